@@ -1,0 +1,40 @@
+"""Module names: in what order they are listed, and what users may type to mean some of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+_DIGITS = re.compile(r"([0-9]+)")
+
+
+def natural_key(name: str) -> tuple[tuple[tuple[int, str], ...], str]:
+    """Sort key that puts ``layers.2`` before ``layers.10``; names that differ only in leading zeros keep an order too.
+
+    Digits compare by length and then by value as text, never as ``int``: names come out of files, and Python refuses
+    to convert numbers of thousands of digits.
+    """
+    parts = _DIGITS.split(name)
+    runs = (part.lstrip("0") for part in parts[1::2])
+    key: list[tuple[int, str]] = [(0, parts[0])]
+    for digits, text in zip(runs, parts[2::2], strict=True):
+        key += [(len(digits), digits), (0, text)]
+    return tuple(key), name
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether ``pattern``, with ``*``, ``?`` and ``[…]`` as wildcards, is ``name`` or the end of it after a dot."""
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}")
+
+
+def close_names(wanted: str, names: Iterable[str], *, limit: int = 4) -> list[str]:
+    """Up to ``limit`` names, or endings of names, that ``wanted`` may be a misspelling of, closest first.
+
+    Endings of as many components as ``wanted`` has are compared, so that ``q_prj`` finds ``q_proj`` and not forty
+    full names that contain it.
+    """
+    components = wanted.count(".") + 1
+    endings = dict.fromkeys(".".join(name.split(".")[-components:]) for name in names)
+    return get_close_matches(wanted, endings, n=limit, cutoff=0.6)

@@ -1,0 +1,151 @@
+"""Client and server as types: the client session has the secret key, the server session has no field for one.
+
+The only way to get both is ``open_sessions``, which asks the backend what parameters it will really use and refuses
+what the security table refuses. What passes between the two is bytes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from helora_core.backend import envelope
+from helora_core.backend.envelope import PayloadKind
+from helora_core.backend.ledger import Ledger, MeteredDecryptor, MeteredEvaluator
+from helora_core.backend.protocol import Backend, Ciphertext, CiphertextCodec, Values
+from helora_core.backend.values import check_values
+from helora_core.params.ckks import CKKSParams
+from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, require_secure
+
+
+class InsecureParametersWarning(UserWarning):
+    """Keys were made with parameters that the security table refuses, because the caller asked for it."""
+
+
+@dataclass(frozen=True)
+class _Transport:
+    """Ciphertexts to bytes and back, for the keys of one session."""
+
+    codec: CiphertextCodec
+
+    def send(self, ciphertext: Ciphertext) -> bytes:
+        return envelope.wrap(PayloadKind.CIPHERTEXT, self.codec.key_id, self.codec.serialize(ciphertext))
+
+    def receive(self, message: bytes) -> Ciphertext:
+        payload = envelope.unwrap(PayloadKind.CIPHERTEXT, self.codec.key_id, message)
+        return self.codec.deserialize(payload)
+
+
+class ClientSession:
+    """Holds the secret key: packs in, ciphertext bytes out; result bytes in, values out."""
+
+    def __init__(self, decryptor: MeteredDecryptor, params: CKKSParams) -> None:
+        self.params = params
+        self._decryptor = decryptor
+        self._transport = _Transport(decryptor)
+
+    def encrypt(self, values: Values, *, scale_bits: int) -> Ciphertext:
+        """Encrypt a slot vector (float64, shape (n,), n <= N/2, finite).
+
+        Raises:
+            InvalidInput, SlotOverflow: The values are refused, before any library sees them.
+        """
+        check_values(values, self.params.slots, who="ClientSession.encrypt")
+        return self._decryptor.encrypt(values, scale=2.0**scale_bits)
+
+    def decrypt(self, ciphertext: Ciphertext) -> Values:
+        """Decrypt to a slot vector, float64, shape (N/2,)."""
+        return self._decryptor.decrypt(ciphertext)
+
+    def send(self, ciphertext: Ciphertext) -> bytes:
+        """The bytes to upload."""
+        return self._transport.send(ciphertext)
+
+    def receive(self, message: bytes) -> Ciphertext:
+        """Read a downloaded result.
+
+        Raises:
+            CorruptPayload, ForeignCiphertext: See ``envelope.unwrap``.
+        """
+        return self._transport.receive(message)
+
+    def evaluation_keys(self) -> bytes:
+        """The bytes that let a server compute on this client's ciphertexts: ``ServerSession.from_keys`` reads them."""
+        keys = self._decryptor.evaluation_keys()
+        return envelope.wrap(PayloadKind.EVALUATION_KEYS, self._decryptor.key_id, keys)
+
+
+class ServerSession:
+    """Holds evaluation keys only; it has no field for a secret key, nor a way to make one."""
+
+    def __init__(self, evaluator: MeteredEvaluator, params: CKKSParams) -> None:
+        self.params = params
+        self.evaluator = evaluator
+        self._transport = _Transport(evaluator)
+
+    @classmethod
+    def from_keys(cls, backend: Backend, params: CKKSParams, keys: bytes, *, ledger: Ledger) -> ServerSession:
+        """Make a server from the bytes of ``ClientSession.evaluation_keys``.
+
+        Raises:
+            CorruptPayload: The bytes are not intact evaluation keys of these parameters.
+        """
+        payload = envelope.unwrap(PayloadKind.EVALUATION_KEYS, None, keys)
+        return cls(MeteredEvaluator(backend.load_evaluator(params, payload), ledger), params)
+
+    def send(self, ciphertext: Ciphertext) -> bytes:
+        """The bytes of a result, to download."""
+        return self._transport.send(ciphertext)
+
+    def receive(self, message: bytes) -> Ciphertext:
+        """Read an uploaded ciphertext.
+
+        Raises:
+            CorruptPayload, ForeignCiphertext: See ``envelope.unwrap``.
+        """
+        return self._transport.receive(message)
+
+
+def open_sessions(
+    backend: Backend,
+    params: CKKSParams,
+    rotation_steps: Collection[int],
+    *,
+    ledger: Ledger | None = None,
+    security_bits: int = DEFAULT_SECURITY_BITS,
+    table: str = DEFAULT_TABLE,
+    insecure: bool = False,
+    seed: int | None = None,
+) -> tuple[ClientSession, ServerSession]:
+    """Make keys for exactly ``rotation_steps`` and give each role its session.
+
+    Args:
+        backend: The CKKS library.
+        params: Parameters of the plan; what the backend resolves them to is what is judged and used.
+        rotation_steps: Steps the plans rotate by, left, 1 to N/2-1.
+        ledger: Where both sessions count and time; a fresh one if None.
+        security_bits: Level to insist on.
+        table: Security table to judge by.
+        insecure: Make keys even if the table refuses the parameters, with an ``InsecureParametersWarning``.
+        seed: Reproduce the keys and the noise; only emulations allow it.
+
+    Raises:
+        InsecureParameters: The table refuses what the backend would use.
+        InvalidParameters: The backend cannot realise the parameters.
+        CapabilityMissing: A seed was given to a backend that takes none.
+    """
+    resolved = backend.resolve(params)
+    if insecure:
+        warnings.warn(
+            f"INSECURE: making {backend.name} keys at ring degree {resolved.ring_degree}, log2(QP) = "
+            f"{resolved.modulus_bits} bits, without a security check, as asked.",
+            InsecureParametersWarning,
+            stacklevel=2,
+        )
+    else:
+        require_secure(resolved, security_bits=security_bits, table=table)
+    ledger = Ledger() if ledger is None else ledger
+    decryptor, evaluator = backend.generate_keys(resolved, rotation_steps, seed=seed)
+    client = ClientSession(MeteredDecryptor(decryptor, ledger), resolved)
+    return client, ServerSession(MeteredEvaluator(evaluator, ledger), resolved)

@@ -1,0 +1,15 @@
+"""Program transformations, one a file; each takes a program and gives an equivalent one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from helora_core.compiler.ir import Program
+from helora_core.compiler.passes.drop_dead import drop_dead
+from helora_core.compiler.passes.order_for_memory import order_for_memory
+from helora_core.compiler.passes.share_common import share_common
+
+Pass = Callable[[Program], Program]
+
+PASSES: tuple[Pass, ...] = (share_common, drop_dead, order_for_memory)
+"""The pipeline, in order. Checks run after each of them."""

@@ -1,0 +1,168 @@
+"""A plan: everything that is known of running one module shape with one packing, before any key or weight exists.
+
+It is pure data and arithmetic. Equal inputs give an equal ``digest`` in any process and on any platform.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.backend.ledger import OperationCounts
+from helora_core.compiler.checks import Scales, ValueInfo
+from helora_core.compiler.cost import Budget, check_budget, count_operations
+from helora_core.compiler.ir import OpKind, Program
+from helora_core.errors import BudgetExceeded, InvalidInput
+from helora_core.packing.protocol import Layout, Packing, Vector
+from helora_core.params.ckks import CKKSParams
+from helora_core.params.security import SecurityVerdict
+
+SCHEMA = 1
+"""Raised whenever the meaning of a digested field changes."""
+
+
+class ConstantSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """How one plaintext of the program is encoded."""
+
+    level: int
+    scale_bits: int
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A compiled module shape. Make one with ``compile_plan``.
+
+    Attributes:
+        packing: The strategy it was made with.
+        shape: The module shape it is for.
+        layout: The packing fixed to shape and slots.
+        params: Nominal parameters (a backend resolves them to primes).
+        scales: log2 of the scales of input and plaintexts.
+        program: What the server executes.
+        values: Level and scale of each value of the program.
+        verdict: What the security table says of ``params``.
+    """
+
+    packing: Packing
+    shape: ModuleShape
+    layout: Layout
+    params: CKKSParams
+    scales: Scales
+    program: Program
+    values: tuple[ValueInfo, ...]
+    verdict: SecurityVerdict
+
+    @cached_property
+    def counts(self) -> OperationCounts:
+        """Operations of one execution."""
+        return count_operations(self.program)
+
+    @cached_property
+    def rotation_steps(self) -> tuple[int, ...]:
+        """Steps that need a rotation key, ascending; no others are made."""
+        return self.program.rotation_steps
+
+    @cached_property
+    def constant_specs(self) -> dict[str, ConstantSpec]:
+        """Level and scale of every plaintext, by name, in the order of first use."""
+        return {
+            op.constant: ConstantSpec(level=self.values[op.args[0]].level, scale_bits=self.scales.of(op.role))
+            for op in self.program.ops
+            if op.kind is OpKind.MULTIPLY_PLAIN
+        }
+
+    @property
+    def tokens_per_run(self) -> int:
+        """Tokens that one execution handles."""
+        return self.layout.tokens_per_run
+
+    def runs(self, tokens: int) -> int:
+        """Executions that ``tokens`` tokens take; the last may be partly padding."""
+        return -(-tokens // self.tokens_per_run)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) over all that determines what runs: packing and version, shape, parameters, scales, program."""
+        content = {
+            "schema": SCHEMA,
+            "packing": self.packing.name,
+            "packing_version": self.packing.version,
+            "shape": self.shape,
+            "params": self.params,
+            "scales": self.scales,
+            "layout": dict(self.layout.figures),
+            "program": self.program,
+        }
+        return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
+
+    def pack(self, x: Vector) -> list[Vector]:
+        """Slot vectors to encrypt, from the activations of one run.
+
+        Raises:
+            InvalidInput: ``x`` is not (1 … tokens_per_run, d_in).
+        """
+        if x.ndim != 2 or x.shape[1] != self.shape.d_in or not 1 <= x.shape[0] <= self.tokens_per_run:
+            raise InvalidInput(
+                f"Plan {self.packing.name} {self.shape}: one run takes 1 to {self.tokens_per_run} tokens of "
+                f"{self.shape.d_in} values, not an array of shape {x.shape}.",
+                hint="Split the tokens into runs first, as helora_core.runtime.batching.batches does.",
+            )
+        return self.layout.pack(x)
+
+    def unpack(self, outputs: list[Vector], tokens: int, client_module: LoRAModule | None = None) -> Vector:
+        """Δ of shape (tokens, d_out), from the decrypted slot vectors of one run.
+
+        Raises:
+            LeakageRefused: The packing needs the adapter in the clear at the client and did not get it.
+        """
+        return self.layout.unpack(outputs, tokens, client_module)
+
+    def to_dict(self, *, tokens: int | None = None) -> dict[str, Any]:
+        """The plan as JSON-ready data; the keys are documented in docs/cli.md.
+
+        Args:
+            tokens: Tokens to spread the costs over; those of one full run if None.
+        """
+        tokens = self.tokens_per_run if tokens is None else tokens
+        total = self.counts.times(self.runs(tokens))
+        return {
+            "packing": self.packing.name,
+            **msgspec.structs.asdict(self.shape),
+            "tokens": tokens,
+            "tokens_per_run": self.tokens_per_run,
+            "runs": self.runs(tokens),
+            **msgspec.structs.asdict(self.counts),
+            "rotations_per_token": total.rotations / tokens,
+            "keyswitches_per_token": total.keyswitches / tokens,
+            "rescales_per_token": total.rescales / tokens,
+            "depth": self.packing.depth,
+            "rotation_steps": list(self.rotation_steps),
+            "constants": len(self.constant_specs),
+            "layout": dict(self.layout.figures),
+            "ring_degree": self.params.ring_degree,
+            "data_bits": list(self.params.data_bits),
+            "special_bits": list(self.params.special_bits),
+            "scales": msgspec.structs.asdict(self.scales),
+            "modulus_bits": self.params.modulus_bits,
+            "security_bits": self.verdict.security_bits,
+            "security_table": self.verdict.table,
+            "security_limit_bits": self.verdict.limit_bits,
+            "leakage": self.packing.leakage.key_holder.value,
+            "needs_sanitize": self.packing.leakage.needs_sanitize,
+            "leakage_note": self.packing.leakage.explanation,
+            "over_budget": self._over_budget(total, tokens),
+            "digest": self.digest,
+        }
+
+    @staticmethod
+    def _over_budget(total: OperationCounts, tokens: int) -> str | None:
+        try:
+            check_budget(total, tokens=tokens, budget=Budget())
+        except BudgetExceeded as error:
+            return error.message
+        return None

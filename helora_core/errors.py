@@ -1,0 +1,155 @@
+"""Every refusal helora makes, as a type.
+
+An error says what was refused and by whom (its message), what to do next (its ``hint``) and carries a stable
+machine-readable ``code``, which is what scripts and the JSON output should match on: messages may be reworded,
+codes may not.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class HeloraError(Exception):
+    """Base of all refusals.
+
+    Args:
+        message: What was refused, and who refused it.
+        hint: What the user can do next, as a full sentence.
+    """
+
+    code: ClassVar[str] = "helora-error"
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} [{self.code}] Hint: {self.hint}"
+
+
+class PluginLoadError(HeloraError):
+    """A plugin could not be imported or does not fit the hooks."""
+
+    code = "plugin-load-error"
+
+
+class PluginConflict(HeloraError):
+    """Two plugins claim the same name."""
+
+    code = "plugin-conflict"
+
+
+class BackendUnavailable(HeloraError):
+    """The backend is unknown, or its library is missing or broken."""
+
+    code = "backend-unavailable"
+
+
+class PackingUnavailable(HeloraError):
+    """No installed plugin offers a packing of that name."""
+
+    code = "packing-unavailable"
+
+
+class CapabilityMissing(HeloraError):
+    """The plan needs something that the backend cannot do."""
+
+    code = "capability-missing"
+
+
+class InsecureParameters(HeloraError):
+    """The parameters fall short of the security asked for."""
+
+    code = "insecure-parameters"
+
+
+class InvalidParameters(HeloraError):
+    """The parameters make no sense for CKKS, whatever their security, or no ring meets the requirement."""
+
+    code = "invalid-parameters"
+
+
+class InvalidInput(HeloraError):
+    """Values of a wrong shape or dtype, or not finite, were refused at the door."""
+
+    code = "invalid-input"
+
+
+class SlotOverflow(HeloraError):
+    """More values than a ciphertext has slots."""
+
+    code = "slot-overflow"
+
+
+class ScaleMismatch(HeloraError):
+    """Two operands whose scales differ cannot be added."""
+
+    code = "scale-mismatch"
+
+
+class LevelMismatch(HeloraError):
+    """Two operands stand at different levels of the modulus chain."""
+
+    code = "level-mismatch"
+
+
+class LevelExhausted(HeloraError):
+    """No prime is left to rescale by."""
+
+    code = "level-exhausted"
+
+
+class MissingRotationKey(HeloraError):
+    """No Galois key was made for exactly this rotation step."""
+
+    code = "missing-rotation-key"
+
+
+class ForeignCiphertext(HeloraError):
+    """The ciphertext belongs to other keys, parameters or another backend."""
+
+    code = "foreign-ciphertext"
+
+
+class CorruptPayload(HeloraError):
+    """Serialised bytes are truncated, altered or of an unknown format."""
+
+    code = "corrupt-payload"
+
+
+class AdapterFormatError(HeloraError):
+    """The adapter's files are damaged, or hold something that is not plain LoRA."""
+
+    code = "adapter-format-error"
+
+
+class InvalidProgram(HeloraError):
+    """A compiled program breaks a law of CKKS (a fault of a packing or a pass, not of the user's data)."""
+
+    code = "invalid-program"
+
+
+class BudgetExceeded(HeloraError):
+    """The plan, or its execution, costs more than was allowed."""
+
+    code = "budget-exceeded"
+
+
+class LedgerMismatch(HeloraError):
+    """The operations executed are not those that the plan predicted."""
+
+    code = "ledger-mismatch"
+
+
+class PrecisionLost(HeloraError):
+    """The result is, or would be, less precise than was asked."""
+
+    code = "precision-lost"
+
+
+class LeakageRefused(HeloraError):
+    """The packing reveals more than the caller allowed."""
+
+    code = "leakage-refused"

@@ -1,0 +1,1 @@
+"""CKKS parameters, their security and their automatic choice."""

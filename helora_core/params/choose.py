@@ -1,0 +1,126 @@
+"""The automatic choice: the smallest ring that holds a plan's depth, precision and slots at the security asked for.
+
+Within a ring the scale is made as large as the modulus allows (up to 40 bits): wider primes cost nothing, since a
+residue takes a machine word whatever the prime's length.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from helora_core.errors import InvalidParameters, SlotOverflow
+from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
+from helora_core.params.noise import keyswitch_std, rescale_std
+from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, load_table
+
+MAX_SCALE_BITS = 40
+"""A larger scale buys precision that no adapter in half precision can use."""
+
+INTEGER_BITS = 20
+"""The base prime exceeds the scale by this much, so that decrypted values up to 2^19 do not wrap."""
+
+MESSAGE_HEADROOM_BITS = 6
+"""A Δ is smaller than its x by about this much (``up`` is of order 10^-2), and its noise does not shrink with it."""
+
+UNUSED_SPECIAL_BITS = 20
+"""Libraries reserve a special prime even for a plan that never switches keys; then a short one will do."""
+
+
+class Requirement(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan needs of its parameters.
+
+    Attributes:
+        depth: Rescales from input to output.
+        slots: Slots one ciphertext must have.
+        rotates: Whether keys are switched at all.
+        precision_bits: Bits of max|Δ| that must survive.
+        security_bits: 128, 192 or 256.
+        table: Name of the security table.
+        ring_degree: Use exactly this ring, or None for the smallest that will do.
+    """
+
+    depth: int
+    slots: int
+    rotates: bool
+    precision_bits: float = 12.0
+    security_bits: int = DEFAULT_SECURITY_BITS
+    table: str = DEFAULT_TABLE
+    ring_degree: int | None = None
+
+
+def required_scale_bits(requirement: Requirement, ring_degree: int) -> int:
+    """Smallest scale, in bits, at which the noisiest operation leaves ``precision_bits`` of the result in this ring.
+
+    The largest error over a ciphertext's slots is taken as six standard deviations.
+    """
+    # The widest chain that choose_params builds; a narrower one has less noise.
+    widest = _chain(requirement, ring_degree, MAX_SCALE_BITS)
+    std = rescale_std(ring_degree)
+    if requirement.rotates:
+        std = keyswitch_std(ring_degree, widest.data_bits, sum(widest.special_bits))
+    return math.ceil(requirement.precision_bits + math.log2(6 * std) + MESSAGE_HEADROOM_BITS)
+
+
+def _chain(requirement: Requirement, ring_degree: int, scale_bits: int) -> CKKSParams:
+    base = min(scale_bits + INTEGER_BITS, MAX_PRIME_BITS)
+    return CKKSParams(
+        ring_degree=ring_degree,
+        data_bits=(base, *[scale_bits] * requirement.depth),
+        # Key-switching noise grows with (largest data prime) / (special prime): make them equal.
+        special_bits=(base if requirement.rotates else UNUSED_SPECIAL_BITS,),
+        scale_bits=scale_bits,
+    )
+
+
+def _largest_chain(requirement: Requirement, ring_degree: int, limit_bits: int) -> CKKSParams | None:
+    """The chain with the largest scale that fits ``limit_bits`` and keeps the precision, or None."""
+    lowest = required_scale_bits(requirement, ring_degree)
+    for scale_bits in range(MAX_SCALE_BITS, lowest - 1, -1):
+        params = _chain(requirement, ring_degree, scale_bits)
+        if params.modulus_bits <= limit_bits:
+            return params
+    return None
+
+
+def choose_params(requirement: Requirement) -> CKKSParams:
+    """Choose the smallest ring, and in it the largest scale, that meets ``requirement``.
+
+    Raises:
+        SlotOverflow: The ring asked for has too few slots.
+        InvalidParameters: No ring of the table meets it (or not the one asked for).
+    """
+    table = load_table(requirement.table)
+    rings = table.rings(requirement.security_bits)
+    wanted = requirement.ring_degree
+    if wanted is not None:
+        _check_wanted_ring(requirement, wanted, rings)
+        rings = (wanted,)
+    for ring_degree in rings:
+        if ring_degree // 2 < requirement.slots:
+            continue
+        params = _largest_chain(requirement, ring_degree, table.limit(ring_degree, requirement.security_bits))
+        if params is not None:
+            return params
+    raise InvalidParameters(
+        f"No parameters {'at ring degree ' + str(wanted) if wanted else 'of table ' + requirement.table} give "
+        f"{requirement.slots} slots, depth {requirement.depth} and {requirement.precision_bits:g} bits of precision at "
+        f"{requirement.security_bits}-bit security.",
+        hint="Use a larger ring, a packing of less depth, or ask for less precision or security."
+        if wanted
+        else "Split the module, use a packing of less depth, or ask for less precision or security.",
+    )
+
+
+def _check_wanted_ring(requirement: Requirement, wanted: int, rings: tuple[int, ...]) -> None:
+    if wanted not in rings:
+        raise InvalidParameters(
+            f"Security table {requirement.table} has no ring degree {wanted} at {requirement.security_bits} bits.",
+            hint=f"Choose one of {', '.join(map(str, rings))}.",
+        )
+    if wanted // 2 < requirement.slots:
+        raise SlotOverflow(
+            f"Ring degree {wanted} has {wanted // 2} slots; this module needs {requirement.slots}.",
+            hint=f"Use a ring degree of at least {2 * requirement.slots}, or leave --ring out.",
+        )

@@ -1,0 +1,50 @@
+"""How much noise each CKKS operation adds, as standard deviations over slots in units of 1/scale.
+
+A polynomial whose coefficients are independent with variance v has slots (values at roots of unity) of variance N·v,
+half of it in the real part. Real results keep the real part only. The average-case terms are those of Cheon, Kim, Kim
+and Song (ASIACRYPT 2017) and of the RNS variant (Cheon, Han, Kim, Kim and Song, SAC 2018), whose papers give worst-case
+constants in place of the variances used here. The secret is ternary: variance 2/3 a coefficient.
+"""
+
+from __future__ import annotations
+
+import math
+
+ERROR_STD = 3.2
+"""Standard deviation of a coefficient of the RLWE error (the security tables assume 3.19 or 3.2)."""
+
+_SECRET_VARIANCE = 2 / 3
+_ROUNDING_VARIANCE = 1 / 12
+_DIGIT_SQUARE = 1 / 3
+"""Mean square of a digit uniform in [0, 1): SEAL does not centre its digits, and the emulation is no kinder."""
+
+
+def _real_slot_std(ring_degree: int, coefficient_variance: float) -> float:
+    return math.sqrt(ring_degree * coefficient_variance / 2)
+
+
+def encoding_std(ring_degree: int) -> float:
+    """Rounding a plaintext's coefficients to integers."""
+    return _real_slot_std(ring_degree, _ROUNDING_VARIANCE)
+
+
+def encryption_std(ring_degree: int) -> float:
+    """The error of a fresh symmetric encryption."""
+    return _real_slot_std(ring_degree, ERROR_STD**2)
+
+
+def rescale_std(ring_degree: int) -> float:
+    """Rounding both polynomials after a division; the second is multiplied by the secret."""
+    return _real_slot_std(ring_degree, _ROUNDING_VARIANCE * (1 + ring_degree * _SECRET_VARIANCE))
+
+
+def keyswitch_std(ring_degree: int, data_bits: tuple[int, ...], special_bits: int) -> float:
+    """One key switch: an RLWE error times each digit, divided by the special prime, and the rounding of that division.
+
+    Args:
+        ring_degree: N.
+        data_bits: Bit lengths of the primes left; each gives one digit.
+        special_bits: Bit length of the special primes together.
+    """
+    digits = sum(ring_degree * ERROR_STD**2 * _DIGIT_SQUARE * 4.0 ** (bits - special_bits) for bits in data_bits)
+    return math.hypot(_real_slot_std(ring_degree, digits), rescale_std(ring_degree))

@@ -1,0 +1,158 @@
+"""What the plugin host knows, as plain data: who offers what, what went wrong, and how the one becomes the other.
+
+Every record says which plugin of which distribution it comes from, so that any report can name somebody to turn to.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, TypeVar
+
+from helora_core.errors import HeloraError, PluginLoadError
+from helora_core.specs import BackendSpec, PackingSpec
+
+T = TypeVar("T")
+
+Stage = Literal["discover", "import", "validate", "call", "register", "availability", "load"]
+"""What a plugin was doing when it failed; docs/hooks.md says what each stage means."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who offers something.
+
+    Attributes:
+        plugin: The name of the entry point, which is also what ``HELORA_PLUGINS`` lists.
+        distribution: What ``pip uninstall`` takes; None if unknown.
+        version: The distribution's version; None if unknown, as for helora-core in a checkout that is not installed.
+    """
+
+    plugin: str
+    distribution: str | None
+    version: str | None
+
+    def __str__(self) -> str:
+        distribution = " ".join(filter(None, (self.distribution or "unknown distribution", self.version)))
+        return f"{distribution} (plugin {self.plugin!r})"
+
+
+@dataclass(frozen=True)
+class Originated:
+    """Something that is known to come from a plugin."""
+
+    origin: Origin
+
+    @property
+    def plugin(self) -> str:
+        """The plugin's entry-point name."""
+        return self.origin.plugin
+
+    @property
+    def distribution(self) -> str | None:
+        """The distribution that the plugin was installed from."""
+        return self.origin.distribution
+
+    @property
+    def version(self) -> str | None:
+        """The version of that distribution."""
+        return self.origin.version
+
+
+@dataclass(frozen=True)
+class PluginFailure(Originated):
+    """One thing that a plugin did wrong. Everything else keeps working.
+
+    Attributes:
+        stage: What the plugin was doing.
+        error: The refusal, with what the plugin raised as its ``__cause__``.
+    """
+
+    stage: Stage
+    error: HeloraError
+
+    @property
+    def code(self) -> str:
+        """Stable and machine-readable, as of every helora error."""
+        return self.error.code
+
+    @property
+    def reason(self) -> str:
+        """What happened, on one line."""
+        return self.error.message
+
+    @property
+    def next_step(self) -> str:
+        """What the user can do about it."""
+        return self.error.hint
+
+
+def run_plugin_code(code: Callable[[], T], doing: str, hint: str) -> T:
+    """Run code that a plugin wrote, and answer what it returns.
+
+    Args:
+        code: What to run.
+        doing: The subject of the error message: who was doing what.
+        hint: What the user can do if it fails.
+
+    Raises:
+        PluginLoadError: The code raised; its exception is the cause. Only KeyboardInterrupt comes out as it is.
+    """
+    try:
+        return code()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # neither SystemExit nor the panic of a Rust extension is an Exception
+        said = " ".join(str(error).split())
+        what = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        raise PluginLoadError(f"{doing} raised {what}", hint=hint) from error
+
+
+@dataclass(frozen=True)
+class RegisteredPacking(Originated):
+    """A packing that can be loaded by name.
+
+    Attributes:
+        spec: What the plugin says about it.
+    """
+
+    spec: PackingSpec
+
+
+@dataclass(frozen=True)
+class RegisteredBackend(Originated):
+    """A backend that is known by name, whether or not its library can be used here.
+
+    Attributes:
+        spec: What the plugin says about it.
+        report: Where a failure of its availability check goes.
+    """
+
+    spec: BackendSpec
+    report: Callable[[PluginFailure], None] = field(repr=False, compare=False)
+
+    @cached_property
+    def availability(self) -> str | None:
+        """None if it can be used here, else the reason in words. The plugin is asked once, on first use."""
+        doing = f"the availability check of backend {self.spec.name!r} of {self.origin}"
+        hint = f"Tell the author of {self.distribution}: the check must answer None or a reason in words."
+        try:
+            answer: object = run_plugin_code(self.spec.availability, doing, hint)
+            if answer is None or (isinstance(answer, str) and answer.strip()):
+                return answer
+            raise PluginLoadError(f"{doing} answered {answer!r}", hint=hint)
+        except PluginLoadError as error:
+            self.report(PluginFailure(self.origin, "availability", error))
+            return error.message
+
+    @cached_property
+    def library_version(self) -> str | None:
+        """The installed version of the library it drives; None if it drives none, or that is not installed."""
+        if not self.spec.library:
+            return None
+        try:
+            return importlib.metadata.version(self.spec.library)
+        except importlib.metadata.PackageNotFoundError:
+            return None

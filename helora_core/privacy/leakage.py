@@ -1,0 +1,40 @@
+"""What a plan reveals to the holder of the secret key, beyond the Δ that she is meant to get.
+
+Classes are ordered from least to most. They describe the plaintexts she decrypts. The ciphertexts' own polynomials say
+more: she knows those of her input, so a bare ct×pt result gives the plaintext factor away unless the server first
+re-randomises and floods it (``sanitize``). ``Leakage.needs_sanitize`` marks the plans whose class holds only then.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+
+class LeakageClass(str, Enum):
+    """What the key holder reads off the decrypted results."""
+
+    NOTHING = "nothing"
+    """Δ alone."""
+    PRODUCTS = "products"
+    """Every product of an activation with a weight: all of ``down`` from one query. She must also own ``up``."""
+
+
+class Leakage(msgspec.Struct, frozen=True, kw_only=True):
+    """The leakage of a packing to the key holder. The server learns nothing in any of them: it sees ciphertexts only.
+
+    Attributes:
+        key_holder: What the decrypted results show.
+        needs_sanitize: True if ``key_holder`` holds only after the server re-randomises and floods the results.
+        explanation: One sentence for people.
+    """
+
+    key_holder: LeakageClass
+    needs_sanitize: bool
+    explanation: str
+
+    @property
+    def label(self) -> str:
+        """For tables: the class, with an asterisk where it holds only for sanitised results."""
+        return self.key_holder.value + ("*" if self.needs_sanitize else "")

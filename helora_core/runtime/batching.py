@@ -1,0 +1,36 @@
+"""Splits many tokens into runs of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.compiler.plan import Plan
+from helora_core.errors import InvalidInput
+from helora_core.packing.protocol import Vector
+
+
+def check_activations(x: Vector, shape: ModuleShape, *, who: str) -> Vector:
+    """Activations as float64 of shape (tokens, d_in), or a refusal.
+
+    Raises:
+        InvalidInput: Not a real floating or integer array of that shape, without tokens, or not finite.
+    """
+    x = np.asarray(x)
+    if x.dtype.kind not in "fiu" or x.ndim != 2 or x.shape[0] == 0 or x.shape[1] != shape.d_in:
+        raise InvalidInput(
+            f"{who}: activations must be real numbers of shape (tokens, {shape.d_in}), not {x.dtype}, shape {x.shape}.",
+            hint="Give one row a token, as the module's input has them.",
+        )
+    x = x.astype(np.float64)
+    if not np.isfinite(x).all():
+        raise InvalidInput(f"{who}: activations hold NaN or infinity.", hint="Check the layer that made them.")
+    return x
+
+
+def batches(plan: Plan, x: Vector) -> Iterator[Vector]:
+    """Consecutive runs of at most ``plan.tokens_per_run`` tokens; the last may have fewer."""
+    for start in range(0, x.shape[0], plan.tokens_per_run):
+        yield x[start : start + plan.tokens_per_run]

@@ -1,0 +1,133 @@
+"""Runs one module on many tokens, client and server apart, with nothing but bytes between them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import msgspec
+import numpy as np
+
+from helora_core.adapter.lora import LoRAModule
+from helora_core.backend.ledger import Ledger, OperationCounts
+from helora_core.backend.protocol import Plaintext
+from helora_core.backend.session import ClientSession, ServerSession
+from helora_core.compiler.plan import Plan
+from helora_core.errors import LedgerMismatch
+from helora_core.packing.protocol import Vector
+from helora_core.runtime.batching import batches
+from helora_core.runtime.executor import execute
+
+
+class PhaseTimes(msgspec.Struct):
+    """Wall time per phase, in nanoseconds, summed over all runs.
+
+    Attributes:
+        encrypt: Packing and encryption, at the client.
+        transfer: Serialising and reading ciphertexts, at both ends (no network is involved).
+        compute: The program, at the server.
+        decrypt: Decryption and unpacking, at the client.
+    """
+
+    encrypt: int = 0
+    transfer: int = 0
+    compute: int = 0
+    decrypt: int = 0
+
+    @property
+    def total(self) -> int:
+        """All phases."""
+        return self.encrypt + self.transfer + self.compute + self.decrypt
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to one phase."""
+        start = time.perf_counter_ns()
+        yield
+        setattr(self, name, getattr(self, name) + time.perf_counter_ns() - start)
+
+
+class ModuleRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What running one module gave.
+
+    Attributes:
+        delta: Δ, float64, shape (tokens, d_out).
+        times: Wall time per phase.
+        bytes_up: Ciphertext bytes that the client sent.
+        bytes_down: Ciphertext bytes that it received.
+        executed: Operations as the ledger counted them; equal to the plan's prediction.
+    """
+
+    delta: Vector
+    times: PhaseTimes
+    bytes_up: int
+    bytes_down: int
+    executed: OperationCounts
+
+
+def run_module(
+    plan: Plan,
+    constants: Mapping[str, Plaintext],
+    client: ClientSession,
+    server: ServerSession,
+    ledger: Ledger,
+    x: Vector,
+    *,
+    client_module: LoRAModule | None = None,
+    on_tokens: Callable[[int], object] = lambda tokens: None,
+) -> ModuleRun:
+    """Run a loaded module on ``x`` (float64, shape (tokens, d_in), checked by ``check_activations``).
+
+    Args:
+        plan: Plan for the module's shape.
+        constants: Its weights, as ``encode_constants`` encoded them for this plan and server.
+        client: The key holder's session.
+        server: The session that computes.
+        ledger: The ledger that both sessions write to.
+        x: Activations.
+        client_module: The adapter in the clear, for packings whose client finishes the sum.
+        on_tokens: Called with the number of tokens finished after each run, for progress bars.
+
+    Raises:
+        LedgerMismatch: What was executed is not what the plan predicted.
+    """
+    before = ledger.counts()
+    times = PhaseTimes()
+    deltas, bytes_up, bytes_down = [], 0, 0
+    for batch in batches(plan, x):
+        with times.phase("encrypt"):
+            sealed = [client.encrypt(v, scale_bits=plan.scales.input_bits) for v in plan.pack(batch)]
+        with times.phase("transfer"):
+            upload = [client.send(ciphertext) for ciphertext in sealed]
+            received = [server.receive(message) for message in upload]
+        with times.phase("compute"):
+            results = execute(plan.program, server.evaluator, received, constants)
+        with times.phase("transfer"):
+            download = [server.send(result) for result in results]
+            returned = [client.receive(message) for message in download]
+        with times.phase("decrypt"):
+            outputs = [client.decrypt(ciphertext) for ciphertext in returned]
+            deltas.append(plan.unpack(outputs, batch.shape[0], client_module))
+        bytes_up += sum(map(len, upload))
+        bytes_down += sum(map(len, download))
+        on_tokens(batch.shape[0])
+    executed = ledger.counts().minus(before)
+    _check_ledger(plan, executed, plan.counts.times(plan.runs(x.shape[0])))
+    return ModuleRun(
+        delta=np.concatenate(deltas), times=times, bytes_up=bytes_up, bytes_down=bytes_down, executed=executed
+    )
+
+
+def _check_ledger(plan: Plan, executed: OperationCounts, predicted: OperationCounts) -> None:
+    if executed == predicted:
+        return
+    wrong = [
+        f"{name}: {getattr(executed, name)} executed, {getattr(predicted, name)} predicted"
+        for name in executed.__struct_fields__
+        if getattr(executed, name) != getattr(predicted, name)
+    ]
+    raise LedgerMismatch(
+        f"Plan {plan.packing.name} {plan.shape}: {'; '.join(wrong)}.",
+        hint="Is the ledger shared with another run? If not, report this: plan and executor disagree.",
+    )

@@ -1,0 +1,87 @@
+"""What plugins hand to helora: frozen metadata, with the code named as a string so that nothing heavy is imported early.
+
+A ``target`` is ``"package.module:attribute"``. It is imported when the backend or packing is first used, never to list it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def always_available() -> str | None:
+    """The availability of a plugin that needs nothing beyond its own dependencies."""
+    return None
+
+
+def _check_name_and_target(kind: str, name: str, target: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{kind} name {name!r} is not lower-case letters, digits and underscores (at most 32)")
+    if not _TARGET.fullmatch(target):
+        raise ValueError(f"{kind} {name!r}: target {target!r} is not of the form 'package.module:attribute'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendSpec:
+    """A CKKS backend, described without importing its library.
+
+    Attributes:
+        name: What users type after ``--backend``; unique over all plugins.
+        target: ``"package.module:Class"``; called without arguments it gives a ``helora_core.backend.protocol.Backend``.
+        summary: One line for listings.
+        library: The PyPI name of the library it drives, for the version shown; empty if it has none.
+        provides_security: Whether ciphertexts really hide anything. An emulation says False and is shown as such.
+        availability: None if it can be used here, else the reason in words. It must not raise and must be quick.
+    """
+
+    name: str
+    target: str
+    summary: str
+    library: str = ""
+    provides_security: bool
+    availability: Callable[[], str | None] = always_available
+
+    def __post_init__(self) -> None:
+        _check_name_and_target("backend", self.name, self.target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackingSpec:
+    """A packing strategy, described without importing its code.
+
+    Attributes:
+        name: What users type after ``--packing``; unique over all plugins.
+        target: ``"package.module:Class"``; called without arguments it gives a ``helora_core.packing.protocol.Packing``.
+        summary: One line for listings: what it is, and when to use it.
+    """
+
+    name: str
+    target: str
+    summary: str
+
+    def __post_init__(self) -> None:
+        _check_name_and_target("packing", self.name, self.target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TelemetryEvent:
+    """One thing that happened at run time. It carries names, counts and times, never values, weights or keys.
+
+    Attributes:
+        name: Dotted, as in ``"module.executed"``.
+        elapsed_ns: Wall time in nanoseconds.
+        attributes: Strings and numbers that say what the event is about.
+    """
+
+    name: str
+    elapsed_ns: int
+    attributes: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+TelemetrySink = Callable[[TelemetryEvent], Any]
+"""Receives events in the thread that runs the plan; what it returns is ignored, what it raises is reported once."""

@@ -1,0 +1,261 @@
+"""CKKS emulated in NumPy: a double that is stricter than any real library, and hides nothing.
+
+A "ciphertext" is its slot values in the clear, with level, scale and key id. Every operation adds noise of the size that
+CKKS would (``helora_core.params.noise``), and everything that a library may let pass silently is refused: operands of
+different scales, levels or keys, rotations without their very key, values that outgrow the modulus.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import struct
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
+from helora_core.backend.protocol import Values
+from helora_core.backend.values import check_values
+from helora_core.errors import (
+    CorruptPayload,
+    ForeignCiphertext,
+    InvalidParameters,
+    LevelExhausted,
+    LevelMismatch,
+    MissingRotationKey,
+    PrecisionLost,
+    ScaleMismatch,
+)
+from helora_core.params import noise
+from helora_core.params.ckks import CKKSParams
+from helora_numpy.primes import distinct_ntt_primes
+
+_WHO = "helora-numpy"
+_HEADER = struct.Struct("<4sHd")
+_MAGIC = b"HNPY"
+
+
+@dataclass(frozen=True, eq=False)
+class EmulatedCiphertext:
+    """Slot values in the clear (float64, shape (N/2,), read-only), with what CKKS would track about them."""
+
+    values: Values
+    level: int
+    scale: float
+    key_id: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class EmulatedPlaintext:
+    """Encoded slot values, for ciphertexts at ``level``."""
+
+    values: Values
+    level: int
+    scale: float
+
+
+class _Role:
+    """What client and server share: parameters, the key's name, and the source of noise."""
+
+    def __init__(self, params: CKKSParams, key_id: bytes, rng: np.random.Generator) -> None:
+        self.params = params
+        self.key_id = key_id
+        self._rng = rng
+
+    def level(self, ciphertext: EmulatedCiphertext) -> int:
+        return ciphertext.level
+
+    def scale(self, ciphertext: EmulatedCiphertext) -> float:
+        return ciphertext.scale
+
+    def serialize(self, ciphertext: EmulatedCiphertext) -> bytes:
+        self._own(ciphertext)
+        return _HEADER.pack(_MAGIC, ciphertext.level, ciphertext.scale) + ciphertext.values.astype("<f8").tobytes()
+
+    def deserialize(self, payload: bytes) -> EmulatedCiphertext:
+        if len(payload) != _HEADER.size + 8 * self.params.slots or payload[:4] != _MAGIC:
+            raise CorruptPayload(
+                f"{_WHO}: {len(payload)} bytes are not a ciphertext of {self.params.slots} slots.",
+                hint="Send the ciphertext again, and check that both sides use the same parameters.",
+            )
+        _, level, scale = _HEADER.unpack_from(payload)
+        values = np.frombuffer(payload, "<f8", offset=_HEADER.size).astype(np.float64)
+        if level > self.params.max_level or not (math.isfinite(scale) and scale > 0 and np.isfinite(values).all()):
+            raise CorruptPayload(
+                f"{_WHO}: a ciphertext of level {level} and scale {scale} cannot exist.",
+                hint="Send the ciphertext again.",
+            )
+        return self._ciphertext(values, level, scale)
+
+    def _own(self, ciphertext: EmulatedCiphertext) -> EmulatedCiphertext:
+        if not isinstance(ciphertext, EmulatedCiphertext) or ciphertext.key_id != self.key_id:
+            raise ForeignCiphertext(
+                f"{_WHO}: this ciphertext was made with other keys.",
+                hint="Use ciphertexts of the client whose evaluation keys this server holds.",
+            )
+        return ciphertext
+
+    def _ciphertext(self, values: Values, level: int, scale: float) -> EmulatedCiphertext:
+        self._check_size(values, level, scale)
+        values.flags.writeable = False
+        return EmulatedCiphertext(values, level, scale, self.key_id)
+
+    def _check_size(self, values: Values, level: int, scale: float) -> None:
+        modulus_bits = sum(math.log2(prime) for prime in self.params.data_primes[: level + 1])
+        largest = float(np.max(np.abs(values)))
+        if math.log2(scale) + math.log2(max(largest, 1.0)) >= modulus_bits - 1:
+            raise PrecisionLost(
+                f"{_WHO}: values up to {largest:g} at scale 2^{math.log2(scale):.1f} wrap around the "
+                f"{modulus_bits:.0f}-bit modulus of level {level}.",
+                hint="Use smaller values or scales, or a larger base prime.",
+            )
+
+    def _noisy(self, values: Values, std: float, scale: float) -> Values:
+        noisy: Values = values + self._rng.normal(0.0, std / scale, values.size)
+        return noisy
+
+    def _padded(self, values: Values, who: str) -> Values:
+        check_values(values, self.params.slots, who=f"{_WHO} {who}")
+        return np.pad(values, (0, self.params.slots - values.size))
+
+
+class EmulatedDecryptor(_Role):
+    """The client's role."""
+
+    def __init__(self, params: CKKSParams, steps: frozenset[int], key_id: bytes, rng: np.random.Generator) -> None:
+        super().__init__(params, key_id, rng)
+        self._steps = steps
+
+    def encrypt(self, values: Values, *, scale: float) -> EmulatedCiphertext:
+        n = self.params.ring_degree
+        padded = self._padded(values, "encrypt")
+        std = math.hypot(noise.encoding_std(n), noise.encryption_std(n))
+        return self._ciphertext(self._noisy(padded, std, scale), self.params.max_level, scale)
+
+    def decrypt(self, ciphertext: EmulatedCiphertext) -> Values:
+        return self._own(ciphertext).values.copy()
+
+    def evaluation_keys(self) -> bytes:
+        return msgspec.msgpack.encode(_EvaluationKeys(sorted(self._steps), self.key_id))
+
+
+class _EvaluationKeys(msgspec.Struct, forbid_unknown_fields=True):
+    steps: list[int]
+    key_id: bytes
+
+
+class EmulatedEvaluator(_Role):
+    """The server's role."""
+
+    def __init__(self, params: CKKSParams, steps: frozenset[int], key_id: bytes, rng: np.random.Generator) -> None:
+        super().__init__(params, key_id, rng)
+        self._steps = steps
+
+    def encode(self, values: Values, *, level: int, scale: float) -> EmulatedPlaintext:
+        padded = self._padded(values, "encode")
+        if not 0 <= level <= self.params.max_level:
+            raise LevelExhausted(
+                f"{_WHO}: encoding at level {level}; there are levels 0 to {self.params.max_level}.",
+                hint="Use parameters with more data primes.",
+            )
+        self._check_size(padded, level, scale)
+        return EmulatedPlaintext(
+            self._noisy(padded, noise.encoding_std(self.params.ring_degree), scale), level, scale
+        )
+
+    def add(self, left: EmulatedCiphertext, right: EmulatedCiphertext) -> EmulatedCiphertext:
+        left, right = self._own(left), self._own(right)
+        _same_level(left.level, right.level, "add")
+        if left.scale != right.scale:
+            raise ScaleMismatch(
+                f"{_WHO}: adding scales 2^{math.log2(left.scale):.6f} and 2^{math.log2(right.scale):.6f}.",
+                hint="Bring both operands through the same multiplications and rescales.",
+            )
+        return self._ciphertext(left.values + right.values, left.level, left.scale)
+
+    def multiply_plain(self, ciphertext: EmulatedCiphertext, plaintext: EmulatedPlaintext) -> EmulatedCiphertext:
+        ciphertext = self._own(ciphertext)
+        _same_level(ciphertext.level, plaintext.level, "multiply_plain")
+        product = ciphertext.values * plaintext.values
+        return self._ciphertext(product, ciphertext.level, ciphertext.scale * plaintext.scale)
+
+    def rotate(self, ciphertext: EmulatedCiphertext, steps: int) -> EmulatedCiphertext:
+        ciphertext = self._own(ciphertext)
+        steps %= self.params.slots
+        if steps == 0:
+            return ciphertext
+        if steps not in self._steps:
+            raise MissingRotationKey(
+                f"{_WHO}: there is no key for a rotation by {steps}.",
+                hint="Generate keys for the plan's rotation_steps.",
+            )
+        std = noise.keyswitch_std(
+            self.params.ring_degree, self.params.data_bits[: ciphertext.level + 1], sum(self.params.special_bits)
+        )
+        rotated = self._noisy(np.roll(ciphertext.values, -steps), std, ciphertext.scale)
+        return self._ciphertext(rotated, ciphertext.level, ciphertext.scale)
+
+    def rescale(self, ciphertext: EmulatedCiphertext) -> EmulatedCiphertext:
+        ciphertext = self._own(ciphertext)
+        if ciphertext.level == 0:
+            raise LevelExhausted(
+                f"{_WHO}: a ciphertext at level 0 cannot be rescaled.",
+                hint="Use parameters with one more data prime, or a packing of less depth.",
+            )
+        scale = ciphertext.scale / self.params.data_primes[ciphertext.level]
+        values = self._noisy(ciphertext.values, noise.rescale_std(self.params.ring_degree), scale)
+        return self._ciphertext(values, ciphertext.level - 1, scale)
+
+
+def _same_level(left: int, right: int, who: str) -> None:
+    if left != right:
+        raise LevelMismatch(
+            f"{_WHO}: {who} of operands at levels {left} and {right}.",
+            hint="Encode plaintexts at the ciphertext's level, and rescale both operands equally often.",
+        )
+
+
+class NumPyBackend:
+    """The emulation."""
+
+    name = "numpy"
+    capabilities = Capabilities(
+        encodings=frozenset({Encoding.SLOTS}),
+        rescale=RescaleMode.EXPLICIT,
+        free_plaintext_scale=True,
+        seeded_keys=True,
+        compressed_upload=False,
+    )
+
+    def resolve(self, params: CKKSParams) -> CKKSParams:
+        primes = distinct_ntt_primes(params.data_bits + params.special_bits, params.ring_degree)
+        if primes is None:
+            raise InvalidParameters(
+                f"{_WHO}: there are not enough primes of the bit lengths asked for that are 1 mod {2 * params.ring_degree}.",
+                hint="Use longer primes, or fewer of one length.",
+            )
+        data = len(params.data_bits)
+        return msgspec.structs.replace(params, data_primes=primes[:data], special_primes=primes[data:])
+
+    def generate_keys(
+        self, params: CKKSParams, rotation_steps: Collection[int], *, seed: int | None = None
+    ) -> tuple[EmulatedDecryptor, EmulatedEvaluator]:
+        client_rng, server_rng = np.random.default_rng(seed).spawn(2)
+        key_id = secrets.token_bytes(16)
+        steps = frozenset(rotation_steps)
+        return (
+            EmulatedDecryptor(params, steps, key_id, client_rng),
+            EmulatedEvaluator(params, steps, key_id, server_rng),
+        )
+
+    def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> EmulatedEvaluator:
+        try:
+            keys = msgspec.msgpack.decode(evaluation_keys, type=_EvaluationKeys)
+        except msgspec.DecodeError as error:
+            raise CorruptPayload(
+                f"{_WHO}: these bytes are not evaluation keys ({error}).", hint="Send the keys again."
+            ) from error
+        return EmulatedEvaluator(params, frozenset(keys.steps), keys.key_id, np.random.default_rng())

@@ -1,0 +1,29 @@
+"""Registers TenSEAL with helora. The library is imported only when the backend is used."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+
+from helora_core.hookspecs import hookimpl
+from helora_core.specs import BackendSpec
+
+
+def availability() -> str | None:
+    """Why TenSEAL cannot be used here, or None."""
+    if importlib.util.find_spec("tenseal") is None:
+        return "the library tenseal is not installed: pip install 'helora-tenseal[native]'"
+    return None
+
+
+@hookimpl
+def helora_backends() -> Iterable[BackendSpec]:
+    """TenSEAL."""
+    yield BackendSpec(
+        name="tenseal",
+        target="helora_tenseal.backend:TenSEALBackend",
+        summary="Microsoft SEAL through TenSEAL's sealapi: symmetric encryption, exact rotation keys.",
+        library="tenseal",
+        provides_security=True,
+        availability=availability,
+    )

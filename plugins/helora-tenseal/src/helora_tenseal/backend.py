@@ -1,0 +1,283 @@
+"""Microsoft SEAL through ``tenseal.sealapi``.
+
+``tenseal.CKKSVector`` cannot rotate or rescale, so this builds on the bindings below it. Fresh ciphertexts are symmetric:
+they travel as one polynomial and a seed, half the size. Rotation keys are made for exactly the Galois elements of the
+plan's steps; with SEAL's default keys a rotation would be composed of several key switches behind the ledger's back.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import tenseal.sealapi as seal
+
+from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
+from helora_core.backend.protocol import Values
+from helora_core.backend.values import check_values
+from helora_core.errors import (
+    CapabilityMissing,
+    CorruptPayload,
+    ForeignCiphertext,
+    LevelExhausted,
+    LevelMismatch,
+    MissingRotationKey,
+    PrecisionLost,
+    ScaleMismatch,
+)
+from helora_core.params.ckks import CKKSParams
+from helora_tenseal.context import Context, resolve
+from helora_tenseal.seal_bytes import load, saved
+
+_WHO = "helora-tenseal"
+
+
+@dataclass(frozen=True, eq=False)
+class SEALCiphertext:
+    """A SEAL ciphertext and the name of its key pair."""
+
+    data: Any
+    key_id: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class FreshCiphertext:
+    """What the client encrypts: SEAL's serialisable form, one polynomial and the seed of the other, as bytes."""
+
+    payload: bytes
+    scale: float
+    key_id: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class SEALPlaintext:
+    """An encoded plaintext, in the NTT form of its level."""
+
+    data: Any
+    level: int
+    scale: float
+
+
+class _EvaluationKeys(msgspec.Struct, forbid_unknown_fields=True):
+    steps: list[int]
+    key_id: bytes
+    galois_keys: bytes
+
+
+class _Role:
+    """What client and server share. It has no key."""
+
+    def __init__(self, context: Context, key_id: bytes) -> None:
+        self.key_id = key_id
+        self._context = context
+
+    def level(self, ciphertext: SEALCiphertext | FreshCiphertext) -> int:
+        if isinstance(ciphertext, FreshCiphertext):
+            return self._context.params.max_level
+        level = self._context.level(self._own(ciphertext).data)
+        if level is None:
+            raise self._foreign("is not of these parameters")
+        return level
+
+    def scale(self, ciphertext: SEALCiphertext | FreshCiphertext) -> float:
+        return float(ciphertext.scale if isinstance(ciphertext, FreshCiphertext) else ciphertext.data.scale)
+
+    def serialize(self, ciphertext: SEALCiphertext | FreshCiphertext) -> bytes:
+        if isinstance(ciphertext, FreshCiphertext):
+            return ciphertext.payload
+        return saved(self._own(ciphertext).data.save)
+
+    def deserialize(self, payload: bytes) -> SEALCiphertext:
+        data = seal.Ciphertext(self._context.seal)
+        try:
+            load(payload, lambda path: data.load(self._context.seal, path))
+        except (ValueError, RuntimeError) as error:
+            raise CorruptPayload(
+                f"{_WHO}: SEAL cannot read the ciphertext ({error}).",
+                hint="Send it again, and check that both sides use the same parameters.",
+            ) from error
+        return SEALCiphertext(data, self.key_id)
+
+    def _own(self, ciphertext: SEALCiphertext | FreshCiphertext) -> SEALCiphertext:
+        """The ciphertext, in the form that SEAL computes on."""
+        if not isinstance(ciphertext, SEALCiphertext | FreshCiphertext) or ciphertext.key_id != self.key_id:
+            raise self._foreign("was made with other keys")
+        return self.deserialize(ciphertext.payload) if isinstance(ciphertext, FreshCiphertext) else ciphertext
+
+    def _foreign(self, what: str) -> ForeignCiphertext:
+        return ForeignCiphertext(
+            f"{_WHO}: this ciphertext {what}.",
+            hint="Use ciphertexts of the client whose evaluation keys this server holds.",
+        )
+
+    def _encode(self, values: Values, level: int, scale: float, who: str) -> Any:
+        params = self._context.params
+        check_values(values, params.slots, who=f"{_WHO} {who}")
+        if not 0 <= level <= params.max_level:
+            raise LevelExhausted(
+                f"{_WHO}: encoding at level {level}; there are levels 0 to {params.max_level}.",
+                hint="Use parameters with more data primes.",
+            )
+        plaintext = seal.Plaintext()
+        try:
+            self._context.encoder.encode(values, self._context.parms_ids[level], scale, plaintext)
+        except ValueError as error:
+            raise PrecisionLost(
+                f"{_WHO}: values up to {np.max(np.abs(values)):g} at scale 2^{math.log2(scale):.1f} do not fit the "
+                f"modulus of level {level} ({error}).",
+                hint="Use smaller values or scales, or a larger base prime.",
+            ) from error
+        return plaintext
+
+
+class TenSEALDecryptor(_Role):
+    """The client's role, with the secret key."""
+
+    def __init__(self, context: Context, steps: Collection[int], key_id: bytes) -> None:
+        super().__init__(context, key_id)
+        keygen = seal.KeyGenerator(context.seal)
+        secret_key = keygen.secret_key()
+        self._encryptor = seal.Encryptor(context.seal, secret_key)
+        self._decryptor = seal.Decryptor(context.seal, secret_key)
+        elements = [context.galois_element(step) for step in sorted(steps)]
+        galois_keys = saved(keygen.create_galois_keys(elements).save) if elements else b""
+        self._evaluation_keys = msgspec.msgpack.encode(_EvaluationKeys(sorted(steps), key_id, galois_keys))
+
+    def encrypt(self, values: Values, *, scale: float) -> FreshCiphertext:
+        plaintext = self._encode(values, self._context.params.max_level, scale, "encrypt")
+        payload = saved(self._encryptor.encrypt_symmetric(plaintext).save)
+        return FreshCiphertext(payload, scale, self.key_id)
+
+    def decrypt(self, ciphertext: SEALCiphertext | FreshCiphertext) -> Values:
+        plaintext = seal.Plaintext()
+        self._decryptor.decrypt(self._own(ciphertext).data, plaintext)
+        return np.array(self._context.encoder.decode_double(plaintext), dtype=np.float64)
+
+    def evaluation_keys(self) -> bytes:
+        return self._evaluation_keys
+
+
+class TenSEALEvaluator(_Role):
+    """The server's role: rotation keys, read from what the client sent, and no others."""
+
+    def __init__(self, context: Context, keys: _EvaluationKeys) -> None:
+        super().__init__(context, keys.key_id)
+        self._evaluator = seal.Evaluator(context.seal)
+        self._steps = frozenset(keys.steps)
+        self._galois_keys = seal.GaloisKeys()
+        if not keys.steps:
+            return
+        try:
+            load(keys.galois_keys, lambda path: self._galois_keys.load(context.seal, path))
+        except (ValueError, RuntimeError) as error:
+            raise CorruptPayload(
+                f"{_WHO}: SEAL cannot read the rotation keys ({error}).",
+                hint="Send the keys again, and check that both sides use the same parameters.",
+            ) from error
+
+    def encode(self, values: Values, *, level: int, scale: float) -> SEALPlaintext:
+        plaintext = self._encode(values, level, scale, "encode")
+        if plaintext.is_zero():
+            # SEAL refuses products with the zero polynomial, whose result would be a ciphertext without secret. The
+            # polynomial 1 stands for 1/scale in every slot: within the rounding error of any encoding.
+            self._context.encoder.encode(1.0 / scale, self._context.parms_ids[level], scale, plaintext)
+        return SEALPlaintext(plaintext, level, scale)
+
+    def add(self, left: SEALCiphertext, right: SEALCiphertext) -> SEALCiphertext:
+        left, right = self._own(left), self._own(right)
+        _same_level(self.level(left), self.level(right), "add")
+        if left.data.scale != right.data.scale:
+            raise ScaleMismatch(
+                f"{_WHO}: adding scales 2^{math.log2(left.data.scale):.6f} and 2^{math.log2(right.data.scale):.6f}.",
+                hint="Bring both operands through the same multiplications and rescales.",
+            )
+        total = seal.Ciphertext()
+        self._evaluator.add(left.data, right.data, total)
+        return SEALCiphertext(total, self.key_id)
+
+    def multiply_plain(self, ciphertext: SEALCiphertext, plaintext: SEALPlaintext) -> SEALCiphertext:
+        ciphertext = self._own(ciphertext)
+        _same_level(self.level(ciphertext), plaintext.level, "multiply_plain")
+        product = seal.Ciphertext()
+        try:
+            self._evaluator.multiply_plain(ciphertext.data, plaintext.data, product)
+        except ValueError as error:
+            raise PrecisionLost(
+                f"{_WHO}: a product of scale 2^{math.log2(ciphertext.data.scale * plaintext.scale):.1f} does not fit the "
+                f"modulus of level {plaintext.level} ({error}).",
+                hint="Rescale first, or use smaller scales.",
+            ) from error
+        return SEALCiphertext(product, self.key_id)
+
+    def rotate(self, ciphertext: SEALCiphertext, steps: int) -> SEALCiphertext:
+        ciphertext = self._own(ciphertext)
+        steps %= self._context.params.slots
+        if steps == 0:
+            return ciphertext
+        if steps not in self._steps:
+            raise MissingRotationKey(
+                f"{_WHO}: there is no key for a rotation by {steps}.",
+                hint="Generate keys for the plan's rotation_steps.",
+            )
+        rotated = seal.Ciphertext()
+        self._evaluator.rotate_vector(ciphertext.data, steps, self._galois_keys, rotated)
+        return SEALCiphertext(rotated, self.key_id)
+
+    def rescale(self, ciphertext: SEALCiphertext) -> SEALCiphertext:
+        ciphertext = self._own(ciphertext)
+        if self.level(ciphertext) == 0:
+            raise LevelExhausted(
+                f"{_WHO}: a ciphertext at level 0 cannot be rescaled.",
+                hint="Use parameters with one more data prime, or a packing of less depth.",
+            )
+        rescaled = seal.Ciphertext()
+        self._evaluator.rescale_to_next(ciphertext.data, rescaled)
+        return SEALCiphertext(rescaled, self.key_id)
+
+
+def _same_level(left: int, right: int, who: str) -> None:
+    if left != right:
+        raise LevelMismatch(
+            f"{_WHO}: {who} of operands at levels {left} and {right}.",
+            hint="Encode plaintexts at the ciphertext's level, and rescale both operands equally often.",
+        )
+
+
+class TenSEALBackend:
+    """TenSEAL."""
+
+    name = "tenseal"
+    capabilities = Capabilities(
+        encodings=frozenset({Encoding.SLOTS}),
+        rescale=RescaleMode.EXPLICIT,
+        free_plaintext_scale=True,
+        seeded_keys=False,
+        compressed_upload=True,
+    )
+
+    def resolve(self, params: CKKSParams) -> CKKSParams:
+        return resolve(params)
+
+    def generate_keys(
+        self, params: CKKSParams, rotation_steps: Collection[int], *, seed: int | None = None
+    ) -> tuple[TenSEALDecryptor, TenSEALEvaluator]:
+        if seed is not None:
+            raise CapabilityMissing(
+                f"{_WHO}: keys cannot be made from a seed.", hint="Leave the seed out; use the emulation for repeatable runs."
+            )
+        decryptor = TenSEALDecryptor(Context(params), rotation_steps, secrets.token_bytes(16))
+        return decryptor, self.load_evaluator(params, decryptor.evaluation_keys())
+
+    def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> TenSEALEvaluator:
+        try:
+            keys = msgspec.msgpack.decode(evaluation_keys, type=_EvaluationKeys)
+        except msgspec.DecodeError as error:
+            raise CorruptPayload(
+                f"{_WHO}: these bytes are not evaluation keys ({error}).", hint="Send the keys again."
+            ) from error
+        return TenSEALEvaluator(Context(params), keys)

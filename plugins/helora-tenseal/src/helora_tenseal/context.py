@@ -1,0 +1,78 @@
+"""SEAL's parameters and contexts, and how its levels map to ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import tenseal.sealapi as seal
+
+from helora_core.errors import InvalidParameters
+from helora_core.params.ckks import CKKSParams
+
+
+def _encryption_parameters(params: CKKSParams) -> Any:
+    parms = seal.EncryptionParameters(seal.SCHEME_TYPE.CKKS)
+    parms.set_poly_modulus_degree(params.ring_degree)
+    bits = [*params.data_bits, *params.special_bits]
+    try:
+        parms.set_coeff_modulus(seal.CoeffModulus.Create(params.ring_degree, bits))
+    except (ValueError, RuntimeError) as error:
+        raise InvalidParameters(
+            f"helora-tenseal: SEAL has no primes of {bits} bits for ring degree {params.ring_degree} ({error}).",
+            hint="Use fewer primes of one length, or longer ones.",
+        ) from error
+    return parms
+
+
+def resolve(params: CKKSParams) -> CKKSParams:
+    """Fill in the primes that SEAL chooses.
+
+    Raises:
+        InvalidParameters: SEAL cannot realise the parameters.
+    """
+    if len(params.special_bits) != 1:
+        raise InvalidParameters(
+            f"helora-tenseal: SEAL uses exactly one special prime, not {len(params.special_bits)}.",
+            hint="Give one entry in special_bits; the last prime of the chain is the special one.",
+        )
+    if params.ring_degree > 32768:
+        raise InvalidParameters(
+            f"helora-tenseal: SEAL's rings end at 32768; {params.ring_degree} was asked for.",
+            hint="Use a smaller ring or another backend.",
+        )
+    primes = tuple(modulus.value() for modulus in _encryption_parameters(params).coeff_modulus())
+    return msgspec.structs.replace(params, data_primes=primes[:-1], special_primes=primes[-1:])
+
+
+class Context:
+    """A SEAL context for resolved parameters, without any key.
+
+    Security is judged by the core on resolved parameters, by its own table, before keys are made; SEAL's built-in
+    check of the 2018 table is therefore off: two judges with one table each would only make refusals hard to read.
+    """
+
+    def __init__(self, params: CKKSParams) -> None:
+        self.params = params
+        parms = _encryption_parameters(params)
+        self.seal = seal.SEALContext(parms, True, seal.SEC_LEVEL_TYPE.NONE)
+        if not self.seal.parameters_set():
+            raise InvalidParameters(
+                f"helora-tenseal: SEAL refuses the parameters: {self.seal.parameters_error_message()}.",
+                hint="Use the parameters that choose_params gives.",
+            )
+        self.encoder = seal.CKKSEncoder(self.seal)
+        self.parms_ids: list[list[int]] = [[]] * (params.max_level + 1)
+        data = self.seal.first_context_data()
+        while data is not None:
+            self.parms_ids[data.chain_index()] = data.parms_id()
+            data = data.next_context_data()
+        self._levels = {tuple(parms_id): level for level, parms_id in enumerate(self.parms_ids)}
+
+    def level(self, seal_object: Any) -> int | None:
+        """Level of a SEAL ciphertext or plaintext, None if it is not of these parameters."""
+        return self._levels.get(tuple(seal_object.parms_id()))
+
+    def galois_element(self, steps: int) -> int:
+        """The automorphism x -> x^element that rotates left by ``steps``: SEAL's generator is 3."""
+        return pow(3, steps, 2 * self.params.ring_degree)
