@@ -227,9 +227,10 @@ class PluginManager:
         conflict = self._conflicts.get((kind, name))
         if conflict is not None:
             return PluginConflict(conflict.message, hint=conflict.hint)
-        broken = "".join(f"; {failure.reason}" for failure in self.failures if failure.stage in _HIDING)
+        reasons = dict.fromkeys(failure.reason for failure in self.failures if failure.stage in _HIDING)
         return error_type(
-            f"no loaded plugin offers the {kind} {name!r}; there are: {', '.join(known) or 'none'}{broken}",
+            f"no loaded plugin offers the {kind} {name!r}; there are: {', '.join(known) or 'none'}"
+            + "".join(f"; {reason}" for reason in reasons),
             hint=f"{did_you_mean(name, known)}Choose one of those, or install the plugin that offers {name!r} and, if "
             "HELORA_PLUGINS is set, add it there.",
         )
@@ -243,7 +244,7 @@ class PluginManager:
                     self._instances[kind, spec.name] = run_plugin_code(
                         functools.partial(_instantiate, spec.target),
                         f"loading {spec.target}, the {kind} {spec.name!r} of {origin},",
-                        f"Reinstall {origin.distribution} and the libraries it needs, or choose another {kind}.",
+                        f"Reinstall {origin.who} and the libraries it needs, or choose another {kind}.",
                     )
                 except PluginLoadError as error:
                     self._report(PluginFailure(origin, "load", error))
@@ -267,7 +268,7 @@ def _load_with_trace(entry_point: EntryPoint) -> LoadedPlugin | PluginFailure:
 
 
 def _tell_author(origin: Origin) -> str:
-    return f"Tell the author of {origin.distribution}; until then, uninstall it or leave it out with HELORA_PLUGINS."
+    return f"Tell the author of {origin.who}; until then, uninstall it or leave it out with HELORA_PLUGINS."
 
 
 def _gather(hook: Callable[[], list[Iterable[Any]]]) -> list[Any]:

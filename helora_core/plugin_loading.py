@@ -108,13 +108,13 @@ def refuse_rivals(
         stage: When this came out.
         way_out: What can be done besides uninstalling, to be added to the next step.
     """
-    last = claimants[-1].distribution
+    last = claimants[-1].who
     if len(set(claimants)) == 1:
         hint = f"Tell the author of {last} that it declares {name!r} twice; until then, uninstall it."
     elif claimants[0].plugin == CORE.name:
         hint = f"Nothing overrides helora-core: ask the author of {last} for another name, or uninstall it."
     else:
-        hint = f"Uninstall all but one of them, as in 'pip uninstall {last}'{way_out}."
+        hint = f"Uninstall all but one of them, for instance {last}{way_out}."
     error = PluginConflict(f"the {kind} name {name!r} is claimed by {' and by '.join(map(str, claimants))}", hint=hint)
     losers = claimants[1:] if claimants[0].plugin == CORE.name else claimants
     return [PluginFailure(origin, stage, error) for origin in dict.fromkeys(losers)]
@@ -168,7 +168,7 @@ def load_plugin(entry_point: EntryPoint) -> LoadedPlugin | PluginFailure:
         plugin = run_plugin_code(
             entry_point.load,
             f"importing {entry_point.value!r} of {origin}",
-            f"Reinstall {origin.distribution} and the libraries it needs, or uninstall it; HELORA_PLUGINS can leave it "
+            f"Reinstall {origin.who} and the libraries it needs, or uninstall it; HELORA_PLUGINS can leave it "
             "out meanwhile.",
         )
     except PluginLoadError as error:

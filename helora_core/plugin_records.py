@@ -34,8 +34,13 @@ class Origin:
     distribution: str | None
     version: str | None
 
+    @property
+    def who(self) -> str:
+        """Whom to reinstall, uninstall or turn to: the distribution, as far as it is known."""
+        return self.distribution or f"the unnamed distribution of plugin {self.plugin!r}"
+
     def __str__(self) -> str:
-        distribution = " ".join(filter(None, (self.distribution or "unknown distribution", self.version)))
+        distribution = " ".join(filter(None, (self.distribution or "unnamed distribution", self.version)))
         return f"{distribution} (plugin {self.plugin!r})"
 
 
@@ -137,7 +142,7 @@ class RegisteredBackend(Originated):
     def availability(self) -> str | None:
         """None if it can be used here, else the reason in words. The plugin is asked once, on first use."""
         doing = f"the availability check of backend {self.spec.name!r} of {self.origin}"
-        hint = f"Tell the author of {self.distribution}: the check must answer None or a reason in words."
+        hint = f"Tell the author of {self.origin.who}: the check must answer None or a reason in words."
         try:
             answer: object = run_plugin_code(self.spec.availability, doing, hint)
             if answer is None or (isinstance(answer, str) and answer.strip()):

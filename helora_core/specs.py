@@ -1,6 +1,7 @@
-"""What plugins hand to helora: frozen metadata, with the code named as a string so that nothing heavy is imported early.
+"""What plugins hand to helora: frozen metadata, with code named as a string so that nothing heavy is imported early.
 
-A ``target`` is ``"package.module:attribute"``. It is imported when the backend or packing is first used, never to list it.
+A ``target`` is ``"package.module:attribute"``. It is imported when the backend or packing is first used, never to list
+it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class BackendSpec:
 
     Attributes:
         name: What users type after ``--backend``; unique over all plugins.
-        target: ``"package.module:Class"``; called without arguments it gives a ``helora_core.backend.protocol.Backend``.
+        target: ``"package.module:Class"``; called without arguments it gives a
+            ``helora_core.backend.protocol.Backend``.
         summary: One line for listings.
         library: The PyPI name of the library it drives, for the version shown; empty if it has none.
         provides_security: Whether ciphertexts really hide anything. An emulation says False and is shown as such.
@@ -56,7 +58,8 @@ class PackingSpec:
 
     Attributes:
         name: What users type after ``--packing``; unique over all plugins.
-        target: ``"package.module:Class"``; called without arguments it gives a ``helora_core.packing.protocol.Packing``.
+        target: ``"package.module:Class"``; called without arguments it gives a
+            ``helora_core.packing.protocol.Packing``.
         summary: One line for listings: what it is, and when to use it.
     """
 

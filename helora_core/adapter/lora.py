@@ -86,7 +86,7 @@ class LoRAModule:
 
     Raises:
         AdapterFormatError: A matrix is not a finite, non-empty 2-D float array, the two disagree on the rank, the
-            scaling is not finite, or the name is empty or not text.
+            scaling is not finite, or the name is empty or not printable text.
     """
 
     name: str
@@ -249,13 +249,11 @@ class LoRAAdapter:
 
 
 def _check_name(name: object) -> None:
-    try:
-        usable = isinstance(name, str) and bool(name.encode())
-    except UnicodeEncodeError:  # a lone surrogate: no file format could hold the name, nor a digest cover it
-        usable = False
-    if not usable:
+    # Names are shown in terminals and stored in zip archives: control characters would harm the one and be cut by the
+    # other, and a lone surrogate has no encoding that a digest could cover.
+    if not isinstance(name, str) or not name or not name.isprintable():
         raise AdapterFormatError(
-            f"LoRA module: the name {name!r} is empty or not text.",
+            f"LoRA module: the name {name!r} is empty or not printable text.",
             hint="Name the module by its dotted path in the base model.",
         )
 

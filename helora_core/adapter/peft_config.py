@@ -170,7 +170,7 @@ def _check_features(path: Path, fields: Mapping[str, Any]) -> None:
             continue
         if name in _REFUSED:
             raise AdapterFormatError(
-                f"{path}: {name} is set: {_REFUSED[name]} is not supported.",
+                f"{path}: {name} is set, but {_REFUSED[name]} is not supported.",
                 hint=f"Train with {name} at its default, so that Δ is scaling · lora_B · lora_A and nothing more.",
             )
         raise AdapterFormatError(

@@ -30,7 +30,7 @@ def save_peft(
 
     The configuration is the last to appear and, when overwriting, the first to go: a directory that was left half
     written has none, and is refused by every reader. Matrices are rounded to ``dtype`` (``"f64"`` keeps them exactly).
-    PEFT stores α, not α/r, so a scaling comes back exactly if r is a power of two and else to the last bit.
+    PEFT stores α, not α/r, so a scaling comes back exactly if r is a power of two, and else to within its last bit.
 
     Args:
         adapter: What to write.

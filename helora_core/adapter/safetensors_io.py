@@ -47,7 +47,8 @@ class StoredTensor:
         stored = np.frombuffer(self.data, dtype=_STORED_AS[self.dtype]).reshape(self.shape)
         if self.dtype == "BF16":
             stored = (stored.astype(np.uint32) << 16).view(np.float32)
-        return stored.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is no warning here; LoRAModule refuses every NaN
+            return stored.astype(np.float64)
 
 
 def read_safetensors(path: Path) -> dict[str, StoredTensor]:

@@ -43,7 +43,9 @@ class OperationCounts(msgspec.Struct, frozen=True, kw_only=True):
 
     def minus(self, earlier: OperationCounts) -> OperationCounts:
         """What was added since ``earlier``."""
-        return OperationCounts(**{name: getattr(self, name) - getattr(earlier, name) for name in self.__struct_fields__})
+        return OperationCounts(
+            **{name: getattr(self, name) - getattr(earlier, name) for name in self.__struct_fields__}
+        )
 
 
 class Ledger:

@@ -48,5 +48,6 @@ def check_budget(counts: OperationCounts, *, tokens: int, budget: Budget | None 
     if over:
         raise BudgetExceeded(
             f"Budget: {'; '.join(over)}.",
-            hint=f"Pack at least {tokens_needed:g} tokens into a run (a larger ring), use a smaller rank, or raise the budget.",
+            hint=f"Pack at least {tokens_needed:g} tokens into a run (a larger ring), use a smaller rank, or raise "
+            "the budget.",
         )

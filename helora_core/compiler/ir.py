@@ -82,7 +82,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 def renumber(slots: int, ops: Iterable[tuple[int, Op]], outputs: Iterable[int]) -> Program:
     """Make a program of operations that still carry their old value numbers, numbering them anew."""
     new: dict[int, int] = {}
-    renumbered = []
+    renumbered: list[Op] = []
     for old, op in ops:
         new[old] = len(renumbered)
         renumbered.append(msgspec.structs.replace(op, args=tuple(new[arg] for arg in op.args)))

@@ -6,20 +6,21 @@ showing the key holder anything but Δ.
 
 Layout. d₂ and r₂ are the powers of two at or above max(d_in, d_out, r) and r. T = slots/d₂ tokens are interleaved:
 feature f of token t stands in slot f·T + t. A rotation by k features is one by k·T slots, and cyclic in the features,
-so all T tokens share it. Below, m and i count features; D is ``down`` padded to r₂×d₂, U is (α/r)·``up`` padded to d₂×r₂.
+so all T tokens share it. Below, m and i count features; D is ``down`` padded to r₂×d₂, U is (α/r)·``up`` padded to
+d₂×r₂.
 
 1. y = Σ_{i<r₂} diag_i ∘ rot(x, i),  diag_i[m] = D[m mod r₂, (m+i) mod d₂].
 2. Folds: for k = r₂, 2r₂, …, d₂/2:  y += rot(y, k). Then y[m] = z[m mod r₂] with z = down·x: replicated for free.
 3. Δ = Σ_{i<r₂} diag'_i ∘ rot(y, i),  diag'_i[m] = U[m, (m+i) mod r₂].
 
-Sums 1 and 3 are baby-step giant-step: i = g·n₁ + b, the diagonal is rotated back by g·n₁ beforehand, and each giant step
-rotates a whole inner sum: Σ_g rot(Σ_b rot(diag, −g·n₁) ∘ rot(x, b), g·n₁).
+Sums 1 and 3 are baby-step giant-step: i = g·n₁ + b, the diagonal is rotated back by g·n₁ beforehand, and each giant
+step rotates a whole inner sum: Σ_g rot(Σ_b rot(diag, −g·n₁) ∘ rot(x, b), g·n₁).
 
 Cost: 2·((n₁−1) + (r₂/n₁−1)) + log2(d₂/r₂) rotations, one key switch each; 2·r₂ ct×pt; 2 rescales; one ciphertext each
 way. Leakage: nothing beyond Δ, for sanitised results.
 
-Source: diagonals after Halevi and Shoup (CRYPTO 2014) and GAZELLE's hybrid method (USENIX Security 2018), baby and giant
-steps after Halevi and Shoup (CRYPTO 2018), applied to both factors of a LoRA.
+Source: diagonals after Halevi and Shoup (CRYPTO 2014) and GAZELLE's hybrid method (USENIX Security 2018), baby and
+giant steps after Halevi and Shoup (CRYPTO 2018), applied to both factors of a LoRA.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ class RankBSGSLayout:
 
     def unpack(self, outputs: list[Vector], tokens: int, client_module: LoRAModule | None) -> Vector:
         (output,) = outputs
-        return output.reshape(self.period, self.tokens_per_run)[: self.shape.d_out, :tokens].T.copy()
+        delta: Vector = output.reshape(self.period, self.tokens_per_run)[: self.shape.d_out, :tokens].T.copy()
+        return delta
 
 
 class RankBSGS:

@@ -1,7 +1,7 @@
 """``zero_moai``: replicate, multiply, and let the client sum after decryption. No rotations, and no secrets.
 
-Why it is here: it is the packing that published zero-rotation figures (TenSafe's) really use, so comparisons need it, and
-it is the cheapest one where the holder of the key owns the adapter anyway.
+Why it is here: it is the packing that published zero-rotation figures (TenSafe's) really use, so comparisons need it,
+and it is the cheapest one where the holder of the key owns the adapter anyway.
 
 Layout. c = ⌊slots/d_in⌋ copies of one token's x stand one after the other. Ciphertext j returns x_i·down[j·c + k, i] in
 slot k·d_in + i, for k < c. After decryption the client adds up each copy, which gives z = down·x, and applies
@@ -9,8 +9,8 @@ slot k·d_in + i, for k < c. After decryption the client adds up each copy, whic
 
 Cost: 0 rotations, ⌈r/c⌉ ct×pt and rescales, one ciphertext up and ⌈r/c⌉ down, one token a run.
 
-Leakage: the client reads every product x_i·down[j, i], hence all of ``down`` from one query, and has to be given ``up``.
-Sound only if key holder and adapter owner are the same party.
+Leakage: the client reads every product x_i·down[j, i], hence all of ``down`` from one query, and has to be given
+``up``. Sound only if key holder and adapter owner are the same party.
 """
 
 from __future__ import annotations
@@ -61,13 +61,14 @@ class ZeroMOAILayout:
     def unpack(self, outputs: list[Vector], tokens: int, client_module: LoRAModule | None) -> Vector:
         if client_module is None:
             raise LeakageRefused(
-                "Packing zero_moai: the client must finish the sum with the adapter in the clear, and was not given it.",
+                "Packing zero_moai: the client must finish the sum with the adapter in the clear and was not given it.",
                 hint="Give the client the adapter if it owns it; otherwise use rank_bsgs.",
             )
         used = self.copies * self.shape.d_in
         rows = np.concatenate([output[:used].reshape(self.copies, self.shape.d_in) for output in outputs])
         z = rows[: self.shape.rank].sum(axis=1)
-        return (client_module.scaled_up @ z)[np.newaxis, :]
+        delta: Vector = client_module.scaled_up @ z
+        return delta[np.newaxis, :]
 
 
 class ZeroMOAI:
@@ -81,7 +82,7 @@ class ZeroMOAI:
     leakage = Leakage(
         key_holder=LeakageClass.PRODUCTS,
         needs_sanitize=False,
-        explanation="The key holder reads every product of an activation with a weight, hence all of down, and owns up.",
+        explanation="The key holder reads each product of an activation and a weight, hence all of down, and owns up.",
     )
 
     def min_slots(self, shape: ModuleShape) -> int:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.backend.capabilities import Encoding, RescaleMode
@@ -12,7 +16,6 @@ from helora_core.backend.protocol import Backend
 from helora_core.backend.session import ClientSession, ServerSession, open_sessions
 from helora_core.compiler.plan import Plan
 from helora_core.errors import CapabilityMissing
-from helora_core.packing.protocol import Vector
 from helora_core.params.ckks import CKKSParams
 from helora_core.runtime.batching import check_activations
 from helora_core.runtime.executor import encode_constants
@@ -25,7 +28,24 @@ class Work:
     """One module and the activations to run it on (shape (tokens, d_in), any real dtype)."""
 
     module: LoRAModule
-    x: Vector
+    x: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one piece of work.
+
+    Attributes:
+        work: Module and activations.
+        plan: The plan that ran.
+        run: Δ, times, bytes and the executed ledger.
+        load_ns: Time to encode the module's weights, once for all tokens.
+    """
+
+    work: Work
+    plan: Plan
+    run: ModuleRun
+    load_ns: int
 
 
 @dataclass(frozen=True)
@@ -59,12 +79,12 @@ def require_capabilities(backend: Backend, plan: Plan) -> None:
 
 def run_adapter(
     backend: Backend,
-    plans: dict[ModuleShape, Plan],
+    plans: Mapping[ModuleShape, Plan],
     work: Sequence[Work],
     *,
     telemetry: Telemetry | None = None,
     on_tokens: Callable[[int], object] = lambda tokens: None,
-) -> Iterator[tuple[Work, Plan, ModuleRun]]:
+) -> Iterator[Outcome]:
     """Run every module of ``work`` and yield its result as soon as it is there.
 
     Everything is checked before the first key is made. Plans with equal parameters share one key set, made for the
@@ -91,27 +111,33 @@ def run_adapter(
         if plan.params not in keys:
             keys[plan.params] = _open(backend, plan.params, plans)
         held = keys[plan.params]
+        start = time.perf_counter_ns()
         constants = encode_constants(plan, job.module, held.server)
+        load_ns = time.perf_counter_ns() - start
         owner = job.module if plan.packing.client_finishes else None
         run = run_module(
             plan, constants, held.client, held.server, held.ledger, x, client_module=owner, on_tokens=on_tokens
         )
-        telemetry.emit(
-            "module.executed",
-            run.times.total,
-            backend=backend.name,
-            module=job.module.name,
-            packing=plan.packing.name,
-            plan=plan.digest,
-            tokens=x.shape[0],
-            keyswitches=run.executed.keyswitches,
-            bytes_up=run.bytes_up,
-            bytes_down=run.bytes_down,
-        )
-        yield job, plan, run
+        _tell(telemetry, backend, job.module, plan, run)
+        yield Outcome(job, plan, run, load_ns)
 
 
-def _open(backend: Backend, params: CKKSParams, plans: dict[ModuleShape, Plan]) -> _Keys:
+def _tell(telemetry: Telemetry, backend: Backend, module: LoRAModule, plan: Plan, run: ModuleRun) -> None:
+    telemetry.emit(
+        "module.executed",
+        run.times.total,
+        backend=backend.name,
+        module=module.name,
+        packing=plan.packing.name,
+        plan=plan.digest,
+        tokens=run.delta.shape[0],
+        keyswitches=run.executed.keyswitches,
+        bytes_up=run.bytes_up,
+        bytes_down=run.bytes_down,
+    )
+
+
+def _open(backend: Backend, params: CKKSParams, plans: Mapping[ModuleShape, Plan]) -> _Keys:
     sharing = [plan for plan in plans.values() if plan.params == params]
     steps = {step for plan in sharing for step in plan.rotation_steps}
     # The strictest level and the table that any of the plans was compiled for.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.plan import Plan
@@ -12,22 +14,21 @@ from helora_core.errors import InvalidInput
 from helora_core.packing.protocol import Vector
 
 
-def check_activations(x: Vector, shape: ModuleShape, *, who: str) -> Vector:
+def check_activations(x: NDArray[Any], shape: ModuleShape, *, who: str) -> Vector:
     """Activations as float64 of shape (tokens, d_in), or a refusal.
 
     Raises:
         InvalidInput: Not a real floating or integer array of that shape, without tokens, or not finite.
     """
-    x = np.asarray(x)
     if x.dtype.kind not in "fiu" or x.ndim != 2 or x.shape[0] == 0 or x.shape[1] != shape.d_in:
         raise InvalidInput(
             f"{who}: activations must be real numbers of shape (tokens, {shape.d_in}), not {x.dtype}, shape {x.shape}.",
             hint="Give one row a token, as the module's input has them.",
         )
-    x = x.astype(np.float64)
-    if not np.isfinite(x).all():
+    activations: Vector = x.astype(np.float64)
+    if not np.isfinite(activations).all():
         raise InvalidInput(f"{who}: activations hold NaN or infinity.", hint="Check the layer that made them.")
-    return x
+    return activations
 
 
 def batches(plan: Plan, x: Vector) -> Iterator[Vector]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from helora_core.adapter.lora import LoRAModule
 from helora_core.backend.ledger import MeteredEvaluator
 from helora_core.backend.protocol import Ciphertext, Plaintext
-from helora_core.backend.session import ServerSession, check_values
+from helora_core.backend.session import ServerSession
+from helora_core.backend.values import check_values
 from helora_core.compiler.ir import OpKind, Program
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidInput

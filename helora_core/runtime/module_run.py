@@ -21,24 +21,23 @@ from helora_core.runtime.executor import execute
 
 
 class PhaseTimes(msgspec.Struct):
-    """Wall time per phase, in nanoseconds, summed over all runs.
+    """Wall time per phase, in nanoseconds, summed over all runs. Each message is serialised and read in the phase that
+    sends or receives it; no network is involved.
 
     Attributes:
-        encrypt: Packing and encryption, at the client.
-        transfer: Serialising and reading ciphertexts, at both ends (no network is involved).
-        compute: The program, at the server.
-        decrypt: Decryption and unpacking, at the client.
+        encrypt: At the client: pack, encrypt, serialise.
+        compute: At the server: read, execute the program, serialise.
+        decrypt: At the client: read, decrypt, unpack.
     """
 
     encrypt: int = 0
-    transfer: int = 0
     compute: int = 0
     decrypt: int = 0
 
     @property
     def total(self) -> int:
         """All phases."""
-        return self.encrypt + self.transfer + self.compute + self.decrypt
+        return self.encrypt + self.compute + self.decrypt
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -97,17 +96,15 @@ def run_module(
     deltas, bytes_up, bytes_down = [], 0, 0
     for batch in batches(plan, x):
         with times.phase("encrypt"):
-            sealed = [client.encrypt(v, scale_bits=plan.scales.input_bits) for v in plan.pack(batch)]
-        with times.phase("transfer"):
-            upload = [client.send(ciphertext) for ciphertext in sealed]
-            received = [server.receive(message) for message in upload]
+            upload = [
+                client.send(client.encrypt(vector, scale_bits=plan.scales.input_bits)) for vector in plan.pack(batch)
+            ]
         with times.phase("compute"):
+            received = [server.receive(message) for message in upload]
             results = execute(plan.program, server.evaluator, received, constants)
-        with times.phase("transfer"):
             download = [server.send(result) for result in results]
-            returned = [client.receive(message) for message in download]
         with times.phase("decrypt"):
-            outputs = [client.decrypt(ciphertext) for ciphertext in returned]
+            outputs = [client.decrypt(client.receive(message)) for message in download]
             deltas.append(plan.unpack(outputs, batch.shape[0], client_module))
         bytes_up += sum(map(len, upload))
         bytes_down += sum(map(len, download))

@@ -16,7 +16,7 @@ FLOAT64_BITS = 53.0
 
 
 def execute_plain(program: Program, inputs: Sequence[Vector], constants: Mapping[str, Vector]) -> list[Vector]:
-    """Run ``program`` in float64 on full slot vectors, keeping every value: slow, plain, and independent of any library."""
+    """Run ``program`` in float64 on full slot vectors: slow, plain, and independent of any library."""
     waiting = iter(inputs)
     values: list[Vector] = []
     for op in program.ops:

@@ -26,4 +26,6 @@ class Telemetry:
                 sink(event)
             except Exception as error:
                 self._sinks.remove(sink)
-                warnings.warn(f"Telemetry sink {sink!r} raised {error!r} and is dropped.", TelemetryWarning, stacklevel=2)
+                warnings.warn(
+                    f"Telemetry sink {sink!r} raised {error!r} and is dropped.", TelemetryWarning, stacklevel=2
+                )

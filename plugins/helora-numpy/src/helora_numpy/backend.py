@@ -1,8 +1,8 @@
 """CKKS emulated in NumPy: a double that is stricter than any real library, and hides nothing.
 
-A "ciphertext" is its slot values in the clear, with level, scale and key id. Every operation adds noise of the size that
-CKKS would (``helora_core.params.noise``), and everything that a library may let pass silently is refused: operands of
-different scales, levels or keys, rotations without their very key, values that outgrow the modulus.
+A "ciphertext" is its slot values in the clear, with level, scale and key id. Every operation adds noise of the size
+that CKKS would (``helora_core.params.noise``), and everything that a library may let pass silently is refused: operands
+of different scales, levels or keys, rotations without their very key, values that outgrow the modulus.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class _Role:
                 hint="Send the ciphertext again, and check that both sides use the same parameters.",
             )
         _, level, scale = _HEADER.unpack_from(payload)
-        values = np.frombuffer(payload, "<f8", offset=_HEADER.size).astype(np.float64)
+        values: Values = np.frombuffer(payload, "<f8", offset=_HEADER.size).astype(np.float64)
         if level > self.params.max_level or not (math.isfinite(scale) and scale > 0 and np.isfinite(values).all()):
             raise CorruptPayload(
                 f"{_WHO}: a ciphertext of level {level} and scale {scale} cannot exist.",
@@ -136,7 +136,8 @@ class EmulatedDecryptor(_Role):
         return self._ciphertext(self._noisy(padded, std, scale), self.params.max_level, scale)
 
     def decrypt(self, ciphertext: EmulatedCiphertext) -> Values:
-        return self._own(ciphertext).values.copy()
+        values: Values = self._own(ciphertext).values.copy()
+        return values
 
     def evaluation_keys(self) -> bytes:
         return msgspec.msgpack.encode(_EvaluationKeys(sorted(self._steps), self.key_id))
@@ -162,9 +163,7 @@ class EmulatedEvaluator(_Role):
                 hint="Use parameters with more data primes.",
             )
         self._check_size(padded, level, scale)
-        return EmulatedPlaintext(
-            self._noisy(padded, noise.encoding_std(self.params.ring_degree), scale), level, scale
-        )
+        return EmulatedPlaintext(self._noisy(padded, noise.encoding_std(self.params.ring_degree), scale), level, scale)
 
     def add(self, left: EmulatedCiphertext, right: EmulatedCiphertext) -> EmulatedCiphertext:
         left, right = self._own(left), self._own(right)
@@ -234,7 +233,8 @@ class NumPyBackend:
         primes = distinct_ntt_primes(params.data_bits + params.special_bits, params.ring_degree)
         if primes is None:
             raise InvalidParameters(
-                f"{_WHO}: there are not enough primes of the bit lengths asked for that are 1 mod {2 * params.ring_degree}.",
+                f"{_WHO}: too few primes of {params.data_bits + params.special_bits} bits are 1 mod "
+                f"{2 * params.ring_degree}.",
                 hint="Use longer primes, or fewer of one length.",
             )
         data = len(params.data_bits)

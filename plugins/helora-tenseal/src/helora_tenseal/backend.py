@@ -1,8 +1,9 @@
 """Microsoft SEAL through ``tenseal.sealapi``.
 
-``tenseal.CKKSVector`` cannot rotate or rescale, so this builds on the bindings below it. Fresh ciphertexts are symmetric:
-they travel as one polynomial and a seed, half the size. Rotation keys are made for exactly the Galois elements of the
-plan's steps; with SEAL's default keys a rotation would be composed of several key switches behind the ledger's back.
+``tenseal.CKKSVector`` cannot rotate or rescale, so this builds on the bindings below it. Fresh ciphertexts are
+symmetric: they travel as one polynomial and a seed, half the size. Rotation keys are made for exactly the Galois
+elements of the plan's steps; with SEAL's default keys a rotation would be composed of several key switches behind the
+ledger's back.
 """
 
 from __future__ import annotations
@@ -208,8 +209,8 @@ class TenSEALEvaluator(_Role):
             self._evaluator.multiply_plain(ciphertext.data, plaintext.data, product)
         except ValueError as error:
             raise PrecisionLost(
-                f"{_WHO}: a product of scale 2^{math.log2(ciphertext.data.scale * plaintext.scale):.1f} does not fit the "
-                f"modulus of level {plaintext.level} ({error}).",
+                f"{_WHO}: a product of scales 2^{math.log2(ciphertext.data.scale):.1f} and "
+                f"2^{math.log2(plaintext.scale):.1f} does not fit the modulus of level {plaintext.level} ({error}).",
                 hint="Rescale first, or use smaller scales.",
             ) from error
         return SEALCiphertext(product, self.key_id)
@@ -268,7 +269,8 @@ class TenSEALBackend:
     ) -> tuple[TenSEALDecryptor, TenSEALEvaluator]:
         if seed is not None:
             raise CapabilityMissing(
-                f"{_WHO}: keys cannot be made from a seed.", hint="Leave the seed out; use the emulation for repeatable runs."
+                f"{_WHO}: keys cannot be made from a seed.",
+                hint="Leave the seed out; use the emulation for repeatable runs.",
             )
         decryptor = TenSEALDecryptor(Context(params), rotation_steps, secrets.token_bytes(16))
         return decryptor, self.load_evaluator(params, decryptor.evaluation_keys())

@@ -1,0 +1,34 @@
+"""helora: LoRA adapters over encrypted activations, on any CKKS library.
+
+Importing this loads no plugin and no library for homomorphic encryption; names are resolved when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "CKKSParams": "helora_core.params.ckks",
+    "LoRAAdapter": "helora_core.adapter.lora",
+    "LoRAModule": "helora_core.adapter.lora",
+    "ModuleShape": "helora_core.adapter.lora",
+    "HeloraError": "helora_core.errors",
+    "check_budget": "helora_core.compiler.cost",
+    "choose_params": "helora_core.params.choose",
+    "compile_plan": "helora_core.compiler.compile",
+    "get_manager": "helora_core.manager",
+    "load_adapter": "helora_core.adapter.load",
+    "open_sessions": "helora_core.backend.session",
+    "run_adapter": "helora_core.runtime.adapter_run",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)

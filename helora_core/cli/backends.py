@@ -1,0 +1,78 @@
+"""``helora backends``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from helora_core.manager import PluginManager
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def backends(as_json: bool) -> None:
+    """List every CKKS backend: where it comes from, whether it can be used here, and what it can do."""
+    from helora_core.cli.output import print_json, print_table, warn
+    from helora_core.manager import get_manager
+
+    manager = get_manager()
+    rows = [_row(manager, name) for name in manager.backends()]
+    failures = [
+        {"plugin": failure.plugin, "distribution": failure.distribution, "stage": failure.stage,
+         "code": failure.code, "reason": failure.reason, "next_step": failure.next_step}
+        for failure in manager.failures
+    ]  # fmt: skip
+    if as_json:
+        print_json({"backends": rows, "failures": failures})
+        return
+    print_table(
+        ("backend", "distribution", "library", "ready", "secure", "capabilities", "summary"),
+        [_cells(row) for row in rows],
+        left=7,
+    )
+    for failure in failures:
+        warn(f"{failure['reason']}. {failure['next_step']}")
+
+
+def _row(manager: PluginManager, name: str) -> dict[str, Any]:
+    import msgspec
+
+    from helora_core.errors import HeloraError
+
+    registered = manager.backends()[name]
+    reason, capabilities = registered.availability, None
+    if reason is None:
+        try:
+            capabilities = msgspec.to_builtins(manager.load_backend(name).capabilities)
+        except HeloraError as error:
+            reason = error.message
+    return {
+        "name": name,
+        "distribution": registered.distribution,
+        "version": registered.version,
+        "library": registered.spec.library,
+        "library_version": registered.library_version,
+        "available": reason is None,
+        "reason": reason,
+        "secure": registered.spec.provides_security,
+        "capabilities": capabilities,
+        "summary": registered.spec.summary,
+    }
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    abilities = row["capabilities"] or {}
+    words = [key.replace("_", " ") for key, value in abilities.items() if value is True]
+    words += [f"{key}: {', '.join([value] if isinstance(value, str) else value)}"
+              for key, value in abilities.items() if isinstance(value, str | list)]  # fmt: skip
+    return (
+        row["name"],
+        f"{row['distribution']} {row['version'] or ''}",
+        f"{row['library']} {row['library_version'] or ''}",
+        "yes" if row["available"] else f"no: {row['reason']}",
+        "yes" if row["secure"] else "NO: emulation",
+        "; ".join(words),
+        row["summary"],
+    )

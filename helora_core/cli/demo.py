@@ -1,0 +1,56 @@
+"""``helora demo``."""
+
+from __future__ import annotations
+
+import click
+
+from helora_core.cli import options
+
+
+@click.command()
+@options.module
+@click.option(
+    "--tokens",
+    type=click.IntRange(1, 32),
+    default=16,
+    show_default=True,
+    metavar="T",
+    help="Tokens of the prompt to run, 1 to 32.",
+)
+@options.backend
+@options.packing
+@options.ring
+@options.security
+@options.min_bits
+@options.as_json
+def demo(
+    module_name: str,
+    tokens: int,
+    backend: str,
+    packing: str,
+    ring: int | None,
+    security: str,
+    min_bits: float,
+    as_json: bool,
+) -> None:
+    """Run the bundled adapter encrypted, on activations of the real model, and check every Δ.
+
+    The adapter is a LoRA of SmolLM2-135M-Instruct on q_proj and v_proj of its 30 layers. Exit status 1 if any module
+    falls under --min-bits.
+    """
+    from helora_core.cli.execution import run_work, show
+    from helora_core.cli.output import print_json
+    from helora_core.data.bundled import bundled_activations, bundled_adapter
+    from helora_core.runtime.adapter_run import Work
+    from helora_core.runtime.report import require_precision
+
+    activations = bundled_activations()
+    work = [Work(module, activations[module.name][-tokens:]) for module in bundled_adapter().select(module_name)]
+    outcomes, document = run_work(
+        work, backend=backend, packing=packing, ring=ring, security=int(security), min_bits=min_bits
+    )
+    if as_json:
+        print_json(document)
+    else:
+        show(outcomes, document)
+    require_precision(document["modules"], min_bits)

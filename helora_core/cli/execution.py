@@ -1,0 +1,96 @@
+"""What ``helora run`` and ``helora demo`` have in common: run the work with a progress bar, and show the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from helora_core.runtime.adapter_run import Outcome, Work
+
+
+def run_work(
+    work: Sequence[Work], *, backend: str, packing: str, ring: int | None, security: int, min_bits: float
+) -> tuple[list[Outcome], dict[str, Any]]:
+    """Compile, run with a progress bar, and report.
+
+    Returns:
+        The outcomes, and the JSON document ``{"backend", "secure", "modules"}``.
+    """
+    from helora_core.cli.output import token_progress
+    from helora_core.compiler.compile import compile_plan
+    from helora_core.manager import get_manager
+    from helora_core.runtime.adapter_run import run_adapter
+    from helora_core.runtime.report import outcome_row
+    from helora_core.runtime.telemetry import Telemetry
+
+    manager = get_manager()
+    library, strategy = manager.load_backend(backend), manager.load_packing(packing)
+    secure = manager.backends()[backend].spec.provides_security
+    plans = {}
+    for shape in dict.fromkeys(job.module.shape for job in work):
+        plans[shape] = compile_plan(shape, strategy, ring_degree=ring, security_bits=security, precision_bits=min_bits)
+        manager.notify_plan_compiled(plans[shape])
+    with token_progress(sum(job.x.shape[0] for job in work)) as advance:
+        telemetry = Telemetry(manager.telemetry_sinks())
+        outcomes = list(run_adapter(library, plans, work, telemetry=telemetry, on_tokens=advance))
+    rows = [outcome_row(outcome, backend=backend, secure=secure) for outcome in outcomes]
+    return outcomes, {"backend": backend, "secure": secure, "modules": rows}
+
+
+def show(outcomes: list[Outcome], document: dict[str, Any]) -> None:
+    """The rows as a table, with a total, and what the run does not protect."""
+    from helora_core.cli.output import print_table, warn_of_security
+
+    rows = document["modules"]
+    columns = ("module", "shape", "packing", "tok/run", "rot/tok", "ks/tok", "resc/tok", "pack+enc", "compute",
+               "dec+unp", "ms/tok", "tok/s", "bits", "up", "down", "leakage")  # fmt: skip
+    print_table(columns, [*map(_cells, rows), _total(rows)], left=3, footer=True)
+    click.echo("pack+enc, compute, dec+unp: ms per token; bits: −log2(max|error| / max|Δ|); up, down: bytes per token")
+    warn_of_security(outcomes[0], backend=document["backend"], secure=document["secure"])
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    from helora_core.cli.output import amount, seconds, size
+
+    return (
+        row["module"],
+        f"{row['d_in']}:{row['d_out']}:{row['rank']}",
+        row["packing"],
+        str(row["tokens_per_run"]),
+        amount(row["rotations_per_token"]),
+        amount(row["keyswitches_per_token"]),
+        amount(row["rescales_per_token"]),
+        seconds(row["encrypt_ms"]),
+        seconds(row["compute_ms"]),
+        seconds(row["decrypt_ms"]),
+        seconds(row["ms_per_token"]),
+        amount(row["tokens_per_second"]),
+        f"{row['precision_bits']:.1f}",
+        size(row["bytes_up"] / row["tokens"]),
+        size(row["bytes_down"] / row["tokens"]),
+        row["leakage"] + ("*" if row["needs_sanitize"] else ""),
+    )
+
+
+def _total(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """One token through every module: costs added up, the worst precision."""
+    from helora_core.cli.output import amount, seconds, size
+
+    def added(key: str) -> float:
+        return float(sum(row[key] for row in rows))
+
+    return (
+        f"all {len(rows)}",
+        "",
+        "",
+        "",
+        *(amount(added(key)) for key in ("rotations_per_token", "keyswitches_per_token", "rescales_per_token")),
+        *(seconds(added(key)) for key in ("encrypt_ms", "compute_ms", "decrypt_ms", "ms_per_token")),
+        amount(1e3 / added("ms_per_token")),
+        f"≥ {min(row['precision_bits'] for row in rows):.1f}",
+        *(size(sum(row[key] / row["tokens"] for row in rows)) for key in ("bytes_up", "bytes_down")),
+        "",
+    )

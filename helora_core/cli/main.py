@@ -1,0 +1,65 @@
+"""``helora``: finds the commands, imports each only when it is used, and turns refusals into messages.
+
+``helora --help`` must answer at once, so command modules import nothing heavy at their top: numpy, rich and the plans
+come in inside the callbacks.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from helora_core import __version__
+from helora_core.errors import HeloraError
+
+_COMMANDS = ("backends", "demo", "packings", "plan", "run")
+
+
+class _Commands(click.Group):
+    """Core's commands by name, then those of plugins. Nothing but the command asked for is imported."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*_COMMANDS, *_plugin_commands()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _COMMANDS:
+            command: click.Command = getattr(importlib.import_module(f"helora_core.cli.{cmd_name}"), cmd_name)
+            return command
+        return _plugin_commands().get(cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HeloraError as error:
+            _refuse(error, as_json="--json" in sys.argv)
+            ctx.exit(1)
+
+
+def _plugin_commands() -> dict[str, click.Command]:
+    from helora_core.manager import get_manager
+
+    return {command.name: command for command in get_manager().cli_commands() if command.name}
+
+
+def _refuse(error: HeloraError, *, as_json: bool) -> None:
+    if as_json:
+        from helora_core.cli.output import print_json
+
+        print_json({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
+        return
+    click.secho(f"error [{error.code}]", fg="red", bold=True, err=True, nl=False)
+    click.echo(f" {error.message}", err=True)
+    click.echo(f"  hint: {error.hint}", err=True)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="helora")
+def main() -> None:
+    """Run LoRA adapters over encrypted activations, on any CKKS library.
+
+    Start with `helora demo`. Every command takes --json; refusals then are a JSON object with code, message and
+    hint, and the exit status is 1.
+    """

@@ -1,0 +1,104 @@
+"""Printing: JSON on standard output, tables for people, progress and warnings on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+if TYPE_CHECKING:
+    from helora_core.runtime.adapter_run import Outcome
+
+_PIPE_WIDTH = 200
+"""Columns assumed where output is not a terminal: a table in a file or a CI log should not be folded."""
+
+
+def print_json(data: object) -> None:
+    """One JSON document on standard output, indented."""
+    click.echo(msgspec.json.format(msgspec.json.encode(data), indent=2))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, footer: bool = False) -> None:
+    """A table on standard output.
+
+    Args:
+        columns: Headings.
+        rows: Cells, as many as columns.
+        left: How many columns, from the first, are text; the others are aligned as numbers.
+        footer: Set the last row apart, as a total.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None if not sys.stdout.isatty() else _box(), pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i < left else "right", overflow="fold")
+    rows = list(rows)
+    for i, row in enumerate(rows):
+        table.add_row(*row, end_section=footer and i == len(rows) - 2)
+    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False).print(table)
+
+
+def _box() -> Any:
+    from rich import box
+
+    return box.SIMPLE_HEAD
+
+
+@contextmanager
+def token_progress(total_tokens: int) -> Iterator[Any]:
+    """A progress bar on standard error, shown only where that is a terminal; yields a function to advance it."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("tokens × modules"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("tokens × modules", total=total_tokens)
+        yield lambda tokens: progress.advance(task, tokens)
+
+
+def warn(message: str) -> None:
+    """One warning on standard error."""
+    click.secho(f"warning: {message}", fg="yellow", err=True)
+
+
+def warn_of_security(outcome: Outcome, *, backend: str, secure: bool) -> None:
+    """Say what the run does not protect, if anything."""
+    leakage = outcome.plan.packing.leakage
+    if not secure:
+        warn(f"backend {backend} is an emulation: nothing was encrypted.")
+    if outcome.plan.packing.client_finishes:
+        warn(f"packing {outcome.plan.packing.name}: {leakage.explanation}")
+    if leakage.needs_sanitize:
+        warn("results are not sanitised: a key holder who inspects their polynomials can learn weights (SECURITY.md).")
+
+
+def seconds(milliseconds: float) -> str:
+    """Milliseconds for a table cell."""
+    return f"{milliseconds:.2f}" if milliseconds < 10 else f"{milliseconds:.1f}"
+
+
+def amount(count: float) -> str:
+    """A count or rate for a table cell, without needless decimals."""
+    return f"{count:g}" if count == int(count) else f"{count:.2f}"
+
+
+def size(count: float) -> str:
+    """Bytes for a table cell, in binary units."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

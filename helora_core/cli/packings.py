@@ -1,0 +1,47 @@
+"""``helora packings``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def packings(as_json: bool) -> None:
+    """List every packing strategy: depth, leakage, and when to use it."""
+    from helora_core.cli.output import print_json, print_table
+    from helora_core.manager import get_manager
+
+    manager = get_manager()
+    rows: list[dict[str, Any]] = []
+    for name, registered in manager.packings().items():
+        packing = manager.load_packing(name)
+        rows.append(
+            {
+                "name": name,
+                "distribution": registered.distribution,
+                "version": packing.version,
+                "depth": packing.depth,
+                "rotates": packing.rotates,
+                "leakage": packing.leakage.key_holder.value,
+                "needs_sanitize": packing.leakage.needs_sanitize,
+                "client_finishes": packing.client_finishes,
+                "leakage_note": packing.leakage.explanation,
+                "summary": registered.spec.summary,
+            }
+        )
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ("packing", "depth", "rotates", "key holder learns, beyond Δ", "summary"),
+        [
+            (row["name"], str(row["depth"]), "yes" if row["rotates"] else "no",
+             row["leakage"] + ("*" if row["needs_sanitize"] else ""), row["summary"])
+            for row in rows
+        ],
+        left=5,
+    )  # fmt: skip
+    click.echo("* holds only for sanitised results; helora does not sanitise yet (SECURITY.md).")

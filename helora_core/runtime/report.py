@@ -1,0 +1,57 @@
+"""What a run has to show, as JSON-ready data: the rows behind ``helora demo`` and ``helora run``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from helora_core.errors import PrecisionLost
+from helora_core.runtime.adapter_run import Outcome
+from helora_core.runtime.reference import precision_bits
+
+_NS_PER_MS = 1e6
+
+
+def outcome_row(outcome: Outcome, *, backend: str, secure: bool) -> dict[str, Any]:
+    """One module's row; the keys are documented in docs/cli.md. Times are per token, operation counts are totals."""
+    run, module = outcome.run, outcome.work.module
+    tokens = int(run.delta.shape[0])
+    reference = module.reference_delta(np.asarray(outcome.work.x, dtype=np.float64))
+
+    def ms_per_token(elapsed_ns: int) -> float:
+        return elapsed_ns / (tokens * _NS_PER_MS)
+
+    return {
+        "module": module.name,
+        "backend": backend,
+        "secure": secure,
+        **outcome.plan.to_dict(tokens=tokens),
+        "precision_bits": precision_bits(run.delta, reference),
+        "max_abs_error": float(np.max(np.abs(run.delta - reference))),
+        "load_ms": outcome.load_ns / _NS_PER_MS,
+        "encrypt_ms": ms_per_token(run.times.encrypt),
+        "compute_ms": ms_per_token(run.times.compute),
+        "decrypt_ms": ms_per_token(run.times.decrypt),
+        "ms_per_token": ms_per_token(run.times.total),
+        "tokens_per_second": 1e9 * tokens / run.times.total,
+        "bytes_up": run.bytes_up,
+        "bytes_down": run.bytes_down,
+        "executed": msgspec.structs.asdict(run.executed),
+    }
+
+
+def require_precision(rows: Iterable[dict[str, Any]], min_bits: float) -> None:
+    """Insist on the measured precision.
+
+    Raises:
+        PrecisionLost: Names every module under ``min_bits``.
+    """
+    short = [f"{row['module']} has {row['precision_bits']:.1f}" for row in rows if row["precision_bits"] < min_bits]
+    if short:
+        raise PrecisionLost(
+            f"Runtime: precision under {min_bits:g} bits: {', '.join(short)}.",
+            hint="Use a larger ring or scale, or accept fewer bits with --min-bits.",
+        )

@@ -1,0 +1,82 @@
+"""What the adapter tests share: how a refusal must look, and PEFT directories with anything wrong that is wanted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from helora_core.errors import HeloraError
+
+Stored = tuple[str, tuple[int, ...], bytes]
+
+SOUND_CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none", "target_modules": ["q_proj"]}
+SOUND_TENSORS = {
+    "base_model.model.q_proj.lora_A.weight": np.arange(6, dtype="<f4").reshape(2, 3),
+    "base_model.model.q_proj.lora_B.weight": np.arange(-4, 4, dtype="<f4").reshape(4, 2),
+}
+
+
+@pytest.fixture(scope="session")
+def refused() -> Callable[..., AbstractContextManager[None]]:
+    """``with refused(kind, *words, hint=…):`` – exactly that error is raised; it names the words and has a hint."""
+
+    @contextmanager
+    def check(kind: type[HeloraError], *words: str, hint: str = "") -> Iterator[None]:
+        with pytest.raises(HeloraError) as caught:
+            yield
+        error = caught.value
+        assert type(error) is kind
+        assert error.code == kind.code
+        for word in words:
+            assert word in error.message
+        assert error.hint.strip()
+        assert hint in error.hint
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def safetensors_bytes() -> Callable[[Mapping[str, Stored]], bytes]:
+    """Puts a safetensors file together from (dtype, shape, data), without the code under test."""
+
+    def build(entries: Mapping[str, Stored]) -> bytes:
+        header, data = {}, b""
+        for name, (dtype, shape, blob) in entries.items():
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(blob)]}
+            data += blob
+        encoded = json.dumps(header).encode()
+        return len(encoded).to_bytes(8, "little") + encoded + data
+
+    return build
+
+
+@pytest.fixture
+def peft_directory(tmp_path: Path, safetensors_bytes: Callable[[Mapping[str, Stored]], bytes]) -> Callable[..., Path]:
+    """Writes a PEFT directory: a sound one (q_proj, 3 → 4, r = 2, α = 4), but for the changes given.
+
+    A change to None leaves the entry out. Tensors are float arrays, or (dtype, shape, data) for what NumPy has not.
+    """
+
+    def store(values: NDArray[np.floating[Any]] | Stored) -> Stored:
+        if isinstance(values, tuple):
+            return values
+        return f"F{8 * values.itemsize}", values.shape, values.tobytes()
+
+    def write(
+        config: Mapping[str, Any] = {},
+        tensors: Mapping[str, NDArray[np.floating[Any]] | Stored | None] = {},  # noqa: B006
+    ) -> Path:
+        fields = {name: value for name, value in {**SOUND_CONFIG, **config}.items() if value is not None}
+        entries = {name: store(values) for name, values in {**SOUND_TENSORS, **tensors}.items() if values is not None}
+        (tmp_path / "adapter_config.json").write_text(json.dumps(fields))
+        (tmp_path / "adapter_model.safetensors").write_bytes(safetensors_bytes(entries))
+        return tmp_path
+
+    return write

@@ -1,0 +1,67 @@
+"""What plugins hand over is checked when it is made, in the plugin's own hook."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helora_core.specs import BackendSpec, PackingSpec, TelemetryEvent, always_available
+
+backend_spec = partial(BackendSpec, target="acme.backend:Acme", summary="", provides_security=True)
+packing_spec = partial(PackingSpec, target="acme.packing:Acme", summary="")
+both = pytest.mark.parametrize("spec", [backend_spec, packing_spec], ids=["backend", "packing"])
+
+
+@both
+@given(name=st.from_regex(r"[a-z][a-z0-9_]{0,31}", fullmatch=True))
+def test_lower_case_names_of_at_most_32_characters_are_taken(spec: Any, name: str) -> None:
+    assert spec(name=name).name == name
+
+
+@both
+@pytest.mark.parametrize("name", ["", "Acme", "acme-fhe", "2fast", "_acme", "acme ", "acme\n", "é", "a" * 33])
+def test_other_names_are_refused(spec: Any, name: str) -> None:
+    with pytest.raises(ValueError, match="is not lower-case letters"):
+        spec(name=name)
+
+
+@both
+@pytest.mark.parametrize("target", ["acme:Acme", "acme_fhe.backend.v2:AcmeBackend", "_acme:_Acme"])
+def test_a_target_is_a_module_and_an_attribute(spec: Any, target: str) -> None:
+    assert spec(name="acme", target=target).target == target
+
+
+@both
+@pytest.mark.parametrize(
+    "target", ["", "acme", "acme:", ":Acme", "acme..x:Acme", "acme.:Acme", ".acme:Acme", "a:b:c", "a:b.c"]
+)
+def test_other_targets_are_refused(spec: Any, target: str) -> None:
+    with pytest.raises(ValueError, match=r"not of the form 'package\.module:attribute'"):
+        spec(name="acme", target=target)
+
+
+@both
+def test_a_spec_cannot_be_changed(spec: Any) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec(name="acme").name = "other"
+
+
+def test_a_backend_must_say_whether_it_provides_security() -> None:
+    with pytest.raises(TypeError, match="provides_security"):
+        BackendSpec(name="acme", target="acme:Acme", summary="")
+
+
+def test_a_backend_without_a_check_is_available() -> None:
+    assert backend_spec(name="acme").availability is always_available
+    assert always_available() is None
+
+
+def test_events_do_not_share_their_attributes() -> None:
+    first, second = TelemetryEvent(name="a", elapsed_ns=1), TelemetryEvent(name="b", elapsed_ns=1)
+    assert first.attributes == {}
+    assert first.attributes is not second.attributes
