@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def backends(as_json: bool) -> None:
-    """List every CKKS backend: where it comes from, whether it can be used here, and what it can do."""
+    """List the CKKS backends.
+
+    Where each comes from, whether it can be used here or the reason why not, whether it encrypts, what it can do.
+    """
     from helora_core.cli.output import print_json, print_table, warn
     from helora_core.manager import get_manager
 

@@ -33,10 +33,10 @@ def demo(
     min_bits: float,
     as_json: bool,
 ) -> None:
-    """Run the bundled adapter encrypted, on activations of the real model, and check every Δ.
+    """Run the bundled adapter encrypted and check every Δ.
 
-    The adapter is a LoRA of SmolLM2-135M-Instruct on q_proj and v_proj of its 30 layers. Exit status 1 if any module
-    falls under --min-bits.
+    The adapter is a LoRA of SmolLM2-135M-Instruct on q_proj and v_proj of its 30 layers, the activations are those of
+    a real prompt. Exit status 1 if any module falls under --min-bits.
     """
     from helora_core.cli.execution import run_work, show
     from helora_core.cli.output import print_json

@@ -10,7 +10,10 @@ import click
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def packings(as_json: bool) -> None:
-    """List every packing strategy: depth, leakage, and when to use it."""
+    """List the packing strategies.
+
+    Depth, whether they rotate, what the key holder learns, and when to use them.
+    """
     from helora_core.cli.output import print_json, print_table
     from helora_core.manager import get_manager
 

@@ -39,9 +39,10 @@ def plan(
     show: bool,
     as_json: bool,
 ) -> None:
-    """Say what a module costs and reveals, without running it: operations, rotation keys, parameters, leakage.
+    """Say what a module costs and reveals.
 
-    Needs no library for homomorphic encryption. JSON is one object for --shape or a full module name, else a list.
+    Operations, depth, exact rotation keys, parameters with their security, leakage, digest. Nothing is run, and no
+    library for homomorphic encryption is needed. JSON is one object for --shape or a full module name, else a list.
     """
     from helora_core.adapter.lora import ModuleShape
     from helora_core.cli.output import print_json

@@ -50,9 +50,9 @@ def run(
     min_bits: float,
     as_json: bool,
 ) -> None:
-    """Run an adapter's modules encrypted on your activations and write Δ.
+    """Run your adapter encrypted on your activations.
 
-    Each Δ is checked against the plaintext reference first; nothing is written if any falls under --min-bits.
+    Writes Δ. Each Δ is checked against the plaintext reference first; nothing is written if any falls under --min-bits.
     """
     from helora_core.adapter.load import load_adapter
     from helora_core.cli.execution import run_work, show

@@ -13,7 +13,7 @@ import msgspec
 from helora_core.errors import InvalidParameters, SlotOverflow
 from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
 from helora_core.params.noise import keyswitch_std, rescale_std
-from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, load_table
+from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, load_table, require_secure
 
 MAX_SCALE_BITS = 40
 """A larger scale buys precision that no adapter in half precision can use."""
@@ -89,7 +89,8 @@ def choose_params(requirement: Requirement) -> CKKSParams:
 
     Raises:
         SlotOverflow: The ring asked for has too few slots.
-        InvalidParameters: No ring of the table meets it (or not the one asked for).
+        InsecureParameters: In the ring asked for, no secure modulus is wide enough for depth and precision.
+        InvalidParameters: No ring of the table meets the requirement, or the table does not have the one asked for.
     """
     table = load_table(requirement.table)
     rings = table.rings(requirement.security_bits)
@@ -103,13 +104,14 @@ def choose_params(requirement: Requirement) -> CKKSParams:
         params = _largest_chain(requirement, ring_degree, table.limit(ring_degree, requirement.security_bits))
         if params is not None:
             return params
+    if wanted is not None:
+        # Even the narrowest chain that keeps the precision is too wide for this ring: say so in the table's terms.
+        narrowest = _chain(requirement, wanted, required_scale_bits(requirement, wanted))
+        require_secure(narrowest, security_bits=requirement.security_bits, table=requirement.table)
     raise InvalidParameters(
-        f"No parameters {'at ring degree ' + str(wanted) if wanted else 'of table ' + requirement.table} give "
-        f"{requirement.slots} slots, depth {requirement.depth} and {requirement.precision_bits:g} bits of precision at "
-        f"{requirement.security_bits}-bit security.",
-        hint="Use a larger ring, a packing of less depth, or ask for less precision or security."
-        if wanted
-        else "Split the module, use a packing of less depth, or ask for less precision or security.",
+        f"No ring of security table {requirement.table} gives {requirement.slots} slots, depth {requirement.depth} and "
+        f"{requirement.precision_bits:g} bits of precision at {requirement.security_bits}-bit security.",
+        hint="Split the module, use a packing of less depth, or ask for less precision or security.",
     )
 
 
