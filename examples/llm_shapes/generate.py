@@ -52,6 +52,8 @@ def main(
     model: str, layers: int, modules: str, rank: int | None, seed: int, dtype: FloatDType, out: Path, force: bool
 ) -> None:
     shapes = module_shapes(model, layers, modules, rank)
+    if out.exists() and any(out.iterdir()) and not force:
+        raise click.ClickException(f"{out} is not empty; give --force to replace an adapter in it.")
     try:
         with click.progressbar(shapes.items(), label="Drawing weights") as items:
             drawn = [synthetic_module(shape, seed=seed, name=name) for name, shape in items]

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeGuard
 
@@ -246,6 +247,14 @@ class LoRAAdapter:
             state.update(module.down.astype("<f8", copy=False).tobytes())
             state.update(module.up.astype("<f8", copy=False).tobytes())
         return state.hexdigest()
+
+
+def module_from_file(source: Path, name: str, down: FloatArray, up: FloatArray, scaling: float) -> LoRAModule:
+    """A `LoRAModule` whose refusals name the file that it comes from, too."""
+    try:
+        return LoRAModule(name, down, up, scaling)
+    except AdapterFormatError as error:
+        raise AdapterFormatError(f"{source}: {error.message}", hint=error.hint) from None
 
 
 def _check_name(name: object) -> None:

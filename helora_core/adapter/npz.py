@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helora_core.adapter.atomic import replacing
-from helora_core.adapter.lora import LoRAAdapter, LoRAModule
+from helora_core.adapter.lora import LoRAAdapter, LoRAModule, module_from_file
 from helora_core.errors import AdapterFormatError, InvalidInput
 
 _FIELDS = ("down", "up", "scaling")
@@ -87,4 +87,4 @@ def _module(source: Path, name: str, found: dict[str, NDArray[Any]]) -> LoRAModu
             f"{source}: the scaling of module {name!r} is an array of {scaling.dtype} and shape {scaling.shape}.",
             hint="Store the scaling as a single real number.",
         )
-    return LoRAModule(name, found["down"], found["up"], float(scaling))
+    return module_from_file(source, name, found["down"], found["up"], float(scaling))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from helora_core.adapter.lora import FloatArray, LoRAAdapter, LoRAModule
+from helora_core.adapter.lora import FloatArray, LoRAAdapter, LoRAModule, module_from_file
 from helora_core.adapter.peft_config import PEFTConfig, read_peft_config
 from helora_core.adapter.safetensors_io import StoredTensor, read_safetensors
 from helora_core.errors import AdapterFormatError
@@ -136,7 +136,8 @@ def _module(path: Path, config: PEFTConfig, name: str, pair: _Pair) -> LoRAModul
             hint="Save the adapter again; both matrices of a module are needed.",
         )
     declared = config.rank_of(name)
-    module = LoRAModule(name, _matrix(path, *pair["A"]), _matrix(path, *pair["B"]), config.scaling_of(name))
+    down, up = _matrix(path, *pair["A"]), _matrix(path, *pair["B"])
+    module = module_from_file(path, name, down, up, config.scaling_of(name))
     if module.shape.rank != declared:
         raise AdapterFormatError(
             f"{path}: module {name!r} has rank {module.shape.rank}, but {CONFIG_FILE} declares rank {declared}.",

@@ -76,6 +76,10 @@ _REFUSED = {
 _SAFE_INIT = (None, True, False, "gaussian", "eva", "orthogonal", "mica")
 
 
+_NO_OBJECT = "Fetch or save the adapter again; PEFT's save_pretrained writes this file, a JSON object in UTF-8."
+_WRONG_TYPE = "r must be a positive integer, lora_alpha a number, and the patterns objects of such values."
+
+
 class PEFTConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The part of ``adapter_config.json`` that Δ depends on.
 
@@ -119,35 +123,32 @@ def read_peft_config(path: Path) -> PEFTConfig:
         AdapterFormatError: The file is missing or no JSON object, is not about LoRA, switches on something that is not
             plain LoRA, or has fields of wrong types.
     """
-    fields = _read_object(path)
+    content = _read(path)
+    fields: dict[str, Any] = _decoded(path, content, dict[str, Any], _NO_OBJECT)
     _check_kind(path, fields)
     _check_features(path, fields)
     _check_init(path, fields.get("init_lora_weights"))
-    try:
-        config = msgspec.convert(fields, PEFTConfig)
-    except (msgspec.ValidationError, OverflowError) as error:
-        raise AdapterFormatError(
-            f"{path}: {error}.",
-            hint="r must be a positive integer, lora_alpha a number, and the patterns objects of such values.",
-        ) from error
+    config: PEFTConfig = _decoded(path, content, PEFTConfig, _WRONG_TYPE)
     for key in (*(config.rank_pattern or ()), *(config.alpha_pattern or ())):
         _check_pattern(path, key)
     return config
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> bytes:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return path.read_bytes()
     except OSError as error:
         raise AdapterFormatError(
             f"{path}: cannot be read ({error.strerror or error}).",
             hint="Give the directory that PEFT's save_pretrained wrote, and check that you may read it.",
         ) from error
+
+
+def _decoded(path: Path, content: bytes, kind: Any, hint: str) -> Any:
+    try:
+        return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise AdapterFormatError(
-            f"{path}: is not a JSON object in UTF-8 ({error}).",
-            hint="Fetch or save the adapter again; PEFT's save_pretrained writes this file.",
-        ) from error
+        raise AdapterFormatError(f"{path}: is not the JSON of a PEFT configuration ({error}).", hint=hint) from error
 
 
 def _check_kind(path: Path, fields: Mapping[str, Any]) -> None:
@@ -183,7 +184,7 @@ def _check_init(path: Path, init: object) -> None:
     if init in _SAFE_INIT:
         return
     raise AdapterFormatError(
-        f"{path}: init_lora_weights is {init!r}, which changes the base model's weights, or may.",
+        f"{path}: init_lora_weights is {init!r}, which changes or may change the base model's weights.",
         hint="Convert the adapter with save_pretrained(…, path_initial_model_for_weight_conversion=…); or, if it runs "
         "on the changed base model that was saved with it, set init_lora_weights to true in adapter_config.json.",
     )

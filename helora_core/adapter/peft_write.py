@@ -28,9 +28,10 @@ def save_peft(
 ) -> None:
     """Write ``adapter_config.json`` and ``adapter_model.safetensors``, each in one step.
 
-    The configuration is the last to appear and, when overwriting, the first to go: a directory that was left half
-    written has none, and is refused by every reader. Matrices are rounded to ``dtype`` (``"f64"`` keeps them exactly).
-    PEFT stores α, not α/r, so a scaling comes back exactly if r is a power of two, and else to within its last bit.
+    The configuration is the last to appear, and when overwriting the old one goes before the tensors change: a
+    directory that was left half written has none, and is refused by every reader. Matrices are rounded to ``dtype``
+    (``"f64"`` keeps them exactly). PEFT stores α, not α/r, so a scaling comes back exactly if r is a power of two, and
+    else to within its last bit.
 
     Args:
         adapter: What to write.
@@ -46,24 +47,25 @@ def save_peft(
     config_path, tensor_path = root / CONFIG_FILE, root / TENSOR_FILE
     if not overwrite and (config_path.exists() or tensor_path.exists()):
         raise InvalidInput(
-            f"{root}: there is an adapter already.", hint="Choose another directory, or say that it may be overwritten."
+            f"{root}: there is an adapter already.",
+            hint="Choose another directory, or pass overwrite=True to replace it.",
         )
     tensors = {}
     for name, module in adapter.modules.items():
         tensors[f"{KEY_PREFIX}{name}.lora_A.weight"] = module.down
         tensors[f"{KEY_PREFIX}{name}.lora_B.weight"] = module.up
     config = msgspec.json.format(msgspec.json.encode(_config(adapter, base_model)), indent=2)
-    _make_room(root, config_path)
+    _make_directory(root)
     with replacing(tensor_path) as file:
         write_safetensors(file, tensors, dtype)
+        config_path.unlink(missing_ok=True)
     with replacing(config_path) as file:
         file.write(config)
 
 
-def _make_room(root: Path, config_path: Path) -> None:
+def _make_directory(root: Path) -> None:
     try:
         root.mkdir(exist_ok=True)
-        config_path.unlink(missing_ok=True)
     except OSError as error:
         raise InvalidInput(
             f"{root}: cannot be written ({error.strerror or error}).",

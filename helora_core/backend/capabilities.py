@@ -8,10 +8,16 @@ import msgspec
 
 
 class Encoding(str, Enum):
-    """How numbers become a plaintext polynomial."""
+    """How numbers become a plaintext polynomial m of Z[x]/(x^N + 1), rounded at the scale."""
 
     SLOTS = "slots"
     """Real values in the N/2 slots of the canonical embedding; shorter vectors are padded with zeros."""
+    COMPLEX_SLOTS = "complex_slots"
+    """Complex values in the slots."""
+    COEFFICIENTS = "coefficients"
+    """Real values as the N coefficients of m: products are negacyclic convolutions."""
+    SCALAR = "scalar"
+    """One real value in every slot, which is the constant polynomial."""
 
 
 class RescaleMode(str, Enum):
@@ -20,22 +26,27 @@ class RescaleMode(str, Enum):
     EXPLICIT = "explicit"
     """The program says when (SEAL, OpenFHE's FIXEDMANUAL)."""
     AUTOMATIC = "automatic"
-    """The library does it by itself (OpenFHE's FLEXIBLEAUTO)."""
+    """The library does it when it sees fit (OpenFHE's FLEXIBLEAUTO); ``rescale`` then only marks the place."""
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """The abilities of a backend.
+    """The abilities of a backend. What is missing, core replaces where it can and refuses where it cannot.
 
     Attributes:
-        encodings: The encodings it takes.
+        encodings: The encodings it takes itself. SLOTS is the least. Core makes COEFFICIENTS of COMPLEX_SLOTS by the
+            canonical embedding, and SCALAR of SLOTS.
         rescale: Whether programs rescale or the library does.
         free_plaintext_scale: Whether each plaintext may have a scale of its own; if not, all have the parameters' one.
+        public_key: Whether a server can encrypt with a public key (``SupportsPublicKey``).
+        hoisting: Whether it rotates one ciphertext by many steps for less than one by one (``SupportsHoisting``).
         seeded_keys: Whether ``generate_keys`` takes a seed. Only an emulation should.
         compressed_upload: Whether a fresh ciphertext travels as one polynomial and a seed.
     """
 
     encodings: frozenset[Encoding]
-    rescale: RescaleMode
-    free_plaintext_scale: bool
-    seeded_keys: bool
-    compressed_upload: bool
+    rescale: RescaleMode = RescaleMode.EXPLICIT
+    free_plaintext_scale: bool = True
+    public_key: bool = False
+    hoisting: bool = False
+    seeded_keys: bool = False
+    compressed_upload: bool = False

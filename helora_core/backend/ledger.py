@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
 
-from helora_core.backend.protocol import Ciphertext, Decryptor, Evaluator, Plaintext, Values
+from helora_core.backend.capabilities import Encoding
+from helora_core.backend.protocol import (
+    Ciphertext,
+    CiphertextCodec,
+    Decryptor,
+    Evaluator,
+    Plaintext,
+    SupportsHoisting,
+    SupportsPublicKey,
+    Values,
+)
+from helora_core.errors import CapabilityMissing
 
 
 class OperationCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +34,7 @@ class OperationCounts(msgspec.Struct, frozen=True, kw_only=True):
         rotations: Rotations by a step other than 0.
         keyswitches: Key switches, the dear part of a rotation (one each, since every step has its own key).
         ct_pt: Products of a ciphertext with an encoded plaintext.
-        additions: Sums of two ciphertexts.
+        additions: Sums, differences and negatives of ciphertexts, with plaintexts too.
         rescales: Divisions by a prime of the chain.
         encrypts: Ciphertexts that the client encrypts and sends.
         decrypts: Ciphertexts that the client receives and decrypts.
@@ -73,32 +84,53 @@ class Ledger:
         self._counts[kind] += times
 
     @contextmanager
-    def timed(self, kind: str) -> Iterator[None]:
-        """Count one ``kind``, if it succeeds, and the time it takes."""
+    def timed(self, kind: str, times: int = 1) -> Iterator[None]:
+        """Count ``times`` of ``kind``, if they succeed, and the time they take together."""
         start = time.perf_counter_ns()
         yield
         self._elapsed_ns[kind] += time.perf_counter_ns() - start
-        self._counts[kind] += 1
+        self._counts[kind] += times
 
 
-class MeteredEvaluator:
-    """An ``Evaluator`` whose operations are entered in a ledger."""
+class _Metered:
+    """What both roles pass through unmetered: looking at a ciphertext and transport are no operations of a program."""
+
+    def __init__(self, codec: CiphertextCodec, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.key_id = codec.key_id
+        self.level = codec.level
+        self.scale = codec.scale
+        self.serialize = codec.serialize
+        self.deserialize = codec.deserialize
+
+
+class MeteredEvaluator(_Metered):
+    """An ``Evaluator`` whose operations are entered in a ledger, with core's fallback for hoisting."""
 
     def __init__(self, evaluator: Evaluator, ledger: Ledger) -> None:
+        super().__init__(evaluator, ledger)
         self._evaluator = evaluator
-        self._ledger = ledger
-        # Looking at a ciphertext, encoding and transport are not operations of a program: passed through unmetered.
-        self.key_id = evaluator.key_id
-        self.level = evaluator.level
-        self.scale = evaluator.scale
-        self.serialize = evaluator.serialize
-        self.deserialize = evaluator.deserialize
         self.encode = evaluator.encode
 
     def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
         """Sum, counted."""
         with self._ledger.timed("additions"):
             return self._evaluator.add(left, right)
+
+    def sub(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
+        """Difference, counted as an addition."""
+        with self._ledger.timed("additions"):
+            return self._evaluator.sub(left, right)
+
+    def negate(self, ciphertext: Ciphertext) -> Ciphertext:
+        """Negative, counted as an addition."""
+        with self._ledger.timed("additions"):
+            return self._evaluator.negate(ciphertext)
+
+    def add_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
+        """Sum with a plaintext, counted as an addition."""
+        with self._ledger.timed("additions"):
+            return self._evaluator.add_plain(ciphertext, plaintext)
 
     def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
         """Product with a plaintext, counted."""
@@ -114,31 +146,48 @@ class MeteredEvaluator:
         self._ledger.add("keyswitches")
         return rotated
 
+    def rotate_many(self, ciphertext: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
+        """One rotation per step, hoisted where the backend can, each counted with its key switch unless it is by 0."""
+        if not isinstance(self._evaluator, SupportsHoisting):
+            return [self.rotate(ciphertext, step) for step in steps]
+        with self._ledger.timed("rotations", sum(step != 0 for step in steps)):
+            rotated = self._evaluator.rotate_many(ciphertext, steps)
+        self._ledger.add("keyswitches", sum(step != 0 for step in steps))
+        return rotated
+
     def rescale(self, ciphertext: Ciphertext) -> Ciphertext:
-        """Rescale, counted."""
+        """Rescale, counted; under automatic rescaling this counts the program's rescales, not the library's."""
         with self._ledger.timed("rescales"):
             return self._evaluator.rescale(ciphertext)
 
+    def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding) -> Ciphertext:
+        """Encryption with the public key, uncounted: no program has it.
 
-class MeteredDecryptor:
+        Raises:
+            CapabilityMissing: The backend or its keys have no public key.
+        """
+        if not isinstance(self._evaluator, SupportsPublicKey):
+            raise CapabilityMissing(
+                "This backend's evaluator cannot encrypt with a public key.",
+                hint="Choose a backend with the capability public_key; `helora backends` lists them.",
+            )
+        return self._evaluator.encrypt_public(values, scale=scale, encoding=encoding)
+
+
+class MeteredDecryptor(_Metered):
     """A ``Decryptor`` whose operations are entered in a ledger."""
 
     def __init__(self, decryptor: Decryptor, ledger: Ledger) -> None:
+        super().__init__(decryptor, ledger)
         self._decryptor = decryptor
-        self._ledger = ledger
-        self.key_id = decryptor.key_id
-        self.level = decryptor.level
-        self.scale = decryptor.scale
-        self.serialize = decryptor.serialize
-        self.deserialize = decryptor.deserialize
         self.evaluation_keys = decryptor.evaluation_keys
 
-    def encrypt(self, values: Values, *, scale: float) -> Ciphertext:
+    def encrypt(self, values: Values, *, scale: float, encoding: Encoding) -> Ciphertext:
         """Encryption, counted."""
         with self._ledger.timed("encrypts"):
-            return self._decryptor.encrypt(values, scale=scale)
+            return self._decryptor.encrypt(values, scale=scale, encoding=encoding)
 
-    def decrypt(self, ciphertext: Ciphertext) -> Values:
+    def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding) -> Values:
         """Decryption, counted."""
         with self._ledger.timed("decrypts"):
-            return self._decryptor.decrypt(ciphertext)
+            return self._decryptor.decrypt(ciphertext, encoding=encoding)

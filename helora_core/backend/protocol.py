@@ -7,23 +7,26 @@ factor between a value and its integer encoding, as the library tracks it.
 ``rotate(ct, k)`` moves slot i+k to slot i, cyclically: left, as ``np.roll(v, -k)`` does.
 
 Backends do not count or time their operations (the ledger does), nor judge their security (``open_sessions`` does, on
-what ``resolve`` reports).
+what ``resolve`` reports). They are asked for the encodings of their ``capabilities`` only. The ``Supports…`` protocols
+are optional; a backend that has one says so in its capabilities.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Collection, Sequence
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-import numpy as np
 from numpy.typing import NDArray
 
-from helora_core.backend.capabilities import Capabilities
+from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.params.ckks import CKKSParams
 
 Ciphertext: TypeAlias = Any
 Plaintext: TypeAlias = Any
-Values: TypeAlias = NDArray[np.float64]
+Values: TypeAlias = NDArray[Any]
+"""float64, or complex128 for complex slots; one dimension."""
+
+SLOTS = Encoding.SLOTS
 
 
 class CiphertextCodec(Protocol):
@@ -59,18 +62,17 @@ class CiphertextCodec(Protocol):
 class Decryptor(CiphertextCodec, Protocol):
     """The client's side: it alone holds the secret key."""
 
-    def encrypt(self, values: Values, *, scale: float) -> Ciphertext:
-        """Encrypt up to N/2 real values, symmetrically and with fresh randomness, at the highest level.
+    def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
+        """Encrypt with fresh randomness at the highest level, symmetrically where the library can.
 
         Raises:
-            InvalidInput: Not finite, not one-dimensional, or not float64.
-            SlotOverflow: More values than slots.
+            InvalidInput, SlotOverflow: As ``check_values`` does.
             PrecisionLost: A value times the scale does not fit the modulus.
         """
         ...
 
-    def decrypt(self, ciphertext: Ciphertext) -> Values:
-        """Decrypt to N/2 real values (float64, shape (N/2,)).
+    def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = SLOTS) -> Values:
+        """Decrypt to all places of the encoding: N/2 slots or N coefficients.
 
         Raises:
             ForeignCiphertext: It was not made with this key.
@@ -78,31 +80,44 @@ class Decryptor(CiphertextCodec, Protocol):
         ...
 
     def evaluation_keys(self) -> bytes:
-        """The rotation keys, serialised for ``Backend.load_evaluator``. No secret key is in them."""
+        """Rotation keys, and the public key if there is one, for ``Backend.load_evaluator``; no secret key."""
         ...
 
 
 class Evaluator(CiphertextCodec, Protocol):
     """The server's side: evaluation keys only. A type that holds a secret key must not implement it."""
 
-    def encode(self, values: Values, *, level: int, scale: float) -> Plaintext:
-        """Encode up to N/2 real values for operations with ciphertexts at ``level``.
+    def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Plaintext:
+        """Encode for operations with ciphertexts at ``level``.
 
         Raises:
             InvalidInput, SlotOverflow, PrecisionLost: As for ``encrypt``.
+            LevelExhausted: There is no such level.
         """
         ...
 
     def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
-        """Slot-wise sum.
+        """Sum.
 
         Raises:
             ScaleMismatch, LevelMismatch, ForeignCiphertext: The operands do not go together.
         """
         ...
 
+    def sub(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
+        """Difference; raises what ``add`` does."""
+        ...
+
+    def negate(self, ciphertext: Ciphertext) -> Ciphertext:
+        """Negative, of the same level and scale."""
+        ...
+
+    def add_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
+        """Sum with a plaintext of the same level and scale; raises what ``add`` does."""
+        ...
+
     def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
-        """Slot-wise product with a plaintext of the same level; scales multiply, the level stays.
+        """Product with a plaintext of the same level; scales multiply, the level stays.
 
         Raises:
             LevelMismatch, ForeignCiphertext: The operands do not go together.
@@ -121,8 +136,32 @@ class Evaluator(CiphertextCodec, Protocol):
     def rescale(self, ciphertext: Ciphertext) -> Ciphertext:
         """Divide by the last prime: one level less, scale divided by that prime.
 
+        Under ``RescaleMode.AUTOMATIC`` it may return its argument.
+
         Raises:
             LevelExhausted: The ciphertext is at level 0.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsHoisting(Protocol):
+    """An evaluator that decomposes a ciphertext once for many rotations."""
+
+    def rotate_many(self, ciphertext: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
+        """``[rotate(ciphertext, step) for step in steps]``, cheaper; raises what ``rotate`` does."""
+        ...
+
+
+@runtime_checkable
+class SupportsPublicKey(Protocol):
+    """An evaluator that can encrypt, if keys were generated with ``public_key=True``."""
+
+    def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
+        """Encrypt with the public key at the highest level; raises what ``Decryptor.encrypt`` does.
+
+        Raises:
+            CapabilityMissing: No public key was generated.
         """
         ...
 
@@ -142,14 +181,25 @@ class Backend(Protocol):
         ...
 
     def generate_keys(
-        self, params: CKKSParams, rotation_steps: Collection[int], *, seed: int | None = None
+        self,
+        params: CKKSParams,
+        rotation_steps: Collection[int],
+        *,
+        public_key: bool = False,
+        seed: int | None = None,
     ) -> tuple[Decryptor, Evaluator]:
         """Make a key pair and rotation keys for exactly ``rotation_steps`` (left, 1 to N/2-1), no more.
 
         The evaluator shares no object with the decryptor from which the secret key can be reached.
 
+        Args:
+            params: What ``resolve`` returned.
+            rotation_steps: Steps to make keys for.
+            public_key: Give the evaluator a public key too (``SupportsPublicKey``).
+            seed: Reproduce keys and noise; refused by all but emulations.
+
         Raises:
-            CapabilityMissing: ``seed`` was given to a backend whose keys cannot be reproduced.
+            CapabilityMissing: A public key or a seed was asked of a backend that has none.
         """
         ...
 

@@ -11,10 +11,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from helora_core.backend import envelope
+from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.encodings import checked_native, from_native, native_encoding
 from helora_core.backend.envelope import PayloadKind
 from helora_core.backend.ledger import Ledger, MeteredDecryptor, MeteredEvaluator
-from helora_core.backend.protocol import Backend, Ciphertext, CiphertextCodec, Values
-from helora_core.backend.values import check_values
+from helora_core.backend.protocol import Backend, Ciphertext, CiphertextCodec, Plaintext, Values
+from helora_core.errors import InvalidInput
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, require_secure
 
@@ -40,23 +42,34 @@ class _Transport:
 class ClientSession:
     """Holds the secret key: packs in, ciphertext bytes out; result bytes in, values out."""
 
-    def __init__(self, decryptor: MeteredDecryptor, params: CKKSParams) -> None:
+    def __init__(self, decryptor: MeteredDecryptor, params: CKKSParams, capabilities: Capabilities) -> None:
         self.params = params
         self._decryptor = decryptor
+        self._capabilities = capabilities
         self._transport = _Transport(decryptor)
 
-    def encrypt(self, values: Values, *, scale_bits: int) -> Ciphertext:
-        """Encrypt a slot vector (float64, shape (n,), n <= N/2, finite).
+    def encrypt(self, values: Values, *, scale_bits: int, encoding: Encoding = Encoding.SLOTS) -> Ciphertext:
+        """Encrypt a vector: float64, or complex128 for complex slots; at most N/2 slots or N coefficients.
 
         Raises:
             InvalidInput, SlotOverflow: The values are refused, before any library sees them.
+            CapabilityMissing: The encoding is beyond the backend, and core cannot make it of another.
         """
-        check_values(values, self.params.slots, who="ClientSession.encrypt")
-        return self._decryptor.encrypt(values, scale=2.0**scale_bits)
+        native, values = checked_native(
+            values, encoding, self._capabilities, self.params.slots, who="ClientSession.encrypt"
+        )
+        return self._decryptor.encrypt(values, scale=2.0**scale_bits, encoding=native)
 
-    def decrypt(self, ciphertext: Ciphertext) -> Values:
-        """Decrypt to a slot vector, float64, shape (N/2,)."""
-        return self._decryptor.decrypt(ciphertext)
+    def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = Encoding.SLOTS) -> Values:
+        """Decrypt to all N/2 slots (float64 or complex128), all N coefficients, or one scalar.
+
+        Raises:
+            ForeignCiphertext: It was made with other keys.
+            CapabilityMissing: As for ``encrypt``.
+        """
+        native = native_encoding(encoding, self._capabilities, who="ClientSession.decrypt")
+        values = self._decryptor.decrypt(ciphertext, encoding=native)
+        return from_native(values, encoding, native, self.params.slots)
 
     def send(self, ciphertext: Ciphertext) -> bytes:
         """The bytes to upload."""
@@ -79,9 +92,10 @@ class ClientSession:
 class ServerSession:
     """Holds evaluation keys only; it has no field for a secret key, nor a way to make one."""
 
-    def __init__(self, evaluator: MeteredEvaluator, params: CKKSParams) -> None:
+    def __init__(self, evaluator: MeteredEvaluator, params: CKKSParams, capabilities: Capabilities) -> None:
         self.params = params
         self.evaluator = evaluator
+        self._capabilities = capabilities
         self._transport = _Transport(evaluator)
 
     @classmethod
@@ -92,7 +106,25 @@ class ServerSession:
             CorruptPayload: The bytes are not intact evaluation keys of these parameters.
         """
         payload = envelope.unwrap(PayloadKind.EVALUATION_KEYS, None, keys)
-        return cls(MeteredEvaluator(backend.load_evaluator(params, payload), ledger), params)
+        evaluator = backend.load_evaluator(params, payload)
+        return cls(MeteredEvaluator(evaluator, ledger), params, backend.capabilities)
+
+    def encode(self, values: Values, *, level: int, scale_bits: int, encoding: Encoding = Encoding.SLOTS) -> Plaintext:
+        """Encode a vector for ciphertexts at ``level``; values and errors as ``ClientSession.encrypt``."""
+        native, values = self._checked(values, encoding, "ServerSession.encode")
+        return self.evaluator.encode(values, level=level, scale=2.0**scale_bits, encoding=native)
+
+    def encrypt_public(self, values: Values, *, scale_bits: int, encoding: Encoding = Encoding.SLOTS) -> Ciphertext:
+        """Encrypt with the client's public key; values and errors as ``ClientSession.encrypt``.
+
+        Raises:
+            CapabilityMissing: There is no public key.
+        """
+        native, values = self._checked(values, encoding, "ServerSession.encrypt_public")
+        return self.evaluator.encrypt_public(values, scale=2.0**scale_bits, encoding=native)
+
+    def _checked(self, values: Values, encoding: Encoding, who: str) -> tuple[Encoding, Values]:
+        return checked_native(values, encoding, self._capabilities, self.params.slots, who=who)
 
     def send(self, ciphertext: Ciphertext) -> bytes:
         """The bytes of a result, to download."""
@@ -116,6 +148,7 @@ def open_sessions(
     security_bits: int = DEFAULT_SECURITY_BITS,
     table: str = DEFAULT_TABLE,
     insecure: bool = False,
+    public_key: bool = False,
     seed: int | None = None,
 ) -> tuple[ClientSession, ServerSession]:
     """Make keys for exactly ``rotation_steps`` and give each role its session.
@@ -128,14 +161,21 @@ def open_sessions(
         security_bits: Level to insist on.
         table: Security table to judge by.
         insecure: Make keys even if the table refuses the parameters, with an ``InsecureParametersWarning``.
+        public_key: Give the server a public key, so that it can encrypt.
         seed: Reproduce the keys and the noise; only emulations allow it.
 
     Raises:
         InsecureParameters: The table refuses what the backend would use.
         InvalidParameters: The backend cannot realise the parameters.
-        CapabilityMissing: A seed was given to a backend that takes none.
+        InvalidInput: A rotation step is out of range.
+        CapabilityMissing: A seed or a public key was asked of a backend that has none.
     """
     resolved = backend.resolve(params)
+    if any(not 0 < step < resolved.slots for step in rotation_steps):
+        raise InvalidInput(
+            f"open_sessions: rotation steps {sorted(rotation_steps)} are not all in 1..{resolved.slots - 1}.",
+            hint="Pass plan.rotation_steps; a negative step k is the step k mod the number of slots.",
+        )
     if insecure:
         warnings.warn(
             f"INSECURE: making {backend.name} keys at ring degree {resolved.ring_degree}, log2(QP) = "
@@ -146,6 +186,6 @@ def open_sessions(
     else:
         require_secure(resolved, security_bits=security_bits, table=table)
     ledger = Ledger() if ledger is None else ledger
-    decryptor, evaluator = backend.generate_keys(resolved, rotation_steps, seed=seed)
-    client = ClientSession(MeteredDecryptor(decryptor, ledger), resolved)
-    return client, ServerSession(MeteredEvaluator(evaluator, ledger), resolved)
+    decryptor, evaluator = backend.generate_keys(resolved, rotation_steps, public_key=public_key, seed=seed)
+    client = ClientSession(MeteredDecryptor(decryptor, ledger), resolved, backend.capabilities)
+    return client, ServerSession(MeteredEvaluator(evaluator, ledger), resolved, backend.capabilities)

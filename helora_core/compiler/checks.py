@@ -40,11 +40,12 @@ def annotate(program: Program, params: CKKSParams, scales: Scales) -> tuple[Valu
 
     Raises:
         InvalidProgram: An operation reads what is not there yet, has the wrong operands, rotates out of range, adds
-            values of different levels, names one constant at two levels or scales, or lets a scale outgrow the modulus.
+            values of different levels, names one constant at two levels or scales, or lets a scale outgrow the modulus
+            or sink to 1.
         ScaleMismatch: Two values of different scales are added.
         LevelExhausted: A value at level 0 is rescaled.
     """
-    if program.slots > params.slots:
+    if program.slots != params.slots:
         raise InvalidProgram(f"Program for {program.slots} slots; the ring has {params.slots}.", hint=_REPORT)
     if not program.outputs:
         raise InvalidProgram("Program without outputs.", hint=_REPORT)
@@ -59,10 +60,10 @@ def annotate(program: Program, params: CKKSParams, scales: Scales) -> tuple[Valu
             op.role,
         ):
             raise InvalidProgram(f"%{i}: constant {op.constant!r} is used at two levels or scales.", hint=_REPORT)
-        if info.scale_bits >= params.modulus_bits_at(info.level):
+        if not 0 < info.scale_bits < params.modulus_bits_at(info.level):
             raise InvalidProgram(
-                f"%{i}: a scale of 2^{info.scale_bits} does not fit the {params.modulus_bits_at(info.level)} bits of "
-                f"modulus left at level {info.level}.",
+                f"%{i}: a scale of 2^{info.scale_bits} is not between 1 and the {params.modulus_bits_at(info.level)} "
+                f"bits of modulus left at level {info.level}.",
                 hint=_REPORT,
             )
         infos.append(info)

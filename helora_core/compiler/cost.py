@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from helora_core.backend.ledger import OperationCounts
@@ -35,19 +37,25 @@ def check_budget(counts: OperationCounts, *, tokens: int, budget: Budget | None 
     """Hold the counts of a run over ``tokens`` tokens, predicted or executed, against a budget.
 
     Raises:
-        BudgetExceeded: Names each cost that is over, by how much, and how many tokens a run would bring it under.
+        BudgetExceeded: Names each cost that is over, by how much, and over how many tokens the counts would have to
+            spread to keep the budget.
     """
     budget = Budget() if budget is None else budget
     over = []
-    tokens_needed = tokens
+    tokens_needed: float = tokens
     for name in budget.__struct_fields__:
         allowed, used = getattr(budget, name), getattr(counts, name)
         if used > allowed * tokens:
             over.append(f"{used / tokens:g} {name} per token (budget {allowed:g})")
-            tokens_needed = max(tokens_needed, -(-used // allowed) if allowed else tokens_needed)
+            tokens_needed = max(tokens_needed, -(-used // allowed) if allowed else math.inf)
     if over:
-        raise BudgetExceeded(
-            f"Budget: {'; '.join(over)}.",
-            hint=f"Pack at least {tokens_needed:g} tokens into a run (a larger ring), use a smaller rank, or raise "
-            "the budget.",
-        )
+        raise BudgetExceeded(f"Budget: {'; '.join(over)}.", hint=_within_budget(tokens_needed))
+
+
+def _within_budget(tokens_needed: float) -> str:
+    if tokens_needed == math.inf:
+        return "Raise the budget, or use a packing that has no such operations."
+    return (
+        f"Spread these operations over at least {tokens_needed:.0f} tokens (a larger ring packs more of them into a "
+        "run), use a smaller rank, or raise the budget."
+    )

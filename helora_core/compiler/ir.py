@@ -65,8 +65,11 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(sorted({op.steps for op in self.ops if op.kind is OpKind.ROTATE}))
 
     def last_reads(self) -> tuple[tuple[int, ...], ...]:
-        """For each operation, the values that nothing reads after it: an executor may free them."""
-        last = dict.fromkeys(range(len(self.ops)), -1)
+        """For each operation, the values that nothing reads after it: an executor may free them.
+
+        A value that nothing reads at all is freed by the operation that makes it, an output never.
+        """
+        last = {i: i for i in range(len(self.ops))}
         for i, op in enumerate(self.ops):
             for arg in op.args:
                 last[arg] = i
@@ -74,8 +77,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
             last.pop(output, None)
         freed: list[list[int]] = [[] for _ in self.ops]
         for value, reader in last.items():
-            if reader >= 0:
-                freed[reader].append(value)
+            freed[reader].append(value)
         return tuple(map(tuple, freed))
 
 

@@ -90,8 +90,14 @@ def choose_params(requirement: Requirement) -> CKKSParams:
     Raises:
         SlotOverflow: The ring asked for has too few slots.
         InsecureParameters: In the ring asked for, no secure modulus is wide enough for depth and precision.
-        InvalidParameters: No ring of the table meets the requirement, or the table does not have the one asked for.
+        InvalidParameters: No ring of the table meets the requirement, the table does not have the one asked for or its
+            noise is too large for the precision, or the precision is negative or not finite.
     """
+    if not 0 <= requirement.precision_bits < math.inf:
+        raise InvalidParameters(
+            f"A precision of {requirement.precision_bits:g} bits makes no sense.",
+            hint="Ask for about 12 bits, which is what half precision has, or for 0 to accept any.",
+        )
     table = load_table(requirement.table)
     rings = table.rings(requirement.security_bits)
     wanted = requirement.ring_degree
@@ -105,9 +111,7 @@ def choose_params(requirement: Requirement) -> CKKSParams:
         if params is not None:
             return params
     if wanted is not None:
-        # Even the narrowest chain that keeps the precision is too wide for this ring: say so in the table's terms.
-        narrowest = _chain(requirement, wanted, required_scale_bits(requirement, wanted))
-        require_secure(narrowest, security_bits=requirement.security_bits, table=requirement.table)
+        _refuse_wanted_ring(requirement, wanted)
     raise InvalidParameters(
         f"No ring of security table {requirement.table} gives {requirement.slots} slots, depth {requirement.depth} and "
         f"{requirement.precision_bits:g} bits of precision at {requirement.security_bits}-bit security.",
@@ -122,7 +126,25 @@ def _check_wanted_ring(requirement: Requirement, wanted: int, rings: tuple[int, 
             hint=f"Choose one of {', '.join(map(str, rings))}.",
         )
     if wanted // 2 < requirement.slots:
+        enough = next((ring for ring in rings if ring // 2 >= requirement.slots), None)
         raise SlotOverflow(
             f"Ring degree {wanted} has {wanted // 2} slots; this module needs {requirement.slots}.",
-            hint=f"Use a ring degree of at least {2 * requirement.slots}, or leave --ring out.",
+            hint=(
+                f"Use a ring degree of at least {enough}, or leave --ring out."
+                if enough
+                else "No ring degree of the security table has so many slots: split the module."
+            ),
         )
+
+
+def _refuse_wanted_ring(requirement: Requirement, wanted: int) -> None:
+    """Say why no chain of this ring will do: precision, or else security, in the table's terms."""
+    scale_bits = required_scale_bits(requirement, wanted)
+    if scale_bits > MAX_SCALE_BITS:
+        raise InvalidParameters(
+            f"At ring degree {wanted}, {requirement.precision_bits:g} bits of precision take a scale of "
+            f"2^{scale_bits}; the largest is 2^{MAX_SCALE_BITS}.",
+            hint="Ask for less precision, or for a smaller ring, which has less noise.",
+        )
+    narrowest = _chain(requirement, wanted, scale_bits)
+    require_secure(narrowest, security_bits=requirement.security_bits, table=requirement.table)

@@ -33,6 +33,11 @@ def encryption_std(ring_degree: int) -> float:
     return _real_slot_std(ring_degree, ERROR_STD**2)
 
 
+def public_encryption_std(ring_degree: int) -> float:
+    """The error of a fresh public-key encryption, u·e + e₀ + e₁·s with ternary u and s."""
+    return _real_slot_std(ring_degree, ERROR_STD**2 * (1 + 2 * ring_degree * _SECRET_VARIANCE))
+
+
 def rescale_std(ring_degree: int) -> float:
     """Rounding both polynomials after a division; the second is multiplied by the secret."""
     return _real_slot_std(ring_degree, _ROUNDING_VARIANCE * (1 + ring_degree * _SECRET_VARIANCE))

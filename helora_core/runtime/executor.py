@@ -8,7 +8,6 @@ from helora_core.adapter.lora import LoRAModule
 from helora_core.backend.ledger import MeteredEvaluator
 from helora_core.backend.protocol import Ciphertext, Plaintext
 from helora_core.backend.session import ServerSession
-from helora_core.backend.values import check_values
 from helora_core.compiler.ir import OpKind, Program
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidInput
@@ -29,8 +28,7 @@ def encode_constants(plan: Plan, module: LoRAModule, server: ServerSession) -> d
     for name, vector in plan.layout.constants(module):
         spec = plan.constant_specs.get(name)
         if spec is not None:
-            check_values(vector, server.params.slots, who=f"constant {name} of {module.name}")
-            encoded[name] = server.evaluator.encode(vector, level=spec.level, scale=2.0**spec.scale_bits)
+            encoded[name] = server.encode(vector, level=spec.level, scale_bits=spec.scale_bits)
     return encoded
 
 

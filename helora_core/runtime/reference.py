@@ -16,13 +16,17 @@ FLOAT64_BITS = 53.0
 
 
 def execute_plain(program: Program, inputs: Sequence[Vector], constants: Mapping[str, Vector]) -> list[Vector]:
-    """Run ``program`` in float64 on full slot vectors: slow, plain, and independent of any library."""
-    waiting = iter(inputs)
+    """Run ``program`` in float64 on full slot vectors: slow, plain, and independent of any library.
+
+    Raises:
+        ValueError: The number of inputs is not the program's.
+    """
+    given = dict(zip(program.inputs, inputs, strict=True))
     values: list[Vector] = []
-    for op in program.ops:
+    for i, op in enumerate(program.ops):
         operands = [values[arg] for arg in op.args]
         if op.kind is OpKind.INPUT:
-            values.append(_padded(next(waiting), program.slots))
+            values.append(_padded(given[i], program.slots))
         elif op.kind is OpKind.ROTATE:
             values.append(np.roll(operands[0], -op.steps))
         elif op.kind is OpKind.MULTIPLY_PLAIN:
@@ -43,10 +47,13 @@ def run_plain(plan: Plan, module: LoRAModule, x: Vector) -> Vector:
 def precision_bits(result: Vector, reference: Vector) -> float:
     """−log2(max|result − reference| / max|reference|), at most 53.
 
-    An all-zero reference has no relative error; then the absolute one stands in, −log2(max|result|).
+    An all-zero reference has no relative error; then the absolute one stands in, −log2(max|result|). A result that
+    holds NaN has no precision at all: −inf.
     """
     error = float(np.max(np.abs(result - reference)))
     magnitude = float(np.max(np.abs(reference))) or 1.0
+    if math.isnan(error):
+        return -math.inf
     return FLOAT64_BITS if error == 0.0 else min(FLOAT64_BITS, -math.log2(error / magnitude))
 
 

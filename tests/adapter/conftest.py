@@ -71,7 +71,7 @@ def peft_directory(tmp_path: Path, safetensors_bytes: Callable[[Mapping[str, Sto
 
     def write(
         config: Mapping[str, Any] = {},
-        tensors: Mapping[str, NDArray[np.floating[Any]] | Stored | None] = {},  # noqa: B006
+        tensors: Mapping[str, NDArray[np.floating[Any]] | Stored | None] = {},
     ) -> Path:
         fields = {name: value for name, value in {**SOUND_CONFIG, **config}.items() if value is not None}
         entries = {name: store(values) for name, values in {**SOUND_TENSORS, **tensors}.items() if values is not None}

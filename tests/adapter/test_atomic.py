@@ -23,9 +23,14 @@ def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
 def test_a_failed_block_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "a.bin"
     target.write_bytes(b"old")
-    with pytest.raises(RuntimeError, match="stop"), replacing(target) as file:
-        file.write(b"half")
-        raise RuntimeError("stop")
+
+    def fail_half_way() -> None:
+        with replacing(target) as file:
+            file.write(b"half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_half_way()
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 

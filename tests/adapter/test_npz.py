@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from helora_core.adapter.lora import LoRAAdapter, LoRAModule
 from helora_core.adapter.npz import load_npz, save_npz
-from helora_core.errors import AdapterFormatError, HeloraError, InvalidInput
+from helora_core.errors import AdapterFormatError, InvalidInput
 
 ARRAYS = {"q.down": np.ones((1, 2)), "q.up": np.ones((3, 1)), "q.scaling": np.array(2.0)}
 NAMES = st.text(st.characters(codec="utf-8").filter(str.isprintable), min_size=1, max_size=20)
@@ -96,7 +97,7 @@ class TestLoadRefuses:
         "values", [np.array([[np.nan, 1]]), np.ones((2, 2)), np.ones(2), np.ones((1, 2), dtype=int)]
     )
     def test_a_bad_matrix(self, archive: Callable[..., Path], refused: Callable[..., Any], values: Any) -> None:
-        with refused(AdapterFormatError, "'q'", "down"):
+        with refused(AdapterFormatError, "a.npz", "'q'", "down"):
             load_npz(archive(**{"q.down": values}))
 
     def test_an_empty_archive(self, tmp_path: Path, refused: Callable[..., Any]) -> None:
@@ -151,7 +152,5 @@ class TestLoadRefuses:
                 damaged = bytearray(whole)
                 damaged[place] ^= flip
                 path.write_bytes(damaged)
-                try:
+                with suppress(AdapterFormatError):
                     load_npz(path)
-                except HeloraError as error:
-                    assert type(error) is AdapterFormatError

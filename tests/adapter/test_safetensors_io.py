@@ -4,6 +4,7 @@ import io
 import math
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load, save
 
 from helora_core.adapter.safetensors_io import FloatDType, StoredTensor, read_safetensors, write_safetensors
-from helora_core.errors import AdapterFormatError, HeloraError, InvalidInput
+from helora_core.errors import AdapterFormatError, InvalidInput
 
 EVERY_16_BITS = struct.pack("<65536H", *range(65536))
 MATRICES = hnp.arrays(np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=st.floats(width=32))
@@ -86,10 +87,8 @@ class TestReading:
                 damaged = bytearray(whole)
                 damaged[place] ^= flip
                 path.write_bytes(damaged)
-                try:
+                with suppress(AdapterFormatError):
                     read_safetensors(path)
-                except HeloraError as error:
-                    assert type(error) is AdapterFormatError
 
     @given(st.binary(max_size=200))
     def test_noise_is_refused(

@@ -10,16 +10,18 @@ from __future__ import annotations
 import math
 import secrets
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
-from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
-from helora_core.backend.protocol import Values
+from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.embedding import ComplexSlots
+from helora_core.backend.protocol import SLOTS, Values
 from helora_core.backend.values import check_values
 from helora_core.errors import (
+    CapabilityMissing,
     CorruptPayload,
     ForeignCiphertext,
     InvalidParameters,
@@ -40,9 +42,9 @@ _MAGIC = b"HNPY"
 
 @dataclass(frozen=True, eq=False)
 class EmulatedCiphertext:
-    """Slot values in the clear (float64, shape (N/2,), read-only), with what CKKS would track about them."""
+    """Slot values in the clear (complex128, shape (N/2,), read-only), with what CKKS would track about them."""
 
-    values: Values
+    values: ComplexSlots
     level: int
     scale: float
     key_id: bytes
@@ -52,9 +54,17 @@ class EmulatedCiphertext:
 class EmulatedPlaintext:
     """Encoded slot values, for ciphertexts at ``level``."""
 
-    values: Values
+    values: ComplexSlots
     level: int
     scale: float
+
+
+class _EvaluationKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the client sends to the server."""
+
+    steps: list[int]
+    key_id: bytes
+    public_key: bool
 
 
 class _Role:
@@ -73,16 +83,16 @@ class _Role:
 
     def serialize(self, ciphertext: EmulatedCiphertext) -> bytes:
         self._own(ciphertext)
-        return _HEADER.pack(_MAGIC, ciphertext.level, ciphertext.scale) + ciphertext.values.astype("<f8").tobytes()
+        return _HEADER.pack(_MAGIC, ciphertext.level, ciphertext.scale) + ciphertext.values.astype("<c16").tobytes()
 
     def deserialize(self, payload: bytes) -> EmulatedCiphertext:
-        if len(payload) != _HEADER.size + 8 * self.params.slots or payload[:4] != _MAGIC:
+        if len(payload) != _HEADER.size + 16 * self.params.slots or payload[:4] != _MAGIC:
             raise CorruptPayload(
                 f"{_WHO}: {len(payload)} bytes are not a ciphertext of {self.params.slots} slots.",
                 hint="Send the ciphertext again, and check that both sides use the same parameters.",
             )
         _, level, scale = _HEADER.unpack_from(payload)
-        values: Values = np.frombuffer(payload, "<f8", offset=_HEADER.size).astype(np.float64)
+        values: ComplexSlots = np.frombuffer(payload, "<c16", offset=_HEADER.size).astype(np.complex128)
         if level > self.params.max_level or not (math.isfinite(scale) and scale > 0 and np.isfinite(values).all()):
             raise CorruptPayload(
                 f"{_WHO}: a ciphertext of level {level} and scale {scale} cannot exist.",
@@ -98,12 +108,12 @@ class _Role:
             )
         return ciphertext
 
-    def _ciphertext(self, values: Values, level: int, scale: float) -> EmulatedCiphertext:
+    def _ciphertext(self, values: ComplexSlots, level: int, scale: float) -> EmulatedCiphertext:
         self._check_size(values, level, scale)
         values.flags.writeable = False
         return EmulatedCiphertext(values, level, scale, self.key_id)
 
-    def _check_size(self, values: Values, level: int, scale: float) -> None:
+    def _check_size(self, values: ComplexSlots, level: int, scale: float) -> None:
         modulus_bits = sum(math.log2(prime) for prime in self.params.data_primes[: level + 1])
         largest = float(np.max(np.abs(values)))
         if math.log2(scale) + math.log2(max(largest, 1.0)) >= modulus_bits - 1:
@@ -113,67 +123,88 @@ class _Role:
                 hint="Use smaller values or scales, or a larger base prime.",
             )
 
-    def _noisy(self, values: Values, std: float, scale: float) -> Values:
-        noisy: Values = values + self._rng.normal(0.0, std / scale, values.size)
-        return noisy
+    def _noisy(self, values: ComplexSlots, std: float, scale: float) -> ComplexSlots:
+        """Values with noise of ``std / scale`` in the real and in the imaginary part."""
+        noise_parts = self._rng.normal(0.0, std / scale, 2 * values.size)
+        return values + noise_parts.view(np.complex128)
 
-    def _padded(self, values: Values, who: str) -> Values:
-        check_values(values, self.params.slots, who=f"{_WHO} {who}")
-        return np.pad(values, (0, self.params.slots - values.size))
+    def _slots(self, values: Values, encoding: Encoding, who: str) -> ComplexSlots:
+        check_values(values, self.params.slots, who=f"{_WHO} {who}", encoding=encoding)
+        if encoding is Encoding.SCALAR:
+            return np.full(self.params.slots, values[0], dtype=np.complex128)
+        return np.pad(values.astype(np.complex128), (0, self.params.slots - values.size))
+
+    def _encrypted(self, values: Values, scale: float, encoding: Encoding, std: float, who: str) -> EmulatedCiphertext:
+        std = math.hypot(noise.encoding_std(self.params.ring_degree), std)
+        slots = self._slots(values, encoding, who)
+        return self._ciphertext(self._noisy(slots, std, scale), self.params.max_level, scale)
 
 
 class EmulatedDecryptor(_Role):
     """The client's role."""
 
-    def __init__(self, params: CKKSParams, steps: frozenset[int], key_id: bytes, rng: np.random.Generator) -> None:
-        super().__init__(params, key_id, rng)
-        self._steps = steps
+    def __init__(self, params: CKKSParams, keys: _EvaluationKeys, rng: np.random.Generator) -> None:
+        super().__init__(params, keys.key_id, rng)
+        self._keys = keys
 
-    def encrypt(self, values: Values, *, scale: float) -> EmulatedCiphertext:
-        n = self.params.ring_degree
-        padded = self._padded(values, "encrypt")
-        std = math.hypot(noise.encoding_std(n), noise.encryption_std(n))
-        return self._ciphertext(self._noisy(padded, std, scale), self.params.max_level, scale)
+    def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> EmulatedCiphertext:
+        std = noise.encryption_std(self.params.ring_degree)
+        return self._encrypted(values, scale, encoding, std, "encrypt")
 
-    def decrypt(self, ciphertext: EmulatedCiphertext) -> Values:
+    def decrypt(self, ciphertext: EmulatedCiphertext, *, encoding: Encoding = SLOTS) -> Values:
         values: Values = self._own(ciphertext).values.copy()
-        return values
+        if encoding is not Encoding.COMPLEX_SLOTS:
+            values = values.real.copy()
+        return values[:1] if encoding is Encoding.SCALAR else values
 
     def evaluation_keys(self) -> bytes:
-        return msgspec.msgpack.encode(_EvaluationKeys(sorted(self._steps), self.key_id))
-
-
-class _EvaluationKeys(msgspec.Struct, forbid_unknown_fields=True):
-    steps: list[int]
-    key_id: bytes
+        return msgspec.msgpack.encode(self._keys)
 
 
 class EmulatedEvaluator(_Role):
     """The server's role."""
 
-    def __init__(self, params: CKKSParams, steps: frozenset[int], key_id: bytes, rng: np.random.Generator) -> None:
-        super().__init__(params, key_id, rng)
-        self._steps = steps
+    def __init__(self, params: CKKSParams, keys: _EvaluationKeys, rng: np.random.Generator) -> None:
+        super().__init__(params, keys.key_id, rng)
+        self._steps = frozenset(keys.steps)
+        self._public_key = keys.public_key
 
-    def encode(self, values: Values, *, level: int, scale: float) -> EmulatedPlaintext:
-        padded = self._padded(values, "encode")
+    def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> EmulatedCiphertext:
+        if not self._public_key:
+            raise CapabilityMissing(f"{_WHO}: no public key was generated.", hint="Generate keys with public_key=True.")
+        std = noise.public_encryption_std(self.params.ring_degree)
+        return self._encrypted(values, scale, encoding, std, "encrypt_public")
+
+    def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> EmulatedPlaintext:
+        slots = self._slots(values, encoding, "encode")
         if not 0 <= level <= self.params.max_level:
             raise LevelExhausted(
                 f"{_WHO}: encoding at level {level}; there are levels 0 to {self.params.max_level}.",
                 hint="Use parameters with more data primes.",
             )
-        self._check_size(padded, level, scale)
-        return EmulatedPlaintext(self._noisy(padded, noise.encoding_std(self.params.ring_degree), scale), level, scale)
+        self._check_size(slots, level, scale)
+        # A scalar rounds once, in the constant coefficient; anything else rounds in every coefficient.
+        std = math.sqrt(1 / 12) if encoding is Encoding.SCALAR else noise.encoding_std(self.params.ring_degree)
+        return EmulatedPlaintext(self._noisy(slots, std, scale), level, scale)
 
     def add(self, left: EmulatedCiphertext, right: EmulatedCiphertext) -> EmulatedCiphertext:
         left, right = self._own(left), self._own(right)
-        _same_level(left.level, right.level, "add")
-        if left.scale != right.scale:
-            raise ScaleMismatch(
-                f"{_WHO}: adding scales 2^{math.log2(left.scale):.6f} and 2^{math.log2(right.scale):.6f}.",
-                hint="Bring both operands through the same multiplications and rescales.",
-            )
+        _same_level_and_scale(left, right, "add")
         return self._ciphertext(left.values + right.values, left.level, left.scale)
+
+    def sub(self, left: EmulatedCiphertext, right: EmulatedCiphertext) -> EmulatedCiphertext:
+        left, right = self._own(left), self._own(right)
+        _same_level_and_scale(left, right, "sub")
+        return self._ciphertext(left.values - right.values, left.level, left.scale)
+
+    def negate(self, ciphertext: EmulatedCiphertext) -> EmulatedCiphertext:
+        ciphertext = self._own(ciphertext)
+        return self._ciphertext(-ciphertext.values, ciphertext.level, ciphertext.scale)
+
+    def add_plain(self, ciphertext: EmulatedCiphertext, plaintext: EmulatedPlaintext) -> EmulatedCiphertext:
+        ciphertext = self._own(ciphertext)
+        _same_level_and_scale(ciphertext, plaintext, "add_plain")
+        return self._ciphertext(ciphertext.values + plaintext.values, ciphertext.level, ciphertext.scale)
 
     def multiply_plain(self, ciphertext: EmulatedCiphertext, plaintext: EmulatedPlaintext) -> EmulatedCiphertext:
         ciphertext = self._own(ciphertext)
@@ -197,6 +228,9 @@ class EmulatedEvaluator(_Role):
         rotated = self._noisy(np.roll(ciphertext.values, -steps), std, ciphertext.scale)
         return self._ciphertext(rotated, ciphertext.level, ciphertext.scale)
 
+    def rotate_many(self, ciphertext: EmulatedCiphertext, steps: Sequence[int]) -> list[EmulatedCiphertext]:
+        return [self.rotate(ciphertext, step) for step in steps]
+
     def rescale(self, ciphertext: EmulatedCiphertext) -> EmulatedCiphertext:
         ciphertext = self._own(ciphertext)
         if ciphertext.level == 0:
@@ -217,16 +251,24 @@ def _same_level(left: int, right: int, who: str) -> None:
         )
 
 
+def _same_level_and_scale(left: EmulatedCiphertext, right: EmulatedCiphertext | EmulatedPlaintext, who: str) -> None:
+    _same_level(left.level, right.level, who)
+    if left.scale != right.scale:
+        raise ScaleMismatch(
+            f"{_WHO}: {who} of operands with scales 2^{math.log2(left.scale):.6f} and 2^{math.log2(right.scale):.6f}.",
+            hint="Bring both operands through the same multiplications and rescales.",
+        )
+
+
 class NumPyBackend:
     """The emulation."""
 
     name = "numpy"
     capabilities = Capabilities(
-        encodings=frozenset({Encoding.SLOTS}),
-        rescale=RescaleMode.EXPLICIT,
-        free_plaintext_scale=True,
+        encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS, Encoding.SCALAR}),
+        public_key=True,
+        hoisting=True,
         seeded_keys=True,
-        compressed_upload=False,
     )
 
     def resolve(self, params: CKKSParams) -> CKKSParams:
@@ -241,15 +283,16 @@ class NumPyBackend:
         return msgspec.structs.replace(params, data_primes=primes[:data], special_primes=primes[data:])
 
     def generate_keys(
-        self, params: CKKSParams, rotation_steps: Collection[int], *, seed: int | None = None
+        self,
+        params: CKKSParams,
+        rotation_steps: Collection[int],
+        *,
+        public_key: bool = False,
+        seed: int | None = None,
     ) -> tuple[EmulatedDecryptor, EmulatedEvaluator]:
         client_rng, server_rng = np.random.default_rng(seed).spawn(2)
-        key_id = secrets.token_bytes(16)
-        steps = frozenset(rotation_steps)
-        return (
-            EmulatedDecryptor(params, steps, key_id, client_rng),
-            EmulatedEvaluator(params, steps, key_id, server_rng),
-        )
+        keys = _EvaluationKeys(sorted(rotation_steps), secrets.token_bytes(16), public_key)
+        return EmulatedDecryptor(params, keys, client_rng), EmulatedEvaluator(params, keys, server_rng)
 
     def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> EmulatedEvaluator:
         try:
@@ -258,4 +301,4 @@ class NumPyBackend:
             raise CorruptPayload(
                 f"{_WHO}: these bytes are not evaluation keys ({error}).", hint="Send the keys again."
             ) from error
-        return EmulatedEvaluator(params, frozenset(keys.steps), keys.key_id, np.random.default_rng())
+        return EmulatedEvaluator(params, keys, np.random.default_rng())

@@ -18,8 +18,8 @@ import msgspec
 import numpy as np
 import tenseal.sealapi as seal
 
-from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
-from helora_core.backend.protocol import Values
+from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.protocol import SLOTS, Values
 from helora_core.backend.values import check_values
 from helora_core.errors import (
     CapabilityMissing,
@@ -68,6 +68,7 @@ class _EvaluationKeys(msgspec.Struct, forbid_unknown_fields=True):
     steps: list[int]
     key_id: bytes
     galois_keys: bytes
+    public_key: bytes
 
 
 class _Role:
@@ -116,9 +117,9 @@ class _Role:
             hint="Use ciphertexts of the client whose evaluation keys this server holds.",
         )
 
-    def _encode(self, values: Values, level: int, scale: float, who: str) -> Any:
+    def _encode(self, values: Values, level: int, scale: float, encoding: Encoding, who: str) -> Any:
         params = self._context.params
-        check_values(values, params.slots, who=f"{_WHO} {who}")
+        check_values(values, params.slots, who=f"{_WHO} {who}", encoding=encoding)
         if not 0 <= level <= params.max_level:
             raise LevelExhausted(
                 f"{_WHO}: encoding at level {level}; there are levels 0 to {params.max_level}.",
@@ -126,7 +127,9 @@ class _Role:
             )
         plaintext = seal.Plaintext()
         try:
-            self._context.encoder.encode(values, self._context.parms_ids[level], scale, plaintext)
+            # SEAL encodes a single number as the constant polynomial, without a transform.
+            places = float(values[0]) if encoding is Encoding.SCALAR else values
+            self._context.encoder.encode(places, self._context.parms_ids[level], scale, plaintext)
         except ValueError as error:
             raise PrecisionLost(
                 f"{_WHO}: values up to {np.max(np.abs(values)):g} at scale 2^{math.log2(scale):.1f} do not fit the "
@@ -139,7 +142,7 @@ class _Role:
 class TenSEALDecryptor(_Role):
     """The client's role, with the secret key."""
 
-    def __init__(self, context: Context, steps: Collection[int], key_id: bytes) -> None:
+    def __init__(self, context: Context, steps: Collection[int], key_id: bytes, *, public_key: bool) -> None:
         super().__init__(context, key_id)
         keygen = seal.KeyGenerator(context.seal)
         secret_key = keygen.secret_key()
@@ -147,17 +150,25 @@ class TenSEALDecryptor(_Role):
         self._decryptor = seal.Decryptor(context.seal, secret_key)
         elements = [context.galois_element(step) for step in sorted(steps)]
         galois_keys = saved(keygen.create_galois_keys(elements).save) if elements else b""
-        self._evaluation_keys = msgspec.msgpack.encode(_EvaluationKeys(sorted(steps), key_id, galois_keys))
+        public = b""
+        if public_key:
+            key = seal.PublicKey()
+            keygen.create_public_key(key)
+            public = saved(key.save)
+        self._evaluation_keys = msgspec.msgpack.encode(_EvaluationKeys(sorted(steps), key_id, galois_keys, public))
 
-    def encrypt(self, values: Values, *, scale: float) -> FreshCiphertext:
-        plaintext = self._encode(values, self._context.params.max_level, scale, "encrypt")
+    def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> FreshCiphertext:
+        plaintext = self._encode(values, self._context.params.max_level, scale, encoding, "encrypt")
         payload = saved(self._encryptor.encrypt_symmetric(plaintext).save)
         return FreshCiphertext(payload, scale, self.key_id)
 
-    def decrypt(self, ciphertext: SEALCiphertext | FreshCiphertext) -> Values:
+    def decrypt(self, ciphertext: SEALCiphertext | FreshCiphertext, *, encoding: Encoding = SLOTS) -> Values:
         plaintext = seal.Plaintext()
         self._decryptor.decrypt(self._own(ciphertext).data, plaintext)
-        return np.array(self._context.encoder.decode_double(plaintext), dtype=np.float64)
+        if encoding is Encoding.COMPLEX_SLOTS:
+            return np.array(self._context.encoder.decode_complex(plaintext), dtype=np.complex128)
+        values = np.array(self._context.encoder.decode_double(plaintext), dtype=np.float64)
+        return values[:1] if encoding is Encoding.SCALAR else values
 
     def evaluation_keys(self) -> bytes:
         return self._evaluation_keys
@@ -171,18 +182,24 @@ class TenSEALEvaluator(_Role):
         self._evaluator = seal.Evaluator(context.seal)
         self._steps = frozenset(keys.steps)
         self._galois_keys = seal.GaloisKeys()
-        if not keys.steps:
-            return
-        try:
-            load(keys.galois_keys, lambda path: self._galois_keys.load(context.seal, path))
-        except (ValueError, RuntimeError) as error:
-            raise CorruptPayload(
-                f"{_WHO}: SEAL cannot read the rotation keys ({error}).",
-                hint="Send the keys again, and check that both sides use the same parameters.",
-            ) from error
+        if keys.steps:
+            _load_key(self._galois_keys, keys.galois_keys, context)
+        self._encryptor = None
+        if keys.public_key:
+            public_key = seal.PublicKey()
+            _load_key(public_key, keys.public_key, context)
+            self._encryptor = seal.Encryptor(context.seal, public_key)
 
-    def encode(self, values: Values, *, level: int, scale: float) -> SEALPlaintext:
-        plaintext = self._encode(values, level, scale, "encode")
+    def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> SEALCiphertext:
+        if self._encryptor is None:
+            raise CapabilityMissing(f"{_WHO}: no public key was generated.", hint="Generate keys with public_key=True.")
+        plaintext = self._encode(values, self._context.params.max_level, scale, encoding, "encrypt_public")
+        ciphertext = seal.Ciphertext()
+        self._encryptor.encrypt(plaintext, ciphertext)
+        return SEALCiphertext(ciphertext, self.key_id)
+
+    def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> SEALPlaintext:
+        plaintext = self._encode(values, level, scale, encoding, "encode")
         if plaintext.is_zero():
             # SEAL refuses products with the zero polynomial, whose result would be a ciphertext without secret. The
             # polynomial 1 stands for 1/scale in every slot: within the rounding error of any encoding.
@@ -190,15 +207,30 @@ class TenSEALEvaluator(_Role):
         return SEALPlaintext(plaintext, level, scale)
 
     def add(self, left: SEALCiphertext, right: SEALCiphertext) -> SEALCiphertext:
+        return self._linear(self._evaluator.add, left, right, "add")
+
+    def sub(self, left: SEALCiphertext, right: SEALCiphertext) -> SEALCiphertext:
+        return self._linear(self._evaluator.sub, left, right, "sub")
+
+    def _linear(self, operation: Any, left: SEALCiphertext, right: SEALCiphertext, who: str) -> SEALCiphertext:
         left, right = self._own(left), self._own(right)
-        _same_level(self.level(left), self.level(right), "add")
-        if left.data.scale != right.data.scale:
-            raise ScaleMismatch(
-                f"{_WHO}: adding scales 2^{math.log2(left.data.scale):.6f} and 2^{math.log2(right.data.scale):.6f}.",
-                hint="Bring both operands through the same multiplications and rescales.",
-            )
+        _same_level(self.level(left), self.level(right), who)
+        _same_scale(left.data.scale, right.data.scale, who)
+        result = seal.Ciphertext()
+        operation(left.data, right.data, result)
+        return SEALCiphertext(result, self.key_id)
+
+    def negate(self, ciphertext: SEALCiphertext) -> SEALCiphertext:
+        negative = seal.Ciphertext()
+        self._evaluator.negate(self._own(ciphertext).data, negative)
+        return SEALCiphertext(negative, self.key_id)
+
+    def add_plain(self, ciphertext: SEALCiphertext, plaintext: SEALPlaintext) -> SEALCiphertext:
+        ciphertext = self._own(ciphertext)
+        _same_level(self.level(ciphertext), plaintext.level, "add_plain")
+        _same_scale(ciphertext.data.scale, plaintext.scale, "add_plain")
         total = seal.Ciphertext()
-        self._evaluator.add(left.data, right.data, total)
+        self._evaluator.add_plain(ciphertext.data, plaintext.data, total)
         return SEALCiphertext(total, self.key_id)
 
     def multiply_plain(self, ciphertext: SEALCiphertext, plaintext: SEALPlaintext) -> SEALCiphertext:
@@ -249,15 +281,31 @@ def _same_level(left: int, right: int, who: str) -> None:
         )
 
 
+def _same_scale(left: float, right: float, who: str) -> None:
+    if left != right:
+        raise ScaleMismatch(
+            f"{_WHO}: {who} of operands with scales 2^{math.log2(left):.6f} and 2^{math.log2(right):.6f}.",
+            hint="Bring both operands through the same multiplications and rescales.",
+        )
+
+
+def _load_key(key: Any, payload: bytes, context: Context) -> None:
+    try:
+        load(payload, lambda path: key.load(context.seal, path))
+    except (ValueError, RuntimeError) as error:
+        raise CorruptPayload(
+            f"{_WHO}: SEAL cannot read the evaluation keys ({error}).",
+            hint="Send the keys again, and check that both sides use the same parameters.",
+        ) from error
+
+
 class TenSEALBackend:
     """TenSEAL."""
 
     name = "tenseal"
     capabilities = Capabilities(
-        encodings=frozenset({Encoding.SLOTS}),
-        rescale=RescaleMode.EXPLICIT,
-        free_plaintext_scale=True,
-        seeded_keys=False,
+        encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS, Encoding.SCALAR}),
+        public_key=True,
         compressed_upload=True,
     )
 
@@ -265,14 +313,19 @@ class TenSEALBackend:
         return resolve(params)
 
     def generate_keys(
-        self, params: CKKSParams, rotation_steps: Collection[int], *, seed: int | None = None
+        self,
+        params: CKKSParams,
+        rotation_steps: Collection[int],
+        *,
+        public_key: bool = False,
+        seed: int | None = None,
     ) -> tuple[TenSEALDecryptor, TenSEALEvaluator]:
         if seed is not None:
             raise CapabilityMissing(
                 f"{_WHO}: keys cannot be made from a seed.",
                 hint="Leave the seed out; use the emulation for repeatable runs.",
             )
-        decryptor = TenSEALDecryptor(Context(params), rotation_steps, secrets.token_bytes(16))
+        decryptor = TenSEALDecryptor(Context(params), rotation_steps, secrets.token_bytes(16), public_key=public_key)
         return decryptor, self.load_evaluator(params, decryptor.evaluation_keys())
 
     def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> TenSEALEvaluator:

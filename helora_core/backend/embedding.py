@@ -1,0 +1,50 @@
+"""Coefficients on any library that takes complex slots: the canonical embedding, by a library's FFT.
+
+The slots of a polynomial m are its values at ζ^(5^j), ζ = exp(iπ/N), j < N/2; the values at the conjugate roots are the
+conjugates, since m is real. ``N·ifft(m_k·ζ^k)`` gives m at all odd powers of ζ, of which the slots are picked.
+(Cheon, Kim, Kim and Song, ASIACRYPT 2017, §3.2.)
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+Coefficients = NDArray[np.float64]
+ComplexSlots = NDArray[np.complex128]
+
+
+@functools.cache
+def _slot_positions(ring_degree: int) -> NDArray[np.int64]:
+    """Where slot j stands among the values at ζ^1, ζ^3, ζ^5, …: at (5^j mod 2N − 1) / 2."""
+    exponents = np.ones(ring_degree // 2, dtype=np.int64)
+    for j in range(1, ring_degree // 2):
+        exponents[j] = exponents[j - 1] * 5 % (2 * ring_degree)
+    return (exponents - 1) // 2
+
+
+@functools.cache
+def _twist(ring_degree: int) -> ComplexSlots:
+    twist: ComplexSlots = np.exp(1j * np.pi * np.arange(ring_degree) / ring_degree)
+    return twist
+
+
+def coefficients_to_slots(coefficients: Coefficients, ring_degree: int) -> ComplexSlots:
+    """The N/2 slots (complex128) of the polynomial with these coefficients (float64, at most N, padded with zeros)."""
+    padded = np.zeros(ring_degree)
+    padded[: coefficients.size] = coefficients
+    values = ring_degree * np.fft.ifft(padded * _twist(ring_degree))
+    slots: ComplexSlots = values[_slot_positions(ring_degree)]
+    return slots
+
+
+def slots_to_coefficients(slots: ComplexSlots, ring_degree: int) -> Coefficients:
+    """The N coefficients (float64) of the real polynomial with these slots (complex128, shape (N/2,))."""
+    positions = _slot_positions(ring_degree)
+    values = np.empty(ring_degree, dtype=np.complex128)
+    values[positions] = slots
+    values[ring_degree - 1 - positions] = slots.conj()
+    coefficients: Coefficients = (np.fft.fft(values) / ring_degree * _twist(ring_degree).conj()).real
+    return coefficients
