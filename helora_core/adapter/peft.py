@@ -38,6 +38,8 @@ _NOT_PLAIN_LORA = (
     (re.compile(r".*\.bias"), "a bias of the base model"),
 )
 
+_NOT_SAVED_BY_PEFT = f"Give the directory that PEFT's save_pretrained wrote, with {CONFIG_FILE} and {TENSOR_FILE}."
+
 _Pair = dict[str, tuple[str, StoredTensor]]
 
 
@@ -66,23 +68,27 @@ def _check_directory(root: Path) -> None:
             f"{root}: is not a directory.", hint=f"Give the directory that holds {CONFIG_FILE} and {TENSOR_FILE}."
         )
     if not (root / CONFIG_FILE).exists():
-        # save_pretrained puts every adapter but the one called "default" into a directory of its name
-        nested = sorted(str(found.parent) for found in root.glob(f"*/{CONFIG_FILE}"))
-        raise AdapterFormatError(
-            f"{root}: there is no {CONFIG_FILE}.",
-            hint=f"Give one of the adapters below it: {', '.join(nested)}."
-            if nested
-            else "Give the directory that PEFT's save_pretrained wrote.",
-        )
+        raise _no_config(root)
     if not (root / TENSOR_FILE).exists():
-        pickled = (root / _PICKLED_FILE).exists()
-        raise AdapterFormatError(
-            f"{root}: there is no {TENSOR_FILE}"
-            + (f", only {_PICKLED_FILE}, a pickle, which can run any code when it is loaded." if pickled else "."),
-            hint="Load it with PEFT where you trust it and call save_pretrained(…, safe_serialization=True)."
-            if pickled
-            else "Give the directory that PEFT's save_pretrained wrote.",
-        )
+        raise _no_tensors(root)
+
+
+def _no_config(root: Path) -> AdapterFormatError:
+    # save_pretrained puts every adapter but the one called "default" into a directory of its name
+    nested = ", ".join(sorted(str(found.parent) for found in root.glob(f"*/{CONFIG_FILE}")))
+    return AdapterFormatError(
+        f"{root}: there is no {CONFIG_FILE}.",
+        hint=f"Give one of the adapters below it: {nested}." if nested else _NOT_SAVED_BY_PEFT,
+    )
+
+
+def _no_tensors(root: Path) -> AdapterFormatError:
+    if not (root / _PICKLED_FILE).exists():
+        return AdapterFormatError(f"{root}: there is no {TENSOR_FILE}.", hint=_NOT_SAVED_BY_PEFT)
+    return AdapterFormatError(
+        f"{root}: there is no {TENSOR_FILE}, only {_PICKLED_FILE}, a pickle, which can run any code when it is loaded.",
+        hint="If you trust it, load it with PEFT and save it with save_pretrained(…, safe_serialization=True).",
+    )
 
 
 def _pair(path: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, _Pair]:

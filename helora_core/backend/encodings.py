@@ -22,7 +22,7 @@ def native_encoding(encoding: Encoding, capabilities: Capabilities, *, who: str)
         if candidate in capabilities.encodings:
             return candidate
     raise CapabilityMissing(
-        f"{who}: the backend takes {', '.join(sorted(capabilities.encodings))}, of which {encoding.value} cannot be made.",
+        f"{who}: the backend takes {', '.join(sorted(capabilities.encodings))}; they do not make {encoding.value}.",
         hint="Choose another backend; `helora backends` lists what each can do.",
     )
 

@@ -12,7 +12,7 @@ import msgspec
 
 from helora_core.errors import InvalidParameters, SlotOverflow
 from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
-from helora_core.params.noise import keyswitch_std, rescale_std
+from helora_core.params.noise import keyswitch_worst_std, rescale_std
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, load_table, require_secure
 
 MAX_SCALE_BITS = 40
@@ -22,7 +22,7 @@ INTEGER_BITS = 20
 """The base prime exceeds the scale by this much, so that decrypted values up to 2^19 do not wrap."""
 
 MESSAGE_HEADROOM_BITS = 6
-"""A Δ is smaller than its x by about this much (``up`` is of order 10^-2), and its noise does not shrink with it."""
+"""A Δ is smaller than its x by about this much (``up`` is of order 10^-2), and its last rescale's noise is not."""
 
 UNUSED_SPECIAL_BITS = 20
 """Libraries reserve a special prime even for a plan that never switches keys; then a short one will do."""
@@ -55,12 +55,14 @@ def required_scale_bits(requirement: Requirement, ring_degree: int) -> int:
 
     The largest error over a ciphertext's slots is taken as six standard deviations.
     """
-    # The widest chain that choose_params builds; a narrower one has less noise.
-    widest = _chain(requirement, ring_degree, MAX_SCALE_BITS)
-    std = rescale_std(ring_degree)
+    noise_bits = math.log2(6 * rescale_std(ring_degree)) + MESSAGE_HEADROOM_BITS
     if requirement.rotates:
-        std = keyswitch_std(ring_degree, widest.data_bits, sum(widest.special_bits))
-    return math.ceil(requirement.precision_bits + math.log2(6 * std) + MESSAGE_HEADROOM_BITS)
+        # The noise of key switches meets x and z, which are of order 1, rather than the small Δ. The widest chain
+        # that choose_params builds has the most of it.
+        widest = _chain(requirement, ring_degree, MAX_SCALE_BITS)
+        worst = keyswitch_worst_std(ring_degree, widest.data_bits, sum(widest.special_bits))
+        noise_bits = max(noise_bits, math.log2(6 * worst))
+    return math.ceil(requirement.precision_bits + noise_bits)
 
 
 def _chain(requirement: Requirement, ring_degree: int, scale_bits: int) -> CKKSParams:

@@ -1,0 +1,165 @@
+"""Imports go one way, and importing helora loads nothing heavy. Read off the source, then seen in a fresh process."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+
+import helora_core
+
+PACKAGE = Path(helora_core.__file__).parent
+REPOSITORY = PACKAGE.parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+MAY_IMPORT: dict[str, str] = {
+    # The layers, each with all that it may know of, for types or at run time, at the top or in a function.
+    "errors": "",
+    "specs": "",
+    "privacy": "errors",
+    "params": "errors",
+    "adapter": "errors params",
+    "backend": "errors params",
+    "packing": "errors params adapter privacy",
+    "compiler": "errors params adapter privacy packing backend",
+    "runtime": "errors params adapter privacy packing backend compiler specs",
+    # The plugin host, which names the layers' types only.
+    "hookspecs": "specs compiler",
+    "builtin": "specs hookspecs",
+    "plugin_records": "errors specs",
+    "plugin_loading": "errors specs hookspecs plugin_records",
+    "manager": "errors specs hookspecs plugin_records plugin_loading packing backend compiler",
+    # What stands on all of it.
+    "data": "errors adapter",
+    "conformance": "errors specs params adapter privacy packing backend compiler runtime manager data",
+    "cli": "errors specs params adapter privacy packing backend compiler runtime manager data conformance",
+    "__init__": "",
+    "__main__": "cli",
+}
+DEPENDENCIES = {"click", "msgspec", "numpy", "pluggy", "rich", "safetensors"}
+
+
+def area(module: str) -> str:
+    """The part of helora_core that a dotted module name belongs to."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def area_of_file(file: Path) -> str:
+    return file.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported(node: ast.AST) -> Iterator[str]:
+    """Full names of the modules imported anywhere below ``node``."""
+    for child in ast.walk(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "relative imports are banned"
+            module = child.module or ""
+            # ``from helora_core import hookspecs`` imports a module, ``from helora_core import __version__`` does not.
+            submodules = [alias.name for alias in child.names if alias.name in MAY_IMPORT and module == "helora_core"]
+            yield from (f"{module}.{name}" for name in submodules) if submodules else (module,)
+
+
+def imported_on_import(file: Path) -> set[str]:
+    """Full names of the modules that a file imports when it is itself imported, types aside."""
+    names: set[str] = set()
+    for statement in ast.parse(file.read_bytes()).body:
+        for_types = isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING"
+        if not for_types and not isinstance(statement, ast.FunctionDef):
+            names.update(imported(statement))
+    return names
+
+
+def newly_loaded(*modules: str) -> set[str]:
+    """Top-level packages, the standard library aside, that importing ``modules`` loads in a fresh process."""
+    code = (
+        "import importlib, sys\n"
+        "before = set(sys.modules)\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(shown.stdout.split())
+
+
+def test_the_layers_are_in_order() -> None:
+    known: set[str] = set()
+    for name, others in MAY_IMPORT.items():
+        assert set(others.split()) <= known, f"{name} is allowed to import something that stands above it"
+        known.add(name)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(PACKAGE).as_posix())
+def test_imports_go_one_way(file: Path) -> None:
+    own = area_of_file(file)
+    assert own in MAY_IMPORT, f"say in MAY_IMPORT where {own} stands"
+    for module in imported(ast.parse(file.read_bytes())):
+        if module.partition(".")[0] == "helora_core" and area(module) not in {own, "__init__"}:
+            assert area(module) in MAY_IMPORT[own].split(), f"{own} must not import {module}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(PACKAGE).as_posix())
+def test_core_imports_its_dependencies_and_nothing_else(file: Path) -> None:
+    """No plugin and no library for homomorphic encryption is among them. The conformance kit is a plugin of pytest."""
+    test_tools = {"pytest", "hypothesis"} if area_of_file(file) == "conformance" else set()
+    roots = {module.partition(".")[0] for module in imported(ast.parse(file.read_bytes()))}
+    assert roots <= sys.stdlib_module_names | DEPENDENCIES | test_tools | {"helora_core"}
+
+
+def test_the_dependencies_are_those_declared() -> None:
+    declared = [name for name in requires("helora-core") or [] if "extra ==" not in name]
+    assert {re.split(r"[^\w-]", name)[0] for name in declared} == DEPENDENCIES
+
+
+def test_importing_helora_loads_nothing_else() -> None:
+    assert newly_loaded("helora_core") == {"helora_core"}
+
+
+def test_the_plugin_contract_needs_pluggy_alone() -> None:
+    assert newly_loaded("helora_core.hookspecs", "helora_core.specs", "helora_core.builtin") == {
+        "helora_core",
+        "pluggy",
+    }
+
+
+CLI = sorted(f"helora_core.cli.{file.stem}" for file in (PACKAGE / "cli").glob("[!_]*.py"))
+
+
+def test_the_command_line_starts_with_click_alone() -> None:
+    assert newly_loaded("helora_core.cli.main") == {"helora_core", "click"}
+
+
+def test_the_command_line_imports_nothing_heavy_before_a_command_runs() -> None:
+    assert len(CLI) > 1
+    assert newly_loaded(*CLI) <= {"helora_core", "click", "msgspec"}
+
+
+@pytest.mark.parametrize("module", CLI)
+def test_cli_modules_import_only_light_ones_at_the_top(module: str) -> None:
+    names = imported_on_import(PACKAGE / "cli" / f"{module.rpartition('.')[2]}.py")
+    ours = {name for name in names if name.startswith("helora_core")}
+    assert {name.partition(".")[0] for name in names - ours} <= sys.stdlib_module_names | {"click", "msgspec"}
+    assert {area(name) for name in ours} <= {"cli", "errors", "__init__"}
+
+
+def test_every_public_name_can_be_used() -> None:
+    for name in helora_core.__all__:
+        assert getattr(helora_core, name) is not None
+    for name, module in helora_core._PUBLIC.items():
+        assert getattr(helora_core, name) is getattr(importlib.import_module(module), name)
+
+
+def test_other_names_are_not_there() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'compile_plans'"):
+        helora_core.compile_plans  # noqa: B018
