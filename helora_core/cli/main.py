@@ -15,7 +15,7 @@ import click
 from helora_core import __version__
 from helora_core.errors import HeloraError
 
-_COMMANDS = ("backends", "demo", "packings", "plan", "run")
+_COMMANDS = ("backends", "conform", "demo", "packings", "plan", "run")
 
 
 class _Commands(click.Group):

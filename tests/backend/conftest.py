@@ -31,9 +31,10 @@ class Sessions(NamedTuple):
 
 
 class Roles(NamedTuple):
-    """Both roles as the backend makes them, below the sessions, with the parameters it resolved."""
+    """Both roles as the backend makes them, below the sessions, with the parameters it resolved and their steps."""
 
     params: CKKSParams
+    steps: tuple[int, ...]
     decryptor: Decryptor
     evaluator: Evaluator
 
@@ -51,6 +52,11 @@ def open_quick(backend: Backend) -> Sessions:
     with pytest.warns(InsecureParametersWarning):
         client, server = open_sessions(backend, QUICK, STEPS, ledger=ledger, insecure=True)
     return Sessions(client, server, ledger)
+
+
+def make_roles(backend: Backend) -> Roles:
+    params = backend.resolve(QUICK)
+    return Roles(params, STEPS, *backend.generate_keys(params, STEPS))
 
 
 @pytest.fixture(scope="session", params=["numpy", "tenseal"])
@@ -77,11 +83,10 @@ def other_sessions(backend: Backend) -> Sessions:
 
 @pytest.fixture(scope="session")
 def roles(backend: Backend) -> Roles:
-    params = backend.resolve(QUICK)
-    return Roles(params, *backend.generate_keys(params, STEPS))
+    return make_roles(backend)
 
 
 @pytest.fixture(scope="session")
 def other_roles(backend: Backend) -> Roles:
-    params = backend.resolve(QUICK)
-    return Roles(params, *backend.generate_keys(params, STEPS))
+    """The same parameters and steps, and other keys."""
+    return make_roles(backend)

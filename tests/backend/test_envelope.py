@@ -39,19 +39,19 @@ def test_the_layout_is_the_documented_one() -> None:
 
 
 @pytest.mark.parametrize("key_id", [OURS, None])
-@pytest.mark.parametrize("length", range(len(SAMPLE)))
-def test_truncation_anywhere_is_refused(length: int, key_id: bytes | None) -> None:
-    with pytest.raises(CorruptPayload):
-        unwrap(CIPHERTEXT, key_id, SAMPLE[:length])
+def test_truncation_anywhere_is_refused(key_id: bytes | None) -> None:
+    for length in range(len(SAMPLE)):
+        with pytest.raises(CorruptPayload):
+            unwrap(CIPHERTEXT, key_id, SAMPLE[:length])
 
 
 @pytest.mark.parametrize("key_id", [OURS, None])
-@pytest.mark.parametrize("bit", range(8 * len(SAMPLE)))
-def test_any_flipped_bit_is_refused(bit: int, key_id: bytes | None) -> None:
-    altered = bytearray(SAMPLE)
-    altered[bit // 8] ^= 1 << bit % 8
-    with pytest.raises(CorruptPayload):
-        unwrap(CIPHERTEXT, key_id, bytes(altered))
+def test_any_flipped_bit_is_refused(key_id: bytes | None) -> None:
+    for bit in range(8 * len(SAMPLE)):
+        altered = bytearray(SAMPLE)
+        altered[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CorruptPayload):
+            unwrap(CIPHERTEXT, key_id, bytes(altered))
 
 
 @given(st.binary(min_size=200), st.data())

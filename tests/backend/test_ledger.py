@@ -91,7 +91,10 @@ def test_a_failed_addition_and_a_failed_decryption_are_not_counted(
     sessions: Any, other_sessions: Any, ledger: Ledger
 ) -> None:
     ciphertext, foreign = uploaded(sessions), uploaded(other_sessions)
-    for attempt in (lambda: sessions.server.evaluator.add(ciphertext, foreign), lambda: sessions.client.decrypt(foreign)):
+    for attempt in (
+        lambda: sessions.server.evaluator.add(ciphertext, foreign),
+        lambda: sessions.client.decrypt(foreign),
+    ):
         with pytest.raises(HeloraError):
             attempt()
     assert ledger.counts() == OperationCounts()

@@ -22,9 +22,9 @@ def test_finite_vectors_that_fit_are_let_in(values: np.ndarray[Any, np.dtype[np.
 @pytest.mark.parametrize(
     ("values", "found"),
     [
-        (np.zeros(0), r"float64, shape \(0,\)"),
-        (np.ones((2, 2)), r"shape \(2, 2\)"),
-        (np.array(1.0), r"shape \(\)"),
+        (np.zeros(0), "float64, shape (0,)"),
+        (np.ones((2, 2)), "shape (2, 2)"),
+        (np.array(1.0), "shape ()"),
         (np.ones(3, dtype=np.int64), "int64"),
         (np.ones(3, dtype=np.float32), "float32"),
         (np.ones(3, dtype=np.complex128), "complex128"),
@@ -36,8 +36,10 @@ def test_finite_vectors_that_fit_are_let_in(values: np.ndarray[Any, np.dtype[np.
     ],
 )
 def test_what_is_no_float64_vector_is_refused_by_what_it_is(values: Any, found: str) -> None:
-    with pytest.raises(InvalidInput, match=f"here: .* not {found}" if "shape" not in found else f"here: .*{found}"):
+    with pytest.raises(InvalidInput) as caught:
         check_values(values, SLOTS, who="here")
+    assert caught.value.message.startswith("here: ")
+    assert found in caught.value.message.partition(", not ")[2]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -25,6 +25,7 @@ from helora_core.errors import (
     CapabilityMissing,
     CorruptPayload,
     ForeignCiphertext,
+    InvalidInput,
     LevelExhausted,
     LevelMismatch,
     MissingRotationKey,
@@ -217,7 +218,13 @@ class TenSEALEvaluator(_Role):
         _same_level(self.level(left), self.level(right), who)
         _same_scale(left.data.scale, right.data.scale, who)
         result = seal.Ciphertext()
-        operation(left.data, right.data, result)
+        try:
+            operation(left.data, right.data, result)
+        except RuntimeError as error:
+            raise InvalidInput(
+                f"{_WHO}: SEAL refuses {who} of these operands ({error}).",
+                hint="The secret cancels out, so that the result would be readable by anyone; leave the operation out.",
+            ) from error
         return SEALCiphertext(result, self.key_id)
 
     def negate(self, ciphertext: SEALCiphertext) -> SEALCiphertext:

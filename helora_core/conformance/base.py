@@ -1,0 +1,63 @@
+"""``BackendConformance``: all suites as one test class, to subclass and name a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import pytest
+
+from helora_core.backend.protocol import Backend
+from helora_core.conformance.bench import Bench
+from helora_core.conformance.requirements import unmet
+from helora_core.conformance.suites import SUITES
+from helora_core.errors import BackendUnavailable
+
+
+def _standard_tests() -> dict[str, Callable[..., object]]:
+    return {name: attribute for suite in SUITES for name, attribute in vars(suite).items() if name.startswith("test_")}
+
+
+STANDARD_TESTS = _standard_tests()
+"""Every law of the kit by name. Names are the ids of ``xfails.toml`` and of reports."""
+
+
+class BackendConformance(*SUITES):  # type: ignore[misc]
+    """Subclass it as ``Test…`` and set ``backend`` to a registered name.
+
+    A backend that is not registered is tested by overriding ``backend_under_test``.
+    """
+
+    backend: ClassVar[str] = ""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def backend_under_test(cls, request: pytest.FixtureRequest) -> Backend:
+        """The backend, loaded by name; skipped where its library is missing, unless it is required."""
+        from helora_core.manager import get_manager
+
+        name = cls.backend or request.config.getoption("--helora-backend")
+        try:
+            return get_manager().load_backend(name)
+        except BackendUnavailable as error:
+            if request.config.getoption("--helora-require"):
+                raise
+            pytest.skip(error.message)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def bench(cls, backend_under_test: Backend) -> Bench:
+        """The backend with open sessions; one for all laws."""
+        return Bench(backend_under_test)
+
+    @pytest.fixture(autouse=True)
+    def _requirements(self, request: pytest.FixtureRequest, bench: Bench) -> None:
+        """Skip a law about an ability that the backend does not claim."""
+        reason = unmet(getattr(request.function, "__func__", request.function), bench.capabilities)
+        if reason:
+            pytest.skip(reason)
+
+    def test_no_standard_test_is_overridden_or_deleted(self) -> None:
+        """A law that a subclass replaced proves nothing; a known failure belongs into xfails.toml."""
+        changed = [name for name, law in STANDARD_TESTS.items() if getattr(type(self), name, None) is not law]
+        assert not changed, f"overridden or deleted: {', '.join(changed)}; list known failures in xfails.toml instead"

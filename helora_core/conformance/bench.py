@@ -1,0 +1,98 @@
+"""A backend on the bench: resolved parameters, an open client and server, and results held to the oracle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
+from helora_core.backend.ledger import Ledger, MeteredEvaluator
+from helora_core.backend.protocol import Backend, Ciphertext, Plaintext, Values
+from helora_core.backend.session import ClientSession, ServerSession, open_sessions
+from helora_core.conformance.tolerance import Expected
+from helora_core.params.ckks import CKKSParams
+from helora_core.params.presets import FAST
+
+PARAMS = FAST
+"""The smallest 128-bit ring of depth 2: what most plans run on."""
+
+SCALE_BITS = PARAMS.scale_bits
+"""Scale of every ciphertext and plaintext of the laws: the one that libraries with a fixed scale have too."""
+
+SLOTS = PARAMS.slots
+
+STEPS = (1, 2, 3, 8, 100, SLOTS // 2, SLOTS - 1)
+"""Steps that keys are made for. 4, 5 and 9 are sums of some of them, and must be refused."""
+
+
+class Bench:
+    """One backend under test. Its sessions are shared by the laws, which leave them as they were."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.ledger = Ledger()
+        self.client, self.server = self.open()
+        self.achieved_bits: list[float] = []
+
+    def open(
+        self, params: CKKSParams = PARAMS, steps: Sequence[int] = STEPS, *, ledger: Ledger | None = None
+    ) -> tuple[ClientSession, ServerSession]:
+        """Another pair of sessions, with keys of its own, and a public key where the backend has one."""
+        return open_sessions(
+            self.backend,
+            params,
+            steps,
+            ledger=self.ledger if ledger is None else ledger,
+            public_key=self.capabilities.public_key,
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the backend claims."""
+        return self.backend.capabilities
+
+    @property
+    def explicit(self) -> bool:
+        """Whether levels and scales are the program's to manage."""
+        return self.capabilities.rescale is RescaleMode.EXPLICIT
+
+    @property
+    def params(self) -> CKKSParams:
+        """Resolved parameters."""
+        return self.client.params
+
+    @property
+    def evaluator(self) -> MeteredEvaluator:
+        """The server's operations."""
+        return self.server.evaluator
+
+    def encrypted(self, values: Values, encoding: Encoding = Encoding.SLOTS) -> tuple[Ciphertext, Expected]:
+        """A ciphertext as the server receives it, and what it must decrypt to."""
+        sealed = self.client.encrypt(values, scale_bits=SCALE_BITS, encoding=encoding)
+        expected = Expected.fresh(values, self.params, SCALE_BITS, encoding=encoding)
+        return self.server.receive(self.client.send(sealed)), expected
+
+    def encoded(self, values: Values, level: int | None = None, encoding: Encoding = Encoding.SLOTS) -> Plaintext:
+        """A plaintext for ciphertexts at ``level``, by default fresh ones."""
+        level = self.params.max_level if level is None else level
+        return self.server.encode(values, level=level, scale_bits=SCALE_BITS, encoding=encoding)
+
+    def decrypted(self, ciphertext: Ciphertext, encoding: Encoding = Encoding.SLOTS) -> Values:
+        """What the client reads, after a trip as bytes."""
+        return self.client.decrypt(self.client.receive(self.server.send(ciphertext)), encoding=encoding)
+
+    def agrees(self, ciphertext: Ciphertext, expected: Expected) -> None:
+        """Assert that a ciphertext decrypts to what is expected, within its tolerance; the bits achieved are kept."""
+        actual = self.decrypted(ciphertext, expected.encoding)
+        assert actual.shape == expected.values.shape, f"{actual.shape} values, not {expected.values.shape}"
+        assert actual.dtype == expected.values.dtype, f"dtype {actual.dtype}, not {expected.values.dtype}"
+        worst = int(np.argmax(np.abs(actual - expected.values)))
+        error = float(np.abs(actual[worst] - expected.values[worst]))
+        if error and expected.magnitude >= 1:
+            self.achieved_bits.append(-math.log2(error / expected.magnitude))
+        assert error <= expected.tolerance, (
+            f"place {worst}: {actual[worst]!r} instead of {expected.values[worst]!r}; the error {error:.3g} is over "
+            f"the tolerance {expected.tolerance:.3g}"
+        )

@@ -1,0 +1,72 @@
+"""The pytest plugin behind both doors: options, the Hypothesis profile, ``xfails.toml``, and the report.
+
+pytest loads it wherever helora-core is installed, so it imports nothing of helora before a law is collected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from helora_core.conformance.report import KitReport
+
+REPORT: pytest.StashKey[KitReport] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The kit's options."""
+    group = parser.getgroup("helora", "helora's conformance kit")
+    group.addoption("--helora-backend", default="", metavar="NAME", help="backend for test classes that name none")
+    group.addoption("--helora-thorough", action="store_true", help="search ten times as many examples")
+    group.addoption(
+        "--helora-require", action="store_true", help="fail, not skip, where a backend's library is missing"
+    )
+    group.addoption("--helora-json", type=Path, metavar="FILE", help="write the conformance report as JSON")
+    group.addoption("--helora-html", type=Path, metavar="FILE", help="write the conformance report as a page")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Set up the kit if there is anything of it to run: profile, known failures, report."""
+    laws = [item for item in items if _is_law(item)]
+    if not laws:
+        return
+    from helora_core.conformance.profile import use_profile
+    from helora_core.conformance.report import KitReport
+    from helora_core.conformance.xfails import mark_known_failures
+
+    use_profile(thorough=config.getoption("--helora-thorough"))
+    mark_known_failures(laws)
+    config.stash[REPORT] = KitReport()
+
+
+def _is_law(item: pytest.Item) -> bool:
+    return any(base.__name__ == "BackendConformance" for base in getattr(getattr(item, "cls", None), "__mro__", ()))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Enter each law's outcome in the report."""
+    report = yield
+    kit = item.config.stash.get(REPORT, None)
+    if kit is not None and _is_law(item):
+        kit.enter(item, report)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what was tested with what, and write the files asked for."""
+    kit = config.stash.get(REPORT, None)
+    if kit is None:
+        return
+    for line in kit.lines():
+        terminalreporter.write_line(line)
+    for option, write in (("--helora-json", kit.write_json), ("--helora-html", kit.write_html)):
+        path = config.getoption(option)
+        if path is not None:
+            write(path)
+            terminalreporter.write_line(f"wrote {path}")

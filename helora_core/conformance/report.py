@@ -1,0 +1,150 @@
+"""The kit's report: what was tested with what, law by law, for terminals, JSON and a page of its own."""
+
+from __future__ import annotations
+
+import html
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from helora_core import __version__
+from helora_core.adapter.atomic import replacing
+from helora_core.conformance import KIT_VERSION
+from helora_core.conformance.bench import Bench
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def provenance(bench: Bench) -> dict[str, Any]:
+    """Everything that a figure or verdict about this backend depends on."""
+    from helora_core.manager import get_manager
+
+    registered = get_manager().backends().get(bench.backend.name)
+    return {
+        "backend": bench.backend.name,
+        "distribution": f"{registered.distribution} {registered.version}" if registered else None,
+        "library": f"{registered.spec.library} {registered.library_version}" if registered else None,
+        "secure": registered.spec.provides_security if registered else None,
+        "capabilities": msgspec.to_builtins(bench.capabilities),
+        "params": msgspec.to_builtins(bench.params),
+        "modulus_bits": bench.params.modulus_bits,
+        "achieved_bits_least": min(bench.achieved_bits, default=None),
+    }
+
+
+def surroundings() -> dict[str, Any]:
+    """Kit, interpreter, machine class, threads and every HELORA_* variable set."""
+    return {
+        "kit": KIT_VERSION,
+        "helora_core": __version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "threads": {name: os.environ.get(name) for name in _THREAD_VARIABLES},
+        "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith("HELORA_")},
+    }
+
+
+class KitReport:
+    """Collects the outcome of every law of a run."""
+
+    def __init__(self) -> None:
+        self._benches: list[Bench] = []
+        self._laws: dict[str, dict[str, Any]] = {}
+
+    def enter(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Take one phase of one law; the worst phase counts."""
+        bench = getattr(item, "funcargs", {}).get("bench")
+        if bench is not None and bench not in self._benches:
+            self._benches.append(bench)
+        outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
+        law = self._laws.setdefault(
+            item.nodeid,
+            {"id": item.name, "suite": _suite(item), "outcome": "passed", "seconds": 0.0, "reason": None},
+        )
+        law["seconds"] += report.duration
+        if outcome != "passed":
+            law["outcome"] = outcome
+            law["reason"] = _reason(report)
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON-ready data."""
+        laws = list(self._laws.values())
+        outcomes = [law["outcome"] for law in laws]
+        return {
+            **surroundings(),
+            "backends": [provenance(bench) for bench in self._benches],
+            "totals": {name: outcomes.count(name) for name in ("passed", "failed", "skipped", "xfailed")},
+            "seconds": sum(law["seconds"] for law in laws),
+            "laws": laws,
+        }
+
+    def lines(self) -> list[str]:
+        """The header of the report, for a terminal."""
+        document = self.document()
+        lines = [f"helora conformance kit {document['kit']}, helora-core {document['helora_core']}, "
+                 f"Python {document['python']}, {document['cpus']} CPUs"]  # fmt: skip
+        for backend in document["backends"]:
+            params, bits = backend["params"], backend["achieved_bits_least"]
+            lines.append(f"  {backend['backend']}: {backend['distribution']}, {backend['library']}")
+            lines.append(f"    N={params['ring_degree']}, primes {params['data_bits']} + {params['special_bits']}, "
+                         f"log2(QP) = {backend['modulus_bits']}; least precision seen "
+                         f"{'none' if bits is None else format(bits, '.1f')} bits")  # fmt: skip
+        set_threads = {name: value for name, value in document["threads"].items() if value}
+        lines.append(f"  threads: {set_threads or 'as the libraries choose'}; environment: {document['environment']}")
+        return lines
+
+    def write_json(self, path: Path) -> None:
+        """Write the document, whole or not at all."""
+        with replacing(path) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(self.document()), indent=2))
+
+    def write_html(self, path: Path) -> None:
+        """Write one page that needs nothing from outside."""
+        with replacing(path) as file:
+            file.write(_page(self.document(), self.lines()).encode())
+
+
+def _suite(item: pytest.Item) -> str:
+    """The suite that defines a law, by its file's name."""
+    module = getattr(getattr(item, "function", None), "__module__", "")
+    return module.rpartition(".")[2]
+
+
+def _reason(report: pytest.TestReport) -> str:
+    if hasattr(report, "wasxfail"):
+        return report.wasxfail
+    if isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message if crash else report.longrepr)
+
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; width: 100% } td, th { padding: .2rem .6rem; text-align: left; vertical-align: top }
+tr { border-bottom: 1px solid #e5e5e5 } td:last-child { color: #555 }
+.passed { color: #17692c } .failed { color: #b3261e; font-weight: bold } .skipped, .xfailed { color: #8a6d00 }
+pre { background: #f6f6f6; padding: .6rem; white-space: pre-wrap }
+"""
+
+
+def _page(document: dict[str, Any], header: list[str]) -> str:
+    totals = ", ".join(f"{count} {name}" for name, count in document["totals"].items())
+    rows = "".join(
+        f"<tr><td>{law['suite']}</td><td>{html.escape(law['id'])}</td>"
+        f'<td class="{law["outcome"]}">{law["outcome"]}</td><td>{html.escape(law["reason"] or "")}</td></tr>'
+        for law in document["laws"]
+    )
+    names = ", ".join(backend["backend"] for backend in document["backends"]) or "no backend"
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        f"<title>Conformance of {html.escape(names)}</title><style>{_STYLE}</style>"
+        f"<h1>Conformance of {html.escape(names)}</h1><p>{totals}; {document['seconds']:.0f} s</p>"
+        f"<pre>{html.escape(chr(10).join(header))}</pre>"
+        f"<table><tr><th>suite</th><th>law</th><th>outcome</th><th>reason</th></tr>{rows}</table></html>\n"
+    )

@@ -1,0 +1,44 @@
+"""Which laws hold for which backends, by what these claim to be able to do; nobody writes ``if backend == ...``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
+
+Law = TypeVar("Law", bound=Callable[..., object])
+
+_ABILITIES: dict[str, Callable[[Capabilities], bool]] = {
+    "explicit rescaling": lambda has: has.rescale is RescaleMode.EXPLICIT,
+    "free plaintext scale": lambda has: has.free_plaintext_scale,
+    "complex slots": lambda has: Encoding.COMPLEX_SLOTS in has.encodings,
+    "coefficients": lambda has: bool({Encoding.COMPLEX_SLOTS, Encoding.COEFFICIENTS} & has.encodings),
+    "public key": lambda has: has.public_key,
+    "hoisting": lambda has: has.hoisting,
+    "seeded keys": lambda has: has.seeded_keys,
+    "no seeded keys": lambda has: not has.seeded_keys,
+    "compressed upload": lambda has: has.compressed_upload,
+}
+
+
+def requires(*abilities: str) -> Callable[[Law], Law]:
+    """Mark a law as holding only for backends with these abilities (keys of the table above).
+
+    Raises:
+        KeyError: There is no such ability: a misspelt one would skip the law everywhere.
+    """
+    for ability in abilities:
+        _ABILITIES[ability]
+
+    def mark(law: Law) -> Law:
+        law.helora_requires = abilities  # type: ignore[attr-defined]
+        return law
+
+    return mark
+
+
+def unmet(law: Callable[..., object], capabilities: Capabilities) -> str | None:
+    """Why a law does not apply to a backend with these capabilities, or None."""
+    missing = [ability for ability in getattr(law, "helora_requires", ()) if not _ABILITIES[ability](capabilities)]
+    return f"not claimed: {', '.join(missing)}" if missing else None

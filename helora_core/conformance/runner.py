@@ -1,0 +1,69 @@
+"""Runs the kit in this process, apart from any pytest configuration that lies about."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from pathlib import Path
+
+from helora_core.errors import BackendUnavailable
+
+_DOOR = Path(__file__).with_name("door.py")
+
+
+def conform(
+    backend: str,
+    *,
+    keyword: str = "",
+    json_path: Path | None = None,
+    html_path: Path | None = None,
+    thorough: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Run the kit against a backend and return pytest's exit status: 0 if every law that applies holds.
+
+    Args:
+        backend: Registered name.
+        keyword: Only the laws that match, as pytest's ``-k``.
+        json_path: Where to write the report as JSON.
+        html_path: Where to write it as a page.
+        thorough: Search ten times as many examples.
+        quiet: Print nothing but failures.
+
+    Raises:
+        BackendUnavailable: The backend is unknown, or its library or the kit's own extra is missing.
+    """
+    if importlib.util.find_spec("pytest") is None or importlib.util.find_spec("hypothesis") is None:
+        raise BackendUnavailable(
+            "The conformance kit needs pytest and Hypothesis.", hint="pip install 'helora-core[conformance]'"
+        )
+    import pytest
+
+    from helora_core.manager import get_manager
+
+    get_manager().load_backend(backend)
+    with tempfile.TemporaryDirectory() as root:
+        # An empty configuration file of our own: a pytest.ini in the working directory is somebody else's business.
+        config = Path(root, "pytest.ini")
+        config.write_text("[pytest]\nxfail_strict = true\n", encoding="utf-8")
+        arguments = [
+            str(_DOOR),
+            "-c", str(config), "--rootdir", str(_DOOR.parent), "--import-mode=importlib", "-p", "no:cacheprovider",
+            "--helora-backend", backend, "--helora-require", "-rfEsx", "--tb=short",
+            # pytest would rewrite the assertions of all of helora-core, part of which this process has imported.
+            "-W", "ignore::pytest.PytestAssertRewriteWarning",
+        ]  # fmt: skip
+        arguments += ["-k", keyword] if keyword else []
+        arguments += ["--helora-thorough"] if thorough else []
+        arguments += [f"--helora-json={json_path.resolve()}"] if json_path else []
+        arguments += [f"--helora-html={html_path.resolve()}"] if html_path else []
+        arguments += ["-q", "-q"] if quiet else []
+        plugins = [] if _is_registered() else ["helora_core.conformance.plugin"]
+        return int(pytest.main(arguments, plugins=plugins))
+
+
+def _is_registered() -> bool:
+    """Whether pytest finds the kit's plugin by its entry point (not so in a checkout that is not installed)."""
+    from importlib.metadata import entry_points
+
+    return any(entry.value == "helora_core.conformance.plugin" for entry in entry_points(group="pytest11"))

@@ -1,0 +1,90 @@
+"""Arithmetic laws against the oracle: NumPy on the plain values."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from numpy.typing import NDArray
+
+from helora_core.conformance.bench import SCALE_BITS, SLOTS, Bench
+from helora_core.conformance.values import random_slots, slot_vectors
+from helora_core.errors import InvalidInput
+
+
+def _all_slots(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.pad(values, (0, SLOTS - values.size))
+
+
+class Arithmetic:
+    """Sums and products."""
+
+    @given(left=slot_vectors(), right=slot_vectors())
+    def test_add_is_the_slotwise_sum(self, bench: Bench, left: NDArray[np.float64], right: NDArray[np.float64]) -> None:
+        (a, x), (b, y) = bench.encrypted(left), bench.encrypted(right)
+        bench.agrees(bench.evaluator.add(a, b), x.add(y))
+
+    def test_sub_takes_the_second_from_the_first(self, bench: Bench) -> None:
+        (a, x), (b, y) = bench.encrypted(random_slots(1)), bench.encrypted(random_slots(2))
+        bench.agrees(bench.evaluator.sub(a, b), x.sub(y))
+
+    def test_a_difference_without_secret_is_zero_or_refused_by_name(self, bench: Bench) -> None:
+        """ct − ct has no secret left, and SEAL refuses to make it. It must never be something else than 0."""
+        a, x = bench.encrypted(random_slots(14))
+        try:
+            difference = bench.evaluator.sub(a, a)
+        except InvalidInput:
+            return
+        bench.agrees(difference, x.sub(x))
+
+    def test_negate_twice_is_the_identity_and_once_is_not(self, bench: Bench) -> None:
+        a, x = bench.encrypted(random_slots(3))
+        negative = bench.evaluator.negate(a)
+        bench.agrees(negative, x.negate())
+        bench.agrees(bench.evaluator.negate(negative), x)
+
+    def test_a_ciphertext_added_to_itself_doubles(self, bench: Bench) -> None:
+        a, x = bench.encrypted(random_slots(4))
+        bench.agrees(bench.evaluator.add(a, a), x.add(x))
+
+    def test_add_plain_is_the_slotwise_sum(self, bench: Bench) -> None:
+        a, x = bench.encrypted(random_slots(5))
+        plain = random_slots(6)
+        bench.agrees(bench.evaluator.add_plain(a, bench.encoded(plain)), x.add_plain(plain))
+
+    @given(left=slot_vectors(), right=slot_vectors())
+    def test_multiply_plain_is_the_slotwise_product(
+        self, bench: Bench, left: NDArray[np.float64], right: NDArray[np.float64]
+    ) -> None:
+        a, x = bench.encrypted(left)
+        product = bench.evaluator.multiply_plain(a, bench.encoded(right))
+        bench.agrees(product, x.multiply_plain(_all_slots(right), SCALE_BITS))
+
+    def test_multiplication_distributes_over_addition(self, bench: Bench) -> None:
+        (a, x), (b, y) = bench.encrypted(random_slots(7)), bench.encrypted(random_slots(8))
+        plain = random_slots(9)
+        encoded, evaluator = bench.encoded(plain), bench.evaluator
+        separate = evaluator.add(evaluator.multiply_plain(a, encoded), evaluator.multiply_plain(b, encoded))
+        bench.agrees(separate, x.add(y).multiply_plain(plain, SCALE_BITS))
+        bench.agrees(evaluator.multiply_plain(evaluator.add(a, b), encoded), x.add(y).multiply_plain(plain, SCALE_BITS))
+
+    def test_a_short_plaintext_leaves_nothing_in_the_other_slots(self, bench: Bench) -> None:
+        a, x = bench.encrypted(random_slots(10))
+        plain = np.array([1.5, -2.0])
+        bench.agrees(
+            bench.evaluator.multiply_plain(a, bench.encoded(plain)), x.multiply_plain(_all_slots(plain), SCALE_BITS)
+        )
+
+    def test_operations_leave_their_operands_as_they_were(self, bench: Bench) -> None:
+        (a, x), (b, y) = bench.encrypted(random_slots(11)), bench.encrypted(random_slots(12))
+        plain = bench.encoded(random_slots(13))
+        evaluator = bench.evaluator
+        first = evaluator.multiply_plain(a, plain)
+        for result in (evaluator.add(a, b), evaluator.sub(a, b), evaluator.negate(a), evaluator.add_plain(a, plain)):
+            assert result is not a
+        evaluator.rotate(a, 1)
+        evaluator.rotate_many(a, (1, 2))
+        evaluator.rescale(first)
+        bench.agrees(a, x)
+        bench.agrees(b, y)
+        again = evaluator.multiply_plain(a, plain)
+        bench.agrees(again, x.multiply_plain(random_slots(13), SCALE_BITS))

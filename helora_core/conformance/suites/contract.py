@@ -1,0 +1,94 @@
+"""The contract itself: names, signatures, parameters as they really are, availability in words."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from helora_core.backend import protocol
+from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.conformance.bench import PARAMS, STEPS, Bench
+from helora_core.errors import InvalidParameters
+from helora_core.params.ckks import CKKSParams
+from helora_core.params.security import require_secure
+
+
+def _lacks(subject: object, contract: type) -> list[str]:
+    """Methods of ``contract`` that ``subject`` does not offer with the same parameters."""
+    lacking = []
+    for name, method in inspect.getmembers(contract, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        offered = getattr(subject, name, None)
+        if not callable(offered):
+            lacking.append(name)
+            continue
+        wanted = [p for p in inspect.signature(method).parameters.values() if p.name != "self"]
+        found = [p for p in inspect.signature(offered).parameters.values() if p.name != "self"]
+        if [(p.name, p.kind, p.default) for p in found] != [(p.name, p.kind, p.default) for p in wanted]:
+            lacking.append(f"{name}{inspect.signature(method)}")
+    return lacking
+
+
+class Contract:
+    """What can be said before anything is computed."""
+
+    def test_the_backend_has_a_name_and_capabilities(self, bench: Bench) -> None:
+        assert bench.backend.name
+        assert isinstance(bench.backend.name, str)
+        assert isinstance(bench.capabilities, Capabilities)
+        assert Encoding.SLOTS in bench.capabilities.encodings
+
+    def test_every_method_has_the_signature_of_the_protocol(self, bench: Bench) -> None:
+        decryptor, evaluator = bench.backend.generate_keys(bench.params, STEPS[:1])
+        for role, contract in (
+            (bench.backend, protocol.Backend),
+            (decryptor, protocol.Decryptor),
+            (evaluator, protocol.Evaluator),
+        ):
+            lacking = _lacks(role, contract)
+            assert not lacking, f"{type(role).__name__} lacks {', '.join(lacking)}"
+
+    def test_optional_abilities_are_claimed_if_and_only_if_they_are_there(self, bench: Bench) -> None:
+        _, evaluator = bench.backend.generate_keys(bench.params, STEPS[:1])
+        assert isinstance(evaluator, protocol.SupportsHoisting) == bench.capabilities.hoisting
+        assert isinstance(evaluator, protocol.SupportsPublicKey) == bench.capabilities.public_key
+        for claimed, contract in (
+            (bench.capabilities.hoisting, protocol.SupportsHoisting),
+            (bench.capabilities.public_key, protocol.SupportsPublicKey),
+        ):
+            assert not claimed or not _lacks(evaluator, contract)
+
+    def test_both_roles_bear_the_same_fresh_key_id(self, bench: Bench) -> None:
+        ids = []
+        for _ in range(2):
+            decryptor, evaluator = bench.backend.generate_keys(bench.params, ())
+            assert decryptor.key_id == evaluator.key_id
+            ids.append(decryptor.key_id)
+        assert ids[0] != ids[1]
+        assert [len(key_id) for key_id in ids] == [16, 16]
+
+    def test_resolve_states_the_primes_that_are_really_used(self, bench: Bench) -> None:
+        params = bench.params
+        assert isinstance(params, CKKSParams)
+        assert params.ring_degree == PARAMS.ring_degree
+        assert params.max_level == PARAMS.max_level
+        assert len(params.data_primes) == len(params.data_bits)
+        assert len(params.special_primes) == len(params.special_bits)
+        primes = params.data_primes + params.special_primes
+        assert len(set(primes)) == len(primes)
+        for prime in primes:
+            assert prime % (2 * params.ring_degree) == 1, f"{prime} has no NTT of length {params.ring_degree}"
+        for bits, wanted in zip(params.data_bits, PARAMS.data_bits, strict=True):
+            assert abs(bits - wanted) <= 1
+
+    def test_what_resolve_states_is_secure_and_stable(self, bench: Bench) -> None:
+        assert require_secure(bench.params).secure
+        assert bench.backend.resolve(bench.params) == bench.params
+
+    def test_parameters_beyond_any_library_are_refused_and_not_narrowed(self, bench: Bench) -> None:
+        """2048 has no ten different primes of 13 bits that are 1 mod 4096."""
+        impossible = CKKSParams(ring_degree=2048, data_bits=(13,) * 10, special_bits=(13,), scale_bits=13)
+        with pytest.raises(InvalidParameters):
+            bench.backend.resolve(impossible)

@@ -1,0 +1,81 @@
+"""Encoding round trips: what goes in comes out, at the level and scale said, in every encoding."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from numpy.typing import NDArray
+
+from helora_core.backend.capabilities import Encoding
+from helora_core.conformance.bench import SCALE_BITS, SLOTS, Bench
+from helora_core.conformance.requirements import requires
+from helora_core.conformance.tolerance import Expected
+from helora_core.conformance.values import random_complex, random_slots, slot_vectors
+
+
+class Encodings:
+    """Round trips."""
+
+    @given(values=slot_vectors())
+    def test_real_slots_round_trip_and_the_rest_is_zero(self, bench: Bench, values: NDArray[np.float64]) -> None:
+        bench.agrees(*bench.encrypted(values))
+
+    @requires("complex slots")
+    def test_complex_slots_keep_their_imaginary_part(self, bench: Bench) -> None:
+        bench.agrees(*bench.encrypted(random_complex(1), Encoding.COMPLEX_SLOTS))
+
+    @requires("complex slots")
+    def test_real_slots_are_the_real_part_of_complex_slots(self, bench: Bench) -> None:
+        values = random_complex(2)
+        ciphertext, expected = bench.encrypted(values, Encoding.COMPLEX_SLOTS)
+        real = Expected.fresh(values.real.copy(), bench.params, SCALE_BITS)
+        assert real.tolerance <= 2 * expected.tolerance
+        bench.agrees(ciphertext, real)
+
+    @requires("coefficients")
+    def test_coefficients_round_trip(self, bench: Bench) -> None:
+        bench.agrees(*bench.encrypted(random_slots(3, 2 * SLOTS), Encoding.COEFFICIENTS))
+
+    @requires("coefficients")
+    def test_the_constant_coefficient_is_the_same_in_every_slot(self, bench: Bench) -> None:
+        ciphertext, _ = bench.encrypted(np.array([3.5]), Encoding.COEFFICIENTS)
+        bench.agrees(ciphertext, Expected.fresh(np.full(SLOTS, 3.5), bench.params, SCALE_BITS))
+
+    @requires("coefficients")
+    def test_products_of_coefficients_are_negacyclic_convolutions(self, bench: Bench) -> None:
+        ciphertext, expected = bench.encrypted(random_slots(4, 2 * SLOTS), Encoding.COEFFICIENTS)
+        shift = np.zeros(2 * SLOTS)
+        shift[3] = 2.0
+        product = bench.evaluator.multiply_plain(ciphertext, bench.encoded(shift, encoding=Encoding.COEFFICIENTS))
+        wrapped = 2.0 * np.concatenate([-expected.values[-3:], expected.values[:-3]])
+        # Each coefficient of the product sums N terms with the plaintext's rounding.
+        error = 2 * expected.error + expected.encoding_error(2.0**SCALE_BITS) * np.abs(expected.values).sum()
+        scale = expected.scale * 2.0**SCALE_BITS
+        bench.agrees(
+            product,
+            Expected(wrapped, error, bench.params, expected.level, scale, Encoding.COEFFICIENTS),
+        )
+
+    def test_a_scalar_multiplies_every_slot(self, bench: Bench) -> None:
+        ciphertext, expected = bench.encrypted(random_slots(5))
+        scalar = bench.encoded(np.array([-2.75]), encoding=Encoding.SCALAR)
+        product = expected.multiply_plain(np.full(SLOTS, -2.75), SCALE_BITS)
+        bench.agrees(bench.evaluator.multiply_plain(ciphertext, scalar), product)
+
+    def test_a_fresh_ciphertext_has_the_highest_level_and_the_scale_asked_for(self, bench: Bench) -> None:
+        ciphertext, _ = bench.encrypted(random_slots(6))
+        assert bench.evaluator.level(ciphertext) == bench.params.max_level
+        assert bench.evaluator.scale(ciphertext) == 2.0**SCALE_BITS
+
+    @requires("free plaintext scale")
+    def test_any_scale_round_trips(self, bench: Bench) -> None:
+        values = random_slots(7)
+        for scale_bits in (20, 31, 45, 60):
+            ciphertext = bench.client.encrypt(values, scale_bits=scale_bits)
+            assert bench.evaluator.scale(ciphertext) == 2.0**scale_bits
+            bench.agrees(ciphertext, Expected.fresh(values, bench.params, scale_bits))
+
+    def test_an_all_zero_plaintext_multiplies_to_zero(self, bench: Bench) -> None:
+        ciphertext, expected = bench.encrypted(random_slots(8))
+        zero = bench.evaluator.multiply_plain(ciphertext, bench.encoded(np.zeros(SLOTS)))
+        bench.agrees(zero, expected.multiply_plain(np.zeros(SLOTS), SCALE_BITS))

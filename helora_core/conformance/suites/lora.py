@@ -1,0 +1,72 @@
+"""LoRA end to end: every registered packing whose needs the backend meets gives the plaintext Δ."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
+from helora_core.compiler.compile import DEFAULT_PRECISION_BITS, compile_plan
+from helora_core.compiler.plan import Plan
+from helora_core.conformance.bench import PARAMS, Bench
+from helora_core.errors import CapabilityMissing
+from helora_core.manager import get_manager
+from helora_core.packing.protocol import Vector
+from helora_core.runtime.adapter_run import Outcome, Work, require_capabilities, run_adapter
+from helora_core.runtime.reference import precision_bits
+
+SHAPES = ("576:192:8", "37:90:5", "1536:1536:16")
+"""A rectangular module of a small model, one of odd sizes, and one of a 1.5-billion-parameter model."""
+
+_NO_WEIGHTS = "64:48:4"
+
+
+def _plan(packing: str, shape: ModuleShape) -> Plan:
+    """With parameters that every library can realise alike, so that the plan and its digest are the same on all."""
+    return compile_plan(shape, get_manager().load_packing(packing), params=PARAMS)
+
+
+def _outcome(bench: Bench, packing: str, shape: str, tokens: int, *, up: float = 1.0) -> tuple[Outcome, Vector]:
+    parsed = ModuleShape.parse(shape)
+    plan = _plan(packing, parsed)
+    try:
+        require_capabilities(bench.backend, plan)
+    except CapabilityMissing as missing:
+        pytest.skip(f"not claimed: {missing.message}")
+    module = synthetic_module(parsed, seed=1)
+    if up == 0.0:
+        module = type(module)(module.name, module.down, np.zeros_like(module.up), module.scaling)
+    x = synthetic_activations(parsed, tokens, seed=2)
+    (outcome,) = run_adapter(bench.backend, {parsed: plan}, [Work(module, x)])
+    return outcome, module.reference_delta(x)
+
+
+def registered_packings() -> list[str]:
+    """Names of all packings registered here, third parties' too."""
+    return list(get_manager().packings())
+
+
+class LoRAEndToEnd:
+    """Δ through the whole straight line; the executor itself asserts executed == predicted."""
+
+    @pytest.mark.parametrize("shape", SHAPES)
+    @pytest.mark.parametrize("packing", registered_packings())
+    def test_delta_equals_the_plaintext_reference(self, bench: Bench, packing: str, shape: str) -> None:
+        outcome, reference = _outcome(bench, packing, shape, tokens=3)
+        bits = precision_bits(outcome.run.delta, reference)
+        bench.achieved_bits.append(bits)
+        assert bits >= DEFAULT_PRECISION_BITS, f"{bits:.1f} bits"
+
+    @pytest.mark.parametrize("packing", registered_packings())
+    def test_a_module_without_weights_gives_zero(self, bench: Bench, packing: str) -> None:
+        """PEFT initialises up with zeros; libraries that refuse zero plaintexts must not make it fail."""
+        outcome, _ = _outcome(bench, packing, _NO_WEIGHTS, tokens=1, up=0.0)
+        assert np.max(np.abs(outcome.run.delta)) < 2.0**-DEFAULT_PRECISION_BITS
+
+    @pytest.mark.parametrize("packing", registered_packings())
+    def test_more_tokens_than_a_run_holds_are_all_right(self, bench: Bench, packing: str) -> None:
+        capacity = _plan(packing, ModuleShape.parse("576:192:8")).tokens_per_run
+        outcome, reference = _outcome(bench, packing, "576:192:8", tokens=capacity + 1)
+        assert precision_bits(outcome.run.delta, reference) >= DEFAULT_PRECISION_BITS
+        assert outcome.run.executed == outcome.plan.counts.times(2)

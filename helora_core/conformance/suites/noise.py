@@ -1,0 +1,68 @@
+"""Noise: as large as theory says, over many encryptions: not larger, and not implausibly small."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from helora_core.backend.capabilities import Encoding
+from helora_core.conformance.bench import SCALE_BITS, SLOTS, Bench
+from helora_core.conformance.requirements import requires
+from helora_core.conformance.values import random_slots
+from helora_core.params import noise
+
+ENCRYPTIONS = 6
+"""Each gives N/2 samples, so that the measured root mean square is within 2 % of the true one."""
+
+WITHIN = 4.0
+"""Libraries differ in samplers, digits and decoders by less than this factor; a wrong scale or σ by far more."""
+
+
+class Noise:
+    """Root mean square over slots and encryptions, against ``helora_core.params.noise``."""
+
+    def test_the_noise_of_encryption_is_that_of_theory(self, bench: Bench) -> None:
+        errors = []
+        for seed in range(ENCRYPTIONS):
+            values = random_slots(seed)
+            errors.append(bench.decrypted(bench.encrypted(values)[0]) - values)
+        n = bench.params.ring_degree
+        symmetric = np.hypot(noise.encryption_std(n), noise.encoding_std(n))
+        # A client that has only public-key encryption has its larger noise.
+        largest = np.hypot(noise.public_encryption_std(n), noise.encoding_std(n))
+        measured = float(np.sqrt(np.mean(np.square(errors)))) * 2.0**SCALE_BITS
+        assert measured <= WITHIN * largest, (
+            f"noise of {measured:.1f}/scale; theory has {symmetric:.1f} to {largest:.1f}"
+        )
+        assert measured >= symmetric / WITHIN, (
+            f"noise of {measured:.1f}/scale is implausible; theory has {symmetric:.1f}"
+        )
+
+    def test_the_noise_differs_between_slots_and_encryptions(self, bench: Bench) -> None:
+        values = np.ones(SLOTS)
+        first, second = (bench.decrypted(bench.encrypted(values)[0]) - values for _ in range(2))
+        assert len(np.unique(first)) > SLOTS // 2
+        assert abs(float(np.corrcoef(first, second)[0, 1])) < 0.1
+
+    def test_the_noise_of_a_rotation_is_within_theory(self, bench: Bench) -> None:
+        values = random_slots(9)
+        ciphertext, _ = bench.encrypted(values)
+        errors = bench.decrypted(bench.evaluator.rotate(ciphertext, 1)) - np.roll(values, -1)
+        params = bench.params
+        special = sum(params.special_bits) or max(params.data_bits)
+        theory = noise.keyswitch_std(params.ring_degree, params.data_bits, special)
+        measured = float(np.sqrt(np.mean(np.square(errors)))) * 2.0**SCALE_BITS
+        assert measured <= WITHIN * theory, f"noise of {measured:.0f}/scale; theory has {theory:.0f}"
+
+    @requires("explicit rescaling")
+    def test_the_noise_of_a_rescale_is_within_theory(self, bench: Bench) -> None:
+        values = random_slots(10)
+        ciphertext, _ = bench.encrypted(values)
+        ones = bench.encoded(np.ones(1), encoding=Encoding.SCALAR)
+        lower = bench.evaluator.rescale(bench.evaluator.multiply_plain(ciphertext, ones))
+        errors = bench.decrypted(lower) - values
+        n = bench.params.ring_degree
+        fresh = np.hypot(noise.public_encryption_std(n), noise.encoding_std(n))
+        theory = np.hypot(noise.rescale_std(n), fresh)
+        measured = float(np.sqrt(np.mean(np.square(errors)))) * bench.evaluator.scale(lower)
+        assert measured <= WITHIN * theory, f"noise of {measured:.0f}/scale; theory has {theory:.0f}"
+        assert measured >= noise.rescale_std(n) / WITHIN, f"noise of {measured:.1f}/scale is implausible"

@@ -1,0 +1,101 @@
+"""Rotation: to the left, cyclic, by exactly the keys that were made."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from helora_core.conformance.bench import SCALE_BITS, SLOTS, STEPS, Bench
+from helora_core.conformance.requirements import requires
+from helora_core.conformance.values import random_slots
+from helora_core.errors import MissingRotationKey
+
+
+class Rotation:
+    """``rotate(ct, k)`` moves slot i+k to slot i."""
+
+    @pytest.mark.parametrize("steps", STEPS)
+    def test_rotate_moves_slots_to_the_left_cyclically(self, bench: Bench, steps: int) -> None:
+        a, x = bench.encrypted(random_slots(steps))
+        bench.agrees(bench.evaluator.rotate(a, steps), x.rotate(steps))
+
+    def test_rotate_brings_slot_one_to_slot_zero(self, bench: Bench) -> None:
+        """The sign, said with one value that is not lost in a wrong padding."""
+        values = np.zeros(SLOTS)
+        values[1] = 1.0
+        a, _ = bench.encrypted(values)
+        rotated = bench.decrypted(bench.evaluator.rotate(a, 1))
+        assert abs(rotated[0] - 1.0) < 1e-3
+        assert np.max(np.abs(rotated[1:])) < 1e-3
+
+    def test_a_short_vector_rotates_through_all_slots(self, bench: Bench) -> None:
+        """No library may narrow the slots to the values it was given."""
+        a, x = bench.encrypted(np.array([1.0, 2.0, 3.0]))
+        bench.agrees(bench.evaluator.rotate(a, 2), x.rotate(2))
+
+    def test_rotate_by_zero_is_the_identity_without_a_key(self, bench: Bench) -> None:
+        a, x = bench.encrypted(random_slots(1))
+        bench.agrees(bench.evaluator.rotate(a, 0), x)
+
+    def test_rotate_by_the_number_of_slots_is_the_identity(self, bench: Bench) -> None:
+        a, x = bench.encrypted(random_slots(2))
+        bench.agrees(bench.evaluator.rotate(a, SLOTS), x.rotate(0))
+
+    def test_a_negative_step_is_that_step_modulo_the_slots(self, bench: Bench) -> None:
+        a, x = bench.encrypted(random_slots(3))
+        bench.agrees(bench.evaluator.rotate(a, -1), x.rotate(SLOTS - 1))
+
+    def test_rotations_compose(self, bench: Bench) -> None:
+        a, x = bench.encrypted(random_slots(4))
+        evaluator = bench.evaluator
+        bench.agrees(evaluator.rotate(evaluator.rotate(a, 2), 3), x.rotate(2).rotate(3))
+        bench.agrees(evaluator.rotate(evaluator.rotate(a, 1), SLOTS - 1), x.rotate(1).rotate(SLOTS - 1))
+
+    def test_rotation_distributes_over_addition(self, bench: Bench) -> None:
+        (a, x), (b, y) = bench.encrypted(random_slots(5)), bench.encrypted(random_slots(6))
+        bench.agrees(bench.evaluator.rotate(bench.evaluator.add(a, b), 8), x.add(y).rotate(8))
+
+    @requires("explicit rescaling")
+    def test_rotation_works_at_the_last_level(self, bench: Bench) -> None:
+        a, x = bench.encrypted(random_slots(7))
+        ones = np.ones(SLOTS)
+        for level in range(bench.params.max_level, 0, -1):
+            a = bench.evaluator.rescale(bench.evaluator.multiply_plain(a, bench.encoded(ones, level)))
+            x = x.multiply_plain(ones, SCALE_BITS).rescale()
+        assert bench.evaluator.level(a) == 0
+        bench.agrees(bench.evaluator.rotate(a, 3), x.rotate(3))
+
+    def test_rotation_keeps_level_and_scale(self, bench: Bench) -> None:
+        a, _ = bench.encrypted(random_slots(8))
+        rotated = bench.evaluator.rotate(a, 1)
+        assert bench.evaluator.level(rotated) == bench.evaluator.level(a)
+        assert bench.evaluator.scale(rotated) == bench.evaluator.scale(a)
+
+    @pytest.mark.parametrize("steps", [4, 5, 9, 101, -2, SLOTS // 2 + 1])
+    def test_a_step_without_its_own_key_is_refused_not_composed(self, bench: Bench, steps: int) -> None:
+        """4 = 2+2 and 9 = 8+1 could be composed of keys that exist, at twice the cost that the plan says."""
+        a, _ = bench.encrypted(random_slots(9))
+        with pytest.raises(MissingRotationKey):
+            bench.evaluator.rotate(a, steps)
+
+    def test_keys_are_made_for_exactly_the_steps_asked_for(self, bench: Bench) -> None:
+        """More steps make more bytes of keys; a library that always makes all powers of two does not."""
+        sizes = [len(bench.open(steps=steps)[0].evaluation_keys()) for steps in ((), (1,), (1, 3), (1, 3, 7))]
+        grown = np.diff(sizes)
+        assert (grown > 0).all(), f"bytes of keys for 0, 1, 2, 3 steps: {sizes}"
+        assert grown[1:].max() <= 1.5 * grown[1:].min() + 64, f"bytes of keys for 0, 1, 2, 3 steps: {sizes}"
+
+    def test_many_rotations_at_once_are_those_one_by_one(self, bench: Bench) -> None:
+        """Hoisted where the library can, by core's fallback where it cannot."""
+        a, x = bench.encrypted(random_slots(10))
+        steps = (3, 0, 1, SLOTS - 1, 3)
+        rotated = bench.evaluator.rotate_many(a, steps)
+        assert len(rotated) == len(steps)
+        for ciphertext, step in zip(rotated, steps, strict=True):
+            bench.agrees(ciphertext, x.rotate(step))
+
+    @requires("hoisting")
+    def test_many_rotations_need_their_keys_too(self, bench: Bench) -> None:
+        a, _ = bench.encrypted(random_slots(11))
+        with pytest.raises(MissingRotationKey):
+            bench.evaluator.rotate_many(a, (1, 4))

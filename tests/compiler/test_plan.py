@@ -1,0 +1,202 @@
+"""A plan says what a module costs, needs and reveals, the same in every process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import helora_core
+from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.plan import ConstantSpec, Plan
+from helora_core.errors import InvalidInput, LeakageRefused
+from helora_core.packing.rank_bsgs import RankBSGS
+from helora_core.packing.zero_moai import ZeroMOAI
+from helora_core.params.ckks import CKKSParams
+
+Refused = Callable[..., AbstractContextManager[None]]
+
+REPOSITORY = Path(helora_core.__file__).parents[1]
+SHAPE = ModuleShape(d_in=1536, d_out=1536, rank=16)
+GOLDEN_DIGEST = "c2a6f97b2eeb7b71d2368e5f4079c2f9b6d7a94615df8bb692ba41dabf31e7b0"
+
+KEYS = {
+    *("packing", "d_in", "d_out", "rank", "tokens", "tokens_per_run", "runs"),
+    *("rotations", "keyswitches", "ct_pt", "additions", "rescales", "encrypts", "decrypts"),
+    *("rotations_per_token", "keyswitches_per_token", "rescales_per_token"),
+    *("depth", "rotation_steps", "constants", "layout"),
+    *("ring_degree", "data_bits", "special_bits", "scales", "modulus_bits"),
+    *("security_bits", "security_table", "security_limit_bits"),
+    *("leakage", "needs_sanitize", "leakage_note", "over_budget", "digest"),
+}
+"""What ``helora plan --json`` gives: scripts match on these, so a change is one of the interface."""
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    """rank_bsgs, 1536:1536:16, in ring 8192."""
+    return compile_plan(SHAPE, RankBSGS())
+
+
+class TestToDict:
+    @pytest.mark.parametrize("packing", [RankBSGS(), ZeroMOAI()], ids=["rank_bsgs", "zero_moai"])
+    def test_the_keys_are_those_documented(self, packing: Any) -> None:
+        assert compile_plan(SHAPE, packing).to_dict().keys() == KEYS
+
+    def test_the_values_are_those_of_the_plan(self, plan: Plan) -> None:
+        assert plan.to_dict() == {
+            "packing": "rank_bsgs",
+            "d_in": 1536,
+            "d_out": 1536,
+            "rank": 16,
+            "tokens": 2,
+            "tokens_per_run": 2,
+            "runs": 1,
+            "rotations": 19,
+            "keyswitches": 19,
+            "ct_pt": 32,
+            "additions": 37,
+            "rescales": 2,
+            "encrypts": 1,
+            "decrypts": 1,
+            "rotations_per_token": 9.5,
+            "keyswitches_per_token": 9.5,
+            "rescales_per_token": 1.0,
+            "depth": 2,
+            "rotation_steps": [2, 4, 6, 8, 16, 24, 32, 64, 128, 256, 512, 1024, 2048],
+            "constants": 32,
+            "layout": {"period": 2048, "padded_rank": 16, "baby_steps": 4, "giant_steps": 4},
+            "ring_degree": 8192,
+            "data_bits": [60, 40, 40],
+            "special_bits": [60],
+            "scales": {"input_bits": 40, "down_bits": 40, "up_bits": 40},
+            "modulus_bits": 200,
+            "security_bits": 128,
+            "security_table": "guidelines-2024",
+            "security_limit_bits": 214,
+            "leakage": "nothing",
+            "needs_sanitize": True,
+            "leakage_note": "The key holder decrypts Δ alone.",
+            "over_budget": None,
+            "digest": plan.digest,
+        }
+
+    def test_a_run_that_is_partly_padding_costs_as_much_as_a_full_one(self, plan: Plan) -> None:
+        """Five tokens, two to a run: three runs of 19 rotations."""
+        figures = plan.to_dict(tokens=5)
+        assert (figures["tokens"], figures["runs"], figures["rotations"]) == (5, 3, 19)
+        assert figures["rotations_per_token"] == figures["keyswitches_per_token"] == 57 / 5
+        assert figures["rescales_per_token"] == 6 / 5
+
+    def test_over_budget_is_judged_for_the_tokens_asked_about(self, plan: Plan) -> None:
+        assert plan.to_dict(tokens=1)["over_budget"] == (
+            "Budget: 19 rotations per token (budget 16); 19 keyswitches per token (budget 16)."
+        )
+        assert plan.to_dict(tokens=3)["over_budget"] is None
+
+    def test_it_is_json(self, plan: Plan) -> None:
+        assert json.loads(json.dumps(plan.to_dict())) == plan.to_dict()
+
+
+class TestWhatRuns:
+    def test_rotation_steps_are_ascending_distinct_and_inside_the_slots(self, plan: Plan) -> None:
+        assert list(plan.rotation_steps) == sorted(set(plan.rotation_steps))
+        assert 0 < plan.rotation_steps[0] <= plan.rotation_steps[-1] < plan.params.slots
+
+    @given(tokens=st.integers(1, 10_000))
+    def test_runs_are_as_few_as_hold_all_tokens(self, plan: Plan, tokens: int) -> None:
+        runs = plan.runs(tokens)
+        assert (runs - 1) * plan.tokens_per_run < tokens <= runs * plan.tokens_per_run
+
+    def test_down_is_encoded_a_level_above_up_at_the_scale_of_the_prime_dropped_next(self) -> None:
+        params = CKKSParams(ring_degree=8192, data_bits=(60, 35, 45), special_bits=(60,), scale_bits=40)
+        plan = compile_plan(SHAPE, RankBSGS(), params=params)
+        assert plan.constant_specs == {
+            **{f"down.{i}": ConstantSpec(level=2, scale_bits=45) for i in range(16)},
+            **{f"up.{i}": ConstantSpec(level=1, scale_bits=35) for i in range(16)},
+        }
+        assert {(info.level, info.scale_bits) for info in plan.values} == {(2, 40), (2, 85), (1, 40), (1, 75), (0, 40)}
+
+
+class TestPacking:
+    @pytest.mark.parametrize("shape", [(3, 1536), (0, 1536), (1, 1535), (1536,), (1, 1, 1536)])
+    def test_activations_that_are_not_one_run_are_refused(self, refused: Refused, plan: Plan, shape: Any) -> None:
+        with refused(InvalidInput, "rank_bsgs 1536:1536:16", "1 to 2 tokens", f"{shape}", hint="batches"):
+            plan.pack(np.zeros(shape))
+
+    def test_a_run_that_is_not_full_is_taken(self, plan: Plan) -> None:
+        assert [len(plan.pack(np.ones((tokens, 1536)))) for tokens in (1, 2)] == [1, 1]
+
+    def test_a_client_that_must_finish_needs_the_adapter(self, refused: Refused) -> None:
+        shape = ModuleShape(d_in=3, d_out=2, rank=1)
+        plan = compile_plan(shape, ZeroMOAI())
+        outputs = [np.ones(plan.params.slots)]
+        with refused(LeakageRefused, "zero_moai", hint="rank_bsgs"):
+            plan.unpack(outputs, 1)
+        owner = LoRAModule("m", np.ones((1, 3)), np.ones((2, 1)), 2.0)
+        assert plan.unpack(outputs, 1, owner).tolist() == [[6.0, 6.0]]
+
+
+class TestDigest:
+    def test_it_is_the_golden_one(self, plan: Plan) -> None:
+        """Layout, program, scales and parameters of this plan are pinned.
+
+        If this fails, the server would run something else than before. Was that meant? Then raise the packing's
+        ``version`` (or the plan's ``SCHEMA``) and commit the new digest; if not, the change broke it by accident.
+        """
+        assert plan.digest == GOLDEN_DIGEST
+
+    @pytest.mark.parametrize("seed", ["0", "1", "4242"])
+    def test_it_is_the_same_in_every_process(self, seed: str) -> None:
+        code = (
+            "from helora_core.adapter.lora import ModuleShape\n"
+            "from helora_core.compiler.compile import compile_plan\n"
+            "from helora_core.packing.rank_bsgs import RankBSGS\n"
+            "print(compile_plan(ModuleShape.parse('1536:1536:16'), RankBSGS()).digest, end='')\n"
+        )
+        environ = os.environ | {"PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", code]
+        shown = subprocess.run(
+            command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, check=True, timeout=60
+        )
+        assert shown.stdout == GOLDEN_DIGEST
+
+    def test_plans_that_differ_in_anything_that_runs_have_different_ones(self, plan: Plan) -> None:
+        class Raised(RankBSGS):
+            version = RankBSGS.version + 1
+
+        class Renamed(RankBSGS):
+            name = "rank_bsgs_too"
+
+        others = [
+            compile_plan(ModuleShape(d_in=1535, d_out=1536, rank=16), RankBSGS()),
+            compile_plan(ModuleShape(d_in=1536, d_out=1535, rank=16), RankBSGS()),
+            compile_plan(ModuleShape(d_in=1536, d_out=1536, rank=15), RankBSGS()),
+            compile_plan(SHAPE, RankBSGS(), ring_degree=16384),
+            compile_plan(SHAPE, ZeroMOAI()),
+            compile_plan(SHAPE, Raised()),
+            compile_plan(SHAPE, Renamed()),
+            *(
+                compile_plan(
+                    SHAPE, RankBSGS(), params=CKKSParams(ring_degree=8192, data_bits=d, special_bits=s, scale_bits=c)
+                )
+                for d, s, c in (((60, 40, 39), (60,), 40), ((60, 40, 40), (59,), 40), ((60, 40, 40), (60,), 39))
+            ),
+        ]
+        assert len({plan.digest, *(other.digest for other in others)}) == 1 + len(others)
+
+    def test_what_was_asked_of_the_parameters_is_no_part_of_it(self, plan: Plan) -> None:
+        assert compile_plan(SHAPE, RankBSGS(), params=plan.params).digest == plan.digest
+        assert compile_plan(SHAPE, RankBSGS(), params=plan.params, security_bits=256).digest == plan.digest
+        assert compile_plan(SHAPE, RankBSGS(), table="he-standard-2018").digest == plan.digest

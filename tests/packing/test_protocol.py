@@ -1,0 +1,153 @@
+"""The laws of every packing that core brings. A new one is held to them as soon as it is registered."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.builtin import helora_packings
+from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.ir import OpKind
+from helora_core.compiler.plan import Plan
+from helora_core.errors import HeloraError, SlotOverflow
+from helora_core.packing.protocol import Packing, Vector
+from helora_core.privacy.leakage import Leakage
+from helora_core.runtime.reference import run_plain
+
+PlanFor = Callable[[ModuleShape, Packing], Plan]
+Activations = Callable[..., Vector]
+Modules = st.SearchStrategy[LoRAModule]
+
+SPECS = {spec.name: spec for spec in helora_packings()}
+dimensions = st.integers(1, 5000)
+SHAPES = st.builds(ModuleShape, d_in=dimensions, d_out=dimensions, rank=st.integers(1, 600))
+
+
+@pytest.fixture(scope="session", params=SPECS, ids=str)
+def packing(request: pytest.FixtureRequest) -> Any:
+    """Each packing, made as the plugin host makes it."""
+    module, _, attribute = SPECS[request.param].target.partition(":")
+    return getattr(importlib.import_module(module), attribute)()
+
+
+def test_the_packings_are_those_of_the_design() -> None:
+    assert set(SPECS) == {"rank_bsgs", "zero_moai"}
+
+
+def test_it_has_the_name_of_its_spec_and_says_what_it_reveals(packing: Packing) -> None:
+    assert packing.name in SPECS
+    assert packing.version >= 1
+    assert isinstance(packing.leakage, Leakage)
+    assert packing.leakage.explanation.endswith(".")
+
+
+@given(data=st.data())
+def test_it_is_exact(
+    packing: Packing, modules: Modules, plan_for: PlanFor, activations: Activations, data: st.DataObject
+) -> None:
+    module = data.draw(modules)
+    plan = plan_for(module.shape, packing)
+    x = activations(module, data.draw(st.integers(1, plan.tokens_per_run)))
+    delta, reference = run_plain(plan, module, x), module.reference_delta(x)
+    assert delta.shape == reference.shape
+    assert delta.dtype == np.float64
+    assert np.abs(delta - reference).max() <= 1e-9 * np.abs(reference).max()
+
+
+@given(data=st.data())
+def test_tokens_do_not_mix(
+    packing: Packing, modules: Modules, plan_for: PlanFor, activations: Activations, data: st.DataObject
+) -> None:
+    """Changing one token changes its own Δ at most: the others stay the same to the bit."""
+    module = data.draw(modules)
+    plan = plan_for(module.shape, packing)
+    x = activations(module, plan.tokens_per_run)
+    changed = data.draw(st.integers(0, plan.tokens_per_run - 1))
+    other = x.copy()
+    other[changed] = activations(module, 1, seed=1)
+    before, after = (np.delete(run_plain(plan, module, each), changed, axis=0) for each in (x, other))
+    assert np.array_equal(before, after)
+
+
+@given(data=st.data())
+def test_tokens_that_fill_a_run_up_do_not_matter(
+    packing: Packing, modules: Modules, plan_for: PlanFor, activations: Activations, data: st.DataObject
+) -> None:
+    module = data.draw(modules)
+    plan = plan_for(module.shape, packing)
+    x = activations(module, plan.tokens_per_run)
+    tokens = data.draw(st.integers(1, plan.tokens_per_run))
+    assert np.array_equal(run_plain(plan, module, x[:tokens]), run_plain(plan, module, x)[:tokens])
+
+
+@given(data=st.data())
+def test_what_it_packs_and_multiplies_by_fits_the_slots(
+    packing: Packing, modules: Modules, plan_for: PlanFor, activations: Activations, data: st.DataObject
+) -> None:
+    module = data.draw(modules)
+    plan = plan_for(module.shape, packing)
+    packed = plan.pack(activations(module, plan.tokens_per_run))
+    assert len(packed) == len(plan.program.inputs)
+    for vector in (*packed, *dict(plan.layout.constants(module)).values()):
+        assert vector.dtype == np.float64
+        assert vector.ndim == 1
+        assert 0 < vector.size <= plan.params.slots
+
+
+@given(data=st.data())
+def test_it_names_each_constant_of_its_program_once(
+    packing: Packing, modules: Modules, plan_for: PlanFor, data: st.DataObject
+) -> None:
+    module = data.draw(modules)
+    plan = plan_for(module.shape, packing)
+    names = [name for name, _ in plan.layout.constants(module)]
+    assert len(names) == len(set(names))
+    assert set(names) == set(plan.constant_specs)
+
+
+@given(shape=SHAPES)
+def test_the_program_is_as_deep_and_turns_as_it_says(packing: Packing, shape: ModuleShape) -> None:
+    plan = compile_plan(shape, packing)
+    assert {plan.params.max_level - plan.values[output].level for output in plan.program.outputs} == {packing.depth}
+    if not packing.rotates:
+        assert plan.counts.rotations == 0
+
+
+@given(shape=SHAPES)
+def test_rotation_keys_are_for_exactly_the_steps_of_the_program(packing: Packing, shape: ModuleShape) -> None:
+    plan = compile_plan(shape, packing)
+    steps = [op.steps for op in plan.program.ops if op.kind is OpKind.ROTATE]
+    assert set(plan.rotation_steps) == set(steps)
+    assert len(plan.rotation_steps) == len(set(plan.rotation_steps))
+    assert all(0 < step < plan.params.slots for step in plan.rotation_steps)
+
+
+@given(shape=SHAPES, slots=st.integers(0, 12).map(lambda exponent: 1 << exponent))
+def test_slots_suffice_from_min_slots_on(packing: Packing, shape: ModuleShape, slots: int) -> None:
+    try:
+        assert packing.layout(shape, slots).tokens_per_run >= 1
+    except SlotOverflow as error:
+        assert slots < packing.min_slots(shape)
+        assert packing.name in error.message
+    else:
+        assert slots >= packing.min_slots(shape)
+
+
+@given(shape=SHAPES, slots=st.integers(0, 12).map(lambda exponent: 1 << exponent))
+def test_a_refusal_names_the_smallest_ring_that_works(packing: Packing, shape: ModuleShape, slots: int) -> None:
+    assume(slots < packing.min_slots(shape))
+    with pytest.raises(HeloraError) as caught:
+        packing.layout(shape, slots)
+    (ring,) = map(int, re.findall(r"\d+", caught.value.hint))
+    packing.layout(shape, ring // 2)
+    assert ring & (ring - 1) == 0, "not a ring degree"
+    with pytest.raises(SlotOverflow):
+        packing.layout(shape, ring // 4)

@@ -1,0 +1,231 @@
+"""The automatic choice against a search written here, and its promises for all requirements."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from helora_core.errors import InsecureParameters, InvalidParameters, SlotOverflow
+from helora_core.params.choose import MAX_SCALE_BITS, Requirement, choose_params, required_scale_bits
+from helora_core.params.ckks import CKKSParams
+from helora_core.params.noise import keyswitch_worst_std, rescale_std
+from helora_core.params.security import TABLES, load_table, require_secure
+
+Refused = Callable[..., AbstractContextManager[None]]
+
+TYPICAL: dict[str, Any] = {"depth": 2, "slots": 4096, "rotates": True}
+ROTATION_FREE: dict[str, Any] = {"depth": 1, "slots": 2048, "rotates": False}
+
+REQUIREMENTS = st.builds(
+    Requirement,
+    depth=st.integers(0, 12),
+    slots=st.one_of(st.integers(1, 9000), st.integers(1, 40000)),
+    rotates=st.booleans(),
+    precision_bits=st.floats(0, 26),
+    security_bits=st.sampled_from([128, 192, 256]),
+    table=st.sampled_from(TABLES),
+)
+
+
+def requirement(**changes: Any) -> Requirement:
+    return Requirement(**(TYPICAL | changes))
+
+
+def choice(wanted: Requirement) -> CKKSParams | None:
+    """The parameters chosen, or None where no ring will do."""
+    try:
+        return choose_params(wanted)
+    except InvalidParameters:
+        return None
+
+
+def modulus_bits(wanted: Requirement, scale: int) -> int:
+    """log2(QP) of a chain at this scale: base prime of 20 more bits, one prime a level, one special prime."""
+    base = min(scale + 20, 60)
+    return base + wanted.depth * scale + (base if wanted.rotates else 20)
+
+
+def fits(wanted: Requirement, ring: int) -> bool:
+    limit = load_table(wanted.table).limit(ring, wanted.security_bits)
+    scales = range(required_scale_bits(wanted, ring), MAX_SCALE_BITS + 1)
+    return ring // 2 >= wanted.slots and any(modulus_bits(wanted, scale) <= limit for scale in scales)
+
+
+class TestTheChoice:
+    def test_depth_two_takes_ring_8192_for_modules_up_to_4096(self) -> None:
+        assert choose_params(requirement()) == CKKSParams(
+            ring_degree=8192, data_bits=(60, 40, 40), special_bits=(60,), scale_bits=40
+        )
+
+    def test_8192_slots_take_ring_16384(self) -> None:
+        assert choose_params(requirement(slots=4097)).ring_degree == 16384
+        assert choose_params(requirement(slots=8192)).ring_degree == 16384
+
+    def test_depth_one_without_rotations_takes_ring_4096(self) -> None:
+        assert choose_params(Requirement(**ROTATION_FREE)).ring_degree == 4096
+        assert choose_params(Requirement(**ROTATION_FREE | {"slots": 2049})).ring_degree == 8192
+
+    def test_rotations_need_a_special_prime_as_long_as_the_base(self) -> None:
+        turning, still = (choose_params(requirement(rotates=rotates)) for rotates in (True, False))
+        assert turning.special_bits == (turning.data_bits[0],)
+        assert still.special_bits == (20,)
+
+    @pytest.mark.parametrize("level", [192, 256])
+    def test_higher_security_takes_a_larger_ring(self, level: int) -> None:
+        params = choose_params(requirement(security_bits=level))
+        assert params.ring_degree == 16384
+        assert require_secure(params, security_bits=level).secure
+
+    def test_the_table_matters(self) -> None:
+        """Depth 4 takes 215 bits at scale 2^35; ring 8192 allows 214 or 218."""
+        wanted: dict[str, Any] = {"depth": 4, "slots": 1, "rotates": False, "precision_bits": 9.0}
+        chosen = {table: choose_params(requirement(**wanted, table=table)).scale_bits for table in TABLES}
+        assert chosen == {"guidelines-2024": 34, "he-standard-2018": 35}
+
+    @given(REQUIREMENTS)
+    def test_the_smallest_ring_that_fits_is_chosen(self, wanted: Requirement) -> None:
+        rings = load_table(wanted.table).rings(wanted.security_bits)
+        smallest = next((ring for ring in rings if fits(wanted, ring)), None)
+        params = choice(wanted)
+        assert (params and params.ring_degree) == smallest
+
+    @given(REQUIREMENTS)
+    def test_the_largest_scale_that_fits_is_chosen(self, wanted: Requirement) -> None:
+        params = choice(wanted)
+        assume(params is not None)
+        assert params is not None
+        limit = load_table(wanted.table).limit(params.ring_degree, wanted.security_bits)
+        assert params.modulus_bits == modulus_bits(wanted, params.scale_bits) <= limit
+        assert params.scale_bits == MAX_SCALE_BITS or modulus_bits(wanted, params.scale_bits + 1) > limit
+
+    @given(REQUIREMENTS)
+    def test_the_choice_is_secure_and_has_the_slots_and_the_depth(self, wanted: Requirement) -> None:
+        params = choice(wanted)
+        assume(params is not None)
+        assert params is not None
+        assert require_secure(params, security_bits=wanted.security_bits, table=wanted.table).secure
+        assert params.slots >= wanted.slots
+        assert params.max_level == wanted.depth
+        assert set(params.data_bits[1:]) <= {params.scale_bits}
+
+    @given(REQUIREMENTS)
+    def test_the_noisiest_operation_leaves_the_precision_asked_for(self, wanted: Requirement) -> None:
+        """Six standard deviations: of a rescale under a Δ 2^6 times smaller than x, of a key switch under x itself."""
+        params = choice(wanted)
+        assume(params is not None)
+        assert params is not None
+        at_least = wanted.precision_bits - 1e-9
+        assert params.scale_bits - math.log2(6 * rescale_std(params.ring_degree)) - 6 >= at_least
+        if wanted.rotates:
+            worst = keyswitch_worst_std(params.ring_degree, params.data_bits, sum(params.special_bits))
+            assert params.scale_bits - math.log2(6 * worst) >= at_least
+
+    @given(REQUIREMENTS, st.floats(0, 10))
+    def test_more_precision_never_gives_a_smaller_ring(self, wanted: Requirement, more: float) -> None:
+        finer = choice(msgspec.structs.replace(wanted, precision_bits=wanted.precision_bits + more))
+        assume(finer is not None)
+        coarser = choice(wanted)
+        assert finer is not None
+        assert coarser is not None
+        assert finer.ring_degree >= coarser.ring_degree
+
+    @given(REQUIREMENTS)
+    def test_asking_for_the_ring_chosen_changes_nothing(self, wanted: Requirement) -> None:
+        params = choice(wanted)
+        assume(params is not None)
+        assert params is not None
+        assert choose_params(msgspec.structs.replace(wanted, ring_degree=params.ring_degree)) == params
+
+
+class TestTheScale:
+    @pytest.mark.parametrize("ring", [4096, 16384])
+    def test_a_bit_of_precision_costs_a_bit_of_scale(self, ring: int) -> None:
+        scales = [required_scale_bits(requirement(precision_bits=bits), ring) for bits in (8.0, 9.0, 12.0)]
+        assert scales == [scales[0], scales[0] + 1, scales[0] + 4]
+
+    def test_without_rotations_the_rescale_decides(self) -> None:
+        """Six times its noise is a hair over 2^13 at N=8192, twice that at twice the ring: 11.9 + 13.0 + 6 → 31."""
+        still = requirement(rotates=False, precision_bits=11.9)
+        assert [required_scale_bits(still, ring) for ring in (4096, 8192, 16384)] == [30, 31, 32]
+
+    def test_with_rotations_the_key_switch_decides(self) -> None:
+        """Six times its noise in the worst slot is 2^21.1 at N=8192, and grows with N^1.5."""
+        assert [required_scale_bits(requirement(), ring) for ring in (4096, 8192, 16384)] == [33, 34, 36]
+
+
+class TestAForcedRing:
+    def test_a_larger_ring_than_needed_is_taken(self) -> None:
+        assert choose_params(requirement(ring_degree=32768)).ring_degree == 32768
+
+    def test_too_few_slots_are_refused_with_a_ring_that_works(self, refused: Refused) -> None:
+        with refused(SlotOverflow, "2048 has 1024 slots", "needs 1536", hint="at least 4096"):
+            choose_params(Requirement(**ROTATION_FREE | {"slots": 1536, "ring_degree": 2048}))
+        assert choose_params(Requirement(**ROTATION_FREE | {"slots": 1536, "ring_degree": 4096})).ring_degree == 4096
+
+    def test_too_few_slots_in_any_ring_are_refused_as_such(self, refused: Refused) -> None:
+        with refused(SlotOverflow, "needs 40000", hint="No ring degree"):
+            choose_params(requirement(slots=40000, ring_degree=8192))
+
+    def test_too_little_modulus_is_refused_in_terms_of_security(self, refused: Refused) -> None:
+        with refused(InsecureParameters, "guidelines-2024", "<= 106", "4096", "128-bit", hint="is 8192"):
+            choose_params(requirement(slots=2048, ring_degree=4096))
+
+    @pytest.mark.parametrize("ring", [0, 512, 3000, 131072])
+    def test_a_ring_that_the_table_does_not_have_is_refused(self, refused: Refused, ring: int) -> None:
+        with refused(InvalidParameters, "guidelines-2024", str(ring), hint="1024, 2048, 4096"):
+            choose_params(requirement(ring_degree=ring))
+
+    def test_too_much_noise_for_the_precision_is_refused_even_where_a_smaller_ring_would_do(
+        self, refused: Refused
+    ) -> None:
+        wanted: dict[str, Any] = {"slots": 1, "precision_bits": 17.0}
+        assert choose_params(requirement(**wanted)).ring_degree == 8192
+        with refused(InvalidParameters, "65536", "17 bits", "2^44", "2^40", hint="smaller ring"):
+            choose_params(requirement(**wanted, ring_degree=65536))
+
+    def test_a_scale_beyond_any_prime_is_refused_in_terms_of_precision(self, refused: Refused) -> None:
+        with refused(InvalidParameters, "50 bits of precision", hint="less precision"):
+            choose_params(requirement(precision_bits=50.0, ring_degree=8192))
+
+    @given(REQUIREMENTS, st.sampled_from([1024, 4096, 8192, 16384, 32768]))
+    def test_it_is_taken_exactly_if_it_fits(self, wanted: Requirement, ring: int) -> None:
+        forced = msgspec.structs.replace(wanted, ring_degree=ring)
+        try:
+            assert choose_params(forced).ring_degree == ring
+        except (SlotOverflow, InsecureParameters, InvalidParameters):
+            assert not fits(wanted, ring)
+        else:
+            assert fits(wanted, ring)
+
+
+class TestTheImpossible:
+    @pytest.mark.parametrize("changes", [{"slots": 32769}, {"depth": 60}, {"precision_bits": 30.0}])
+    def test_what_no_ring_meets_is_refused(self, refused: Refused, changes: dict[str, Any]) -> None:
+        wanted = requirement(**changes)
+        with refused(
+            InvalidParameters,
+            "guidelines-2024",
+            f"{wanted.slots} slots",
+            f"depth {wanted.depth}",
+            f"{wanted.precision_bits:g} bits",
+            "128-bit",
+            hint="less precision",
+        ):
+            choose_params(wanted)
+
+    @pytest.mark.parametrize("precision", [-1.0, math.nan, math.inf, -math.inf])
+    def test_a_precision_that_is_no_number_of_bits_is_refused(self, refused: Refused, precision: float) -> None:
+        with refused(InvalidParameters, f"{precision:g} bits", hint="12 bits"):
+            choose_params(requirement(precision_bits=precision))
+
+    @pytest.mark.parametrize("changes", [{"security_bits": 100}, {"table": "none"}])
+    def test_unknown_levels_and_tables_are_refused(self, changes: dict[str, Any]) -> None:
+        with pytest.raises(InvalidParameters):
+            choose_params(requirement(**changes))

@@ -1,0 +1,139 @@
+"""The formulas against polynomials drawn at random: a wrong constant, a forgotten term or a wrong power shows."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from helora_core.params.noise import (
+    ERROR_STD,
+    encoding_std,
+    encryption_std,
+    keyswitch_std,
+    keyswitch_worst_std,
+    public_encryption_std,
+    rescale_std,
+)
+
+Coefficients = NDArray[np.float64]
+Values = NDArray[np.complex128]
+
+DEGREES = (32, 128)
+SAMPLES = 4000
+TOLERANCE = 0.02
+"""Ten times the statistical error of the samples, a tenth of what a wrong constant makes."""
+
+
+def values(polynomials: Coefficients) -> Values:
+    """Values at the primitive 2N-th roots of unity, each slot and its mirror, of coefficients (samples, N)."""
+    n = polynomials.shape[1]
+    twisted = polynomials * np.exp(1j * np.pi * np.arange(n) / n)
+    evaluated: Values = n * np.fft.ifft(twisted, axis=1)
+    return evaluated
+
+
+def real_std(evaluated: Values) -> float:
+    return float(np.sqrt(np.mean(evaluated.real**2)))
+
+
+class Draw:
+    """Polynomials of the kinds that CKKS draws, as coefficients of shape (samples, degree)."""
+
+    def __init__(self, degree: int, samples: int = SAMPLES) -> None:
+        self._rng = np.random.default_rng(degree)
+        self._size = (samples, degree)
+
+    def error(self) -> Coefficients:
+        return np.rint(self._rng.normal(0, 3.2, self._size))
+
+    def rounding(self) -> Coefficients:
+        return self._rng.uniform(-0.5, 0.5, self._size)
+
+    def secret(self) -> Coefficients:
+        return self._rng.integers(-1, 2, self._size).astype(np.float64)
+
+    def digit(self, bits: int) -> Coefficients:
+        return self._rng.integers(0, 1 << bits, self._size).astype(np.float64)
+
+    def rounded_division(self) -> Values:
+        """What rounding both halves of a ciphertext leaves after decryption."""
+        return values(self.rounding()) + values(self.rounding()) * values(self.secret())
+
+    def keyswitch(self, data_bits: tuple[int, ...], special_bits: int) -> Values:
+        """Each digit times a fresh RLWE error, divided by the special prime, and the rounding of that division."""
+        products = sum((values(self.digit(bits)) * values(self.error()) for bits in data_bits), start=0j)
+        return products / 2**special_bits + self.rounded_division()
+
+
+def test_values_are_those_of_the_polynomial_at_the_odd_roots() -> None:
+    polynomial = np.array([[3.0, -1.0, 4.0, 1.5]])
+    roots = np.exp(1j * np.pi * np.arange(1, 8, 2) / 4)
+    assert values(polynomial)[0] == pytest.approx(np.polyval(polynomial[0, ::-1], roots))
+
+
+@pytest.mark.parametrize("degree", DEGREES)
+def test_encoding_noise_is_that_of_rounded_coefficients(degree: int) -> None:
+    assert encoding_std(degree) == pytest.approx(real_std(values(Draw(degree).rounding())), rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("degree", DEGREES)
+def test_encryption_noise_is_that_of_one_error_polynomial(degree: int) -> None:
+    assert encryption_std(degree) == pytest.approx(real_std(values(Draw(degree).error())), rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("degree", DEGREES)
+def test_public_key_encryption_noise_is_that_of_three_errors_two_of_them_times_a_ternary(degree: int) -> None:
+    draw = Draw(degree)
+    e, e0, e1 = (values(draw.error()) for _ in range(3))
+    noise = values(draw.secret()) * e + e0 + e1 * values(draw.secret())
+    assert public_encryption_std(degree) == pytest.approx(real_std(noise), rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("degree", DEGREES)
+def test_rescaling_noise_is_rounding_times_one_plus_the_secret(degree: int) -> None:
+    assert rescale_std(degree) == pytest.approx(real_std(Draw(degree).rounded_division()), rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("degree", DEGREES)
+@pytest.mark.parametrize(
+    ("data_bits", "special_bits"),
+    [((20,), 20), ((20, 20, 20), 20), ((22, 18), 20), ((20, 21), 18), ((18, 18), 21), ((10,), 30)],
+)
+def test_key_switching_noise_is_that_of_digits_times_errors(
+    degree: int, data_bits: tuple[int, ...], special_bits: int
+) -> None:
+    sampled = real_std(Draw(degree).keyswitch(data_bits, special_bits))
+    assert keyswitch_std(degree, data_bits, special_bits) == pytest.approx(sampled, rel=TOLERANCE)
+
+
+def test_key_switching_noise_is_largest_in_slot_0() -> None:
+    """Digits are not centred. Slot 0 stands first among the values, and last its mirror."""
+    sampled = Draw(128, samples=16_000).keyswitch((20, 20), 20)
+    by_slot = np.sqrt(np.mean(sampled.real**2, axis=0))
+    assert set(np.argsort(by_slot)[-2:]) == {0, 127}
+    assert keyswitch_worst_std(128, (20, 20), 20) == pytest.approx(by_slot[0], rel=TOLERANCE)
+
+
+def test_the_error_is_as_wide_as_the_security_tables_assume() -> None:
+    assert 3.19 <= ERROR_STD <= 3.2
+
+
+@pytest.mark.parametrize("degree", [4096, 32768])
+def test_noise_grows_with_the_ring_as_the_root_or_where_the_secret_enters_in_proportion(degree: int) -> None:
+    assert encoding_std(4 * degree) == pytest.approx(2 * encoding_std(degree))
+    assert encryption_std(4 * degree) == pytest.approx(2 * encryption_std(degree))
+    assert rescale_std(4 * degree) == pytest.approx(4 * rescale_std(degree), rel=1e-3)
+
+
+def test_a_special_prime_much_longer_than_the_digits_leaves_the_rounding_alone() -> None:
+    assert keyswitch_std(8192, (30, 30), 60) == pytest.approx(rescale_std(8192), rel=1e-6)
+
+
+def test_the_longest_digit_decides() -> None:
+    lone, mixed = keyswitch_std(8192, (60,), 60), keyswitch_std(8192, (60, 40, 40), 60)
+    assert mixed == pytest.approx(lone, rel=1e-9)
+    longer = math.sqrt(keyswitch_std(8192, (70,), 60) ** 2 - rescale_std(8192) ** 2)
+    assert longer == pytest.approx(2**10 * math.sqrt(lone**2 - rescale_std(8192) ** 2))

@@ -1,0 +1,170 @@
+"""The tables are the published ones, entry by entry, and what they do not allow is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from itertools import pairwise
+
+import msgspec
+import pytest
+
+from helora_core.errors import InsecureParameters, InvalidParameters
+from helora_core.params.ckks import CKKSParams
+from helora_core.params.security import (
+    DEFAULT_TABLE,
+    TABLES,
+    SecurityTable,
+    load_table,
+    require_secure,
+    security_verdict,
+)
+
+Refused = Callable[..., AbstractContextManager[None]]
+
+RINGS = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
+PUBLISHED = {
+    # Bossuat et al., IACR CiC 1(4), 2025: ternary secret, classical attacks.
+    "guidelines-2024": {
+        128: (26, 53, 106, 214, 430, 868, 1747),
+        192: (None, 36, 73, 147, 297, 597),
+        256: (None, 27, 56, 114, 230, 462),
+    },
+    # Albrecht et al., HomomorphicEncryption.org, 2018: ternary secret, classical attacks.
+    "he-standard-2018": {
+        128: (27, 54, 109, 218, 438, 881),
+        192: (19, 37, 75, 152, 305, 611),
+        256: (14, 29, 58, 118, 237, 476),
+    },
+}
+ENTRIES = [
+    pytest.param(table, level, ring, limit, id=f"{table}-{level}-{ring}")
+    for table, levels in PUBLISHED.items()
+    for level, limits in levels.items()
+    for ring, limit in zip(RINGS, limits, strict=False)
+    if limit is not None
+]
+every_table = pytest.mark.parametrize("name", TABLES)
+every_entry = pytest.mark.parametrize(("name", "level", "ring", "limit"), ENTRIES)
+
+
+def with_modulus(ring: int, total: int) -> CKKSParams:
+    """Parameters whose primes, without special ones, have ``total`` bits together."""
+    primes = -(-total // 60)
+    short, longer = divmod(total, primes)
+    bits = (short + 1,) * longer + (short,) * (primes - longer)
+    return CKKSParams(ring_degree=ring, data_bits=bits, special_bits=(), scale_bits=10)
+
+
+def test_the_guidelines_are_the_default() -> None:
+    assert DEFAULT_TABLE == "guidelines-2024"
+    assert security_verdict(with_modulus(8192, 200)).table == "guidelines-2024"
+
+
+@every_table
+def test_a_table_has_the_published_entries_and_no_others(name: str) -> None:
+    assert load_table(name).max_modulus_bits == {
+        level: {ring: limit for ring, limit in zip(RINGS, limits, strict=False) if limit is not None}
+        for level, limits in PUBLISHED[name].items()
+    }
+
+
+@every_table
+def test_a_table_says_where_it_comes_from(name: str) -> None:
+    table = load_table(name)
+    assert table.name == name
+    assert table.schema == 1
+    assert table.secret == "ternary"
+    assert table.title
+    assert re.search(r"\b20\d\d\b", table.source), "no year"
+    assert "ternary" in table.source
+    assert re.fullmatch(r"20\d\d-[01]\d-[0-3]\d", table.read)
+
+
+@every_table
+def test_a_larger_ring_allows_more_and_a_higher_level_less(name: str) -> None:
+    table = load_table(name)
+    assert table.levels == (128, 192, 256)
+    for level in table.levels:
+        assert all(
+            table.limit(small, level) < table.limit(large, level) for small, large in pairwise(table.rings(level))
+        )
+    for low, high in pairwise(table.levels):
+        assert all(table.limit(ring, low) > table.limit(ring, high) for ring in table.rings(high))
+
+
+@every_entry
+def test_the_limit_itself_is_secure_and_one_bit_more_is_not(name: str, level: int, ring: int, limit: int) -> None:
+    verdict = require_secure(with_modulus(ring, limit), security_bits=level, table=name)
+    assert (verdict.table, verdict.asked_bits) == (name, level)
+    assert verdict.modulus_bits == verdict.limit_bits == limit
+    assert verdict.security_bits == level
+    with pytest.raises(InsecureParameters):
+        require_secure(with_modulus(ring, limit + 1), security_bits=level, table=name)
+
+
+@every_entry
+def test_the_smallest_ring_is_the_first_whose_limit_suffices(name: str, level: int, ring: int, limit: int) -> None:
+    table = load_table(name)
+    assert table.smallest_ring(limit, level) == ring
+    assert table.smallest_ring(limit + 1, level) == next((n for n in table.rings(level) if n > ring), None)
+
+
+def test_the_refusal_names_table_limit_what_was_asked_and_the_ring_that_would_do(refused: Refused) -> None:
+    with refused(
+        InsecureParameters, "guidelines-2024", "<= 147", "8192", "192-bit", "200 bits", hint="200 bits is 16384"
+    ):
+        require_secure(with_modulus(8192, 200), security_bits=192)
+
+
+def test_the_refusal_says_so_when_no_ring_would_do(refused: Refused) -> None:
+    with refused(InsecureParameters, "<= 1747", hint="No ring degree of the table"):
+        require_secure(with_modulus(65536, 1748))
+
+
+def test_a_ring_without_an_entry_is_allowed_nothing(refused: Refused) -> None:
+    assert load_table().limit(1024, 192) == 0
+    with refused(InsecureParameters, "<= 0 bits", "1024", hint="2048"):
+        require_secure(with_modulus(1024, 20), security_bits=192)
+
+
+def test_the_2018_table_can_be_selected_and_is_more_lenient() -> None:
+    params = with_modulus(8192, 218)
+    assert require_secure(params, table="he-standard-2018").secure
+    assert not security_verdict(params).secure
+
+
+def test_special_primes_count() -> None:
+    without = with_modulus(8192, 200)
+    assert require_secure(without).secure
+    special = msgspec.structs.replace(without, special_bits=(15,))
+    verdict = security_verdict(special)
+    assert (verdict.modulus_bits, verdict.secure) == (215, False)
+    with pytest.raises(InsecureParameters):
+        require_secure(special)
+
+
+def test_the_verdict_names_the_highest_level_met_whatever_was_asked() -> None:
+    met = {total: security_verdict(with_modulus(8192, total)).security_bits for total in (114, 115, 147, 148, 214, 215)}
+    assert met == {114: 256, 115: 192, 147: 192, 148: 128, 214: 128, 215: 0}
+    assert security_verdict(with_modulus(8192, 150), security_bits=256).security_bits == 128
+
+
+@pytest.mark.parametrize("name", ["", "guidelines", "../tables/guidelines-2024", "he-standard-2017"])
+def test_an_unknown_table_is_refused(refused: Refused, name: str) -> None:
+    with refused(InvalidParameters, repr(name), hint="guidelines-2024, he-standard-2018"):
+        load_table(name)
+
+
+@pytest.mark.parametrize("level", [0, 80, 129, 512])
+def test_an_unknown_level_is_refused(refused: Refused, level: int) -> None:
+    with refused(InvalidParameters, "guidelines-2024", f"{level} bits", hint="128, 192, 256"):
+        require_secure(with_modulus(8192, 100), security_bits=level)
+
+
+def test_a_table_with_fields_of_its_own_is_refused() -> None:
+    fields = msgspec.to_builtins(load_table(), str_keys=True)
+    assert msgspec.convert(fields, SecurityTable, strict=False) == load_table()
+    with pytest.raises(msgspec.ValidationError, match="quantum"):
+        msgspec.convert(fields | {"quantum": True}, SecurityTable, strict=False)
