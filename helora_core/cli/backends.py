@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from helora_core.cli import options
+
 if TYPE_CHECKING:
     from helora_core.manager import PluginManager
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def backends(as_json: bool) -> None:
     """List the CKKS backends.
 
@@ -33,7 +35,6 @@ def backends(as_json: bool) -> None:
     print_table(
         ("backend", "distribution", "library", "ready", "secure", "capabilities", "summary"),
         [_cells(row) for row in rows],
-        left=7,
     )
     for failure in failures:
         warn(f"{failure['reason']}. {failure['next_step']}")

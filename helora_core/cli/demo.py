@@ -17,22 +17,9 @@ from helora_core.cli import options
     metavar="T",
     help="Tokens of the prompt to run, 1 to 32.",
 )
-@options.backend
-@options.packing
-@options.ring
-@options.security
-@options.min_bits
+@options.execution
 @options.as_json
-def demo(
-    module_name: str,
-    tokens: int,
-    backend: str,
-    packing: str,
-    ring: int | None,
-    security: str,
-    min_bits: float,
-    as_json: bool,
-) -> None:
+def demo(module_name: str, tokens: int, execution: options.Execution, as_json: bool) -> None:
     """Run the bundled adapter encrypted and check every Δ.
 
     The adapter is a LoRA of SmolLM2-135M-Instruct on q_proj and v_proj of its 30 layers, the activations are those of
@@ -46,11 +33,9 @@ def demo(
 
     activations = bundled_activations()
     work = [Work(module, activations[module.name][-tokens:]) for module in bundled_adapter().select(module_name)]
-    outcomes, document = run_work(
-        work, backend=backend, packing=packing, ring=ring, security=int(security), min_bits=min_bits
-    )
+    outcomes, document = run_work(work, execution)
     if as_json:
         print_json(document)
     else:
         show(outcomes, document)
-    require_precision(document["modules"], min_bits)
+    require_precision(document["modules"], execution.min_bits)

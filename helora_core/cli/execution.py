@@ -8,31 +8,41 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from helora_core.cli.options import Execution
     from helora_core.runtime.adapter_run import Outcome, Work
 
 
-def run_work(
-    work: Sequence[Work], *, backend: str, packing: str, ring: int | None, security: int, min_bits: float
-) -> tuple[list[Outcome], dict[str, Any]]:
-    """Compile, run with a progress bar, and report.
+def run_work(work: Sequence[Work], execution: Execution) -> tuple[list[Outcome], dict[str, Any]]:
+    """Compile, choose the backend, run with a progress bar, and report.
 
     Returns:
         The outcomes, and the JSON document ``{"backend", "secure", "modules"}``.
     """
-    from helora_core.cli.output import token_progress
+    from helora_core.cli.output import tell_selection, token_progress
     from helora_core.compiler.compile import compile_plan
     from helora_core.manager import get_manager
     from helora_core.runtime.adapter_run import run_adapter
     from helora_core.runtime.report import outcome_row
     from helora_core.runtime.telemetry import Telemetry
+    from helora_core.selection import select_backend
 
     manager = get_manager()
-    library, strategy = manager.load_backend(backend), manager.load_packing(packing)
-    secure = manager.backends()[backend].spec.provides_security
+    strategy = manager.load_packing(execution.packing)
     plans = {}
     for shape in dict.fromkeys(job.module.shape for job in work):
-        plans[shape] = compile_plan(shape, strategy, ring_degree=ring, security_bits=security, precision_bits=min_bits)
+        plans[shape] = compile_plan(
+            shape,
+            strategy,
+            ring_degree=execution.ring,
+            security_bits=int(execution.security),
+            precision_bits=execution.min_bits,
+        )
         manager.notify_plan_compiled(plans[shape])
+    selection = select_backend(
+        manager, execution.backend, plans=plans.values(), allow_emulation=execution.allow_emulation
+    )
+    tell_selection(selection)
+    backend, secure, library = selection.name, selection.secure, manager.load_backend(selection.name)
     with token_progress(sum(job.x.shape[0] for job in work)) as advance:
         telemetry = Telemetry(manager.telemetry_sinks())
         outcomes = list(run_adapter(library, plans, work, telemetry=telemetry, on_tokens=advance))
@@ -45,9 +55,10 @@ def show(outcomes: list[Outcome], document: dict[str, Any]) -> None:
     from helora_core.cli.output import print_table, warn_of_security
 
     rows = document["modules"]
-    columns = ("module", "shape", "packing", "tok/run", "rot/tok", "ks/tok", "resc/tok", "pack+enc", "compute",
-               "dec+unp", "ms/tok", "tok/s", "bits", "up", "down", "leakage")  # fmt: skip
-    print_table(columns, [*map(_cells, rows), _total(rows)], left=3, footer=True)
+    numbers = ("tok/run", "rot/tok", "ks/tok", "resc/tok", "pack+enc", "compute", "dec+unp", "ms/tok", "tok/s", "bits",
+               "up", "down")  # fmt: skip
+    columns = ("module", "shape", "packing", *numbers, "leakage")
+    print_table(columns, [*map(_cells, rows), _total(rows)], numbers=numbers, footer=True)
     click.echo("pack+enc, compute, dec+unp: ms per token; bits: −log2(max|error| / max|Δ|); up, down: bytes per token")
     warn_of_security(outcomes[0], backend=document["backend"], secure=document["secure"])
 

@@ -7,12 +7,12 @@ come in inside the callbacks.
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import Any
 
 import click
 
 from helora_core import __version__
+from helora_core.cli.options import JSON_ASKED
 from helora_core.errors import HeloraError
 
 _COMMANDS = ("backends", "conform", "demo", "packings", "plan", "run")
@@ -34,7 +34,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except HeloraError as error:
-            _refuse(error, as_json="--json" in sys.argv)
+            _refuse(error, as_json=bool(ctx.meta.get(JSON_ASKED)))
             ctx.exit(1)
 
 
@@ -57,9 +57,14 @@ def _refuse(error: HeloraError, *, as_json: bool) -> None:
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="helora")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Run LoRA adapters over encrypted activations, on any CKKS library.
 
     Start with `helora demo`. Every command takes --json; refusals then are a JSON object with code, message and
-    hint, and the exit status is 1.
+    hint, and the exit status is 1. Defaults come from helora.toml, as in: ring = 16384
     """
+    from helora_core.cli.config import read_defaults
+
+    defaults = read_defaults()
+    ctx.default_map = dict.fromkeys(_COMMANDS, defaults)

@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-DEFAULT_BACKEND = "tenseal"
 DEFAULT_PACKING = "rank_bsgs"
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+JSON_ASKED = "helora_core.cli.json"
+"""Where the root context notes that refusals are wanted as JSON too."""
+
+
+def _note_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    ctx.find_root().meta[JSON_ASKED] = value
+    return value
+
+
+as_json: Decorator = click.option(
+    "--json", "as_json", is_flag=True, is_eager=True, callback=_note_json, help="Print JSON."
+)
 packing: Decorator = click.option(
-    "--packing",
-    default=DEFAULT_PACKING,
-    show_default=True,
-    metavar="NAME",
+    "--packing", default=DEFAULT_PACKING, show_default=True, metavar="NAME",
     help="Packing strategy (`helora packings`).",
-)
+)  # fmt: skip
 backend: Decorator = click.option(
-    "--backend", default=DEFAULT_BACKEND, show_default=True, metavar="NAME", help="CKKS backend (`helora backends`)."
-)
+    "--backend", envvar="HELORA_BACKEND", show_envvar=True, metavar="NAME",
+    help="CKKS backend (`helora backends`); by default auto: the best that can run here.",
+)  # fmt: skip
 ring: Decorator = click.option(
-    "--ring", type=int, metavar="N", help="Ring degree; by default the smallest that is secure and precise enough."
-)
+    "--ring", type=int, envvar="HELORA_RING", show_envvar=True, metavar="N",
+    help="Ring degree; by default the smallest that is secure and precise enough.",
+)  # fmt: skip
 min_bits: Decorator = click.option(
     "--min-bits", type=float, default=12.0, show_default=True, metavar="BITS",
     help="Precision to insist on, relative to max|Δ|.",
 )  # fmt: skip
 security: Decorator = click.option(
-    "--security",
-    type=click.Choice(["128", "192", "256"]),
-    default="128",
-    show_default=True,
+    "--security", type=click.Choice(["128", "192", "256"]), default="128", show_default=True,
     help="Security level in bits.",
+)  # fmt: skip
+module: Decorator = click.option(
+    "--module", "module_name", default="all", show_default=True, metavar="NAME",
+    help="A module's name or its ending (`q_proj`, `layers.3.self_attn.q_proj`), with shell wildcards, or all.",
+)  # fmt: skip
+_allow_emulation: Decorator = click.option(
+    "--allow-emulation", is_flag=True, help="Let auto fall back to an emulation, which ENCRYPTS NOTHING."
 )
 
 
@@ -48,7 +63,27 @@ def adapter(*, required: bool) -> Decorator:
     )  # fmt: skip
 
 
-module: Decorator = click.option(
-    "--module", "module_name", default="all", show_default=True, metavar="NAME",
-    help="A module's name or its ending (`q_proj`, `layers.3.self_attn.q_proj`), with shell wildcards, or all.",
-)  # fmt: skip
+@dataclass(frozen=True)
+class Execution:
+    """How to run work: what ``helora run`` and ``helora demo`` take alike."""
+
+    backend: str | None
+    packing: str
+    ring: int | None
+    security: str
+    min_bits: float
+    allow_emulation: bool
+
+
+def execution(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of ``Execution``, and pass them as the one argument ``execution``."""
+
+    @functools.wraps(command)
+    def with_execution(**arguments: Any) -> Any:
+        taken = {name: arguments.pop(name) for name in Execution.__dataclass_fields__}
+        return command(execution=Execution(**taken), **arguments)
+
+    decorated: Callable[..., Any] = with_execution
+    for option in (_allow_emulation, min_bits, security, ring, packing, backend):
+        decorated = option(decorated)
+    return decorated

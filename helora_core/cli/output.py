@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from helora_core.runtime.adapter_run import Outcome
+    from helora_core.selection import Selection
 
 _PIPE_WIDTH = 200
 """Columns assumed where output is not a terminal: a table in a file or a CI log should not be folded."""
@@ -22,21 +23,23 @@ def print_json(data: object) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(data), indent=2))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, footer: bool = False) -> None:
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Collection[str] = (), footer: bool = False
+) -> None:
     """A table on standard output.
 
     Args:
         columns: Headings.
         rows: Cells, as many as columns.
-        left: How many columns, from the first, are text; the others are aligned as numbers.
+        numbers: Headings of the columns that are aligned as numbers.
         footer: Set the last row apart, as a total.
     """
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None if not sys.stdout.isatty() else _box(), pad_edge=False)
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i < left else "right", overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     rows = list(rows)
     for i, row in enumerate(rows):
         table.add_row(*row, end_section=footer and i == len(rows) - 2)
@@ -67,6 +70,13 @@ def token_progress(total_tokens: int) -> Iterator[Any]:
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as progress:
         task = progress.add_task("tokens × modules", total=total_tokens)
         yield lambda tokens: progress.advance(task, tokens)
+
+
+def tell_selection(selection: Selection) -> None:
+    """Say on standard error which backend ``auto`` chose, and why none that comes before it."""
+    if selection.skipped:
+        skipped = "; ".join(f"{name}: {reason}" for name, reason in selection.skipped)
+        click.echo(f"backend {selection.name} (skipped {skipped})", err=True)
 
 
 def warn(message: str) -> None:

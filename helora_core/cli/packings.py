@@ -6,9 +6,11 @@ from typing import Any
 
 import click
 
+from helora_core.cli import options
+
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def packings(as_json: bool) -> None:
     """List the packing strategies.
 
@@ -45,6 +47,5 @@ def packings(as_json: bool) -> None:
              row["leakage"] + ("*" if row["needs_sanitize"] else ""), row["summary"])
             for row in rows
         ],
-        left=5,
     )  # fmt: skip
     click.echo("* holds only for sanitised results; helora does not sanitise yet (SECURITY.md).")

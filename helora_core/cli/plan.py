@@ -12,6 +12,7 @@ from helora_core.cli import options
 if TYPE_CHECKING:
     from helora_core.adapter.lora import ModuleShape
     from helora_core.compiler.plan import Plan
+    from helora_core.packing.protocol import Packing
 
 
 @click.command()
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 @options.ring
 @options.security
 @options.min_bits
+@click.option("--rings", is_flag=True, help="Compare ring degrees instead, with times measured on --backend.")
+@options.backend
 @click.option("--show", is_flag=True, help="Also print the program that the server executes.")
 @options.as_json
 def plan(
@@ -36,6 +39,8 @@ def plan(
     ring: int | None,
     security: str,
     min_bits: float,
+    rings: bool,
+    backend: str | None,
     show: bool,
     as_json: bool,
 ) -> None:
@@ -54,6 +59,9 @@ def plan(
     manager = get_manager()
     strategy = manager.load_packing(packing)
     wanted = _from_adapter(adapter_path, module_name) if adapter_path else {shape: ModuleShape.parse(str(shape))}
+    if rings:
+        _compare_rings(set(wanted.values()), strategy, int(security), min_bits, backend, as_json)
+        return
     plans: dict[ModuleShape, Plan] = {}
     for module_shape in wanted.values():
         if module_shape not in plans:
@@ -79,13 +87,41 @@ def _from_adapter(path: Path, module_name: str) -> dict[str | None, ModuleShape]
     return {module.name: module.shape for module in load_adapter(path).select(module_name)}
 
 
+def _compare_rings(
+    shapes: set[ModuleShape], strategy: Packing, security_bits: int, min_bits: float, backend: str | None, as_json: bool
+) -> None:
+    from helora_core.cli.output import print_json
+    from helora_core.cli.rings import print_rings, ring_rows
+    from helora_core.errors import BackendUnavailable
+    from helora_core.manager import get_manager
+    from helora_core.selection import select_backend
+
+    manager = get_manager()
+    try:
+        name: str | None = select_backend(manager, backend).name
+    except BackendUnavailable:
+        # Without a library there are no times to show, and everything else still holds.
+        if backend is not None:
+            raise
+        name = None
+    library = manager.load_backend(name) if name else None
+    rows = [
+        row
+        for shape in sorted(shapes, key=str)
+        for row in ring_rows(shape, strategy, security_bits=security_bits, precision_bits=min_bits, backend=library)
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_rings(rows, backend=name)
+
+
 def _print(rows: list[dict[str, Any]]) -> None:
     from helora_core.cli.output import amount, print_table
 
-    columns = ("module", "shape", "packing", "N", "security", "tokens/run", "rotations", "ct×pt", "rescales", "depth",
-               "rot/token", "keys", "leakage", "digest")  # fmt: skip
+    numbers = ("N", "security", "tokens/run", "rotations", "ct×pt", "rescales", "depth", "rot/token", "keys")
     print_table(
-        columns,
+        ("module", "shape", "packing", *numbers, "leakage", "digest"),
         [
             (row["module"], f"{row['d_in']}:{row['d_out']}:{row['rank']}", row["packing"], str(row["ring_degree"]),
              _security(row), str(row["tokens_per_run"]), str(row["rotations"]), str(row["ct_pt"]),
@@ -94,7 +130,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
              row["digest"][:12])
             for row in rows
         ],
-        left=3,
+        numbers=numbers,
     )  # fmt: skip
     for digest, row in {row["digest"]: row for row in rows}.items():
         click.echo(f"\nplan {digest}")

@@ -32,22 +32,14 @@ if TYPE_CHECKING:
     metavar="DELTA.npy",
     help="Where Δ goes, tokens × d_out, float64; for several modules one file each, DELTA.<module>.npy.",
 )
-@options.backend
-@options.packing
-@options.ring
-@options.security
-@options.min_bits
+@options.execution
 @options.as_json
 def run(
     adapter_path: Path,
     module_name: str,
     input_path: Path,
     output_path: Path,
-    backend: str,
-    packing: str,
-    ring: int | None,
-    security: str,
-    min_bits: float,
+    execution: options.Execution,
     as_json: bool,
 ) -> None:
     """Run your adapter encrypted on your activations.
@@ -64,10 +56,8 @@ def run(
     modules = load_adapter(adapter_path).select(module_name)
     arrays = read_activations(input_path, [module.name for module in modules])
     work = [Work(module, arrays[module.name]) for module in modules]
-    outcomes, document = run_work(
-        work, backend=backend, packing=packing, ring=ring, security=int(security), min_bits=min_bits
-    )
-    require_precision(document["modules"], min_bits)
+    outcomes, document = run_work(work, execution)
+    require_precision(document["modules"], execution.min_bits)
     _write(outcomes, document, output_path)
     if as_json:
         print_json(document)

@@ -65,6 +65,12 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 
 @pytest.fixture(scope="session")
+def numpy_backend() -> Backend:
+    """For what is core's own doing, whatever the backend."""
+    return get_manager().load_backend("numpy")
+
+
+@pytest.fixture(scope="session")
 def quick() -> CKKSParams:
     return QUICK
 

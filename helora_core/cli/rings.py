@@ -1,0 +1,91 @@
+"""The table of ``helora plan --rings``: what each ring degree would make of a module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from helora_core.cli.output import amount, print_table, seconds
+
+if TYPE_CHECKING:
+    from helora_core.adapter.lora import ModuleShape
+    from helora_core.backend.protocol import Backend
+    from helora_core.compiler.rings import RingOption
+    from helora_core.packing.protocol import Packing
+
+
+def ring_rows(
+    shape: ModuleShape, packing: Packing, *, security_bits: int, precision_bits: float, backend: Backend | None
+) -> list[dict[str, Any]]:
+    """One row per ring degree of the security table; predicted times only with a backend to measure on."""
+    from helora_core.compiler.rings import ring_options
+
+    options = ring_options(shape, packing, security_bits=security_bits, precision_bits=precision_bits)
+    return [_row(shape, option, backend) for option in options]
+
+
+def _row(shape: ModuleShape, option: RingOption, backend: Backend | None) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "shape": str(shape),
+        "ring_degree": option.ring_degree,
+        "slots": option.ring_degree // 2,
+        "possible": option.plan is not None,
+        "reason": option.refusal.message if option.refusal else None,
+        "predicted_ms_per_run": None,
+        "predicted_ms_per_token": None,
+    }
+    if option.plan is None:
+        return row
+    plan = option.plan
+    row |= {
+        "security_bits": plan.verdict.security_bits,
+        "modulus_bits": plan.params.modulus_bits,
+        "tokens_per_run": plan.tokens_per_run,
+        "rotations": plan.counts.rotations,
+        "rotations_per_token": plan.counts.rotations / plan.tokens_per_run,
+    }
+    if backend is not None:
+        predicted = _predicted_ms(row, option, backend)
+        row["predicted_ms_per_run"] = predicted
+        row["predicted_ms_per_token"] = None if predicted is None else predicted / plan.tokens_per_run
+    return row
+
+
+def _predicted_ms(row: dict[str, Any], option: RingOption, backend: Backend) -> float | None:
+    """Counts of the plan, times what its operations take here; None where the backend cannot have this ring."""
+    from helora_core.errors import InsecureParameters, InvalidParameters
+    from helora_core.runtime.measure import can_measure, measure_operations, predict_ms
+
+    assert option.plan is not None
+    if not can_measure(backend):
+        return None
+    try:
+        return predict_ms(option.plan, measure_operations(backend, option.plan.params, calls=3))
+    except (InvalidParameters, InsecureParameters) as error:
+        row["reason"] = error.message
+        return None
+
+
+def print_rings(rows: list[dict[str, Any]], *, backend: str | None) -> None:
+    """The table, for people."""
+    numbers = ("ring", "slots", "security", "log2(QP)", "tokens/run", "rot/token", "ms/run", "ms/token")
+    print_table(("shape", *numbers, "note"), [_cells(row) for row in rows], numbers=numbers)
+    source = f"operations timed on {backend} just now" if backend else "no backend to time operations on"
+    click.echo(f"ms: predicted, counts × operation times ({source}); a full run's tokens share its cost")
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    if not row["possible"]:
+        return (row["shape"], str(row["ring_degree"]), str(row["slots"]), *[""] * 6, row["reason"])
+    return (
+        row["shape"],
+        str(row["ring_degree"]),
+        str(row["slots"]),
+        f"{row['security_bits']} bits",
+        str(row["modulus_bits"]),
+        str(row["tokens_per_run"]),
+        amount(row["rotations_per_token"]),
+        *("" if row[key] is None else seconds(row[key]) for key in ("predicted_ms_per_run", "predicted_ms_per_token")),
+        row["reason"] or "",
+    )

@@ -1,0 +1,308 @@
+"""Client and server as types: who holds what, what passes between them, and what is refused on the way."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from types import BuiltinMethodType, FunctionType, MethodType
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from helora_core.backend.ledger import Ledger
+from helora_core.backend.session import InsecureParametersWarning, ServerSession, open_sessions
+from helora_core.errors import (
+    CapabilityMissing,
+    CorruptPayload,
+    ForeignCiphertext,
+    HeloraError,
+    InsecureParameters,
+    InvalidInput,
+    InvalidParameters,
+    MissingRotationKey,
+    SlotOverflow,
+)
+from helora_core.params.ckks import CKKSParams
+from helora_core.params.presets import FAST, SAFE
+
+V = np.linspace(-4, 4, 512)
+CLOSE = 1e-3
+SECRET_TYPES = ("SecretKey", "Decryptor", "KeyGenerator", "Encryptor")
+
+
+def reachable(root: object) -> Iterator[object]:
+    """Everything that can be reached from an object: attributes, slots, items, closures, bound and partial arguments."""
+    seen: dict[int, object] = {}
+    waiting = [root]
+    while waiting:
+        here = waiting.pop()
+        if id(here) in seen or isinstance(here, type):
+            continue
+        seen[id(here)] = here  # kept, so that no id is used again
+        yield here
+        waiting += neighbours(here)
+
+
+def neighbours(here: object) -> list[object]:
+    found: list[object] = list(getattr(here, "__dict__", {}).values())
+    for cls in type(here).__mro__:
+        slots = vars(cls).get("__slots__", ())
+        found += [getattr(here, name, None) for name in ([slots] if isinstance(slots, str) else slots)]
+    if isinstance(here, dict):
+        found += [*here.keys(), *here.values()]
+    if isinstance(here, list | tuple | set | frozenset):
+        found += here
+    if isinstance(here, MethodType | BuiltinMethodType):
+        found += [here.__self__, getattr(here, "__func__", None)]
+    if isinstance(here, FunctionType):
+        found += [cell.cell_contents for cell in here.__closure__ or ()] + [here.__defaults__, here.__kwdefaults__]
+    if isinstance(here, functools.partial):
+        found += [here.func, here.args, here.keywords]
+    return found
+
+
+def secrets_in(root: object) -> set[str]:
+    names = {type(here).__name__ for here in reachable(root)}
+    return {name for name in names if name.endswith(SECRET_TYPES)}
+
+
+class TestServerHoldsNoSecret:
+    def test_a_client_session_holds_what_is_looked_for(self, sessions: Any) -> None:
+        """Else the next tests would find nothing because they look in the wrong places."""
+        assert secrets_in(sessions.client) >= {"MeteredDecryptor", type(sessions.client._decryptor._decryptor).__name__}
+
+    def test_a_server_session_holds_no_secret_key(self, sessions: Any) -> None:
+        assert secrets_in(sessions.server) == set()
+
+    def test_a_server_session_reaches_no_object_of_the_clients_role(self, sessions: Any) -> None:
+        decryptor = sessions.client._decryptor._decryptor
+        owned = {id(here) for here in (decryptor, *neighbours(decryptor)) if not isinstance(here, bytes | int | str)}
+        common = [here for here in reachable(sessions.server) if id(here) in owned]
+        assert all(isinstance(here, CKKSParams) for here in common)
+
+    def test_a_server_with_a_public_key_can_encrypt_and_not_decrypt(self, backend: Any, quick: CKKSParams) -> None:
+        with pytest.warns(InsecureParametersWarning):
+            client, server = open_sessions(backend, quick, (1,), insecure=True, public_key=True)
+        assert not secrets_in(server) & {"SecretKey", "Decryptor", "KeyGenerator", "MeteredDecryptor"}
+        assert not hasattr(server, "decrypt")
+        encrypted = server.encrypt_public(V, scale_bits=30)
+        np.testing.assert_allclose(client.decrypt(client.receive(server.send(encrypted))), V, rtol=0, atol=CLOSE)
+
+    def test_without_a_public_key_the_server_cannot_encrypt(self, sessions: Any) -> None:
+        with pytest.raises(CapabilityMissing):
+            sessions.server.encrypt_public(V, scale_bits=30)
+
+
+class TestSecurity:
+    @pytest.mark.parametrize(("preset", "security_bits"), [(FAST, 128), (SAFE, 256)])
+    def test_secure_parameters_are_let_in_without_a_warning(
+        self, numpy_backend: Any, preset: CKKSParams, security_bits: int
+    ) -> None:
+        client, server = open_sessions(numpy_backend, preset, (), security_bits=security_bits)
+        assert client.params == server.params == numpy_backend.resolve(preset)
+
+    def test_insecure_parameters_are_refused_with_the_ring_that_would_do(self, backend: Any, quick: CKKSParams) -> None:
+        with pytest.raises(InsecureParameters, match="160 bits") as caught:
+            open_sessions(backend, quick, ())
+        assert "8192" in caught.value.hint
+
+    @pytest.mark.parametrize(("security_bits", "table"), [(192, "guidelines-2024"), (256, "he-standard-2018")])
+    def test_the_level_and_the_table_asked_for_are_what_is_held_against(
+        self, backend: Any, security_bits: int, table: str
+    ) -> None:
+        with pytest.raises(InsecureParameters, match=f"{table} .* {security_bits}-bit"):
+            open_sessions(backend, FAST, (), security_bits=security_bits, table=table)
+
+    def test_what_the_backend_resolves_to_is_judged_rather_than_what_was_asked_for(self, numpy_backend: Any) -> None:
+        class Wider(type(numpy_backend)):  # type: ignore[misc]
+            """Takes one prime more than it was asked for, as libraries do that round up."""
+
+            made_keys = False
+
+            def resolve(self, params: CKKSParams) -> CKKSParams:
+                return super().resolve(msgspec.structs.replace(params, data_bits=(*params.data_bits, 40)))  # type: ignore[no-any-return]
+
+            def generate_keys(self, *args: Any, **kwargs: Any) -> Any:
+                Wider.made_keys = True
+                return super().generate_keys(*args, **kwargs)
+
+        with pytest.raises(InsecureParameters, match="240 bits"):
+            open_sessions(Wider(), FAST, ())
+        assert not Wider.made_keys
+
+    def test_insecure_keys_are_made_on_request_with_a_warning_that_says_so(self, backend: Any, quick: Any) -> None:
+        with pytest.warns(InsecureParametersWarning, match=r"INSECURE.*ring degree 1024.*160 bits") as caught:
+            client, _ = open_sessions(backend, quick, (), insecure=True)
+        assert caught[0].filename == __file__
+        np.testing.assert_allclose(client.decrypt(client.encrypt(V, scale_bits=30)), V, rtol=0, atol=CLOSE)
+
+    def test_parameters_beyond_the_library_are_refused_before_security_is_judged(self, backend: Any) -> None:
+        impossible = CKKSParams(ring_degree=32768, data_bits=(17, 17), special_bits=(17,), scale_bits=16)
+        with pytest.raises(InvalidParameters):
+            open_sessions(backend, impossible, ())
+
+    @pytest.mark.parametrize("step", [0, -1, 512, 10**6])
+    def test_rotation_steps_out_of_range_are_refused(self, backend: Any, quick: CKKSParams, step: int) -> None:
+        with pytest.raises(InvalidInput, match=str(step)):
+            open_sessions(backend, quick, (1, step), insecure=True)
+
+
+class TestTransport:
+    def test_what_the_client_sends_the_server_computes_on_and_sends_back(self, sessions: Any) -> None:
+        client, server = sessions.client, sessions.server
+        received = server.receive(client.send(client.encrypt(V, scale_bits=30)))
+        result = server.evaluator.rotate(server.evaluator.add(received, received), 5)
+        found = client.decrypt(client.receive(server.send(result)))
+        np.testing.assert_allclose(found, np.roll(2 * V, -5), rtol=0, atol=CLOSE)
+
+    def test_all_that_passes_is_bytes(self, sessions: Any) -> None:
+        client, server = sessions.client, sessions.server
+        message = client.send(client.encrypt(V, scale_bits=30))
+        assert type(message) is type(client.evaluation_keys()) is type(server.send(server.receive(message))) is bytes
+
+    def test_both_sessions_have_the_resolved_parameters(self, sessions: Any, backend: Any, quick: CKKSParams) -> None:
+        assert sessions.client.params == sessions.server.params == backend.resolve(quick)
+        assert len(sessions.client.params.data_primes) == 3
+
+    def test_one_kind_of_message_does_not_pass_for_the_other(self, sessions: Any, backend: Any) -> None:
+        client, server = sessions.client, sessions.server
+        message = client.send(client.encrypt(V, scale_bits=30))
+        for receive in (client.receive, server.receive):
+            with pytest.raises(CorruptPayload, match="expected ciphertext"):
+                receive(client.evaluation_keys())
+        with pytest.raises(CorruptPayload, match="expected evaluation_keys"):
+            ServerSession.from_keys(backend, client.params, message, ledger=Ledger())
+
+    @pytest.mark.parametrize("position", [4, 25, 100, -1])
+    def test_damaged_messages_are_refused_by_both_sides(self, sessions: Any, backend: Any, position: int) -> None:
+        client, server = sessions.client, sessions.server
+        message = bytearray(client.send(client.encrypt(V, scale_bits=30)))
+        keys = bytearray(client.evaluation_keys())
+        message[position] ^= 1
+        keys[position] ^= 1
+        for receive in (client.receive, server.receive):
+            with pytest.raises(CorruptPayload):
+                receive(bytes(message))
+        with pytest.raises(CorruptPayload):
+            ServerSession.from_keys(backend, client.params, bytes(keys), ledger=Ledger())
+
+
+class TestServerFromKeys:
+    def make(self, backend: Any, sessions: Any, params: CKKSParams | None = None) -> ServerSession:
+        keys = sessions.client.evaluation_keys()
+        return ServerSession.from_keys(backend, params or sessions.client.params, keys, ledger=Ledger())
+
+    def test_it_computes_what_the_other_server_computes(self, sessions: Any, backend: Any) -> None:
+        client, made = sessions.client, self.make(backend, sessions)
+        message = client.send(client.encrypt(V, scale_bits=30))
+        results = []
+        for server in (sessions.server, made):
+            received = server.receive(message)
+            product = server.evaluator.multiply_plain(received, server.encode(V, level=2, scale_bits=30))
+            rotated = server.evaluator.rescale(server.evaluator.rotate(product, 7))
+            results.append(client.decrypt(client.receive(server.send(rotated))))
+        np.testing.assert_allclose(results[1], np.roll(V * V, -7), rtol=0, atol=CLOSE)
+        np.testing.assert_allclose(results[1], results[0], rtol=0, atol=CLOSE)
+
+    def test_the_nominal_parameters_of_a_plan_will_do(self, sessions: Any, backend: Any, quick: CKKSParams) -> None:
+        client, server = sessions.client, self.make(backend, sessions, quick)
+        assert server.params == client.params
+        received = server.receive(client.send(client.encrypt(V, scale_bits=60)))
+        rescaled = client.receive(server.send(server.evaluator.rescale(received)))
+        np.testing.assert_allclose(client.decrypt(rescaled), V, rtol=0, atol=CLOSE)
+
+    def test_it_has_keys_for_exactly_the_same_steps(self, sessions: Any, backend: Any) -> None:
+        client, server = sessions.client, self.make(backend, sessions)
+        received = server.receive(client.send(client.encrypt(V, scale_bits=30)))
+        server.evaluator.rotate(received, 7)
+        for steps in (3, 6, 8):
+            with pytest.raises(MissingRotationKey):
+                server.evaluator.rotate(received, steps)
+
+    def test_it_holds_no_secret_key(self, sessions: Any, backend: Any) -> None:
+        assert secrets_in(self.make(backend, sessions)) == set()
+
+    def test_keys_of_other_parameters_are_refused(self, sessions: Any, backend: Any, quick: CKKSParams) -> None:
+        with pytest.raises(CorruptPayload):
+            self.make(backend, sessions, backend.resolve(msgspec.structs.replace(quick, ring_degree=2048)))
+
+    def test_intact_envelopes_of_bytes_that_are_no_keys_are_refused(self, sessions: Any, backend: Any) -> None:
+        from helora_core.backend.envelope import PayloadKind, wrap
+
+        keys = sessions.client._decryptor.evaluation_keys()
+        rng = np.random.default_rng(0)
+        altered = [bytearray(keys) for _ in range(100)]
+        for each in altered:
+            each[rng.integers(min(len(each), 60))] = rng.integers(256)
+        for payload in (b"", b"\x00", b"\xc1", keys[:-1], keys[: len(keys) // 2], *map(bytes, altered)):
+            try:
+                envelope = wrap(PayloadKind.EVALUATION_KEYS, bytes(16), payload)
+                ServerSession.from_keys(backend, sessions.client.params, envelope, ledger=Ledger())
+            except CorruptPayload:
+                continue
+            assert payload in map(bytes, altered), "bytes that are no keys were taken for keys"
+
+
+class TestOtherClients:
+    """Ciphertexts of one key pair in the sessions of another, in the same process and as bytes."""
+
+    def test_bytes_of_another_client_are_foreign(self, sessions: Any, other_sessions: Any) -> None:
+        message = other_sessions.client.send(other_sessions.client.encrypt(V, scale_bits=30))
+        result = other_sessions.server.send(other_sessions.server.receive(message))
+        for receive in (sessions.server.receive, sessions.client.receive):
+            for foreign in (message, result):
+                with pytest.raises(ForeignCiphertext):
+                    receive(foreign)
+
+    USES: dict[str, Callable[[Any, Any], object]] = {  # noqa: RUF012
+        "decrypt": lambda sessions, ct: sessions.client.decrypt(ct),
+        "client's send": lambda sessions, ct: sessions.client.send(ct),
+        "server's send": lambda sessions, ct: sessions.server.send(ct),
+        "rotate": lambda sessions, ct: sessions.server.evaluator.rotate(ct, 1),
+    }
+
+    @pytest.mark.parametrize("use", USES)
+    @pytest.mark.parametrize("form", ["fresh", "uploaded"])
+    def test_objects_of_another_client_are_foreign(
+        self, sessions: Any, other_sessions: Any, use: str, form: str
+    ) -> None:
+        """Sending one on under this client's name would be worst: the receiver could not tell."""
+        foreign = other_sessions.client.encrypt(V, scale_bits=30)
+        if form == "uploaded":
+            foreign = other_sessions.server.receive(other_sessions.client.send(foreign))
+        with pytest.raises(ForeignCiphertext):
+            self.USES[use](sessions, foreign)
+
+    def test_every_key_generation_has_a_name_of_its_own(self, backend: Any, sessions: Any, other_sessions: Any) -> None:
+        names = {each.client._decryptor.key_id for each in (sessions, other_sessions)}
+        names |= {each.server.evaluator.key_id for each in (sessions, other_sessions)}
+        assert len(names) == 2
+        assert all(len(name) == 16 for name in names)
+
+
+class TestDoor:
+    BAD: dict[str, tuple[Any, type[HeloraError]]] = {  # noqa: RUF012
+        "nan": (np.array([np.nan]), InvalidInput),
+        "two dimensions": (np.ones((2, 2)), InvalidInput),
+        "ints": (np.ones(2, dtype=int), InvalidInput),
+        "empty": (np.zeros(0), InvalidInput),
+        "too many": (np.ones(513), SlotOverflow),
+    }
+
+    @pytest.mark.parametrize("bad", BAD)
+    def test_the_session_names_itself_when_it_refuses_values(self, sessions: Any, bad: str) -> None:
+        """Before any library sees them."""
+        values, error = self.BAD[bad]
+        with pytest.raises(error, match=r"ClientSession\.encrypt"):
+            sessions.client.encrypt(values, scale_bits=30)
+        with pytest.raises(error, match=r"ServerSession\.encode"):
+            sessions.server.encode(values, level=2, scale_bits=30)
+
+    @pytest.mark.parametrize("scale_bits", [-2000, 0, 120, 2000])
+    def test_scales_that_cannot_be_are_refused(self, sessions: Any, scale_bits: int) -> None:
+        with pytest.raises(HeloraError):
+            sessions.client.encrypt(V, scale_bits=scale_bits)
+        with pytest.raises(HeloraError):
+            sessions.server.encode(V, level=2, scale_bits=scale_bits)
