@@ -29,17 +29,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--helora-html", type=Path, metavar="FILE", help="write the conformance report as a page")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell the laws, before they are imported, how hard to search."""
+    if config.getoption("--helora-thorough"):
+        from helora_core.conformance.profile import search_thoroughly
+
+        search_thoroughly()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Set up the kit if there is anything of it to run: profile, known failures, report."""
+    """Set up the kit if there is anything of it to run: known failures and the report."""
     laws = [item for item in items if _is_law(item)]
     if not laws:
         return
-    from helora_core.conformance.profile import use_profile
     from helora_core.conformance.report import KitReport
     from helora_core.conformance.xfails import mark_known_failures
 
-    use_profile(thorough=config.getoption("--helora-thorough"))
     mark_known_failures(laws)
     config.stash[REPORT] = KitReport()
 

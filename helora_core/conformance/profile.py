@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from hypothesis import HealthCheck, settings
 
+Law = TypeVar("Law", bound=Callable[..., object])
+
 _EXAMPLES, _THOROUGH_EXAMPLES = 12, 120
+_thorough = False
 
 
-def use_profile(*, thorough: bool) -> None:
-    """Make the kit's profile the current one."""
-    settings.register_profile(
-        "helora-conformance",
-        max_examples=_THOROUGH_EXAMPLES if thorough else _EXAMPLES,
-        derandomize=True,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    settings.load_profile("helora-conformance")
+def search_thoroughly() -> None:
+    """Search ten times as many examples in the laws that are imported from now on."""
+    global _thorough
+    _thorough = True
+
+
+def searched(law: Law) -> Law:
+    """Give a ``@given`` law the kit's own settings, whatever profile the project that runs it has loaded.
+
+    All health checks are off: laws are methods that several classes inherit, which Hypothesis would warn about, and
+    encryption is slow, which it would call a fault.
+    """
+    examples = _THOROUGH_EXAMPLES if _thorough else _EXAMPLES
+    return settings(
+        max_examples=examples, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )(law)

@@ -7,6 +7,7 @@ from hypothesis import given
 from numpy.typing import NDArray
 
 from helora_core.conformance.bench import SCALE_BITS, SLOTS, Bench
+from helora_core.conformance.profile import searched
 from helora_core.conformance.values import random_slots, slot_vectors
 from helora_core.errors import InvalidInput
 
@@ -18,6 +19,7 @@ def _all_slots(values: NDArray[np.float64]) -> NDArray[np.float64]:
 class Arithmetic:
     """Sums and products."""
 
+    @searched
     @given(left=slot_vectors(), right=slot_vectors())
     def test_add_is_the_slotwise_sum(self, bench: Bench, left: NDArray[np.float64], right: NDArray[np.float64]) -> None:
         (a, x), (b, y) = bench.encrypted(left), bench.encrypted(right)
@@ -51,6 +53,7 @@ class Arithmetic:
         plain = random_slots(6)
         bench.agrees(bench.evaluator.add_plain(a, bench.encoded(plain)), x.add_plain(plain))
 
+    @searched
     @given(left=slot_vectors(), right=slot_vectors())
     def test_multiply_plain_is_the_slotwise_product(
         self, bench: Bench, left: NDArray[np.float64], right: NDArray[np.float64]

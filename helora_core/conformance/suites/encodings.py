@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from helora_core.backend.capabilities import Encoding
 from helora_core.conformance.bench import SCALE_BITS, SLOTS, Bench
+from helora_core.conformance.profile import searched
 from helora_core.conformance.requirements import requires
 from helora_core.conformance.tolerance import Expected
 from helora_core.conformance.values import random_complex, random_slots, slot_vectors
@@ -16,6 +17,7 @@ from helora_core.conformance.values import random_complex, random_slots, slot_ve
 class Encodings:
     """Round trips."""
 
+    @searched
     @given(values=slot_vectors())
     def test_real_slots_round_trip_and_the_rest_is_zero(self, bench: Bench, values: NDArray[np.float64]) -> None:
         bench.agrees(*bench.encrypted(values))

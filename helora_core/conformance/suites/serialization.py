@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from helora_core.backend.session import ServerSession
 from helora_core.conformance.bench import SCALE_BITS, SLOTS, Bench
+from helora_core.conformance.profile import searched
 from helora_core.conformance.requirements import requires
 from helora_core.conformance.values import random_slots
 from helora_core.errors import CorruptPayload, ForeignCiphertext
@@ -32,12 +33,14 @@ class Serialization:
         assert bench.evaluator.scale(returned) == bench.evaluator.scale(lower)
         bench.agrees(bench.evaluator.add(returned, lower), expected.add(expected))
 
+    @searched
     @given(cut=st.floats(0, 1, exclude_max=True))
     def test_truncated_messages_are_refused(self, bench: Bench, cut: float) -> None:
         message = _message(bench)
         with pytest.raises(CorruptPayload):
             bench.server.receive(message[: int(cut * len(message))])
 
+    @searched
     @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
     def test_a_flipped_bit_is_noticed(self, bench: Bench, place: float, bit: int) -> None:
         message = bytearray(_message(bench))
