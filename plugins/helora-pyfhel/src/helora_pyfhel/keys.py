@@ -1,0 +1,103 @@
+"""The evaluation keys as they travel, and what is checked before a server uses them.
+
+SEAL composes a rotation whose key is missing from those it finds, at a key switch each. A server therefore holds keys
+for exactly the steps that the message names, or refuses the message.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+
+from helora_core.backend.envelope import KEY_ID_BYTES
+from helora_core.errors import CorruptPayload
+from helora_pyfhel.context import WHO
+
+_KeyId = Annotated[bytes, msgspec.Meta(min_length=KEY_ID_BYTES, max_length=KEY_ID_BYTES)]
+
+# SEAL's header: magic u16, header size u8, version u8 u8, compression u8, reserved u16, size of all u64.
+_HEADER = struct.Struct("<HBBBBHQ")
+_PARMS_ID_BYTES = 32
+_COUNT = struct.Struct("<Q")
+
+
+class EvaluationKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the client sends to the server; keys that there are none of are empty."""
+
+    steps: list[int]
+    key_id: _KeyId
+    galois_keys: bytes
+    public_key: bytes
+
+
+def read_message(message: bytes) -> EvaluationKeys:
+    """Evaluation keys from bytes.
+
+    Raises:
+        CorruptPayload: They are something else.
+    """
+    try:
+        return msgspec.msgpack.decode(message, type=EvaluationKeys)
+    except msgspec.DecodeError as error:
+        raise _corrupt(str(error)) from error
+
+
+def load_keys(pyfhel: Any, keys: EvaluationKeys, ring_degree: int) -> None:
+    """Give a Pyfhel object these keys and no others.
+
+    Raises:
+        CorruptPayload: They are not keys of its parameters, or not for exactly the steps named.
+    """
+    expected = {pow(3, step, 2 * ring_degree) for step in keys.steps}
+    if keys.galois_keys:
+        _load(pyfhel.from_bytes_rotate_key, keys.galois_keys)
+    if expected != galois_elements(keys.galois_keys):
+        raise _corrupt("there are rotation keys for other steps than the message names")
+    if keys.public_key:
+        _load(pyfhel.from_bytes_public_key, keys.public_key)
+
+
+def _load(load: Callable[[bytes], int], payload: bytes) -> None:
+    try:
+        size = load(payload)
+    except Exception as error:  # Cython makes many types of SEAL's exceptions
+        raise _corrupt(f"{type(error).__name__}: {error}") from error
+    if size != len(payload) or _compressed(payload):
+        raise _corrupt("bytes that are not SEAL's plain form")
+
+
+def galois_elements(payload: bytes) -> set[int]:
+    """The automorphisms x → x^element that serialised Galois keys, which SEAL has read and found good, are for.
+
+    SEAL's layout: header, parms_id, number of places u64; then, for each place i, the number of digits u64 and a key,
+    header and all, for each digit. Place i is for the element 2i + 1; without digits there is no key for it.
+    """
+    if not payload:
+        return set()
+    offset = _HEADER.size + _PARMS_ID_BYTES
+    (places,) = _COUNT.unpack_from(payload, offset)
+    offset += _COUNT.size
+    elements = set()
+    for place in range(places):
+        (digits,) = _COUNT.unpack_from(payload, offset)
+        offset += _COUNT.size
+        if digits:
+            elements.add(2 * place + 1)
+        for _ in range(digits):
+            offset += _HEADER.unpack_from(payload, offset)[-1]
+    return elements
+
+
+def _compressed(payload: bytes) -> bool:
+    """Whether SEAL wrote this with compression, which hides the layout; this package never does."""
+    return bool(_HEADER.unpack_from(payload)[4])
+
+
+def _corrupt(what: str) -> CorruptPayload:
+    return CorruptPayload(
+        f"{WHO}: these bytes are not evaluation keys of these parameters ({what}).",
+        hint="Send the keys again, and check that both sides use the same parameters.",
+    )
