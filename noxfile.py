@@ -66,9 +66,17 @@ def conformance(session: nox.Session) -> None:
     session.install(*CORE, *PLUGINS, *OTHER_LIBRARIES, *_wheels())
     # --helora-require: a backend whose library is missing fails here, rather than being skipped.
     session.run("pytest", "plugins", "--helora-require", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run("python", "harness/backends_page.py", "check")
 
 
-@nox.session(python="3.11")
+@nox.session(python="3.10", default=False)
+def backends_page(session: nox.Session) -> None:
+    """Measure every library and rewrite docs/backends.md; some minutes, on an otherwise idle machine."""
+    session.install(*CORE, *PLUGINS, *OTHER_LIBRARIES, *_wheels())
+    session.run("python", "harness/backends_page.py", "measure", env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(python="3.11", default=False)
 def overhead(session: nox.Session) -> None:
     """What helora adds to the same calls of SEAL: a paired benchmark, for people to read; it gates nothing."""
     session.install(*CORE, *PLUGINS)

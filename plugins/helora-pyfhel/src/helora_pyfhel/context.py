@@ -1,7 +1,7 @@
 """Pyfhel objects without keys: SEAL's parameters, levels and encoders. Nothing else here imports the library.
 
-Pyfhel tracks levels in ``mod_level``, which ``multiply_plain`` raises and ``rescale_to_next`` does not, and which is not
-serialised. The truth is in SEAL's ciphertext, whose size Pyfhel tells: 16·N bytes for each prime left, and a header.
+Pyfhel tracks levels in ``mod_level``, which ``multiply_plain`` raises and ``rescale_to_next`` does not, and does not
+serialise it. The truth is in SEAL's ciphertext, whose size Pyfhel tells: 16·N bytes for each prime left, and a header.
 """
 
 from __future__ import annotations
