@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
+from typing import Any
 
 import pytest
 
 from helora_core import errors
 from helora_core.errors import HeloraError
 
-KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+KINDS: list[Any] = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 
 DESIGNED = """

@@ -34,8 +34,8 @@ def demo(module_name: str, tokens: int, execution: options.Execution, as_json: b
     activations = bundled_activations()
     work = [Work(module, activations[module.name][-tokens:]) for module in bundled_adapter().select(module_name)]
     outcomes, document = run_work(work, execution)
-    if as_json:
-        print_json(document)
-    else:
+    if not as_json:
         show(outcomes, document)
     require_precision(document["modules"], execution.min_bits)
+    if as_json:  # after the check, since a refusal is the one JSON document of its command
+        print_json(document)

@@ -15,7 +15,7 @@ from helora_core import __version__
 from helora_core.cli.options import JSON_ASKED
 from helora_core.errors import HeloraError
 
-_COMMANDS = ("backends", "conform", "demo", "packings", "plan", "run")
+_COMMANDS = ("backends", "conform", "demo", "new-backend", "packings", "plan", "run")
 
 
 class _Commands(click.Group):
@@ -26,9 +26,15 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in _COMMANDS:
-            command: click.Command = getattr(importlib.import_module(f"helora_core.cli.{cmd_name}"), cmd_name)
+            name = cmd_name.replace("-", "_")
+            command: click.Command = getattr(importlib.import_module(f"helora_core.cli.{name}"), name)
             return command
         return _plugin_commands().get(cmd_name)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # Until the command itself has parsed its options: a broken helora.toml, for one, is refused before that.
+        ctx.meta[JSON_ASKED] = "--json" in args
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -25,6 +25,10 @@ def ring_rows(
     return [_row(shape, option, backend) for option in options]
 
 
+_OF_A_PLAN = ("security_bits", "modulus_bits", "tokens_per_run", "rotations", "rotations_per_token",
+              "predicted_ms_per_run", "predicted_ms_per_token")  # fmt: skip
+
+
 def _row(shape: ModuleShape, option: RingOption, backend: Backend | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "shape": str(shape),
@@ -32,8 +36,7 @@ def _row(shape: ModuleShape, option: RingOption, backend: Backend | None) -> dic
         "slots": option.ring_degree // 2,
         "possible": option.plan is not None,
         "reason": option.refusal.message if option.refusal else None,
-        "predicted_ms_per_run": None,
-        "predicted_ms_per_token": None,
+        **dict.fromkeys(_OF_A_PLAN),
     }
     if option.plan is None:
         return row

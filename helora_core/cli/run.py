@@ -50,9 +50,10 @@ def run(
     from helora_core.cli.execution import run_work, show
     from helora_core.cli.output import print_json
     from helora_core.runtime.adapter_run import Work
-    from helora_core.runtime.arrays import read_activations
+    from helora_core.runtime.arrays import check_target, read_activations
     from helora_core.runtime.report import require_precision
 
+    check_target(output_path)  # before the work, which may take hours, rather than after it
     modules = load_adapter(adapter_path).select(module_name)
     arrays = read_activations(input_path, [module.name for module in modules])
     work = [Work(module, arrays[module.name]) for module in modules]
@@ -71,6 +72,7 @@ def _write(outcomes: list[Outcome], document: dict[str, Any], path: Path) -> Non
     from helora_core.runtime.arrays import write_array
 
     for outcome, row in zip(outcomes, document["modules"], strict=True):
-        target = path if len(outcomes) == 1 else path.with_name(f"{path.stem}.{row['module']}{path.suffix}")
+        name = row["module"].replace("/", "%2F")  # an .npz adapter may name its modules by path
+        target = path if len(outcomes) == 1 else path.with_name(f"{path.stem}.{name}{path.suffix}")
         write_array(target, outcome.run.delta)
         row["output"] = str(target)

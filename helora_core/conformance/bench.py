@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
+import pytest
 
 from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
 from helora_core.backend.ledger import Ledger, MeteredEvaluator
@@ -30,11 +32,26 @@ STEPS = (1, 2, 3, 8, 100, SLOTS // 2, SLOTS - 1)
 class Bench:
     """One backend under test. Its sessions are shared by the laws, which leave them as they were."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, params: CKKSParams = PARAMS) -> None:
         self.backend = backend
+        self._asked_params = params
         self.ledger = Ledger()
-        self.client, self.server = self.open()
         self.achieved_bits: list[float] = []
+
+    @cached_property
+    def _sessions(self) -> tuple[ClientSession, ServerSession]:
+        """Opened by the first law that needs them, so that laws about parameters can judge those that open none."""
+        return self.open(self._asked_params)
+
+    @property
+    def client(self) -> ClientSession:
+        """The side with the secret key."""
+        return self._sessions[0]
+
+    @property
+    def server(self) -> ServerSession:
+        """The side with the evaluation keys."""
+        return self._sessions[1]
 
     def open(
         self, params: CKKSParams = PARAMS, steps: Sequence[int] = STEPS, *, ledger: Ledger | None = None
@@ -84,7 +101,18 @@ class Bench:
         return self.client.decrypt(self.client.receive(self.server.send(ciphertext)), encoding=encoding)
 
     def agrees(self, ciphertext: Ciphertext, expected: Expected) -> None:
-        """Assert that a ciphertext decrypts to what is expected, within its tolerance; the bits achieved are kept."""
+        """Assert that a ciphertext decrypts to what is expected, within its tolerance, and stands where it should.
+
+        Level and scale are asserted where they are the program's to manage. The bits achieved are kept for the report.
+        """
+        if self.explicit:
+            level = self.evaluator.level(ciphertext)
+            assert level == expected.level, f"level {level}, not {expected.level}"
+            if self.capabilities.free_plaintext_scale:
+                scale = self.evaluator.scale(ciphertext)
+                assert scale == pytest.approx(expected.scale, rel=1e-12), (
+                    f"scale 2^{math.log2(scale):.6f}, not 2^{math.log2(expected.scale):.6f}"
+                )
         actual = self.decrypted(ciphertext, expected.encoding)
         assert actual.shape == expected.values.shape, f"{actual.shape} values, not {expected.values.shape}"
         assert actual.dtype == expected.values.dtype, f"dtype {actual.dtype}, not {expected.values.dtype}"

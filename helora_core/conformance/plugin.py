@@ -21,7 +21,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The kit's options."""
     group = parser.getgroup("helora", "helora's conformance kit")
     group.addoption("--helora-backend", default="", metavar="NAME", help="backend for test classes that name none")
-    group.addoption("--helora-thorough", action="store_true", help="search ten times as many examples")
+    group.addoption(
+        "--helora-thorough", action="store_true", help="run the slow laws too, and search ten times as many examples"
+    )
     group.addoption(
         "--helora-require", action="store_true", help="fail, not skip, where a backend's library is missing"
     )
@@ -37,17 +39,32 @@ def pytest_configure(config: pytest.Config) -> None:
         search_thoroughly()
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Set up the kit if there is anything of it to run: known failures and the report."""
-    laws = [item for item in items if _is_law(item)]
-    if not laws:
-        return
-    from helora_core.conformance.report import KitReport
-    from helora_core.conformance.xfails import mark_known_failures
+    """Mark known failures, before anything is deselected: an entry that names no law is one whatever runs.
 
-    mark_known_failures(laws)
-    config.stash[REPORT] = KitReport()
+    Suites become keywords: ``-k rotation`` runs that suite.
+    """
+    laws = [item for item in items if _is_law(item)]
+    for law in laws:
+        law.extra_keyword_matches.add(suite_of(law))
+    if laws:
+        from helora_core.conformance.xfails import mark_known_failures
+
+        mark_known_failures(laws, partial=any("::" in argument for argument in config.args))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Open the report if there is anything of the kit to run."""
+    if any(_is_law(item) for item in session.items):
+        from helora_core.conformance.report import KitReport
+
+        session.config.stash[REPORT] = KitReport()
+
+
+def suite_of(item: pytest.Item) -> str:
+    """The suite that defines a law, by its file's name."""
+    return getattr(getattr(item, "function", None), "__module__", "").rpartition(".")[2]
 
 
 def _is_law(item: pytest.Item) -> bool:

@@ -15,6 +15,7 @@ from helora_core import __version__
 from helora_core.adapter.atomic import replacing
 from helora_core.conformance import KIT_VERSION
 from helora_core.conformance.bench import Bench
+from helora_core.conformance.plugin import suite_of
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -64,7 +65,7 @@ class KitReport:
         outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
         law = self._laws.setdefault(
             item.nodeid,
-            {"id": item.name, "suite": _suite(item), "outcome": "passed", "seconds": 0.0, "reason": None},
+            {"id": item.name, "suite": suite_of(item), "outcome": "passed", "seconds": 0.0, "reason": None},
         )
         law["seconds"] += report.duration
         if outcome != "passed":
@@ -107,12 +108,6 @@ class KitReport:
         """Write one page that needs nothing from outside."""
         with replacing(path) as file:
             file.write(_page(self.document(), self.lines()).encode())
-
-
-def _suite(item: pytest.Item) -> str:
-    """The suite that defines a law, by its file's name."""
-    module = getattr(getattr(item, "function", None), "__module__", "")
-    return module.rpartition(".")[2]
 
 
 def _reason(report: pytest.TestReport) -> str:

@@ -1,4 +1,4 @@
-"""Which laws hold for which backends, by what these claim to be able to do; nobody writes ``if backend == ...``."""
+"""Which laws run against which backends, by what these claim to be able to do; nobody writes ``if backend == ...``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,15 @@ def requires(*abilities: str) -> Callable[[Law], Law]:
     return mark
 
 
-def unmet(law: Callable[..., object], capabilities: Capabilities) -> str | None:
-    """Why a law does not apply to a backend with these capabilities, or None."""
+def slow(law: Law) -> Law:
+    """Mark a law as taking long on a real library: it runs with ``--thorough`` only."""
+    law.helora_slow = True  # type: ignore[attr-defined]
+    return law
+
+
+def unmet(law: Callable[..., object], capabilities: Capabilities, *, thorough: bool) -> str | None:
+    """Why a law does not run against a backend with these capabilities, or None."""
+    if getattr(law, "helora_slow", False) and not thorough:
+        return "slow: runs with --thorough"
     missing = [ability for ability in getattr(law, "helora_requires", ()) if not _ABILITIES[ability](capabilities)]
     return f"not claimed: {', '.join(missing)}" if missing else None

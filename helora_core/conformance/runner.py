@@ -27,7 +27,7 @@ def conform(
         keyword: Only the laws that match, as pytest's ``-k``.
         json_path: Where to write the report as JSON.
         html_path: Where to write it as a page.
-        thorough: Search ten times as many examples.
+        thorough: Run the slow laws too, and search ten times as many examples.
         quiet: Print nothing but failures.
 
     Raises:

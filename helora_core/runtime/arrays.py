@@ -21,13 +21,13 @@ def read_activations(path: Path, modules: Sequence[str]) -> dict[str, NDArray[An
         InvalidInput: The file is missing, damaged or pickled, or has no array for a module.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return dict.fromkeys(modules, loaded)
-        with loaded:
+        with open(path, "rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return dict.fromkeys(modules, loaded)
             absent = [name for name in modules if name not in loaded]
             arrays = {name: loaded[name] for name in modules if name in loaded}
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # on damaged files zipfile and NumPy raise whatever their inner workings stumble on
         raise InvalidInput(
             f"{path}: no activations could be read ({error}).",
             hint="Save them with numpy.save(path, x), x of shape (tokens, d_in) and a float dtype.",
@@ -40,13 +40,26 @@ def read_activations(path: Path, modules: Sequence[str]) -> dict[str, NDArray[An
     return arrays
 
 
+def check_target(path: Path) -> None:
+    """Refuse what ``write_array`` would refuse, as far as that can be known beforehand.
+
+    Raises:
+        InvalidInput: The path is not an .npy file's, or its directory does not exist.
+    """
+    if path.suffix != ".npy":
+        raise InvalidInput(f"{path}: Δ is written as .npy.", hint="Give an output path that ends in .npy.")
+    if not path.parent.is_dir():
+        raise InvalidInput(
+            f"{path}: cannot be written, since {path.parent} is not a directory.", hint="Make the directory first."
+        )
+
+
 def write_array(path: Path, array: Vector) -> None:
     """Write one .npy file, to a temporary name first.
 
     Raises:
         InvalidInput: The path is not an .npy file's, or cannot be written.
     """
-    if path.suffix != ".npy":
-        raise InvalidInput(f"{path}: Δ is written as .npy.", hint="Give an output path that ends in .npy.")
+    check_target(path)
     with replacing(path) as file:
         np.save(file, array, allow_pickle=False)

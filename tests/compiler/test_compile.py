@@ -118,7 +118,7 @@ class TestRefusals:
         class Understated(RankBSGS):
             depth = 1
 
-        with refused(InvalidProgram, "2^80", "level 0", hint="fault of the packing"):
+        with refused(InvalidProgram, "2^100", "60 bits", "level 0", hint="fault of the packing"):
             compile_plan(SHAPE, Understated())
 
     def test_a_packing_that_sends_nothing_back_is_refused(self, refused: Refused) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,7 +16,7 @@ from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import Plan
-from helora_core.packing.protocol import Packing, ProgramBuilder, Value, Vector
+from helora_core.packing.protocol import Packing, ProgramBuilder, ScaleRole, Value, Vector
 from helora_core.packing.rank_bsgs import RankBSGS, RankBSGSLayout
 from helora_core.privacy.leakage import LeakageClass
 from helora_core.runtime.reference import run_plain
@@ -35,7 +34,7 @@ def log2(power: int) -> int:
 
 
 def power_of_two(number: int) -> int:
-    return 2 ** math.ceil(math.log2(number))
+    return int(2 ** math.ceil(math.log2(number)))
 
 
 class TestCounts:
@@ -120,20 +119,8 @@ class NoFolds(RankBSGSLayout):
     """Adds nothing up inside the ciphertext, as if sums across blocks were free."""
 
     def emit(self, builder: ProgramBuilder) -> None:
-        replace(self, period=self.padded_rank).emit(_Stretched(builder, self.period // self.padded_rank))
-
-
-class _Stretched:
-    """A builder that turns a program for few features into one for the features there are."""
-
-    def __init__(self, builder: ProgramBuilder, factor: int) -> None:
-        self._builder, self._factor = builder, factor
-
-    def rotate(self, value: Value, steps: int) -> Value:
-        return self._builder.rotate(value, steps // self._factor)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._builder, name)
+        y = builder.rescale(self._diagonal_sum(builder, builder.input(), "down", ScaleRole.DOWN))
+        builder.output(builder.rescale(self._diagonal_sum(builder, y, "up", ScaleRole.UP)))
 
 
 class RotatesRight(RankBSGSLayout):

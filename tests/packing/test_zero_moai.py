@@ -40,8 +40,9 @@ def test_it_takes_no_rotation_and_a_product_for_each_ciphertext_that_comes_back(
 
 
 @pytest.mark.parametrize(
-    ("shape", "ring", "back"), [("1536:1536:16", 8192, 8), ("1536:1536:16", 4096, 16), ("512:8:8", 8192, 1), ("300:9:7", 4096, 2)]
-)  # fmt: skip
+    ("shape", "ring", "back"),
+    [("1536:1536:16", 8192, 8), ("1536:1536:16", 4096, 16), ("512:8:8", 8192, 1), ("300:9:7", 4096, 2)],
+)
 def test_as_many_rows_as_fit_share_a_ciphertext(shape: str, ring: int, back: int) -> None:
     assert compile_plan(ModuleShape.parse(shape), ZeroMOAI(), ring_degree=ring).counts.decrypts == back
 

@@ -64,8 +64,10 @@ class Draw:
 
     def keyswitch(self, data_bits: tuple[int, ...], special_bits: int) -> Values:
         """Each digit times a fresh RLWE error, divided by the special prime, and the rounding of that division."""
-        products = sum((values(self.digit(bits)) * values(self.error()) for bits in data_bits), start=0j)
-        return products / 2**special_bits + self.rounded_division()
+        noise = self.rounded_division()
+        for bits in data_bits:
+            noise += values(self.digit(bits)) * values(self.error()) / 2**special_bits
+        return noise
 
 
 def test_values_are_those_of_the_polynomial_at_the_odd_roots() -> None:

@@ -24,7 +24,7 @@ from helora_core.params.security import (
 Refused = Callable[..., AbstractContextManager[None]]
 
 RINGS = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
-PUBLISHED = {
+PUBLISHED: dict[str, dict[int, tuple[int | None, ...]]] = {
     # Bossuat et al., IACR CiC 1(4), 2025: ternary secret, classical attacks.
     "guidelines-2024": {
         128: (26, 53, 106, 214, 430, 868, 1747),

@@ -81,13 +81,34 @@ class Arithmetic:
         (a, x), (b, y) = bench.encrypted(random_slots(11)), bench.encrypted(random_slots(12))
         plain = bench.encoded(random_slots(13))
         evaluator = bench.evaluator
+        before = [evaluator.serialize(ciphertext) for ciphertext in (a, b)]
+        stable = before == [evaluator.serialize(ciphertext) for ciphertext in (a, b)]
         first = evaluator.multiply_plain(a, plain)
         for result in (evaluator.add(a, b), evaluator.sub(a, b), evaluator.negate(a), evaluator.add_plain(a, plain)):
             assert result is not a
         evaluator.rotate(a, 1)
         evaluator.rotate_many(a, (1, 2))
         evaluator.rescale(first)
+        if stable:
+            assert before == [evaluator.serialize(ciphertext) for ciphertext in (a, b)], "an operand's bytes changed"
         bench.agrees(a, x)
         bench.agrees(b, y)
         again = evaluator.multiply_plain(a, plain)
         bench.agrees(again, x.multiply_plain(random_slots(13), SCALE_BITS))
+
+    def test_results_stay_as_they_are_while_others_are_computed(self, bench: Bench) -> None:
+        """A result must not lie in a buffer that a later operation uses again."""
+        a, x = bench.encrypted(random_slots(15))
+        plain = random_slots(16)
+        encoded, evaluator = bench.encoded(plain), bench.evaluator
+        results = [
+            (evaluator.add(a, a), x.add(x)),
+            (evaluator.negate(a), x.negate()),
+            (evaluator.add_plain(a, encoded), x.add_plain(plain)),
+            (evaluator.multiply_plain(a, encoded), x.multiply_plain(plain, SCALE_BITS)),
+            (evaluator.rotate(a, 1), x.rotate(1)),
+            (evaluator.rotate(a, 3), x.rotate(3)),
+        ]
+        bench.encrypted(random_slots(17))
+        for result, expected in results:
+            bench.agrees(result, expected)

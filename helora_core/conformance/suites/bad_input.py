@@ -88,8 +88,20 @@ class BadInput:
         with pytest.raises(CapabilityMissing):
             bench.backend.generate_keys(bench.params, (), seed=1)
 
-    def test_every_refusal_says_what_to_do(self, bench: Bench) -> None:
-        with pytest.raises(HeloraError) as refusal:
-            bench.client.encrypt(np.array([np.nan]), scale_bits=SCALE_BITS)
-        assert refusal.value.hint
-        assert refusal.value.code
+    def test_every_refusal_says_what_happened_and_what_to_do(self, bench: Bench) -> None:
+        """Made by the backend itself, below the sessions."""
+        decryptor, evaluator = bench.backend.generate_keys(bench.params, (1,))
+        good = evaluator.deserialize(decryptor.serialize(decryptor.encrypt(np.ones(2), scale=2.0**SCALE_BITS)))
+        for refused in (
+            lambda: decryptor.encrypt(np.array([np.nan]), scale=2.0**SCALE_BITS),
+            lambda: evaluator.encode(np.ones(1), level=bench.params.max_level + 1, scale=2.0**SCALE_BITS),
+            lambda: evaluator.encode(np.full(1, 2.0**110), level=0, scale=2.0**SCALE_BITS),
+            lambda: evaluator.rotate(good, 2),
+            lambda: evaluator.negate(None),
+            lambda: evaluator.deserialize(b""),
+            lambda: bench.backend.load_evaluator(bench.params, b""),
+        ):
+            with pytest.raises(HeloraError) as refusal:
+                refused()
+            assert refusal.value.message.strip()
+            assert refusal.value.hint.strip()

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from helora_core.conformance.bench import SCALE_BITS, STEPS, Bench
+from helora_core.conformance.requirements import slow
 from helora_core.conformance.values import random_slots
+
+Result = TypeVar("Result")
+
+
+def in_two_threads(work: Callable[[int], Result]) -> list[Result]:
+    """``[work(0), work(1)]``, begun at the same moment."""
+    together = Barrier(2)
+
+    def begin(which: int) -> Result:
+        together.wait()
+        return work(which)
+
+    with ThreadPoolExecutor(2) as threads:
+        return list(threads.map(begin, (0, 1)))
 
 
 class Concurrency:
@@ -39,9 +57,8 @@ class Concurrency:
                 result = evaluator.add(evaluator.rotate(a, 1), evaluator.rotate(a, 3))
             return client.decrypt(result), np.roll(values, -1) + np.roll(values, -3)
 
-        with ThreadPoolExecutor(2) as threads:
-            for actual, expected in threads.map(work, (1, 2)):
-                assert np.max(np.abs(actual - expected)) < 1e-3
+        for actual, expected in in_two_threads(work):
+            assert np.max(np.abs(actual - expected)) < 1e-3
 
     def test_two_threads_may_share_one_server(self, bench: Bench) -> None:
         inputs = [bench.encrypted(random_slots(seed)) for seed in (3, 4)]
@@ -51,5 +68,16 @@ class Concurrency:
             for step in STEPS[:3]:
                 bench.agrees(bench.evaluator.rotate(a, step), x.rotate(step))
 
-        with ThreadPoolExecutor(2) as threads:
-            list(threads.map(work, (0, 1)))
+        in_two_threads(work)
+
+    @slow
+    def test_two_threads_may_share_one_server_for_long(self, bench: Bench) -> None:
+        def work(which: int) -> None:
+            for round_ in range(20):
+                a, x = bench.encrypted(random_slots(2 * round_ + which))
+                plain = random_slots(100 + which)
+                product = bench.evaluator.multiply_plain(a, bench.encoded(plain))
+                bench.agrees(product, x.multiply_plain(plain, SCALE_BITS))
+                bench.agrees(bench.evaluator.add(bench.evaluator.rotate(a, 2), a), x.rotate(2).add(x))
+
+        in_two_threads(work)

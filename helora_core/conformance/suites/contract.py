@@ -8,8 +8,10 @@ import pytest
 
 from helora_core.backend import protocol
 from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.conformance.absence import Answer, ask_without, modules_of
 from helora_core.conformance.bench import PARAMS, STEPS, Bench
 from helora_core.errors import InvalidParameters
+from helora_core.manager import get_manager
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import require_secure
 
@@ -69,26 +71,55 @@ class Contract:
         assert ids[0] != ids[1]
         assert [len(key_id) for key_id in ids] == [16, 16]
 
-    def test_resolve_states_the_primes_that_are_really_used(self, bench: Bench) -> None:
-        params = bench.params
+    def test_resolve_keeps_the_ring_the_levels_and_the_scale(self, bench: Bench) -> None:
+        """What a plan was compiled for is what runs it: a library that would narrow the ring must refuse."""
+        params = bench.backend.resolve(PARAMS)
         assert isinstance(params, CKKSParams)
         assert params.ring_degree == PARAMS.ring_degree
         assert params.max_level == PARAMS.max_level
+        assert params.scale_bits == PARAMS.scale_bits
+        for bits, wanted in zip(params.data_bits, PARAMS.data_bits, strict=True):
+            assert abs(bits - wanted) <= 1
+        # Smaller special primes mean more noise, and tolerances are computed from what is stated here.
+        assert sum(params.special_bits) >= sum(PARAMS.special_bits) - 1
+
+    def test_resolve_states_the_primes_that_are_really_used(self, bench: Bench) -> None:
+        params = bench.backend.resolve(PARAMS)
         assert len(params.data_primes) == len(params.data_bits)
         assert len(params.special_primes) == len(params.special_bits)
         primes = params.data_primes + params.special_primes
         assert len(set(primes)) == len(primes)
         for prime in primes:
             assert prime % (2 * params.ring_degree) == 1, f"{prime} has no NTT of length {params.ring_degree}"
-        for bits, wanted in zip(params.data_bits, PARAMS.data_bits, strict=True):
-            assert abs(bits - wanted) <= 1
+            assert all(pow(base, prime - 1, prime) == 1 for base in (2, 3, 5, 7)), f"{prime} is not prime"
 
     def test_what_resolve_states_is_secure_and_stable(self, bench: Bench) -> None:
-        assert require_secure(bench.params).secure
-        assert bench.backend.resolve(bench.params) == bench.params
+        params = bench.backend.resolve(PARAMS)
+        assert require_secure(params).secure
+        assert bench.backend.resolve(params) == params
 
     def test_parameters_beyond_any_library_are_refused_and_not_narrowed(self, bench: Bench) -> None:
         """2048 has no ten different primes of 13 bits that are 1 mod 4096."""
         impossible = CKKSParams(ring_degree=2048, data_bits=(13,) * 10, special_bits=(13,), scale_bits=13)
         with pytest.raises(InvalidParameters):
             bench.backend.resolve(impossible)
+
+    def test_listing_the_backend_imports_none_of_its_code(self, bench: Bench) -> None:
+        """Optional means lazy: whoever lists what is installed does not pay for it."""
+        assert not _asked(bench, hiding_its_library=False).imported_by_listing
+
+    def test_where_its_library_is_missing_it_says_so_in_words(self, bench: Bench) -> None:
+        """``availability`` answers with the reason; it neither raises nor leaves the failure to the first use."""
+        answer = _asked(bench, hiding_its_library=True)
+        assert not answer.failures
+        assert answer.availability, "its library cannot be found, and availability() is None"
+
+
+def _asked(bench: Bench, *, hiding_its_library: bool) -> Answer:
+    registered = get_manager().backends().get(bench.backend.name)
+    if registered is None:
+        pytest.skip("not registered")
+    modules = modules_of(registered) if hiding_its_library else []
+    if hiding_its_library and not modules:
+        pytest.skip("its library is always installed with it")
+    return ask_without(registered, modules)

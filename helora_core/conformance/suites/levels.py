@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from helora_core.conformance.bench import SCALE_BITS, SLOTS, Bench
-from helora_core.conformance.requirements import requires
+from helora_core.conformance.bench import SCALE_BITS, SLOTS, STEPS, Bench
+from helora_core.conformance.requirements import requires, slow
 from helora_core.conformance.values import random_slots
-from helora_core.errors import LevelExhausted, LevelMismatch, ScaleMismatch
+from helora_core.errors import LevelExhausted, LevelMismatch, PrecisionLost, ScaleMismatch
+from helora_core.params.presets import SAFE
 
 
 class LevelsAndScales:
@@ -70,7 +71,10 @@ class LevelsAndScales:
         with pytest.raises(LevelMismatch):
             bench.evaluator.multiply_plain(lower, bench.encoded(np.ones(SLOTS)))
         with pytest.raises(LevelMismatch):
-            bench.evaluator.add_plain(lower, bench.encoded(np.ones(SLOTS)))
+            bench.evaluator.multiply_plain(a, bench.encoded(np.ones(SLOTS), bench.params.max_level - 1))
+        for plaintext_level in (bench.params.max_level, 0):
+            with pytest.raises(LevelMismatch):
+                bench.evaluator.add_plain(lower, bench.encoded(np.ones(SLOTS), plaintext_level))
 
     @requires("explicit rescaling")
     def test_operands_of_different_scales_are_refused(self, bench: Bench) -> None:
@@ -82,11 +86,43 @@ class LevelsAndScales:
         with pytest.raises(ScaleMismatch):
             bench.evaluator.add_plain(product, bench.encoded(np.ones(SLOTS)))
 
+    @requires("explicit rescaling", "free plaintext scale")
+    def test_scales_that_drifted_apart_are_refused(self, bench: Bench) -> None:
+        """Primes are no powers of two: after a rescale the scale is 2^40 but for some 10^-7, and the sum would be wrong by it."""
+        a, _ = bench.encrypted(random_slots(16))
+        lower = bench.evaluator.rescale(bench.evaluator.multiply_plain(a, bench.encoded(random_slots(17))))
+        level = bench.evaluator.level(lower)
+        assert bench.evaluator.scale(lower) != 2.0**SCALE_BITS
+        with pytest.raises(ScaleMismatch):
+            bench.evaluator.add_plain(lower, bench.encoded(np.ones(SLOTS), level))
+
+    @requires("explicit rescaling")
+    def test_a_product_that_outgrows_the_modulus_is_refused_and_does_not_wrap(self, bench: Bench) -> None:
+        """At the last level 60 bits are left: a scale of 2^80 does not fit them, however small the values."""
+        a, _ = bench.encrypted(random_slots(18))
+        ones = np.ones(SLOTS)
+        for level in range(bench.params.max_level, 0, -1):
+            a = bench.evaluator.rescale(bench.evaluator.multiply_plain(a, bench.encoded(ones, level)))
+        with pytest.raises(PrecisionLost):
+            bench.evaluator.multiply_plain(a, bench.encoded(ones, 0))
+
     @requires("explicit rescaling")
     def test_negation_costs_no_level(self, bench: Bench) -> None:
         a, _ = bench.encrypted(random_slots(15))
         assert bench.evaluator.level(bench.evaluator.negate(a)) == bench.params.max_level
         assert bench.evaluator.scale(bench.evaluator.negate(a)) == bench.evaluator.scale(a)
+
+    @slow
+    @requires("explicit rescaling")
+    def test_a_larger_ring_keeps_the_laws_too(self, bench: Bench) -> None:
+        larger = Bench(bench.backend, SAFE)
+        a, x = larger.encrypted(random_slots(19, SAFE.slots))
+        for level in range(SAFE.max_level, 0, -1):
+            plain = random_slots(20 + level, SAFE.slots)
+            a = larger.evaluator.rescale(larger.evaluator.multiply_plain(a, larger.encoded(plain, level)))
+            x = x.multiply_plain(plain, SCALE_BITS).rescale()
+            for steps in STEPS:
+                larger.agrees(larger.evaluator.rotate(a, steps), x.rotate(steps))
 
     @pytest.mark.parametrize("level", [-1, 3])
     def test_encoding_for_a_level_that_does_not_exist_is_refused(self, bench: Bench, level: int) -> None:

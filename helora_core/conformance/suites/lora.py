@@ -10,7 +10,8 @@ from helora_core.adapter.synthetic import synthetic_activations, synthetic_modul
 from helora_core.compiler.compile import DEFAULT_PRECISION_BITS, compile_plan
 from helora_core.compiler.plan import Plan
 from helora_core.conformance.bench import PARAMS, Bench
-from helora_core.errors import CapabilityMissing
+from helora_core.conformance.requirements import slow
+from helora_core.errors import CapabilityMissing, SlotOverflow
 from helora_core.manager import get_manager
 from helora_core.packing.protocol import Vector
 from helora_core.runtime.adapter_run import Outcome, Work, require_capabilities, run_adapter
@@ -18,6 +19,9 @@ from helora_core.runtime.reference import precision_bits
 
 SHAPES = ("576:192:8", "37:90:5", "1536:1536:16")
 """A rectangular module of a small model, one of odd sizes, and one of a 1.5-billion-parameter model."""
+
+LARGE_SHAPES = ("4096:4096:16", "2048:2048:64")
+"""A module of a 7-billion-parameter model, and one of high rank."""
 
 _NO_WEIGHTS = "64:48:4"
 
@@ -29,9 +33,11 @@ def _plan(packing: str, shape: ModuleShape) -> Plan:
 
 def _outcome(bench: Bench, packing: str, shape: str, tokens: int, *, up: float = 1.0) -> tuple[Outcome, Vector]:
     parsed = ModuleShape.parse(shape)
-    plan = _plan(packing, parsed)
     try:
+        plan = _plan(packing, parsed)
         require_capabilities(bench.backend, plan)
+    except SlotOverflow as too_large:
+        pytest.skip(too_large.message)
     except CapabilityMissing as missing:
         pytest.skip(f"not claimed: {missing.message}")
     module = synthetic_module(parsed, seed=1)
@@ -57,6 +63,15 @@ class LoRAEndToEnd:
         bits = precision_bits(outcome.run.delta, reference)
         bench.achieved_bits.append(bits)
         assert bits >= DEFAULT_PRECISION_BITS, f"{bits:.1f} bits"
+
+    @slow
+    @pytest.mark.parametrize("shape", LARGE_SHAPES)
+    @pytest.mark.parametrize("packing", registered_packings())
+    def test_delta_of_a_large_module_equals_the_plaintext_reference(
+        self, bench: Bench, packing: str, shape: str
+    ) -> None:
+        outcome, reference = _outcome(bench, packing, shape, tokens=2)
+        assert precision_bits(outcome.run.delta, reference) >= DEFAULT_PRECISION_BITS
 
     @pytest.mark.parametrize("packing", registered_packings())
     def test_a_module_without_weights_gives_zero(self, bench: Bench, packing: str) -> None:

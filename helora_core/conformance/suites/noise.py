@@ -6,7 +6,7 @@ import numpy as np
 
 from helora_core.backend.capabilities import Encoding
 from helora_core.conformance.bench import SCALE_BITS, SLOTS, Bench
-from helora_core.conformance.requirements import requires
+from helora_core.conformance.requirements import requires, slow
 from helora_core.conformance.values import random_slots
 from helora_core.params import noise
 
@@ -37,6 +37,33 @@ class Noise:
             f"noise of {measured:.1f}/scale is implausible; theory has {symmetric:.1f}"
         )
 
+    @slow
+    def test_the_noise_of_many_encryptions_is_that_of_theory(self, bench: Bench) -> None:
+        """No encryption of a hundred stands out, and their errors have no bias: the mean shrinks as theirs should."""
+        values = random_slots(11)
+        errors = np.array([bench.decrypted(bench.encrypted(values)[0]) - values for _ in range(100)])
+        n = bench.params.ring_degree
+        each = np.sqrt(np.mean(np.square(errors), axis=1)) * 2.0**SCALE_BITS
+        assert each.max() <= WITHIN * np.hypot(noise.public_encryption_std(n), noise.encoding_std(n))
+        assert each.min() >= np.hypot(noise.encryption_std(n), noise.encoding_std(n)) / WITHIN
+        mean = float(np.sqrt(np.mean(np.square(errors.mean(axis=0))))) * 2.0**SCALE_BITS
+        # The rounding of the encoding is the same each time.
+        assert mean <= 2 * np.hypot(float(each.mean()) / 10, noise.encoding_std(n))
+
+    @requires("public key")
+    def test_the_noise_of_public_key_encryption_is_that_of_theory(self, bench: Bench) -> None:
+        values = random_slots(12)
+        public = [bench.server.encrypt_public(values, scale_bits=SCALE_BITS) for _ in range(2)]
+        errors = [bench.decrypted(ciphertext) - values for ciphertext in public]
+        n = bench.params.ring_degree
+        most = np.hypot(noise.public_encryption_std(n), noise.encoding_std(n))
+        # SEAL encrypts modulo QP and divides by P, which leaves little more than that rounding.
+        least = noise.rescale_std(n)
+        measured = float(np.sqrt(np.mean(np.square(errors)))) * 2.0**SCALE_BITS
+        assert least / WITHIN <= measured <= WITHIN * most, (
+            f"noise of {measured:.1f}/scale; theory has {least:.1f} to {most:.1f}"
+        )
+
     def test_the_noise_differs_between_slots_and_encryptions(self, bench: Bench) -> None:
         values = np.ones(SLOTS)
         first, second = (bench.decrypted(bench.encrypted(values)[0]) - values for _ in range(2))
@@ -52,6 +79,9 @@ class Noise:
         theory = noise.keyswitch_std(params.ring_degree, params.data_bits, special)
         measured = float(np.sqrt(np.mean(np.square(errors)))) * 2.0**SCALE_BITS
         assert measured <= WITHIN * theory, f"noise of {measured:.0f}/scale; theory has {theory:.0f}"
+        # However the digits are cut, the division by the special primes rounds.
+        least = noise.rescale_std(params.ring_degree)
+        assert measured >= least / WITHIN, f"noise of {measured:.1f}/scale is implausible; theory has {least:.1f}"
 
     @requires("explicit rescaling")
     def test_the_noise_of_a_rescale_is_within_theory(self, bench: Bench) -> None:

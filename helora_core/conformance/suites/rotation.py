@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helora_core.conformance.bench import SCALE_BITS, SLOTS, STEPS, Bench
-from helora_core.conformance.requirements import requires
+from helora_core.conformance.requirements import requires, slow
 from helora_core.conformance.values import random_slots
 from helora_core.errors import MissingRotationKey
 
@@ -37,13 +37,15 @@ class Rotation:
         a, x = bench.encrypted(random_slots(1))
         bench.agrees(bench.evaluator.rotate(a, 0), x)
 
-    def test_rotate_by_the_number_of_slots_is_the_identity(self, bench: Bench) -> None:
+    @pytest.mark.parametrize("steps", [SLOTS, SLOTS + 3, 2 * SLOTS + 1])
+    def test_a_step_wraps_at_the_number_of_slots(self, bench: Bench, steps: int) -> None:
         a, x = bench.encrypted(random_slots(2))
-        bench.agrees(bench.evaluator.rotate(a, SLOTS), x.rotate(0))
+        bench.agrees(bench.evaluator.rotate(a, steps), x.rotate(steps % SLOTS))
 
-    def test_a_negative_step_is_that_step_modulo_the_slots(self, bench: Bench) -> None:
+    @pytest.mark.parametrize("steps", [-1, 8 - SLOTS, -SLOTS])
+    def test_a_negative_step_is_that_step_modulo_the_slots(self, bench: Bench, steps: int) -> None:
         a, x = bench.encrypted(random_slots(3))
-        bench.agrees(bench.evaluator.rotate(a, -1), x.rotate(SLOTS - 1))
+        bench.agrees(bench.evaluator.rotate(a, steps), x.rotate(steps % SLOTS))
 
     def test_rotations_compose(self, bench: Bench) -> None:
         a, x = bench.encrypted(random_slots(4))
@@ -64,6 +66,18 @@ class Rotation:
             x = x.multiply_plain(ones, SCALE_BITS).rescale()
         assert bench.evaluator.level(a) == 0
         bench.agrees(bench.evaluator.rotate(a, 3), x.rotate(3))
+
+    @slow
+    @requires("explicit rescaling")
+    def test_every_step_works_at_every_level(self, bench: Bench) -> None:
+        a, x = bench.encrypted(random_slots(12))
+        ones = np.ones(SLOTS)
+        for level in range(bench.params.max_level, -1, -1):
+            for steps in STEPS:
+                bench.agrees(bench.evaluator.rotate(a, steps), x.rotate(steps))
+            if level:
+                a = bench.evaluator.rescale(bench.evaluator.multiply_plain(a, bench.encoded(ones, level)))
+                x = x.multiply_plain(ones, SCALE_BITS).rescale()
 
     def test_rotation_keeps_level_and_scale(self, bench: Bench) -> None:
         a, _ = bench.encrypted(random_slots(8))
@@ -93,6 +107,7 @@ class Rotation:
         assert len(rotated) == len(steps)
         for ciphertext, step in zip(rotated, steps, strict=True):
             bench.agrees(ciphertext, x.rotate(step))
+        assert list(bench.evaluator.rotate_many(a, ())) == []
 
     @requires("hoisting")
     def test_many_rotations_need_their_keys_too(self, bench: Bench) -> None:

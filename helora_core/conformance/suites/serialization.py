@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +15,16 @@ from helora_core.conformance.profile import searched
 from helora_core.conformance.requirements import requires
 from helora_core.conformance.values import random_slots
 from helora_core.errors import CorruptPayload, ForeignCiphertext
+
+
+_ran: list[str] = []
+
+
+class _Bomb:
+    """What shows that it was unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return _ran.append, ("ran",)
 
 
 def _message(bench: Bench) -> bytes:
@@ -63,6 +75,22 @@ class Serialization:
             bench.evaluator.deserialize(garbage)
         with pytest.raises(CorruptPayload):
             bench.backend.load_evaluator(bench.params, garbage)
+
+    def test_bytes_are_data_and_never_code(self, bench: Bench) -> None:
+        """A pickle runs what its sender wrote; nothing that came over a wire may be read as one."""
+        _ran.clear()
+        payload = pickle.dumps(_Bomb())
+        for read in (bench.evaluator.deserialize, lambda keys: bench.backend.load_evaluator(bench.params, keys)):
+            with pytest.raises(CorruptPayload):
+                read(payload)
+        assert not _ran, "a payload's own code was run"
+
+    def test_a_backend_called_directly_refuses_truncated_keys(self, bench: Bench) -> None:
+        decryptor, _ = bench.backend.generate_keys(bench.params, (1, 3))
+        keys = decryptor.evaluation_keys()
+        for keep in (len(keys) - 1, len(keys) // 2, 1):
+            with pytest.raises(CorruptPayload):
+                bench.backend.load_evaluator(bench.params, keys[:keep])
 
     def test_a_backend_called_directly_refuses_a_truncated_ciphertext(self, bench: Bench) -> None:
         payload = bench.evaluator.serialize(bench.encrypted(np.ones(SLOTS))[0])

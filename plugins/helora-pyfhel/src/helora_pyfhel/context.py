@@ -78,16 +78,16 @@ def resolve(params: CKKSParams) -> CKKSParams:
 
 
 class Context:
-    """What Pyfhel can do for resolved parameters without a key.
+    """What Pyfhel can do for some parameters without a key.
 
     Attributes:
-        params: The resolved parameters.
+        params: The resolved parameters; those given are resolved if need be.
         pyfhel: The Pyfhel object of the whole chain. It holds no key until some are loaded into it. (Its key generator,
             which nobody uses, has a secret of its own that no key or ciphertext was ever made with.)
     """
 
     def __init__(self, params: CKKSParams) -> None:
-        self.params = params
+        self.params = params if params.data_primes else resolve(params)
         self.pyfhel = self._for_level(params.max_level)
         self._encoders = {params.max_level: self.pyfhel}
 

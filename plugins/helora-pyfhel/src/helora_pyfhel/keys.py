@@ -41,7 +41,7 @@ def read_message(message: bytes) -> EvaluationKeys:
     """
     try:
         return msgspec.msgpack.decode(message, type=EvaluationKeys)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _corrupt(str(error)) from error
 
 

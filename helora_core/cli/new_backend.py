@@ -1,0 +1,50 @@
+"""``helora new-backend``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from helora_core.cli import options
+
+
+@click.command("new-backend")
+@click.argument("name")
+@click.option(
+    "-d",
+    "--directory",
+    default=".",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where to put the folder helora-NAME; by default here.",
+)
+@options.as_json
+def new_backend(name: str, directory: Path, as_json: bool) -> None:
+    """Start a backend for another CKKS library.
+
+    Makes a distribution helora-NAME that emulates at first and holds to the conformance kit at once, with a mark at each
+    place where a call of the library belongs. Nothing is overwritten.
+    """
+    from helora_core.cli.output import print_json
+    from helora_core.manager import get_manager
+    from helora_core.scaffold import left_to_fill_in
+    from helora_core.scaffold import new_backend as render
+
+    manager = get_manager()
+    taken = {*manager.backends(), *(origin.plugin for origin in manager.plugins)}
+    folder = render(name, directory, taken=taken)
+    marks = left_to_fill_in(folder)
+    if as_json:
+        fill_in = [{"number": mark.number, "path": mark.path, "line": mark.line, "what": mark.what} for mark in marks]
+        print_json({"distribution": folder.name, "directory": str(folder), "backend": name, "fill_in": fill_in})
+        return
+    click.echo(f"wrote {folder}: an emulation that holds to the kit, for you to put a library into.\n")
+    click.echo(f"  cd {os.fspath(folder)}")
+    click.echo("  pip install -e . 'helora-core[conformance]'")
+    click.echo(f"  helora conform {name}    # green from the start; keep it so")
+    click.echo("  pytest                  # the same, and what is left to fill in\n")
+    click.echo("To fill in, in this order:\n")
+    for mark in marks:
+        click.echo(f"  {mark.number:>2}  {mark.what}  ({mark.path}:{mark.line})")

@@ -1,0 +1,13 @@
+"""What is still to be filled in: pytest lists it as skipped, in order. Delete this file when there is nothing left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helora_core.scaffold import FillIn, left_to_fill_in
+
+
+@pytest.mark.parametrize("left", left_to_fill_in(Path(__file__).parents[1]))
+def test_is_filled_in(left: FillIn) -> None:
+    pytest.skip(str(left))

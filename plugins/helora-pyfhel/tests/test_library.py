@@ -1,0 +1,126 @@
+"""The library behind the backend: whether it is there, how noisy it is, and whole modules on it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
+from helora_core.compiler.compile import compile_plan
+from helora_core.errors import BackendUnavailable
+from helora_core.manager import get_manager
+from helora_core.params import noise
+from helora_core.params.ckks import CKKSParams
+from helora_core.runtime.adapter_run import Work, run_adapter
+from helora_core.runtime.reference import precision_bits
+from helora_pyfhel import availability
+from helora_pyfhel.backend import PyfhelBackend
+from helora_pyfhel.context import library, resolve
+
+QUICK = CKKSParams(ring_degree=1024, data_bits=(48, 30, 34), special_bits=(48,), scale_bits=30)
+SCALE = 2.0**30
+
+needs_library = pytest.mark.skipif(availability() is not None, reason=str(availability()))
+
+
+class TestAvailability:
+    def test_a_missing_library_is_said_in_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        reason = availability()
+        assert reason is not None
+        assert "pip install 'helora-pyfhel[native]'" in reason
+
+    @pytest.fixture
+    def broken_library(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """Pyfhel is installed, and a shared object that it needs is not."""
+
+        def fail(name: str) -> Any:
+            raise OSError("libAfhel.so: cannot open shared object file")
+
+        for cache in (library, resolve):
+            cache.cache_clear()
+        monkeypatch.setattr(importlib, "import_module", fail)
+        yield
+        library.cache_clear()
+
+    @pytest.mark.usefixtures("broken_library")
+    def test_a_broken_library_is_refused_when_it_is_used(self) -> None:
+        backend = PyfhelBackend()
+        with pytest.raises(BackendUnavailable, match=r"libAfhel\.so") as refusal:
+            backend.resolve(QUICK)
+        assert isinstance(refusal.value.__cause__, OSError)
+
+    @needs_library
+    def test_listing_does_not_import_it(self) -> None:
+        """In a process of its own, for this one has imported it."""
+        code = (
+            "import sys; from helora_core.manager import get_manager; "
+            "backend = get_manager().backends()['pyfhel']; "
+            "assert backend.availability is None, backend.availability; "
+            "get_manager().load_backend('pyfhel'); assert 'Pyfhel' not in sys.modules"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@needs_library
+class TestNoise:
+    """Root mean squares over slots, encryptions and keys, in units of 1/scale."""
+
+    @pytest.mark.parametrize("ring_degree", [1024, 4096])
+    @pytest.mark.parametrize("who", ["client", "server"])
+    def test_a_fresh_encryption_has_the_noise_of_a_rescale(self, ring_degree: int, who: str) -> None:
+        """SEAL encrypts with the public key modulo QP and divides by P, which leaves the rounding."""
+        backend = PyfhelBackend()
+        params = backend.resolve(
+            CKKSParams(ring_degree=ring_degree, data_bits=(48, 30), special_bits=(48,), scale_bits=30)
+        )
+        decryptor, evaluator = backend.generate_keys(params, (), public_key=True)
+        encrypt = decryptor.encrypt if who == "client" else evaluator.encrypt_public
+        values = np.random.default_rng(0).uniform(-1, 1, params.slots)
+        errors = [decryptor.decrypt(encrypt(values, scale=SCALE)) - values for _ in range(4)]
+        predicted = math.hypot(noise.rescale_std(ring_degree), noise.encoding_std(ring_degree))
+        assert 0.8 < np.sqrt(np.mean(np.square(errors))) * SCALE / predicted < 1.25
+
+    def test_a_rescale_and_a_rotation_have_the_predicted_noise(self) -> None:
+        backend = PyfhelBackend()
+        params = backend.resolve(QUICK)
+        values = np.random.default_rng(0).uniform(-1, 1, params.slots)
+        rescaled, rotated = [], []
+        for _ in range(10):
+            decryptor, evaluator = backend.generate_keys(params, (1,))
+            large = decryptor.encrypt(values, scale=2.0**60)
+            small = evaluator.rescale(large)
+            rescaled.append((decryptor.decrypt(small) - decryptor.decrypt(large)) * evaluator.scale(small))
+            after = decryptor.decrypt(evaluator.rotate(large, 1))
+            rotated.append((after - np.roll(decryptor.decrypt(large), -1)) * 2.0**60)
+        for found, predicted in (
+            (rescaled, noise.rescale_std(QUICK.ring_degree)),
+            (rotated, noise.keyswitch_std(QUICK.ring_degree, QUICK.data_bits, 48)),
+        ):
+            assert 0.6 < np.sqrt(np.mean(np.square(found))) / predicted < 1.6
+
+
+@needs_library
+class TestLoRA:
+    """Whole modules at 128-bit security; the runtime itself compares the executed operations with the plan's."""
+
+    @pytest.mark.parametrize(
+        ("packing", "shape", "tokens"),
+        [("rank_bsgs", "1536:1536:16", 4), ("rank_bsgs", "37:90:5", 3), ("zero_moai", "576:192:8", 2)],
+    )
+    def test_delta_is_right_to_twelve_bits(self, packing: str, shape: str, tokens: int) -> None:
+        manager, parsed = get_manager(), ModuleShape.parse(shape)
+        plan = compile_plan(parsed, manager.load_packing(packing))
+        module, x = synthetic_module(parsed, seed=1), synthetic_activations(parsed, tokens, seed=2)
+        (outcome,) = run_adapter(manager.load_backend("pyfhel"), {parsed: plan}, [Work(module, x)])
+        assert precision_bits(outcome.run.delta, module.reference_delta(x)) >= 12
+        assert outcome.run.executed == plan.counts.times(plan.runs(tokens))

@@ -1,0 +1,100 @@
+"""``helora demo``: the bundled adapter on real ciphertexts, every Δ checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import helora_core.data.bundled
+from helora_core.adapter.lora import LoRAAdapter, LoRAModule
+from helora_core.data.bundled import bundled_adapter
+
+ONE = ("--module", "layers.0.self_attn.q_proj")
+
+
+def test_all_sixty_modules_run_encrypted_with_twelve_bits_and_more(
+    helora_json: Callable[..., Any], documented: Callable[..., set[str]]
+) -> None:
+    document = helora_json("demo", "--backend", "tenseal", "--tokens", 4)
+    assert set(document) == documented("helora demo")
+    assert (document["backend"], document["secure"]) == ("tenseal", True)
+    assert [row["module"] for row in document["modules"]] == list(bundled_adapter().modules)
+    keys = documented("Keys of a plan") - {"program"} | documented("helora demo", "key of `modules`")
+    for row in document["modules"]:
+        assert set(row) == keys
+        assert row["precision_bits"] >= 12
+        assert row["security_bits"] >= 128
+        assert row["ring_degree"] == 8192
+        assert row["tokens"] == 4
+        assert row["executed"] == {name: row[name] * row["runs"] for name in row["executed"]}
+        assert row["max_abs_error"] > 0, "an encrypted result has noise"
+
+
+def test_what_the_ledger_counts_is_documented(helora_json: Callable[..., Any]) -> None:
+    (row,) = helora_json("demo", *ONE, "--backend", "numpy")["modules"]
+    text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if line.startswith("| `executed`")]
+    assert line.partition("counted: ")[2].rstrip(". |").replace("`", "").split(", ") == list(row["executed"])
+
+
+@pytest.fixture
+def faint_module(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Makes one bundled module so faint that noise drowns its Δ: its name."""
+    modules = dict(bundled_adapter().modules)
+    name = "model.layers.0.self_attn.q_proj"
+    module = modules[name]
+    modules[name] = LoRAModule(name, module.down, module.up * 1e-9, module.scaling)
+    monkeypatch.setattr(helora_core.data.bundled, "bundled_adapter", lambda: LoRAAdapter(modules, "faint"))
+    return name
+
+
+def test_a_result_below_the_bits_asked_for_is_exit_status_1_and_one_document(
+    helora: Callable[..., Any], faint_module: str
+) -> None:
+    arguments = ("demo", "--module", "layers.0.*", "--backend", "numpy")
+    told, shown = helora(*arguments, "--json"), helora(*arguments)
+    assert told.exit_code == shown.exit_code == 1
+    error = json.loads(told.stdout)["error"]
+    assert error["code"] == "precision-lost"
+    assert f"{faint_module} has" in error["message"]
+    assert "v_proj" not in error["message"]
+    assert "all 2" in shown.stdout, "people see the rows all the same"
+    assert "error [precision-lost]" in shown.stderr
+
+
+def test_sixty_bits_are_refused(refusal: Callable[..., Any]) -> None:
+    assert refusal("demo", "--min-bits", "60", *ONE)["code"] == "invalid-parameters"
+
+
+def test_the_last_tokens_of_the_prompt_are_run(helora_json: Callable[..., Any]) -> None:
+    for tokens in (1, 32):
+        (row,) = helora_json("demo", *ONE, "--backend", "numpy", "--tokens", tokens)["modules"]
+        assert row["tokens"] == tokens
+
+
+class TestBackendChoice:
+    def test_by_default_the_backend_encrypts(self, helora_json: Callable[..., Any]) -> None:
+        document = helora_json("demo", *ONE, "--tokens", 1)
+        assert document["secure"] is True
+
+    def test_what_was_passed_over_is_said_on_standard_error(self, helora: Callable[..., Any]) -> None:
+        shown = helora("demo", *ONE, "--tokens", 1)
+        assert "backend tenseal (skipped " in shown.stderr
+        assert "skipped" not in shown.stdout
+
+    @pytest.mark.parametrize("name", [(), ("--backend", "auto")])
+    def test_an_emulation_is_never_chosen_without_leave(
+        self, in_new_process: Callable[..., Any], name: tuple[str, ...]
+    ) -> None:
+        arguments = ("-m", "helora_core", "demo", *ONE, "--tokens", "1", *name)
+        refused = in_new_process(*arguments, "--json", HELORA_PLUGINS="numpy")
+        assert refused.returncode == 1
+        assert json.loads(refused.stdout)["error"]["code"] == "backend-unavailable"
+        assert "numpy: it encrypts nothing" in refused.stdout
+        allowed = in_new_process(*arguments, "--allow-emulation", HELORA_PLUGINS="numpy")
+        assert allowed.returncode == 0, allowed.stderr
+        assert "nothing was encrypted" in allowed.stderr

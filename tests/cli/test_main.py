@@ -1,0 +1,161 @@
+"""``helora`` itself: quick to start, one way to refuse, and everything of it documented."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helora_core import __version__, errors
+from helora_core.cli.main import main
+from helora_core.errors import HeloraError
+
+COMMANDS = ("backends", "conform", "demo", "packings", "plan", "run")
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_names_every_command_with_its_first_line(helora: Callable[..., Any], flag: str) -> None:
+    shown = helora(flag)
+    assert shown.exit_code == 0
+    for name in COMMANDS:
+        command = main.get_command(main.make_context("helora", ["backends"]), name)
+        assert command is not None
+        assert f"{name} " in shown.stdout
+        assert (command.help or "").splitlines()[0] in shown.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_each_command_describes_every_option(helora: Callable[..., Any], command: str) -> None:
+    shown = helora(command, "--help")
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith(f"Usage: helora {command}") or f"{command} [OPTIONS]" in shown.stdout
+    found = main.get_command(main.make_context("helora", ["backends"]), command)
+    assert found is not None
+    for option in found.params:
+        if option.param_type_name == "option":
+            assert option.opts[-1] in shown.stdout
+            assert option.help  # type: ignore[attr-defined]
+
+
+def test_version_as_a_module(in_new_process: Callable[..., Any]) -> None:
+    shown = in_new_process("-m", "helora_core", "--version")
+    assert (shown.returncode, shown.stdout) == (0, f"helora, version {__version__}\n")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["plan", "--help"]])
+def test_asking_for_help_imports_no_numpy_no_tables_and_no_he_library(
+    in_new_process: Callable[..., Any], arguments: list[str]
+) -> None:
+    code = (
+        "import sys\nfrom helora_core.cli.main import main\n"
+        f"main({arguments!r}, standalone_mode=False)\n"
+        "heavy = {'numpy', 'rich', 'safetensors', 'tenseal'} & set(sys.modules)\n"
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    shown = in_new_process("-c", code)
+    assert shown.returncode == 0, shown.stderr
+
+
+class TestRefusals:
+    def test_an_unknown_backend_is_refused_with_what_may_have_been_meant(self, refusal: Callable[..., Any]) -> None:
+        error = refusal("demo", "--backend", "tensael", "--module", "layers.0.self_attn.q_proj")
+        assert error["code"] == "backend-unavailable"
+        assert "'tensael'" in error["message"]
+        assert "tenseal" in error["hint"]
+
+    def test_an_unknown_packing_is_refused_with_what_may_have_been_meant(self, refusal: Callable[..., Any]) -> None:
+        error = refusal("plan", "--shape", "8:8:2", "--packing", "rank_bsg")
+        assert error["code"] == "packing-unavailable"
+        assert "rank_bsgs" in error["hint"]
+
+    def test_an_unknown_module_is_refused_with_what_may_have_been_meant(self, refusal: Callable[..., Any]) -> None:
+        error = refusal("demo", "--module", "q_prj")
+        assert error["code"] == "invalid-input"
+        assert "q_proj" in error["hint"]
+
+    def test_json_may_stand_anywhere_among_the_arguments(self, helora: Callable[..., Any]) -> None:
+        shown = helora("plan", "--json", "--shape", "8:8:0")
+        assert shown.exit_code == 1
+        assert json.loads(shown.stdout)["error"]["code"] == "invalid-input"
+
+    def test_a_broken_settings_file_is_refused_in_json_too(
+        self, refusal: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """It is read before the command knows its options."""
+        (tmp_path / "broken.toml").write_text("ring = ", encoding="utf-8")
+        monkeypatch.setenv("HELORA_CONFIG", str(tmp_path / "broken.toml"))
+        assert "broken.toml" in refusal("packings")["message"]
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["plan"],
+            ["plan", "--shape", "8:8:2", "--adapter", "x"],
+            ["plan", "--shape", "8:8:2", "--ring", "big"],
+            ["plan", "--shape", "8:8:2", "--tokens", "0"],
+            ["plan", "--shape", "8:8:2", "--security", "100"],
+            ["demo", "--tokens", "33"],
+            ["run", "--adapter", "x"],
+            ["backends", "--yaml"],
+            ["encrypt"],
+        ],
+        ids=" ".join,
+    )
+    def test_a_wrong_command_line_is_exit_status_2(self, helora: Callable[..., Any], arguments: list[str]) -> None:
+        shown = helora(*arguments)
+        assert shown.exit_code == 2
+        assert shown.stdout == ""
+        assert "Usage: " in shown.stderr
+
+
+class TestDocumentation:
+    def test_every_command_has_its_section(self, documented: Callable[..., set[str]]) -> None:
+        linked = {name.partition("]")[0].strip("[`") for name in documented("Command line", "command")}
+        assert linked == {f"helora {name}" for name in COMMANDS}
+
+    def test_every_error_code_is_listed(self, documented: Callable[..., set[str]]) -> None:
+        codes = {kind.code for _, kind in inspect.getmembers(errors, inspect.isclass) if kind is not HeloraError}
+        assert documented("What all commands have in common", "code") == codes
+
+    def test_the_keys_of_a_refusal_are_listed(
+        self, documented: Callable[..., set[str]], refusal: Callable[..., Any]
+    ) -> None:
+        error = refusal("plan", "--shape", "1536:256:0")
+        assert documented("What all commands have in common", "key of `error`") == set(error)
+
+    def test_every_variable_is_listed(self, documented: Callable[..., set[str]]) -> None:
+        package = Path(errors.__file__).parent
+        sources = "".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+        used = {word for word in sources.replace('"', " ").replace("`", " ").replace("$", " ").replace("=", " ").split()
+                if word.startswith("HELORA_") and word.isupper() and word[7:].replace("_", "").isalpha()}  # fmt: skip
+        assert used - {"HELORA_COMPLETE"} <= documented("Defaults", "variable")
+
+
+class TestCompletion:
+    @pytest.fixture
+    def program(self) -> str:
+        found = shutil.which("helora", path=str(Path(sys.executable).parent))
+        assert found, "helora is not installed in this environment"
+        return found
+
+    def complete(self, in_new_process: Callable[..., Any], program: str, words: str) -> list[str]:
+        shown = in_new_process(
+            program, _HELORA_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(len(words.split(" ")) - 1)
+        )
+        assert shown.returncode == 0, shown.stderr
+        return [line.partition(",")[2] for line in shown.stdout.splitlines()]
+
+    def test_the_documented_way_gives_bash_a_function(self, in_new_process: Callable[..., Any], program: str) -> None:
+        shown = in_new_process(program, _HELORA_COMPLETE="bash_source")
+        assert shown.returncode == 0
+        assert "_helora_completion()" in shown.stdout
+
+    def test_commands_and_options_are_completed(self, in_new_process: Callable[..., Any], program: str) -> None:
+        assert self.complete(in_new_process, program, "helora p") == ["packings", "plan"]
+        assert self.complete(in_new_process, program, "helora plan --sh") == ["--shape", "--show"]

@@ -1,0 +1,168 @@
+"""``helora plan``: pure, and the same whether people or programs read it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.ir import readable
+from helora_core.data.bundled import DIRECTORY
+from helora_core.manager import get_manager
+
+ADAPTER = DIRECTORY / "adapter"
+Q = "model.layers.3.self_attn.q_proj"
+
+
+def plan_of(shape: str, packing: str = "rank_bsgs", **options: Any) -> Any:
+    return compile_plan(ModuleShape.parse(shape), get_manager().load_packing(packing), **options)
+
+
+@pytest.mark.parametrize("packing", ["rank_bsgs", "zero_moai"])
+def test_a_shape_gives_one_object_which_is_the_plan(helora_json: Callable[..., Any], packing: str) -> None:
+    row = helora_json("plan", "--shape", "1536:256:16", "--packing", packing)
+    assert row == {"module": "1536:256:16", **plan_of("1536:256:16", packing).to_dict()}
+
+
+def test_options_reach_the_compiler(helora_json: Callable[..., Any]) -> None:
+    row = helora_json("plan", "--shape", "64:64:4", "--ring", 16384, "--security", 192, "--min-bits", 9, "--tokens", 7)
+    plan = plan_of("64:64:4", ring_degree=16384, security_bits=192, precision_bits=9.0)
+    assert row == {"module": "64:64:4", **plan.to_dict(tokens=7)}
+    assert row["tokens"] == 7
+
+
+def test_a_full_module_name_gives_one_object(helora_json: Callable[..., Any]) -> None:
+    row = helora_json("plan", "--adapter", ADAPTER, "--module", Q)
+    assert row == {"module": Q, **plan_of("576:576:8").to_dict()}
+
+
+@pytest.mark.parametrize(("name", "count"), [("all", 60), ("q_proj", 30), ("layers.3.self_attn.q_proj", 1)])
+def test_what_may_mean_several_modules_gives_a_list(helora_json: Callable[..., Any], name: str, count: int) -> None:
+    rows = helora_json("plan", "--adapter", ADAPTER, "--module", name)
+    assert len(rows) == count
+    assert rows[0]["module"] == "model.layers.3.self_attn.q_proj" or name in ("all", "q_proj")
+    assert len({row["digest"] for row in rows}) == (2 if name == "all" else 1)
+
+
+def test_the_keys_are_those_documented(helora_json: Callable[..., Any], documented: Callable[..., set[str]]) -> None:
+    assert documented("Keys of a plan") == set(helora_json("plan", "--shape", "64:64:4", "--show"))
+    assert documented("Keys of a plan") - {"program"} == set(helora_json("plan", "--shape", "64:64:4"))
+
+
+def test_show_adds_the_program(helora: Callable[..., Any], helora_json: Callable[..., Any]) -> None:
+    program = readable(plan_of("64:64:4").program)
+    assert helora_json("plan", "--shape", "64:64:4", "--show")["program"] == program
+    assert program in helora("plan", "--shape", "64:64:4", "--show").stdout
+    assert program not in helora("plan", "--shape", "64:64:4").stdout
+
+
+def test_people_see_what_programs_see(helora: Callable[..., Any]) -> None:
+    plan = plan_of("1536:256:16")
+    shown = helora("plan", "--shape", "1536:256:16").stdout
+    for figure in (plan.digest, "8192", "128 bits by guidelines-2024", ", ".join(map(str, plan.rotation_steps)), "9.50",
+                   "nothing*", plan.packing.leakage.explanation, "helora does not sanitise yet", "kept"):  # fmt: skip
+        assert figure in shown
+    assert "16" in shown.splitlines()[1]
+
+
+def test_a_plan_over_the_default_budget_says_so(helora: Callable[..., Any], helora_json: Callable[..., Any]) -> None:
+    row = helora_json("plan", "--shape", "4096:4096:64")
+    assert "rotations per token" in row["over_budget"]
+    assert row["over_budget"] in helora("plan", "--shape", "4096:4096:64").stdout
+
+
+def test_equal_shapes_are_explained_once(helora: Callable[..., Any]) -> None:
+    shown = helora("plan", "--adapter", ADAPTER).stdout
+    assert shown.count("\nplan ") == 2
+    assert shown.count("self_attn.q_proj") == 30
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (["--shape", "64:64"], "invalid-input"),
+        (["--shape", "64:64:0"], "invalid-input"),
+        (["--shape", "9000:64:4", "--ring", "8192"], "slot-overflow"),
+        (["--shape", "64:64:4", "--ring", "3000"], "invalid-parameters"),
+        (["--shape", "64:64:4", "--ring", "2048"], "insecure-parameters"),
+        (["--shape", "64:64:4", "--min-bits", "60"], "invalid-parameters"),
+        (["--shape", "64:64:4", "--min-bits", "nan"], "invalid-parameters"),
+        (["--adapter", "missing"], "adapter-format-error"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
+def test_what_cannot_be_planned_is_refused(refusal: Callable[..., Any], options: list[str], code: str) -> None:
+    assert refusal("plan", *options)["code"] == code
+
+
+def test_no_library_for_homomorphic_encryption_is_needed(in_new_process: Callable[..., Any]) -> None:
+    """Neither asked for nor looked at: importing one would fail here."""
+    code = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('tenseal', 'openfhe', 'Pyfhel', 'helora_tenseal', 'helora_numpy'):\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "from helora_core.cli.main import main\n"
+        f"main(['plan', '--adapter', {str(ADAPTER)!r}, '--json'], standalone_mode=False)\n"
+        "assert 'helora_core.backend.session' not in sys.modules\n"
+    )
+    shown = in_new_process("-c", code, HELORA_PLUGINS="")
+    assert shown.returncode == 0, shown.stderr
+    assert len(json.loads(shown.stdout)) == 60
+
+
+class TestRings:
+    def test_every_ring_of_the_table_has_a_row_with_the_documented_keys(
+        self, helora_json: Callable[..., Any], documented: Callable[..., set[str]]
+    ) -> None:
+        rows = helora_json("plan", "--shape", "576:192:8", "--rings", "--backend", "numpy")
+        assert [row["ring_degree"] for row in rows] == [1024, 2048, 4096, 8192, 16384, 32768, 65536]
+        assert all(set(row) == documented("Keys of a ring") for row in rows)
+        assert [row["possible"] for row in rows] == 3 * [False] + 4 * [True]
+        for row in rows:
+            absent = {key for key, value in row.items() if value is None}
+            if row["possible"]:
+                plan = plan_of("576:192:8", ring_degree=row["ring_degree"])
+                assert absent == {"reason"}
+                assert row["tokens_per_run"] == plan.tokens_per_run == row["slots"] // 1024
+                assert row["rotations_per_token"] == plan.counts.rotations / plan.tokens_per_run
+                assert row["predicted_ms_per_run"] > 0
+                assert row["predicted_ms_per_token"] == pytest.approx(row["predicted_ms_per_run"] / plan.tokens_per_run)
+            else:
+                assert absent == documented("Keys of a ring") - {"shape", "ring_degree", "slots", "possible", "reason"}
+
+    def test_the_rings_are_those_of_the_level_asked_for(self, helora_json: Callable[..., Any]) -> None:
+        rows = helora_json("plan", "--shape", "64:64:4", "--rings", "--security", "192", "--backend", "numpy")
+        assert {row["ring_degree"] for row in rows} == {2048, 4096, 8192, 16384, 32768}
+
+    def test_a_ring_that_the_backend_cannot_have_is_explained(self, helora_json: Callable[..., Any]) -> None:
+        rows = helora_json("plan", "--shape", "30000:8:1", "--packing", "zero_moai", "--rings", "--backend", "tenseal")
+        (row,) = [row for row in rows if row["possible"]]
+        assert row["ring_degree"] == 65536
+        assert row["rotations"] == 0
+        assert row["predicted_ms_per_run"] is row["predicted_ms_per_token"] is None
+        assert "SEAL's rings end at 32768" in row["reason"]
+
+    def test_without_any_backend_there_are_rows_without_times(self, in_new_process: Callable[..., Any]) -> None:
+        shown = in_new_process(
+            "-m", "helora_core", "plan", "--shape", "64:64:4", "--rings", "--json", HELORA_PLUGINS=""
+        )
+        assert shown.returncode == 0, shown.stderr
+        rows = json.loads(shown.stdout)
+        assert any(row["possible"] for row in rows)
+        assert all(row["predicted_ms_per_run"] is None for row in rows)
+
+    def test_a_backend_asked_for_must_be_there(self, refusal: Callable[..., Any]) -> None:
+        assert refusal("plan", "--shape", "64:64:4", "--rings", "--backend", "nope")["code"] == "backend-unavailable"
+
+    def test_people_see_the_rings_too(self, helora: Callable[..., Any]) -> None:
+        shown = helora("plan", "--shape", "64:64:4", "--rings", "--backend", "numpy").stdout
+        for ring in (1024, 8192, 65536):
+            assert str(ring) in shown
+        assert "operations timed on numpy just now" in shown

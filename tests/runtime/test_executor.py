@@ -1,0 +1,205 @@
+"""Programs on ciphertexts do what the same programs do on plain vectors, and hold no more of them than they need."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
+from helora_core.backend.ledger import OperationCounts
+from helora_core.compiler.ir import Op, OpKind, Program
+from helora_core.errors import ForeignCiphertext, InvalidInput, MissingRotationKey, SlotOverflow
+from helora_core.packing.protocol import ScaleRole
+from helora_core.runtime.executor import encode_constants, execute
+from helora_core.runtime.reference import execute_plain, precision_bits, run_plain
+
+PACKINGS = ("rank_bsgs", "zero_moai")
+
+
+def run(bench: Any, x: Any) -> Any:
+    """One run by hand, both roles in one place."""
+    uploaded = [
+        bench.server.receive(bench.client.send(bench.client.encrypt(v, scale_bits=bench.plan.scales.input_bits)))
+        for v in bench.plan.pack(x)
+    ]
+    constants = encode_constants(bench.plan, bench.module, bench.server)
+    outputs = execute(bench.plan.program, bench.server.evaluator, uploaded, constants)
+    values = [bench.client.decrypt(output) for output in outputs]
+    owner = bench.module if bench.plan.packing.client_finishes else None
+    return bench.plan.unpack(values, x.shape[0], owner)
+
+
+class TestAgainstTheReference:
+    @pytest.mark.parametrize("packing", PACKINGS)
+    @pytest.mark.parametrize("shape", ["37:90:5", "576:192:8"])
+    def test_a_run_is_the_plain_run_within_the_precision_asked_for(
+        self, backend: Any, make_bench: Any, shape: str, packing: str
+    ) -> None:
+        bench = make_bench(backend, shape, packing, params=None)
+        x = synthetic_activations(bench.plan.shape, bench.plan.tokens_per_run, seed=2)
+        found = run(bench, x)
+        assert precision_bits(found, run_plain(bench.plan, bench.module, x)) > 12
+        assert precision_bits(found, bench.module.reference_delta(x)) > 12
+
+    @settings(max_examples=20)
+    @given(
+        shape=st.builds(ModuleShape, d_in=st.integers(1, 40), d_out=st.integers(1, 40), rank=st.integers(1, 9)),
+        packing=st.sampled_from(PACKINGS),
+        data=st.data(),
+    )
+    def test_any_shape_any_number_of_tokens(
+        self, numpy_backend: Any, make_bench: Any, shape: ModuleShape, packing: str, data: st.DataObject
+    ) -> None:
+        bench = make_bench(numpy_backend, str(shape), packing)
+        tokens = data.draw(st.integers(1, bench.plan.tokens_per_run))
+        x = synthetic_activations(shape, tokens, seed=data.draw(st.integers(0, 99)))
+        found = run(bench, x)
+        assert found.shape == (tokens, shape.d_out)
+        assert precision_bits(found, bench.module.reference_delta(x)) > 12
+
+    def test_every_kind_of_operation_means_what_the_reference_says(self, backend: Any, make_bench: Any) -> None:
+        bench = make_bench(backend)
+        slots, steps = bench.plan.params.slots, bench.plan.rotation_steps[:2]
+        down = ScaleRole.DOWN
+        program = Program(
+            slots=slots,
+            ops=(
+                Op(kind=OpKind.INPUT),
+                Op(kind=OpKind.INPUT),
+                Op(kind=OpKind.ROTATE, args=(0,), steps=steps[0]),
+                Op(kind=OpKind.ADD, args=(2, 1)),
+                Op(kind=OpKind.MULTIPLY_PLAIN, args=(3,), constant="w", role=down),
+                Op(kind=OpKind.RESCALE, args=(4,)),
+                Op(kind=OpKind.ROTATE, args=(5,), steps=steps[1]),
+            ),
+            outputs=(6, 5, 6),
+        )
+        rng = np.random.default_rng(0)
+        x, y, w = rng.uniform(-1, 1, (3, slots))
+        uploaded = [bench.client.encrypt(v, scale_bits=36) for v in (x, y)]
+        constants = {"w": bench.server.encode(w, level=2, scale_bits=36)}
+        outputs = execute(program, bench.server.evaluator, uploaded, constants)
+        for found, expected in zip(outputs, execute_plain(program, [x, y], {"w": w}), strict=True):
+            np.testing.assert_allclose(bench.client.decrypt(found), expected, rtol=0, atol=1e-4)
+
+
+class HandedOver(list[Any]):
+    """Ciphertexts that the list lets go of as they are read, so that only the executor holds them."""
+
+    def __iter__(self) -> Iterator[Any]:
+        while self:
+            yield self.pop(0)
+
+
+class TestMemory:
+    @staticmethod
+    def peaks(program: Program) -> int:
+        """Most values alive at once if each is dropped after its last reader: counted off the operations alone."""
+        last = {value: i for i, op in enumerate(program.ops) for value in (*op.args, i)}
+        last.update(dict.fromkeys(program.outputs, len(program.ops)))
+        return max(sum(value <= i <= last[value] for value in last) for i in range(len(program.ops)))
+
+    @pytest.mark.parametrize(("shape", "packing"), [("37:90:5", "rank_bsgs"), ("16:16:64", "rank_bsgs"),
+                                                    ("200:200:16", "zero_moai")])  # fmt: skip
+    def test_dead_ciphertexts_are_let_go(self, numpy_backend: Any, make_bench: Any, shape: str, packing: str) -> None:
+        bench = make_bench(numpy_backend, shape, packing)
+        made: list[weakref.ref[Any]] = []
+        alive: list[int] = []
+
+        class Watched:
+            """The evaluator itself, with an eye on what it makes."""
+
+            def __getattr__(self, name: str) -> Any:
+                operation = getattr(bench.server.evaluator, name)
+
+                def watched(*args: Any, **kwargs: Any) -> Any:
+                    result = operation(*args, **kwargs)
+                    made.append(weakref.ref(result))
+                    alive.append(sum(reference() is not None for reference in made))
+                    return result
+
+                return watched
+
+        x = synthetic_activations(bench.plan.shape, 1, seed=0)
+        inputs = HandedOver(bench.client.encrypt(v, scale_bits=36) for v in bench.plan.pack(x))
+        made += [weakref.ref(inputs[i]) for i in range(len(inputs))]
+        constants = encode_constants(bench.plan, bench.module, bench.server)
+        execute(bench.plan.program, Watched(), inputs, constants)  # type: ignore[arg-type]
+        assert max(alive) == self.peaks(bench.plan.program)
+
+    def test_the_peak_of_rank_bsgs_does_not_grow_with_its_products(self, numpy_backend: Any, make_bench: Any) -> None:
+        """64 products a stage, and never more alive than the 8 baby steps and the few terms being added up."""
+        plan = make_bench(numpy_backend, "16:16:64").plan
+        assert plan.counts.ct_pt == 128
+        assert self.peaks(plan.program) <= plan.layout.figures["baby_steps"] + 4
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("given_inputs", [0, 2])
+    def test_the_number_of_ciphertexts_must_be_the_programs(
+        self, numpy_backend: Any, make_bench: Any, given_inputs: int
+    ) -> None:
+        bench = make_bench(numpy_backend)
+        ciphertext = bench.client.encrypt(np.ones(4), scale_bits=36)
+        constants = encode_constants(bench.plan, bench.module, bench.server)
+        with pytest.raises(InvalidInput, match=f"takes 1 ciphertexts and was given {given_inputs}"):
+            execute(bench.plan.program, bench.server.evaluator, given_inputs * [ciphertext], constants)
+
+    def test_a_module_of_another_shape_is_refused(self, numpy_backend: Any, make_bench: Any) -> None:
+        bench = make_bench(numpy_backend)
+        other = synthetic_module(ModuleShape.parse("37:90:4"), seed=0, name="layers.7.q_proj")
+        with pytest.raises(InvalidInput, match=r"layers\.7\.q_proj has shape 37:90:4; the plan is for 37:90:5"):
+            encode_constants(bench.plan, other, bench.server)
+
+    def test_constants_too_long_for_the_slots_are_refused(
+        self, numpy_backend: Any, make_bench: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bench = make_bench(numpy_backend)
+        long = [(name, np.ones(513)) for name in bench.plan.constant_specs]
+        monkeypatch.setattr(type(bench.plan.layout), "constants", lambda self, module: iter(long))
+        with pytest.raises(SlotOverflow, match="513 values do not fit 512 slots"):
+            encode_constants(bench.plan, bench.module, bench.server)
+
+    def test_a_server_without_the_plans_keys_refuses(self, numpy_backend: Any, make_bench: Any) -> None:
+        bench, other = make_bench(numpy_backend), make_bench(numpy_backend, packing="zero_moai")
+        x = synthetic_activations(bench.plan.shape, 1, seed=0)
+        mixed = bench._replace(client=other.client, server=other.server)
+        with pytest.raises(MissingRotationKey):
+            run(mixed, x)
+
+    def test_ciphertexts_of_another_client_are_refused(self, backend: Any, make_bench: Any) -> None:
+        bench, other = make_bench(backend), make_bench(backend)
+        ciphertext = other.client.encrypt(np.ones(4), scale_bits=36)
+        constants = encode_constants(bench.plan, bench.module, bench.server)
+        with pytest.raises(ForeignCiphertext):
+            execute(bench.plan.program, bench.server.evaluator, [ciphertext], constants)
+
+
+class TestConstants:
+    @pytest.mark.parametrize("packing", PACKINGS)
+    def test_exactly_the_plans_constants_are_encoded(self, numpy_backend: Any, make_bench: Any, packing: str) -> None:
+        bench = make_bench(numpy_backend, packing=packing)
+        constants = encode_constants(bench.plan, bench.module, bench.server)
+        assert set(constants) == set(bench.plan.constant_specs)
+        for name, spec in bench.plan.constant_specs.items():
+            assert (constants[name].level, constants[name].scale) == (spec.level, 2.0**spec.scale_bits)
+
+    def test_what_the_program_does_not_use_is_not_encoded(
+        self, numpy_backend: Any, make_bench: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bench = make_bench(numpy_backend)
+        given = [*bench.plan.layout.constants(bench.module), ("spare", np.ones(4))]
+        monkeypatch.setattr(type(bench.plan.layout), "constants", lambda self, module: iter(given))
+        assert "spare" not in encode_constants(bench.plan, bench.module, bench.server)
+
+    def test_encoding_is_not_counted(self, numpy_backend: Any, make_bench: Any) -> None:
+        bench = make_bench(numpy_backend)
+        encode_constants(bench.plan, bench.module, bench.server)
+        assert bench.ledger.counts() == OperationCounts()
