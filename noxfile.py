@@ -17,7 +17,8 @@ nox.options.error_on_missing_interpreters = True
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 CORE = ["-e", ".[conformance]"]
-PLUGINS = ["-e", "plugins/helora-numpy", "-e", "plugins/helora-tenseal[native]"]
+PLUGINS = ["-e", "plugins/helora-numpy", "-e", "plugins/helora-tenseal[native]",
+           "-e", "plugins/helora-pyfhel", "-e", "plugins/helora-openfhe"]  # fmt: skip
 OTHER_LIBRARIES = ["-e", "plugins/helora-pyfhel[native]", "-e", "plugins/helora-openfhe[native]"]
 
 

@@ -37,6 +37,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
             canonical embedding, and SCALAR of SLOTS.
         rescale: Whether programs rescale or the library does.
         free_plaintext_scale: Whether each plaintext may have a scale of its own; if not, all have the parameters' one.
+        symmetric_encryption: Whether the client encrypts with its secret key; if not, with a public key of its own,
+            which adds more noise.
         public_key: Whether a server can encrypt with a public key (``SupportsPublicKey``).
         hoisting: Whether it rotates one ciphertext by many steps for less than one by one (``SupportsHoisting``).
         seeded_keys: Whether ``generate_keys`` takes a seed. Only an emulation should.
@@ -46,6 +48,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     encodings: frozenset[Encoding]
     rescale: RescaleMode = RescaleMode.EXPLICIT
     free_plaintext_scale: bool = True
+    symmetric_encryption: bool = True
     public_key: bool = False
     hoisting: bool = False
     seeded_keys: bool = False

@@ -32,16 +32,16 @@ STEPS = (1, 2, 3, 8, 100, SLOTS // 2, SLOTS - 1)
 class Bench:
     """One backend under test. Its sessions are shared by the laws, which leave them as they were."""
 
-    def __init__(self, backend: Backend, params: CKKSParams = PARAMS) -> None:
+    def __init__(self, backend: Backend, params: CKKSParams = PARAMS, steps: Sequence[int] = STEPS) -> None:
         self.backend = backend
-        self._asked_params = params
+        self._asked = params, steps
         self.ledger = Ledger()
         self.achieved_bits: list[float] = []
 
     @cached_property
     def _sessions(self) -> tuple[ClientSession, ServerSession]:
         """Opened by the first law that needs them, so that laws about parameters can judge those that open none."""
-        return self.open(self._asked_params)
+        return self.open(*self._asked)
 
     @property
     def client(self) -> ClientSession:
@@ -75,20 +75,33 @@ class Bench:
         """Whether levels and scales are the program's to manage."""
         return self.capabilities.rescale is RescaleMode.EXPLICIT
 
-    @property
+    @cached_property
     def params(self) -> CKKSParams:
         """Resolved parameters."""
-        return self.client.params
+        return self.backend.resolve(self._asked[0])
 
     @property
     def evaluator(self) -> MeteredEvaluator:
         """The server's operations."""
         return self.server.evaluator
 
+    def fresh(
+        self, values: Values, scale_bits: int = SCALE_BITS, *, encoding: Encoding = Encoding.SLOTS, public: bool = False
+    ) -> Expected:
+        """What a fresh encryption must decrypt to, by the client or with the public key."""
+        return Expected.fresh(
+            values,
+            self.params,
+            scale_bits,
+            encoding=encoding,
+            public=public or not self.capabilities.symmetric_encryption,
+            nominal_scale=self.explicit and not self.capabilities.free_plaintext_scale,
+        )
+
     def encrypted(self, values: Values, encoding: Encoding = Encoding.SLOTS) -> tuple[Ciphertext, Expected]:
         """A ciphertext as the server receives it, and what it must decrypt to."""
         sealed = self.client.encrypt(values, scale_bits=SCALE_BITS, encoding=encoding)
-        expected = Expected.fresh(values, self.params, SCALE_BITS, encoding=encoding)
+        expected = self.fresh(values, encoding=encoding)
         return self.server.receive(self.client.send(sealed)), expected
 
     def encoded(self, values: Values, level: int | None = None, encoding: Encoding = Encoding.SLOTS) -> Plaintext:

@@ -16,28 +16,31 @@ _NOT_A_BACKENDS_CODE = sys.stdlib_module_names | {"builtins", "numpy", "msgspec"
 
 
 class Reached(NamedTuple):
-    """An object, and the name under which it was found first (of an attribute, a variable or a key), or ""."""
+    """An object, and a name under which it was found (of an attribute, a variable or a key), or ""."""
 
     name: str
     thing: object
 
 
 def reachable(root: object) -> Iterator[Reached]:
-    """Everything that can be reached from ``root``, itself included.
+    """Everything that can be reached from ``root``, itself included, once under each of its names.
 
     References are followed through attributes, slots, containers, closures, defaults and bound methods; through what
     the classes of a backend keep as class attributes; and through the global variables that their methods name. Modules
     and classes as such are not entered.
     """
-    seen: set[int] = set()
+    named: set[tuple[str, int]] = set()
+    entered: dict[int, object] = {}  # the objects too: an id is that of another one as soon as its object is gone
     waiting = [Reached("", root)]
     while waiting:
         reached = waiting.pop()
-        if id(reached.thing) in seen or isinstance(reached.thing, _NOT_ENTERED):
+        known = (reached.name, id(reached.thing))
+        if known in named or isinstance(reached.thing, _NOT_ENTERED):
             continue
-        seen.add(id(reached.thing))
+        named.add(known)
         yield reached
-        if not isinstance(reached.thing, _LEAVES):
+        if not isinstance(reached.thing, _LEAVES) and id(reached.thing) not in entered:
+            entered[id(reached.thing)] = reached.thing
             waiting.extend(_references(reached.thing))
 
 

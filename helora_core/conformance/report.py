@@ -25,14 +25,18 @@ def provenance(bench: Bench) -> dict[str, Any]:
     from helora_core.manager import get_manager
 
     registered = get_manager().backends().get(bench.backend.name)
+    try:
+        params = bench.params
+    except Exception:  # a backend that cannot even resolve its parameters has a report all the same
+        params = None
     return {
         "backend": bench.backend.name,
         "distribution": f"{registered.distribution} {registered.version}" if registered else None,
         "library": f"{registered.spec.library} {registered.library_version}" if registered else None,
         "secure": registered.spec.provides_security if registered else None,
         "capabilities": msgspec.to_builtins(bench.capabilities),
-        "params": msgspec.to_builtins(bench.params),
-        "modulus_bits": bench.params.modulus_bits,
+        "params": msgspec.to_builtins(params),
+        "modulus_bits": params.modulus_bits if params else None,
         "achieved_bits_least": min(bench.achieved_bits, default=None),
     }
 
@@ -90,11 +94,7 @@ class KitReport:
         lines = [f"helora conformance kit {document['kit']}, helora-core {document['helora_core']}, "
                  f"Python {document['python']}, {document['cpus']} CPUs"]  # fmt: skip
         for backend in document["backends"]:
-            params, bits = backend["params"], backend["achieved_bits_least"]
-            lines.append(f"  {backend['backend']}: {backend['distribution']}, {backend['library']}")
-            lines.append(f"    N={params['ring_degree']}, primes {params['data_bits']} + {params['special_bits']}, "
-                         f"log2(QP) = {backend['modulus_bits']}; least precision seen "
-                         f"{'none' if bits is None else format(bits, '.1f')} bits")  # fmt: skip
+            lines += _backend_lines(backend)
         set_threads = {name: value for name, value in document["threads"].items() if value}
         lines.append(f"  threads: {set_threads or 'as the libraries choose'}; environment: {document['environment']}")
         return lines
@@ -108,6 +108,19 @@ class KitReport:
         """Write one page that needs nothing from outside."""
         with replacing(path) as file:
             file.write(_page(self.document(), self.lines()).encode())
+
+
+def _backend_lines(backend: dict[str, Any]) -> list[str]:
+    origin = f"{backend['distribution']}, {backend['library']}" if backend["distribution"] else "not registered"
+    secure = "" if backend["secure"] is not False else "; an emulation, which hides nothing"
+    params, bits = backend["params"], backend["achieved_bits_least"]
+    if params is None:
+        return [f"  {backend['backend']}: {origin}{secure}; its parameters could not be resolved"]
+    return [
+        f"  {backend['backend']}: {origin}{secure}",
+        f"    N={params['ring_degree']}, primes {params['data_bits']} + {params['special_bits']}, log2(QP) = "
+        f"{backend['modulus_bits']}; least precision seen {'none' if bits is None else format(bits, '.1f')} bits",
+    ]
 
 
 def _reason(report: pytest.TestReport) -> str:

@@ -8,7 +8,7 @@ fresh encryption       encoding + encryption (public-key: its larger error)
 add, sub, add_plain    errors add (the plaintext's is its encoding)
 multiply_plain         error·max|p| + encoding(p)·max|x| + error·encoding(p)
 rotate                 + key switch in the worst slot
-rescale                + rounding at the new scale; the value stays, as the scale is divided by the same prime
+rescale                + rounding; and value·|2^s/prime − 1| where the library keeps scales nominal
 =====================  =====================================================================================
 
 Encoding enters with its worst case, every noise with ``STANDARD_DEVIATIONS`` of it: a Gaussian exceeds 8 in one slot of
@@ -42,6 +42,8 @@ class Expected:
         level: Level of the ciphertext.
         scale: Its exact scale.
         encoding: SLOTS, COMPLEX_SLOTS or COEFFICIENTS.
+        nominal_scale: Whether the library calls the scale 2^scale_bits whatever the primes: then a rescale divides the
+            value by the prime and calls it 2^scale_bits, which shifts it by their ratio.
     """
 
     values: Values
@@ -50,6 +52,7 @@ class Expected:
     level: int
     scale: float
     encoding: Encoding = Encoding.SLOTS
+    nominal_scale: bool = False
 
     @classmethod
     def fresh(
@@ -60,13 +63,14 @@ class Expected:
         *,
         encoding: Encoding = Encoding.SLOTS,
         public: bool = False,
+        nominal_scale: bool = False,
     ) -> Expected:
         """A fresh encryption of ``values``, padded with zeros."""
         n = params.ring_degree
         places = n if encoding is Encoding.COEFFICIENTS else n // 2
         padded = np.zeros(places, dtype=values.dtype)
         padded[: values.size] = values
-        start = cls(padded, 0.0, params, params.max_level, 2.0**scale_bits, encoding)
+        start = cls(padded, 0.0, params, params.max_level, 2.0**scale_bits, encoding, nominal_scale)
         rounded = replace(start, error=start.encoding_error(start.scale))
         return rounded._plus_noise(noise.public_encryption_std(n) if public else noise.encryption_std(n))
 
@@ -120,7 +124,9 @@ class Expected:
     def rescale(self) -> Expected:
         """One level less."""
         prime = self.params.data_primes[self.level]
-        lower = replace(self, level=self.level - 1, scale=self.scale / prime)
+        divisor = 2.0**self.params.scale_bits if self.nominal_scale else prime
+        drift = abs(divisor / prime - 1) * (self.magnitude + self.error)
+        lower = replace(self, level=self.level - 1, scale=self.scale / divisor, error=self.error + drift)
         return lower._plus_noise(noise.rescale_std(self.params.ring_degree))
 
     @property

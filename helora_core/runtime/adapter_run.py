@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
-from helora_core.backend.capabilities import Encoding, RescaleMode
+from helora_core.backend.capabilities import Encoding
 from helora_core.backend.ledger import Ledger
 from helora_core.backend.protocol import Backend
 from helora_core.backend.session import ClientSession, ServerSession, open_sessions
@@ -65,8 +65,6 @@ def require_capabilities(backend: Backend, plan: Plan) -> None:
     missing = []
     if Encoding.SLOTS not in abilities.encodings:
         missing.append("slot encoding")
-    if abilities.rescale is not RescaleMode.EXPLICIT:
-        missing.append("explicit rescaling")
     fixed = 2 * [plan.params.scale_bits]
     if not abilities.free_plaintext_scale and [plan.scales.down_bits, plan.scales.up_bits] != fixed:
         missing.append("plaintext scales of their own")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds a wheel of Pyfhel where the three repositories that its build clones (GSL, zlib, zstd) cannot be reached: SEAL is
-# built without them. Nothing is lost but compression of what is serialised, which helora-pyfhel does not use.
+# Builds a wheel of Pyfhel where the three repositories that its build clones (GSL, zlib, zstd) cannot be reached: SEAL
+# is built without them. Nothing is lost but compression of what is serialised, which helora-pyfhel does not use.
 #
 #     PYTHON=python3.12 ./build_wheel.sh [FOLDER]      # the folder for the wheel, by default dist/; about five minutes
 #     pip install --find-links FOLDER 'helora-pyfhel[native]'

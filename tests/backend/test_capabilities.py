@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
-from helora_core.backend.ledger import Ledger, MeteredEvaluator
+from helora_core.backend.ledger import Ledger
 from helora_core.backend.protocol import SupportsHoisting, SupportsPublicKey
 from helora_core.backend.session import ClientSession, ServerSession
 from helora_core.errors import CapabilityMissing, InvalidInput, MissingRotationKey, SlotOverflow
@@ -160,7 +161,7 @@ class TestEncodings:
 
 class TestRotateMany:
     def evaluators(self, sessions: Any, ledger: Ledger) -> Any:
-        """The backend's own, and one that has core's fallback for hoisting."""
+        """The backend's own evaluator, metered, and one without hoisting, for which core steps in."""
         own = sessions.server.evaluator._evaluator
 
         class WithoutHoisting:
@@ -169,7 +170,10 @@ class TestRotateMany:
                     raise AttributeError(name)
                 return getattr(own, name)
 
-        return MeteredEvaluator(own, ledger), MeteredEvaluator(WithoutHoisting(), ledger)  # type: ignore[arg-type]
+        for evaluator in (own, WithoutHoisting()):
+            metered = copy.copy(sessions.server.evaluator)
+            metered._evaluator, metered._ledger = evaluator, ledger
+            yield metered
 
     def test_it_is_one_rotation_per_step_each_counted(self, sessions: Any) -> None:
         x = np.linspace(-4, 4, SLOTS)

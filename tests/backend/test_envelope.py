@@ -20,9 +20,16 @@ SAMPLE = wrap(CIPHERTEXT, OURS, b"any payload")
 key_ids = st.binary(min_size=16, max_size=16)
 
 
-def envelope(*, version: int = 1, kind: int = 1, length: int | None = None, payload: bytes = b"any payload") -> bytes:
+def envelope(
+    *,
+    magic: bytes = b"HLRA",
+    version: int = 1,
+    kind: int = 1,
+    length: int | None = None,
+    payload: bytes = b"any payload",
+) -> bytes:
     """An envelope put together from the documented layout, with a true checksum whatever it says."""
-    body = b"HLRA" + struct.pack(">BB16sQ", version, kind, OURS, len(payload) if length is None else length) + payload
+    body = magic + struct.pack(">BB16sQ", version, kind, OURS, len(payload) if length is None else length) + payload
     return body + hashlib.sha256(body).digest()
 
 
@@ -85,6 +92,12 @@ def test_the_other_kind_is_refused(sent: PayloadKind, expected: PayloadKind) -> 
 def test_a_kind_that_does_not_exist_is_refused(kind: int) -> None:
     with pytest.raises(CorruptPayload, match=f"found kind {kind}"):
         unwrap(CIPHERTEXT, OURS, envelope(kind=kind))
+
+
+@pytest.mark.parametrize("magic", [b"HLRB", b"hlra", b"\0\0\0\0"])
+def test_another_magic_is_refused_even_under_a_true_checksum(magic: bytes) -> None:
+    with pytest.raises(CorruptPayload, match="not a helora payload"):
+        unwrap(CIPHERTEXT, OURS, envelope(magic=magic))
 
 
 @pytest.mark.parametrize("version", [0, 2, 255])

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from helora_core.backend.capabilities import Encoding
 from helora_core.errors import (
     ForeignCiphertext,
     HeloraError,
@@ -147,14 +148,44 @@ class TestRotation:
             evaluator.rotate(ciphertext, 1)
 
 
+LINEAR: dict[str, Callable[[Any, Any, Any], object]] = {
+    "add": lambda evaluator, left, right: evaluator.add(left, right),
+    "sub": lambda evaluator, left, right: evaluator.sub(left, right),
+}
+
+
 class TestAddition:
     @law
     @given(seed=seeds)
-    def test_adds_slot_by_slot_in_either_order(self, roles: Any, seed: int) -> None:
+    def test_adds_and_subtracts_slot_by_slot(self, roles: Any, seed: int) -> None:
         left, right = vector(seed), vector(seed + 1)
         a, b = roles.uploaded(left), roles.uploaded(right)
         assert_close(roles.decrypted(roles.evaluator.add(a, b)), left + right)
         assert_close(roles.decrypted(roles.evaluator.add(b, a)), left + right)
+        assert_close(roles.decrypted(roles.evaluator.sub(a, b)), left - right)
+        assert_close(roles.decrypted(roles.evaluator.sub(b, a)), right - left)
+
+    @law
+    @given(size=sizes, seed=seeds)
+    def test_a_plaintext_may_be_added(self, roles: Any, size: int, seed: int) -> None:
+        left, right = vector(seed), vector(seed + 1, size)
+        plaintext = roles.evaluator.encode(right, level=TOP, scale=SCALE)
+        assert_close(roles.decrypted(roles.evaluator.add_plain(roles.uploaded(left), plaintext)), left + padded(right))
+
+    def test_a_negative_keeps_level_and_scale(self, roles: Any) -> None:
+        for level in (TOP, 0):
+            ciphertext = at_level(roles, vector(0), level)
+            negative = roles.evaluator.negate(ciphertext)
+            assert_close(roles.decrypted(negative), -vector(0))
+            assert roles.evaluator.level(negative) == level
+            assert roles.evaluator.scale(negative) == roles.evaluator.scale(ciphertext)
+
+    def test_a_plaintext_of_another_scale_or_level_is_not_added(self, roles: Any) -> None:
+        ciphertext = roles.uploaded(vector(0))
+        with pytest.raises(ScaleMismatch):
+            roles.evaluator.add_plain(ciphertext, roles.evaluator.encode(vector(1), level=TOP, scale=SCALE * 2))
+        with pytest.raises(LevelMismatch):
+            roles.evaluator.add_plain(ciphertext, roles.evaluator.encode(vector(1), level=1, scale=SCALE))
 
     def test_a_ciphertext_may_be_added_to_itself(self, roles: Any) -> None:
         a = roles.uploaded(vector(0))
@@ -178,10 +209,11 @@ class TestAddition:
             with contextlib.suppress(InvalidInput):
                 assert_close(roles.decrypted(cancel()), np.zeros(SLOTS))
 
+    @pytest.mark.parametrize("operation", LINEAR)
     @pytest.mark.parametrize("scale", [2.0**31, SCALE * (1 + 2**-40)])
-    def test_scales_that_differ_in_the_least_are_refused(self, roles: Any, scale: float) -> None:
+    def test_scales_that_differ_in_the_least_are_refused(self, roles: Any, operation: str, scale: float) -> None:
         with pytest.raises(ScaleMismatch):
-            roles.evaluator.add(roles.uploaded(vector(0)), roles.uploaded(vector(0), scale))
+            LINEAR[operation](roles.evaluator, roles.uploaded(vector(0)), roles.uploaded(vector(1), scale))
 
     def test_the_scales_of_another_order_of_primes_are_refused(self, roles: Any) -> None:
         """Nominally 2^30 both; the primes dropped on the way are not."""
@@ -190,10 +222,11 @@ class TestAddition:
         with pytest.raises(ScaleMismatch):
             roles.evaluator.add(drifted, at_level(roles, vector(0), 1))
 
-    def test_levels_that_differ_are_refused(self, roles: Any) -> None:
+    @pytest.mark.parametrize("operation", LINEAR)
+    def test_levels_that_differ_are_refused(self, roles: Any, operation: str) -> None:
         for left, right in ((TOP, 1), (0, 1)):
             with pytest.raises(LevelMismatch, match=f"{left} and {right}"):
-                roles.evaluator.add(at_level(roles, vector(0), left), at_level(roles, vector(0), right))
+                LINEAR[operation](roles.evaluator, at_level(roles, vector(0), left), at_level(roles, vector(0), right))
 
 
 class TestProduct:
@@ -321,6 +354,9 @@ OPERATIONS: dict[str, Callable[[Any, Any], object]] = {
     "multiply_plain": lambda evaluator, ct: evaluator.multiply_plain(
         ct, evaluator.encode(vector(1), level=TOP, scale=SCALE)
     ),
+    "sub": lambda evaluator, ct: evaluator.sub(evaluator.add(ct, ct), ct),
+    "negate": lambda evaluator, ct: evaluator.negate(ct),
+    "add_plain": lambda evaluator, ct: evaluator.add_plain(ct, evaluator.encode(vector(1), level=TOP, scale=SCALE)),
     "rotate": lambda evaluator, ct: evaluator.rotate(ct, 1),
     "rotate by 0": lambda evaluator, ct: evaluator.rotate(ct, 0),
     "rescale": lambda evaluator, ct: evaluator.rescale(ct),
@@ -351,7 +387,8 @@ class TestOwnership:
 
     def test_what_decrypt_gives_is_the_callers_own(self, roles: Any) -> None:
         fresh = roles.decryptor.encrypt(vector(0), scale=SCALE)
-        roles.decryptor.decrypt(fresh)[:] = 0
+        for encoding in Encoding.SLOTS, Encoding.COMPLEX_SLOTS, Encoding.SCALAR:
+            roles.decryptor.decrypt(fresh, encoding=encoding)[:] = 0
         assert_close(roles.decryptor.decrypt(fresh), vector(0))
 
     @pytest.mark.parametrize("operation", OPERATIONS)
@@ -363,9 +400,10 @@ class TestOwnership:
 
     def test_addition_refuses_a_foreign_operand_on_either_side(self, roles: Any, other_roles: Any) -> None:
         ours, theirs = roles.uploaded(vector(0)), other_roles.uploaded(vector(0))
-        for operands in ((ours, theirs), (theirs, ours)):
-            with pytest.raises(ForeignCiphertext):
-                roles.evaluator.add(*operands)
+        for operation in LINEAR.values():
+            for operands in ((ours, theirs), (theirs, ours)):
+                with pytest.raises(ForeignCiphertext):
+                    operation(roles.evaluator, *operands)
 
     @pytest.mark.parametrize("form", ["fresh", "uploaded"])
     def test_the_client_refuses_a_ciphertext_of_other_keys(self, roles: Any, other_roles: Any, form: str) -> None:

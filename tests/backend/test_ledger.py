@@ -34,25 +34,35 @@ def uploaded(sessions: Any) -> Any:
     return ciphertext
 
 
+def resent(sessions: Any) -> Any:
+    """Another ciphertext at the server, encrypted behind the ledger's back."""
+    fresh = sessions.client._decryptor._decryptor.encrypt(V, scale=2.0**30)
+    return sessions.server.receive(sessions.client.send(fresh))
+
+
 def encoded(sessions: Any, level: int = 2) -> Any:
     return sessions.server.evaluator.encode(V, level=level, scale=2.0**30)
 
 
-OPERATIONS: dict[str, Callable[[Any, Any], object]] = {
-    "rotations keyswitches": lambda sessions, ct: sessions.server.evaluator.rotate(ct, 1),
-    "ct_pt": lambda sessions, ct: sessions.server.evaluator.multiply_plain(ct, encoded(sessions)),
-    "additions": lambda sessions, ct: sessions.server.evaluator.add(ct, ct),
-    "rescales": lambda sessions, ct: sessions.server.evaluator.rescale(ct),
-    "encrypts": lambda sessions, ct: sessions.client.encrypt(V, scale_bits=30),
-    "decrypts": lambda sessions, ct: sessions.client.decrypt(ct),
+OPERATIONS: dict[str, tuple[str, Callable[[Any, Any], object]]] = {
+    "rotate": ("rotations keyswitches", lambda sessions, ct: sessions.server.evaluator.rotate(ct, 1)),
+    "multiply_plain": ("ct_pt", lambda sessions, ct: sessions.server.evaluator.multiply_plain(ct, encoded(sessions))),
+    "add": ("additions", lambda sessions, ct: sessions.server.evaluator.add(ct, ct)),
+    "sub": ("additions", lambda sessions, ct: sessions.server.evaluator.sub(ct, resent(sessions))),
+    "negate": ("additions", lambda sessions, ct: sessions.server.evaluator.negate(ct)),
+    "add_plain": ("additions", lambda sessions, ct: sessions.server.evaluator.add_plain(ct, encoded(sessions))),
+    "rescale": ("rescales", lambda sessions, ct: sessions.server.evaluator.rescale(ct)),
+    "encrypt": ("encrypts", lambda sessions, ct: sessions.client.encrypt(V, scale_bits=30)),
+    "decrypt": ("decrypts", lambda sessions, ct: sessions.client.decrypt(ct)),
 }
 
 
-@pytest.mark.parametrize("kinds", OPERATIONS)
-def test_each_operation_counts_once_and_is_timed(sessions: Any, ledger: Ledger, kinds: str) -> None:
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_each_operation_counts_once_and_is_timed(sessions: Any, ledger: Ledger, operation: str) -> None:
+    kinds, run = OPERATIONS[operation]
     ciphertext = uploaded(sessions)
     for done in (1, 2):
-        OPERATIONS[kinds](sessions, ciphertext)
+        run(sessions, ciphertext)
         assert ledger.counts() == OperationCounts(**dict.fromkeys(kinds.split(), done))
     assert list(ledger.elapsed_ns()) == kinds.split()[:1]
     assert all(elapsed > 0 for elapsed in ledger.elapsed_ns().values())
@@ -85,6 +95,14 @@ def test_what_fails_is_not_counted(sessions: Any, ledger: Ledger, error: type[He
         FAILURES[error](sessions, ciphertext)
     assert ledger.counts() == OperationCounts()
     assert ledger.elapsed_ns() == {}
+
+
+def test_the_ledgers_operations_are_the_evaluators(sessions: Any, ledger: Ledger) -> None:
+    """Operands go through in their order."""
+    evaluator, ciphertext = sessions.server.evaluator, uploaded(sessions)
+    half = evaluator.add_plain(ciphertext, sessions.server.encode(-V / 2, level=2, scale_bits=30))
+    for result, expected in ((evaluator.sub(ciphertext, half), V / 2), (evaluator.negate(half), -V / 2)):
+        np.testing.assert_allclose(sessions.client.decrypt(result)[:4], expected, rtol=0, atol=1e-3)
 
 
 def test_a_failed_addition_and_a_failed_decryption_are_not_counted(

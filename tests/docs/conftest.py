@@ -1,8 +1,9 @@
 """Reads the documentation and runs what is in it.
 
-``sh`` and ``python`` blocks run in the order of the page, in one empty directory, the Python of a page in one namespace.
-A ``text`` block right after one is what that printed on standard output. In it ``…`` stands for anything, and since times
-and precisions differ from run to run, any number with a decimal point for any other. Installation is not run.
+``sh`` and ``python`` blocks run in the order of the page, in one empty directory, the Python of a page in one
+namespace. A ``text`` block right after one is what that printed on standard output. In it ``…`` stands for anything,
+and since times and precisions differ from run to run, any number with a decimal point for any other. Installation is
+not run.
 """
 
 from __future__ import annotations

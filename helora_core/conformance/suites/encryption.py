@@ -10,7 +10,6 @@ from helora_core.backend.protocol import SupportsPublicKey
 from helora_core.conformance.bench import SCALE_BITS, SLOTS, Bench
 from helora_core.conformance.requirements import requires
 from helora_core.conformance.secrets_in_bytes import strongest_correlation
-from helora_core.conformance.tolerance import Expected
 from helora_core.conformance.values import random_slots
 from helora_core.errors import CapabilityMissing, CorruptPayload, ForeignCiphertext
 from helora_core.manager import get_manager
@@ -90,7 +89,7 @@ class Encryption:
     def test_public_key_and_symmetric_encryption_agree(self, bench: Bench) -> None:
         values = random_slots(6)
         public = bench.server.encrypt_public(values, scale_bits=SCALE_BITS)
-        expected = Expected.fresh(values, bench.params, SCALE_BITS, public=True)
+        expected = bench.fresh(values, public=True)
         bench.agrees(public, expected)
         private, also = bench.encrypted(values)
         bench.agrees(bench.evaluator.sub(public, private), expected.sub(also))

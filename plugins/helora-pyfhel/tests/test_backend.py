@@ -14,13 +14,11 @@ from helora_core.backend.capabilities import Encoding
 from helora_core.backend.session import InsecureParametersWarning, open_sessions
 from helora_core.errors import CapabilityMissing, MissingRotationKey
 from helora_core.params.ckks import CKKSParams
-from helora_pyfhel import availability
 from helora_pyfhel.backend import PyfhelBackend
 from helora_pyfhel.context import Context
 from helora_pyfhel.keys import EvaluationKeys, galois_elements
 
-if reason := availability():
-    pytest.skip(reason, allow_module_level=True)
+pytestmark = pytest.mark.usefixtures("needs_library")
 
 QUICK = CKKSParams(ring_degree=1024, data_bits=(48, 30, 34), special_bits=(48,), scale_bits=30)
 SLOTS = QUICK.slots
@@ -82,7 +80,7 @@ class TestEncodings:
 
 
 @pytest.fixture(scope="module")
-def sessions() -> Any:
+def sessions(needs_library: None) -> Any:
     with pytest.warns(InsecureParametersWarning):
         return open_sessions(PyfhelBackend(), QUICK, (1,), public_key=True, insecure=True)
 

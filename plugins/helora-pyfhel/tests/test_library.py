@@ -7,7 +7,6 @@ import importlib.util
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,14 +21,13 @@ from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
 from helora_core.runtime.adapter_run import Work, run_adapter
 from helora_core.runtime.reference import precision_bits
-from helora_pyfhel import availability
+from helora_pyfhel import availability, context
 from helora_pyfhel.backend import PyfhelBackend
-from helora_pyfhel.context import library, resolve
 
 QUICK = CKKSParams(ring_degree=1024, data_bits=(48, 30, 34), special_bits=(48,), scale_bits=30)
 SCALE = 2.0**30
 
-needs_library = pytest.mark.skipif(availability() is not None, reason=str(availability()))
+needs_library = pytest.mark.usefixtures("needs_library")
 
 
 class TestAvailability:
@@ -40,17 +38,15 @@ class TestAvailability:
         assert "pip install 'helora-pyfhel[native]'" in reason
 
     @pytest.fixture
-    def broken_library(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def broken_library(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Pyfhel is installed, and a shared object that it needs is not."""
 
         def fail(name: str) -> Any:
             raise OSError("libAfhel.so: cannot open shared object file")
 
-        for cache in (library, resolve):
+        for cache in (context.library, context._keyless_class, context.resolve):
             cache.cache_clear()
         monkeypatch.setattr(importlib, "import_module", fail)
-        yield
-        library.cache_clear()
 
     @pytest.mark.usefixtures("broken_library")
     def test_a_broken_library_is_refused_when_it_is_used(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 import tenseal.sealapi as seal
 
 from helora_core.backend.capabilities import Encoding
-from helora_core.backend.embedding import coefficients_to_slots
+from helora_core.backend.session import InsecureParametersWarning, open_sessions
 from helora_core.errors import CapabilityMissing, CorruptPayload, InvalidParameters, MissingRotationKey
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.presets import FAST
@@ -275,13 +275,14 @@ class TestBytes:
 
 
 class TestCoefficients:
-    def test_slots_are_in_seals_order_so_that_coefficients_are_the_polynomials_own(self) -> None:
-        """The monomial x^3 has whole coefficients: at scale 1 it is exact, unless its slots are in another order."""
-        decryptor, evaluator = BACKEND.generate_keys(PARAMS, ())
+    def test_coefficients_are_those_of_the_polynomial_that_seal_encrypts(self) -> None:
+        """x^3 has whole coefficients, and so is exact at scale 1: unless its slots are taken in another order."""
+        with pytest.warns(InsecureParametersWarning):
+            client, server = open_sessions(BACKEND, NOMINAL, (), insecure=True)
         x = np.random.default_rng(0).uniform(-1, 1, 1024)
-        fresh = decryptor.encrypt(coefficients_to_slots(x, 1024), scale=SCALE, encoding=Encoding.COMPLEX_SLOTS)
-        cube = coefficients_to_slots(np.array([0.0, 0.0, 0.0, 1.0]), 1024)
-        factor = evaluator.encode(cube, level=2, scale=1.0, encoding=Encoding.COMPLEX_SLOTS)
-        shifted = decryptor.decrypt(evaluator.multiply_plain(fresh, factor), encoding=Encoding.COMPLEX_SLOTS)
-        expected = coefficients_to_slots(np.concatenate([-x[-3:], x[:-3]]), 1024)
-        np.testing.assert_allclose(shifted, expected, rtol=0, atol=1e-3)
+        uploaded = server.receive(client.send(client.encrypt(x, scale_bits=30, encoding=Encoding.COEFFICIENTS)))
+        cube = server.encode(np.array([0.0, 0.0, 0.0, 1.0]), level=2, scale_bits=0, encoding=Encoding.COEFFICIENTS)
+        product = client.receive(server.send(server.evaluator.multiply_plain(uploaded, cube)))
+        shifted = np.concatenate([-x[-3:], x[:-3]])
+        found = client.decrypt(product, encoding=Encoding.COEFFICIENTS)
+        np.testing.assert_allclose(found, shifted, rtol=0, atol=1e-3)

@@ -1,8 +1,6 @@
-"""acme as a backend of helora.
+"""acme as a backend of helora: two roles, each a straight line of checks and one call of the library.
 
-So far nothing is encrypted: ``emulation`` stands in for the library. Where the library's own calls belong there is a
-mark, FILL IN with a number; the numbers are the order in which that goes best. The checks can stay: they refuse by name
-what libraries let pass, or report in words of their own.
+There is nothing to fill in here; the library's calls are in ``library``.
 """
 
 from __future__ import annotations
@@ -12,16 +10,14 @@ from collections.abc import Collection
 from typing import Any
 
 import msgspec
-from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.capabilities import Encoding
 from helora_core.backend.protocol import SLOTS, Values
 from helora_core.errors import InvalidParameters
 from helora_core.params.ckks import CKKSParams
 
-from helora_acme import checks, emulation
-from helora_acme.checks import Ciphertext, CiphertextMessage, EvaluationKeys, Plaintext
-
-# FILL IN 11: claim what else the library can do; the laws about it then run.
-CAPABILITIES = Capabilities(encodings=frozenset({Encoding.SLOTS}))
+from helora_acme import checks
+from helora_acme.checks import Ciphertext, EvaluationKeys, Plaintext
+from helora_acme.library import CAPABILITIES, Library, primes
 
 
 class _Role:
@@ -30,35 +26,31 @@ class _Role:
     def __init__(self, params: CKKSParams, key_id: bytes) -> None:
         self.params = params
         self.key_id = key_id
-        # FILL IN 3: a context of the library for params.ring_degree and the primes that resolve stated, without keys.
-        self._library = emulation.Emulation(params)
+        self._library = Library(params)
 
     def level(self, ciphertext: Ciphertext) -> int:
-        checks.check_own(ciphertext, self.key_id)
-        return ciphertext.level
+        return self._library.level(self._own(ciphertext))
 
     def scale(self, ciphertext: Ciphertext) -> float:
-        checks.check_own(ciphertext, self.key_id)
-        return ciphertext.scale
+        return self._library.scale(self._own(ciphertext))
 
     def serialize(self, ciphertext: Ciphertext) -> bytes:
-        checks.check_own(ciphertext, self.key_id)
-        data = self._library.to_bytes(ciphertext.data)  # FILL IN 6: the library's bytes of a ciphertext
-        return msgspec.msgpack.encode(CiphertextMessage(ciphertext.level, ciphertext.scale, data))
+        return self._library.to_bytes(self._own(ciphertext))
 
     def deserialize(self, payload: bytes) -> Ciphertext:
-        message = checks.read_ciphertext(payload, self.params)
-        try:
-            # FILL IN 6: read them; what comes out must be of message.level, and garbage must not crash.
-            data = self._library.from_bytes(message.data)
-        except ValueError as error:
-            raise checks.corrupt("a ciphertext", error) from error
-        return Ciphertext(data, message.level, message.scale, self.key_id)
+        with checks.reading("a ciphertext"):
+            data = self._library.from_bytes(payload)
+            checks.check_level_and_scale_exist(self._library.level(data), self._library.scale(data), self.params)
+        return Ciphertext(data, self.key_id)
+
+    def _own(self, ciphertext: Ciphertext) -> Any:
+        """The library's ciphertext, if it is one of these keys."""
+        checks.check_ciphertext(ciphertext, self.key_id)
+        return ciphertext.data
 
     def _encoded(self, values: Values, level: int, scale: float, encoding: Encoding) -> Plaintext:
         checks.check_encodable(values, level, scale, encoding, self.params, CAPABILITIES)
-        data = self._library.encode(values, scale)  # FILL IN 4: the library's encoding, at this level and scale
-        return Plaintext(data, level, scale, self.params)
+        return Plaintext(self._library.encode(values, encoding, level, scale), level, scale, self.params)
 
 
 class Decryptor(_Role):
@@ -66,88 +58,75 @@ class Decryptor(_Role):
 
     def __init__(self, params: CKKSParams, rotation_steps: Collection[int]) -> None:
         super().__init__(params, secrets.token_bytes(16))
-        self._secret_key = self._library.secret_key()  # FILL IN 3: the library's secret key
-        # FILL IN 10: the library's keys for exactly these rotations to the left, and for no others, as bytes.
-        keys = {step: self._library.rotation_key(self._secret_key, step) for step in sorted(rotation_steps)}
+        self._secret_key = self._library.secret_key()
+        keys = {steps: self._library.rotation_key(self._secret_key, steps) for steps in sorted(rotation_steps)}
         self._evaluation_keys = msgspec.msgpack.encode(EvaluationKeys(params, self.key_id, keys))
 
     def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
         plaintext = self._encoded(values, self.params.max_level, scale, encoding)
-        # FILL IN 5: the library's encryption, with the secret key if it can.
-        data = self._library.encrypt(self._secret_key, plaintext.data, scale)
-        return Ciphertext(data, plaintext.level, scale, self.key_id)
+        return Ciphertext(self._library.encrypt(self._secret_key, plaintext.data), self.key_id)
 
     def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = SLOTS) -> Values:
-        checks.check_own(ciphertext, self.key_id)
-        plaintext = self._library.decrypt(self._secret_key, ciphertext.data)  # FILL IN 5: its decryption
-        return self._library.decode(plaintext, ciphertext.scale)  # FILL IN 4: its decoding; all N/2 slots, as float64
+        plaintext = self._library.decrypt(self._secret_key, self._own(ciphertext))
+        return self._library.decode(plaintext, encoding)
 
     def evaluation_keys(self) -> bytes:
         return self._evaluation_keys
 
 
 class Evaluator(_Role):
-    """The server's role: what the client sent, and nothing else. No operation alters its operands."""
+    """The server's role: it is made of what the client sent, and of nothing else."""
 
     def __init__(self, params: CKKSParams, keys: EvaluationKeys) -> None:
         super().__init__(params, keys.key_id)
-        self._rotation_keys = keys.rotation_keys  # FILL IN 10: read the bytes of each
+        with checks.reading("evaluation keys"):
+            read = self._library.read_rotation_key
+            self._rotation_keys = {steps: read(payload) for steps, payload in keys.rotation_keys.items()}
 
     def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Plaintext:
         return self._encoded(values, level, scale, encoding)
 
     def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
         self._check_alike(left, right)
-        return self._result(left.data + right.data, left)  # FILL IN 7: the library's sum
+        return self._result(self._library.add(left.data, right.data))
 
     def sub(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
         self._check_alike(left, right)
-        return self._result(left.data - right.data, left)  # FILL IN 7: its difference
+        return self._result(self._library.sub(left.data, right.data))
 
     def negate(self, ciphertext: Ciphertext) -> Ciphertext:
-        checks.check_own(ciphertext, self.key_id)
-        return self._result(-ciphertext.data, ciphertext)  # FILL IN 7: its negative
+        return self._result(self._library.negate(self._own(ciphertext)))
 
     def add_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
-        checks.check_own(ciphertext, self.key_id)
         checks.check_plaintext(plaintext, self.params)
-        checks.check_level_and_scale(ciphertext, plaintext)
-        return self._result(ciphertext.data + plaintext.data, ciphertext)  # FILL IN 7: its sum with a plaintext
+        checks.check_levels(self.level(ciphertext), plaintext.level)
+        checks.check_scales(self.scale(ciphertext), plaintext.scale)
+        return self._result(self._library.add_plain(ciphertext.data, plaintext.data))
 
     def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
-        checks.check_own(ciphertext, self.key_id)
         checks.check_plaintext(plaintext, self.params)
-        checks.check_level(ciphertext, plaintext)
-        scale = ciphertext.scale * plaintext.scale
-        checks.check_fits(scale, ciphertext.level, self.params)
-        # FILL IN 8: the library's product with a plaintext, not rescaled; see that all zeros are no exception.
-        product = ciphertext.data * plaintext.data
-        return Ciphertext(product, ciphertext.level, scale, self.key_id)
+        checks.check_levels(self.level(ciphertext), plaintext.level)
+        checks.check_fits(self.scale(ciphertext) * plaintext.scale, plaintext.level, self.params)
+        return self._result(self._library.multiply_plain(ciphertext.data, plaintext.data))
 
     def rescale(self, ciphertext: Ciphertext) -> Ciphertext:
-        checks.check_own(ciphertext, self.key_id)
-        checks.check_can_rescale(ciphertext)
-        scale = ciphertext.scale / self.params.data_primes[ciphertext.level]
-        data = self._library.rescale(ciphertext.data, scale)  # FILL IN 9: the library's rescale, by its last prime
-        return Ciphertext(data, ciphertext.level - 1, scale, self.key_id)
+        checks.check_can_rescale(self.level(ciphertext))
+        return self._result(self._library.rescale(ciphertext.data))
 
     def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
-        checks.check_own(ciphertext, self.key_id)
+        data = self._own(ciphertext)
         steps %= self.params.slots
         if steps == 0:
             return ciphertext
         checks.check_has_key(steps, self._rotation_keys)
-        # FILL IN 10: the library's rotation to the left, with this very key and no other.
-        key = self._rotation_keys[steps]
-        return self._result(self._library.rotate(ciphertext.data, key, ciphertext.level, ciphertext.scale), ciphertext)
+        return self._result(self._library.rotate(data, steps, self._rotation_keys[steps]))
 
     def _check_alike(self, left: Ciphertext, right: Ciphertext) -> None:
-        for ciphertext in (left, right):
-            checks.check_own(ciphertext, self.key_id)
-        checks.check_level_and_scale(left, right)
+        checks.check_levels(self.level(left), self.level(right))
+        checks.check_scales(self.scale(left), self.scale(right))
 
-    def _result(self, data: Any, operand: Ciphertext) -> Ciphertext:
-        return Ciphertext(data, operand.level, operand.scale, self.key_id)
+    def _result(self, data: Any) -> Ciphertext:
+        return Ciphertext(data, self.key_id)
 
 
 class AcmeBackend:
@@ -158,15 +137,14 @@ class AcmeBackend:
 
     def resolve(self, params: CKKSParams) -> CKKSParams:
         try:
-            # FILL IN 2: ask the library which primes it takes for these bit lengths, special primes last.
-            primes = emulation.ntt_primes(params.data_bits + params.special_bits, params.ring_degree)
+            chain = primes(params)
         except ValueError as error:
             raise InvalidParameters(
                 f"helora-acme: the parameters cannot be realised: {error}.",
                 hint="Use longer primes, fewer of one length, or another ring degree.",
             ) from error
         levels = len(params.data_bits)
-        return msgspec.structs.replace(params, data_primes=primes[:levels], special_primes=primes[levels:])
+        return msgspec.structs.replace(params, data_primes=chain[:levels], special_primes=chain[levels:])
 
     def generate_keys(
         self,

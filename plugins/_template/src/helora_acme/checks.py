@@ -1,11 +1,13 @@
-"""What helora asks of a backend beyond the library's calls: refusals by name, and bytes that say what they are.
+"""What helora asks of a backend beyond the library's calls: refusals by name of what libraries let pass.
 
-No call of the library is in here, so there is nothing to fill in.
+There is nothing to fill in here.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,30 +35,20 @@ _WHO = "helora-acme"
 
 @dataclass(frozen=True, eq=False)
 class Ciphertext:
-    """The library's ciphertext, with what helora asks about it."""
+    """The library's ciphertext and the name of its key pair."""
 
     data: Any
-    level: int
-    scale: float
     key_id: bytes
 
 
 @dataclass(frozen=True, eq=False)
 class Plaintext:
-    """The library's plaintext, encoded for ciphertexts at ``level``."""
+    """The library's plaintext and what it was encoded for."""
 
     data: Any
     level: int
     scale: float
     params: CKKSParams
-
-
-class CiphertextMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A ciphertext on its way between client and server; ``data`` is the library's bytes."""
-
-    level: int
-    scale: float
-    data: bytes
 
 
 class EvaluationKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,31 +59,33 @@ class EvaluationKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rotation_keys: dict[int, bytes]
 
 
-def read_ciphertext(payload: bytes, params: CKKSParams) -> CiphertextMessage:
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn what reading bytes raises into ``CorruptPayload``."""
     try:
-        message = msgspec.msgpack.decode(payload, type=CiphertextMessage)
-    except msgspec.DecodeError as error:
-        raise corrupt("a ciphertext", error) from error
-    if not (0 <= message.level <= params.max_level and 0 < message.scale < math.inf):
-        raise corrupt("a ciphertext", f"level {message.level}, scale {message.scale}")
-    return message
+        yield
+    except (ValueError, msgspec.DecodeError, HeloraError) as error:
+        raise CorruptPayload(
+            f"{_WHO}: these bytes are not {what} of these parameters ({error}).",
+            hint="Send them again, and check that both sides use the same parameters.",
+        ) from error
 
 
 def read_evaluation_keys(payload: bytes, params: CKKSParams) -> EvaluationKeys:
-    try:
+    with reading("evaluation keys"):
         keys = msgspec.msgpack.decode(payload, type=EvaluationKeys)
-    except (msgspec.DecodeError, HeloraError) as error:
-        raise corrupt("evaluation keys", error) from error
-    if keys.params != params:
-        raise corrupt("evaluation keys", "they are of other parameters")
+        if keys.params != params:
+            raise ValueError("they are of other parameters")
     return keys
 
 
-def corrupt(what: str, why: object) -> CorruptPayload:
-    return CorruptPayload(
-        f"{_WHO}: these bytes are not {what} of these parameters ({why}).",
-        hint="Send them again, and check that both sides use the same parameters.",
-    )
+def check_level_and_scale_exist(level: int, scale: float, params: CKKSParams) -> None:
+    if not 0 <= level <= params.max_level:
+        raise LevelExhausted(
+            f"{_WHO}: level {level} of {params.max_level}.", hint="Use parameters with more data primes."
+        )
+    if not 0 < scale < math.inf:
+        raise InvalidInput(f"{_WHO}: {scale} is not a scale.", hint="Use a positive number, as in 2.0**40.")
 
 
 def check_encodable(
@@ -100,13 +94,7 @@ def check_encodable(
     check_values(values, params.slots, who=_WHO, encoding=encoding)
     if encoding not in capabilities.encodings:
         raise CapabilityMissing(f"{_WHO}: there is no encoding {encoding.value}.", hint="Use an encoding it claims.")
-    if not 0 <= level <= params.max_level:
-        raise LevelExhausted(
-            f"{_WHO}: encoding at level {level}; there are levels 0 to {params.max_level}.",
-            hint="Use parameters with more data primes.",
-        )
-    if not 0 < scale < math.inf:
-        raise InvalidInput(f"{_WHO}: {scale} is not a scale.", hint="Use a positive number, as in 2.0**40.")
+    check_level_and_scale_exist(level, scale, params)
     check_fits(scale, level, params, largest=float(np.max(np.abs(values))))
 
 
@@ -119,7 +107,7 @@ def check_fits(scale: float, level: int, params: CKKSParams, *, largest: float =
         )
 
 
-def check_own(ciphertext: Ciphertext, key_id: bytes) -> None:
+def check_ciphertext(ciphertext: Ciphertext, key_id: bytes) -> None:
     if not isinstance(ciphertext, Ciphertext) or ciphertext.key_id != key_id:
         raise ForeignCiphertext(
             f"{_WHO}: this ciphertext was made with other keys.",
@@ -135,43 +123,43 @@ def check_plaintext(plaintext: Plaintext, params: CKKSParams) -> None:
         )
 
 
-def check_level(left: Ciphertext, right: Ciphertext | Plaintext) -> None:
-    if left.level != right.level:
+def check_levels(left: int, right: int) -> None:
+    if left != right:
         raise LevelMismatch(
-            f"{_WHO}: the operands are at levels {left.level} and {right.level}.",
+            f"{_WHO}: the operands are at levels {left} and {right}.",
             hint="Encode plaintexts at the ciphertext's level, and rescale both operands equally often.",
         )
 
 
-def check_level_and_scale(left: Ciphertext, right: Ciphertext | Plaintext) -> None:
-    check_level(left, right)
-    if left.scale != right.scale:
+def check_scales(left: float, right: float) -> None:
+    if left != right:
         raise ScaleMismatch(
-            f"{_WHO}: the operands have scales 2^{math.log2(left.scale):.6f} and 2^{math.log2(right.scale):.6f}.",
+            f"{_WHO}: the operands have scales 2^{math.log2(left):.6f} and 2^{math.log2(right):.6f}.",
             hint="Bring both operands through the same multiplications and rescales.",
         )
 
 
-def check_can_rescale(ciphertext: Ciphertext) -> None:
-    if ciphertext.level == 0:
+def check_can_rescale(level: int) -> None:
+    if level == 0:
         raise LevelExhausted(
             f"{_WHO}: a ciphertext at level 0 cannot be rescaled.",
             hint="Use parameters with one more data prime, or a packing of less depth.",
         )
 
 
-def check_has_key(step: int, rotation_keys: dict[int, Any]) -> None:
-    if step not in rotation_keys:
+def check_has_key(steps: int, rotation_keys: Mapping[int, Any]) -> None:
+    if steps not in rotation_keys:
         raise MissingRotationKey(
-            f"{_WHO}: there is no key for a rotation by {step}.",
+            f"{_WHO}: there is no key for a rotation by {steps}.",
             hint="Generate keys for the plan's rotation_steps.",
         )
 
 
 def check_not_asked(**extras: object) -> None:
-    """Refuse what ``generate_keys`` may be asked for and the backend does not claim."""
-    asked = [name for name, value in extras.items() if value not in (None, False)]
-    if asked:
-        raise CapabilityMissing(
-            f"{_WHO}: it makes no keys with {' and '.join(asked)}.", hint="Leave it out, or choose another backend."
-        )
+    """Refuse what ``generate_keys`` may be asked for and this backend does not claim."""
+    for name, value in extras.items():
+        if value is not None and value is not False:
+            raise CapabilityMissing(
+                f"{_WHO}: keys cannot be made with a {name.replace('_', ' ')}.",
+                hint="Leave it out, or choose a backend that claims it.",
+            )

@@ -13,8 +13,8 @@ def availability() -> str | None:
     """Why Pyfhel cannot be used here, or None. Whether it can be imported shows when it is used."""
     if importlib.util.find_spec("Pyfhel") is None:
         return (
-            "the library Pyfhel is not installed: pip install 'helora-pyfhel[native]', with a C++ compiler and "
-            "network access, or with --find-links to a wheel that plugins/helora-pyfhel/build_wheel.sh made"
+            "the library Pyfhel is not installed: pip install 'helora-pyfhel[native]'; it comes as source, and the "
+            "README of helora-pyfhel says what to do where that does not build"
         )
     return None
 

@@ -41,7 +41,7 @@ class PyfhelDecryptor(Role):
         params = context.params
         self._steps = sorted(steps)
         self._sends_public_key = public_key
-        self._keyed = pyfhel_object(params, {"qi": [*params.data_primes, *params.special_primes]})
+        self._keyed = pyfhel_object(params, {"qi": [*params.data_primes, *params.special_primes]}, keyed=True)
         self._keyed.keyGen()
         if self._steps:  # without steps, Pyfhel makes keys for all powers of two
             self._keyed.rotateKeyGen(self._steps)

@@ -1,4 +1,4 @@
-"""Pyfhel objects without keys: SEAL's parameters, levels and encoders. Nothing else here imports the library.
+"""Pyfhel objects: SEAL's parameters, levels and encoders. Nothing else here imports the library.
 
 Pyfhel tracks levels in ``mod_level``, which ``multiply_plain`` raises and ``rescale_to_next`` does not, and does not
 serialise it. The truth is in SEAL's ciphertext, whose size Pyfhel tells: 16·N bytes for each prime left, and a header.
@@ -36,8 +36,24 @@ def library() -> Any:
         ) from error
 
 
-def pyfhel_object(params: CKKSParams, chain: dict[str, list[int]]) -> Any:
+@functools.cache
+def _keyless_class() -> Any:
+    """A class of Pyfhel objects that refuse to decrypt.
+
+    With a public key and no secret one, Pyfhel's own follow a null pointer, and the process dies.
+    """
+
+    def refuse(pyfhel: object, *args: object, **options: object) -> object:
+        raise RuntimeError("there is no secret key")
+
+    base = library().Pyfhel
+    return type("KeylessPyfhel", (base,), {name: refuse for name in dir(base) if name.startswith("decrypt")})
+
+
+def pyfhel_object(params: CKKSParams, chain: dict[str, list[int]], *, keyed: bool = False) -> Any:
     """A Pyfhel object for a chain of primes, given as ``qi`` (the primes) or ``qi_sizes`` (their bit lengths).
+
+    One that is not ``keyed`` must not be given a secret key, and could not decrypt with it.
 
     Security is judged by the core on resolved parameters before keys are made; ``sec=0`` turns SEAL's check of the 2018
     table off. The default scale is never used, but Pyfhel warns of one that is not a prime's.
@@ -45,7 +61,7 @@ def pyfhel_object(params: CKKSParams, chain: dict[str, list[int]]) -> Any:
     Raises:
         InvalidParameters: SEAL cannot realise them.
     """
-    pyfhel = library().Pyfhel()
+    pyfhel = library().Pyfhel() if keyed else _keyless_class()()
     try:
         status = pyfhel.contextGen(
             scheme="ckks", n=params.ring_degree, sec=0, scale_bits=params.special_bits[-1], **chain

@@ -1,0 +1,49 @@
+"""Registers OpenFHE with helora, as two backends. The library is imported only when one of them is used."""
+
+from __future__ import annotations
+
+import importlib.util
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+
+from helora_core.hookspecs import hookimpl
+from helora_core.specs import BackendSpec
+
+
+def availability() -> str | None:
+    """Why OpenFHE cannot be used here, or None.
+
+    Its wheels install on any Python 3 and hold the module of one: what counts is a file for this interpreter.
+    """
+    found = importlib.util.find_spec("openfhe")
+    if found is None:
+        return "the library openfhe is not installed: with Python 3.10, pip install 'helora-openfhe[native]'"
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    folders = [Path(place) for place in found.submodule_search_locations or ()]
+    if not any((folder / f"openfhe{suffix}").is_file() for folder in folders):
+        return (
+            f"the installed openfhe has no module for this Python ({suffix}): use Python 3.10 with openfhe 1.6.1.0.22.4"
+        )
+    return None
+
+
+@hookimpl
+def helora_backends() -> Iterable[BackendSpec]:
+    """OpenFHE with rescaling by the program, and by the library."""
+    yield BackendSpec(
+        name="openfhe",
+        target="helora_openfhe.backend:OpenFHEBackend",
+        summary="OpenFHE, FIXEDMANUAL: the program rescales; hoisted rotations.",
+        library="openfhe",
+        provides_security=True,
+        availability=availability,
+    )
+    yield BackendSpec(
+        name="openfhe_auto",
+        target="helora_openfhe.backend:OpenFHEAutoBackend",
+        summary="OpenFHE, FLEXIBLEAUTO: the library rescales when it sees fit; hoisted rotations.",
+        library="openfhe",
+        provides_security=True,
+        availability=availability,
+    )

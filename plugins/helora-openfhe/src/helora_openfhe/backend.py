@@ -1,0 +1,340 @@
+"""OpenFHE.
+
+Its Python bindings keep rotation keys in a table of the process, by the tag of the key pair: two key pairs do not mix, and
+this backend asks the table for nothing but the steps it made keys for. The plaintext scale is one for all
+(``ScalingModSize``), so that a plan's scales must be the parameters' own. Under FIXEDMANUAL the scale that OpenFHE tracks
+is nominal: after a rescale it is 2^scale_bits again, though the prime was not, which costs about 2^-21 of the value.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
+from helora_core.backend.protocol import SLOTS, Values
+from helora_core.backend.values import check_values
+from helora_core.errors import (
+    CapabilityMissing,
+    CorruptPayload,
+    ForeignCiphertext,
+    LevelExhausted,
+    LevelMismatch,
+    MissingRotationKey,
+    PrecisionLost,
+    ScaleMismatch,
+)
+from helora_core.params.ckks import CKKSParams
+from helora_openfhe.context import make_context, resolve
+from helora_openfhe.library import openfhe
+from helora_openfhe.payload import opened, sealed
+
+_WHO = "helora-openfhe"
+_CALLER = "Use ciphertexts of the client whose evaluation keys this server holds."
+
+
+@dataclass(frozen=True, eq=False)
+class OpenFHECiphertext:
+    """An OpenFHE ciphertext and the name of its key pair."""
+
+    data: Any
+    key_id: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class OpenFHEPlaintext:
+    """An encoded plaintext for ciphertexts at ``level``."""
+
+    data: Any
+    level: int
+
+
+class _EvaluationKeys(msgspec.Struct, forbid_unknown_fields=True):
+    steps: list[int]
+    key_id: bytes
+    key_tag: str
+    rotation_keys: bytes
+    public_key: bytes
+
+
+class _Role:
+    """What client and server share. It has no key."""
+
+    def __init__(self, context: Any, params: CKKSParams, rescale: RescaleMode, key_id: bytes, key_tag: str) -> None:
+        self.key_id = key_id
+        self._context = context
+        self._params = params
+        self._explicit = rescale is RescaleMode.EXPLICIT
+        self._key_tag = key_tag
+
+    def level(self, ciphertext: OpenFHECiphertext) -> int:
+        data = self._own(ciphertext).data
+        # OpenFHE counts levels used. What FLEXIBLEAUTO has not rescaled yet, it will before the next product.
+        pending = 0 if self._explicit else data.GetNoiseScaleDeg() - 1
+        return int(self._params.max_level - data.GetLevel() - pending)
+
+    def scale(self, ciphertext: OpenFHECiphertext) -> float:
+        return float(self._own(ciphertext).data.GetScalingFactor())
+
+    def serialize(self, ciphertext: OpenFHECiphertext) -> bytes:
+        return sealed(openfhe.Serialize(self._own(ciphertext).data, openfhe.BINARY))
+
+    def deserialize(self, payload: bytes) -> OpenFHECiphertext:
+        body = opened(payload, "a ciphertext")
+        try:
+            data = openfhe.DeserializeCiphertextString(body, openfhe.BINARY)
+        except RuntimeError as error:
+            raise CorruptPayload(
+                f"{_WHO}: OpenFHE cannot read the ciphertext ({error}).", hint="Send it again."
+            ) from error
+        # The bytes name the keys they were made with; read by a server of other keys, they must be taken for that.
+        data.SetKeyTag(self._key_tag)
+        return OpenFHECiphertext(data, self.key_id)
+
+    def _own(self, ciphertext: OpenFHECiphertext) -> OpenFHECiphertext:
+        if not isinstance(ciphertext, OpenFHECiphertext) or ciphertext.key_id != self.key_id:
+            raise ForeignCiphertext(f"{_WHO}: this ciphertext was made with other keys.", hint=_CALLER)
+        return ciphertext
+
+    def _encode(self, values: Values, level: int, scale: float, encoding: Encoding, who: str) -> Any:
+        params = self._params
+        check_values(values, params.slots, who=f"{_WHO} {who}", encoding=encoding)
+        if not 0 <= level <= params.max_level:
+            raise LevelExhausted(
+                f"{_WHO}: encoding at level {level}; there are levels 0 to {params.max_level}.",
+                hint="Use parameters with more data primes.",
+            )
+        if scale != 2.0**params.scale_bits:
+            raise CapabilityMissing(
+                f"{_WHO}: every plaintext has the scale 2^{params.scale_bits}, not 2^{math.log2(scale):.1f}.",
+                hint="Use plans whose scales are the parameters' own, as choose_params makes them.",
+            )
+        largest = float(np.max(np.abs(values)))
+        if math.log2(max(largest, 1.0)) + params.scale_bits >= params.modulus_bits_at(level) - 1:
+            raise PrecisionLost(
+                f"{_WHO}: values up to {largest:g} at scale 2^{params.scale_bits} do not fit the "
+                f"{params.modulus_bits_at(level)} bits of modulus at level {level}.",
+                hint="Use smaller values, or a larger base prime.",
+            )
+        if encoding is Encoding.SCALAR:
+            values = np.full(params.slots, values[0])
+        depth = params.max_level - level
+        try:
+            return self._context.MakeCKKSPackedPlaintext(values, 1, depth)
+        except RuntimeError as error:
+            if "Scaling factor too small" not in str(error):
+                raise
+            # OpenFHE refuses values that round to the zero polynomial; to round them is what was asked.
+            return self._context.MakeCKKSPackedPlaintext(np.zeros(params.slots), 1, depth)
+
+
+class OpenFHEDecryptor(_Role):
+    """The client's role, with the secret key."""
+
+    def __init__(
+        self,
+        params: CKKSParams,
+        rescale: RescaleMode,
+        steps: Collection[int],
+        *,
+        public_key: bool,
+    ) -> None:
+        context = make_context(params, rescale)
+        pair = context.KeyGen()
+        super().__init__(context, params, rescale, secrets.token_bytes(16), pair.secretKey.GetKeyTag())
+        self._secret_key = pair.secretKey
+        rotation_keys = b""
+        if steps:
+            context.EvalRotateKeyGen(pair.secretKey, sorted(steps))
+            rotation_keys = openfhe.SerializeEvalAutomorphismKeyString(openfhe.BINARY, self._key_tag)
+        public = openfhe.Serialize(pair.publicKey, openfhe.BINARY) if public_key else b""
+        keys = _EvaluationKeys(sorted(steps), self.key_id, self._key_tag, rotation_keys, public)
+        self._evaluation_keys = sealed(msgspec.msgpack.encode(keys))
+
+    def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> OpenFHECiphertext:
+        plaintext = self._encode(values, self._params.max_level, scale, encoding, "encrypt")
+        return OpenFHECiphertext(self._context.Encrypt(self._secret_key, plaintext), self.key_id)
+
+    def decrypt(self, ciphertext: OpenFHECiphertext, *, encoding: Encoding = SLOTS) -> Values:
+        plaintext = self._context.Decrypt(self._secret_key, self._own(ciphertext).data)
+        plaintext.SetLength(self._params.slots)
+        values = np.array(plaintext.GetCKKSPackedValue(), dtype=np.complex128)
+        if encoding is Encoding.COMPLEX_SLOTS:
+            return values
+        real = values.real.copy()
+        return real[:1] if encoding is Encoding.SCALAR else real
+
+    def evaluation_keys(self) -> bytes:
+        return self._evaluation_keys
+
+
+class OpenFHEEvaluator(_Role):
+    """The server's role: rotation keys, and a public key if there is one."""
+
+    def __init__(self, params: CKKSParams, rescale: RescaleMode, keys: _EvaluationKeys) -> None:
+        super().__init__(make_context(params, rescale), params, rescale, keys.key_id, keys.key_tag)
+        self._steps = frozenset(keys.steps)
+        self._public_key = None
+        if keys.steps:
+            openfhe.DeserializeEvalAutomorphismKeyString(keys.rotation_keys, openfhe.BINARY)
+        if keys.public_key:
+            self._public_key = openfhe.DeserializePublicKeyString(keys.public_key, openfhe.BINARY)
+
+    def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> OpenFHECiphertext:
+        if self._public_key is None:
+            raise CapabilityMissing(f"{_WHO}: no public key was generated.", hint="Generate keys with public_key=True.")
+        plaintext = self._encode(values, self._params.max_level, scale, encoding, "encrypt_public")
+        return self._made(self._context.Encrypt(self._public_key, plaintext))
+
+    def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> OpenFHEPlaintext:
+        return OpenFHEPlaintext(self._encode(values, level, scale, encoding, "encode"), level)
+
+    def add(self, left: OpenFHECiphertext, right: OpenFHECiphertext) -> OpenFHECiphertext:
+        self._check_operands(left, right, "add")
+        return self._made(self._context.EvalAdd(left.data, right.data))
+
+    def sub(self, left: OpenFHECiphertext, right: OpenFHECiphertext) -> OpenFHECiphertext:
+        self._check_operands(left, right, "sub")
+        return self._made(self._context.EvalSub(left.data, right.data))
+
+    def negate(self, ciphertext: OpenFHECiphertext) -> OpenFHECiphertext:
+        return self._made(self._context.EvalNegate(self._own(ciphertext).data))
+
+    def add_plain(self, ciphertext: OpenFHECiphertext, plaintext: OpenFHEPlaintext) -> OpenFHECiphertext:
+        data = self._own(ciphertext).data
+        self._check_level(ciphertext, plaintext, "add_plain")
+        if self._explicit and data.GetNoiseScaleDeg() != 1:
+            raise _scale_mismatch("add_plain", data.GetScalingFactor(), plaintext.data.GetScalingFactor())
+        return self._made(self._context.EvalAdd(data, plaintext.data))
+
+    def multiply_plain(self, ciphertext: OpenFHECiphertext, plaintext: OpenFHEPlaintext) -> OpenFHECiphertext:
+        data = self._own(ciphertext).data
+        self._check_level(ciphertext, plaintext, "multiply_plain")
+        scale_bits = (data.GetNoiseScaleDeg() + 1) * self._params.scale_bits
+        if self._explicit and scale_bits >= self._params.modulus_bits_at(plaintext.level):
+            raise PrecisionLost(
+                f"{_WHO}: a product of scale 2^{scale_bits} does not fit the modulus of level {plaintext.level}.",
+                hint="Rescale first.",
+            )
+        return self._made(self._context.EvalMult(data, plaintext.data))
+
+    def rotate(self, ciphertext: OpenFHECiphertext, steps: int) -> OpenFHECiphertext:
+        ciphertext = self._own(ciphertext)
+        (step,) = self._checked_steps((steps,))
+        return self._made(self._context.EvalRotate(ciphertext.data, step)) if step else ciphertext
+
+    def rotate_many(self, ciphertext: OpenFHECiphertext, steps: Sequence[int]) -> list[OpenFHECiphertext]:
+        ciphertext = self._own(ciphertext)
+        checked = self._checked_steps(steps)
+        digits = self._context.EvalFastRotationPrecompute(ciphertext.data)
+        return [
+            self._made(self._context.EvalFastRotation(ciphertext.data, step, digits)) if step else ciphertext
+            for step in checked
+        ]
+
+    def rescale(self, ciphertext: OpenFHECiphertext) -> OpenFHECiphertext:
+        ciphertext = self._own(ciphertext)
+        if not self._explicit:
+            return ciphertext
+        if self.level(ciphertext) == 0:
+            raise LevelExhausted(
+                f"{_WHO}: a ciphertext at level 0 cannot be rescaled.",
+                hint="Use parameters with one more data prime, or a packing of less depth.",
+            )
+        return self._made(self._context.Rescale(ciphertext.data))
+
+    def _made(self, data: Any) -> OpenFHECiphertext:
+        return OpenFHECiphertext(data, self.key_id)
+
+    def _checked_steps(self, steps: Sequence[int]) -> list[int]:
+        checked = [step % self._params.slots for step in steps]
+        missing = [step for step in checked if step and step not in self._steps]
+        if missing:
+            raise MissingRotationKey(
+                f"{_WHO}: there is no key for a rotation by {missing[0]}.",
+                hint="Generate keys for the plan's rotation_steps.",
+            )
+        return checked
+
+    def _check_operands(self, left: OpenFHECiphertext, right: OpenFHECiphertext, who: str) -> None:
+        """Under FIXEDMANUAL OpenFHE would align levels, and add scales as they are: both are refused."""
+        left, right = self._own(left), self._own(right)
+        if not self._explicit:
+            return
+        _same_level(self.level(left), self.level(right), who)
+        if left.data.GetNoiseScaleDeg() != right.data.GetNoiseScaleDeg():
+            raise _scale_mismatch(who, left.data.GetScalingFactor(), right.data.GetScalingFactor())
+
+    def _check_level(self, ciphertext: OpenFHECiphertext, plaintext: OpenFHEPlaintext, who: str) -> None:
+        if self._explicit:
+            _same_level(self.level(ciphertext), plaintext.level, who)
+
+
+def _same_level(left: int, right: int, who: str) -> None:
+    if left != right:
+        raise LevelMismatch(
+            f"{_WHO}: {who} of operands at levels {left} and {right}.",
+            hint="Encode plaintexts at the ciphertext's level, and rescale both operands equally often.",
+        )
+
+
+def _scale_mismatch(who: str, left: float, right: float) -> ScaleMismatch:
+    return ScaleMismatch(
+        f"{_WHO}: {who} of operands with scales 2^{math.log2(left):.6f} and 2^{math.log2(right):.6f}.",
+        hint="Bring both operands through the same multiplications and rescales.",
+    )
+
+
+class OpenFHEBackend:
+    """OpenFHE, rescaling as the program says (FIXEDMANUAL)."""
+
+    name = "openfhe"
+    capabilities = Capabilities(
+        encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS, Encoding.SCALAR}),
+        rescale=RescaleMode.EXPLICIT,
+        free_plaintext_scale=False,
+        public_key=True,
+        hoisting=True,
+    )
+
+    def resolve(self, params: CKKSParams) -> CKKSParams:
+        return resolve(params, self.capabilities.rescale)
+
+    def generate_keys(
+        self,
+        params: CKKSParams,
+        rotation_steps: Collection[int],
+        *,
+        public_key: bool = False,
+        seed: int | None = None,
+    ) -> tuple[OpenFHEDecryptor, OpenFHEEvaluator]:
+        if seed is not None:
+            raise CapabilityMissing(
+                f"{_WHO}: keys cannot be made from a seed.",
+                hint="Leave the seed out; use the emulation for repeatable runs.",
+            )
+        decryptor = OpenFHEDecryptor(params, self.capabilities.rescale, rotation_steps, public_key=public_key)
+        return decryptor, self.load_evaluator(params, decryptor.evaluation_keys())
+
+    def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> OpenFHEEvaluator:
+        body = opened(evaluation_keys, "evaluation keys")
+        try:
+            keys = msgspec.msgpack.decode(body, type=_EvaluationKeys)
+        except msgspec.DecodeError as error:
+            raise CorruptPayload(
+                f"{_WHO}: these bytes are not evaluation keys ({error}).", hint="Send the keys again."
+            ) from error
+        return OpenFHEEvaluator(params, self.capabilities.rescale, keys)
+
+
+class OpenFHEAutoBackend(OpenFHEBackend):
+    """OpenFHE, rescaling by itself (FLEXIBLEAUTO)."""
+
+    name = "openfhe_auto"
+    capabilities = msgspec.structs.replace(OpenFHEBackend.capabilities, rescale=RescaleMode.AUTOMATIC)

@@ -1,0 +1,130 @@
+"""What is particular to OpenFHE; the laws that hold for all backends are the conformance kit's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import helora_openfhe
+import msgspec
+import numpy as np
+import pytest
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
+from helora_core.backend.ledger import Ledger
+from helora_core.backend.session import open_sessions
+from helora_core.compiler.compile import compile_plan
+from helora_core.errors import CapabilityMissing, CorruptPayload, InvalidParameters
+from helora_core.packing.rank_bsgs import RankBSGS
+from helora_core.packing.zero_moai import ZeroMOAI
+from helora_core.params.choose import Requirement, choose_params
+from helora_core.params.presets import FAST
+from helora_core.params.security import require_secure
+from helora_core.runtime.adapter_run import Work, run_adapter
+from helora_core.runtime.reference import precision_bits
+
+REASON = helora_openfhe.availability()
+if REASON is not None:
+    pytest.skip(REASON, allow_module_level=True)
+
+from helora_openfhe.backend import OpenFHEAutoBackend, OpenFHEBackend  # noqa: E402 - needs the library
+
+BACKENDS = [OpenFHEBackend(), OpenFHEAutoBackend()]
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
+@pytest.mark.parametrize("packing", [RankBSGS(), ZeroMOAI()], ids=lambda packing: packing.name)
+def test_lora_of_a_large_model_is_precise(backend: OpenFHEBackend, packing: RankBSGS) -> None:
+    shape = ModuleShape.parse("1536:1536:16")
+    plan = compile_plan(shape, packing)
+    module, x = synthetic_module(shape, seed=1), synthetic_activations(shape, 2, seed=2)
+    (outcome,) = run_adapter(backend, {shape: plan}, [Work(module, x)])
+    assert precision_bits(outcome.run.delta, module.reference_delta(x)) >= 12
+
+
+def test_the_real_primes_are_reported_with_their_real_lengths() -> None:
+    resolved = OpenFHEBackend().resolve(FAST)
+    assert resolved.data_bits != FAST.data_bits, "OpenFHE took primes of the lengths asked for: simplify the README"
+    assert tuple(prime.bit_length() for prime in resolved.data_primes) == resolved.data_bits
+    assert OpenFHEBackend().resolve(resolved) == resolved
+
+
+def test_the_special_prime_reported_is_that_of_the_keys() -> None:
+    """A rotation key is a pair of polynomials modulo QP: its serialised form names every prime."""
+    from helora_openfhe.context import make_context
+    from helora_openfhe.library import openfhe
+
+    small = msgspec.structs.replace(FAST, ring_degree=1024)
+    resolved = OpenFHEBackend().resolve(small)
+    context = make_context(resolved, OpenFHEBackend.capabilities.rescale)
+    secret = context.KeyGen().secretKey
+    text = openfhe.Serialize(context.KeySwitchGen(secret, secret), openfhe.JSON)
+    (special,) = resolved.special_primes
+    assert str(special) in text
+    assert all(str(prime) in text for prime in resolved.data_primes)
+
+
+def test_a_plan_without_rotations_needs_no_special_prime() -> None:
+    params = choose_params(Requirement(depth=1, slots=1536, rotates=False))
+    resolved = OpenFHEBackend().resolve(params)
+    assert resolved.special_primes == ()
+    assert require_secure(resolved).secure
+
+
+def test_unlike_data_primes_are_refused() -> None:
+    with pytest.raises(InvalidParameters, match="scale"):
+        OpenFHEBackend().resolve(msgspec.structs.replace(FAST, data_bits=(60, 40, 45)))
+
+
+def test_another_plaintext_scale_is_refused() -> None:
+    _, server = open_sessions(OpenFHEBackend(), FAST, ())
+    with pytest.raises(CapabilityMissing, match="scale"):
+        server.encode(np.ones(4), level=0, scale_bits=30)
+
+
+def test_a_server_in_another_process_needs_only_the_bytes(tmp_path: Path) -> None:
+    """The table of keys is the process's: this one must work where the client never was."""
+    client, _ = open_sessions(OpenFHEBackend(), FAST, (3,), ledger=Ledger())
+    (tmp_path / "keys").write_bytes(client.evaluation_keys())
+    values = np.arange(FAST.slots, dtype=np.float64) / FAST.slots
+    (tmp_path / "upload").write_bytes(client.send(client.encrypt(values, scale_bits=40)))
+    (tmp_path / "params").write_bytes(msgspec.json.encode(client.params))
+    program = """
+import sys, msgspec, pathlib
+from helora_core.backend.ledger import Ledger
+from helora_core.backend.session import ServerSession
+from helora_core.params.ckks import CKKSParams
+from helora_openfhe.backend import OpenFHEBackend
+folder = pathlib.Path(sys.argv[1])
+params = msgspec.json.decode((folder / "params").read_bytes(), type=CKKSParams)
+server = ServerSession.from_keys(OpenFHEBackend(), params, (folder / "keys").read_bytes(), ledger=Ledger())
+rotated = server.evaluator.rotate(server.receive((folder / "upload").read_bytes()), 3)
+(folder / "download").write_bytes(server.send(rotated))
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=120)
+    result = client.decrypt(client.receive((tmp_path / "download").read_bytes()))
+    assert np.max(np.abs(result - np.roll(values, -3))) < 1e-6
+
+
+def test_a_flipped_byte_does_not_reach_the_parser() -> None:
+    client, server = open_sessions(OpenFHEBackend(), FAST, ())
+    payload = bytearray(server.evaluator.serialize(client.encrypt(np.ones(4), scale_bits=40)))
+    payload[len(payload) // 2] ^= 1
+    with pytest.raises(CorruptPayload):
+        server.evaluator.deserialize(bytes(payload))
+
+
+def test_one_thread_unless_told_otherwise() -> None:
+    program = "import helora_openfhe.library, os; print(os.environ['OMP_NUM_THREADS'])"
+    for setting, threads in (({}, "1"), ({"HELORA_OPENFHE_THREADS": "2"}, "2"), ({"OMP_NUM_THREADS": "3"}, "3")):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PATH": "/usr/bin", **setting},
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout.strip() == threads

@@ -1,0 +1,93 @@
+"""Doubles that take coefficients themselves, and misplace them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from doubles.honest import HonestBackend, HonestDecryptor, HonestEvaluator, HonestRole
+from doubles.registry import caught_by
+from helora_core.backend.capabilities import Encoding
+from helora_core.backend.embedding import coefficients_to_slots, slots_to_coefficients
+from helora_core.backend.protocol import SLOTS, Values
+from helora_core.backend.values import check_values
+from helora_numpy.backend import EmulatedCiphertext as Ciphertext
+
+
+class _Role(HonestRole):
+    """Takes coefficients as the polynomial they are."""
+
+    def _slots(self, values: Values, encoding: Encoding, who: str) -> Any:
+        if encoding is not Encoding.COEFFICIENTS:
+            return super()._slots(values, encoding, who)
+        check_values(values, self.params.slots, who=who, encoding=encoding)
+        coefficients = np.pad(values, (0, self.params.ring_degree - values.size))
+        return coefficients_to_slots(self.stored(coefficients), self.params.ring_degree)
+
+    def stored(self, coefficients: Values) -> Values:
+        """The coefficients as they are stored."""
+        return coefficients
+
+    def read(self, coefficients: Values) -> Values:
+        """And back."""
+        return self.stored(coefficients)
+
+
+class _Client(_Role, HonestDecryptor):
+    def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = SLOTS) -> Values:
+        if encoding is not Encoding.COEFFICIENTS:
+            return super().decrypt(ciphertext, encoding=encoding)
+        slots = super().decrypt(ciphertext, encoding=Encoding.COMPLEX_SLOTS)
+        return self.read(slots_to_coefficients(slots, self.params.ring_degree))
+
+
+class _TakesCoefficients(HonestBackend):
+    """Right as it is; a double gives it a role that is not."""
+
+    capabilities = msgspec.structs.replace(
+        HonestBackend.capabilities, encodings=HonestBackend.capabilities.encodings | {Encoding.COEFFICIENTS}
+    )
+
+    def __init_subclass__(cls) -> None:
+        role = vars(cls)["role"]
+        cls.decryptor_type = type("Client", (role, _Client), {})
+        cls.evaluator_type = type("Server", (role, HonestEvaluator), {})
+
+
+@caught_by("test_products_of_coefficients_are_negacyclic_convolutions")
+class StoresCoefficientsBitReversed(_TakesCoefficients):
+    """Coefficients are stored in bit-reversed order.
+
+    The natural order of a number-theoretic transform's other side: round trips do not show it, products do.
+    """
+
+    class role(_Role):  # noqa: N801
+        def stored(self, coefficients: Values) -> Values:
+            bits = coefficients.size.bit_length() - 1
+            return coefficients[[int(f"{place:0{bits}b}"[::-1], 2) for place in range(coefficients.size)]]
+
+
+@caught_by("test_the_constant_coefficient_is_the_same_in_every_slot")
+class StoresTheHighestCoefficientFirst(_TakesCoefficients):
+    """Coefficients are stored from the highest to the constant one.
+
+    Polynomials as they are written on paper.
+    """
+
+    class role(_Role):  # noqa: N801
+        def stored(self, coefficients: Values) -> Values:
+            return coefficients[::-1]
+
+
+@caught_by("test_coefficients_round_trip")
+class TakesAsManyCoefficientsAsSlots(_TakesCoefficients):
+    """The upper half of the coefficients is left out.
+
+    N/2 places, as for slots, where there are N.
+    """
+
+    class role(_Role):  # noqa: N801
+        def stored(self, coefficients: Values) -> Values:
+            return np.where(np.arange(coefficients.size) < coefficients.size // 2, coefficients, 0.0)

@@ -1,0 +1,156 @@
+"""Doubles that let in what no ciphertext should be made of, or refuse it without a word."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from doubles.honest import HonestBackend, HonestEvaluator, HonestRole
+from doubles.registry import caught_by
+from helora_core.backend.capabilities import Encoding
+from helora_core.backend.protocol import SLOTS, Values
+from helora_core.errors import HeloraError
+from helora_core.params.ckks import CKKSParams
+from helora_numpy.backend import EmulatedCiphertext as Ciphertext
+
+
+@caught_by("test_a_backend_called_directly_refuses_it_too")
+class LetsNaNPass(HonestRole):
+    """NaN and infinities are encoded, as zeros.
+
+    A cast from float to integer takes NaN for any number it likes; what comes out is a plausible result.
+    """
+
+    def _slots(self, values: Values, encoding: Encoding, who: str) -> Values:
+        if isinstance(values, np.ndarray) and values.dtype.kind in "fc":
+            values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+        return super()._slots(values, encoding, who)
+
+
+@caught_by("test_a_backend_called_directly_refuses_it_too")
+class TakesTheRealPartOfAnything(HonestRole):
+    """Complex values given as real ones lose their imaginary part.
+
+    ``astype(float)`` on what came in, with a warning that nobody reads.
+    """
+
+    def _slots(self, values: Values, encoding: Encoding, who: str) -> Values:
+        if isinstance(values, np.ndarray) and values.dtype.kind == "c" and encoding is SLOTS:
+            values = values.real.copy()
+        return super()._slots(values, encoding, who)
+
+
+@caught_by("test_a_backend_called_directly_refuses_it_too")
+class ConvertsWhateverItGets(HonestRole):
+    """Integers, float32 and lists are converted without a word.
+
+    ``np.asarray(values, dtype=float)`` is kind; float32 weights then pass for what they were rounded from.
+    """
+
+    def _slots(self, values: Values, encoding: Encoding, who: str) -> Values:
+        if isinstance(values, np.ndarray) and values.dtype.kind in "if":
+            values = values.astype(np.float64)
+        return super()._slots(values, encoding, who)
+
+
+@caught_by("test_more_values_than_slots_are_refused")
+class CutsWhatDoesNotFit(HonestRole):
+    """Values beyond the last slot are left out.
+
+    A copy of ``min(size, slots)`` values.
+    """
+
+    def _slots(self, values: Values, encoding: Encoding, who: str) -> Values:
+        return super()._slots(values[: self.params.slots] if isinstance(values, np.ndarray) else values, encoding, who)
+
+
+@caught_by("test_values_that_outgrow_the_modulus_are_refused_and_do_not_wrap")
+class WrapsAround(HonestRole):
+    """Values beyond q/2 are reduced modulo q.
+
+    Fixed-point numbers wrap; the result is as large as any, and wrong.
+    """
+
+    def _check_size(self, values: Values, level: int, scale: float) -> None:
+        """Let everything pass."""
+
+
+@caught_by("test_a_plaintext_must_fit_the_modulus_of_its_level")
+class LooksAtTheWholeModulus(HonestRole):
+    """Sizes are checked against the modulus of the highest level.
+
+    One bound computed at start-up.
+    """
+
+    def _check_size(self, values: Values, level: int, scale: float) -> None:
+        super()._check_size(values, self.params.max_level, scale)
+
+
+@caught_by("test_what_is_no_ciphertext_is_refused")
+class StumblesOverOtherObjects(HonestRole):
+    """What is no ciphertext raises AttributeError.
+
+    Duck typing at a border.
+    """
+
+    def _own(self, ciphertext: Ciphertext) -> Ciphertext:
+        ciphertext.values.flags  # noqa: B018
+        return super()._own(ciphertext)
+
+
+@caught_by("test_every_refusal_says_what_happened_and_what_to_do")
+class RefusesWithoutAHint(HonestEvaluator):
+    """A refusal does not say what to do next.
+
+    An error code, passed on.
+    """
+
+    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
+        try:
+            return super().rotate(ciphertext, steps)
+        except HeloraError as refusal:
+            raise type(refusal)(refusal.message, hint="") from refusal
+
+
+@caught_by("test_real_slots_round_trip_and_the_rest_is_zero")
+class DecryptsToFloat32(HonestBackend):
+    """decrypt gives float32.
+
+    A device's number format, passed on.
+    """
+
+    class decryptor_type(HonestBackend.decryptor_type):  # noqa: N801
+        def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = SLOTS) -> Values:
+            values = super().decrypt(ciphertext, encoding=encoding)
+            return values.astype(np.complex64 if values.dtype.kind == "c" else np.float32)
+
+
+@caught_by("test_real_slots_round_trip_and_the_rest_is_zero")
+class GivesBackOnlyWhatItWasGiven(HonestBackend):
+    """decrypt gives as many values as the last encryption was given.
+
+    Vectors that know their length, as TenSEAL's: what a rotation brings in from the other slots is cut off.
+    """
+
+    class decryptor_type(HonestBackend.decryptor_type):  # noqa: N801
+        def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
+            self._size = values.size
+            return super().encrypt(values, scale=scale, encoding=encoding)
+
+        def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = SLOTS) -> Values:
+            return super().decrypt(ciphertext, encoding=encoding)[: getattr(self, "_size", None)]
+
+
+@caught_by("test_parameters_beyond_any_library_are_refused_and_not_narrowed")
+class ResolvesTheImpossible(HonestBackend):
+    """Parameters that cannot be had are changed until they can.
+
+    Fewer or other primes than asked for, where the library found no more.
+    """
+
+    def resolve(self, params: CKKSParams) -> CKKSParams:
+        try:
+            return super().resolve(params)
+        except HeloraError:
+            return params
+
+

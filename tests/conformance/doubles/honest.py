@@ -1,0 +1,104 @@
+"""The control: the emulator, with bytes that hide what is in them, as a backend must have that claims encryption.
+
+A double is not registered, and the kit takes a backend that is not registered for one that claims security. The bytes
+of a ciphertext are therefore masked with a keystream that depends on the key pair and on the ciphertext. It is no
+encryption (the server has to unmask them), but no law that looks at bytes can tell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Collection
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+
+from helora_core.backend.protocol import Values
+from helora_core.params.ckks import CKKSParams
+from helora_numpy.backend import (
+    _HEADER,
+    EmulatedCiphertext,
+    EmulatedDecryptor,
+    EmulatedEvaluator,
+    NumPyBackend,
+    _EvaluationKeys,
+    _Role,
+)
+
+HEADER_BYTES = _HEADER.size
+NONCE_BYTES = 16
+
+
+def with_values(ciphertext: EmulatedCiphertext, values: Values) -> EmulatedCiphertext:
+    """The same ciphertext with other values."""
+    return replace(ciphertext, values=values)
+
+
+class HonestRole(_Role):
+    """What both roles share: bytes that hide what is in them."""
+
+    def serialize(self, ciphertext: EmulatedCiphertext) -> bytes:
+        plain = super().serialize(ciphertext)
+        nonce = hashlib.sha256(self.key_id + plain).digest()[:NONCE_BYTES]
+        return plain[:HEADER_BYTES] + nonce + self.masked(plain[HEADER_BYTES:], nonce)
+
+    def deserialize(self, payload: bytes) -> EmulatedCiphertext:
+        body = HEADER_BYTES + NONCE_BYTES
+        return super().deserialize(payload[:HEADER_BYTES] + self.masked(payload[body:], payload[HEADER_BYTES:body]))
+
+    def masked(self, content: bytes, nonce: bytes) -> bytes:
+        """``content`` with the keystream of this key pair and this nonce; twice gives the content again."""
+        return xor(content, keystream(self.key_id + nonce, len(content)))
+
+
+def keystream(seed: bytes, size: int) -> bytes:
+    """``size`` bytes that look random and follow from ``seed``."""
+    return np.random.default_rng(list(seed)).bytes(size)
+
+
+def xor(left: bytes, right: bytes) -> bytes:
+    """Both, bit by bit."""
+    return (np.frombuffer(left, np.uint8) ^ np.frombuffer(right, np.uint8)).tobytes()
+
+
+class HonestDecryptor(HonestRole, EmulatedDecryptor):
+    """The client's role. Its secret key is for the laws that look for one."""
+
+    def __init__(self, params: CKKSParams, keys: _EvaluationKeys, rng: np.random.Generator) -> None:
+        super().__init__(params, keys, rng)
+        self._secret_key = secrets.token_bytes(32)
+
+
+class HonestEvaluator(HonestRole, EmulatedEvaluator):
+    """The server's role."""
+
+
+class HonestBackend(NumPyBackend):
+    """The emulator under a name that nobody registered, made of the roles that a double gives it."""
+
+    name = "double"
+    decryptor_type = HonestDecryptor
+    evaluator_type = HonestEvaluator
+
+    def generate_keys(
+        self,
+        params: CKKSParams,
+        rotation_steps: Collection[int],
+        *,
+        public_key: bool = False,
+        seed: int | None = None,
+    ) -> tuple[HonestDecryptor, HonestEvaluator]:
+        client_rng, server_rng = np.random.default_rng(seed).spawn(2)
+        keys = self.keys_for(rotation_steps, public_key)
+        return self.decryptor_type(params, keys, client_rng), self.evaluator_type(params, keys, server_rng)
+
+    def keys_for(self, rotation_steps: Collection[int], public_key: bool) -> _EvaluationKeys:
+        """New keys."""
+        return _EvaluationKeys(sorted(rotation_steps), secrets.token_bytes(16), public_key)
+
+    def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> HonestEvaluator:
+        super().load_evaluator(params, evaluation_keys)  # refuses what is none
+        keys = msgspec.msgpack.decode(evaluation_keys, type=_EvaluationKeys)
+        return self.evaluator_type(params, keys, np.random.default_rng())

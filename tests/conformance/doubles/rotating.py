@@ -1,0 +1,256 @@
+"""Doubles that rotate wrongly, or by keys that nobody asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from doubles.honest import HonestBackend, HonestDecryptor, HonestEvaluator, HonestRole, with_values
+from doubles.registry import caught_by
+from helora_core.backend.capabilities import Encoding
+from helora_core.backend.protocol import SLOTS, Values
+from helora_core.errors import MissingRotationKey
+from helora_numpy.backend import EmulatedCiphertext as Ciphertext
+from helora_numpy.backend import _EvaluationKeys
+
+
+def _rolled(ciphertext: Ciphertext, steps: int) -> Ciphertext:
+    """Further to the left, without a key."""
+    return with_values(ciphertext, np.roll(ciphertext.values, -steps))
+
+
+@caught_by("test_rotate_moves_slots_to_the_left_cyclically")
+class RotatesToTheRight(HonestEvaluator):
+    """rotate moves slots to the right.
+
+    Half of the field does; NumPy's ``roll`` does.
+    """
+
+    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
+        return _rolled(super().rotate(ciphertext, steps), -2 * steps)
+
+
+@caught_by("test_rotate_brings_slot_one_to_slot_zero")
+class RotatesOneTooFar(HonestEvaluator):
+    """rotate goes one step further than asked.
+
+    Galois elements counted from 1: the k-th power of the generator for the k-th key.
+    """
+
+    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
+        return _rolled(super().rotate(ciphertext, steps), 1 if steps else 0)
+
+
+@caught_by("test_rotate_moves_slots_to_the_left_cyclically")
+class RotatesInTwoRows(HonestEvaluator):
+    """Slots rotate within each half of the ciphertext.
+
+    BFV's plaintexts are two rows of N/2; a wrapper written for it takes CKKS's N/2 slots for two rows of N/4.
+    """
+
+    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
+        rotated = super().rotate(ciphertext, steps)
+        rows = ciphertext.values.reshape(2, -1)
+        return with_values(rotated, np.roll(rows, -steps, axis=1).ravel())
+
+
+@caught_by("test_a_short_vector_rotates_through_all_slots")
+class RotatesWithinTheValuesGiven(HonestRole):
+    """A short vector fills its slots again and again, and so rotates within its own length.
+
+    OpenFHE's batch size, and TenSEAL's vectors: the slots are narrowed to the values that came in.
+    """
+
+    def _slots(self, values: Values, encoding: Encoding, who: str) -> Values:
+        slots = super()._slots(values, encoding, who)
+        width = 1 << (values.size - 1).bit_length()
+        return np.resize(slots[:width], slots.size)
+
+
+@caught_by("test_rotate_by_zero_is_the_identity_without_a_key")
+class NeedsAKeyForNothing(HonestEvaluator):
+    """rotate by 0 looks for a key.
+
+    The identity's Galois element is 1, for which no library makes a key.
+    """
+
+    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
+        if steps == 0:
+            raise MissingRotationKey("no key for element 1", hint="Generate one.")
+        return super().rotate(ciphertext, steps)
+
+
+@caught_by("test_a_step_wraps_at_the_number_of_slots")
+class TakesNoStepBeyondTheSlots(HonestEvaluator):
+    """rotate by N/2 or more raises.
+
+    SEAL's "step count too large".
+    """
+
+    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
+        if steps >= self.params.slots:
+            raise ValueError("step count too large")
+        return super().rotate(ciphertext, steps)
+
+
+@caught_by("test_a_negative_step_is_that_step_modulo_the_slots")
+class IgnoresTheSignOfSteps(HonestEvaluator):
+    """rotate by -k rotates by k.
+
+    An unsigned parameter in a binding, or ``abs`` where the key is looked up.
+    """
+
+    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
+        return super().rotate(ciphertext, abs(steps) if abs(steps) in self._steps else steps)
+
+
+@caught_by("test_rotations_compose")
+class RotatesARotationFromTheStart(HonestEvaluator):
+    """A rotated ciphertext that is rotated again starts from what it was before.
+
+    A decomposition kept for hoisting, and used for the result of the rotation too.
+    """
+
+    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
+        start = getattr(ciphertext, "start", ciphertext)
+        rotated = super().rotate(start, steps)
+        if rotated is not start:
+            object.__setattr__(rotated, "start", start)
+        return rotated
+
+
+@caught_by("test_rotation_distributes_over_addition")
+class RotatesSumsLess(HonestEvaluator):
+    """A sum is not rotated.
+
+    Lazy evaluation that forgets an operation on a node it has not computed yet.
+    """
+
+    def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
+        total = super().add(left, right)
+        object.__setattr__(total, "lazy", True)
+        return total
+
+    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
+        rotated = super().rotate(ciphertext, steps)
+        return ciphertext if hasattr(ciphertext, "lazy") else rotated
+
+
+@caught_by("test_rotation_works_at_the_last_level")
+class CannotRotateAtTheLastLevel(HonestEvaluator):
+    """At level 0, rotate finds no key.
+
+    Keys that are made for the moduli of the levels above, or a "last level" that a library counts out.
+    """
+
+    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
+        if ciphertext.level == 0 and steps:
+            raise MissingRotationKey("no key at level 0", hint="Stay above.")
+        return super().rotate(ciphertext, steps)
+
+
+@caught_by("test_every_step_works_at_every_level")
+class ConfusesOneStepAtOneLevel(HonestEvaluator):
+    """One step rotates wrongly at one level.
+
+    An index into a table of keys by step and level that is off in one place; only ``--thorough`` goes there.
+    """
+
+    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
+        rotated = super().rotate(ciphertext, steps)
+        return _rolled(rotated, 1) if (ciphertext.level, steps) == (1, 100) else rotated
+
+
+@caught_by("test_rotation_keeps_level_and_scale")
+class RotatesAtTheCostOfALevel(HonestEvaluator):
+    """rotate drops a level.
+
+    A rotation as a product with a mask, or a key switch that gives up a data prime for want of a special one.
+    """
+
+    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
+        rotated = super().rotate(ciphertext, steps)
+        return Ciphertext(rotated.values, max(rotated.level - 1, 0), rotated.scale, rotated.key_id)
+
+
+@caught_by("test_a_step_without_its_own_key_is_refused_not_composed")
+class ComposesMissingSteps(HonestEvaluator):
+    """A step without a key is composed of others that have one.
+
+    SEAL does so with its default keys, in several key switches that no counter outside sees.
+    """
+
+    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
+        steps %= self.params.slots
+        if steps in self._steps or steps == 0:
+            return super().rotate(ciphertext, steps)
+        for first in sorted(self._steps):
+            if (steps - first) % self.params.slots in self._steps:
+                return super().rotate(super().rotate(ciphertext, first), steps - first)
+        return super().rotate(ciphertext, steps)
+
+
+@caught_by("test_keys_are_made_for_exactly_the_steps_asked_for")
+class MakesKeysForAllPowersOfTwo(HonestBackend):
+    """Keys are made for all powers of two, whatever is asked for.
+
+    What Pyfhel and SEAL do by default: 24 keys of a megabyte each at N = 8192.
+    """
+
+    def keys_for(self, rotation_steps: Collection[int], public_key: bool) -> _EvaluationKeys:
+        return super().keys_for({*rotation_steps, *(2**power for power in range(12))}, public_key)
+
+
+@caught_by("test_many_rotations_at_once_are_those_one_by_one")
+class HoistsInTheOrderOfItsKeys(HonestEvaluator):
+    """rotate_many gives its results in ascending order of steps.
+
+    Results gathered in a dictionary of steps, or computed in the order of the keys.
+    """
+
+    def rotate_many(self, ciphertext: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
+        return super().rotate_many(ciphertext, sorted(steps))
+
+
+@caught_by("test_many_rotations_need_their_keys_too")
+class HoistsWithoutLookingForKeys(HonestEvaluator):
+    """rotate_many rotates by what it has and leaves the rest as it is.
+
+    A fast path with checks of its own, or none.
+    """
+
+    def rotate_many(self, ciphertext: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
+        return [self.rotate(ciphertext, step) if step in self._steps else ciphertext for step in steps]
+
+
+@caught_by("test_two_key_pairs_in_one_process_do_not_meet")
+class KeepsOneGlobalTableOfKeys(HonestEvaluator):
+    """The rotation keys of the process are those that were loaded last.
+
+    OpenFHE keeps evaluation keys in static maps; a wrapper that clears or overwrites them mixes up its users.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)
+        KeepsOneGlobalTableOfKeys.table = self._steps
+
+    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
+        self._steps = KeepsOneGlobalTableOfKeys.table
+        return super().rotate(ciphertext, steps)
+
+
+@caught_by("test_a_new_key_pair_leaves_the_old_one_working")
+class ForgetsOldKeyPairs(HonestDecryptor):
+    """A new key pair takes the noise and the right to decrypt from the one before.
+
+    A context that holds one secret key, and is shared by all sessions of a process.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)
+        ForgetsOldKeyPairs.current = self.key_id
+
+    def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = SLOTS) -> Values:
+        values = super().decrypt(ciphertext, encoding=encoding)
+        return values if self.key_id == ForgetsOldKeyPairs.current else values[::-1].copy()

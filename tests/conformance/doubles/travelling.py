@@ -1,0 +1,141 @@
+"""Doubles that lose something on the way as bytes, or let in what is not theirs."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+
+from doubles.honest import HEADER_BYTES, HonestBackend, HonestEvaluator, HonestRole
+from doubles.registry import caught_by
+from helora_core.errors import CorruptPayload
+from helora_core.params.ckks import CKKSParams
+from helora_numpy.backend import EmulatedCiphertext as Ciphertext
+from helora_numpy.backend import _EvaluationKeys
+
+
+@caught_by("test_a_round_trip_keeps_value_level_and_scale")
+class LosesTheLevelOnTheWay(HonestRole):
+    """A ciphertext that was sent stands at the highest level.
+
+    Pyfhel's ``mod_level``, which is not serialised.
+    """
+
+    def deserialize(self, payload: bytes) -> Ciphertext:
+        return replace(super().deserialize(payload), level=self.params.max_level)
+
+
+@caught_by("test_a_round_trip_keeps_value_level_and_scale")
+class LosesTheScaleOnTheWay(HonestRole):
+    """A ciphertext that was sent has the parameters' scale.
+
+    Libraries that serialise the polynomials and leave the scale to the program.
+    """
+
+    def deserialize(self, payload: bytes) -> Ciphertext:
+        received = super().deserialize(payload)
+        nominal = 2.0**self.params.scale_bits
+        return replace(received, values=received.values * (received.scale / nominal), scale=nominal)
+
+
+@caught_by("test_a_ciphertext_of_another_client_is_refused_in_memory_too")
+class TakesForeignCiphertexts(HonestEvaluator):
+    """Operations take ciphertexts of any key pair.
+
+    SEAL compares parameters, not keys: the result is noise that looks like a result.
+    """
+
+    def _own(self, ciphertext: Ciphertext) -> Ciphertext:
+        return super()._own(replace(ciphertext, key_id=self.key_id)) if isinstance(ciphertext, Ciphertext) else (
+            super()._own(ciphertext)
+        )  # fmt: skip
+
+
+@caught_by("test_a_ciphertext_of_another_client_is_refused")
+class GivesAllItsKeysOneName(HonestRole):
+    """The session is told one key id, whatever the key pair.
+
+    An id of the context or of the library in place of the key's.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)
+        self.key_id = bytes(16)
+
+
+@caught_by("test_a_backend_called_directly_refuses_a_truncated_ciphertext")
+class PadsTruncatedCiphertexts(HonestRole):
+    """What is missing at the end of a ciphertext is read as zeros.
+
+    A buffer of the right size, filled with what came.
+    """
+
+    def deserialize(self, payload: bytes) -> Ciphertext:
+        whole = HEADER_BYTES + 16 + 16 * self.params.slots
+        return super().deserialize(payload.ljust(whole, b"\0") if len(payload) > HEADER_BYTES + 16 else payload)
+
+
+@caught_by("test_a_backend_called_directly_refuses_garbage_and_does_not_crash")
+class StumblesOverGarbage(HonestRole):
+    """Bytes that are no ciphertext raise what the parser raises.
+
+    ``struct.error``, ``EOFError``, ``RuntimeError``: a server that expects refusals by name goes down.
+    """
+
+    def deserialize(self, payload: bytes) -> Ciphertext:
+        try:
+            return super().deserialize(payload)
+        except CorruptPayload as refusal:
+            raise struct.error("unpack_from requires a buffer of more bytes") from refusal
+
+
+@caught_by("test_a_backend_called_directly_refuses_garbage_and_does_not_crash")
+class MakesKeysOfGarbage(HonestBackend):
+    """Bytes that are no evaluation keys give a server without keys.
+
+    ``except Exception: keys = None``, and the first rotation fails far from here.
+    """
+
+    def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> HonestEvaluator:
+        try:
+            return super().load_evaluator(params, evaluation_keys)
+        except CorruptPayload:
+            keys = _EvaluationKeys([], bytes(16), False)
+            return self.evaluator_type(params, keys, np.random.default_rng())
+
+
+@caught_by("test_a_backend_called_directly_refuses_truncated_keys")
+class MakesDoWithTruncatedKeys(HonestBackend):
+    """Evaluation keys that end early give a server with the steps that were read.
+
+    A reader in a loop "until the stream ends".
+    """
+
+    def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> HonestEvaluator:
+        try:
+            return super().load_evaluator(params, evaluation_keys)
+        except CorruptPayload:
+            nothing = msgspec.msgpack.encode(_EvaluationKeys([], bytes(16), False))
+            if len(evaluation_keys) < 2 or evaluation_keys[0] != nothing[0]:
+                raise
+            return super().load_evaluator(params, nothing)
+
+
+@caught_by("test_bytes_are_data_and_never_code")
+class ReadsPickles(HonestRole):
+    """Ciphertexts travel as pickles.
+
+    ``pickle.loads`` of what a stranger sent runs what the stranger wrote; Python wrappers of libraries offer it.
+    """
+
+    def serialize(self, ciphertext: Ciphertext) -> bytes:
+        return pickle.dumps(super().serialize(ciphertext))
+
+    def deserialize(self, payload: bytes) -> Ciphertext:
+        try:
+            return super().deserialize(pickle.loads(payload))
+        except Exception as error:
+            raise CorruptPayload("no pickle", hint="Send it again.") from error

@@ -1,0 +1,61 @@
+"""Runs the conformance kit against a double, in a pytest of its own inside the one that is running."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from helora_core.backend.protocol import Backend
+
+DOOR = Path(__file__).with_name("door.py")
+
+
+@dataclass(eq=False)
+class Trial:
+    """The pytest plugin that hands a backend to the door, and writes down what became of each law.
+
+    Attributes:
+        backend: The backend on trial.
+        outcomes: By law: how its call ended for each parameter, or "error" if it never got that far.
+    """
+
+    backend: Backend
+    outcomes: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    @pytest.fixture(scope="session")
+    def backend_on_trial(self) -> Backend:
+        """For the door."""
+        return self.backend
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        law = report.nodeid.rpartition("::")[2].partition("[")[0]
+        if report.when == "call" or report.skipped:
+            self.outcomes[law].append(report.outcome)
+        elif report.failed:
+            self.outcomes[law].append("error")
+
+    def caught(self) -> set[str]:
+        """Laws that failed."""
+        return {law for law, outcomes in self.outcomes.items() if "failed" in outcomes}
+
+
+def hold(backend: Backend, laws: Iterable[str] = (), *, thorough: bool = False) -> Trial:
+    """Hold a backend to the laws named, by default to all."""
+    trial = Trial(backend)
+    chosen = [f"{DOOR}::TestDouble::{law}" for law in laws] or [str(DOOR)]
+    arguments = [
+        *chosen, "-c", str(DOOR.with_name("trial.ini")), "--rootdir", str(DOOR.parent), "--noconftest",
+        "--import-mode=importlib", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:faulthandler",
+        "-p", "no:unraisableexception", "-p", "no:threadexception",  # each collects garbage at the end, at length
+        "-W", "ignore::pytest.PytestAssertRewriteWarning",
+    ]  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        status = pytest.main([*arguments, *(["--helora-thorough"] if thorough else [])], plugins=[trial])
+    assert status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), shown.getvalue()
+    return trial

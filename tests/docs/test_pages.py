@@ -1,0 +1,82 @@
+"""Links lead somewhere, lists are complete, and the README's table has the plans' figures."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from helora_core.compiler.compile import compile_plan
+from helora_core.data.bundled import bundled_adapter
+from helora_core.manager import get_manager
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("examples/*/*.md"), *ROOT.glob("plugins/*/*.md")])
+
+_FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_OUTSIDE = ("http:", "https:", "mailto:")
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as both GitHub and MkDocs make them of plain words."""
+    headings = re.findall(r"^#+ (.+)$", _FENCED.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
+    broken = []
+    for link in _LINK.findall(_FENCED.sub("", page.read_text(encoding="utf-8"))):
+        if link.startswith(_OUTSIDE):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_every_decision_is_in_the_index_under_its_title() -> None:
+    records = sorted(DOCS.glob("adr/0*.md"))
+    titles = [record.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for record in records]
+    numbers = [int(title.partition(".")[0]) for title in titles]
+    assert numbers == list(range(1, len(records) + 1))
+    assert [int(record.name[:4]) for record in records] == numbers
+    index = (DOCS / "adr" / "index.md").read_text(encoding="utf-8").splitlines()
+    expected = [
+        f"{number}. [{title.partition('. ')[2]}]({record.name})"
+        for number, title, record in zip(numbers, titles, records, strict=True)
+    ]
+    assert [line for line in index if re.match(r"\d+\. ", line)] == expected
+
+
+def test_every_nox_session_is_in_contributing() -> None:
+    noxfile = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    sessions = [
+        node.name
+        for node in noxfile.body
+        if isinstance(node, ast.FunctionDef) and any("session" in ast.unparse(each) for each in node.decorator_list)
+    ]
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert sessions
+    assert [name for name in sessions if f"| `{name}" not in page] == []
+
+
+def test_the_readmes_table_has_the_plans_figures() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    strategy = get_manager().load_packing("rank_bsgs")
+    modules = bundled_adapter().select("all")
+    rotations = 0.0
+    for module in modules:
+        plan = compile_plan(module.shape, strategy)
+        per_token = plan.counts.rotations / plan.tokens_per_run
+        rotations += per_token
+        if ".layers.0." in module.name:
+            fixed = f"| {module.name} | {module.shape} | {plan.tokens_per_run} | {per_token:g} |"
+            (line,) = (line for line in readme if line.startswith(fixed))
+            assert line.endswith(f"| {strategy.leakage.label} |")
+    assert any(line.startswith(f"| all {len(modules)} | | | {rotations:g} |") for line in readme)

@@ -1,0 +1,58 @@
+"""The tables of docs/parameters.md are those of the bundled data, and the parameters named there are those chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.compiler.compile import compile_plan
+from helora_core.errors import InvalidParameters
+from helora_core.manager import get_manager
+from helora_core.params import presets
+from helora_core.params.ckks import CKKSParams
+from helora_core.params.security import TABLES, load_table, security_verdict
+
+PAGE = (Path(__file__).parents[2] / "docs" / "parameters.md").read_text(encoding="utf-8")
+PROMISED_BITS = {"rank_bsgs": 18, "zero_moai": 20}
+
+
+def security_rows(table: str) -> Iterator[str]:
+    entries = load_table(table)
+    for ring in sorted({ring for level in entries.levels for ring in entries.rings(level)}):
+        limits = (str(entries.limit(ring, level) or "–") for level in entries.levels)
+        yield f"| {ring} | {' | '.join(limits)} |"
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_security_tables_are_the_data(table: str) -> None:
+    section = PAGE.split(f"\n`{table}`", 1)[1]
+    assert "\n".join(security_rows(table)) + "\n\n" in section
+    doi = load_table(table).source.partition("doi ")[2].split(";")[0]
+    assert doi in section.split("|")[0]
+
+
+@pytest.mark.parametrize("packing", PROMISED_BITS)
+def test_chosen_parameters_are_those_shown(packing: str) -> None:
+    plan = compile_plan(ModuleShape.parse("2048:2048:16"), get_manager().load_packing(packing))
+    params, limit = plan.params, plan.verdict.limit_bits
+    chain, special = ", ".join(map(str, params.data_bits)), params.special_bits[0]
+    cells = (f"`{packing}`", plan.packing.depth, params.ring_degree, chain, special, params.modulus_bits, limit)
+    assert f"| {' | '.join(map(str, cells))} |" in PAGE
+
+
+@pytest.mark.parametrize(("packing", "bits"), PROMISED_BITS.items())
+def test_as_much_precision_is_promised_as_the_page_says_and_no_more(packing: str, bits: int) -> None:
+    shape, strategy = ModuleShape.parse("2048:2048:16"), get_manager().load_packing(packing)
+    assert compile_plan(shape, strategy, precision_bits=bits).params.ring_degree == 8192
+    with pytest.raises(InvalidParameters):
+        compile_plan(shape, strategy, precision_bits=bits + 1)
+    assert "at most 18 bits for `rank_bsgs` and 20 for `zero_moai`" in PAGE
+
+
+@pytest.mark.parametrize(("name", "params"), [("FAST", presets.FAST), ("SAFE", presets.SAFE)])
+def test_presets_have_the_security_shown(name: str, params: CKKSParams) -> None:
+    (bits,) = {security_verdict(params, table=table).security_bits for table in TABLES}
+    assert f"| `{name}` | {params.ring_degree} | {bits} bits |" in PAGE
