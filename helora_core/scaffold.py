@@ -1,7 +1,7 @@
 """A new backend from the template: a distribution that works at once, and marks where its library's calls belong.
 
-The template, ``plugins/_template`` in the repository and ``_template`` in the wheel, is a backend named ``acme`` that can
-be read, linted and type-checked as it lies there. Rendering it replaces that name and nothing else.
+The template, ``plugins/_template`` in the repository and ``_template`` in the wheel, is a backend named ``acme``, which
+can be read, linted and type-checked where it lies. Rendering replaces that name and nothing else.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def new_backend(name: str, directory: Path, *, taken: Collection[str] = ()) -> P
     """Render the template as the distribution ``helora-NAME`` in ``directory``, whole or not at all.
 
     Args:
-        name: What users will type after ``--backend``: lower-case words of letters and digits, with underscores between.
+        name: What users will type after ``--backend``: lower-case words of letters and digits, joined by underscores.
         directory: An existing directory; the distribution becomes a folder in it.
         taken: Names that other backends and plugins have.
 
@@ -111,7 +111,7 @@ def _check_name(name: str, taken: Collection[str]) -> None:
     if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
         words = "_".join(re.findall(r"[a-z][a-z0-9]*|[0-9]+", name.lower()))[:_LONGEST_NAME].lstrip("0123456789_")
         raise InvalidInput(
-            f"new-backend: {name!r} is not a name of lower-case words of letters and digits with underscores between, "
+            f"new-backend: {name!r} is not a name of lower-case words of letters and digits, joined by underscores, "
             f"at most {_LONGEST_NAME} characters.",
             hint=f"Try {words.rstrip('_')!r}." if words else "Name it after the library, as in 'acme'.",
         )

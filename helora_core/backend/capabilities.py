@@ -36,6 +36,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         encodings: The encodings it takes itself. SLOTS is the least. Core makes COEFFICIENTS of COMPLEX_SLOTS by the
             canonical embedding, and SCALAR of SLOTS.
         rescale: Whether programs rescale or the library does.
+        slot_generator: g, if slot j is the polynomial's value at exp(iπ·g^j/N): 5, or 3 in SEAL. Coefficients that core
+            makes of complex slots are the polynomial's own only if it is right.
         free_plaintext_scale: Whether each plaintext may have a scale of its own; if not, all have the parameters' one.
         symmetric_encryption: Whether the client encrypts with its secret key; if not, with a public key of its own,
             which adds more noise.
@@ -47,6 +49,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 
     encodings: frozenset[Encoding]
     rescale: RescaleMode = RescaleMode.EXPLICIT
+    slot_generator: int = 5
     free_plaintext_scale: bool = True
     symmetric_encryption: bool = True
     public_key: bool = False

@@ -1,7 +1,8 @@
 """Coefficients on any library that takes complex slots: the canonical embedding, by a library's FFT.
 
-The slots of a polynomial m are its values at ζ^(5^j), ζ = exp(iπ/N), j < N/2; the values at the conjugate roots are the
-conjugates, since m is real. ``N·ifft(m_k·ζ^k)`` gives m at all odd powers of ζ, of which the slots are picked.
+The slots of a polynomial m are its values at ζ^(g^j), ζ = exp(iπ/N), j < N/2, with g = 5, or 3 in SEAL: rotating by one
+slot is the automorphism x → x^g. The values at the conjugate roots are the conjugates, since m is real.
+``N·ifft(m_k·ζ^k)`` gives m at all odd powers of ζ, of which the slots are picked.
 (Cheon, Kim, Kim and Song, ASIACRYPT 2017, §3.2.)
 """
 
@@ -17,11 +18,11 @@ ComplexSlots = NDArray[np.complex128]
 
 
 @functools.cache
-def _slot_positions(ring_degree: int) -> NDArray[np.int64]:
-    """Where slot j stands among the values at ζ^1, ζ^3, ζ^5, …: at (5^j mod 2N − 1) / 2."""
+def _slot_positions(ring_degree: int, generator: int) -> NDArray[np.int64]:
+    """Where slot j stands among the values at ζ^1, ζ^3, ζ^5, …: at (g^j mod 2N − 1) / 2."""
     exponents = np.ones(ring_degree // 2, dtype=np.int64)
     for j in range(1, ring_degree // 2):
-        exponents[j] = exponents[j - 1] * 5 % (2 * ring_degree)
+        exponents[j] = exponents[j - 1] * generator % (2 * ring_degree)
     return (exponents - 1) // 2
 
 
@@ -31,18 +32,18 @@ def _twist(ring_degree: int) -> ComplexSlots:
     return twist
 
 
-def coefficients_to_slots(coefficients: Coefficients, ring_degree: int) -> ComplexSlots:
+def coefficients_to_slots(coefficients: Coefficients, ring_degree: int, generator: int = 5) -> ComplexSlots:
     """The N/2 slots (complex128) of the polynomial with these coefficients (float64, at most N, padded with zeros)."""
     padded = np.zeros(ring_degree)
     padded[: coefficients.size] = coefficients
     values = ring_degree * np.fft.ifft(padded * _twist(ring_degree))
-    slots: ComplexSlots = values[_slot_positions(ring_degree)]
+    slots: ComplexSlots = values[_slot_positions(ring_degree, generator)]
     return slots
 
 
-def slots_to_coefficients(slots: ComplexSlots, ring_degree: int) -> Coefficients:
+def slots_to_coefficients(slots: ComplexSlots, ring_degree: int, generator: int = 5) -> Coefficients:
     """The N coefficients (float64) of the real polynomial with these slots (complex128, shape (N/2,))."""
-    positions = _slot_positions(ring_degree)
+    positions = _slot_positions(ring_degree, generator)
     values = np.empty(ring_degree, dtype=np.complex128)
     values[positions] = slots
     values[ring_degree - 1 - positions] = slots.conj()

@@ -42,13 +42,13 @@ def checked_native(
         return native, values
     if encoding is Encoding.SCALAR:
         return native, np.full(slots, values[0])
-    return native, coefficients_to_slots(values, 2 * slots)
+    return native, coefficients_to_slots(values, 2 * slots, capabilities.slot_generator)
 
 
-def from_native(values: Values, encoding: Encoding, native: Encoding, slots: int) -> Values:
+def from_native(values: Values, encoding: Encoding, native: Encoding, capabilities: Capabilities, slots: int) -> Values:
     """Decrypted values of ``native``, as ``encoding`` gives them."""
     if native is encoding:
         return values
     if encoding is Encoding.SCALAR:
         return values[:1]
-    return slots_to_coefficients(values, 2 * slots)
+    return slots_to_coefficients(values, 2 * slots, capabilities.slot_generator)

@@ -107,9 +107,10 @@ class _Metered:
 class MeteredEvaluator(_Metered):
     """An ``Evaluator`` whose operations are entered in a ledger, with core's fallback for hoisting."""
 
-    def __init__(self, evaluator: Evaluator, ledger: Ledger) -> None:
+    def __init__(self, evaluator: Evaluator, ledger: Ledger, slots: int) -> None:
         super().__init__(evaluator, ledger)
         self._evaluator = evaluator
+        self._slots = slots
         self.encode = evaluator.encode
 
     def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
@@ -138,8 +139,8 @@ class MeteredEvaluator(_Metered):
             return self._evaluator.multiply_plain(ciphertext, plaintext)
 
     def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
-        """Rotation, counted with its key switch unless it is by 0."""
-        if steps == 0:
+        """Rotation, counted with its key switch unless it is by a multiple of the slots."""
+        if steps % self._slots == 0:
             return self._evaluator.rotate(ciphertext, 0)
         with self._ledger.timed("rotations"):
             rotated = self._evaluator.rotate(ciphertext, steps)
@@ -150,9 +151,10 @@ class MeteredEvaluator(_Metered):
         """One rotation per step, hoisted where the backend can, each counted with its key switch unless it is by 0."""
         if not isinstance(self._evaluator, SupportsHoisting):
             return [self.rotate(ciphertext, step) for step in steps]
-        with self._ledger.timed("rotations", sum(step != 0 for step in steps)):
+        rotations = sum(step % self._slots != 0 for step in steps)
+        with self._ledger.timed("rotations", rotations):
             rotated = self._evaluator.rotate_many(ciphertext, steps)
-        self._ledger.add("keyswitches", sum(step != 0 for step in steps))
+        self._ledger.add("keyswitches", rotations)
         return rotated
 
     def rescale(self, ciphertext: Ciphertext) -> Ciphertext:

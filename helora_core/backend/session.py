@@ -6,9 +6,12 @@ what the security table refuses. What passes between the two is bytes.
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
+
+import msgspec
 
 from helora_core.backend import envelope
 from helora_core.backend.capabilities import Capabilities, Encoding
@@ -16,7 +19,7 @@ from helora_core.backend.encodings import checked_native, from_native, native_en
 from helora_core.backend.envelope import PayloadKind
 from helora_core.backend.ledger import Ledger, MeteredDecryptor, MeteredEvaluator
 from helora_core.backend.protocol import Backend, Ciphertext, CiphertextCodec, Plaintext, Values
-from helora_core.errors import InvalidInput
+from helora_core.errors import CorruptPayload, InvalidInput
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, require_secure
 
@@ -58,7 +61,7 @@ class ClientSession:
         native, values = checked_native(
             values, encoding, self._capabilities, self.params.slots, who="ClientSession.encrypt"
         )
-        return self._decryptor.encrypt(values, scale=2.0**scale_bits, encoding=native)
+        return self._decryptor.encrypt(values, scale=_scale(scale_bits, self.params), encoding=native)
 
     def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = Encoding.SLOTS) -> Values:
         """Decrypt to all N/2 slots (float64 or complex128), all N coefficients, or one scalar.
@@ -69,7 +72,7 @@ class ClientSession:
         """
         native = native_encoding(encoding, self._capabilities, who="ClientSession.decrypt")
         values = self._decryptor.decrypt(ciphertext, encoding=native)
-        return from_native(values, encoding, native, self.params.slots)
+        return from_native(values, encoding, native, self._capabilities, self.params.slots)
 
     def send(self, ciphertext: Ciphertext) -> bytes:
         """The bytes to upload."""
@@ -86,7 +89,7 @@ class ClientSession:
     def evaluation_keys(self) -> bytes:
         """The bytes that let a server compute on this client's ciphertexts: ``ServerSession.from_keys`` reads them."""
         keys = self._decryptor.evaluation_keys()
-        return envelope.wrap(PayloadKind.EVALUATION_KEYS, self._decryptor.key_id, keys)
+        return envelope.wrap(PayloadKind.EVALUATION_KEYS, self._decryptor.key_id, _fingerprint(self.params) + keys)
 
 
 class ServerSession:
@@ -102,17 +105,30 @@ class ServerSession:
     def from_keys(cls, backend: Backend, params: CKKSParams, keys: bytes, *, ledger: Ledger) -> ServerSession:
         """Make a server from the bytes of ``ClientSession.evaluation_keys``.
 
+        Args:
+            backend: The client's backend.
+            params: The plan's parameters, resolved or not.
+            keys: What the client sent.
+            ledger: Where operations are counted.
+
         Raises:
             CorruptPayload: The bytes are not intact evaluation keys of these parameters.
         """
+        resolved = backend.resolve(params)
         payload = envelope.unwrap(PayloadKind.EVALUATION_KEYS, None, keys)
-        evaluator = backend.load_evaluator(params, payload)
-        return cls(MeteredEvaluator(evaluator, ledger), params, backend.capabilities)
+        fingerprint = _fingerprint(resolved)
+        if not payload.startswith(fingerprint):
+            raise CorruptPayload(
+                "ServerSession.from_keys: the keys were made for other parameters than the server's.",
+                hint="Compile the same plan on both sides, and use the same library in the same version.",
+            )
+        evaluator = backend.load_evaluator(resolved, payload[len(fingerprint) :])
+        return cls(MeteredEvaluator(evaluator, ledger, resolved.slots), resolved, backend.capabilities)
 
     def encode(self, values: Values, *, level: int, scale_bits: int, encoding: Encoding = Encoding.SLOTS) -> Plaintext:
         """Encode a vector for ciphertexts at ``level``; values and errors as ``ClientSession.encrypt``."""
         native, values = self._checked(values, encoding, "ServerSession.encode")
-        return self.evaluator.encode(values, level=level, scale=2.0**scale_bits, encoding=native)
+        return self.evaluator.encode(values, level=level, scale=_scale(scale_bits, self.params), encoding=native)
 
     def encrypt_public(self, values: Values, *, scale_bits: int, encoding: Encoding = Encoding.SLOTS) -> Ciphertext:
         """Encrypt with the client's public key; values and errors as ``ClientSession.encrypt``.
@@ -121,7 +137,7 @@ class ServerSession:
             CapabilityMissing: There is no public key.
         """
         native, values = self._checked(values, encoding, "ServerSession.encrypt_public")
-        return self.evaluator.encrypt_public(values, scale=2.0**scale_bits, encoding=native)
+        return self.evaluator.encrypt_public(values, scale=_scale(scale_bits, self.params), encoding=native)
 
     def _checked(self, values: Values, encoding: Encoding, who: str) -> tuple[Encoding, Values]:
         return checked_native(values, encoding, self._capabilities, self.params.slots, who=who)
@@ -137,6 +153,25 @@ class ServerSession:
             CorruptPayload, ForeignCiphertext: See ``envelope.unwrap``.
         """
         return self._transport.receive(message)
+
+
+def _fingerprint(params: CKKSParams) -> bytes:
+    """32 bytes that two sides share if and only if their resolved parameters are equal."""
+    return hashlib.sha256(msgspec.json.encode(params, order="deterministic")).digest()
+
+
+def _scale(scale_bits: int, params: CKKSParams) -> float:
+    """The scale 2^scale_bits, if a value of 1 at that scale fits the modulus.
+
+    Raises:
+        InvalidInput: It does not.
+    """
+    if not 0 <= scale_bits < params.data_modulus_bits:
+        raise InvalidInput(
+            f"A scale of 2^{scale_bits} does not fit a modulus of {params.data_modulus_bits} bits.",
+            hint="Use the plan's scales.",
+        )
+    return 2.0**scale_bits
 
 
 def open_sessions(
@@ -188,4 +223,5 @@ def open_sessions(
     ledger = Ledger() if ledger is None else ledger
     decryptor, evaluator = backend.generate_keys(resolved, rotation_steps, public_key=public_key, seed=seed)
     client = ClientSession(MeteredDecryptor(decryptor, ledger), resolved, backend.capabilities)
-    return client, ServerSession(MeteredEvaluator(evaluator, ledger), resolved, backend.capabilities)
+    metered = MeteredEvaluator(evaluator, ledger, resolved.slots)
+    return client, ServerSession(metered, resolved, backend.capabilities)

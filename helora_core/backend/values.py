@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.protocol import Values
 from helora_core.errors import InvalidInput, SlotOverflow
+
+
+def check_scale(scale: float, *, who: str) -> None:
+    """Refuse a scale that no encoding can have.
+
+    Raises:
+        InvalidInput: Not finite, or not positive.
+    """
+    if not (math.isfinite(scale) and scale > 0):
+        raise InvalidInput(f"{who}: {scale} is no scale.", hint="Use a power of two, as the plan's scales are.")
 
 
 def check_values(values: Values, slots: int, *, who: str, encoding: Encoding = Encoding.SLOTS) -> None:

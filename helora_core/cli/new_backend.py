@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -24,8 +23,8 @@ from helora_core.cli import options
 def new_backend(name: str, directory: Path, as_json: bool) -> None:
     """Start a backend for another CKKS library.
 
-    Makes a distribution helora-NAME that emulates at first and holds to the conformance kit at once, with a mark at each
-    place where a call of the library belongs. Nothing is overwritten.
+    Makes a distribution helora-NAME, which emulates at first and holds to the conformance kit at once. A mark stands
+    wherever a call of the library belongs. Nothing is overwritten.
     """
     from helora_core.cli.output import print_json
     from helora_core.manager import get_manager
@@ -41,10 +40,10 @@ def new_backend(name: str, directory: Path, as_json: bool) -> None:
         print_json({"distribution": folder.name, "directory": str(folder), "backend": name, "fill_in": fill_in})
         return
     click.echo(f"wrote {folder}: an emulation that holds to the kit, for you to put a library into.\n")
-    click.echo(f"  cd {os.fspath(folder)}")
+    click.echo(f"  cd {folder}")
     click.echo("  pip install -e . 'helora-core[conformance]'")
-    click.echo(f"  helora conform {name}    # green from the start; keep it so")
-    click.echo("  pytest                  # the same, and what is left to fill in\n")
-    click.echo("To fill in, in this order:\n")
+    click.echo(f"  helora conform {name}")
+    click.echo("  pytest")
+    click.echo("\nTo fill in, in the order in which that goes best (pytest lists what is left):\n")
     for mark in marks:
         click.echo(f"  {mark.number:>2}  {mark.what}  ({mark.path}:{mark.line})")

@@ -43,7 +43,7 @@ def print_table(
     rows = list(rows)
     for i, row in enumerate(rows):
         table.add_row(*row, end_section=footer and i == len(rows) - 2)
-    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False).print(table)
+    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False).print(table)
 
 
 def _box() -> Any:

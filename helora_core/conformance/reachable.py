@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 _LEAVES = (str, bytes, bytearray, int, float, complex, bool, type(None), np.ndarray, np.generic)
-_NOT_ENTERED = (type, types.ModuleType, types.BuiltinFunctionType)
+_NOT_ENTERED = (type, types.ModuleType)
 _NOT_A_BACKENDS_CODE = sys.stdlib_module_names | {"builtins", "numpy", "msgspec"}
 
 

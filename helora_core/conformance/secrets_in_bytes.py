@@ -26,10 +26,10 @@ def _readings(message: bytes) -> Iterator[NDArray[np.float64]]:
     for format_ in _FORMATS:
         width = np.dtype(format_).itemsize
         for offset in range(width):
-            count = (len(message) - offset) // width
+            count = max(len(message) - offset, 0) // width
             # Most bit patterns are absurd as floats; only their order matters.
             with np.errstate(all="ignore"):
-                numbers = np.nan_to_num(np.frombuffer(message, format_, count, offset).astype(np.float64))
+                numbers = np.nan_to_num(np.frombuffer(message[offset:], format_, count).astype(np.float64))
             yield numbers
             yield numbers[::2]
             yield numbers[1::2]

@@ -65,8 +65,8 @@ def require_capabilities(backend: Backend, plan: Plan) -> None:
     missing = []
     if Encoding.SLOTS not in abilities.encodings:
         missing.append("slot encoding")
-    fixed = 2 * [plan.params.scale_bits]
-    if not abilities.free_plaintext_scale and [plan.scales.down_bits, plan.scales.up_bits] != fixed:
+    own_scales = any(spec.scale_bits != plan.params.scale_bits for spec in plan.constant_specs.values())
+    if own_scales and not abilities.free_plaintext_scale:
         missing.append("plaintext scales of their own")
     if missing:
         raise CapabilityMissing(

@@ -11,7 +11,9 @@ import pytest
 
 import helora_core.data.bundled
 from helora_core.adapter.lora import LoRAAdapter, LoRAModule
+from helora_core.compiler.compile import compile_plan
 from helora_core.data.bundled import bundled_adapter
+from helora_core.manager import get_manager
 
 ONE = ("--module", "layers.0.self_attn.q_proj")
 
@@ -74,6 +76,20 @@ def test_the_last_tokens_of_the_prompt_are_run(helora_json: Callable[..., Any]) 
     for tokens in (1, 32):
         (row,) = helora_json("demo", *ONE, "--backend", "numpy", "--tokens", tokens)["modules"]
         assert row["tokens"] == tokens
+
+
+def test_the_options_reach_the_compiler(helora_json: Callable[..., Any]) -> None:
+    arguments = ("--backend", "numpy", "--security", "192", "--packing", "zero_moai", "--min-bits", "9")
+    (row,) = helora_json("demo", *ONE, *arguments)["modules"]
+    plan = compile_plan(
+        bundled_adapter().select(ONE[1])[0].shape,
+        get_manager().load_packing("zero_moai"),
+        security_bits=192,
+        precision_bits=9.0,
+    )
+    assert (row["digest"], row["security_limit_bits"]) == (plan.digest, plan.verdict.limit_bits)
+    (row,) = helora_json("demo", *ONE, "--backend", "numpy", "--ring", "16384")["modules"]
+    assert row["ring_degree"] == 16384
 
 
 class TestBackendChoice:

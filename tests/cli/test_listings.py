@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,11 @@ import pytest
 from helora_core.manager import get_manager
 
 DISTS = Path(__file__).parents[1] / "dists"
+
+
+def search_path(*dists: str) -> str:
+    """Where Python looks for modules: in folders of tests/dists, and wherever else it does."""
+    return os.pathsep.join([*(str(DISTS / name) for name in dists), os.environ.get("PYTHONPATH", "")])
 
 
 @pytest.fixture
@@ -58,7 +64,7 @@ class TestBackends:
     def test_broken_plugins_are_lines_in_the_report(
         self, in_new_process: Callable[..., Any], documented: Callable[..., set[str]]
     ) -> None:
-        path = f"{DISTS / 'raises_oserror'}:{DISTS / 'missing_library'}"
+        path = search_path("raises_oserror", "missing_library")
         shown = in_new_process("-m", "helora_core", "backends", "--json", PYTHONPATH=path)
         assert shown.returncode == 0, shown.stderr
         document = json.loads(shown.stdout)
@@ -71,6 +77,17 @@ class TestBackends:
         assert told.returncode == 0
         assert f"warning: {failure['reason']}" in told.stderr
         assert unavailable[0]["name"] in told.stdout
+
+    def test_a_backend_that_cannot_be_loaded_is_listed_with_the_reason(
+        self, in_new_process: Callable[..., Any]
+    ) -> None:
+        shown = in_new_process("-m", "helora_core", "backends", "--json", PYTHONPATH=search_path("broken_target"))
+        assert shown.returncode == 0, shown.stderr
+        document = json.loads(shown.stdout)
+        broken = [row for row in document["backends"] if not row["available"]]
+        assert broken
+        assert all(row["reason"] for row in broken)
+        assert {failure["stage"] for failure in document["failures"]} == {"load"}
 
 
 class TestPackings:

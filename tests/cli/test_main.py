@@ -16,7 +16,7 @@ from helora_core import __version__, errors
 from helora_core.cli.main import main
 from helora_core.errors import HeloraError
 
-COMMANDS = ("backends", "conform", "demo", "packings", "plan", "run")
+COMMANDS = ("backends", "conform", "demo", "new-backend", "packings", "plan", "run")
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
@@ -84,6 +84,11 @@ class TestRefusals:
         assert shown.exit_code == 1
         assert json.loads(shown.stdout)["error"]["code"] == "invalid-input"
 
+    def test_a_backend_that_is_not_there_does_not_conform(self, helora: Callable[..., Any]) -> None:
+        shown = helora("conform", "nope")
+        assert shown.exit_code == 1
+        assert "error [backend-unavailable]" in shown.stderr
+
     def test_a_broken_settings_file_is_refused_in_json_too(
         self, refusal: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
@@ -128,6 +133,11 @@ class TestDocumentation:
     ) -> None:
         error = refusal("plan", "--shape", "1536:256:0")
         assert documented("What all commands have in common", "key of `error`") == set(error)
+
+    def test_the_keys_of_a_new_backend_are_listed(
+        self, documented: Callable[..., set[str]], helora_json: Callable[..., Any]
+    ) -> None:
+        assert documented("helora new-backend") == set(helora_json("new-backend", "zeta"))
 
     def test_every_variable_is_listed(self, documented: Callable[..., set[str]]) -> None:
         package = Path(errors.__file__).parent

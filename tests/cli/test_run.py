@@ -154,12 +154,13 @@ class TestNothingIsWritten:
         assert refusal("run", *[word for pair in options.items() for word in pair])["code"] == code
         assert self.files(tmp_path) == {"x.npy"}
 
+    @pytest.mark.parametrize("output", ["delta.txt", "missing/delta.npy"])
     def test_an_output_that_cannot_be_is_refused_before_anything_runs(
-        self, refusal: Callable[..., Any], adapter: Path, x: Any
+        self, refusal: Callable[..., Any], output: str
     ) -> None:
         """The adapter is not even read."""
-        error = refusal("run", "--adapter", "missing", "--input", "missing.npy", "--output", "delta.txt")
-        assert "delta.txt" in error["message"]
+        error = refusal("run", "--adapter", "missing", "--input", "missing.npy", "--output", output)
+        assert output in error["message"]
 
 
 class TestShown:

@@ -150,6 +150,15 @@ class TestTheScale:
         scales = [required_scale_bits(requirement(precision_bits=bits), ring) for bits in (8.0, 9.0, 12.0)]
         assert scales == [scales[0], scales[0] + 1, scales[0] + 4]
 
+    @given(REQUIREMENTS, st.sampled_from([1024, 8192, 65536]))
+    def test_it_is_the_smallest_that_six_standard_deviations_allow(self, wanted: Requirement, ring: int) -> None:
+        noise_bits = math.log2(6 * rescale_std(ring)) + 6
+        if wanted.rotates:
+            widest = (60, *[40] * wanted.depth)
+            noise_bits = max(noise_bits, math.log2(6 * keyswitch_worst_std(ring, widest, 60)))
+        scale = required_scale_bits(wanted, ring)
+        assert scale - 1 < wanted.precision_bits + noise_bits <= scale
+
     def test_without_rotations_the_rescale_decides(self) -> None:
         """Six times its noise is a hair over 2^13 at N=8192, twice that at twice the ring: 11.9 + 13.0 + 6 → 31."""
         still = requirement(rotates=False, precision_bits=11.9)
@@ -165,17 +174,23 @@ class TestAForcedRing:
         assert choose_params(requirement(ring_degree=32768)).ring_degree == 32768
 
     def test_too_few_slots_are_refused_with_a_ring_that_works(self, refused: Refused) -> None:
-        with refused(SlotOverflow, "2048 has 1024 slots", "needs 1536", hint="at least 4096"):
-            choose_params(Requirement(**ROTATION_FREE | {"slots": 1536, "ring_degree": 2048}))
-        assert choose_params(Requirement(**ROTATION_FREE | {"slots": 1536, "ring_degree": 4096})).ring_degree == 4096
+        for slots in (1025, 1536, 2048):
+            with refused(SlotOverflow, "2048 has 1024 slots", f"needs {slots}", hint="at least 4096"):
+                choose_params(Requirement(**ROTATION_FREE | {"slots": slots, "ring_degree": 2048}))
+        assert choose_params(Requirement(**ROTATION_FREE | {"ring_degree": 4096})).ring_degree == 4096
 
     def test_too_few_slots_in_any_ring_are_refused_as_such(self, refused: Refused) -> None:
         with refused(SlotOverflow, "needs 40000", hint="No ring degree"):
             choose_params(requirement(slots=40000, ring_degree=8192))
 
     def test_too_little_modulus_is_refused_in_terms_of_security(self, refused: Refused) -> None:
-        with refused(InsecureParameters, "guidelines-2024", "<= 106", "4096", "128-bit", hint="is 8192"):
-            choose_params(requirement(slots=2048, ring_degree=4096))
+        """At 12 bits of precision; at 19, where the scale just reaches the largest there is."""
+        wanted: dict[str, Any] = {"slots": 2048, "ring_degree": 4096}
+        with refused(InsecureParameters, "guidelines-2024", "<= 106", "4096", "128-bit", "172 bits", hint="is 8192"):
+            choose_params(requirement(**wanted))
+        assert required_scale_bits(requirement(**wanted, precision_bits=19.0), 4096) == MAX_SCALE_BITS
+        with refused(InsecureParameters, "<= 106", "200 bits"):
+            choose_params(requirement(**wanted, precision_bits=19.0))
 
     @pytest.mark.parametrize("ring", [0, 512, 3000, 131072])
     def test_a_ring_that_the_table_does_not_have_is_refused(self, refused: Refused, ring: int) -> None:

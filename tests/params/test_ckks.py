@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from helora_core.errors import InvalidParameters
 from helora_core.params.ckks import CKKSParams, SecretDistribution
+from helora_core.params.security import load_table
 
 Refused = Callable[..., AbstractContextManager[None]]
 
@@ -38,7 +39,7 @@ def test_each_data_prime_but_the_base_is_a_level() -> None:
 
 def test_only_the_ternary_secret_is_offered() -> None:
     assert params().secret is SecretDistribution.TERNARY
-    assert list(SecretDistribution) == [SecretDistribution.TERNARY]
+    assert [secret.value for secret in SecretDistribution] == [load_table().secret] == ["ternary"]
 
 
 @pytest.mark.parametrize("degree", [1 << exponent for exponent in range(10, 18)])

@@ -21,10 +21,11 @@ from helora_core.params.noise import (
 Coefficients = NDArray[np.float64]
 Values = NDArray[np.complex128]
 
-DEGREES = (32, 128)
-SAMPLES = 4000
+DEGREES = (8, 128)
+"""In the small ring the terms that do not grow with N show; in the large one those that do."""
+COEFFICIENTS = 1 << 19
 TOLERANCE = 0.02
-"""Ten times the statistical error of the samples, a tenth of what a wrong constant makes."""
+"""Several times the statistical error of so many coefficients, and a fraction of what a wrong constant makes."""
 
 
 def values(polynomials: Coefficients) -> Values:
@@ -42,9 +43,9 @@ def real_std(evaluated: Values) -> float:
 class Draw:
     """Polynomials of the kinds that CKKS draws, as coefficients of shape (samples, degree)."""
 
-    def __init__(self, degree: int, samples: int = SAMPLES) -> None:
+    def __init__(self, degree: int, samples: int | None = None) -> None:
         self._rng = np.random.default_rng(degree)
-        self._size = (samples, degree)
+        self._size = (samples or COEFFICIENTS // degree, degree)
 
     def error(self) -> Coefficients:
         return np.rint(self._rng.normal(0, 3.2, self._size))

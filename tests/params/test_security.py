@@ -163,6 +163,14 @@ def test_an_unknown_level_is_refused(refused: Refused, level: int) -> None:
         require_secure(with_modulus(8192, 100), security_bits=level)
 
 
+def test_levels_and_rings_ascend_whatever_the_order_of_the_data() -> None:
+    limits = {192: {4096: 2, 1024: 1}, 128: {2048: 4, 4096: 5, 1024: 3}}
+    table = msgspec.structs.replace(load_table(), max_modulus_bits=limits)
+    assert table.levels == (128, 192)
+    assert table.rings(128) == (1024, 2048, 4096)
+    assert table.smallest_ring(4, 128) == 2048
+
+
 def test_a_table_with_fields_of_its_own_is_refused() -> None:
     fields = msgspec.to_builtins(load_table(), str_keys=True)
     assert msgspec.convert(fields, SecurityTable, strict=False) == load_table()

@@ -116,7 +116,7 @@ class TestBeforeAnyKey:
         assert counting.made == []
 
     def test_capabilities_are_checked_before_keys_are_made(self, counting: Any) -> None:
-        counting.capabilities = msgspec.structs.replace(counting.capabilities, rescale=RescaleMode.AUTOMATIC)
+        counting.capabilities = msgspec.structs.replace(counting.capabilities, encodings=frozenset({Encoding.SCALAR}))
         with pytest.raises(CapabilityMissing):
             next(run_adapter(counting, plans_for(Q), work_for(Q)))
         assert counting.made == []
@@ -129,29 +129,41 @@ class TestBeforeAnyKey:
         assert precision_bits(outcome.run.delta, job.module.reference_delta(x.astype(np.float64))) > 12
 
 
+UNEVEN = CKKSParams(ring_degree=8192, data_bits=(60, 38, 40), special_bits=(60,), scale_bits=40)
+"""Data primes of two lengths make plaintext scales that differ from the input's."""
+
+
 class TestCapabilities:
     @pytest.mark.parametrize(
         ("lacking", "named"),
         [
             ({"encodings": frozenset({Encoding.SCALAR})}, "slot encoding"),
-            ({"rescale": RescaleMode.AUTOMATIC}, "explicit rescaling"),
             ({"free_plaintext_scale": False}, "plaintext scales of their own"),
         ],
     )
     def test_what_is_missing_is_named(self, counting: Any, lacking: dict[str, Any], named: str) -> None:
         counting.capabilities = msgspec.structs.replace(counting.capabilities, **lacking)
-        # Data primes of two lengths make plaintext scales that differ from the input's.
-        uneven = CKKSParams(ring_degree=8192, data_bits=(60, 38, 40), special_bits=(60,), scale_bits=40)
-        (plan,) = plans_for(Q, params=uneven).values()
+        (plan,) = plans_for(Q, params=UNEVEN).values()
         with pytest.raises(CapabilityMissing, match=f"numpy lacks {named}, which plan rank_bsgs 37:90:5 needs"):
             require_capabilities(counting, plan)
 
     def test_everything_missing_is_named_at_once(self, counting: Any) -> None:
         counting.capabilities = msgspec.structs.replace(
-            counting.capabilities, encodings=frozenset(), rescale=RescaleMode.AUTOMATIC
+            counting.capabilities, encodings=frozenset(), free_plaintext_scale=False
         )
-        with pytest.raises(CapabilityMissing, match="slot encoding, explicit rescaling"):
-            require_capabilities(counting, plans_for(Q)[Q])
+        with pytest.raises(CapabilityMissing, match="slot encoding, plaintext scales of their own"):
+            require_capabilities(counting, plans_for(Q, params=UNEVEN)[Q])
+
+    def test_who_rescales_is_the_backends_own_business(self, counting: Any) -> None:
+        counting.capabilities = msgspec.structs.replace(counting.capabilities, rescale=RescaleMode.AUTOMATIC)
+        require_capabilities(counting, plans_for(Q)[Q])
+
+    def test_scales_that_the_program_has_no_plaintext_of_are_no_matter(self, counting: Any) -> None:
+        """zero_moai has a product with ``down`` and none with ``up``."""
+        counting.capabilities = msgspec.structs.replace(counting.capabilities, free_plaintext_scale=False)
+        (plan,) = plans_for(Q, packing="zero_moai", params=UNEVEN).values()
+        assert plan.scales.up_bits != plan.scales.down_bits == plan.params.scale_bits
+        require_capabilities(counting, plan)
 
     def test_a_fixed_plaintext_scale_will_do_where_the_plan_has_only_that(self, counting: Any) -> None:
         counting.capabilities = msgspec.structs.replace(counting.capabilities, free_plaintext_scale=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from numpy.typing import NDArray
@@ -42,6 +44,18 @@ class Encodings:
     def test_the_constant_coefficient_is_the_same_in_every_slot(self, bench: Bench) -> None:
         ciphertext, _ = bench.encrypted(np.array([3.5]), Encoding.COEFFICIENTS)
         bench.agrees(ciphertext, bench.fresh(np.full(SLOTS, 3.5)))
+
+    @requires("coefficients")
+    def test_coefficients_are_those_of_the_polynomial_itself(self, bench: Bench) -> None:
+        """A rotation by one slot is the automorphism x → x^g: x goes to x^g only if g, and so the embedding, is right."""
+        x = np.zeros(2 * SLOTS)
+        x[1] = 1.0
+        ciphertext, expected = bench.encrypted(x, Encoding.COEFFICIENTS)
+        image = np.zeros(2 * SLOTS)
+        image[bench.capabilities.slot_generator] = 1.0
+        # The worst slot's noise bounds that of every coefficient.
+        error = bench.fresh(np.ones(SLOTS)).rotate(1).error
+        bench.agrees(bench.evaluator.rotate(ciphertext, 1), replace(expected, values=image, error=error))
 
     @requires("coefficients")
     def test_products_of_coefficients_are_negacyclic_convolutions(self, bench: Bench) -> None:

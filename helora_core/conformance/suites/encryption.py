@@ -58,7 +58,9 @@ class Encryption:
         _only_if_it_claims_security(bench)
         values = random_slots(5)
         message = bench.client.send(bench.client.encrypt(values, scale_bits=SCALE_BITS))
-        coefficients = slots_to_coefficients(values.astype(np.complex128), bench.params.ring_degree)
+        coefficients = slots_to_coefficients(
+            values.astype(np.complex128), bench.params.ring_degree, bench.capabilities.slot_generator
+        )
         for name, secret in (("values", values), ("coefficients", coefficients)):
             found = strongest_correlation(message, secret)
             assert found < 0.3, f"numbers in the bytes agree with the {name}: correlation {found:.2f}"

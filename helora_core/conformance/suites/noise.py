@@ -25,16 +25,10 @@ class Noise:
         for seed in range(ENCRYPTIONS):
             values = random_slots(seed)
             errors.append(bench.decrypted(bench.encrypted(values)[0]) - values)
-        n = bench.params.ring_degree
-        symmetric = np.hypot(noise.encryption_std(n), noise.encoding_std(n))
-        # A client that has only public-key encryption has its larger noise.
-        largest = np.hypot(noise.public_encryption_std(n), noise.encoding_std(n))
+        least, most = _fresh_noise(bench)
         measured = float(np.sqrt(np.mean(np.square(errors)))) * 2.0**SCALE_BITS
-        assert measured <= WITHIN * largest, (
-            f"noise of {measured:.1f}/scale; theory has {symmetric:.1f} to {largest:.1f}"
-        )
-        assert measured >= symmetric / WITHIN, (
-            f"noise of {measured:.1f}/scale is implausible; theory has {symmetric:.1f}"
+        assert least / WITHIN <= measured <= WITHIN * most, (
+            f"noise of {measured:.1f}/scale is implausible; theory has {least:.1f} to {most:.1f}"
         )
 
     @slow
@@ -42,23 +36,20 @@ class Noise:
         """No encryption of a hundred stands out, and their errors have no bias: the mean shrinks as theirs should."""
         values = random_slots(11)
         errors = np.array([bench.decrypted(bench.encrypted(values)[0]) - values for _ in range(100)])
-        n = bench.params.ring_degree
+        least, most = _fresh_noise(bench)
         each = np.sqrt(np.mean(np.square(errors), axis=1)) * 2.0**SCALE_BITS
-        assert each.max() <= WITHIN * np.hypot(noise.public_encryption_std(n), noise.encoding_std(n))
-        assert each.min() >= np.hypot(noise.encryption_std(n), noise.encoding_std(n)) / WITHIN
+        assert each.max() <= WITHIN * most
+        assert each.min() >= least / WITHIN
         mean = float(np.sqrt(np.mean(np.square(errors.mean(axis=0))))) * 2.0**SCALE_BITS
         # The rounding of the encoding is the same each time.
-        assert mean <= 2 * np.hypot(float(each.mean()) / 10, noise.encoding_std(n))
+        assert mean <= 2 * np.hypot(float(each.mean()) / 10, noise.encoding_std(bench.params.ring_degree))
 
     @requires("public key")
     def test_the_noise_of_public_key_encryption_is_that_of_theory(self, bench: Bench) -> None:
         values = random_slots(12)
         public = [bench.server.encrypt_public(values, scale_bits=SCALE_BITS) for _ in range(2)]
         errors = [bench.decrypted(ciphertext) - values for ciphertext in public]
-        n = bench.params.ring_degree
-        most = np.hypot(noise.public_encryption_std(n), noise.encoding_std(n))
-        # SEAL encrypts modulo QP and divides by P, which leaves little more than that rounding.
-        least = noise.rescale_std(n)
+        least, most = _fresh_noise(bench, public=True)
         measured = float(np.sqrt(np.mean(np.square(errors)))) * 2.0**SCALE_BITS
         assert least / WITHIN <= measured <= WITHIN * most, (
             f"noise of {measured:.1f}/scale; theory has {least:.1f} to {most:.1f}"
@@ -99,3 +90,14 @@ class Noise:
         measured = float(np.sqrt(np.mean(np.square(errors)))) * bench.evaluator.scale(lower)
         assert measured <= WITHIN * theory, f"noise of {measured:.0f}/scale; theory has {theory:.0f}"
         assert measured >= noise.rescale_std(n) / WITHIN, f"noise of {measured:.1f}/scale is implausible"
+
+
+def _fresh_noise(bench: Bench, *, public: bool = False) -> tuple[float, float]:
+    """The least and the most noise of a fresh encryption, by the client or with the public key, in units of 1/scale."""
+    n = bench.params.ring_degree
+    rounding = noise.encoding_std(n)
+    if bench.capabilities.symmetric_encryption and not public:
+        exact = float(np.hypot(noise.encryption_std(n), rounding))
+        return exact, exact
+    # SEAL encrypts modulo QP and divides by P, which leaves little more than the rounding of that division.
+    return noise.rescale_std(n), float(np.hypot(noise.public_encryption_std(n), rounding))

@@ -15,6 +15,7 @@ from helora_core.conformance.profile import searched
 from helora_core.conformance.requirements import requires
 from helora_core.conformance.values import random_slots
 from helora_core.errors import CorruptPayload, ForeignCiphertext
+from helora_core.params.presets import SAFE
 
 _ran: list[str] = []
 
@@ -122,6 +123,15 @@ class Serialization:
         ):
             with pytest.raises(ForeignCiphertext):
                 operation()
+
+    def test_a_plaintext_of_other_parameters_is_refused(self, bench: Bench) -> None:
+        ciphertext, _ = bench.encrypted(np.ones(SLOTS))
+        _, host = bench.open(SAFE, ())
+        foreign = host.encode(np.ones(SLOTS), level=host.params.max_level, scale_bits=SCALE_BITS)
+        for operation in (bench.evaluator.multiply_plain, bench.evaluator.add_plain):
+            for thing in (foreign, ciphertext, None):
+                with pytest.raises(ForeignCiphertext):
+                    operation(ciphertext, thing)
 
     def test_keys_are_not_taken_for_ciphertexts_nor_the_other_way_round(self, bench: Bench) -> None:
         with pytest.raises(CorruptPayload):

@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import helora_openfhe
 import msgspec
 import numpy as np
 import pytest
 
+import helora_openfhe
 from helora_core.adapter.lora import ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.backend.ledger import Ledger

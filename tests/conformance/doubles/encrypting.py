@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Collection
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from doubles.honest import (
@@ -174,6 +175,16 @@ class EncryptsWithoutNoise(HonestDecryptor):
         return super()._encrypted(values, scale, encoding, 0.0, who)
 
 
+@caught_by("test_the_noise_of_encryption_is_that_of_theory")
+class ClaimsRoomForMoreNoise(HonestBackend):
+    """Public-key encryption of the client is claimed, and it encrypts symmetrically.
+
+    A claim that makes every tolerance wider: a fault that hides in that room would not be seen.
+    """
+
+    capabilities = msgspec.structs.replace(HonestBackend.capabilities, symmetric_encryption=False)
+
+
 @caught_by("test_the_noise_differs_between_slots_and_encryptions")
 class DrawsOneErrorForAllSlots(HonestDecryptor):
     """One error is drawn for an encryption, and added to every slot.
@@ -289,9 +300,7 @@ class TakesSeedsItDoesNotClaim(HonestBackend):
     Ignored, it makes a caller believe in repeatable runs; heeded, it makes keys that can be made again.
     """
 
-    capabilities = HonestBackend.capabilities.__class__(
-        encodings=HonestBackend.capabilities.encodings, public_key=True, hoisting=True
-    )
+    capabilities = msgspec.structs.replace(HonestBackend.capabilities, seeded_keys=False)
 
 
 @caught_by("test_a_fresh_ciphertext_travels_at_about_half_the_size")
@@ -301,7 +310,4 @@ class SendsBothPolynomials(HonestBackend):
     The seeded form is lost when a wrapper copies the ciphertext into an ordinary one.
     """
 
-    capabilities = HonestBackend.capabilities.__class__(
-        encodings=HonestBackend.capabilities.encodings,
-        public_key=True, hoisting=True, seeded_keys=True, compressed_upload=True,
-    )  # fmt: skip
+    capabilities = msgspec.structs.replace(HonestBackend.capabilities, compressed_upload=True)

@@ -152,5 +152,3 @@ class ResolvesTheImpossible(HonestBackend):
             return super().resolve(params)
         except HeloraError:
             return params
-
-

@@ -112,7 +112,9 @@ class StatesNumbersThatAreNoPrimes(HonestBackend):
 
     def resolve(self, params: CKKSParams) -> CKKSParams:
         resolved = super().resolve(params)
-        made_up = tuple(prime - 2 * params.ring_degree * (5 + place) for place, prime in enumerate(resolved.data_primes))
+        made_up = tuple(
+            prime - 2 * params.ring_degree * (5 + place) for place, prime in enumerate(resolved.data_primes)
+        )
         return changed(resolved, data_primes=made_up)
 
 

@@ -43,7 +43,9 @@ def caught_by(law: str) -> Callable[[type], type]:
         name = re.sub(r"(?<!^)(?=[A-Z])", " ", faulty.__name__).lower().replace("na n", "NaN")
         fault, _, seen = (getdoc(faulty) or "").partition("\n\n")
         if not fault or not seen or name in DOUBLES:
-            raise ValueError(f"{faulty.__name__}: a double needs a name of its own, and says what is wrong and where from")
+            raise ValueError(
+                f"{faulty.__name__}: a double needs a name of its own, and says what is wrong and where from"
+            )
         DOUBLES[name] = Double(name, _backend_of(faulty), law, fault, " ".join(seen.split()))
         return faulty
 

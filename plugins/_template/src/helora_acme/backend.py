@@ -1,4 +1,4 @@
-"""acme as a backend of helora: two roles, each a straight line of checks and one call of the library.
+"""acme as a backend of helora: each method checks, and then makes one call of the library.
 
 There is nothing to fill in here; the library's calls are in ``library``.
 """

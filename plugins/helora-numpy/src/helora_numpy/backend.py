@@ -19,7 +19,7 @@ import numpy as np
 from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.embedding import ComplexSlots
 from helora_core.backend.protocol import SLOTS, Values
-from helora_core.backend.values import check_values
+from helora_core.backend.values import check_scale, check_values
 from helora_core.errors import (
     CapabilityMissing,
     CorruptPayload,
@@ -98,7 +98,10 @@ class _Role:
                 f"{_WHO}: a ciphertext of level {level} and scale {scale} cannot exist.",
                 hint="Send the ciphertext again.",
             )
-        return self._ciphertext(values, level, scale)
+        try:
+            return self._ciphertext(values, level, scale)
+        except PrecisionLost as error:
+            raise CorruptPayload(f"{_WHO}: no such ciphertext can exist ({error.message}).", hint=error.hint) from error
 
     def _own(self, ciphertext: EmulatedCiphertext) -> EmulatedCiphertext:
         if not isinstance(ciphertext, EmulatedCiphertext) or ciphertext.key_id != self.key_id:
@@ -128,7 +131,8 @@ class _Role:
         noise_parts = self._rng.normal(0.0, std / scale, 2 * values.size)
         return values + noise_parts.view(np.complex128)
 
-    def _slots(self, values: Values, encoding: Encoding, who: str) -> ComplexSlots:
+    def _slots(self, values: Values, scale: float, encoding: Encoding, who: str) -> ComplexSlots:
+        check_scale(scale, who=f"{_WHO} {who}")
         check_values(values, self.params.slots, who=f"{_WHO} {who}", encoding=encoding)
         if encoding is Encoding.SCALAR:
             return np.full(self.params.slots, values[0], dtype=np.complex128)
@@ -136,7 +140,7 @@ class _Role:
 
     def _encrypted(self, values: Values, scale: float, encoding: Encoding, std: float, who: str) -> EmulatedCiphertext:
         std = math.hypot(noise.encoding_std(self.params.ring_degree), std)
-        slots = self._slots(values, encoding, who)
+        slots = self._slots(values, scale, encoding, who)
         return self._ciphertext(self._noisy(slots, std, scale), self.params.max_level, scale)
 
 
@@ -176,7 +180,7 @@ class EmulatedEvaluator(_Role):
         return self._encrypted(values, scale, encoding, std, "encrypt_public")
 
     def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> EmulatedPlaintext:
-        slots = self._slots(values, encoding, "encode")
+        slots = self._slots(values, scale, encoding, "encode")
         if not 0 <= level <= self.params.max_level:
             raise LevelExhausted(
                 f"{_WHO}: encoding at level {level}; there are levels 0 to {self.params.max_level}.",
@@ -186,6 +190,13 @@ class EmulatedEvaluator(_Role):
         # A scalar rounds once, in the constant coefficient; anything else rounds in every coefficient.
         std = math.sqrt(1 / 12) if encoding is Encoding.SCALAR else noise.encoding_std(self.params.ring_degree)
         return EmulatedPlaintext(self._noisy(slots, std, scale), level, scale)
+
+    def _own_plaintext(self, plaintext: EmulatedPlaintext) -> EmulatedPlaintext:
+        if not isinstance(plaintext, EmulatedPlaintext) or plaintext.values.size != self.params.slots:
+            raise ForeignCiphertext(
+                f"{_WHO}: this is no plaintext of these parameters.", hint="Use what this evaluator's encode returned."
+            )
+        return plaintext
 
     def add(self, left: EmulatedCiphertext, right: EmulatedCiphertext) -> EmulatedCiphertext:
         left, right = self._own(left), self._own(right)
@@ -202,12 +213,12 @@ class EmulatedEvaluator(_Role):
         return self._ciphertext(-ciphertext.values, ciphertext.level, ciphertext.scale)
 
     def add_plain(self, ciphertext: EmulatedCiphertext, plaintext: EmulatedPlaintext) -> EmulatedCiphertext:
-        ciphertext = self._own(ciphertext)
+        ciphertext, plaintext = self._own(ciphertext), self._own_plaintext(plaintext)
         _same_level_and_scale(ciphertext, plaintext, "add_plain")
         return self._ciphertext(ciphertext.values + plaintext.values, ciphertext.level, ciphertext.scale)
 
     def multiply_plain(self, ciphertext: EmulatedCiphertext, plaintext: EmulatedPlaintext) -> EmulatedCiphertext:
-        ciphertext = self._own(ciphertext)
+        ciphertext, plaintext = self._own(ciphertext), self._own_plaintext(plaintext)
         _same_level(ciphertext.level, plaintext.level, "multiply_plain")
         product = ciphertext.values * plaintext.values
         return self._ciphertext(product, ciphertext.level, ciphertext.scale * plaintext.scale)
@@ -297,7 +308,7 @@ class NumPyBackend:
     def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> EmulatedEvaluator:
         try:
             keys = msgspec.msgpack.decode(evaluation_keys, type=_EvaluationKeys)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CorruptPayload(
                 f"{_WHO}: these bytes are not evaluation keys ({error}).", hint="Send the keys again."
             ) from error

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-# The first twelve primes as Miller-Rabin bases decide every number below 3.3e24 (Sorenson and Webster, 2015).
-_BASES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
+# The first thirteen primes as Miller-Rabin bases decide every number below 3.3e24 (Sorenson and Webster, 2015).
+_BASES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41)
 
 
 def is_prime(number: int) -> bool:

@@ -1,9 +1,10 @@
 """OpenFHE.
 
-Its Python bindings keep rotation keys in a table of the process, by the tag of the key pair: two key pairs do not mix, and
-this backend asks the table for nothing but the steps it made keys for. The plaintext scale is one for all
-(``ScalingModSize``), so that a plan's scales must be the parameters' own. Under FIXEDMANUAL the scale that OpenFHE tracks
-is nominal: after a rescale it is 2^scale_bits again, though the prime was not, which costs about 2^-21 of the value.
+Its Python bindings keep rotation keys in a table of the process, by the tag of the key pair: two key pairs do not mix,
+and this backend asks the table for nothing but the steps it made keys for. The plaintext scale is one for all
+(``ScalingModSize``), so that a plan's scales must be the parameters' own. Under FIXEDMANUAL the scale that OpenFHE
+tracks is nominal: after a rescale it is 2^scale_bits again, though the prime was not, which costs about 2^-22 of the
+value.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class OpenFHEPlaintext:
 
     data: Any
     level: int
+    ring_degree: int
 
 
 class _EvaluationKeys(msgspec.Struct, forbid_unknown_fields=True):
@@ -167,7 +169,7 @@ class OpenFHEDecryptor(_Role):
         values = np.array(plaintext.GetCKKSPackedValue(), dtype=np.complex128)
         if encoding is Encoding.COMPLEX_SLOTS:
             return values
-        real = values.real.copy()
+        real: Values = values.real.copy()
         return real[:1] if encoding is Encoding.SCALAR else real
 
     def evaluation_keys(self) -> bytes:
@@ -193,7 +195,8 @@ class OpenFHEEvaluator(_Role):
         return self._made(self._context.Encrypt(self._public_key, plaintext))
 
     def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> OpenFHEPlaintext:
-        return OpenFHEPlaintext(self._encode(values, level, scale, encoding, "encode"), level)
+        data = self._encode(values, level, scale, encoding, "encode")
+        return OpenFHEPlaintext(data, level, self._params.ring_degree)
 
     def add(self, left: OpenFHECiphertext, right: OpenFHECiphertext) -> OpenFHECiphertext:
         self._check_operands(left, right, "add")
@@ -208,14 +211,14 @@ class OpenFHEEvaluator(_Role):
 
     def add_plain(self, ciphertext: OpenFHECiphertext, plaintext: OpenFHEPlaintext) -> OpenFHECiphertext:
         data = self._own(ciphertext).data
-        self._check_level(ciphertext, plaintext, "add_plain")
+        self._check_plaintext(ciphertext, plaintext, "add_plain")
         if self._explicit and data.GetNoiseScaleDeg() != 1:
             raise _scale_mismatch("add_plain", data.GetScalingFactor(), plaintext.data.GetScalingFactor())
         return self._made(self._context.EvalAdd(data, plaintext.data))
 
     def multiply_plain(self, ciphertext: OpenFHECiphertext, plaintext: OpenFHEPlaintext) -> OpenFHECiphertext:
         data = self._own(ciphertext).data
-        self._check_level(ciphertext, plaintext, "multiply_plain")
+        self._check_plaintext(ciphertext, plaintext, "multiply_plain")
         scale_bits = (data.GetNoiseScaleDeg() + 1) * self._params.scale_bits
         if self._explicit and scale_bits >= self._params.modulus_bits_at(plaintext.level):
             raise PrecisionLost(
@@ -271,7 +274,11 @@ class OpenFHEEvaluator(_Role):
         if left.data.GetNoiseScaleDeg() != right.data.GetNoiseScaleDeg():
             raise _scale_mismatch(who, left.data.GetScalingFactor(), right.data.GetScalingFactor())
 
-    def _check_level(self, ciphertext: OpenFHECiphertext, plaintext: OpenFHEPlaintext, who: str) -> None:
+    def _check_plaintext(self, ciphertext: OpenFHECiphertext, plaintext: OpenFHEPlaintext, who: str) -> None:
+        if not isinstance(plaintext, OpenFHEPlaintext) or plaintext.ring_degree != self._params.ring_degree:
+            raise ForeignCiphertext(
+                f"{_WHO}: this is no plaintext of these parameters.", hint="Use what this evaluator's encode returned."
+            )
         if self._explicit:
             _same_level(self.level(ciphertext), plaintext.level, who)
 

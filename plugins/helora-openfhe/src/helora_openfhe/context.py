@@ -1,7 +1,8 @@
 """OpenFHE's parameters and contexts.
 
-OpenFHE takes sizes and picks the primes itself: the first of ``FirstModSize`` bits, the others near 2^``ScalingModSize``,
-on both sides of it, so that a prime of a 40-bit scale may have 41 bits. ``resolve`` reports what it really picked.
+OpenFHE takes sizes and picks the primes itself: the first of ``FirstModSize`` bits, the others near
+2^``ScalingModSize``, on both sides of it, so that a prime of a 40-bit scale may have 41 bits. ``resolve`` says what it
+really picked.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def _special_prime(ring_degree: int, data: tuple[int, ...]) -> int:
 
 
 def _is_prime(number: int) -> bool:
-    """Miller-Rabin with the first twelve primes, which decides every number below 3.3e24."""
+    """Miller-Rabin with the first twelve primes, which decides every number below 3.1e23."""
     odd = number - 1
     twos = (odd & -odd).bit_length() - 1
     odd >>= twos

@@ -11,6 +11,6 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("HELORA_OPENFHE_THREADS", "1"))
 
-import openfhe  # noqa: E402 - after the variable that it reads on import
+import openfhe
 
 __all__ = ["openfhe"]

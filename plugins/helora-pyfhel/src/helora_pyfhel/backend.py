@@ -186,7 +186,12 @@ class PyfhelBackend:
     """Pyfhel."""
 
     name = "pyfhel"
-    capabilities = Capabilities(encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS}), public_key=True)
+    capabilities = Capabilities(
+        encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS}),
+        slot_generator=3,
+        symmetric_encryption=False,
+        public_key=True,
+    )
 
     def resolve(self, params: CKKSParams) -> CKKSParams:
         return resolve(params)

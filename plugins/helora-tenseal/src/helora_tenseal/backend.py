@@ -20,7 +20,7 @@ import tenseal.sealapi as seal
 
 from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.protocol import SLOTS, Values
-from helora_core.backend.values import check_values
+from helora_core.backend.values import check_scale, check_values
 from helora_core.errors import (
     CapabilityMissing,
     CorruptPayload,
@@ -80,26 +80,27 @@ class _Role:
         self._context = context
 
     def level(self, ciphertext: SEALCiphertext | FreshCiphertext) -> int:
+        self._check_key(ciphertext)
         if isinstance(ciphertext, FreshCiphertext):
             return self._context.params.max_level
-        level = self._context.level(self._own(ciphertext).data)
+        level = self._context.level(ciphertext.data)
         if level is None:
             raise self._foreign("is not of these parameters")
         return level
 
     def scale(self, ciphertext: SEALCiphertext | FreshCiphertext) -> float:
+        self._check_key(ciphertext)
         return float(ciphertext.scale if isinstance(ciphertext, FreshCiphertext) else ciphertext.data.scale)
 
     def serialize(self, ciphertext: SEALCiphertext | FreshCiphertext) -> bytes:
-        if isinstance(ciphertext, FreshCiphertext):
-            return ciphertext.payload
-        return saved(self._own(ciphertext).data.save)
+        self._check_key(ciphertext)
+        return ciphertext.payload if isinstance(ciphertext, FreshCiphertext) else saved(ciphertext.data.save)
 
     def deserialize(self, payload: bytes) -> SEALCiphertext:
         data = seal.Ciphertext(self._context.seal)
         try:
             load(payload, lambda path: data.load(self._context.seal, path))
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, MemoryError) as error:
             raise CorruptPayload(
                 f"{_WHO}: SEAL cannot read the ciphertext ({error}).",
                 hint="Send it again, and check that both sides use the same parameters.",
@@ -108,9 +109,12 @@ class _Role:
 
     def _own(self, ciphertext: SEALCiphertext | FreshCiphertext) -> SEALCiphertext:
         """The ciphertext, in the form that SEAL computes on."""
+        self._check_key(ciphertext)
+        return self.deserialize(ciphertext.payload) if isinstance(ciphertext, FreshCiphertext) else ciphertext
+
+    def _check_key(self, ciphertext: SEALCiphertext | FreshCiphertext) -> None:
         if not isinstance(ciphertext, SEALCiphertext | FreshCiphertext) or ciphertext.key_id != self.key_id:
             raise self._foreign("was made with other keys")
-        return self.deserialize(ciphertext.payload) if isinstance(ciphertext, FreshCiphertext) else ciphertext
 
     def _foreign(self, what: str) -> ForeignCiphertext:
         return ForeignCiphertext(
@@ -120,6 +124,7 @@ class _Role:
 
     def _encode(self, values: Values, level: int, scale: float, encoding: Encoding, who: str) -> Any:
         params = self._context.params
+        check_scale(scale, who=f"{_WHO} {who}")
         check_values(values, params.slots, who=f"{_WHO} {who}", encoding=encoding)
         if not 0 <= level <= params.max_level:
             raise LevelExhausted(
@@ -185,6 +190,11 @@ class TenSEALEvaluator(_Role):
         self._galois_keys = seal.GaloisKeys()
         if keys.steps:
             _load_key(self._galois_keys, keys.galois_keys, context)
+        # SEAL would compose a step whose key is missing of others that are there.
+        if not all(self._galois_keys.has_key(context.galois_element(step)) for step in keys.steps):
+            raise CorruptPayload(
+                f"{_WHO}: the evaluation keys do not hold a key for every step they name.", hint="Send the keys again."
+            )
         self._encryptor = None
         if keys.public_key:
             public_key = seal.PublicKey()
@@ -206,6 +216,13 @@ class TenSEALEvaluator(_Role):
             # polynomial 1 stands for 1/scale in every slot: within the rounding error of any encoding.
             self._context.encoder.encode(1.0 / scale, self._context.parms_ids[level], scale, plaintext)
         return SEALPlaintext(plaintext, level, scale)
+
+    def _own_plaintext(self, plaintext: SEALPlaintext) -> SEALPlaintext:
+        if not isinstance(plaintext, SEALPlaintext) or self._context.level(plaintext.data) is None:
+            raise ForeignCiphertext(
+                f"{_WHO}: this is no plaintext of these parameters.", hint="Use what this evaluator's encode returned."
+            )
+        return plaintext
 
     def add(self, left: SEALCiphertext, right: SEALCiphertext) -> SEALCiphertext:
         return self._linear(self._evaluator.add, left, right, "add")
@@ -233,7 +250,7 @@ class TenSEALEvaluator(_Role):
         return SEALCiphertext(negative, self.key_id)
 
     def add_plain(self, ciphertext: SEALCiphertext, plaintext: SEALPlaintext) -> SEALCiphertext:
-        ciphertext = self._own(ciphertext)
+        ciphertext, plaintext = self._own(ciphertext), self._own_plaintext(plaintext)
         _same_level(self.level(ciphertext), plaintext.level, "add_plain")
         _same_scale(ciphertext.data.scale, plaintext.scale, "add_plain")
         total = seal.Ciphertext()
@@ -241,7 +258,7 @@ class TenSEALEvaluator(_Role):
         return SEALCiphertext(total, self.key_id)
 
     def multiply_plain(self, ciphertext: SEALCiphertext, plaintext: SEALPlaintext) -> SEALCiphertext:
-        ciphertext = self._own(ciphertext)
+        ciphertext, plaintext = self._own(ciphertext), self._own_plaintext(plaintext)
         _same_level(self.level(ciphertext), plaintext.level, "multiply_plain")
         product = seal.Ciphertext()
         try:
@@ -299,7 +316,7 @@ def _same_scale(left: float, right: float, who: str) -> None:
 def _load_key(key: Any, payload: bytes, context: Context) -> None:
     try:
         load(payload, lambda path: key.load(context.seal, path))
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, MemoryError) as error:
         raise CorruptPayload(
             f"{_WHO}: SEAL cannot read the evaluation keys ({error}).",
             hint="Send the keys again, and check that both sides use the same parameters.",
@@ -312,6 +329,7 @@ class TenSEALBackend:
     name = "tenseal"
     capabilities = Capabilities(
         encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS, Encoding.SCALAR}),
+        slot_generator=3,
         public_key=True,
         compressed_upload=True,
     )
@@ -338,7 +356,7 @@ class TenSEALBackend:
     def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> TenSEALEvaluator:
         try:
             keys = msgspec.msgpack.decode(evaluation_keys, type=_EvaluationKeys)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CorruptPayload(
                 f"{_WHO}: these bytes are not evaluation keys ({error}).", hint="Send the keys again."
             ) from error

@@ -1,0 +1,79 @@
+"""The kit is tested by backends that are wrong: each is caught by the law it names, and the control by none.
+
+By default every double is held to that law alone; with ``--helora-thorough`` to the whole kit, slow laws included, which
+takes some minutes and shows that every law catches somebody.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+from doubles import DOUBLES, HonestBackend
+from doubles.table import DOCS, written
+from trial import Trial, hold
+
+from helora_core.conformance.base import STANDARD_TESTS
+
+NOT_FOR_DOUBLES = {
+    "test_listing_the_backend_imports_none_of_its_code": "about plugins as they are installed: see test_installed.py",
+    "test_where_its_library_is_missing_it_says_so_in_words": "about plugins as they are installed: see test_installed.py",
+    "test_what_is_not_a_finite_real_vector_is_refused": "the sessions' own check, which no backend can break",
+}
+"""Laws that catch no double, and why."""
+
+SLOW = frozenset(name for name, law in STANDARD_TESTS.items() if hasattr(law, "helora_slow"))
+
+
+@pytest.fixture(scope="module")
+def control() -> Trial:
+    """The honest backend that all doubles are made of, held to every law."""
+    return hold(HonestBackend(), thorough=True)
+
+
+@pytest.fixture(scope="session")
+def caught(request: pytest.FixtureRequest) -> dict[str, set[str]]:
+    """Doubles by the law that caught them, as far as they were run."""
+    return defaultdict(set)
+
+
+def test_the_control_breaks_no_law(control: Trial) -> None:
+    assert not control.caught()
+    outcomes = {law: set(ends) for law, ends in control.outcomes.items() if set(ends) != {"passed"}}
+    assert outcomes == {
+        # What it does not claim, and what only registered plugins have. All else ran.
+        "test_a_fresh_ciphertext_travels_at_about_half_the_size": {"skipped"},
+        "test_listing_the_backend_imports_none_of_its_code": {"skipped"},
+        "test_where_its_library_is_missing_it_says_so_in_words": {"skipped"},
+    }
+    assert control.outcomes.keys() >= STANDARD_TESTS.keys()
+
+
+@pytest.mark.parametrize("name", DOUBLES)
+def test_a_double_is_caught_by_the_law_it_names(
+    name: str, caught: dict[str, set[str]], pytestconfig: pytest.Config
+) -> None:
+    double, thorough = DOUBLES[name], pytestconfig.getoption("--helora-thorough")
+    assert double.law in STANDARD_TESTS
+    trial = hold(double.factory(), [] if thorough else [double.law], thorough=thorough or double.law in SLOW)
+    ends = trial.outcomes[double.law]
+    assert "failed" in ends, f"{double.law} ended {ends}: {double.fault}"
+    # A fault shows in a law, never as an error in what is around it.
+    assert not [law for law, ends in trial.outcomes.items() if "error" in ends]
+    for law in trial.caught():
+        caught[law].add(name)
+
+
+def test_every_law_catches_a_double(caught: dict[str, set[str]], pytestconfig: pytest.Config) -> None:
+    if not pytestconfig.getoption("--helora-thorough"):
+        pytest.skip("only --helora-thorough holds every double to every law")
+    assert set(STANDARD_TESTS) - caught.keys() == NOT_FOR_DOUBLES.keys()
+
+
+def test_every_suite_has_a_double_of_its_own() -> None:
+    suites = {STANDARD_TESTS[double.law].__module__ for double in DOUBLES.values()}
+    assert suites == {law.__module__ for law in STANDARD_TESTS.values()}
+
+
+def test_the_table_in_the_documentation_is_that_of_the_registry() -> None:
+    assert DOCS.read_text(encoding="utf-8") == written(), "rewrite it: python tests/conformance/doubles/table.py"
