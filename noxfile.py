@@ -77,6 +77,12 @@ def conformance(session: nox.Session) -> None:
     session.run("python", "harness/backends_page.py", "check")
 
 
+@nox.session(python="3.11")
+def stranger(session: nox.Session) -> None:
+    """A backend from the template, and the guide to the letter, from wheels in empty environments elsewhere."""
+    session.run("python", "tests/scaffold/outside_checkout.py")
+
+
 @nox.session(python="3.10", default=False)
 def backends_page(session: nox.Session) -> None:
     """Measure every library and rewrite docs/backends.md; some minutes, on an otherwise idle machine."""

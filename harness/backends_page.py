@@ -83,7 +83,8 @@ _ABILITIES = {
     "scalars": lambda has: "native" if Encoding.SCALAR in has.encodings else "by slots",
     "rescaling": lambda has: has.rescale.value,
     "a scale for each plaintext": lambda has: has.free_plaintext_scale,
-    "public-key encryption": lambda has: has.public_key,
+    "client encrypts": lambda has: "with the secret key" if has.symmetric_encryption else "with a public key",
+    "server can encrypt": lambda has: has.public_key,
     "hoisted rotations": lambda has: "native" if has.hoisting else "one by one",
     "keys from a seed": lambda has: has.seeded_keys,
     "compressed upload": lambda has: has.compressed_upload,
@@ -144,7 +145,7 @@ def _verdicts(backends: list[dict[str, Any]]) -> str:
                 backend["distribution"],
                 backend["library"],
                 f"{totals['passed']} passed, {totals['failed']} failed, {totals['xfailed']} known failures, "
-                f"{totals['skipped']} not claimed",
+                f"{totals['skipped']} not run (not claimed, or slow)",
                 f"{kit['seconds']:.0f} s",
                 f"kit {kit['kit']}, Python {kit['python']}, {kit['cpus']} {kit['machine']} CPUs, {backend['measured']}",
             ]

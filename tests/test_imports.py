@@ -39,8 +39,10 @@ MAY_IMPORT: dict[str, str] = {
     # What stands on all of it.
     "data": "errors adapter",
     "selection": "errors params compiler runtime manager",
-    "conformance": "errors specs params adapter privacy packing backend compiler runtime manager data",
-    "cli": "errors specs params adapter privacy packing backend compiler runtime manager data selection conformance",
+    "scaffold": "errors",
+    "conformance": "errors specs params adapter privacy packing backend compiler runtime manager plugin_records data",
+    "cli": "errors specs params adapter privacy packing backend compiler runtime manager data selection scaffold "
+    "conformance",
     "__init__": "",
     "__main__": "cli",
 }

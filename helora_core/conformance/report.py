@@ -69,8 +69,9 @@ class KitReport:
         outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
         law = self._laws.setdefault(
             item.nodeid,
-            {"id": item.name, "suite": suite_of(item), "outcome": "passed", "seconds": 0.0, "reason": None},
-        )
+            {"id": item.name, "suite": suite_of(item), "backend": bench.backend.name if bench else None,
+             "outcome": "passed", "seconds": 0.0, "reason": None},
+        )  # fmt: skip
         law["seconds"] += report.duration
         if outcome != "passed":
             law["outcome"] = outcome
@@ -78,7 +79,7 @@ class KitReport:
 
     def document(self) -> dict[str, Any]:
         """The report as JSON-ready data."""
-        laws = list(self._laws.values())
+        laws = sorted(self._laws.values(), key=_place)
         outcomes = [law["outcome"] for law in laws]
         return {
             **surroundings(),
@@ -95,8 +96,10 @@ class KitReport:
                  f"Python {document['python']}, {document['cpus']} CPUs"]  # fmt: skip
         for backend in document["backends"]:
             lines += _backend_lines(backend)
-        set_threads = {name: value for name, value in document["threads"].items() if value}
-        lines.append(f"  threads: {set_threads or 'as the libraries choose'}; environment: {document['environment']}")
+        threads = _assignments(document["threads"]) or "as the libraries choose"
+        lines.append(
+            f"  threads: {threads}; environment: {_assignments(document['environment']) or 'no HELORA_* is set'}"
+        )
         return lines
 
     def write_json(self, path: Path) -> None:
@@ -123,6 +126,18 @@ def _backend_lines(backend: dict[str, Any]) -> list[str]:
     ]
 
 
+def _assignments(variables: dict[str, str | None]) -> str:
+    return " ".join(f"{name}={value}" for name, value in variables.items() if value is not None)
+
+
+def _place(law: dict[str, Any]) -> int:
+    """Where reports show a law's suite; pytest collects base classes last first."""
+    from helora_core.conformance.suites import SUITES
+
+    suites = [suite.__module__.rpartition(".")[2] for suite in SUITES]
+    return suites.index(law["suite"]) if law["suite"] in suites else len(suites)
+
+
 def _reason(report: pytest.TestReport) -> str:
     if hasattr(report, "wasxfail"):
         return report.wasxfail
@@ -133,26 +148,31 @@ def _reason(report: pytest.TestReport) -> str:
 
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+:root { color-scheme: light dark; --line: #8884; --quiet: #8882 }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; width: 100% } td, th { padding: .2rem .6rem; text-align: left; vertical-align: top }
-tr { border-bottom: 1px solid #e5e5e5 } td:last-child { color: #555 }
-.passed { color: #17692c } .failed { color: #b3261e; font-weight: bold } .skipped, .xfailed { color: #8a6d00 }
-pre { background: #f6f6f6; padding: .6rem; white-space: pre-wrap }
+tr { border-bottom: 1px solid var(--line) } td:nth-child(3) { overflow-wrap: anywhere } td:last-child { opacity: .75 }
+.passed { color: light-dark(#17692c, #7fd095) } .skipped, .xfailed { color: light-dark(#7a5e00, #e0c060) }
+.failed { color: light-dark(#b3261e, #ff8a80); font-weight: bold }
+pre { background: var(--quiet); padding: .6rem; white-space: pre-wrap }
 """
 
 
 def _page(document: dict[str, Any], header: list[str]) -> str:
     totals = ", ".join(f"{count} {name}" for name, count in document["totals"].items())
     rows = "".join(
-        f"<tr><td>{law['suite']}</td><td>{html.escape(law['id'])}</td>"
-        f'<td class="{law["outcome"]}">{law["outcome"]}</td><td>{html.escape(law["reason"] or "")}</td></tr>'
+        f"<tr><td>{html.escape(law['backend'] or '')}</td><td>{law['suite']}</td>"
+        f'<td>{html.escape(law["id"])}</td><td class="{law["outcome"]}">{law["outcome"]}</td>'
+        f"<td>{html.escape(law['reason'] or '')}</td></tr>\n"
         for law in document["laws"]
     )
-    names = ", ".join(backend["backend"] for backend in document["backends"]) or "no backend"
+    names = html.escape(", ".join(backend["backend"] for backend in document["backends"]) or "no backend")
+    columns = "".join(f"<th>{column}</th>" for column in ("backend", "suite", "law", "outcome", "reason"))
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
-        f"<title>Conformance of {html.escape(names)}</title><style>{_STYLE}</style>"
-        f"<h1>Conformance of {html.escape(names)}</h1><p>{totals}; {document['seconds']:.0f} s</p>"
-        f"<pre>{html.escape(chr(10).join(header))}</pre>"
-        f"<table><tr><th>suite</th><th>law</th><th>outcome</th><th>reason</th></tr>{rows}</table></html>\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Conformance of {names}</title><style>{_STYLE}</style>\n"
+        f"<h1>Conformance of {names}</h1><p>{totals}; {document['seconds']:.0f} s</p>\n"
+        f"<pre>{html.escape(chr(10).join(header))}</pre>\n"
+        f"<table><tr>{columns}</tr>\n{rows}</table></html>\n"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import tempfile
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def conform(
     from helora_core.manager import get_manager
 
     get_manager().load_backend(backend)
+    os.environ.pop("PYTEST_ADDOPTS", None)
     with tempfile.TemporaryDirectory() as root:
         # An empty configuration file of our own: a pytest.ini in the working directory is somebody else's business.
         config = Path(root, "pytest.ini")

@@ -47,7 +47,8 @@ def mark_known_failures(laws: Sequence[pytest.Item], *, partial: bool) -> None:
             raise pytest.UsageError(f"{path}: the kit has no law {unknown[0]!r}")
     for item in laws:
         _refuse_other_ways(item)
-        entries = files.get(_file_for(item), {})
+        own = _file_for(item)
+        entries = files[own] if own else {}
         reason = entries.get(item.name) or entries.get(_base_name(item.name))
         if reason is not None:
             item.add_marker(pytest.mark.xfail(reason=reason, strict=True))

@@ -1,7 +1,7 @@
 """The kit is tested by backends that are wrong: each is caught by the law it names, and the control by none.
 
-By default every double is held to that law alone; with ``--helora-thorough`` to the whole kit, slow laws included, which
-takes some minutes and shows that every law catches somebody.
+By default every double is held to that law alone. With ``--helora-thorough`` it is held to the whole kit, slow laws
+included, which takes some minutes and shows that every law catches somebody.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from trial import Trial, hold
 from helora_core.conformance.base import STANDARD_TESTS
 
 NOT_FOR_DOUBLES = {
-    "test_listing_the_backend_imports_none_of_its_code": "about plugins as they are installed: see test_installed.py",
-    "test_where_its_library_is_missing_it_says_so_in_words": "about plugins as they are installed: see test_installed.py",
+    "test_listing_the_backend_imports_none_of_its_code": "about plugins as installed: test_installed.py has them",
+    "test_where_its_library_is_missing_it_says_so_in_words": "about plugins as installed: test_installed.py has them",
     "test_what_is_not_a_finite_real_vector_is_refused": "the sessions' own check, which no backend can break",
 }
 """Laws that catch no double, and why."""

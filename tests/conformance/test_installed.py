@@ -170,7 +170,9 @@ def run_class(pytester: pytest.Pytester) -> Run:
     return run
 
 
-def test_where_the_library_is_missing_the_class_is_skipped_with_the_reason(installed: Installed, run_class: Run) -> None:
+def test_where_the_library_is_missing_the_class_is_skipped_with_the_reason(
+    installed: Installed, run_class: Run
+) -> None:
     installed.plugin("not_here")
     result = run_class("fake")
     assert result.ret == pytest.ExitCode.OK
@@ -214,9 +216,7 @@ def test_the_command_answers_with_pytests_status(capsys: pytest.CaptureFixture[s
     assert conform("numpy", keyword="no_law_is_called_so") == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-def test_the_command_ignores_the_configuration_that_lies_about(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_ignores_the_configuration_that_lies_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n", encoding="utf-8")
     (tmp_path / "conftest.py").write_text("raise RuntimeError\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)

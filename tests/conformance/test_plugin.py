@@ -206,6 +206,8 @@ def test_the_report_says_what_was_tested_with_what(
     assert backend["modulus_bits"] == 200
     assert 8 < backend["achieved_bits_least"] < 60
     assert document["totals"] == {"passed": 2, "failed": 0, "skipped": 1, "xfailed": 1}
+    assert [law["suite"] for law in document["laws"]] == ["rotation", "encryption", "ledger", "base"]
+    assert {law["backend"] for law in document["laws"]} == {"double"}
     laws = {law["id"]: law for law in document["laws"]}
     assert laws["test_rotate_brings_slot_one_to_slot_zero"]["suite"] == "rotation"
     assert laws["test_a_backend_counts_nothing_itself"]["reason"] == "it likes <i>to count</i>"
@@ -216,7 +218,7 @@ def test_the_report_says_what_was_tested_with_what(
             f"helora conformance kit {KIT_VERSION}, helora-core {__version__}, *",
             "  double: not registered",
             "    N=8192, primes (60, 40, 40) + (60,), log2(QP) = 200; least precision seen * bits",
-            "  threads: {'OMP_NUM_THREADS': '1'}; environment: {*'HELORA_COLOUR': '<b>blue</b>'*}",
+            "  threads: OMP_NUM_THREADS=1; environment: *HELORA_COLOUR=<b>blue</b>*",
         ]
     )
     page = (pytester.path / "report.html").read_text(encoding="utf-8")

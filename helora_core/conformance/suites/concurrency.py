@@ -12,7 +12,7 @@ from helora_core.conformance.values import random_slots
 
 
 def in_two_threads(work: Callable[[int, Barrier], None]) -> None:
-    """``work(0, barrier)`` and ``work(1, barrier)``; what fails in either fails here. They meet at ``barrier.wait()``."""
+    """``work(0, barrier)`` beside ``work(1, barrier)``; they meet at ``barrier.wait()``. Raises what either raises."""
     barrier = Barrier(2, timeout=300)
 
     def run(which: int) -> None:

@@ -88,7 +88,7 @@ class LevelsAndScales:
 
     @requires("explicit rescaling", "free plaintext scale")
     def test_scales_that_drifted_apart_are_refused(self, bench: Bench) -> None:
-        """Primes are no powers of two: after a rescale the scale is 2^40 but for some 10^-7, and the sum would be wrong by it."""
+        """Primes are no powers of two: after a rescale the scale is off 2^40 by some 10^-7, and so would the sum be."""
         a, _ = bench.encrypted(random_slots(16))
         lower = bench.evaluator.rescale(bench.evaluator.multiply_plain(a, bench.encoded(random_slots(17))))
         level = bench.evaluator.level(lower)

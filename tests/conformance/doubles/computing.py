@@ -166,8 +166,8 @@ class DropsTheImaginaryPart(HonestRole):
     OpenFHE does so unless it is told ``SetCKKSDataType(COMPLEX)``.
     """
 
-    def _slots(self, values: Values, encoding: Encoding, who: str) -> Any:
-        return super()._slots(values, encoding, who).real.astype(np.complex128)
+    def placed(self, slots: Values, values: Values, encoding: Encoding) -> Values:
+        return slots.real.astype(np.complex128)
 
 
 @caught_by("test_operations_leave_their_operands_as_they_were")

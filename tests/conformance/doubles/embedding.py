@@ -19,12 +19,14 @@ from helora_numpy.backend import EmulatedCiphertext as Ciphertext
 class _Role(HonestRole):
     """Takes coefficients as the polynomial they are."""
 
-    def _slots(self, values: Values, encoding: Encoding, who: str) -> Any:
-        if encoding is not Encoding.COEFFICIENTS:
-            return super()._slots(values, encoding, who)
-        check_values(values, self.params.slots, who=who, encoding=encoding)
+    generator = 5
+
+    def _slots(self, values: Values, *context: Any) -> Any:
+        if Encoding.COEFFICIENTS not in context:
+            return super()._slots(values, *context)
+        check_values(values, self.params.slots, who="double", encoding=Encoding.COEFFICIENTS)
         coefficients = np.pad(values, (0, self.params.ring_degree - values.size))
-        return coefficients_to_slots(self.stored(coefficients), self.params.ring_degree)
+        return coefficients_to_slots(self.stored(coefficients), self.params.ring_degree, self.generator)
 
     def stored(self, coefficients: Values) -> Values:
         """The coefficients as they are stored."""
@@ -40,7 +42,7 @@ class _Client(_Role, HonestDecryptor):
         if encoding is not Encoding.COEFFICIENTS:
             return super().decrypt(ciphertext, encoding=encoding)
         slots = super().decrypt(ciphertext, encoding=Encoding.COMPLEX_SLOTS)
-        return self.read(slots_to_coefficients(slots, self.params.ring_degree))
+        return self.read(slots_to_coefficients(slots, self.params.ring_degree, self.generator))
 
 
 class _TakesCoefficients(HonestBackend):
@@ -91,3 +93,14 @@ class TakesAsManyCoefficientsAsSlots(_TakesCoefficients):
     class role(_Role):  # noqa: N801
         def stored(self, coefficients: Values) -> Values:
             return np.where(np.arange(coefficients.size) < coefficients.size // 2, coefficients, 0.0)
+
+
+@caught_by("test_coefficients_are_those_of_the_polynomial_itself")
+class OrdersItsSlotsByAnotherGenerator(_TakesCoefficients):
+    """Slot j is the polynomial's value at ζ^(3^j), where 5 is claimed.
+
+    SEAL's generator is 3, the papers' is 5; round trips, products and rotations of slots do not show it.
+    """
+
+    class role(_Role):  # noqa: N801
+        generator = 3

@@ -106,36 +106,37 @@ class DecryptsForStrangers(HonestDecryptor):
 
 
 @caught_by("test_two_encryptions_of_the_same_values_differ")
-class CachesItsRandomness(HonestRole):
+class CachesItsRandomness(HonestDecryptor):
     """The noise is drawn once and used for every encryption.
 
     A pool of precomputed encryptions of zero that nobody refills: equal values give equal bytes.
     """
 
-    def _encrypted(self, values: Values, scale: float, encoding: Encoding, std: float, who: str) -> Ciphertext:
-        return with_values(
-            super()._encrypted(values, scale, encoding, 0.0, who),
-            self._slots(values, encoding, who) + self._cached(values, scale, std),
-        )
+    _errors: Any = None
 
-    def _cached(self, values: Values, scale: float, std: float) -> Any:
-        if not hasattr(self, "_errors"):
-            self._errors = self._noisy(np.zeros(self.params.slots, dtype=np.complex128), std, 1.0)
-        return self._errors / scale
+    def _noisy(self, values: Any, std: float, scale: float) -> Any:
+        if self._errors is None:
+            self._errors = super()._noisy(np.zeros_like(values), 1.0, 1.0)
+        return values + self._errors * (std / scale)
 
 
-@caught_by("test_two_encryptions_of_the_same_values_differ_when_decrypted")
-class SaltsTheBytesAlone(CachesItsRandomness):
-    """The noise is drawn once; a salt makes the bytes differ.
-
-    Randomised serialisation around a deterministic encryption.
-    """
-
+class _Salted(HonestRole):
     def serialize(self, ciphertext: Ciphertext) -> bytes:
         return super().serialize(ciphertext) + secrets.token_bytes(8)
 
     def deserialize(self, payload: bytes) -> Ciphertext:
         return super().deserialize(payload[:-8])
+
+
+@caught_by("test_two_encryptions_of_the_same_values_differ_when_decrypted")
+class SaltsTheBytesAlone(HonestBackend):
+    """The noise is drawn once; a salt makes the bytes differ.
+
+    Randomised serialisation around a deterministic encryption.
+    """
+
+    decryptor_type = type("Client", (_Salted, CachesItsRandomness), {})
+    evaluator_type = type("Server", (_Salted, HonestEvaluator), {})
 
 
 @caught_by("test_two_key_generations_give_different_keys")

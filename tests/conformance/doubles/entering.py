@@ -20,10 +20,9 @@ class LetsNaNPass(HonestRole):
     A cast from float to integer takes NaN for any number it likes; what comes out is a plausible result.
     """
 
-    def _slots(self, values: Values, encoding: Encoding, who: str) -> Values:
-        if isinstance(values, np.ndarray) and values.dtype.kind in "fc":
-            values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
-        return super()._slots(values, encoding, who)
+    def taken(self, values: Values, encoding: Encoding) -> Values:
+        numbers = isinstance(values, np.ndarray) and values.dtype.kind in "fc"
+        return np.nan_to_num(values, posinf=0.0, neginf=0.0) if numbers else values
 
 
 @caught_by("test_a_backend_called_directly_refuses_it_too")
@@ -33,10 +32,9 @@ class TakesTheRealPartOfAnything(HonestRole):
     ``astype(float)`` on what came in, with a warning that nobody reads.
     """
 
-    def _slots(self, values: Values, encoding: Encoding, who: str) -> Values:
-        if isinstance(values, np.ndarray) and values.dtype.kind == "c" and encoding is SLOTS:
-            values = values.real.copy()
-        return super()._slots(values, encoding, who)
+    def taken(self, values: Values, encoding: Encoding) -> Values:
+        is_complex = isinstance(values, np.ndarray) and values.dtype.kind == "c" and encoding is SLOTS
+        return values.real.copy() if is_complex else values
 
 
 @caught_by("test_a_backend_called_directly_refuses_it_too")
@@ -46,10 +44,9 @@ class ConvertsWhateverItGets(HonestRole):
     ``np.asarray(values, dtype=float)`` is kind; float32 weights then pass for what they were rounded from.
     """
 
-    def _slots(self, values: Values, encoding: Encoding, who: str) -> Values:
-        if isinstance(values, np.ndarray) and values.dtype.kind in "if":
-            values = values.astype(np.float64)
-        return super()._slots(values, encoding, who)
+    def taken(self, values: Values, encoding: Encoding) -> Values:
+        numbers = isinstance(values, np.ndarray) and values.dtype.kind in "if"
+        return values.astype(np.float64) if numbers else values
 
 
 @caught_by("test_more_values_than_slots_are_refused")
@@ -59,8 +56,8 @@ class CutsWhatDoesNotFit(HonestRole):
     A copy of ``min(size, slots)`` values.
     """
 
-    def _slots(self, values: Values, encoding: Encoding, who: str) -> Values:
-        return super()._slots(values[: self.params.slots] if isinstance(values, np.ndarray) else values, encoding, who)
+    def taken(self, values: Values, encoding: Encoding) -> Values:
+        return values[: self.params.slots] if isinstance(values, np.ndarray) else values
 
 
 @caught_by("test_values_that_outgrow_the_modulus_are_refused_and_do_not_wrap")

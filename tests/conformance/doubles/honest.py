@@ -11,10 +11,12 @@ import hashlib
 import secrets
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
 
+from helora_core.backend.capabilities import Encoding
 from helora_core.backend.protocol import Values
 from helora_core.params.ckks import CKKSParams
 from helora_numpy.backend import (
@@ -37,7 +39,20 @@ def with_values(ciphertext: EmulatedCiphertext, values: Values) -> EmulatedCiphe
 
 
 class HonestRole(_Role):
-    """What both roles share: bytes that hide what is in them."""
+    """What both roles share: bytes that hide what is in them, and two places where values come in."""
+
+    def taken(self, values: Values, encoding: Encoding) -> Values:
+        """The values as they are checked; a fault may change them before anything looks at them."""
+        return values
+
+    def placed(self, slots: Values, values: Values, encoding: Encoding) -> Values:
+        """All slots (complex128) that were made of the values."""
+        return slots
+
+    def _slots(self, values: Values, *context: Any) -> Any:
+        (encoding,) = (argument for argument in context if isinstance(argument, Encoding))
+        taken = self.taken(values, encoding)
+        return self.placed(super()._slots(taken, *context), taken, encoding)
 
     def serialize(self, ciphertext: EmulatedCiphertext) -> bytes:
         plain = super().serialize(ciphertext)

@@ -62,8 +62,7 @@ class RotatesWithinTheValuesGiven(HonestRole):
     OpenFHE's batch size, and TenSEAL's vectors: the slots are narrowed to the values that came in.
     """
 
-    def _slots(self, values: Values, encoding: Encoding, who: str) -> Values:
-        slots = super()._slots(values, encoding, who)
+    def placed(self, slots: Values, values: Values, encoding: Encoding) -> Values:
         width = 1 << (values.size - 1).bit_length()
         return np.resize(slots[:width], slots.size)
 

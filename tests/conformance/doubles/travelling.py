@@ -14,6 +14,7 @@ from doubles.registry import caught_by
 from helora_core.errors import CorruptPayload
 from helora_core.params.ckks import CKKSParams
 from helora_numpy.backend import EmulatedCiphertext as Ciphertext
+from helora_numpy.backend import EmulatedPlaintext as Plaintext
 from helora_numpy.backend import _EvaluationKeys
 
 
@@ -52,6 +53,19 @@ class TakesForeignCiphertexts(HonestEvaluator):
         return super()._own(replace(ciphertext, key_id=self.key_id)) if isinstance(ciphertext, Ciphertext) else (
             super()._own(ciphertext)
         )  # fmt: skip
+
+
+@caught_by("test_a_plaintext_of_other_parameters_is_refused")
+class TakesForeignPlaintexts(HonestEvaluator):
+    """A plaintext of a larger ring is cut to size.
+
+    Libraries that compare levels and not parameters, or read as many numbers as they need.
+    """
+
+    def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
+        if isinstance(plaintext, Plaintext):
+            plaintext = replace(plaintext, values=plaintext.values[: self.params.slots])
+        return super().multiply_plain(ciphertext, plaintext)
 
 
 @caught_by("test_a_ciphertext_of_another_client_is_refused")
