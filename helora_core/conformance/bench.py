@@ -126,6 +126,8 @@ class Bench:
                 assert scale == pytest.approx(expected.scale, rel=1e-12), (
                     f"scale 2^{math.log2(scale):.6f}, not 2^{math.log2(expected.scale):.6f}"
                 )
+        else:
+            expected = expected.rescaled_unasked()
         actual = self.decrypted(ciphertext, expected.encoding)
         assert actual.shape == expected.values.shape, f"{actual.shape} values, not {expected.values.shape}"
         assert actual.dtype == expected.values.dtype, f"dtype {actual.dtype}, not {expected.values.dtype}"

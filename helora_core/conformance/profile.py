@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 Law = TypeVar("Law", bound=Callable[..., object])
 
@@ -27,5 +27,10 @@ def searched(law: Law) -> Law:
     """
     examples = _THOROUGH_EXAMPLES if _thorough else _EXAMPLES
     return settings(
-        max_examples=examples, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate, Phase.shrink),  # an explanation would name lines of NumPy
+        suppress_health_check=list(HealthCheck),
     )(law)

@@ -9,6 +9,7 @@ add, sub, add_plain    errors add (the plaintext's is its encoding)
 multiply_plain         error·max|p| + encoding(p)·max|x| + error·encoding(p)
 rotate                 + key switch in the worst slot
 rescale                + rounding; and value·|2^s/prime − 1| where the library keeps scales nominal
+any, if automatic      + the rounding of a rescale per level, wherever the library does them
 =====================  =====================================================================================
 
 Encoding enters with its worst case, every noise with ``STANDARD_DEVIATIONS`` of it: a Gaussian exceeds 8 in one slot of
@@ -128,6 +129,13 @@ class Expected:
         drift = abs(divisor / prime - 1) * (self.magnitude + self.error)
         lower = replace(self, level=self.level - 1, scale=self.scale / divisor, error=self.error + drift)
         return lower._plus_noise(noise.rescale_std(self.params.ring_degree))
+
+    def rescaled_unasked(self) -> Expected:
+        """The same, of a library that rescales when it sees fit: at most once a level, at the parameters' scale."""
+        rounded = replace(self, scale=2.0**self.params.scale_bits)
+        for _ in range(self.params.max_level):
+            rounded = rounded._plus_noise(noise.rescale_std(self.params.ring_degree))
+        return replace(self, error=rounded.error)
 
     @property
     def tolerance(self) -> float:

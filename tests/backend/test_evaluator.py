@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from helora_core.backend.capabilities import Encoding
 from helora_core.errors import (
+    CorruptPayload,
     ForeignCiphertext,
     HeloraError,
     InvalidInput,
@@ -421,3 +422,32 @@ class TestOwnership:
                 operation(roles.evaluator, strange)
         with pytest.raises(HeloraError):
             roles.decryptor.decrypt(strange)
+
+
+class TestEvaluationKeys:
+    """As the backend reads them, without the sessions' checks."""
+
+    def test_they_make_an_evaluator_with_the_same_keys(self, backend: Any, roles: Any) -> None:
+        evaluator = backend.load_evaluator(roles.params, roles.decryptor.evaluation_keys())
+        assert evaluator.key_id == roles.decryptor.key_id
+        rotated = evaluator.rotate(roles.uploaded(vector(0)), 5)
+        assert_close(roles.decrypted(rotated), np.roll(vector(0), -5))
+
+    def test_bytes_that_are_no_keys_are_refused(self, backend: Any, roles: Any) -> None:
+        keys = roles.decryptor.evaluation_keys()
+        for payload in (b"", b"\x00", b"\xc1", keys[:-1], keys[1:], keys[: len(keys) // 2], b"\0" + keys, keys + b"\0"):
+            with pytest.raises(CorruptPayload):
+                backend.load_evaluator(roles.params, payload)
+
+    def test_altered_bytes_are_read_or_refused_by_name(self, backend: Any, roles: Any) -> None:
+        keys = roles.decryptor.evaluation_keys()
+        rng = np.random.default_rng(0)
+        refused = 0
+        for _ in range(100):
+            altered = bytearray(keys)
+            altered[rng.integers(min(len(keys), 60))] = rng.integers(256)
+            try:
+                backend.load_evaluator(roles.params, bytes(altered))
+            except CorruptPayload:
+                refused += 1
+        assert refused > 30

@@ -47,7 +47,7 @@ class Encodings:
 
     @requires("coefficients")
     def test_coefficients_are_those_of_the_polynomial_itself(self, bench: Bench) -> None:
-        """A rotation by one slot is the automorphism x → x^g: x goes to x^g only if g, hence the embedding, is right."""
+        """A rotation by one slot is the automorphism x → x^g: x goes to x^g only if g, so the embedding, is right."""
         x = np.zeros(2 * SLOTS)
         x[1] = 1.0
         ciphertext, expected = bench.encrypted(x, Encoding.COEFFICIENTS)
