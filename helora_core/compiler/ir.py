@@ -23,7 +23,7 @@ class OpKind(str, Enum):
     RESCALE = "rescale"
 
 
-class Op(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Op(msgspec.Struct, frozen=True, kw_only=True):
     """One operation.
 
     Attributes:

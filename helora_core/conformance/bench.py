@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection
 from functools import cached_property
 
 import numpy as np
@@ -32,7 +32,7 @@ STEPS = (1, 2, 3, 8, 100, SLOTS // 2, SLOTS - 1)
 class Bench:
     """One backend under test. Its sessions are shared by the laws, which leave them as they were."""
 
-    def __init__(self, backend: Backend, params: CKKSParams = PARAMS, steps: Sequence[int] = STEPS) -> None:
+    def __init__(self, backend: Backend, params: CKKSParams = PARAMS, steps: Collection[int] = STEPS) -> None:
         self.backend = backend
         self._asked = params, steps
         self.ledger = Ledger()
@@ -54,7 +54,7 @@ class Bench:
         return self._sessions[1]
 
     def open(
-        self, params: CKKSParams = PARAMS, steps: Sequence[int] = STEPS, *, ledger: Ledger | None = None
+        self, params: CKKSParams = PARAMS, steps: Collection[int] = STEPS, *, ledger: Ledger | None = None
     ) -> tuple[ClientSession, ServerSession]:
         """Another pair of sessions, with keys of its own, and a public key where the backend has one."""
         return open_sessions(

@@ -15,6 +15,7 @@ _ABILITIES: dict[str, Callable[[Capabilities], bool]] = {
     "complex slots": lambda has: Encoding.COMPLEX_SLOTS in has.encodings,
     "coefficients": lambda has: bool({Encoding.COMPLEX_SLOTS, Encoding.COEFFICIENTS} & has.encodings),
     "public key": lambda has: has.public_key,
+    "no public key": lambda has: not has.public_key,
     "hoisting": lambda has: has.hoisting,
     "seeded keys": lambda has: has.seeded_keys,
     "no seeded keys": lambda has: not has.seeded_keys,

@@ -24,6 +24,7 @@ EXAMPLE = Program(
     ),
     outputs=(5, 0),
 )
+INPUT_ALONE = Program(slots=8, ops=(Op(kind=OpKind.INPUT),), outputs=(0,))
 
 
 def test_inputs_are_in_the_order_sent() -> None:
@@ -91,3 +92,10 @@ def test_the_text_has_one_operation_a_line() -> None:
 def test_programs_are_plain_data(programs: Programs, data: st.DataObject) -> None:
     program = data.draw(programs)
     assert msgspec.json.decode(msgspec.json.encode(program), type=Program) == program
+
+
+def test_what_is_digested_has_every_field_written_out() -> None:
+    """Defaults are left out by identity, and on Python 3.10 not every empty tuple is the same one."""
+    assert msgspec.json.encode(INPUT_ALONE) == (
+        b'{"slots":8,"ops":[{"kind":"input","args":[],"steps":0,"constant":"","role":null}],"outputs":[0]}'
+    )

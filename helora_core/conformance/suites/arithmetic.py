@@ -112,3 +112,30 @@ class Arithmetic:
         bench.encrypted(random_slots(17))
         for result, expected in results:
             bench.agrees(result, expected)
+
+    def test_arrays_are_read_as_they_look_and_left_alone(self, bench: Bench) -> None:
+        """Strided, reversed and read-only views are arrays too, and none of them is the backend's to write to."""
+        whole = random_slots(18, 2 * SLOTS)
+        fixed = whole[:SLOTS].copy()
+        fixed.flags.writeable = False
+        for values in (whole[::2], whole[SLOTS - 1 :: -1], fixed):
+            before = values.copy()
+            a, x = bench.encrypted(values)
+            bench.agrees(a, x)
+            bench.agrees(bench.evaluator.add_plain(a, bench.encoded(values)), x.add_plain(before))
+            assert (values == before).all()
+
+    def test_what_was_encoded_or_decrypted_is_nobody_elses_memory(self, bench: Bench) -> None:
+        values = random_slots(19)
+        a, x = bench.encrypted(values)
+        plain = random_slots(20)
+        encoded = bench.encoded(plain)
+        expected = x.add_plain(plain.copy())
+        plain[:] = 0.0
+        total = bench.evaluator.add_plain(a, encoded)
+        bench.agrees(total, expected)
+        received = bench.client.receive(bench.server.send(total))
+        read = bench.client.decrypt(received)
+        if read.flags.writeable:
+            read[:] = 0.0
+        assert np.max(np.abs(bench.client.decrypt(received) - expected.values)) <= expected.rescaled_unasked().tolerance

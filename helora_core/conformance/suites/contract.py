@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 
+import numpy as np
 import pytest
 
 from helora_core.backend import protocol
@@ -103,6 +104,15 @@ class Contract:
         impossible = CKKSParams(ring_degree=2048, data_bits=(13,) * 10, special_bits=(13,), scale_bits=13)
         with pytest.raises(InvalidParameters):
             bench.backend.resolve(impossible)
+
+    def test_nothing_is_printed(self, bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+        """Standard output belongs to the program: what a library has to say, it raises."""
+        client, server = bench.open(steps=(1,))
+        sealed = server.receive(client.send(client.encrypt(np.ones(3), scale_bits=bench.params.scale_bits)))
+        plain = server.encode(np.ones(3), level=bench.params.max_level, scale_bits=bench.params.scale_bits)
+        product = server.evaluator.multiply_plain(server.evaluator.rotate(sealed, 1), plain)
+        client.decrypt(client.receive(server.send(server.evaluator.rescale(product))))
+        assert capfd.readouterr() == ("", "")
 
     def test_listing_the_backend_imports_none_of_its_code(self, bench: Bench) -> None:
         """Optional means lazy: whoever lists what is installed does not pay for it."""

@@ -83,6 +83,10 @@ class Encodings:
         assert bench.evaluator.level(ciphertext) == bench.params.max_level
         if bench.explicit:
             assert bench.evaluator.scale(ciphertext) == 2.0**SCALE_BITS
+        decryptor, _ = bench.backend.generate_keys(bench.params, ())
+        unsent = decryptor.encrypt(random_slots(6), scale=2.0**SCALE_BITS)
+        assert decryptor.level(unsent) == bench.params.max_level
+        assert decryptor.scale(unsent) == bench.evaluator.scale(ciphertext)
 
     @requires("free plaintext scale")
     def test_any_scale_round_trips(self, bench: Bench) -> None:
@@ -91,6 +95,23 @@ class Encodings:
             ciphertext = bench.client.encrypt(values, scale_bits=scale_bits)
             assert bench.evaluator.scale(ciphertext) == 2.0**scale_bits
             bench.agrees(ciphertext, bench.fresh(values, scale_bits))
+
+    @requires("free plaintext scale", "explicit rescaling")
+    def test_a_plaintext_has_the_scale_asked_for(self, bench: Bench) -> None:
+        ciphertext, expected = bench.encrypted(random_slots(9))
+        plain = random_slots(10)
+        for scale_bits in (22, 35, 50):
+            encoded = bench.server.encode(plain, level=bench.params.max_level, scale_bits=scale_bits)
+            product = bench.evaluator.multiply_plain(ciphertext, encoded)
+            bench.agrees(product, expected.multiply_plain(plain, scale_bits))
+
+    def test_values_beyond_64_bits_come_back_if_the_modulus_holds_them(self, bench: Bench) -> None:
+        """2^43 at scale 2^40 is an integer of 83 bits: it fits the 140 of the modulus, and no machine word."""
+        values = random_slots(11) * 2.0**40
+        bench.agrees(*bench.encrypted(values))
+        ciphertext, expected = bench.encrypted(random_slots(12))
+        total = bench.evaluator.add_plain(ciphertext, bench.encoded(values))
+        bench.agrees(total, expected.add_plain(values))
 
     def test_an_all_zero_plaintext_multiplies_to_zero(self, bench: Bench) -> None:
         ciphertext, expected = bench.encrypted(random_slots(8))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import random
+
 import numpy as np
 import pytest
 
 from helora_core.backend.embedding import slots_to_coefficients
 from helora_core.backend.protocol import SupportsPublicKey
 from helora_core.conformance.bench import SCALE_BITS, SLOTS, Bench
-from helora_core.conformance.requirements import requires
+from helora_core.conformance.forks import in_a_fork
+from helora_core.conformance.requirements import requires, slow
 from helora_core.conformance.secrets_in_bytes import strongest_correlation
 from helora_core.conformance.values import random_slots
 from helora_core.errors import CapabilityMissing, CorruptPayload, ForeignCiphertext
@@ -107,6 +111,34 @@ class Encryption:
         assert isinstance(evaluator, SupportsPublicKey)
         with pytest.raises(CapabilityMissing):
             evaluator.encrypt_public(np.ones(4), scale=2.0**SCALE_BITS)
+
+    @requires("no public key")
+    def test_a_public_key_is_refused_unless_it_is_claimed(self, bench: Bench) -> None:
+        with pytest.raises(CapabilityMissing):
+            bench.backend.generate_keys(bench.params, (), public_key=True)
+
+    def test_randomness_is_its_own(self, bench: Bench) -> None:
+        """Not that of the program: anybody can seed the global generators, and tests do. Nor may it disturb them."""
+        before = random.getstate(), repr(np.random.get_state())
+        client, server = bench.open(steps=(1,))
+        sealed = client.encrypt(random_slots(9), scale_bits=SCALE_BITS)
+        client.decrypt(server.evaluator.rotate(server.receive(client.send(sealed)), 1))
+        assert (random.getstate(), repr(np.random.get_state())) == before
+
+    @slow
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+    def test_forked_processes_do_not_draw_alike(self, bench: Bench) -> None:
+        """A generator is copied with its process: two workers then encrypt with the same errors, and the difference of
+        their ciphertexts is that of their messages, for all to read. To refuse in the child is right too."""
+        _only_if_it_claims_security(bench)
+        decryptor, _ = bench.backend.generate_keys(bench.params, ())
+
+        def drawn() -> bytes:
+            return decryptor.decrypt(decryptor.encrypt(np.ones(4), scale=2.0**SCALE_BITS)).tobytes()
+
+        drawn()
+        in_the_child = in_a_fork(drawn)
+        assert not in_the_child or in_the_child != drawn(), "both processes drew the same errors"
 
     @requires("seeded keys")
     def test_a_seed_repeats_the_noise_and_no_seed_does_not(self, bench: Bench) -> None:

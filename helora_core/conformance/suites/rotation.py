@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -98,6 +99,15 @@ class Rotation:
         grown = np.diff(sizes)
         assert (grown > 0).all(), f"bytes of keys for 0, 1, 2, 3 steps: {sizes}"
         assert grown[1:].max() <= 1.5 * grown[1:].min() + 64, f"bytes of keys for 0, 1, 2, 3 steps: {sizes}"
+
+    @pytest.mark.parametrize("steps", [[3, 1, 3], frozenset({1, 3}), range(1, 4, 2)])
+    def test_steps_may_come_in_any_order_and_twice(self, bench: Bench, steps: Collection[int]) -> None:
+        own = Bench(bench.backend, steps=steps)
+        a, x = own.encrypted(random_slots(13))
+        for step in (1, 3):
+            own.agrees(own.evaluator.rotate(a, step), x.rotate(step))
+        size, ordered = len(own.client.evaluation_keys()), len(bench.open(steps=(1, 3))[0].evaluation_keys())
+        assert abs(size - ordered) <= 0.1 * ordered, f"{size} bytes of keys, and {ordered} for (1, 3)"
 
     def test_many_rotations_at_once_are_those_one_by_one(self, bench: Bench) -> None:
         """Hoisted where the library can, by core's fallback where it cannot."""

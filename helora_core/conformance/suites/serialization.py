@@ -124,6 +124,12 @@ class Serialization:
             with pytest.raises(ForeignCiphertext):
                 operation()
 
+    def test_a_ciphertext_of_other_parameters_is_refused(self, bench: Bench) -> None:
+        owner, _ = bench.backend.generate_keys(bench.backend.resolve(SAFE), ())
+        payload = owner.serialize(owner.encrypt(np.ones(SLOTS), scale=2.0**SCALE_BITS))
+        with pytest.raises((CorruptPayload, ForeignCiphertext)):
+            bench.evaluator.deserialize(payload)
+
     def test_a_plaintext_of_other_parameters_is_refused(self, bench: Bench) -> None:
         ciphertext, _ = bench.encrypted(np.ones(SLOTS))
         _, host = bench.open(SAFE, ())

@@ -88,6 +88,17 @@ class Sessions:
             assert form not in decryptor.serialize(ciphertext), f"{name} is in the ciphertext"
             assert not any(form in other for other in held), f"the server holds a copy of {name}"
 
+    def test_no_representation_shows_the_secret_key(self, bench: Bench) -> None:
+        """A traceback with local variables, a log line: ``repr`` gets everywhere."""
+        decryptor, _ = bench.backend.generate_keys(bench.params, STEPS[:1])
+        secrets = list(_secrets(decryptor))
+        if not secrets:
+            pytest.skip("the secret key is out of sight")
+        shown = f"{decryptor!r} {decryptor!s} {vars(decryptor.__class__).get('__doc__')}"
+        for name, secret in secrets:
+            inner = repr(secret)[3:40]
+            assert inner not in shown, f"{name} is shown"
+
 
 def _attributes(thing: object) -> dict[str, object]:
     return getattr(thing, "__dict__", {})

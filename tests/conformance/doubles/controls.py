@@ -1,4 +1,4 @@
-"""Controls: honest backends that can do less, or do it otherwise. The kit must ask of them what they claim, and no more."""
+"""Controls: honest backends that can do less, or do it otherwise: the kit asks of them what they claim, and no more."""
 
 from __future__ import annotations
 
@@ -66,5 +66,3 @@ class AutomaticBackend(HonestBackend):
         def _aligned(self, left: Ciphertext, right: Ciphertext) -> list[Ciphertext]:
             level = min(self._own(left).level, self._own(right).level)
             return [Ciphertext(each.values, level, each.scale, each.key_id) for each in (left, right)]
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Collection
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from doubles.controls import LeastBackend
 from doubles.honest import (
     HEADER_BYTES,
     HonestBackend,
@@ -312,3 +314,44 @@ class SendsBothPolynomials(HonestBackend):
     """
 
     capabilities = msgspec.structs.replace(HonestBackend.capabilities, compressed_upload=True)
+
+
+@caught_by("test_randomness_is_its_own")
+class DrawsFromTheGlobalGenerator(HonestDecryptor):
+    """Errors come from ``np.random.normal``.
+
+    The global generator, which any library may have seeded, and which 624 of its outputs predict.
+    """
+
+    def _noisy(self, values: Any, std: float, scale: float) -> Any:
+        return values + np.random.normal(0.0, std / scale, 2 * values.size).view(np.complex128)
+
+
+@caught_by("test_a_public_key_is_refused_unless_it_is_claimed")
+class MakesAPublicKeyItDoesNotClaim(LeastBackend):
+    """A public key is made on request, though no server can use one.
+
+    ``**options`` that are passed on and forgotten.
+    """
+
+    def generate_keys(
+        self,
+        params: CKKSParams,
+        rotation_steps: Collection[int],
+        *,
+        public_key: bool = False,
+        seed: int | None = None,
+    ) -> tuple[HonestDecryptor, HonestEvaluator]:
+        return super().generate_keys(params, rotation_steps, seed=seed)
+
+
+@caught_by("test_forked_processes_do_not_draw_alike")
+class DrawsAlikeInForkedProcesses(HonestDecryptor):
+    """A forked process goes on with a copy of its parent's generator.
+
+    OpenFHE's is seeded once in each thread; the workers of a pre-forking server encrypt with equal errors.
+    """
+
+    def _noisy(self, values: Any, std: float, scale: float) -> Any:
+        self._process = os.getpid()
+        return super()._noisy(values, std, scale)

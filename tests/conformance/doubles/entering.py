@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from doubles.honest import HonestBackend, HonestEvaluator, HonestRole
+from doubles.honest import HonestBackend, HonestDecryptor, HonestEvaluator, HonestRole
 from doubles.registry import caught_by
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.protocol import SLOTS, Values
 from helora_core.errors import HeloraError
 from helora_core.params.ckks import CKKSParams
 from helora_numpy.backend import EmulatedCiphertext as Ciphertext
+from helora_numpy.backend import EmulatedPlaintext as Plaintext
 
 
 @caught_by("test_a_backend_called_directly_refuses_it_too")
@@ -149,3 +150,72 @@ class ResolvesTheImpossible(HonestBackend):
             return super().resolve(params)
         except HeloraError:
             return params
+
+
+@caught_by("test_arrays_are_read_as_they_look_and_left_alone")
+class ReadsPastStrides(HonestRole):
+    """Views of an array are read from where they start, one number after the other.
+
+    A pointer and a length taken from the buffer protocol, and strides that nobody asks for.
+    """
+
+    def taken(self, values: Values, encoding: Encoding) -> Values:
+        if not isinstance(values, np.ndarray) or values.flags.c_contiguous or values.base is None:
+            return values
+        return values.base.ravel()[: values.size]
+
+
+@caught_by("test_arrays_are_read_as_they_look_and_left_alone")
+class RoundsTheArrayItWasGiven(HonestRole):
+    """Values are rounded in the caller's own array.
+
+    ``out=values``, to save a copy.
+    """
+
+    def taken(self, values: Values, encoding: Encoding) -> Values:
+        if isinstance(values, np.ndarray) and values.dtype.kind in "fc" and values.flags.writeable:
+            np.round(values, 10, out=values)
+        return values
+
+
+@caught_by("test_values_beyond_64_bits_come_back_if_the_modulus_holds_them")
+class RoundsThroughMachineWords(HonestRole):
+    """Coefficients are rounded to integers of 64 bits.
+
+    ``llround(value * scale)``, which saturates or wraps at 2^63 while the modulus has room for more.
+    """
+
+    def placed(self, slots: Values, values: Values, encoding: Encoding) -> Values:
+        largest = 2.0 ** (63 - self.params.scale_bits)
+        return np.clip(slots.real, -largest, largest) + 1j * slots.imag
+
+
+@caught_by("test_what_was_encoded_or_decrypted_is_nobody_elses_memory")
+class EncodesWhenItMustAndNotBefore(HonestEvaluator):
+    """A plaintext keeps the caller's array, and is encoded when it is used.
+
+    Lazy evaluation without a copy: what the caller does with the array afterwards is what is computed with.
+    """
+
+    def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Plaintext:
+        encoded = super().encode(values, level=level, scale=scale, encoding=encoding)
+        encoded.__dict__["source"] = values, level, scale, encoding
+        return encoded
+
+    def add_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
+        if isinstance(plaintext, Plaintext):
+            values, level, scale, encoding = plaintext.__dict__["source"]
+            plaintext = super().encode(values, level=level, scale=scale, encoding=encoding)
+        return super().add_plain(ciphertext, plaintext)
+
+
+@caught_by("test_what_was_encoded_or_decrypted_is_nobody_elses_memory")
+class HandsOutItsOwnMemory(HonestDecryptor):
+    """decrypt gives the same array each time.
+
+    A cached result, or a view of the library's buffer; whoever scales it in place changes what the next one reads.
+    """
+
+    def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = SLOTS) -> Values:
+        values = super().decrypt(ciphertext, encoding=encoding)
+        return ciphertext.__dict__.setdefault(f"read as {encoding.value}", values)

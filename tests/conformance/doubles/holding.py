@@ -175,3 +175,14 @@ class CannotBeAskedToDoNothing(HonestEvaluator):
         if 0 in steps:
             raise ValueError("step 0")
         return super().rotate_many(ciphertext, steps)
+
+
+@caught_by("test_no_representation_shows_the_secret_key")
+class ShowsItsSecretKey(HonestDecryptor):
+    """The client's ``repr`` has the secret key in it.
+
+    A dataclass; the next traceback with local variables takes it to a log.
+    """
+
+    def __repr__(self) -> str:
+        return f"Client(params={self.params!r}, secret_key={self._secret_key!r})"

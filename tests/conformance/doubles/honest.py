@@ -8,6 +8,7 @@ encryption (the server has to unmask them), but no law that looks at bytes can t
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from collections.abc import Collection
 from dataclasses import replace
@@ -84,6 +85,12 @@ class HonestDecryptor(HonestRole, EmulatedDecryptor):
     def __init__(self, params: CKKSParams, keys: _EvaluationKeys, rng: np.random.Generator) -> None:
         super().__init__(params, keys, rng)
         self._secret_key = secrets.token_bytes(32)
+        self._process = os.getpid()
+
+    def _noisy(self, values: Values, std: float, scale: float) -> Any:
+        if self._process != os.getpid():  # a generator is copied with its process
+            self._process, self._rng = os.getpid(), np.random.default_rng()
+        return super()._noisy(values, std, scale)
 
 
 class HonestEvaluator(HonestRole, EmulatedEvaluator):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import msgspec
@@ -142,3 +143,15 @@ class ResolvesToSomethingElseEachTime(HonestBackend):
         resolved = super().resolve(params)
         base, *others = resolved.data_primes
         return changed(resolved, data_primes=(base, *others[::-1])) if params.data_primes else resolved
+
+
+@caught_by("test_nothing_is_printed")
+class TalksToItself(HonestEvaluator):
+    """rotate writes a line to standard error.
+
+    Libraries in C++ that warn by ``std::cerr``, as TenSEAL does about inputs that do not match.
+    """
+
+    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
+        os.write(2, b"WARNING: the input does not match\n")
+        return super().rotate(ciphertext, steps)

@@ -253,3 +253,19 @@ class ForgetsOldKeyPairs(HonestDecryptor):
     def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = SLOTS) -> Values:
         values = super().decrypt(ciphertext, encoding=encoding)
         return values if self.key_id == ForgetsOldKeyPairs.current else values[::-1].copy()
+
+
+@caught_by("test_steps_may_come_in_any_order_and_twice")
+class TakesAscendingStepsOnly(HonestBackend):
+    """Keys are made until a step is not larger than the one before.
+
+    A merge of two lists that are taken for sorted.
+    """
+
+    def keys_for(self, rotation_steps: Collection[int], public_key: bool) -> _EvaluationKeys:
+        ascending: list[int] = []
+        for step in rotation_steps:
+            if ascending and step <= ascending[-1]:
+                break
+            ascending.append(step)
+        return super().keys_for(ascending, public_key)

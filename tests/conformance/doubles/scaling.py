@@ -213,3 +213,25 @@ class IsWrittenForOneRing(HonestEvaluator):
     def rescale(self, ciphertext: Ciphertext) -> Ciphertext:
         lower = super().rescale(ciphertext)
         return lower if self.params.ring_degree == 8192 else with_values(lower, lower.values * 1.001)
+
+
+@caught_by("test_a_plaintext_has_the_scale_asked_for")
+class EncodesAtOneScale(HonestEvaluator):
+    """Every plaintext is encoded at the parameters' scale.
+
+    A scale that belongs to the context; plans give weights scales of their own.
+    """
+
+    def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Plaintext:
+        return super().encode(values, level=level, scale=2.0**self.params.scale_bits, encoding=encoding)
+
+
+@caught_by("test_a_fresh_ciphertext_has_the_highest_level_and_the_scale_asked_for")
+class CountsLevelsUpwards(HonestDecryptor):
+    """The client's levels count the primes that are gone.
+
+    Pyfhel's ``mod_level`` and OpenFHE's levels do; one role was translated and the other was not.
+    """
+
+    def level(self, ciphertext: Ciphertext) -> int:
+        return self.params.max_level - super().level(ciphertext)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
-from doubles.honest import HEADER_BYTES, HonestBackend, HonestEvaluator, HonestRole
+from doubles.honest import HEADER_BYTES, NONCE_BYTES, HonestBackend, HonestEvaluator, HonestRole
 from doubles.registry import caught_by
 from helora_core.errors import CorruptPayload
 from helora_core.params.ckks import CKKSParams
@@ -88,8 +88,12 @@ class PadsTruncatedCiphertexts(HonestRole):
     """
 
     def deserialize(self, payload: bytes) -> Ciphertext:
-        whole = HEADER_BYTES + 16 + 16 * self.params.slots
-        return super().deserialize(payload.ljust(whole, b"\0") if len(payload) > HEADER_BYTES + 16 else payload)
+        body = HEADER_BYTES + NONCE_BYTES
+        missing = body + 16 * self.params.slots - len(payload)
+        if missing <= 0 or len(payload) <= body:
+            return super().deserialize(payload)
+        content = self.masked(payload[body:], payload[HEADER_BYTES:body])
+        return super(HonestRole, self).deserialize(payload[:HEADER_BYTES] + content + bytes(missing))
 
 
 @caught_by("test_a_backend_called_directly_refuses_garbage_and_does_not_crash")
@@ -153,3 +157,18 @@ class ReadsPickles(HonestRole):
             return super().deserialize(pickle.loads(payload))
         except Exception as error:
             raise CorruptPayload("no pickle", hint="Send it again.") from error
+
+
+@caught_by("test_a_ciphertext_of_other_parameters_is_refused")
+class ReadsTheBeginningOfAnything(HonestRole):
+    """Of a ciphertext that is too large, as much is read as fits.
+
+    OpenFHE's serialised objects carry a context of their own: what is read is a right ciphertext, of another ring.
+    """
+
+    def deserialize(self, payload: bytes) -> Ciphertext:
+        whole = HEADER_BYTES + NONCE_BYTES + 16 * self.params.slots
+        if len(payload) <= whole:
+            return super().deserialize(payload)
+        zeros = np.zeros(self.params.slots, dtype=np.complex128)
+        return Ciphertext(zeros, self.params.max_level, 2.0**self.params.scale_bits, self.key_id)

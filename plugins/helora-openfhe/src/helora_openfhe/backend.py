@@ -95,6 +95,13 @@ class _Role:
             raise CorruptPayload(
                 f"{_WHO}: OpenFHE cannot read the ciphertext ({error}).", hint="Send it again."
             ) from error
+        made_with = data.GetCryptoContext()
+        same_ring = made_with.GetRingDimension() == self._context.GetRingDimension()
+        if not same_ring or made_with.GetModulus() != self._context.GetModulus():
+            raise CorruptPayload(
+                f"{_WHO}: these are bytes of a ciphertext of other parameters.",
+                hint="Compile the same plan on both sides.",
+            )
         # The bytes name the keys they were made with; read by a server of other keys, they must be taken for that.
         data.SetKeyTag(self._key_tag)
         return OpenFHECiphertext(data, self.key_id)

@@ -131,14 +131,18 @@ class _Role:
                 f"{_WHO}: encoding at level {level}; there are levels 0 to {params.max_level}.",
                 hint="Use parameters with more data primes.",
             )
+        largest = float(np.max(np.abs(values)))
+        fits = math.log2(scale) + math.log2(max(largest, 1.0)) < params.modulus_bits_at(level)
         plaintext = seal.Plaintext()
         try:
+            if not fits:  # asked of SEAL alone, some versions wrap around silently
+                raise ValueError("encoded values are too large")
             # SEAL encodes a single number as the constant polynomial, without a transform.
             places = float(values[0]) if encoding is Encoding.SCALAR else values
             self._context.encoder.encode(places, self._context.parms_ids[level], scale, plaintext)
         except ValueError as error:
             raise PrecisionLost(
-                f"{_WHO}: values up to {np.max(np.abs(values)):g} at scale 2^{math.log2(scale):.1f} do not fit the "
+                f"{_WHO}: values up to {largest:g} at scale 2^{math.log2(scale):.1f} do not fit the "
                 f"modulus of level {level} ({error}).",
                 hint="Use smaller values or scales, or a larger base prime.",
             ) from error
