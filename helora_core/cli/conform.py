@@ -12,7 +12,7 @@ import click
 @click.option("-k", "keyword", default="", metavar="EXPRESSION", help="Only the laws that match, as in pytest.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the report as JSON.")
 @click.option("--html", "html_path", type=click.Path(path_type=Path, dir_okay=False), help="Write it as a page.")
-@click.option("--thorough", is_flag=True, help="Search ten times as many examples.")
+@click.option("--thorough", is_flag=True, help="Run the slow laws too, and search ten times as many examples.")
 @click.pass_context
 def conform(
     ctx: click.Context, backend: str, keyword: str, json_path: Path | None, html_path: Path | None, thorough: bool

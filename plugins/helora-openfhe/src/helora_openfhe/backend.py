@@ -10,6 +10,7 @@ value.
 from __future__ import annotations
 
 import math
+import os
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
 from helora_core.backend.protocol import SLOTS, Values
 from helora_core.backend.values import check_values
 from helora_core.errors import (
+    BackendUnavailable,
     CapabilityMissing,
     CorruptPayload,
     ForeignCiphertext,
@@ -74,6 +76,7 @@ class _Role:
         self._params = params
         self._explicit = rescale is RescaleMode.EXPLICIT
         self._key_tag = key_tag
+        self._process = os.getpid()
 
     def level(self, ciphertext: OpenFHECiphertext) -> int:
         data = self._own(ciphertext).data
@@ -123,6 +126,12 @@ class _Role:
             raise CapabilityMissing(
                 f"{_WHO}: every plaintext has the scale 2^{params.scale_bits}, not 2^{math.log2(scale):.1f}.",
                 hint="Use plans whose scales are the parameters' own, as choose_params makes them.",
+            )
+        if os.getpid() != self._process:
+            raise BackendUnavailable(
+                f"{_WHO}: this process was forked from the one that made the keys, and OpenFHE's random generator with "
+                "it: both would encrypt with the same errors.",
+                hint="Make keys in the process that uses them, or start workers by spawning.",
             )
         largest = float(np.max(np.abs(values)))
         if math.log2(max(largest, 1.0)) + params.scale_bits >= params.modulus_bits_at(level) - 1:
