@@ -81,6 +81,18 @@ def test_equal_shapes_are_explained_once(helora: Callable[..., Any]) -> None:
     assert shown.count("self_attn.q_proj") == 30
 
 
+def test_each_shape_is_compiled_and_told_to_observers_once(
+    helora_json: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(get_manager(), "notify_plan_compiled", told.append)
+    rows = helora_json("plan", "--adapter", ADAPTER)
+    assert [plan.digest for plan in told] == list(dict.fromkeys(row["digest"] for row in rows))
+    del told[:]
+    helora_json("demo", "--module", "layers.[01].*", "--tokens", 1, "--backend", "numpy")
+    assert [str(plan.shape) for plan in told] == ["576:576:8", "576:192:8"]
+
+
 @pytest.mark.parametrize(
     ("options", "code"),
     [
