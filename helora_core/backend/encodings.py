@@ -10,6 +10,13 @@ from helora_core.backend.protocol import Values
 from helora_core.backend.values import check_values
 from helora_core.errors import CapabilityMissing
 
+_MADE_OF = {Encoding.COEFFICIENTS: Encoding.COMPLEX_SLOTS, Encoding.SCALAR: Encoding.SLOTS}
+
+
+def can_encode(encoding: Encoding, capabilities: Capabilities) -> bool:
+    """Whether the backend takes an encoding, or one that core can make it of."""
+    return bool({encoding, _MADE_OF.get(encoding, encoding)} & capabilities.encodings)
+
 
 def native_encoding(encoding: Encoding, capabilities: Capabilities, *, who: str) -> Encoding:
     """The backend's own encoding through which ``encoding`` goes.
@@ -17,8 +24,7 @@ def native_encoding(encoding: Encoding, capabilities: Capabilities, *, who: str)
     Raises:
         CapabilityMissing: The backend has neither this encoding nor the one it can be made of.
     """
-    stand_in = {Encoding.COEFFICIENTS: Encoding.COMPLEX_SLOTS, Encoding.SCALAR: Encoding.SLOTS}.get(encoding, encoding)
-    for candidate in (encoding, stand_in):
+    for candidate in (encoding, _MADE_OF.get(encoding, encoding)):
         if candidate in capabilities.encodings:
             return candidate
     raise CapabilityMissing(

@@ -6,9 +6,10 @@ prediction after every execution, so the two use the same type.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -20,6 +21,7 @@ from helora_core.backend.protocol import (
     Decryptor,
     Evaluator,
     Plaintext,
+    SupportsDot,
     SupportsHoisting,
     SupportsPublicKey,
     Values,
@@ -36,6 +38,7 @@ class OperationCounts(msgspec.Struct, frozen=True, kw_only=True):
         ct_pt: Products of a ciphertext with an encoded plaintext.
         additions: Sums, differences and negatives of ciphertexts, with plaintexts too.
         rescales: Divisions by a prime of the chain.
+        sanitizes: Results re-randomised and flooded or masked, each with all that takes.
         encrypts: Ciphertexts that the client encrypts and sends.
         decrypts: Ciphertexts that the client receives and decrypts.
     """
@@ -45,6 +48,7 @@ class OperationCounts(msgspec.Struct, frozen=True, kw_only=True):
     ct_pt: int = 0
     additions: int = 0
     rescales: int = 0
+    sanitizes: int = 0
     encrypts: int = 0
     decrypts: int = 0
 
@@ -137,6 +141,22 @@ class MeteredEvaluator(_Metered):
         """Product with a plaintext, counted."""
         with self._ledger.timed("ct_pt"):
             return self._evaluator.multiply_plain(ciphertext, plaintext)
+
+    def dot_plain(self, ciphertexts: Sequence[Ciphertext], plaintexts: Iterable[Plaintext]) -> Ciphertext:
+        """Sum of products, each counted; one after the other where the backend cannot fuse them.
+
+        Args:
+            ciphertexts: One or more.
+            plaintexts: As many; taken one by one where they are not fused, so that they may be made on the fly.
+        """
+        if isinstance(self._evaluator, SupportsDot):
+            plaintexts = list(plaintexts)
+            with self._ledger.timed("ct_pt", len(ciphertexts)):
+                total = self._evaluator.dot_plain(ciphertexts, plaintexts)
+            self._ledger.add("additions", len(ciphertexts) - 1)
+            return total
+        products = (self.multiply_plain(*each) for each in zip(ciphertexts, plaintexts, strict=True))
+        return functools.reduce(self.add, products)
 
     def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
         """Rotation, counted with its key switch unless it is by a multiple of the slots."""

@@ -154,6 +154,15 @@ class SupportsHoisting(Protocol):
 
 
 @runtime_checkable
+class SupportsDot(Protocol):
+    """An evaluator that adds products up without storing each."""
+
+    def dot_plain(self, ciphertexts: Sequence[Ciphertext], plaintexts: Sequence[Plaintext]) -> Ciphertext:
+        """Σ ciphertexts[i] · plaintexts[i], one or more; raises what ``multiply_plain`` and ``add`` do."""
+        ...
+
+
+@runtime_checkable
 class SupportsPublicKey(Protocol):
     """An evaluator that can encrypt, if keys were generated with ``public_key=True``."""
 

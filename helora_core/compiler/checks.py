@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import msgspec
 
-from helora_core.compiler.ir import Op, OpKind, Program
+from helora_core.backend.capabilities import Encoding
+from helora_core.compiler.ir import Op, OpKind, Program, plaintexts
 from helora_core.errors import InvalidProgram, LevelExhausted, ScaleMismatch
 from helora_core.packing.protocol import ScaleRole
 from helora_core.params.ckks import CKKSParams
 
 _REPORT = "This is a fault of the packing or of a compiler pass, not of your data: report it with the plan's --show."
+
+ANSWER_SPARE_BITS = 2
+"""A client's answer, an integer modulo q, is encrypted at a quarter of its size: libraries encode no larger ones."""
 
 
 class Scales(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,9 +43,9 @@ def annotate(program: Program, params: CKKSParams, scales: Scales) -> tuple[Valu
     """Level and scale of every value.
 
     Raises:
-        InvalidProgram: An operation reads what is not there yet, has the wrong operands, rotates out of range, adds
-            values of different levels, names one constant at two levels or scales, or lets a scale outgrow the modulus
-            or sink to 1.
+        InvalidProgram: An operation reads what is not there yet, has the wrong operands, rotates out of range or
+            rotates coefficients, adds values of different levels, names one constant at two levels or scales, masks
+            above level 0, or lets a scale outgrow the modulus or sink to 1.
         ScaleMismatch: Two values of different scales are added.
         LevelExhausted: A value at level 0 is rescaled.
     """
@@ -52,14 +56,12 @@ def annotate(program: Program, params: CKKSParams, scales: Scales) -> tuple[Valu
     infos: list[ValueInfo] = []
     constants: dict[str, tuple[int, ScaleRole | None]] = {}
     for i, op in enumerate(program.ops):
-        _check_operands(i, op, program.slots)
+        _check_operands(i, op, program)
         operands = [infos[arg] for arg in op.args]
         info = _apply(i, op, operands, params, scales)
-        if op.kind is OpKind.MULTIPLY_PLAIN and constants.setdefault(op.constant, (info.level, op.role)) != (
-            info.level,
-            op.role,
-        ):
-            raise InvalidProgram(f"%{i}: constant {op.constant!r} is used at two levels or scales.", hint=_REPORT)
+        for name in plaintexts(op):
+            if constants.setdefault(name, (operands[0].level, op.role)) != (operands[0].level, op.role):
+                raise InvalidProgram(f"%{i}: constant {name!r} is used at two levels or scales.", hint=_REPORT)
         if not 0 < info.scale_bits < params.modulus_bits_at(info.level):
             raise InvalidProgram(
                 f"%{i}: a scale of 2^{info.scale_bits} is not between 1 and the {params.modulus_bits_at(info.level)} "
@@ -67,39 +69,68 @@ def annotate(program: Program, params: CKKSParams, scales: Scales) -> tuple[Valu
                 hint=_REPORT,
             )
         infos.append(info)
-    if any(not 0 <= output < len(infos) for output in program.outputs):
+    if any(not 0 <= output < len(infos) for output in program.results):
         raise InvalidProgram("An output names a value that does not exist.", hint=_REPORT)
     return tuple(infos)
 
 
-_ARITY = {OpKind.INPUT: 0, OpKind.ROTATE: 1, OpKind.MULTIPLY_PLAIN: 1, OpKind.ADD: 2, OpKind.RESCALE: 1}
+_ARITY = {
+    OpKind.INPUT: 0,
+    OpKind.ROTATE: 1,
+    OpKind.MULTIPLY_PLAIN: 1,
+    OpKind.ADD: 2,
+    OpKind.RESCALE: 1,
+    OpKind.SANITIZE: 1,
+    OpKind.MASK: 1,
+    OpKind.UNMASK: 1,
+}
+"""Operands of the operations that have a fixed number of them; the others have one or more."""
+
+_PRODUCTS = (OpKind.MULTIPLY_PLAIN, OpKind.DOT_PLAIN, OpKind.DOT_SCALARS)
+_NAMED = (OpKind.MULTIPLY_PLAIN, OpKind.DOT_SCALARS, OpKind.MASK)
 
 
-def _check_operands(i: int, op: Op, slots: int) -> None:
-    if len(op.args) != _ARITY[op.kind] or any(not 0 <= arg < i for arg in op.args):
+def _check_operands(i: int, op: Op, program: Program) -> None:
+    wrong = len(op.args) != _ARITY[op.kind] if op.kind in _ARITY else not op.args
+    if wrong or any(not 0 <= arg < i for arg in op.args):
         raise InvalidProgram(f"%{i}: {op.kind.value} cannot read {op.args}.", hint=_REPORT)
-    if op.kind is OpKind.ROTATE and not 0 < op.steps < slots:
-        raise InvalidProgram(f"%{i}: rotation by {op.steps} is outside 1..{slots - 1}.", hint=_REPORT)
-    if op.kind is OpKind.MULTIPLY_PLAIN and (not op.constant or op.role is None):
-        raise InvalidProgram(f"%{i}: a product needs a constant and its role.", hint=_REPORT)
+    if op.kind is OpKind.ROTATE and not 0 < op.steps < program.slots:
+        raise InvalidProgram(f"%{i}: rotation by {op.steps} is outside 1..{program.slots - 1}.", hint=_REPORT)
+    if op.kind is OpKind.ROTATE and program.encoding is not Encoding.SLOTS:
+        raise InvalidProgram(f"%{i}: coefficients do not rotate.", hint=_REPORT)
+    if (op.kind in _PRODUCTS and op.role is None) or (op.kind in _NAMED and not op.constant):
+        raise InvalidProgram(f"%{i}: a product needs a constant and its role, a mask a name.", hint=_REPORT)
+    if op.kind is OpKind.DOT_PLAIN and len(op.constants) != len(op.args):
+        raise InvalidProgram(f"%{i}: {len(op.args)} operands and {len(op.constants)} plaintexts.", hint=_REPORT)
+    if op.kind is OpKind.DOT_SCALARS and len(op.positions) != len(op.args):
+        raise InvalidProgram(f"%{i}: {len(op.args)} operands and {len(op.positions)} numbers.", hint=_REPORT)
+    if op.kind is OpKind.INPUT and len(op.positions) != 1:
+        raise InvalidProgram(f"%{i}: an input that says not which.", hint=_REPORT)
 
 
 def _apply(i: int, op: Op, operands: list[ValueInfo], params: CKKSParams, scales: Scales) -> ValueInfo:
     if op.kind is OpKind.INPUT:
         return ValueInfo(level=params.max_level, scale_bits=scales.input_bits)
     first = operands[0]
-    if op.kind is OpKind.MULTIPLY_PLAIN:
+    for operand in operands[1:]:
+        _check_alike(i, first, operand)
+    if op.kind in _PRODUCTS:
         return ValueInfo(level=first.level, scale_bits=first.scale_bits + scales.of(op.role))
     if op.kind is OpKind.RESCALE:
         if first.level == 0:
             raise LevelExhausted(f"%{i}: rescale of %{op.args[0]}, which is at level 0.", hint=_REPORT)
         return ValueInfo(level=first.level - 1, scale_bits=first.scale_bits - params.data_bits[first.level])
-    if op.kind is OpKind.ADD:
-        second = operands[1]
-        if first.level != second.level:
-            raise InvalidProgram(f"%{i}: operands are at levels {first.level} and {second.level}.", hint=_REPORT)
-        if first.scale_bits != second.scale_bits:
-            raise ScaleMismatch(
-                f"%{i}: operands have scales 2^{first.scale_bits} and 2^{second.scale_bits}.", hint=_REPORT
-            )
+    if op.kind is OpKind.MASK and first.level != 0:
+        raise InvalidProgram(f"%{i}: a mask at level {first.level}; only one prime may be left.", hint=_REPORT)
+    if op.kind is OpKind.ASK_CLIENT:
+        # She sends the integers modulo the base prime times the other primes, so that wrapping around is harmless.
+        gained = sum(params.data_bits[first.level + 1 :]) - ANSWER_SPARE_BITS
+        return ValueInfo(level=params.max_level, scale_bits=first.scale_bits + gained)
     return first
+
+
+def _check_alike(i: int, first: ValueInfo, other: ValueInfo) -> None:
+    if first.level != other.level:
+        raise InvalidProgram(f"%{i}: operands are at levels {first.level} and {other.level}.", hint=_REPORT)
+    if first.scale_bits != other.scale_bits:
+        raise ScaleMismatch(f"%{i}: operands have scales 2^{first.scale_bits} and 2^{other.scale_bits}.", hint=_REPORT)

@@ -2,40 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.builder import Builder
 from helora_core.compiler.checks import Scales, annotate
+from helora_core.compiler.cost import relative_cost
+from helora_core.compiler.ir import Program
 from helora_core.compiler.passes import PASSES
+from helora_core.compiler.passes.skip_zeros import Support, skip_zeros
 from helora_core.compiler.plan import Plan
-from helora_core.errors import InvalidParameters
-from helora_core.packing.protocol import Packing
-from helora_core.params.choose import Requirement, choose_params
+from helora_core.compiler.settings import DEFAULT_PRECISION_BITS, Settings, settings_for, settings_given
+from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
+from helora_core.packing.protocol import Layout, Packing
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, security_verdict
 
-DEFAULT_PRECISION_BITS = 12.0
+NO_ZEROS: Mapping[str, tuple[int, ...]] = {}
 
 
 def compile_plan(
     shape: ModuleShape,
     packing: Packing,
     *,
+    tokens: int | None = None,
     params: CKKSParams | None = None,
     ring_degree: int | None = None,
     precision_bits: float = DEFAULT_PRECISION_BITS,
     security_bits: int = DEFAULT_SECURITY_BITS,
     table: str = DEFAULT_TABLE,
+    sanitize_bits: int | None = None,
+    support: Support = NO_ZEROS,
+    costs: OperationCosts = DEFAULT_COSTS,
 ) -> Plan:
     """Compile ``packing`` for modules of ``shape``.
 
     Args:
         shape: d_in, d_out and rank of the module.
         packing: The strategy, as ``PluginManager.load_packing`` gives it.
+        tokens: Tokens that will be run together, which the layout is chosen for; None for fewest tokens a run.
         params: Use these parameters; chosen automatically if None.
         ring_degree: When choosing, take this ring rather than the smallest that will do.
         precision_bits: When choosing, bits of max|Δ| that must survive.
         security_bits: Level that parameters are chosen for, and that the plan's verdict is about.
         table: Name of the security table.
+        sanitize_bits: Re-randomise and flood results to this statistical distance; None to send them as they are.
+        support: Where the module's plaintexts are not zero, as ``support_of`` finds; what is zero is left out.
+        costs: What operations cost on the backend, to choose among layouts.
 
     Raises:
         SlotOverflow: The module does not fit the ring's slots.
@@ -43,36 +57,76 @@ def compile_plan(
         InvalidProgram, ScaleMismatch, LevelExhausted: The packing emitted a program that breaks a law.
     """
     if params is None:
-        params = choose_params(
-            Requirement(
-                depth=packing.depth,
-                slots=packing.min_slots(shape),
-                rotates=packing.rotates,
-                precision_bits=precision_bits,
-                security_bits=security_bits,
-                table=table,
-                ring_degree=ring_degree,
-            )
+        settings = settings_for(
+            shape,
+            packing,
+            ring_degree=ring_degree,
+            precision_bits=precision_bits,
+            security_bits=security_bits,
+            table=table,
+            sanitize_bits=sanitize_bits,
         )
-    scales = _scales(packing, params)
-    layout = packing.layout(shape, params.slots)
-    builder = Builder(params.slots)
+    else:
+        settings = settings_given(packing, params)
+    best: tuple[float, Layout, Program] | None = None
+    for layout in packing.layouts(shape, settings.params.slots, tokens=tokens, costs=costs):
+        program = optimized(layout, packing, settings, sanitize_bits=sanitize_bits, support=support)
+        runs = 1 if tokens is None else -(-tokens // layout.tokens_per_run)
+        cost = runs * relative_cost(program, costs)
+        if best is None or cost < best[0]:
+            best = (cost, layout, program)
+    if best is None:
+        raise ValueError(f"packing {packing.name} gave no layout for {shape}")
+    _, layout, program = best
+    values = annotate(program, settings.params, settings.scales)
+    verdict = security_verdict(settings.params, security_bits=security_bits, table=table)
+    return Plan(packing, shape, layout, settings, program, values, verdict, sanitize_bits)
+
+
+@dataclass(frozen=True)
+class Step:
+    """The program after one step of the compiler."""
+
+    name: str
+    program: Program
+
+
+def lower(
+    layout: Layout, packing: Packing, settings: Settings, *, sanitize_bits: int | None, support: Support
+) -> Iterator[Step]:
+    """Emit the program and transform it, checking the laws after each step.
+
+    Raises:
+        InvalidProgram, ScaleMismatch, LevelExhausted: A law is broken; by the packing, or by the pass named last.
+    """
+    builder = Builder(
+        settings.params.slots,
+        encoding=packing.encoding,
+        rescales=settings.rescales,
+        sanitize_bits=sanitize_bits,
+    )
     layout.emit(builder)
     program = builder.program()
-    values = annotate(program, params, scales)
+    yield _checked("emit", program, settings)
+    if support:
+        program = skip_zeros(program, support)
+        yield _checked(skip_zeros.__name__, program, settings)
     for transform in PASSES:
         program = transform(program)
-        values = annotate(program, params, scales)
-    verdict = security_verdict(params, security_bits=security_bits, table=table)
-    return Plan(packing, shape, layout, params, scales, program, values, verdict)
+        yield _checked(transform.__name__, program, settings)
 
 
-def _scales(packing: Packing, params: CKKSParams) -> Scales:
-    """Scales that each rescale brings back to the input's: a plaintext's is the prime dropped after its product."""
-    if params.max_level < packing.depth:
-        raise InvalidParameters(
-            f"Packing {packing.name} rescales {packing.depth} times; the parameters have {params.max_level} levels.",
-            hint=f"Use parameters with at least {packing.depth + 1} data primes.",
-        )
-    dropped = params.data_bits[::-1]
-    return Scales(input_bits=params.scale_bits, down_bits=dropped[0], up_bits=dropped[min(1, params.max_level)])
+def optimized(
+    layout: Layout, packing: Packing, settings: Settings, *, sanitize_bits: int | None, support: Support
+) -> Program:
+    """The program after the last step of ``lower``."""
+    *_, last = lower(layout, packing, settings, sanitize_bits=sanitize_bits, support=support)
+    return last.program
+
+
+def _checked(name: str, program: Program, settings: Settings) -> Step:
+    annotate(program, settings.params, settings.scales)
+    return Step(name, program)
+
+
+__all__ = ["DEFAULT_PRECISION_BITS", "Scales", "Step", "compile_plan", "lower"]

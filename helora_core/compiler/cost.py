@@ -7,21 +7,43 @@ import math
 import msgspec
 
 from helora_core.backend.ledger import OperationCounts
-from helora_core.compiler.ir import OpKind, Program
+from helora_core.compiler.ir import OpKind, Program, additions, products
 from helora_core.errors import BudgetExceeded
+from helora_core.packing.costs import OperationCosts
 
 
 def count_operations(program: Program) -> OperationCounts:
     """The operations of one execution: exactly what the ledger must show afterwards."""
     kinds = [op.kind for op in program.ops]
+    asked = [op for op in program.ops if op.kind is OpKind.ASK_CLIENT]
     return OperationCounts(
         rotations=kinds.count(OpKind.ROTATE),
         keyswitches=kinds.count(OpKind.ROTATE),
-        ct_pt=kinds.count(OpKind.MULTIPLY_PLAIN),
-        additions=kinds.count(OpKind.ADD),
+        ct_pt=sum(map(products, program.ops)),
+        additions=sum(map(additions, program.ops)),
         rescales=kinds.count(OpKind.RESCALE),
-        encrypts=kinds.count(OpKind.INPUT),
-        decrypts=len(program.outputs),
+        sanitizes=kinds.count(OpKind.SANITIZE) + kinds.count(OpKind.MASK),
+        encrypts=kinds.count(OpKind.INPUT) + len(asked),
+        decrypts=len(program.results) + sum(len(op.args) for op in asked),
+    )
+
+
+def relative_cost(program: Program, costs: OperationCosts) -> float:
+    """What one execution costs, by weights that do not know of levels: to choose between programs."""
+    counts = count_operations(program)
+    scalars = sum(len(op.args) for op in program.ops if op.kind is OpKind.DOT_SCALARS)
+    further = sum(len(group) - 1 for group in program.hoisted_groups())
+    return (
+        costs.rotate * (counts.rotations - further)
+        + costs.rotate_further * further
+        + costs.multiply_plain * (counts.ct_pt - scalars)
+        + costs.multiply_scalar * scalars
+        + costs.add * counts.additions
+        + costs.rescale * counts.rescales
+        + costs.sanitize * counts.sanitizes
+        + costs.encrypt * counts.encrypts
+        + costs.decrypt * counts.decrypts
+        + costs.round_trip * (1 + sum(op.kind is OpKind.ASK_CLIENT for op in program.ops))
     )
 
 

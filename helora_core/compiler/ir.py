@@ -5,11 +5,12 @@ Value i is the result of operation i, so a program is its own symbol table. Step
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import Enum
 
 import msgspec
 
+from helora_core.backend.capabilities import Encoding
 from helora_core.packing.protocol import ScaleRole
 
 
@@ -19,8 +20,20 @@ class OpKind(str, Enum):
     INPUT = "input"
     ROTATE = "rotate"
     MULTIPLY_PLAIN = "multiply_plain"
+    DOT_PLAIN = "dot_plain"
+    """Σ args[i] · constants[i]: a fused sum of products."""
+    DOT_SCALARS = "dot_scalars"
+    """Σ args[i] · constant[positions[i]]: a sum of products with numbers."""
     ADD = "add"
     RESCALE = "rescale"
+    SANITIZE = "sanitize"
+    """Re-randomise, drown the noise, and drown the coefficients that are not in ``positions`` (none of them if empty)."""
+    MASK = "mask"
+    """Add integers that are uniform modulo the level's one prime, remembered under ``constant``."""
+    ASK_CLIENT = "ask_client"
+    """The client decrypts the operands and sends her answer as one fresh ciphertext."""
+    UNMASK = "unmask"
+    """Subtract what the layout makes of the masks ``constants``."""
 
 
 class Op(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,15 +43,22 @@ class Op(msgspec.Struct, frozen=True, kw_only=True):
         kind: What it does.
         args: Indices of the values it reads; all smaller than its own.
         steps: Of a rotation: slots to the left.
-        constant: Of a product: name of the plaintext.
-        role: Of a product: which scale the plaintext has.
+        constant: Of a product: name of the plaintext, or of the vector of numbers. Of a mask: its name.
+        constants: Of a fused sum: names of the plaintexts, one for each operand. Of ``UNMASK``: names of masks.
+        role: Of products: which scale the plaintexts have.
+        positions: Of an input: which of the vectors of ``Layout.pack`` it is. Of ``DOT_SCALARS``: for each operand the
+            place of its number in the vector. Of ``SANITIZE``: the coefficients to keep readable.
+        bits: Of ``SANITIZE``: statistical distance, in bits, that the flood is made for.
     """
 
     kind: OpKind
     args: tuple[int, ...] = ()
     steps: int = 0
     constant: str = ""
+    constants: tuple[str, ...] = ()
     role: ScaleRole | None = None
+    positions: tuple[int, ...] = ()
+    bits: int = 0
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,17 +67,29 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         slots: Slots of a ciphertext; rotations are cyclic in them.
         ops: The operations, each after those it reads.
-        outputs: Values that go back to the client, in order.
+        outputs: Values that go back to the client, in order; None stands for a result that is known to be zero.
+        encoding: How inputs, plaintexts and outputs are encoded; the numbers of ``DOT_SCALARS`` are scalars always.
     """
 
     slots: int
     ops: tuple[Op, ...]
-    outputs: tuple[int, ...]
+    outputs: tuple[int | None, ...]
+    encoding: Encoding = Encoding.SLOTS
 
     @property
     def inputs(self) -> tuple[int, ...]:
         """Values that the client sends, in order."""
         return tuple(i for i, op in enumerate(self.ops) if op.kind is OpKind.INPUT)
+
+    @property
+    def input_positions(self) -> tuple[int, ...]:
+        """Which of the packed vectors the client sends, in order; those that no result depends on stay at home."""
+        return tuple(op.positions[0] for op in self.ops if op.kind is OpKind.INPUT)
+
+    @property
+    def results(self) -> tuple[int, ...]:
+        """Values that go back to the client at the end."""
+        return tuple(output for output in self.outputs if output is not None)
 
     @property
     def rotation_steps(self) -> tuple[int, ...]:
@@ -73,22 +105,71 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         for i, op in enumerate(self.ops):
             for arg in op.args:
                 last[arg] = i
-        for output in self.outputs:
+        for output in self.results:
             last.pop(output, None)
         freed: list[list[int]] = [[] for _ in self.ops]
         for value, reader in last.items():
             freed[reader].append(value)
         return tuple(map(tuple, freed))
 
+    def readers(self) -> list[int]:
+        """For each value, how often it is read; an output is read once more."""
+        counts = [0] * len(self.ops)
+        for op in self.ops:
+            for arg in op.args:
+                counts[arg] += 1
+        for output in self.results:
+            counts[output] += 1
+        return counts
 
-def renumber(slots: int, ops: Iterable[tuple[int, Op]], outputs: Iterable[int]) -> Program:
+    def hoisted_groups(self) -> Iterator[range]:
+        """Runs of neighbouring rotations of one value, which an executor does in one go: ranges of operations."""
+        start = 0
+        while start < len(self.ops):
+            end = start + 1
+            if self.ops[start].kind is OpKind.ROTATE:
+                while end < len(self.ops) and self._rotates(end, self.ops[start].args):
+                    end += 1
+                yield range(start, end)
+            start = end
+
+    def _rotates(self, i: int, args: tuple[int, ...]) -> bool:
+        return self.ops[i].kind is OpKind.ROTATE and self.ops[i].args == args
+
+
+def products(op: Op) -> int:
+    """How many products with plaintexts or numbers an operation is."""
+    if op.kind in (OpKind.DOT_PLAIN, OpKind.DOT_SCALARS):
+        return len(op.args)
+    return int(op.kind is OpKind.MULTIPLY_PLAIN)
+
+
+def additions(op: Op) -> int:
+    """How many sums of ciphertexts an operation is; what sanitising adds is counted with it."""
+    if op.kind in (OpKind.DOT_PLAIN, OpKind.DOT_SCALARS):
+        return len(op.args) - 1
+    return int(op.kind is OpKind.ADD)
+
+
+def plaintexts(op: Op) -> tuple[str, ...]:
+    """Names of the encoded plaintexts that an operation multiplies by."""
+    if op.kind is OpKind.MULTIPLY_PLAIN:
+        return (op.constant,)
+    return op.constants if op.kind is OpKind.DOT_PLAIN else ()
+
+
+def renumber(program: Program, ops: Iterable[tuple[int, Op]], outputs: Iterable[int | None]) -> Program:
     """Make a program of operations that still carry their old value numbers, numbering them anew."""
     new: dict[int, int] = {}
     renumbered: list[Op] = []
     for old, op in ops:
         new[old] = len(renumbered)
         renumbered.append(msgspec.structs.replace(op, args=tuple(new[arg] for arg in op.args)))
-    return Program(slots=slots, ops=tuple(renumbered), outputs=tuple(new[output] for output in outputs))
+    return msgspec.structs.replace(
+        program,
+        ops=tuple(renumbered),
+        outputs=tuple(None if output is None else new[output] for output in outputs),
+    )
 
 
 def readable(program: Program) -> str:
@@ -96,14 +177,28 @@ def readable(program: Program) -> str:
     return "\n".join([*(f"%{i} = {_describe(op)}" for i, op in enumerate(program.ops)), _returns(program)])
 
 
+_SHOWN = 8
+"""Operands that a line shows of a long sum."""
+
+
 def _describe(op: Op) -> str:
-    operands = [f"%{arg}" for arg in op.args]
+    operands: list[str] = []
+    if op.kind is OpKind.DOT_PLAIN:
+        operands = [f'%{arg} "{name}"' for arg, name in zip(op.args, op.constants, strict=True)]
+    elif op.kind is not OpKind.INPUT:
+        operands = [f"%{arg}" for arg in op.args]
+    if len(operands) > _SHOWN:
+        operands[_SHOWN - 1 : -1] = [f"… {len(operands) - _SHOWN} more …"]
     if op.kind is OpKind.ROTATE:
         operands.append(f"steps={op.steps}")
-    if op.kind is OpKind.MULTIPLY_PLAIN:
+    if op.constant:
         operands.append(f'"{op.constant}"')
+    if op.kind is OpKind.UNMASK:
+        operands += [f'"{name}"' for name in op.constants]
+    if op.kind is OpKind.SANITIZE:
+        operands.append(f"bits={op.bits}" + (f", keep {len(op.positions)} coefficients" if op.positions else ""))
     return f"{op.kind.value} {', '.join(operands)}".rstrip()
 
 
 def _returns(program: Program) -> str:
-    return "return " + ", ".join(f"%{output}" for output in program.outputs)
+    return "return " + ", ".join("zero" if output is None else f"%{output}" for output in program.outputs)

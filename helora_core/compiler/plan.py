@@ -11,26 +11,30 @@ from functools import cached_property
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.backend.capabilities import Encoding
 from helora_core.backend.ledger import OperationCounts
 from helora_core.compiler.checks import Scales, ValueInfo
 from helora_core.compiler.cost import Budget, check_budget, count_operations
-from helora_core.compiler.ir import OpKind, Program
+from helora_core.compiler.ir import OpKind, Program, plaintexts
+from helora_core.compiler.settings import Settings
 from helora_core.errors import BudgetExceeded, InvalidInput
 from helora_core.packing.protocol import Layout, Packing, Vector
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import SecurityVerdict
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised whenever the meaning of a digested field changes."""
 
 
 class ConstantSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """How one plaintext of the program is encoded."""
+    """How one plaintext of the program is encoded; numbers for ``DOT_SCALARS`` are encoded when they are used."""
 
     level: int
     scale_bits: int
+    encoding: Encoding = Encoding.SLOTS
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,21 +45,31 @@ class Plan:
         packing: The strategy it was made with.
         shape: The module shape it is for.
         layout: The packing fixed to shape and slots.
-        params: Nominal parameters (a backend resolves them to primes).
-        scales: log2 of the scales of input and plaintexts.
+        settings: Parameters and scales.
         program: What the server executes.
         values: Level and scale of each value of the program.
-        verdict: What the security table says of ``params``.
+        verdict: What the security table says of the parameters.
+        sanitize_bits: Statistical distance to which results are sanitised; None if they are sent as they are.
     """
 
     packing: Packing
     shape: ModuleShape
     layout: Layout
-    params: CKKSParams
-    scales: Scales
+    settings: Settings
     program: Program
     values: tuple[ValueInfo, ...]
     verdict: SecurityVerdict
+    sanitize_bits: int | None = None
+
+    @property
+    def params(self) -> CKKSParams:
+        """Nominal parameters (a backend resolves them to primes)."""
+        return self.settings.params
+
+    @property
+    def scales(self) -> Scales:
+        """log2 of the scales of input and plaintexts."""
+        return self.settings.scales
 
     @cached_property
     def counts(self) -> OperationCounts:
@@ -70,11 +84,19 @@ class Plan:
     @cached_property
     def constant_specs(self) -> dict[str, ConstantSpec]:
         """Level and scale of every plaintext, by name, in the order of first use."""
-        return {
-            op.constant: ConstantSpec(level=self.values[op.args[0]].level, scale_bits=self.scales.of(op.role))
-            for op in self.program.ops
-            if op.kind is OpKind.MULTIPLY_PLAIN
-        }
+        specs: dict[str, ConstantSpec] = {}
+        for op in self.program.ops:
+            level, scale_bits = self.values[op.args[0]].level if op.args else 0, self.scales.of(op.role)
+            for name in plaintexts(op):
+                specs[name] = ConstantSpec(level=level, scale_bits=scale_bits, encoding=self.program.encoding)
+            if op.kind is OpKind.DOT_SCALARS:
+                specs[op.constant] = ConstantSpec(level=level, scale_bits=scale_bits, encoding=Encoding.SCALAR)
+        return specs
+
+    @property
+    def round_trips(self) -> int:
+        """Messages to the server and back: one, and one more each time the server asks the client."""
+        return 1 + sum(op.kind is OpKind.ASK_CLIENT for op in self.program.ops)
 
     @property
     def tokens_per_run(self) -> int:
@@ -101,7 +123,7 @@ class Plan:
         return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
 
     def pack(self, x: Vector) -> list[Vector]:
-        """Slot vectors to encrypt, from the activations of one run.
+        """Vectors to encrypt, from the activations of one run; those that the program does not read are left out.
 
         Raises:
             InvalidInput: ``x`` is not (1 … tokens_per_run, d_in).
@@ -112,15 +134,19 @@ class Plan:
                 f"{self.shape.d_in} values, not an array of shape {x.shape}.",
                 hint="Split the tokens into runs first, as helora_core.runtime.batching.batches does.",
             )
-        return self.layout.pack(x)
+        vectors = self.layout.pack(x)
+        return [vectors[position] for position in self.program.input_positions]
 
     def unpack(self, outputs: list[Vector], tokens: int, client_module: LoRAModule | None = None) -> Vector:
-        """Δ of shape (tokens, d_out), from the decrypted slot vectors of one run.
+        """Δ of shape (tokens, d_out), from the decrypted vectors of one run, without those known to be zero.
 
         Raises:
             LeakageRefused: The packing needs the adapter in the clear at the client and did not get it.
         """
-        return self.layout.unpack(outputs, tokens, client_module)
+        places = self.params.ring_degree if self.program.encoding is Encoding.COEFFICIENTS else self.params.slots
+        received = iter(outputs)
+        filled = [np.zeros(places) if output is None else next(received) for output in self.program.outputs]
+        return self.layout.unpack(filled, tokens, client_module)
 
     def to_dict(self, *, tokens: int | None = None) -> dict[str, Any]:
         """The plan as JSON-ready data; the keys are documented in docs/cli.md.
@@ -140,6 +166,7 @@ class Plan:
             "rotations_per_token": total.rotations / tokens,
             "keyswitches_per_token": total.keyswitches / tokens,
             "rescales_per_token": total.rescales / tokens,
+            "round_trips": self.round_trips,
             "depth": self.packing.depth,
             "rotation_steps": list(self.rotation_steps),
             "constants": len(self.constant_specs),
@@ -154,6 +181,7 @@ class Plan:
             "security_limit_bits": self.verdict.limit_bits,
             "leakage": self.packing.leakage.key_holder.value,
             "needs_sanitize": self.packing.leakage.needs_sanitize,
+            "sanitize_bits": self.sanitize_bits,
             "leakage_note": self.packing.leakage.explanation,
             "over_budget": self._over_budget(total, tokens),
             "digest": self.digest,

@@ -1,20 +1,22 @@
 """The contract of a packing strategy.
 
-A ``Packing`` is stateless. For a module's shape and a number of slots it gives a ``Layout``, which does four things:
-emit the server's program into a builder, give the plaintext vectors that the program names, pack activations into slot
-vectors, and unpack decrypted slot vectors to Δ. All vectors are float64.
+A ``Packing`` is stateless. For a module's shape and a number of slots it gives one or more ``Layout``s; the compiler
+takes the cheapest. A layout does four things: emit the server's program into a builder, give the plaintext vectors that
+the program names, pack activations into vectors to encrypt, and unpack decrypted vectors to Δ. All vectors are float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
-from typing import NewType, Protocol
+from typing import NewType, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.backend.capabilities import Encoding
+from helora_core.packing.costs import OperationCosts
 from helora_core.privacy.leakage import Leakage
 
 Vector = NDArray[np.float64]
@@ -27,6 +29,17 @@ class ScaleRole(str, Enum):
 
     DOWN = "down"
     UP = "up"
+
+
+class ModulusUse(str, Enum):
+    """How a packing's programs spend the modulus, if parameters are chosen for them."""
+
+    LEVELS = "levels"
+    """A prime a product: each rescale brings the scale back to the input's."""
+    FLAT = "flat"
+    """No rescale: one modulus holds the scales of input and plaintexts together. Sanitised plans are all made so."""
+    MASKED = "masked"
+    """Two primes: one to compute above, and one modulo which masks are uniform."""
 
 
 class ProgramBuilder(Protocol):
@@ -44,11 +57,15 @@ class ProgramBuilder(Protocol):
         """Multiply by the plaintext vector that ``Layout.constants`` gives under this name."""
         ...
 
+    def dot_scalars(self, values: Sequence[Value], constant: str, role: ScaleRole) -> Value:
+        """Σ_i values[i] · v[i], where v is the vector of ``Layout.constants`` under this name, as long as ``values``."""
+        ...
+
     def add(self, left: Value, right: Value) -> Value:
         """Slot-wise sum."""
         ...
 
-    def sum(self, values: list[Value]) -> Value:
+    def sum(self, values: Sequence[Value]) -> Value:
         """Slot-wise sum of one or more values."""
         ...
 
@@ -56,8 +73,26 @@ class ProgramBuilder(Protocol):
         """Give one level back to bring the scale down again."""
         ...
 
-    def output(self, value: Value) -> None:
-        """Send this ciphertext back to the client."""
+    def mask(self, value: Value, name: str) -> Value:
+        """Hide the coefficients from the client: add fresh integers ρ, uniform modulo the level's one prime."""
+        ...
+
+    def ask_client(self, values: Sequence[Value]) -> Value:
+        """Let the client decrypt ``values`` and send ``Interactive.answer`` of them, freshly encrypted."""
+        ...
+
+    def unmask(self, value: Value, names: Sequence[str]) -> Value:
+        """Take what ``Interactive.unmasking`` makes of these masks away again."""
+        ...
+
+    def output(self, value: Value, keep: Sequence[int] = ()) -> None:
+        """Send this ciphertext back to the client.
+
+        Args:
+            value: The ciphertext.
+            keep: In coefficient encoding, the coefficients that she is meant to read; all if empty. A sanitised plan
+                drowns the others.
+        """
         ...
 
 
@@ -79,18 +114,34 @@ class Layout(Protocol):
         ...
 
     def constants(self, module: LoRAModule) -> Iterator[tuple[str, Vector]]:
-        """The plaintext vectors of the program, at most ``slots`` long each, made one by one to save memory."""
+        """The plaintext vectors of the program, made one by one to save memory.
+
+        Each is at most ``slots`` long, or in coefficient encoding 2·``slots``.
+        """
         ...
 
     def pack(self, x: Vector) -> list[Vector]:
-        """Slot vectors to encrypt, from activations of shape (tokens, d_in), 1 <= tokens <= tokens_per_run."""
+        """Vectors to encrypt, from activations of shape (tokens, d_in), 1 <= tokens <= tokens_per_run."""
         ...
 
     def unpack(self, outputs: list[Vector], tokens: int, client_module: LoRAModule | None) -> Vector:
-        """Δ of shape (tokens, d_out) from the decrypted slot vectors.
+        """Δ of shape (tokens, d_out) from the decrypted vectors.
 
         ``client_module`` is the adapter, for packings whose ``client_finishes``; None for all others.
         """
+        ...
+
+
+@runtime_checkable
+class Interactive(Protocol):
+    """A layout whose server asks the client in between. Masks are integers modulo the prime q."""
+
+    def answer(self, received: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+        """The coefficients that the client encrypts, from those that she decrypted: integers modulo q, N long."""
+        ...
+
+    def unmasking(self, module: LoRAModule, masks: list[NDArray[np.int64]], q: int) -> NDArray[np.int64]:
+        """What the server takes off after the client's answer, modulo q."""
         ...
 
 
@@ -102,6 +153,8 @@ class Packing(Protocol):
         version: Raised whenever layout or program change; part of the plan's digest.
         depth: Rescales from input to output.
         rotates: Whether the program has rotations at all.
+        encoding: How inputs and results are encoded: SLOTS or COEFFICIENTS.
+        modulus_use: How parameters are to be chosen for it.
         client_finishes: Whether ``unpack`` needs the adapter in the clear, so that the key holder must own it.
         leakage: What its plans reveal.
     """
@@ -110,15 +163,23 @@ class Packing(Protocol):
     version: int
     depth: int
     rotates: bool
+    encoding: Encoding
+    modulus_use: ModulusUse
     client_finishes: bool
     leakage: Leakage
 
     def min_slots(self, shape: ModuleShape) -> int:
-        """Slots below which ``layout`` raises."""
+        """Slots below which ``layouts`` raises."""
         ...
 
-    def layout(self, shape: ModuleShape, slots: int) -> Layout:
-        """Fix the packing to a shape.
+    def layouts(self, shape: ModuleShape, slots: int, *, tokens: int | None, costs: OperationCosts) -> Iterator[Layout]:
+        """The layouts worth compiling; the first is the one to take where costs are equal.
+
+        Args:
+            shape: The module's shape.
+            slots: N/2.
+            tokens: Tokens that are there to be run together; None for the layout of fewest tokens a run.
+            costs: What operations cost, for choices within a layout such as the number of baby steps.
 
         Raises:
             SlotOverflow: ``slots`` is less than ``min_slots(shape)``.

@@ -4,23 +4,25 @@ Why: a LoRA has rank r far below its dimensions, and rotations are dear. Halevi-
 matrix cost about 2·sqrt(d) rotations; going through the rank costs about 4·sqrt(r) + log2(d/r), exactly, and without
 showing the key holder anything but Δ.
 
-Layout. d₂ and r₂ are the powers of two at or above max(d_in, d_out, r) and r. T = slots/d₂ tokens are interleaved:
-feature f of token t stands in slot f·T + t. A rotation by k features is one by k·T slots, and cyclic in the features,
-so all T tokens share it. Below, m and i count features; D is ``down`` padded to r₂×d₂, U is (α/r)·``up`` padded to
-d₂×r₂.
+Layout. The period p is a power of two, r₂ the one at or above r. T = slots/p tokens are interleaved: feature f of token
+t stands in slot f·T + t. A rotation by k features is one by k·T slots, and cyclic in the features, so all T tokens
+share it. x takes B = ⌈d_in/p⌉ ciphertexts and Δ takes B' = ⌈d_out/p⌉. For few tokens p holds the widest vector, as far
+as the slots do; with more tokens at hand, a shorter period runs more of them for hardly more rotations, down to p = r₂.
+Below, m and i count features; D is ``down`` padded to r₂ rows, U is (α/r)·``up`` padded to r₂ columns.
 
-1. y = Σ_{i<r₂} diag_i ∘ rot(x, i),  diag_i[m] = D[m mod r₂, (m+i) mod d₂].
-2. Folds: for k = r₂, 2r₂, …, d₂/2:  y += rot(y, k). Then y[m] = z[m mod r₂] with z = down·x: replicated for free.
-3. Δ = Σ_{i<r₂} diag'_i ∘ rot(y, i),  diag'_i[m] = U[m, (m+i) mod r₂].
+1. y = Σ_b Σ_{i<r₂} diag_{b,i} ∘ rot(x_b, i),  diag_{b,i}[m] = D[m mod r₂, b·p + (m+i) mod p].
+2. Folds: for k = r₂, 2r₂, …, p/2:  y += rot(y, k). Then y[m] = z[m mod r₂] with z = down·x: replicated for free.
+3. Δ_c = Σ_{i<r₂} diag'_{c,i} ∘ rot(y, i),  diag'_{c,i}[m] = U[c·p + m, (m+i) mod r₂].
 
-Sums 1 and 3 are baby-step giant-step: i = g·n₁ + b, the diagonal is rotated back by g·n₁ beforehand, and each giant
-step rotates a whole inner sum: Σ_g rot(Σ_b rot(diag, −g·n₁) ∘ rot(x, b), g·n₁).
+Sums 1 and 3 are baby-step giant-step: i = g·n + b, the diagonal is rotated back by g·n beforehand, and each giant step
+rotates a whole inner sum: Σ_g rot(Σ_b rot(diag, −g·n) ∘ rot(x, b), g·n). Blocks of x share the giant steps of 1, and
+blocks of Δ the baby steps of 3.
 
-Cost: 2·((n₁−1) + (r₂/n₁−1)) + log2(d₂/r₂) rotations, one key switch each; 2·r₂ ct×pt; 2 rescales; one ciphertext each
-way. Leakage: nothing beyond Δ, for sanitised results.
+Cost: B(n−1) + r₂/n − 1 + log2(p/r₂) + (n'−1) + B'(r₂/n'−1) rotations, one key switch each; (B+B')·r₂ ct×pt; 1 + B'
+rescales; B ciphertexts up and B' down. Leakage: nothing beyond Δ, for sanitised results.
 
 Source: diagonals after Halevi and Shoup (CRYPTO 2014) and GAZELLE's hybrid method (USENIX Security 2018), baby and
-giant steps after Halevi and Shoup (CRYPTO 2018), applied to both factors of a LoRA.
+giant steps after Halevi and Shoup (CRYPTO 2018), applied to both factors of a LoRA; the short periods are ours.
 """
 
 from __future__ import annotations
@@ -31,96 +33,128 @@ from dataclasses import dataclass
 import numpy as np
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.backend.capabilities import Encoding
 from helora_core.errors import SlotOverflow
-from helora_core.packing.protocol import ProgramBuilder, ScaleRole, Value, Vector
+from helora_core.packing.baby_steps import best_baby_steps
+from helora_core.packing.costs import OperationCosts
+from helora_core.packing.interleaved import (
+    blocks,
+    deinterleave,
+    interleave,
+    padded,
+    periods,
+    power_of_two_at_or_above,
+)
+from helora_core.packing.protocol import ModulusUse, ProgramBuilder, ScaleRole, Value, Vector
 from helora_core.privacy.leakage import Leakage, LeakageClass
-
-
-def _power_of_two_at_or_above(number: int) -> int:
-    return 1 << (number - 1).bit_length()
-
-
-def _padded(matrix: Vector, rows: int, columns: int) -> Vector:
-    return np.pad(matrix, ((0, rows - matrix.shape[0]), (0, columns - matrix.shape[1])))
 
 
 @dataclass(frozen=True)
 class RankBSGSLayout:
-    """``rank_bsgs`` for one shape: ``period`` is d₂, ``padded_rank`` r₂, ``baby_steps`` n₁."""
+    """``rank_bsgs`` for one shape: ``period`` is p, ``padded_rank`` r₂, the baby steps are n and n'."""
 
     shape: ModuleShape
     slots: int
     period: int
     padded_rank: int
-    baby_steps: int
+    baby_steps_down: int
+    baby_steps_up: int
 
     @property
     def tokens_per_run(self) -> int:
         return self.slots // self.period
 
     @property
+    def blocks_in(self) -> int:
+        """B: ciphertexts that x takes."""
+        return blocks(self.shape.d_in, self.period)
+
+    @property
+    def blocks_out(self) -> int:
+        """B': ciphertexts that Δ takes."""
+        return blocks(self.shape.d_out, self.period)
+
+    @property
     def figures(self) -> Mapping[str, int]:
         return {
             "period": self.period,
             "padded_rank": self.padded_rank,
-            "baby_steps": self.baby_steps,
-            "giant_steps": self.padded_rank // self.baby_steps,
+            "blocks_in": self.blocks_in,
+            "blocks_out": self.blocks_out,
+            "baby_steps_down": self.baby_steps_down,
+            "baby_steps_up": self.baby_steps_up,
         }
 
     def emit(self, builder: ProgramBuilder) -> None:
-        y = builder.rescale(self._diagonal_sum(builder, builder.input(), "down", ScaleRole.DOWN))
+        x = [builder.input() for _ in range(self.blocks_in)]
+        sources = [self._babies(builder, block, self.baby_steps_down) for block in x]
+        names = [f"down.{block}" for block in range(self.blocks_in)]
+        y = builder.rescale(self._diagonal_sum(builder, sources, names, self.baby_steps_down, ScaleRole.DOWN))
         fold = self.padded_rank
         while fold < self.period:
             y = builder.add(y, self._rotate(builder, y, fold))
             fold *= 2
-        builder.output(builder.rescale(self._diagonal_sum(builder, y, "up", ScaleRole.UP)))
+        babies = self._babies(builder, y, self.baby_steps_up)
+        for block in range(self.blocks_out):
+            delta = self._diagonal_sum(builder, [babies], [f"up.{block}"], self.baby_steps_up, ScaleRole.UP)
+            builder.output(builder.rescale(delta))
 
     def _rotate(self, builder: ProgramBuilder, value: Value, features: int) -> Value:
         return builder.rotate(value, features * self.tokens_per_run)
 
-    def _diagonal_sum(self, builder: ProgramBuilder, x: Value, prefix: str, role: ScaleRole) -> Value:
-        babies = [self._rotate(builder, x, baby) for baby in range(self.baby_steps)]
+    def _babies(self, builder: ProgramBuilder, value: Value, baby_steps: int) -> list[Value]:
+        return [self._rotate(builder, value, baby) for baby in range(baby_steps)]
+
+    def _diagonal_sum(
+        self, builder: ProgramBuilder, sources: list[list[Value]], names: list[str], baby_steps: int, role: ScaleRole
+    ) -> Value:
+        """Σ over sources, each with its baby steps, and over all r₂ diagonals named ``<name>.<i>``."""
         giants = []
-        for giant in range(0, self.padded_rank, self.baby_steps):
+        for giant in range(0, self.padded_rank, baby_steps):
             terms = [
-                builder.multiply_plain(babies[baby], f"{prefix}.{giant + baby}", role)
-                for baby in range(self.baby_steps)
+                builder.multiply_plain(babies[baby], f"{name}.{giant + baby}", role)
+                for babies, name in zip(sources, names, strict=True)
+                for baby in range(baby_steps)
             ]
             giants.append(self._rotate(builder, builder.sum(terms), giant))
         return builder.sum(giants)
 
     def constants(self, module: LoRAModule) -> Iterator[tuple[str, Vector]]:
-        features = np.arange(self.period)
-        down = _padded(module.down, self.padded_rank, self.period)
-        up = _padded(module.scaled_up, self.period, self.padded_rank)
-        for i in range(self.padded_rank):
-            yield f"down.{i}", self._constant(down[features % self.padded_rank, (features + i) % self.period], i)
-        for i in range(self.padded_rank):
-            yield f"up.{i}", self._constant(up[features, (features + i) % self.padded_rank], i)
+        features, rank = np.arange(self.period), self.padded_rank
+        down = padded(module.down, rank, self.blocks_in * self.period)
+        up = padded(module.scaled_up, self.blocks_out * self.period, rank)
+        for block in range(self.blocks_in):
+            start = block * self.period
+            for i in range(rank):
+                diagonal = down[features % rank, start + (features + i) % self.period]
+                yield f"down.{block}.{i}", self._constant(diagonal, i, self.baby_steps_down)
+        for block in range(self.blocks_out):
+            start = block * self.period
+            for i in range(rank):
+                diagonal = up[start + features, (features + i) % rank]
+                yield f"up.{block}.{i}", self._constant(diagonal, i, self.baby_steps_up)
 
-    def _constant(self, diagonal: Vector, i: int) -> Vector:
+    def _constant(self, diagonal: Vector, i: int, baby_steps: int) -> Vector:
         """The i-th diagonal, rotated back by its giant step and repeated for every interleaved token."""
-        giant = i - i % self.baby_steps
+        giant = i - i % baby_steps
         return np.repeat(np.roll(diagonal, giant), self.tokens_per_run)
 
     def pack(self, x: Vector) -> list[Vector]:
-        interleaved = np.zeros((self.period, self.tokens_per_run))
-        interleaved[: self.shape.d_in, : x.shape[0]] = x.T
-        return [interleaved.ravel()]
+        return interleave(x, self.period, self.tokens_per_run)
 
     def unpack(self, outputs: list[Vector], tokens: int, client_module: LoRAModule | None) -> Vector:
-        (output,) = outputs
-        delta: Vector = output.reshape(self.period, self.tokens_per_run)[: self.shape.d_out, :tokens].T.copy()
-        return delta
+        return deinterleave(outputs, self.period, self.tokens_per_run, tokens, self.shape.d_out)
 
 
 class RankBSGS:
     """The strategy."""
 
     name = "rank_bsgs"
-    version = 1
+    version = 2
     depth = 2
     rotates = True
+    encoding = Encoding.SLOTS
+    modulus_use = ModulusUse.LEVELS
     client_finishes = False
     leakage = Leakage(
         key_holder=LeakageClass.NOTHING,
@@ -129,16 +163,19 @@ class RankBSGS:
     )
 
     def min_slots(self, shape: ModuleShape) -> int:
-        return _power_of_two_at_or_above(max(shape.d_in, shape.d_out, shape.rank))
+        return power_of_two_at_or_above(shape.rank)
 
-    def layout(self, shape: ModuleShape, slots: int) -> RankBSGSLayout:
-        period = self.min_slots(shape)
-        if period > slots:
+    def layouts(
+        self, shape: ModuleShape, slots: int, *, tokens: int | None, costs: OperationCosts
+    ) -> Iterator[RankBSGSLayout]:
+        rank = self.min_slots(shape)
+        if rank > slots:
             raise SlotOverflow(
-                f"Packing {self.name}: module {shape} needs {period} slots, and there are {slots}.",
-                hint=f"Use a ring degree of at least {2 * period}.",
+                f"Packing {self.name}: module {shape} needs {rank} slots for its rank, and there are {slots}.",
+                hint=f"Use a ring degree of at least {2 * rank}.",
             )
-        padded_rank = _power_of_two_at_or_above(shape.rank)
-        # The even split minimises rotations; of two equal ones, more baby steps: they share a source ciphertext.
-        baby_steps = 1 << (padded_rank.bit_length() // 2)
-        return RankBSGSLayout(shape, slots, period, padded_rank, baby_steps)
+        widest = max(shape.d_in, shape.d_out, shape.rank)
+        for period in periods(widest, rank, slots, tokens):
+            down = best_baby_steps(rank, sources=blocks(shape.d_in, period), sinks=1, costs=costs)
+            up = best_baby_steps(rank, sources=1, sinks=blocks(shape.d_out, period), costs=costs)
+            yield RankBSGSLayout(shape, slots, period, rank, down, up)

@@ -7,6 +7,7 @@ residue takes a machine word whatever the prime's length.
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import msgspec
 
@@ -95,16 +96,12 @@ def choose_params(requirement: Requirement) -> CKKSParams:
         InvalidParameters: No ring of the table meets the requirement, the table does not have the one asked for or its
             noise is too large for the precision, or the precision is negative or not finite.
     """
-    if not 0 <= requirement.precision_bits < math.inf:
-        raise InvalidParameters(
-            f"A precision of {requirement.precision_bits:g} bits makes no sense.",
-            hint="Ask for about 12 bits, which is what half precision has, or for 0 to accept any.",
-        )
+    check_precision(requirement.precision_bits)
     table = load_table(requirement.table)
     rings = table.rings(requirement.security_bits)
     wanted = requirement.ring_degree
     if wanted is not None:
-        _check_wanted_ring(requirement, wanted, rings)
+        check_wanted_ring(requirement, wanted, rings)
         rings = (wanted,)
     for ring_degree in rings:
         if ring_degree // 2 < requirement.slots:
@@ -121,7 +118,36 @@ def choose_params(requirement: Requirement) -> CKKSParams:
     )
 
 
-def _check_wanted_ring(requirement: Requirement, wanted: int, rings: tuple[int, ...]) -> None:
+def check_precision(precision_bits: float) -> None:
+    """Refuse a precision that nobody can mean.
+
+    Raises:
+        InvalidParameters: It is negative or not finite.
+    """
+    if not 0 <= precision_bits < math.inf:
+        raise InvalidParameters(
+            f"A precision of {precision_bits:g} bits makes no sense.",
+            hint="Ask for about 12 bits, which is what half precision has, or for 0 to accept any.",
+        )
+
+
+class RingRequirement(Protocol):
+    """What is asked of a ring, whatever the chain."""
+
+    @property
+    def slots(self) -> int: ...
+    @property
+    def security_bits(self) -> int: ...
+    @property
+    def table(self) -> str: ...
+
+
+def check_wanted_ring(requirement: RingRequirement, wanted: int, rings: tuple[int, ...]) -> None:
+    """Refuse a ring that the table does not have, or that has too few slots.
+
+    Raises:
+        InvalidParameters, SlotOverflow: Naming rings that would do.
+    """
     if wanted not in rings:
         raise InvalidParameters(
             f"Security table {requirement.table} has no ring degree {wanted} at {requirement.security_bits} bits.",

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
-from helora_core.backend.capabilities import Encoding
+from helora_core.backend.encodings import can_encode
 from helora_core.backend.ledger import Ledger
 from helora_core.backend.protocol import Backend
 from helora_core.backend.session import ClientSession, ServerSession, open_sessions
@@ -18,7 +18,7 @@ from helora_core.compiler.plan import Plan
 from helora_core.errors import CapabilityMissing
 from helora_core.params.ckks import CKKSParams
 from helora_core.runtime.batching import check_activations
-from helora_core.runtime.executor import encode_constants
+from helora_core.runtime.constants import encode_constants
 from helora_core.runtime.module_run import ModuleRun, run_module
 from helora_core.runtime.telemetry import Telemetry
 
@@ -63,8 +63,9 @@ def require_capabilities(backend: Backend, plan: Plan) -> None:
     """
     abilities = backend.capabilities
     missing = []
-    if Encoding.SLOTS not in abilities.encodings:
-        missing.append("slot encoding")
+    for encoding in {plan.program.encoding} | {spec.encoding for spec in plan.constant_specs.values()}:
+        if not can_encode(encoding, abilities):
+            missing.append(f"an encoding of {encoding.value.replace('_', ' ')}")
     own_scales = any(spec.scale_bits != plan.params.scale_bits for spec in plan.constant_specs.values())
     if own_scales and not abilities.free_plaintext_scale:
         missing.append("plaintext scales of their own")

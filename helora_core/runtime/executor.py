@@ -1,49 +1,48 @@
-"""Executes a program: one loop over its operations, on whatever the evaluator calls a ciphertext."""
+"""Executes a plan's program: one loop over its operations, on whatever the evaluator calls a ciphertext."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from helora_core.adapter.lora import LoRAModule
-from helora_core.backend.ledger import MeteredEvaluator
-from helora_core.backend.protocol import Ciphertext, Plaintext
+from helora_core.backend.protocol import Ciphertext
 from helora_core.backend.session import ServerSession
-from helora_core.compiler.ir import OpKind, Program
+from helora_core.compiler.ir import Op, OpKind
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidInput
+from helora_core.runtime.constants import EncodedConstants
+
+AskClient = Callable[[Sequence[Ciphertext]], Ciphertext]
 
 
-def encode_constants(plan: Plan, module: LoRAModule, server: ServerSession) -> dict[str, Plaintext]:
-    """Encode the module's weights as the plan's plaintexts, once for all tokens.
-
-    Raises:
-        InvalidInput: The module has another shape than the plan.
-    """
-    if module.shape != plan.shape:
-        raise InvalidInput(
-            f"Module {module.name} has shape {module.shape}; the plan is for {plan.shape}.",
-            hint="Compile a plan for this module's shape.",
-        )
-    encoded = {}
-    for name, vector in plan.layout.constants(module):
-        spec = plan.constant_specs.get(name)
-        if spec is not None:
-            encoded[name] = server.encode(vector, level=spec.level, scale_bits=spec.scale_bits)
-    return encoded
+def _nobody(ciphertexts: Sequence[Ciphertext]) -> Ciphertext:
+    raise InvalidInput(
+        "The program asks the client in between, and no client was given.",
+        hint="Run it through helora_core.runtime.module_run.run_module, which plays both sides.",
+    )
 
 
 def execute(
-    program: Program,
-    evaluator: MeteredEvaluator,
+    plan: Plan,
+    server: ServerSession,
     inputs: Sequence[Ciphertext],
-    constants: Mapping[str, Plaintext],
+    constants: EncodedConstants,
+    *,
+    ask_client: AskClient = _nobody,
 ) -> list[Ciphertext]:
-    """Run ``program`` and return its outputs, dropping each ciphertext after its last use.
+    """Run the plan's program and return its outputs, dropping each ciphertext after its last use.
+
+    Args:
+        plan: The plan.
+        server: The session to compute in.
+        inputs: One ciphertext for each vector of ``plan.pack``, in order.
+        constants: The module's weights, encoded for this plan and server.
+        ask_client: Sends ciphertexts to the client and brings her answer, for plans of several rounds.
 
     Raises:
         InvalidInput: The number of inputs is not the program's.
         MissingRotationKey, ForeignCiphertext, …: As the evaluator's operations raise them.
     """
+    program, evaluator = plan.program, server.evaluator
     if len(inputs) != len(program.inputs):
         raise InvalidInput(
             f"The program takes {len(program.inputs)} ciphertexts and was given {len(inputs)}.",
@@ -51,17 +50,32 @@ def execute(
         )
     waiting = iter(inputs)
     live: dict[int, Ciphertext] = {}
+    hoisted = {group[0]: group for group in program.hoisted_groups()}
     for i, (op, freed) in enumerate(zip(program.ops, program.last_reads(), strict=True)):
+        operands = [live[arg] for arg in op.args]
         if op.kind is OpKind.INPUT:
             live[i] = next(waiting)
         elif op.kind is OpKind.ROTATE:
-            live[i] = evaluator.rotate(live[op.args[0]], op.steps)
+            if i in hoisted:
+                steps = [program.ops[each].steps for each in hoisted[i]]
+                live |= zip(hoisted[i], evaluator.rotate_many(operands[0], steps), strict=True)
         elif op.kind is OpKind.MULTIPLY_PLAIN:
-            live[i] = evaluator.multiply_plain(live[op.args[0]], constants[op.constant])
+            live[i] = evaluator.multiply_plain(operands[0], constants.plaintext(op.constant))
+        elif op.kind is OpKind.DOT_PLAIN:
+            live[i] = evaluator.dot_plain(operands, map(constants.plaintext, op.constants))
+        elif op.kind is OpKind.DOT_SCALARS:
+            live[i] = evaluator.dot_plain(operands, (constants.scalar(op.constant, at) for at in op.positions))
         elif op.kind is OpKind.ADD:
-            live[i] = evaluator.add(live[op.args[0]], live[op.args[1]])
+            live[i] = evaluator.add(*operands)
+        elif op.kind is OpKind.RESCALE:
+            live[i] = evaluator.rescale(operands[0])
         else:
-            live[i] = evaluator.rescale(live[op.args[0]])
+            live[i] = _between_server_and_client(op)
+        del operands
         for value in freed:
             del live[value]
-    return [live[output] for output in program.outputs]
+    return [live[output] for output in program.results]
+
+
+def _between_server_and_client(op: Op) -> Ciphertext:
+    raise NotImplementedError(op.kind)

@@ -15,7 +15,7 @@ import numpy as np
 from helora_core.backend.capabilities import RescaleMode
 from helora_core.backend.protocol import Backend, Ciphertext
 from helora_core.backend.session import ClientSession, ServerSession, open_sessions
-from helora_core.compiler.ir import OpKind
+from helora_core.compiler.ir import OpKind, additions, products
 from helora_core.compiler.plan import Plan
 from helora_core.params.ckks import CKKSParams
 
@@ -77,7 +77,10 @@ def predict_ms(plan: Plan, times: dict[Operation, float]) -> float:
     total = sum(times["encrypt", plan.params.max_level] for _ in plan.program.inputs)
     for op in plan.program.ops:
         if op.kind is not OpKind.INPUT:
-            total += times[op.kind.value, plan.values[op.args[0]].level]
+            level = plan.values[op.args[0]].level
+            total += products(op) * times.get((OpKind.MULTIPLY_PLAIN.value, level), 0.0)
+            total += additions(op) * times.get((OpKind.ADD.value, level), 0.0)
+            total += times[op.kind.value, level] if op.kind in (OpKind.ROTATE, OpKind.RESCALE) else 0.0
     return total + sum(times["decrypt", plan.values[output].level] for output in plan.program.outputs)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -11,12 +11,12 @@ import numpy as np
 
 from helora_core.adapter.lora import LoRAModule
 from helora_core.backend.ledger import Ledger, OperationCounts
-from helora_core.backend.protocol import Plaintext
 from helora_core.backend.session import ClientSession, ServerSession
 from helora_core.compiler.plan import Plan
 from helora_core.errors import LedgerMismatch
 from helora_core.packing.protocol import Vector
 from helora_core.runtime.batching import batches
+from helora_core.runtime.constants import EncodedConstants
 from helora_core.runtime.executor import execute
 
 
@@ -67,7 +67,7 @@ class ModuleRun(msgspec.Struct, frozen=True, kw_only=True):
 
 def run_module(
     plan: Plan,
-    constants: Mapping[str, Plaintext],
+    constants: EncodedConstants,
     client: ClientSession,
     server: ServerSession,
     ledger: Ledger,
@@ -97,14 +97,15 @@ def run_module(
     for batch in batches(plan, x):
         with times.phase("encrypt"):
             upload = [
-                client.send(client.encrypt(vector, scale_bits=plan.scales.input_bits)) for vector in plan.pack(batch)
+                client.send(client.encrypt(vector, scale_bits=plan.scales.input_bits, encoding=plan.program.encoding))
+                for vector in plan.pack(batch)
             ]
         with times.phase("compute"):
             received = [server.receive(message) for message in upload]
-            results = execute(plan.program, server.evaluator, received, constants)
+            results = execute(plan, server, received, constants)
             download = [server.send(result) for result in results]
         with times.phase("decrypt"):
-            outputs = [client.decrypt(client.receive(message)) for message in download]
+            outputs = [client.decrypt(client.receive(message), encoding=plan.program.encoding) for message in download]
             deltas.append(plan.unpack(outputs, batch.shape[0], client_module))
         bytes_up += sum(map(len, upload))
         bytes_down += sum(map(len, download))

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from helora_core.adapter.lora import LoRAModule
-from helora_core.compiler.ir import OpKind, Program
+from helora_core.backend.capabilities import Encoding
+from helora_core.compiler.ir import OpKind, Program, plaintexts
 from helora_core.compiler.plan import Plan
 from helora_core.packing.protocol import Vector
 
@@ -16,26 +17,45 @@ FLOAT64_BITS = 53.0
 
 
 def execute_plain(program: Program, inputs: Sequence[Vector], constants: Mapping[str, Vector]) -> list[Vector]:
-    """Run ``program`` in float64 on full slot vectors: slow, plain, and independent of any library.
+    """Run ``program`` in float64 on full vectors: slow, plain, and independent of any library.
+
+    Sanitising and masks are left out, since they take away what they add; whoever plays the client between rounds
+    calls this for each of them.
 
     Raises:
-        ValueError: The number of inputs is not the program's.
+        ValueError: The number of inputs is not the program's, or the program asks the client.
     """
+    places = 2 * program.slots if program.encoding is Encoding.COEFFICIENTS else program.slots
+    times = negacyclic_product if program.encoding is Encoding.COEFFICIENTS else np.multiply
     given = dict(zip(program.inputs, inputs, strict=True))
     values: list[Vector] = []
     for i, op in enumerate(program.ops):
         operands = [values[arg] for arg in op.args]
         if op.kind is OpKind.INPUT:
-            values.append(_padded(given[i], program.slots))
+            values.append(_padded(given[i], places))
         elif op.kind is OpKind.ROTATE:
             values.append(np.roll(operands[0], -op.steps))
-        elif op.kind is OpKind.MULTIPLY_PLAIN:
-            values.append(operands[0] * _padded(constants[op.constant], program.slots))
+        elif op.kind in (OpKind.MULTIPLY_PLAIN, OpKind.DOT_PLAIN):
+            factors = [_padded(constants[name], places) for name in plaintexts(op)]
+            values.append(sum(map(times, operands, factors), np.zeros(places)))
+        elif op.kind is OpKind.DOT_SCALARS:
+            numbers = constants[op.constant][list(op.positions)]
+            values.append(numbers @ np.array(operands))
         elif op.kind is OpKind.ADD:
             values.append(operands[0] + operands[1])
+        elif op.kind is OpKind.ASK_CLIENT:
+            raise ValueError("a program of several rounds has no plain run")
         else:
             values.append(operands[0])
-    return [values[output] for output in program.outputs]
+    return [values[output] for output in program.results]
+
+
+def negacyclic_product(left: Vector, right: Vector) -> Vector:
+    """The product of two polynomials modulo x^N + 1, given by their N coefficients."""
+    n = left.size
+    twist = np.exp(1j * np.pi * np.arange(n) / n)
+    product: Vector = (np.fft.ifft(np.fft.fft(left * twist) * np.fft.fft(right * twist)) / twist).real
+    return product
 
 
 def run_plain(plan: Plan, module: LoRAModule, x: Vector) -> Vector:
@@ -57,5 +77,5 @@ def precision_bits(result: Vector, reference: Vector) -> float:
     return FLOAT64_BITS if error == 0.0 else min(FLOAT64_BITS, -math.log2(error / magnitude))
 
 
-def _padded(vector: Vector, slots: int) -> Vector:
-    return np.pad(vector, (0, slots - vector.size))
+def _padded(vector: Vector, places: int) -> Vector:
+    return np.pad(vector, (0, places - vector.size))

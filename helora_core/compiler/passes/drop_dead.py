@@ -1,15 +1,14 @@
-"""Drop operations whose result reaches no output. Inputs stay: the client sends them."""
+"""Drop operations whose result reaches no output. An input that nothing depends on is not even sent."""
 
 from __future__ import annotations
 
-from helora_core.compiler.ir import OpKind, Program, renumber
+from helora_core.compiler.ir import Program, renumber
 
 
 def drop_dead(program: Program) -> Program:
     """Remove what no output depends on."""
-    live = set(program.outputs)
+    live = set(program.results)
     for i in range(len(program.ops) - 1, -1, -1):
         if i in live:
             live.update(program.ops[i].args)
-    kept = ((i, op) for i, op in enumerate(program.ops) if i in live or op.kind is OpKind.INPUT)
-    return renumber(program.slots, kept, program.outputs)
+    return renumber(program, ((i, op) for i, op in enumerate(program.ops) if i in live), program.outputs)

@@ -6,6 +6,9 @@ import msgspec
 
 from helora_core.compiler.ir import Op, OpKind, Program, renumber
 
+_NEVER_ALIKE = (OpKind.INPUT, OpKind.SANITIZE, OpKind.MASK, OpKind.ASK_CLIENT)
+"""Each of these is another ciphertext, or fresh randomness, every time."""
+
 
 def share_common(program: Program) -> Program:
     """Replace every repeated operation by its first occurrence. Sums are shared whatever their operands' order."""
@@ -14,12 +17,12 @@ def share_common(program: Program) -> Program:
     kept = []
     for i, op in enumerate(program.ops):
         shared = msgspec.structs.replace(op, args=tuple(stands_for[arg] for arg in op.args))
-        key = msgspec.structs.replace(shared, args=tuple(sorted(shared.args)))
-        # Two inputs look alike and are not: each is another ciphertext.
-        if op.kind is not OpKind.INPUT and key in first:
+        key = msgspec.structs.replace(shared, args=tuple(sorted(shared.args))) if op.kind is OpKind.ADD else shared
+        if op.kind not in _NEVER_ALIKE and key in first:
             stands_for.append(first[key])
             continue
         first[key] = i
         stands_for.append(i)
         kept.append((i, shared))
-    return renumber(program.slots, kept, (stands_for[output] for output in program.outputs))
+    outputs = (None if output is None else stands_for[output] for output in program.outputs)
+    return renumber(program, kept, outputs)

@@ -1,0 +1,99 @@
+"""Parameters and scales of a plan, chosen together: what is scaled up must be rescaled or fit the modulus."""
+
+from __future__ import annotations
+
+import msgspec
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.backend.capabilities import Encoding
+from helora_core.compiler.checks import Scales
+from helora_core.errors import InvalidParameters
+from helora_core.packing.protocol import ModulusUse, Packing
+from helora_core.params.choose import Requirement, choose_params
+from helora_core.params.ckks import CKKSParams
+from helora_core.params.flat import FlatRequirement, choose_flat_params
+from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE
+
+DEFAULT_PRECISION_BITS = 12.0
+
+SLOT_WEIGHT_BITS = 26
+"""Scale of weights in slots: rounding costs about 0.29·√N/2^26 a slot, 12 bits of a weight of 0.01 at N=8192."""
+
+COEFFICIENT_WEIGHT_BITS = 18
+"""Scale of weights as coefficients or numbers, whose rounding has no √N."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan runs under.
+
+    Attributes:
+        params: Nominal parameters (a backend resolves them to primes).
+        scales: log2 of the scales of input and plaintexts.
+        rescales: Whether the program rescales at all.
+    """
+
+    params: CKKSParams
+    scales: Scales
+    rescales: bool
+
+
+def settings_given(packing: Packing, params: CKKSParams) -> Settings:
+    """Settings for parameters that the caller chose: each rescale brings the scale back to the input's.
+
+    Raises:
+        InvalidParameters: They have too few levels for the packing.
+    """
+    if params.max_level < packing.depth:
+        raise InvalidParameters(
+            f"Packing {packing.name} rescales {packing.depth} times; the parameters have {params.max_level} levels.",
+            hint=f"Use parameters with at least {packing.depth + 1} data primes.",
+        )
+    dropped = params.data_bits[::-1]
+    scales = Scales(input_bits=params.scale_bits, down_bits=dropped[0], up_bits=dropped[min(1, params.max_level)])
+    return Settings(params=params, scales=scales, rescales=True)
+
+
+def settings_for(
+    shape: ModuleShape,
+    packing: Packing,
+    *,
+    ring_degree: int | None = None,
+    precision_bits: float = DEFAULT_PRECISION_BITS,
+    security_bits: int = DEFAULT_SECURITY_BITS,
+    table: str = DEFAULT_TABLE,
+    sanitize_bits: int | None = None,
+) -> Settings:
+    """Choose parameters and scales for a packing.
+
+    Raises:
+        SlotOverflow, InvalidParameters, InsecureParameters: As ``choose_params`` does.
+    """
+    if packing.modulus_use is ModulusUse.LEVELS and sanitize_bits is None:
+        params = choose_params(
+            Requirement(
+                depth=packing.depth,
+                slots=packing.min_slots(shape),
+                rotates=packing.rotates,
+                precision_bits=precision_bits,
+                security_bits=security_bits,
+                table=table,
+                ring_degree=ring_degree,
+            )
+        )
+        return settings_given(packing, params)
+    weight_bits = SLOT_WEIGHT_BITS if packing.encoding is Encoding.SLOTS else COEFFICIENT_WEIGHT_BITS
+    params = choose_flat_params(
+        FlatRequirement(
+            weight_bits=weight_bits * packing.depth,
+            slots=packing.min_slots(shape),
+            rotates=packing.rotates,
+            coefficients=packing.encoding is Encoding.COEFFICIENTS,
+            flood_bits=sanitize_bits or 0,
+            precision_bits=precision_bits,
+            security_bits=security_bits,
+            table=table,
+            ring_degree=ring_degree,
+        )
+    )
+    scales = Scales(input_bits=params.scale_bits, down_bits=weight_bits, up_bits=weight_bits)
+    return Settings(params=params, scales=scales, rescales=False)

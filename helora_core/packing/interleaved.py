@@ -1,0 +1,61 @@
+"""The slots that batched packings share: tokens interleaved, wide vectors cut into blocks.
+
+T = slots/p tokens stand side by side: feature f of token t is in slot f·T + t, so that a rotation by k features is one by
+k·T slots, cyclic in the p features, and all tokens share it. A vector of more than p features takes several ciphertexts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from helora_core.packing.protocol import Vector
+
+
+def power_of_two_at_or_above(number: int) -> int:
+    """The smallest power of two that is not less."""
+    return 1 << (number - 1).bit_length()
+
+
+def blocks(width: int, period: int) -> int:
+    """Ciphertexts that a vector of ``width`` features takes."""
+    return -(-width // period)
+
+
+def padded(matrix: Vector, rows: int, columns: int) -> Vector:
+    """The matrix with zeros below and to the right, rows × columns."""
+    return np.pad(matrix, ((0, rows - matrix.shape[0]), (0, columns - matrix.shape[1])))
+
+
+def interleave(x: Vector, period: int, tokens_per_run: int) -> list[Vector]:
+    """Slot vectors of period · tokens_per_run values, one a block, from activations of shape (tokens, width)."""
+    count = blocks(x.shape[1], period)
+    features = np.zeros((count * period, tokens_per_run))
+    features[: x.shape[1], : x.shape[0]] = x.T
+    return [block.ravel() for block in features.reshape(count, period, tokens_per_run)]
+
+
+def deinterleave(outputs: list[Vector], period: int, tokens_per_run: int, tokens: int, width: int) -> Vector:
+    """Values of shape (tokens, width) from slot vectors, one a block."""
+    rows = [output[: period * tokens_per_run].reshape(period, tokens_per_run) for output in outputs]
+    values: Vector = np.concatenate(rows)[:width, :tokens].T.copy()
+    return values
+
+
+def periods(widest: int, narrowest: int, slots: int, tokens: int | None) -> Iterator[int]:
+    """Periods worth trying, the longest first: powers of two that divide the slots.
+
+    A shorter period takes more ciphertexts and runs more tokens together, so it pays once there are that many.
+
+    Args:
+        widest: Features of the widest vector; the longest period holds them all, if the slots do.
+        narrowest: No period is shorter than this power of two.
+        slots: N/2.
+        tokens: Tokens to run; None gives the longest period only.
+    """
+    period = min(power_of_two_at_or_above(widest), slots)
+    yield period
+    while tokens is not None and period > narrowest and slots // period < tokens:
+        period //= 2
+        yield period

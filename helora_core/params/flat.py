@@ -1,0 +1,108 @@
+"""The choice of a modulus that is never rescaled: it holds the scales of input and plaintexts together.
+
+Flooding multiplies a result's noise by 2^bits, so a sanitised plan wants a large input scale and no rescale, which would
+bring signal and noise down together while the flood's own floor stays. The input gets all the modulus that is left.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from helora_core.errors import InvalidParameters
+from helora_core.params.choose import UNUSED_SPECIAL_BITS, check_precision, check_wanted_ring
+from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
+from helora_core.params.noise import encryption_std, keyswitch_worst_std
+from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, load_table
+
+HEADROOM_BITS = 8
+"""The modulus exceeds the result's scale by this much, so that decrypted values up to 2^7 do not wrap."""
+
+LARGEST_INPUT_BITS = 75
+"""A larger input scale buys nothing: the encoding's own double precision ends before."""
+
+_ONE_PRIME_BITS = 55
+"""SEAL's special prime must exceed the data primes for the noise of a key switch to stay small."""
+
+
+class FlatRequirement(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan without rescales needs of its parameters.
+
+    Attributes:
+        weight_bits: log2 of the scales of all plaintexts on a path from input to output, together.
+        slots: Slots that one ciphertext must have.
+        rotates: Whether keys are switched at all.
+        coefficients: Whether results are read as coefficients, whose noise has no factor √N.
+        flood_bits: Statistical bits of flooding; 0 for none.
+        precision_bits: Bits of max|Δ| that must survive.
+        security_bits: 128, 192 or 256.
+        table: Name of the security table.
+        ring_degree: Use exactly this ring, or None for the smallest that will do.
+    """
+
+    weight_bits: int
+    slots: int
+    rotates: bool
+    coefficients: bool = False
+    flood_bits: int = 0
+    precision_bits: float = 12.0
+    security_bits: int = DEFAULT_SECURITY_BITS
+    table: str = DEFAULT_TABLE
+    ring_degree: int | None = None
+
+
+def choose_flat_params(requirement: FlatRequirement) -> CKKSParams:
+    """Choose the smallest ring whose modulus holds the scales; ``scale_bits`` of the result is the input's scale.
+
+    Raises:
+        SlotOverflow, InvalidParameters: As ``choose_params`` does.
+    """
+    check_precision(requirement.precision_bits)
+    table = load_table(requirement.table)
+    rings = table.rings(requirement.security_bits)
+    if requirement.ring_degree is not None:
+        check_wanted_ring(requirement, requirement.ring_degree, rings)
+        rings = (requirement.ring_degree,)
+    for ring_degree in rings:
+        if ring_degree // 2 < requirement.slots:
+            continue
+        params = _flat_chain(requirement, ring_degree, table.limit(ring_degree, requirement.security_bits))
+        if params is not None:
+            return params
+    raise InvalidParameters(
+        f"No modulus of security table {requirement.table} at {requirement.security_bits} bits holds plaintext scales "
+        f"of {requirement.weight_bits} bits with {requirement.precision_bits:g} bits of precision"
+        + (f" under a flood of {requirement.flood_bits} bits" if requirement.flood_bits else "")
+        + (f" at ring degree {requirement.ring_degree}." if requirement.ring_degree else "."),
+        hint="Use a larger ring, or ask for less precision, security or flooding.",
+    )
+
+
+def required_input_bits(requirement: FlatRequirement, ring_degree: int, special_bits: int) -> int:
+    """Smallest input scale, in bits, at which noise and flood leave the precision, the message being of order 1."""
+    std = encryption_std(ring_degree)
+    if requirement.rotates:
+        std = max(std, keyswitch_worst_std(ring_degree, (_ONE_PRIME_BITS,) * 3, special_bits))
+    if requirement.coefficients:
+        std /= math.sqrt(ring_degree / 2)
+    return math.ceil(requirement.precision_bits + requirement.flood_bits + math.log2(6 * std) + 1)
+
+
+def _flat_chain(requirement: FlatRequirement, ring_degree: int, limit_bits: int) -> CKKSParams | None:
+    special_bits = MAX_PRIME_BITS if requirement.rotates else UNUSED_SPECIAL_BITS
+    least = required_input_bits(requirement, ring_degree, special_bits)
+    beyond_input = requirement.weight_bits + HEADROOM_BITS
+    room = limit_bits - special_bits
+    if least + beyond_input > room:
+        return None
+    # Rounding the number of primes up costs time, filling them up costs nothing.
+    largest_prime = _ONE_PRIME_BITS if requirement.rotates else MAX_PRIME_BITS
+    primes = -(-(least + beyond_input) // largest_prime)
+    total = min(room, primes * largest_prime, LARGEST_INPUT_BITS + beyond_input)
+    return CKKSParams(
+        ring_degree=ring_degree,
+        data_bits=tuple(total // primes + (i < total % primes) for i in range(primes)),
+        special_bits=(special_bits,),
+        scale_bits=total - beyond_input,
+    )
