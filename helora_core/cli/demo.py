@@ -28,12 +28,10 @@ def demo(module_name: str, tokens: int, execution: options.Execution, as_json: b
     from helora_core.cli.execution import run_work, show
     from helora_core.cli.output import print_json
     from helora_core.data.bundled import bundled_activations, bundled_adapter
-    from helora_core.runtime.adapter_run import Work
     from helora_core.runtime.report import require_precision
 
-    activations = bundled_activations()
-    work = [Work(module, activations[module.name][-tokens:]) for module in bundled_adapter().select(module_name)]
-    outcomes, document = run_work(work, execution)
+    activations = {name: x[-tokens:] for name, x in bundled_activations().items()}
+    outcomes, document = run_work(bundled_adapter().select(module_name), activations, execution)
     if not as_json:
         show(outcomes, document)
     require_precision(document["modules"], execution.min_bits)

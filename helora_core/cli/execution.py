@@ -2,50 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from helora_core.adapter.lora import LoRAModule
     from helora_core.cli.options import Execution
-    from helora_core.runtime.adapter_run import Outcome, Work
+    from helora_core.runtime.adapter_run import Outcome
 
 
-def run_work(work: Sequence[Work], execution: Execution) -> tuple[list[Outcome], dict[str, Any]]:
+def run_work(
+    modules: Sequence[LoRAModule], activations: Mapping[str, NDArray[Any]], execution: Execution
+) -> tuple[list[Outcome], dict[str, Any]]:
     """Compile, choose the backend, run with a progress bar, and report.
+
+    Args:
+        modules: What to run.
+        activations: For each module's name, tokens × d_in.
+        execution: How.
 
     Returns:
         The outcomes, and the JSON document ``{"backend", "secure", "modules"}``.
     """
+    from helora_core.adapter.combine import compact
+    from helora_core.cli.compiling import plan_cache
     from helora_core.cli.output import tell_selection, token_progress
-    from helora_core.compiler.compile import compile_plan
     from helora_core.manager import get_manager
-    from helora_core.runtime.adapter_run import run_adapter
+    from helora_core.runtime.adapter_run import Work, run_adapter
     from helora_core.runtime.report import outcome_row
+    from helora_core.runtime.sharing import shared_inputs
     from helora_core.runtime.telemetry import Telemetry
     from helora_core.selection import select_backend
 
     manager = get_manager()
-    strategy = manager.load_packing(execution.packing)
-    plans = {}
-    for shape in dict.fromkeys(job.module.shape for job in work):
-        plans[shape] = compile_plan(
-            shape,
-            strategy,
-            ring_degree=execution.ring,
-            security_bits=int(execution.security),
-            precision_bits=execution.min_bits,
-        )
-        manager.notify_plan_compiled(plans[shape])
+    plans = plan_cache(execution)
+    inputs = [(module, activations[module.name]) for module in modules]
+    if execution.share:
+        inputs = shared_inputs(inputs)
+    work = [
+        Work(module, x, plans.plan(module, execution.batch or x.shape[0]))
+        for module, x in ((compact(module), x) for module, x in inputs)
+    ]
     selection = select_backend(
-        manager, execution.backend, plans=plans.values(), allow_emulation=execution.allow_emulation
+        manager, execution.backend, plans=[job.plan for job in work], allow_emulation=execution.allow_emulation
     )
     tell_selection(selection)
     backend, secure, library = selection.name, selection.secure, manager.load_backend(selection.name)
     with token_progress(sum(job.x.shape[0] for job in work)) as advance:
         telemetry = Telemetry(manager.telemetry_sinks())
-        outcomes = list(run_adapter(library, plans, work, telemetry=telemetry, on_tokens=advance))
+        outcomes = list(run_adapter(library, work, telemetry=telemetry, on_tokens=advance))
     rows = [outcome_row(outcome, backend=backend, secure=secure) for outcome in outcomes]
     return outcomes, {"backend": backend, "secure": secure, "modules": rows}
 
@@ -82,7 +91,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{row['precision_bits']:.1f}",
         size(row["bytes_up"] / row["tokens"]),
         size(row["bytes_down"] / row["tokens"]),
-        row["leakage"] + ("*" if row["needs_sanitize"] else ""),
+        row["leakage_label"],
     )
 
 

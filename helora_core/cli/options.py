@@ -46,6 +46,21 @@ security: Decorator = click.option(
     "--security", type=click.Choice(["128", "192", "256"]), default="128", show_default=True,
     help="Security level in bits.",
 )  # fmt: skip
+private_weights: Decorator = click.option(
+    "--private-weights/--no-private-weights", default=True, show_default=True,
+    help="Refuse what shows weights to the key holder, and sanitise results; or let her learn them.",
+)  # fmt: skip
+sanitize: Decorator = click.option(
+    "--sanitize", type=click.IntRange(0, 64), metavar="BITS",
+    help="Re-randomise and flood results to this statistical distance; 40 for private weights, else 0: not at all.",
+)  # fmt: skip
+batch: Decorator = click.option(
+    "--batch", type=click.IntRange(min=1), metavar="T",
+    help="Tokens to run together, which the layout is chosen for; by default all there are.",
+)  # fmt: skip
+share: Decorator = click.option(
+    "--share", is_flag=True, help="Run modules of one layer that get the same input, as q, k and v, as one."
+)
 module: Decorator = click.option(
     "--module", "module_name", default="all", show_default=True, metavar="NAME",
     help="A module's name or its ending (`q_proj`, `layers.3.self_attn.q_proj`), with shell wildcards, or all.",
@@ -72,7 +87,20 @@ class Execution:
     ring: int | None
     security: str
     min_bits: float
+    private_weights: bool
+    sanitize: int | None
+    batch: int | None
+    share: bool
     allow_emulation: bool
+
+    @property
+    def sanitize_bits(self) -> int | None:
+        """To which distance results are sanitised; None for not at all."""
+        from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS
+
+        if self.sanitize is None:
+            return DEFAULT_SANITIZE_BITS if self.private_weights else None
+        return self.sanitize or None
 
 
 def execution(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,6 +112,17 @@ def execution(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(execution=Execution(**taken), **arguments)
 
     decorated: Callable[..., Any] = with_execution
-    for option in (_allow_emulation, min_bits, security, ring, packing, backend):
+    for option in (
+        _allow_emulation,
+        share,
+        batch,
+        sanitize,
+        private_weights,
+        min_bits,
+        security,
+        ring,
+        packing,
+        backend,
+    ):
         decorated = option(decorated)
     return decorated

@@ -86,13 +86,18 @@ def warn(message: str) -> None:
 
 def warn_of_security(outcome: Outcome, *, backend: str, secure: bool) -> None:
     """Say what the run does not protect, if anything."""
-    leakage = outcome.plan.packing.leakage
+    from helora_core.privacy.policy import keeps_weights_private
+
+    plan = outcome.work.plan
+    leakage = plan.packing.leakage
     if not secure:
         warn(f"backend {backend} is an emulation: nothing was encrypted.")
-    if outcome.plan.packing.client_finishes:
-        warn(f"packing {outcome.plan.packing.name}: {leakage.explanation}")
-    if leakage.needs_sanitize:
-        warn("results are not sanitised: a key holder who inspects their polynomials can learn weights (SECURITY.md).")
+    if not keeps_weights_private(leakage):
+        warn(f"WEIGHTS NOT PRIVATE: packing {plan.packing.name}: {leakage.explanation}")
+    if leakage.needs_sanitize and plan.sanitize_bits is None:
+        warn(
+            "WEIGHTS NOT PRIVATE: results are not sanitised; a key holder who inspects their polynomials learns weights."
+        )
 
 
 def seconds(milliseconds: float) -> str:

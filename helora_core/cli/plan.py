@@ -126,8 +126,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
             (row["module"], f"{row['d_in']}:{row['d_out']}:{row['rank']}", row["packing"], str(row["ring_degree"]),
              _security(row), str(row["tokens_per_run"]), str(row["rotations"]), str(row["ct_pt"]),
              str(row["rescales"]), str(row["depth"]), amount(row["rotations_per_token"]),
-             str(len(row["rotation_steps"])), row["leakage"] + ("*" if row["needs_sanitize"] else ""),
-             row["digest"][:12])
+             str(len(row["rotation_steps"])), row["leakage_label"], row["digest"][:12])
             for row in rows
         ],
         numbers=numbers,

@@ -49,15 +49,13 @@ def run(
     from helora_core.adapter.load import load_adapter
     from helora_core.cli.execution import run_work, show
     from helora_core.cli.output import print_json
-    from helora_core.runtime.adapter_run import Work
     from helora_core.runtime.arrays import check_target, read_activations
     from helora_core.runtime.report import require_precision
 
     check_target(output_path)  # before the work, which may take hours, rather than after it
     modules = load_adapter(adapter_path).select(module_name)
     arrays = read_activations(input_path, [module.name for module in modules])
-    work = [Work(module, arrays[module.name]) for module in modules]
-    outcomes, document = run_work(work, execution)
+    outcomes, document = run_work(modules, arrays, execution)
     require_precision(document["modules"], execution.min_bits)
     _write(outcomes, document, output_path)
     if as_json:

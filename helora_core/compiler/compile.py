@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from helora_core.adapter.lora import ModuleShape
+from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.compiler.builder import Builder
-from helora_core.compiler.checks import Scales, annotate
+from helora_core.compiler.checks import annotate
 from helora_core.compiler.cost import relative_cost
 from helora_core.compiler.ir import Program
 from helora_core.compiler.passes import PASSES
-from helora_core.compiler.passes.skip_zeros import Support, skip_zeros
+from helora_core.compiler.passes.skip_zeros import skip_zeros
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.settings import DEFAULT_PRECISION_BITS, Settings, settings_for, settings_given
+from helora_core.compiler.zeros import support_of
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
 from helora_core.packing.protocol import Layout, Packing
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, security_verdict
-
-NO_ZEROS: Mapping[str, tuple[int, ...]] = {}
 
 
 def compile_plan(
@@ -33,7 +32,7 @@ def compile_plan(
     security_bits: int = DEFAULT_SECURITY_BITS,
     table: str = DEFAULT_TABLE,
     sanitize_bits: int | None = None,
-    support: Support = NO_ZEROS,
+    module: LoRAModule | None = None,
     costs: OperationCosts = DEFAULT_COSTS,
 ) -> Plan:
     """Compile ``packing`` for modules of ``shape``.
@@ -48,7 +47,7 @@ def compile_plan(
         security_bits: Level that parameters are chosen for, and that the plan's verdict is about.
         table: Name of the security table.
         sanitize_bits: Re-randomise and flood results to this statistical distance; None to send them as they are.
-        support: Where the module's plaintexts are not zero, as ``support_of`` finds; what is zero is left out.
+        module: Leave out what its zeros make superfluous; the plan is then for modules with the same zeros.
         costs: What operations cost on the backend, to choose among layouts.
 
     Raises:
@@ -70,7 +69,7 @@ def compile_plan(
         settings = settings_given(packing, params)
     best: tuple[float, Layout, Program] | None = None
     for layout in packing.layouts(shape, settings.params.slots, tokens=tokens, costs=costs):
-        program = optimized(layout, packing, settings, sanitize_bits=sanitize_bits, support=support)
+        program = optimized(layout, packing, settings, sanitize_bits=sanitize_bits, module=module)
         runs = 1 if tokens is None else -(-tokens // layout.tokens_per_run)
         cost = runs * relative_cost(program, costs)
         if best is None or cost < best[0]:
@@ -92,7 +91,12 @@ class Step:
 
 
 def lower(
-    layout: Layout, packing: Packing, settings: Settings, *, sanitize_bits: int | None, support: Support
+    layout: Layout,
+    packing: Packing,
+    settings: Settings,
+    *,
+    sanitize_bits: int | None = None,
+    module: LoRAModule | None = None,
 ) -> Iterator[Step]:
     """Emit the program and transform it, checking the laws after each step.
 
@@ -108,7 +112,7 @@ def lower(
     layout.emit(builder)
     program = builder.program()
     yield _checked("emit", program, settings)
-    if support:
+    if module is not None and (support := support_of(program, layout, module)):
         program = skip_zeros(program, support)
         yield _checked(skip_zeros.__name__, program, settings)
     for transform in PASSES:
@@ -117,16 +121,13 @@ def lower(
 
 
 def optimized(
-    layout: Layout, packing: Packing, settings: Settings, *, sanitize_bits: int | None, support: Support
+    layout: Layout, packing: Packing, settings: Settings, *, sanitize_bits: int | None, module: LoRAModule | None
 ) -> Program:
     """The program after the last step of ``lower``."""
-    *_, last = lower(layout, packing, settings, sanitize_bits=sanitize_bits, support=support)
+    *_, last = lower(layout, packing, settings, sanitize_bits=sanitize_bits, module=module)
     return last.program
 
 
 def _checked(name: str, program: Program, settings: Settings) -> Step:
     annotate(program, settings.params, settings.scales)
     return Step(name, program)
-
-
-__all__ = ["DEFAULT_PRECISION_BITS", "Scales", "Step", "compile_plan", "lower"]

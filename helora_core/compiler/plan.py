@@ -99,6 +99,17 @@ class Plan:
         return 1 + sum(op.kind is OpKind.ASK_CLIENT for op in self.program.ops)
 
     @property
+    def leakage_label(self) -> str:
+        """The leakage class, with an asterisk where it would hold only if results were sanitised."""
+        leakage = self.packing.leakage
+        return leakage.key_holder.value if self.sanitize_bits else leakage.label
+
+    @property
+    def needs_public_key(self) -> bool:
+        """Whether the server encrypts: to re-randomise what it sends."""
+        return any(op.kind in (OpKind.SANITIZE, OpKind.MASK) for op in self.program.ops)
+
+    @property
     def tokens_per_run(self) -> int:
         """Tokens that one execution handles."""
         return self.layout.tokens_per_run
@@ -180,6 +191,7 @@ class Plan:
             "security_table": self.verdict.table,
             "security_limit_bits": self.verdict.limit_bits,
             "leakage": self.packing.leakage.key_holder.value,
+            "leakage_label": self.leakage_label,
             "needs_sanitize": self.packing.leakage.needs_sanitize,
             "sanitize_bits": self.sanitize_bits,
             "leakage_note": self.packing.leakage.explanation,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 from helora_core.adapter.lora import LoRAModule
@@ -99,3 +100,36 @@ def encode_constants(
             encoded.put(name, vector)
             on_constant(1)
     return encoded
+
+
+class ConstantCache:
+    """Encoded weights by module, plan and server; over the byte budget, those used longest ago are dropped.
+
+    Args:
+        byte_budget: Bytes of encoded plaintexts to keep over all modules.
+        on_constant: Called with 1 for each plaintext made, for progress bars.
+    """
+
+    def __init__(
+        self, byte_budget: int = DEFAULT_BYTE_BUDGET, *, on_constant: Callable[[int], object] = lambda count: None
+    ) -> None:
+        self._byte_budget = byte_budget
+        self._on_constant = on_constant
+        self._kept: OrderedDict[tuple[str, LoRAModule, ServerSession], EncodedConstants] = OrderedDict()
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of all plaintexts that are kept encoded."""
+        return sum(constants.bytes_held for constants in self._kept.values())
+
+    def constants(self, plan: Plan, module: LoRAModule, server: ServerSession) -> EncodedConstants:
+        """The module's plaintexts; encoded now unless they are kept. Errors as of ``encode_constants``."""
+        key = (plan.digest, module, server)
+        if key not in self._kept:
+            self._kept[key] = encode_constants(
+                plan, module, server, byte_budget=self._byte_budget, on_constant=self._on_constant
+            )
+        self._kept.move_to_end(key)
+        while self.bytes_held > self._byte_budget and len(self._kept) > 1:
+            self._kept.popitem(last=False)
+        return self._kept[key]

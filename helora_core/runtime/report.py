@@ -28,7 +28,7 @@ def outcome_row(outcome: Outcome, *, backend: str, secure: bool) -> dict[str, An
         "module": module.name,
         "backend": backend,
         "secure": secure,
-        **outcome.plan.to_dict(tokens=tokens),
+        **outcome.work.plan.to_dict(tokens=tokens),
         "precision_bits": precision_bits(run.delta, reference),
         "max_abs_error": float(np.max(np.abs(run.delta - reference))),
         "load_ms": outcome.load_ns / _NS_PER_MS,

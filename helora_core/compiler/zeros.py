@@ -1,0 +1,38 @@
+"""Where a module's plaintexts are zero, so that the compiler can leave out what they multiply."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from helora_core.adapter.lora import LoRAModule
+from helora_core.compiler.ir import OpKind, Program
+from helora_core.compiler.passes.skip_zeros import Support
+from helora_core.packing.protocol import Layout
+
+
+def support_of(program: Program, layout: Layout, module: LoRAModule) -> Support:
+    """The plaintexts that are zero throughout, and the zeros among the numbers that a program multiplies by."""
+    if not has_zeros(module):
+        return {}
+    numbers = {op.constant for op in program.ops if op.kind is OpKind.DOT_SCALARS}
+    support: dict[str, tuple[int, ...]] = {}
+    for name, vector in layout.constants(module):
+        places = np.flatnonzero(vector)
+        if places.size == 0 or (name in numbers and places.size < vector.size):
+            support[name] = tuple(places.tolist())
+    return support
+
+
+def has_zeros(module: LoRAModule) -> bool:
+    """Whether any weight is exactly zero; in a trained dense module none is."""
+    return not (module.down.all() and module.scaled_up.all())
+
+
+def zero_pattern(module: LoRAModule) -> bytes:
+    """32 bytes that two modules of one shape share if they are zero in the same places; empty if nowhere."""
+    if not has_zeros(module):
+        return b""
+    nonzero = (np.packbits(module.down != 0).tobytes(), np.packbits(module.scaled_up != 0).tobytes())
+    return hashlib.sha256(b"|".join(nonzero)).digest()
