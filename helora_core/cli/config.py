@@ -25,7 +25,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-KEYS = ("backend", "packing", "ring", "security", "min_bits")
+KEYS = (
+    "backend", "packing", "ring", "security", "min_bits", "private_weights", "sanitize", "batch",
+    "max_rotations", "max_keyswitches", "max_rescales", "max_bytes", "max_key_bytes", "max_depth",
+)  # fmt: skip
 
 
 def _path() -> Path | None:

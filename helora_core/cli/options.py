@@ -6,9 +6,12 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from helora_core.compiler.cost import Budget
 
 DEFAULT_PACKING = "rank_bsgs"
 
@@ -70,6 +73,17 @@ _allow_emulation: Decorator = click.option(
 )
 
 
+_BUDGETS = {
+    "rotations": "rotations per token", "keyswitches": "key switches per token", "rescales": "rescales per token",
+    "bytes": "ciphertext bytes per token, up and down", "key-bytes": "bytes of rotation keys",
+    "depth": "products that follow each other",
+}  # fmt: skip
+_budgets: list[Decorator] = [
+    click.option(f"--max-{name}", type=click.FloatRange(min=0), metavar="X", help=f"Refuse plans of more {what}.")
+    for name, what in _BUDGETS.items()
+]
+
+
 def adapter(*, required: bool) -> Decorator:
     """The option that names an adapter."""
     return click.option(
@@ -92,6 +106,19 @@ class Execution:
     batch: int | None
     share: bool
     allow_emulation: bool
+    max_rotations: float | None
+    max_keyswitches: float | None
+    max_rescales: float | None
+    max_bytes: float | None
+    max_key_bytes: float | None
+    max_depth: float | None
+
+    @property
+    def budget(self) -> Budget:
+        """The bounds that were asked for, and no others."""
+        from helora_core.compiler.cost import Budget
+
+        return Budget(**{name: getattr(self, f"max_{name}") for name in Budget.__struct_fields__})
 
     @property
     def sanitize_bits(self) -> int | None:
@@ -113,6 +140,7 @@ def execution(command: Callable[..., Any]) -> Callable[..., Any]:
 
     decorated: Callable[..., Any] = with_execution
     for option in (
+        *reversed(_budgets),
         _allow_emulation,
         share,
         batch,

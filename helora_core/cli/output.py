@@ -95,9 +95,7 @@ def warn_of_security(outcome: Outcome, *, backend: str, secure: bool) -> None:
     if not keeps_weights_private(leakage):
         warn(f"WEIGHTS NOT PRIVATE: packing {plan.packing.name}: {leakage.explanation}")
     if leakage.needs_sanitize and plan.sanitize_bits is None:
-        warn(
-            "WEIGHTS NOT PRIVATE: results are not sanitised; a key holder who inspects their polynomials learns weights."
-        )
+        warn("WEIGHTS NOT PRIVATE: results are not sanitised; who inspects their polynomials learns weights.")
 
 
 def seconds(milliseconds: float) -> str:

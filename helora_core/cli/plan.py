@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,37 +12,37 @@ from helora_core.cli import options
 
 if TYPE_CHECKING:
     from helora_core.adapter.lora import ModuleShape
+    from helora_core.cli.compiling import CompileShape
+    from helora_core.cli.subjects import Subject
     from helora_core.compiler.plan import Plan
-    from helora_core.packing.protocol import Packing
 
 
 @click.command()
 @options.adapter(required=False)
 @options.module
 @click.option("--shape", metavar="D_IN:D_OUT:R", help="A module's shape, instead of an adapter; as in 1536:256:16.")
-@options.packing
+@click.option("--model", metavar="NAME", help="The modules of a model, instead of an adapter; as in qwen2.5-1.5b.")
 @click.option(
-    "--tokens", type=click.IntRange(min=1), metavar="T", help="Tokens to spread the cost over; by default a full run."
+    "--tokens",
+    type=click.IntRange(min=1),
+    metavar="T",
+    help="Tokens that are there to be run; by default as few as a run can have, filling it.",
 )
-@options.ring
-@options.security
-@options.min_bits
+@options.execution
 @click.option("--rings", is_flag=True, help="Compare ring degrees instead, with times measured on --backend.")
-@options.backend
 @click.option("--show", is_flag=True, help="Also print the program that the server executes.")
+@click.option("--passes", is_flag=True, help="With --show: print it after each pass of the compiler that changes it.")
 @options.as_json
 def plan(
     adapter_path: Path | None,
     module_name: str,
     shape: str | None,
-    packing: str,
+    model: str | None,
     tokens: int | None,
-    ring: int | None,
-    security: str,
-    min_bits: float,
+    execution: options.Execution,
     rings: bool,
-    backend: str | None,
     show: bool,
+    passes: bool,
     as_json: bool,
 ) -> None:
     """Say what a module costs and reveals.
@@ -49,47 +50,61 @@ def plan(
     Operations, depth, exact rotation keys, parameters with their security, leakage, digest. Nothing is run, and no
     library for homomorphic encryption is needed. JSON is one object for --shape or a full module name, else a list.
     """
-    from helora_core.adapter.lora import ModuleShape
+    from helora_core.cli.compiling import check_budget, plan_compiler
     from helora_core.cli.output import print_json
-    from helora_core.compiler.compile import compile_plan
-    from helora_core.manager import get_manager
+    from helora_core.cli.subjects import subjects
+    from helora_core.compiler.batch import smallest_batch
 
-    if (adapter_path is None) == (shape is None):
-        raise click.UsageError("Give either --adapter PATH or --shape D_IN:D_OUT:R.")
-    manager = get_manager()
-    strategy = manager.load_packing(packing)
-    wanted = _from_adapter(adapter_path, module_name) if adapter_path else {shape: ModuleShape.parse(str(shape))}
+    if sum(each is not None for each in (adapter_path, shape, model)) != 1:
+        raise click.UsageError("Give one of --adapter PATH, --shape D_IN:D_OUT:R and --model NAME.")
+    wanted = subjects(adapter_path, module_name, shape, model, share=execution.share)
     if rings:
-        _compare_rings(set(wanted.values()), strategy, int(security), min_bits, backend, as_json)
+        _compare_rings({each.shape for each in wanted.values()}, execution, as_json)
         return
-    plans: dict[ModuleShape, Plan] = {}
-    for module_shape in wanted.values():
-        if module_shape not in plans:
-            plans[module_shape] = compile_plan(
-                module_shape, strategy, ring_degree=ring, security_bits=int(security), precision_bits=min_bits
-            )
-            manager.notify_plan_compiled(plans[module_shape])
-    rows = [{"module": name, **plans[each].to_dict(tokens=tokens)} for name, each in wanted.items()]
-    if show:
-        from helora_core.compiler.ir import readable
-
-        for row, each in zip(rows, wanted.values(), strict=True):
-            row["program"] = readable(plans[each].program)
+    compile_shape = plan_compiler(execution)
+    batch = execution.batch or tokens
+    cells: dict[tuple[ModuleShape, bytes], tuple[Plan, dict[str, Any]]] = {}
+    rows: list[dict[str, Any]] = []
+    for name, each in wanted.items():
+        if each.key not in cells:
+            compiled = compile_shape(each.shape, batch, each.module)
+            check_budget(compiled, tokens or compiled.tokens_per_run, execution, compile_shape)
+            enough = smallest_batch(partial(_compiled, compile_shape, each))
+            found = {"batch_for_default_budget": None if enough is None else enough[0]}
+            cells[each.key] = compiled, found | each.savings(lambda part: compile_shape(part, batch, None))
+        compiled, found = cells[each.key]
+        rows.append({"module": name, **compiled.to_dict(tokens=tokens), **found})
+        if show:
+            rows[-1]["program"] = _program(compiled, each, passes=passes)
     if as_json:
         print_json(rows[0] if shape or module_name in wanted else rows)
     else:
         _print(rows)
 
 
-def _from_adapter(path: Path, module_name: str) -> dict[str | None, ModuleShape]:
-    from helora_core.adapter.load import load_adapter
-
-    return {module.name: module.shape for module in load_adapter(path).select(module_name)}
+def _compiled(compile_shape: CompileShape, subject: Subject, tokens: int) -> Plan:
+    return compile_shape(subject.shape, tokens, subject.module)
 
 
-def _compare_rings(
-    shapes: set[ModuleShape], strategy: Packing, security_bits: int, min_bits: float, backend: str | None, as_json: bool
-) -> None:
+def _program(plan: Plan, subject: Subject, *, passes: bool) -> str:
+    """The program as text; with ``passes``, after the packing emitted it and after each pass that changed it."""
+    from helora_core.compiler.compile import lower
+    from helora_core.compiler.ir import readable
+
+    if not passes:
+        return readable(plan.program)
+    texts: list[str] = []
+    before = None
+    for step in lower(
+        plan.layout, plan.packing, plan.settings, sanitize_bits=plan.sanitize_bits, module=subject.module
+    ):
+        changed = step.program != before
+        texts.append(f"── {step.name}\n{readable(step.program)}" if changed else f"── {step.name}: nothing to do")
+        before = step.program
+    return "\n".join(texts)
+
+
+def _compare_rings(shapes: set[ModuleShape], execution: options.Execution, as_json: bool) -> None:
     from helora_core.cli.output import print_json
     from helora_core.cli.rings import print_rings, ring_rows
     from helora_core.errors import BackendUnavailable
@@ -97,18 +112,25 @@ def _compare_rings(
     from helora_core.selection import select_backend
 
     manager = get_manager()
+    strategy = manager.load_packing(execution.packing)
     try:
-        name: str | None = select_backend(manager, backend).name
+        name: str | None = select_backend(manager, execution.backend).name
     except BackendUnavailable:
         # Without a library there are no times to show, and everything else still holds.
-        if backend is not None:
+        if execution.backend is not None:
             raise
         name = None
     library = manager.load_backend(name) if name else None
     rows = [
         row
         for shape in sorted(shapes, key=str)
-        for row in ring_rows(shape, strategy, security_bits=security_bits, precision_bits=min_bits, backend=library)
+        for row in ring_rows(
+            shape,
+            strategy,
+            security_bits=int(execution.security),
+            precision_bits=execution.min_bits,
+            backend=library,
+        )
     ]
     if as_json:
         print_json(rows)
@@ -119,14 +141,25 @@ def _compare_rings(
 def _print(rows: list[dict[str, Any]]) -> None:
     from helora_core.cli.output import amount, print_table
 
-    numbers = ("N", "security", "tokens/run", "rotations", "ct×pt", "rescales", "depth", "rot/token", "keys")
+    numbers = (
+        "N",
+        "security",
+        "tokens/run",
+        "rotations",
+        "ct×pt",
+        "rescales",
+        "depth",
+        "rot/token",
+        "keys",
+        "budget from",
+    )
     print_table(
         ("module", "shape", "packing", *numbers, "leakage", "digest"),
         [
             (row["module"], f"{row['d_in']}:{row['d_out']}:{row['rank']}", row["packing"], str(row["ring_degree"]),
              _security(row), str(row["tokens_per_run"]), str(row["rotations"]), str(row["ct_pt"]),
              str(row["rescales"]), str(row["depth"]), amount(row["rotations_per_token"]),
-             str(len(row["rotation_steps"])), row["leakage_label"], row["digest"][:12])
+             str(len(row["rotation_steps"])), _batch(row), row["leakage_label"], row["digest"][:12])
             for row in rows
         ],
         numbers=numbers,
@@ -136,9 +169,31 @@ def _print(rows: list[dict[str, Any]]) -> None:
         click.echo(f"  parameters      {_parameters(row)}")
         click.echo(f"  rotation steps  {', '.join(map(str, row['rotation_steps'])) or 'none'}")
         click.echo(f"  leakage         {row['leakage_note']}" + _sanitize_note(row))
-        click.echo(f"  default budget  {row['over_budget'] or 'kept'}")
+        click.echo(f"  default budget  {row['over_budget'] or 'kept'}{_fits(row)}")
+        if "separately" in row:
+            click.echo(f"  shared input    {_saved(row)}")
         if "program" in row:
             click.echo("\n" + row["program"])
+
+
+def _batch(row: dict[str, Any]) -> str:
+    return "never" if row["batch_for_default_budget"] is None else f"{row['batch_for_default_budget']} tok"
+
+
+def _fits(row: dict[str, Any]) -> str:
+    batch = row["batch_for_default_budget"]
+    return "" if batch is None else f" (within it from {batch} token{'s' * (batch > 1)} run together)"
+
+
+def _saved(row: dict[str, Any]) -> str:
+    from helora_core.cli.output import amount
+
+    alone = row["separately"]
+    return (
+        f"{amount(row['rotations_per_token'])} rotations per token instead of {amount(alone['rotations_per_token'])}, "
+        f"{amount(row['encrypts'] / row['tokens_per_run'])} ciphertexts up instead of "
+        f"{amount(alone['encrypts_per_token'])}"
+    )
 
 
 def _security(row: dict[str, Any]) -> str:
@@ -154,4 +209,7 @@ def _parameters(row: dict[str, Any]) -> str:
 
 
 def _sanitize_note(row: dict[str, Any]) -> str:
-    return " Holds only for sanitised results; helora does not sanitise yet." if row["needs_sanitize"] else ""
+    if not row["needs_sanitize"]:
+        return ""
+    bits = row["sanitize_bits"]
+    return f" Results are sanitised to {bits} bits." if bits else " NOT sanitised: does not hold (--sanitize BITS)."

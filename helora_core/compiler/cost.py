@@ -7,7 +7,7 @@ import math
 import msgspec
 
 from helora_core.backend.ledger import OperationCounts
-from helora_core.compiler.ir import OpKind, Program, additions, products
+from helora_core.compiler.ir import OpKind, Program, additions, describe, products
 from helora_core.errors import BudgetExceeded
 from helora_core.packing.costs import OperationCosts
 
@@ -48,30 +48,95 @@ def relative_cost(program: Program, costs: OperationCosts) -> float:
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """Upper bounds per token. The defaults are what interactive use bears on a CPU."""
+    """Upper bounds. The defaults are what interactive use bears on a CPU; None is no bound.
 
-    rotations: float = 16
-    keyswitches: float = 16
-    rescales: float = 8
+    Attributes:
+        rotations: Per token.
+        keyswitches: Per token.
+        rescales: Per token.
+        bytes: Ciphertext bytes per token, up and down together.
+        key_bytes: Bytes of the rotation keys, sent once.
+        depth: Products that follow each other.
+    """
+
+    rotations: float | None = 16
+    keyswitches: float | None = 16
+    rescales: float | None = 8
+    bytes: float | None = None
+    key_bytes: float | None = None
+    depth: float | None = None
 
 
-def check_budget(counts: OperationCounts, *, tokens: int, budget: Budget | None = None) -> None:
+_PER_TOKEN = ("rotations", "keyswitches", "rescales", "bytes")
+_ONCE = ("key_bytes", "depth")
+
+
+class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+    """What budgets bound besides operations.
+
+    Attributes:
+        bytes: Ciphertext bytes up and down, of all runs together.
+        key_bytes: Bytes of the rotation keys.
+        depth: Products that follow each other.
+    """
+
+    bytes: int = 0
+    key_bytes: int = 0
+    depth: int = 0
+
+
+def check_budget(
+    counts: OperationCounts,
+    *,
+    tokens: int,
+    budget: Budget | None = None,
+    sizes: Sizes | None = None,
+    program: Program | None = None,
+) -> None:
     """Hold the counts of a run over ``tokens`` tokens, predicted or executed, against a budget.
 
+    Args:
+        counts: Operations of all runs together.
+        tokens: Tokens they were for.
+        budget: The bounds; the defaults if None.
+        sizes: Bytes and depth, where they are known.
+        program: The program of each run, to say which of its operations is the first one too many.
+
     Raises:
-        BudgetExceeded: Names each cost that is over, by how much, and over how many tokens the counts would have to
-            spread to keep the budget.
+        BudgetExceeded: Names each cost that is over, by how much, the operation that goes over it, and over how many
+            tokens the counts would have to spread to keep the budget.
     """
     budget = Budget() if budget is None else budget
-    over = []
-    tokens_needed: float = tokens
-    for name in budget.__struct_fields__:
-        allowed, used = getattr(budget, name), getattr(counts, name)
-        if used > allowed * tokens:
-            over.append(f"{used / tokens:g} {name} per token (budget {allowed:g})")
-            tokens_needed = max(tokens_needed, -(-used // allowed) if allowed else math.inf)
+    used = {**msgspec.structs.asdict(counts), **msgspec.structs.asdict(sizes or Sizes())}
+    over, tokens_needed = [], float(tokens)
+    for name in _PER_TOKEN:
+        allowed = getattr(budget, name)
+        if allowed is not None and used[name] > allowed * tokens:
+            over.append(
+                f"{used[name] / tokens:g} {name} per token (budget {allowed:g}{_blame(name, allowed, program)})"
+            )
+            tokens_needed = max(tokens_needed, -(-used[name] // allowed) if allowed else math.inf)
+    for name in _ONCE:
+        allowed = getattr(budget, name)
+        if allowed is not None and used[name] > allowed:
+            over.append(f"{name.replace('_', ' ')} of {used[name]:g} (budget {allowed:g})")
+            tokens_needed = math.inf
     if over:
         raise BudgetExceeded(f"Budget: {'; '.join(over)}.", hint=_within_budget(tokens_needed))
+
+
+_KINDS = {"rotations": OpKind.ROTATE, "keyswitches": OpKind.ROTATE, "rescales": OpKind.RESCALE}
+
+
+def _blame(name: str, allowed: float, program: Program | None) -> str:
+    """The operation of one run that is over the bound of one token, which is what a run must at least be for."""
+    if program is None or name not in _KINDS:
+        return ""
+    of_kind = [i for i, op in enumerate(program.ops) if op.kind is _KINDS[name]]
+    if len(of_kind) <= allowed:
+        return ""
+    first = of_kind[int(allowed)]
+    return f"; for one token %{first} = {describe(program.ops[first])} is the first too many"
 
 
 def _within_budget(tokens_needed: float) -> str:

@@ -27,7 +27,7 @@ class OpKind(str, Enum):
     ADD = "add"
     RESCALE = "rescale"
     SANITIZE = "sanitize"
-    """Re-randomise, drown the noise, and drown the coefficients that are not in ``positions`` (none of them if empty)."""
+    """Re-randomise, drown the noise, and the coefficients that are not in ``positions`` unless that is empty."""
     MASK = "mask"
     """Add integers that are uniform modulo the level's one prime, remembered under ``constant``."""
     ASK_CLIENT = "ask_client"
@@ -174,14 +174,15 @@ def renumber(program: Program, ops: Iterable[tuple[int, Op]], outputs: Iterable[
 
 def readable(program: Program) -> str:
     """The program as text, one operation a line: for ``helora plan --show``."""
-    return "\n".join([*(f"%{i} = {_describe(op)}" for i, op in enumerate(program.ops)), _returns(program)])
+    return "\n".join([*(f"%{i} = {describe(op)}" for i, op in enumerate(program.ops)), _returns(program)])
 
 
 _SHOWN = 8
 """Operands that a line shows of a long sum."""
 
 
-def _describe(op: Op) -> str:
+def describe(op: Op) -> str:
+    """One operation as text."""
     operands: list[str] = []
     if op.kind is OpKind.DOT_PLAIN:
         operands = [f'%{arg} "{name}"' for arg, name in zip(op.args, op.constants, strict=True)]

@@ -17,9 +17,10 @@ from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.ledger import OperationCounts
 from helora_core.compiler.checks import Scales, ValueInfo
-from helora_core.compiler.cost import Budget, check_budget, count_operations
+from helora_core.compiler.cost import Budget, Sizes, check_budget, count_operations
 from helora_core.compiler.ir import OpKind, Program, plaintexts
 from helora_core.compiler.settings import Settings
+from helora_core.compiler.sizes import bytes_down, bytes_up, key_bytes
 from helora_core.errors import BudgetExceeded, InvalidInput
 from helora_core.packing.protocol import Layout, Packing, Vector
 from helora_core.params.ckks import CKKSParams
@@ -119,6 +120,33 @@ class Plan:
         return -(-tokens // self.tokens_per_run)
 
     @cached_property
+    def bytes_up(self) -> int:
+        """Ciphertext bytes that the client sends in one run, seeded and before compression."""
+        return bytes_up(self.program, self.params)
+
+    @cached_property
+    def bytes_down(self) -> int:
+        """Ciphertext bytes that the client receives in one run, before compression."""
+        return bytes_down(self.program, self.values, self.params)
+
+    @cached_property
+    def key_bytes(self) -> int:
+        """Bytes of the rotation keys, sent once, before compression."""
+        return key_bytes(self.program, self.params)
+
+    def check_budget(self, tokens: int, budget: Budget | None = None) -> None:
+        """Hold what ``tokens`` tokens cost by this plan against a budget.
+
+        Raises:
+            BudgetExceeded: As ``check_budget`` of ``helora_core.compiler.cost`` does.
+        """
+        runs = self.runs(tokens)
+        sizes = Sizes(
+            bytes=runs * (self.bytes_up + self.bytes_down), key_bytes=self.key_bytes, depth=self.packing.depth
+        )
+        check_budget(self.counts.times(runs), tokens=tokens, budget=budget, sizes=sizes, program=self.program)
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) over all that determines what runs: packing and version, shape, parameters, scales, program."""
         content = {
@@ -195,14 +223,16 @@ class Plan:
             "needs_sanitize": self.packing.leakage.needs_sanitize,
             "sanitize_bits": self.sanitize_bits,
             "leakage_note": self.packing.leakage.explanation,
-            "over_budget": self._over_budget(total, tokens),
+            "bytes_up_estimate": self.bytes_up * self.runs(tokens),
+            "bytes_down_estimate": self.bytes_down * self.runs(tokens),
+            "key_bytes_estimate": self.key_bytes,
+            "over_budget": self._over_budget(tokens),
             "digest": self.digest,
         }
 
-    @staticmethod
-    def _over_budget(total: OperationCounts, tokens: int) -> str | None:
+    def _over_budget(self, tokens: int) -> str | None:
         try:
-            check_budget(total, tokens=tokens, budget=Budget())
+            self.check_budget(tokens)
         except BudgetExceeded as error:
             return error.message
         return None

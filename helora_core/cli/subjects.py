@@ -1,0 +1,111 @@
+"""What ``helora plan`` plans for: modules of an adapter, a shape, or the shapes of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from helora_core.adapter.combine import compact, stack
+from helora_core.adapter.load import load_adapter
+from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.adapter.synthetic import LLM_SHAPES
+from helora_core.compiler.plan import Plan
+from helora_core.compiler.zeros import zero_pattern
+
+INPUT_GROUPS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Projections of a decoder layer that get the same input."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One thing to plan for.
+
+    Attributes:
+        shape: Its shape.
+        module: Its weights, whose zeros may be left out; None for a bare shape.
+        parts: The shapes of the modules that it was made of, one if of none.
+    """
+
+    shape: ModuleShape
+    module: LoRAModule | None
+    parts: tuple[ModuleShape, ...]
+
+    @property
+    def key(self) -> tuple[ModuleShape, bytes]:
+        """What its plan depends on."""
+        return self.shape, b"" if self.module is None else zero_pattern(self.module)
+
+    def savings(self, compile_shape: Callable[[ModuleShape], Plan]) -> dict[str, Any]:
+        """What its parts would cost without sharing, per token of a full run of each: empty if it has only one."""
+        if len(self.parts) == 1:
+            return {}
+        rows = [compile_shape(part).to_dict() for part in self.parts]
+        return {
+            "separately": {
+                "rotations_per_token": sum(row["rotations_per_token"] for row in rows),
+                "keyswitches_per_token": sum(row["keyswitches_per_token"] for row in rows),
+                "encrypts_per_token": sum(row["encrypts"] / row["tokens"] for row in rows),
+                "decrypts_per_token": sum(row["decrypts"] / row["tokens"] for row in rows),
+            }
+        }
+
+
+def subjects(
+    adapter: Path | None, module_name: str, shape: str | None, model: str | None, *, share: bool
+) -> dict[str | None, Subject]:
+    """Everything to plan for, by name; exactly one of ``adapter``, ``shape`` and ``model`` is given.
+
+    Raises:
+        InvalidInput, AdapterFormatError: The shape or the adapter cannot be read.
+        click.BadParameter: There is no such model.
+    """
+    if shape is not None:
+        parsed = ModuleShape.parse(shape)
+        return {None: Subject(parsed, None, (parsed,))}
+    if model is not None:
+        if model not in LLM_SHAPES:
+            raise click.BadParameter(
+                f"there is no {model!r}; choose from {', '.join(LLM_SHAPES)}.", param_hint="--model"
+            )
+        shapes = dict(LLM_SHAPES[model])
+        groups = _groups(list(shapes)) if share else [[name] for name in shapes]
+        return {_together(names): _of_shapes([shapes[name] for name in names]) for names in groups}
+    if adapter is None:
+        raise click.UsageError("Give one of --adapter PATH, --shape D_IN:D_OUT:R and --model NAME.")
+    modules = {module.name: module for module in load_adapter(adapter).select(module_name)}
+    groups = _groups(list(modules)) if share else [[name] for name in modules]
+    stacked = [stack([modules[name] for name in names]) for names in groups]
+    return {
+        module.name: Subject(compact(module).shape, compact(module), tuple(modules[name].shape for name in names))
+        for module, names in zip(stacked, groups, strict=True)
+    }
+
+
+def _of_shapes(shapes: list[ModuleShape]) -> Subject:
+    together = ModuleShape(
+        d_in=shapes[0].d_in,
+        d_out=sum(shape.d_out for shape in shapes),
+        rank=sum(shape.rank for shape in shapes),
+    )
+    return Subject(together, None, tuple(shapes))
+
+
+def _groups(names: list[str]) -> list[list[str]]:
+    """Names of one parent whose last parts stand in one of ``INPUT_GROUPS`` come together."""
+    groups: dict[tuple[str, int | str], list[str]] = {}
+    for name in names:
+        parent, _, ending = name.rpartition(".")
+        group = next((i for i, endings in enumerate(INPUT_GROUPS) if ending in endings), None)
+        groups.setdefault((parent, name if group is None else group), []).append(name)
+    return list(groups.values())
+
+
+def _together(names: list[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    parent = names[0].rpartition(".")[0]
+    return f"{parent}.{{{','.join(name.rpartition('.')[2] for name in names)}}}"
