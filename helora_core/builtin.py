@@ -21,3 +21,28 @@ def helora_packings() -> Iterable[PackingSpec]:
         target="helora_core.packing.zero_moai:ZeroMOAI",
         summary="No rotations: the client sums after decryption. Only where the key holder owns the adapter.",
     )
+    yield PackingSpec(
+        name="cheetah",
+        target="helora_core.packing.cheetah:Cheetah",
+        summary="Inner products in coefficients, without rotations: the client reads down·x and applies up itself.",
+    )
+    yield PackingSpec(
+        name="cpmm",
+        target="helora_core.packing.cpmm:CPMM",
+        summary="One ciphertext a feature, tokens in the slots: no rotations; for thousands of tokens at once.",
+    )
+    yield PackingSpec(
+        name="halevi_shoup_bsgs",
+        target="helora_core.packing.halevi_shoup_bsgs:HaleviShoupBSGS",
+        summary="Diagonals of the merged matrix with baby and giant steps; one level.",
+    )
+    yield PackingSpec(
+        name="halevi_shoup",
+        target="helora_core.packing.halevi_shoup:HaleviShoup",
+        summary="Every diagonal of the merged matrix: the baseline to compare with.",
+    )
+    yield PackingSpec(
+        name="outer_product",
+        target="helora_core.packing.outer_product:OuterProduct",
+        summary="One inner product a rank row, broadcast by folds: the textbook's way, to compare with.",
+    )

@@ -1,16 +1,20 @@
 """The slots that batched packings share: tokens interleaved, wide vectors cut into blocks.
 
-T = slots/p tokens stand side by side: feature f of token t is in slot f·T + t, so that a rotation by k features is one by
-k·T slots, cyclic in the p features, and all tokens share it. A vector of more than p features takes several ciphertexts.
+T = slots/p tokens stand side by side: feature f of token t is in slot f·T + t, so that a rotation by k features is one
+by k·T slots, cyclic in the p features, and all tokens share it. A vector of more than p features takes several
+ciphertexts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from helora_core.packing.protocol import Vector
+
+MOST_PLAINTEXTS = 8192
+"""A shorter period stops paying where its plaintexts fill the memory: 1.6 GB of them at N=8192 and three primes."""
 
 
 def power_of_two_at_or_above(number: int) -> int:
@@ -43,7 +47,14 @@ def deinterleave(outputs: list[Vector], period: int, tokens_per_run: int, tokens
     return values
 
 
-def periods(widest: int, narrowest: int, slots: int, tokens: int | None) -> Iterator[int]:
+def periods(
+    widest: int,
+    narrowest: int,
+    slots: int,
+    tokens: int | None,
+    *,
+    plaintexts: Callable[[int], int] = lambda period: 0,
+) -> Iterator[int]:
     """Periods worth trying, the longest first: powers of two that divide the slots.
 
     A shorter period takes more ciphertexts and runs more tokens together, so it pays once there are that many.
@@ -53,9 +64,12 @@ def periods(widest: int, narrowest: int, slots: int, tokens: int | None) -> Iter
         narrowest: No period is shorter than this power of two.
         slots: N/2.
         tokens: Tokens to run; None gives the longest period only.
+        plaintexts: How many a period takes. The longest may take any number, a shorter one ``MOST_PLAINTEXTS``.
     """
     period = min(power_of_two_at_or_above(widest), slots)
     yield period
     while tokens is not None and period > narrowest and slots // period < tokens:
         period //= 2
+        if plaintexts(period) > MOST_PLAINTEXTS:
+            return
         yield period

@@ -1,0 +1,60 @@
+"""``halevi_shoup_bsgs``: diagonals of the merged matrix with baby and giant steps, about 2·sqrt(d) rotations.
+
+Why it is here: it is the best that is known for a dense matrix without structure, so the difference to ``rank_bsgs`` is
+what the rank of a LoRA is worth. It spends one level where ``rank_bsgs`` spends two, and needs a smaller modulus.
+
+Layout, constants and giant steps are those of ``halevi_shoup``. With i = g·n + b, diagonal i is rotated back by its
+giant step g·n alone:
+
+    Δ_c = Σ_g rot( Σ_b' Σ_{b<n} rot(diag_{c,b',g·n+b}, −g·n) ∘ rot(x_b', b),  g·n )
+
+over blocks b' of x. The n − 1 baby steps of a block are rotations of one ciphertext, which backends may hoist, and all
+blocks of Δ share them; the giant steps go by Horner's rule, all with the step n, hence with one key.
+
+Cost: B(n−1) + B'(p/n−1) rotations, one key switch each, with n rotation keys; B·B'·p ct×pt; B' rescales; B ciphertexts
+up and B' down; B·n + 2 ciphertexts alive. Leakage: nothing beyond Δ, for sanitised results.
+
+Source: diagonals after Halevi and Shoup (CRYPTO 2014), baby and giant steps after Halevi and Shoup, *Faster homomorphic
+linear transformations in HElib* (CRYPTO 2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.backend.capabilities import Encoding
+from helora_core.packing.baby_steps import best_baby_steps
+from helora_core.packing.costs import OperationCosts
+from helora_core.packing.halevi_shoup import MergedDiagonalsLayout, merged_periods
+from helora_core.packing.interleaved import blocks
+from helora_core.packing.protocol import ModulusUse
+from helora_core.privacy.leakage import Leakage, LeakageClass
+
+
+class HaleviShoupBSGS:
+    """The strategy."""
+
+    name = "halevi_shoup_bsgs"
+    version = 1
+    depth = 1
+    rotates = True
+    encoding = Encoding.SLOTS
+    modulus_use = ModulusUse.LEVELS
+    client_finishes = False
+    leakage = Leakage(
+        key_holder=LeakageClass.NOTHING,
+        needs_sanitize=True,
+        explanation="The key holder decrypts Δ alone; the server computes with the merged matrix.",
+    )
+
+    def min_slots(self, shape: ModuleShape) -> int:
+        return 1
+
+    def layouts(
+        self, shape: ModuleShape, slots: int, *, tokens: int | None, costs: OperationCosts
+    ) -> Iterator[MergedDiagonalsLayout]:
+        for period in merged_periods(shape, slots, tokens):
+            sources, sinks = blocks(shape.d_in, period), blocks(shape.d_out, period)
+            baby_steps = best_baby_steps(period, sources=sources, sinks=sinks, costs=costs)
+            yield MergedDiagonalsLayout(shape, slots, period, baby_steps)

@@ -1,0 +1,122 @@
+"""``outer_product``: r inner products, each broadcast and multiplied by its column of ``up``. The textbook's way.
+
+Why it is here: Δ = Σ_j (down_j · x)·up_j is how LoRA is written down, and the first thing one would program. It uses
+the rank, as ``rank_bsgs`` does, but adds up inside a ciphertext for every rank row, where that does so once.
+
+Layout. As ``rank_bsgs``: the period p is a power of two, T = slots/p tokens are interleaved, feature f of token t
+stands in slot f·T + t, x takes B = ⌈d_in/p⌉ ciphertexts and Δ takes B' = ⌈d_out/p⌉. For each rank row j:
+
+1. y_j = Σ_b x_b ∘ down_{j,b}: blocks are added up first, without rotations.
+2. Folds: for k = 1, 2, …, p/2:  y_j += rot(y_j, k). Rotations are cyclic, so z_j = ⟨down_j, x⟩ fills all p features.
+3. Δ_c = Σ_j z_j ∘ up_{c,j}, with α/r folded into ``up``.
+
+Cost: r·log2(p) rotations, one key switch each, with log2(p) rotation keys; r·(B+B') ct×pt; r + B' rescales; B
+ciphertexts up and B' down; about r + B ciphertexts alive. A shorter period runs more tokens with fewer folds, and takes
+more plaintexts: p is cut down to where they number ``MOST_PLAINTEXTS``.
+
+Leakage: nothing beyond Δ, for sanitised results.
+
+Source: the definition of LoRA (Hu et al., ICLR 2022); sums by folding as in Halevi and Shoup (CRYPTO 2014).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.backend.capabilities import Encoding
+from helora_core.packing.costs import OperationCosts
+from helora_core.packing.interleaved import blocks, deinterleave, interleave, padded, periods
+from helora_core.packing.protocol import ModulusUse, ProgramBuilder, ScaleRole, Value, Vector
+from helora_core.privacy.leakage import Leakage, LeakageClass
+
+
+@dataclass(frozen=True)
+class OuterProductLayout:
+    """``outer_product`` for one shape: ``period`` is p."""
+
+    shape: ModuleShape
+    slots: int
+    period: int
+
+    @property
+    def tokens_per_run(self) -> int:
+        return self.slots // self.period
+
+    @property
+    def blocks_in(self) -> int:
+        """B: ciphertexts that x takes."""
+        return blocks(self.shape.d_in, self.period)
+
+    @property
+    def blocks_out(self) -> int:
+        """B': ciphertexts that Δ takes."""
+        return blocks(self.shape.d_out, self.period)
+
+    @property
+    def figures(self) -> Mapping[str, int]:
+        return {"period": self.period, "blocks_in": self.blocks_in, "blocks_out": self.blocks_out}
+
+    def emit(self, builder: ProgramBuilder) -> None:
+        x = [builder.input() for _ in range(self.blocks_in)]
+        z = [self._inner_product(builder, x, j) for j in range(self.shape.rank)]
+        for block in range(self.blocks_out):
+            terms = [builder.multiply_plain(z_j, f"up.{block}.{j}", ScaleRole.UP) for j, z_j in enumerate(z)]
+            builder.output(builder.rescale(builder.sum(terms)))
+
+    def _inner_product(self, builder: ProgramBuilder, x: list[Value], j: int) -> Value:
+        """z_j in every feature. Rescaled before it is folded: rotations are cheaper a level below."""
+        terms = [builder.multiply_plain(x_b, f"down.{block}.{j}", ScaleRole.DOWN) for block, x_b in enumerate(x)]
+        y = builder.rescale(builder.sum(terms))
+        fold = 1
+        while fold < self.period:
+            y = builder.add(y, builder.rotate(y, fold * self.tokens_per_run))
+            fold *= 2
+        return y
+
+    def constants(self, module: LoRAModule) -> Iterator[tuple[str, Vector]]:
+        sides = (("down", module.down, self.blocks_in), ("up", module.scaled_up.T, self.blocks_out))
+        for name, rows, count in sides:
+            features = padded(rows, self.shape.rank, count * self.period)
+            for block in range(count):
+                for j in range(self.shape.rank):
+                    vector = features[j, block * self.period : (block + 1) * self.period]
+                    yield f"{name}.{block}.{j}", np.repeat(vector, self.tokens_per_run)
+
+    def pack(self, x: Vector) -> list[Vector]:
+        return interleave(x, self.period, self.tokens_per_run)
+
+    def unpack(self, outputs: list[Vector], tokens: int, client_module: LoRAModule | None) -> Vector:
+        return deinterleave(outputs, self.period, self.tokens_per_run, tokens, self.shape.d_out)
+
+
+class OuterProduct:
+    """The strategy."""
+
+    name = "outer_product"
+    version = 1
+    depth = 2
+    rotates = True
+    encoding = Encoding.SLOTS
+    modulus_use = ModulusUse.LEVELS
+    client_finishes = False
+    leakage = Leakage(
+        key_holder=LeakageClass.NOTHING,
+        needs_sanitize=True,
+        explanation="The key holder decrypts Δ alone; the inner products stay encrypted.",
+    )
+
+    def min_slots(self, shape: ModuleShape) -> int:
+        return 1
+
+    def layouts(
+        self, shape: ModuleShape, slots: int, *, tokens: int | None, costs: OperationCosts
+    ) -> Iterator[OuterProductLayout]:
+        def plaintexts(period: int) -> int:
+            return shape.rank * (blocks(shape.d_in, period) + blocks(shape.d_out, period))
+
+        for period in periods(max(shape.d_in, shape.d_out), 1, slots, tokens, plaintexts=plaintexts):
+            yield OuterProductLayout(shape, slots, period)
