@@ -153,3 +153,9 @@ class LeakageRefused(HeloraError):
     """The packing reveals more than the caller allowed."""
 
     code = "leakage-refused"
+
+
+class ProfileMissing(HeloraError):
+    """The backend was not calibrated here, or not for these parameters or this operation."""
+
+    code = "profile-missing"

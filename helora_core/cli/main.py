@@ -15,7 +15,7 @@ from helora_core import __version__
 from helora_core.cli.options import JSON_ASKED
 from helora_core.errors import HeloraError
 
-_COMMANDS = ("backends", "conform", "demo", "new-backend", "packings", "plan", "run")
+_COMMANDS = ("backends", "calibrate", "conform", "demo", "new-backend", "packings", "plan", "run")
 
 
 class _Commands(click.Group):

@@ -16,7 +16,7 @@ from helora_core import __version__, errors
 from helora_core.cli.main import main
 from helora_core.errors import HeloraError
 
-COMMANDS = ("backends", "conform", "demo", "new-backend", "packings", "plan", "run")
+COMMANDS = ("backends", "calibrate", "conform", "demo", "new-backend", "packings", "plan", "run")
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])

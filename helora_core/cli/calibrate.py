@@ -1,0 +1,123 @@
+"""``helora calibrate``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from helora_core.cli import options
+
+if TYPE_CHECKING:
+    from helora_core.runtime.profile import ChainFigures, Profile
+
+
+@click.command()
+@options.backend
+@click.option(
+    "--ring",
+    "rings",
+    type=int,
+    multiple=True,
+    metavar="N",
+    help="Calibrate this ring degree only; may be given several times. By default 4096, 8192 and 16384.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=30,
+    show_default=True,
+    metavar="R",
+    help="How often to time each operation.",
+)
+@click.option(
+    "--output",
+    "output_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where the profile goes; by default to where helora looks for it.",
+)
+@options.as_json
+def calibrate(
+    backend: str | None, rings: tuple[int, ...], rounds: int, output_path: Path | None, as_json: bool
+) -> None:  # fmt: skip
+    """Time a backend's operations on this machine.
+
+    Writes a profile: what each operation takes by ring degree, number of primes and level. A profile that is there
+    already is replaced as a whole. Keep the machine quiet meanwhile.
+    """
+    import msgspec
+
+    from helora_core.cli.output import print_json, tell_selection, warn
+    from helora_core.manager import get_manager
+    from helora_core.runtime.calibrate import calibrate as time_operations
+    from helora_core.runtime.calibrate import chains_for
+    from helora_core.runtime.profile import target_path, write_profile
+    from helora_core.selection import select_backend
+
+    manager = get_manager()
+    chains = chains_for(rings)
+    selection = select_backend(manager, backend)
+    tell_selection(selection)
+    path = target_path(selection.name, output_path)
+    registered = manager.backends()[selection.name]
+    with _round_progress(rounds) as advance:
+        profile = time_operations(
+            manager.load_backend(selection.name),
+            chains=chains,
+            rounds=rounds,
+            library=registered.spec.library,
+            library_version=registered.library_version,
+            on_round=advance,
+        )
+    write_profile(profile, path)
+    if as_json:
+        print_json({"output": str(path), "secure": selection.secure, **msgspec.to_builtins(profile)})
+    else:
+        _show(profile)
+        click.echo(f"wrote {path}")
+    if not selection.secure:
+        warn(f"backend {selection.name} is an emulation: these are not the times of encryption.")
+
+
+@contextmanager
+def _round_progress(rounds: int) -> Iterator[Any]:
+    """A progress bar on standard error, shown only where that is a terminal; yields a function to advance it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("rounds", total=rounds)
+        yield lambda: progress.advance(task)
+
+
+_SHOWN = ("encrypt_slots", "encode_slots", "encode_scalar", "multiply_plain", "add", "rotate", "rotate_further",
+          "rescale", "decrypt_slots")  # fmt: skip
+"""Operations of the table; the file has all."""
+
+
+def _show(profile: Profile) -> None:
+    from helora_core.cli.output import print_table, warn
+
+    print_table(
+        ("ring", "chain", "primes left", *_SHOWN),
+        [row for chain in profile.chains for row in _rows(chain)],
+        numbers=("ring", "primes left", *_SHOWN),
+    )
+    click.echo("ms, medians; chain: bits of the data primes | of the special primes")
+    for chain in profile.refused:
+        warn(f"no times for ring degree {chain.ring_degree}, primes of {chain.data_bits} bits: {chain.reason}")
+
+
+def _rows(chain: ChainFigures) -> Iterator[tuple[str, ...]]:
+    figures = chain.by_operation()
+    bits = "|".join(",".join(map(str, each)) for each in (chain.data_bits, chain.special_bits))
+    for level in reversed(range(len(chain.data_bits))):
+        shown = (figures.get((operation, level)) for operation in _SHOWN)
+        cells = ("" if figure is None else f"{figure.median_ns / 1e6:.3f}" for figure in shown)
+        yield (str(chain.ring_degree), bits, str(level + 1), *cells)
