@@ -11,7 +11,7 @@ from helora_core.errors import InvalidParameters
 from helora_core.packing.protocol import ModulusUse, Packing
 from helora_core.params.choose import Requirement, choose_params
 from helora_core.params.ckks import CKKSParams
-from helora_core.params.flat import FlatRequirement, choose_flat_params
+from helora_core.params.flat import FlatRequirement, choose_flat_params, plaintext_bits
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE
 
 DEFAULT_PRECISION_BITS = 12.0
@@ -95,5 +95,6 @@ def settings_for(
             ring_degree=ring_degree,
         )
     )
+    weight_bits = plaintext_bits(params) // packing.depth
     scales = Scales(input_bits=params.scale_bits, down_bits=weight_bits, up_bits=weight_bits)
     return Settings(params=params, scales=scales, rescales=False)

@@ -1,7 +1,9 @@
 """The choice of a modulus that is never rescaled: it holds the scales of input and plaintexts together.
 
-Flooding multiplies a result's noise by 2^bits, so a sanitised plan wants a large input scale and no rescale, which would
-bring signal and noise down together while the flood's own floor stays. The input gets all the modulus that is left.
+Flooding multiplies a result's noise by 2^bits, so a sanitised plan wants a large input scale and no rescale: that would
+bring signal and noise down together while the flood's own floor stays. The input gets all the modulus that is left, or
+shares it with plaintexts that are coefficients. One prime without a special one beside it is taken where it suffices:
+at 128 bits of security, 53 bits in a ring of 2048.
 """
 
 from __future__ import annotations
@@ -89,20 +91,36 @@ def required_input_bits(requirement: FlatRequirement, ring_degree: int, special_
     return math.ceil(requirement.precision_bits + requirement.flood_bits + math.log2(6 * std) + 1)
 
 
+def plaintext_bits(params: CKKSParams) -> int:
+    """What these parameters leave for the scales of all plaintexts on a path together."""
+    return params.data_modulus_bits - HEADROOM_BITS - params.scale_bits
+
+
 def _flat_chain(requirement: FlatRequirement, ring_degree: int, limit_bits: int) -> CKKSParams | None:
-    special_bits = MAX_PRIME_BITS if requirement.rotates else UNUSED_SPECIAL_BITS
-    least = required_input_bits(requirement, ring_degree, special_bits)
+    if requirement.rotates:
+        return _chain_of(requirement, ring_degree, limit_bits, special=(MAX_PRIME_BITS,))
+    # Without key switches, a single prime needs no special one beside it; libraries of RNS chains reserve one.
+    alone = _chain_of(requirement, ring_degree, min(limit_bits, MAX_PRIME_BITS), special=())
+    return alone or _chain_of(requirement, ring_degree, limit_bits, special=(UNUSED_SPECIAL_BITS,))
+
+
+def _chain_of(
+    requirement: FlatRequirement, ring_degree: int, limit_bits: int, *, special: tuple[int, ...]
+) -> CKKSParams | None:
+    least = required_input_bits(requirement, ring_degree, sum(special))
     beyond_input = requirement.weight_bits + HEADROOM_BITS
-    room = limit_bits - special_bits
+    room = limit_bits - sum(special)
     if least + beyond_input > room:
         return None
     # Rounding the number of primes up costs time, filling them up costs nothing.
     largest_prime = _ONE_PRIME_BITS if requirement.rotates else MAX_PRIME_BITS
     primes = -(-(least + beyond_input) // largest_prime)
-    total = min(room, primes * largest_prime, LARGEST_INPUT_BITS + beyond_input)
+    total = min(room, primes * largest_prime, max(least, LARGEST_INPUT_BITS) + beyond_input)
+    spare = total - beyond_input - least
     return CKKSParams(
         ring_degree=ring_degree,
         data_bits=tuple(total // primes + (i < total % primes) for i in range(primes)),
-        special_bits=(special_bits,),
-        scale_bits=total - beyond_input,
+        special_bits=special,
+        # As coefficients, weights round about as coarsely as inputs are noisy: they share what is to spare.
+        scale_bits=least + (spare - spare // 2 if requirement.coefficients else spare),
     )

@@ -17,6 +17,10 @@ class LeakageClass(str, Enum):
 
     NOTHING = "nothing"
     """Δ alone."""
+    MASKED_Z = "masked z"
+    """Δ, and z = down·x under a uniform mask, which is uniform itself and says nothing of z."""
+    Z = "z"
+    """z = down·x, r numbers a token: ``down`` after d_in independent queries. She must also own ``up``."""
     PRODUCTS = "products"
     """Every product of an activation with a weight: all of ``down`` from one query. She must also own ``up``."""
 

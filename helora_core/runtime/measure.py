@@ -33,7 +33,8 @@ def measure_operations(
     Raises:
         InsecureParameters, InvalidParameters: As ``open_sessions`` does.
     """
-    client, server = open_sessions(backend, params, (_STEP,))
+    # Parameters without a special prime belong to plans that never rotate.
+    client, server = open_sessions(backend, params, (_STEP,) if params.special_bits else ())
     scale_bits, top = params.scale_bits, params.max_level
     values = np.random.default_rng(0).normal(size=params.slots)
 
@@ -66,6 +67,8 @@ def _at_level(
         OpKind.ADD.value: lambda: evaluator.add(ciphertext, ciphertext),
         "decrypt": lambda: client.decrypt(client.receive(server.send(ciphertext))),
     }
+    if not server.params.special_bits:
+        del operations[OpKind.ROTATE.value]
     if 2 * scale_bits >= server.params.modulus_bits_at(level):
         # A product of two scales does not fit here, and no program has one.
         del operations[OpKind.MULTIPLY_PLAIN.value]

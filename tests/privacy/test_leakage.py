@@ -8,7 +8,7 @@ from helora_core.privacy.leakage import Leakage, LeakageClass
 
 
 def test_classes_stand_from_least_to_most() -> None:
-    assert [each.value for each in LeakageClass] == ["nothing", "products"]
+    assert [each.value for each in LeakageClass] == ["nothing", "masked z", "z", "products"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import warnings
 from typing import Any
 
 import msgspec
@@ -56,16 +57,24 @@ def pyfhel_object(params: CKKSParams, chain: dict[str, list[int]], *, keyed: boo
     One that is not ``keyed`` must not be given a secret key, and could not decrypt with it.
 
     Security is judged by the core on resolved parameters before keys are made; ``sec=0`` turns SEAL's check of the 2018
-    table off. The default scale is never used, but Pyfhel warns of one that is not a prime's.
+    table off. The default scale is never used, but Pyfhel warns of one that is not a prime's, and of any if there is
+    only one prime.
 
     Raises:
         InvalidParameters: SEAL cannot realise them.
     """
     pyfhel = library().Pyfhel() if keyed else _keyless_class()()
     try:
-        status = pyfhel.contextGen(
-            scheme="ckks", n=params.ring_degree, sec=0, scale_bits=params.special_bits[-1], **chain
-        )
+        with warnings.catch_warnings():
+            if not params.special_bits:
+                warnings.simplefilter("ignore")
+            status = pyfhel.contextGen(
+                scheme="ckks",
+                n=params.ring_degree,
+                sec=0,
+                scale_bits=(params.data_bits + params.special_bits)[-1],
+                **chain,
+            )
     except (ValueError, RuntimeError) as error:
         status = str(error)
     if not status.startswith("success"):
@@ -84,13 +93,14 @@ def resolve(params: CKKSParams) -> CKKSParams:
     Raises:
         InvalidParameters: SEAL cannot realise the parameters.
     """
-    if len(params.special_bits) != 1:
+    if len(params.special_bits) != 1 and (params.special_bits or params.max_level):
         raise InvalidParameters(
             f"{WHO}: SEAL uses exactly one special prime, not {len(params.special_bits)}.",
-            hint="Give one entry in special_bits; the last prime of the chain is the special one.",
+            hint="Give one entry in special_bits; only a chain of a single data prime can do without.",
         )
     primes = tuple(pyfhel_object(params, {"qi_sizes": [*params.data_bits, *params.special_bits]}).qi)
-    return msgspec.structs.replace(params, data_primes=primes[:-1], special_primes=primes[-1:])
+    data = len(params.data_bits)
+    return msgspec.structs.replace(params, data_primes=primes[:data], special_primes=primes[data:])
 
 
 class Context:

@@ -31,10 +31,10 @@ def resolve(params: CKKSParams) -> CKKSParams:
     Raises:
         InvalidParameters: SEAL cannot realise the parameters.
     """
-    if len(params.special_bits) != 1:
+    if len(params.special_bits) != 1 and (params.special_bits or params.max_level):
         raise InvalidParameters(
             f"helora-tenseal: SEAL uses exactly one special prime, not {len(params.special_bits)}.",
-            hint="Give one entry in special_bits; the last prime of the chain is the special one.",
+            hint="Give one entry in special_bits; only a chain of a single data prime can do without.",
         )
     if params.ring_degree > 32768:
         raise InvalidParameters(
@@ -42,7 +42,8 @@ def resolve(params: CKKSParams) -> CKKSParams:
             hint="Use a smaller ring or another backend.",
         )
     primes = tuple(modulus.value() for modulus in _encryption_parameters(params).coeff_modulus())
-    return msgspec.structs.replace(params, data_primes=primes[:-1], special_primes=primes[-1:])
+    data = len(params.data_bits)
+    return msgspec.structs.replace(params, data_primes=primes[:data], special_primes=primes[data:])
 
 
 class Context:

@@ -1,0 +1,203 @@
+"""``cheetah``: inner products in coefficients. No rotations, a ring half as large, and the client finishes.
+
+Why: a product of polynomials is a negacyclic convolution, and one coefficient of a convolution with a reversed vector
+is an inner product. So one ct×pt computes several rows of ``down``·x without any key switch, and N coefficients hold
+twice what N/2 slots do. It is the cheapest packing where the holder of the key may see z = down·x and owns ``up``.
+
+Layout. x is cut into B blocks of w features, a ciphertext each, and the r rows of ``down`` into J groups of ρ. Block b
+of token t begins at coefficient t·ρ·w. The plaintext (b, j) holds the group's rows one after the other, each reversed:
+
+    p_{b,j}[k·w + w−1 − i] = down[j·ρ + k, b·w + i],   so that
+    (x_b · p_{b,j})[(t·ρ + k)·w + w−1] = Σ_i x_t[b·w + i] · down[j·ρ + k, b·w + i].
+
+With T·ρ·w <= N nothing else reaches these coefficients: exponents differ by less than w within a token and row, and
+what exceeds N wraps around to the coefficients below w−1. Adding the products of all blocks gives z; T·ρ of its numbers
+come back in each of J ciphertexts. The client applies (α/r)·``up``.
+
+Cost: 0 rotations, B·J ct×pt, at most J rescales, B ciphertexts up and J down, for T tokens a run. B·J is about
+T·r·d_in/N whatever the split: narrower blocks take fewer ciphertexts down, which may have to be sanitised, for more of
+them up. With B = T = 1 and d_in <= N these are the published ⌈r/⌊N/d_in⌋⌉ products.
+
+Leakage: z, if results are sanitised. The other coefficients are partial convolutions, from which the client, who knows
+x, reads ``down``; ``output`` names those to keep and a sanitised plan drowns the rest.
+
+Source: Cheetah (Huang, Lu, Hong, Ding; USENIX Security 2022), §4.1, on CKKS in place of BFV; the split by cost and the
+tokens side by side are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.backend.capabilities import Encoding
+from helora_core.errors import LeakageRefused
+from helora_core.packing.costs import OperationCosts
+from helora_core.packing.interleaved import blocks, padded
+from helora_core.packing.protocol import ModulusUse, ProgramBuilder, ScaleRole, Value, Vector
+from helora_core.privacy.leakage import Leakage, LeakageClass
+
+
+@dataclass(frozen=True)
+class InnerProducts:
+    """z = matrix·x by reversed rows: ``width`` is w, ``rows`` ρ, for a matrix of ``height`` rows and ``columns``."""
+
+    height: int
+    columns: int
+    width: int
+    rows: int
+    tokens: int
+
+    @property
+    def blocks(self) -> int:
+        """B: ciphertexts that x takes."""
+        return blocks(self.columns, self.width)
+
+    @property
+    def groups(self) -> int:
+        """J: ciphertexts that z takes."""
+        return blocks(self.height, self.rows)
+
+    def emit(self, builder: ProgramBuilder, x: list[Value]) -> list[Value]:
+        """The products for each group, added up over the blocks."""
+        return [
+            builder.sum([builder.multiply_plain(block, f"down.{b}.{j}", ScaleRole.DOWN) for b, block in enumerate(x)])
+            for j in range(self.groups)
+        ]
+
+    def constants(self, matrix: Vector) -> Iterator[tuple[str, Vector]]:
+        """The reversed rows, for each block and group."""
+        full = padded(matrix, self.groups * self.rows, self.blocks * self.width)
+        for b in range(self.blocks):
+            for j in range(self.groups):
+                rows = full[j * self.rows : (j + 1) * self.rows, b * self.width : (b + 1) * self.width]
+                yield f"down.{b}.{j}", rows[:, ::-1].ravel()
+
+    def pack(self, x: Vector) -> list[Vector]:
+        """Coefficients of each block, from activations of shape (tokens, columns)."""
+        tokens = x.shape[0]
+        features = padded(x, tokens, self.blocks * self.width).reshape(tokens, self.blocks, self.width)
+        spaced = np.zeros((self.blocks, tokens, self.rows * self.width))
+        spaced[:, :, : self.width] = features.transpose(1, 0, 2)
+        return [block.ravel() for block in spaced]
+
+    def wanted(self, group: int) -> list[int]:
+        """Coefficients of a group's product that are part of z, by token and row."""
+        rows = min(self.rows, self.height - group * self.rows)
+        return [
+            (token * self.rows + row) * self.width + self.width - 1
+            for token in range(self.tokens)
+            for row in range(rows)
+        ]
+
+    def unpack(self, outputs: list[Vector]) -> Vector:
+        """z of shape (tokens, height) from the decrypted coefficients of every group."""
+        parts = [output[self.wanted(j)].reshape(self.tokens, -1) for j, output in enumerate(outputs)]
+        return np.concatenate(parts, axis=1)
+
+
+@dataclass(frozen=True)
+class CheetahLayout:
+    """``cheetah`` for one shape."""
+
+    shape: ModuleShape
+    products: InnerProducts
+
+    @property
+    def tokens_per_run(self) -> int:
+        return self.products.tokens
+
+    @property
+    def figures(self) -> Mapping[str, int]:
+        products = self.products
+        return {
+            "width": products.width,
+            "blocks": products.blocks,
+            "rows": products.rows,
+            "ciphertexts_down": products.groups,
+        }
+
+    def emit(self, builder: ProgramBuilder) -> None:
+        x = [builder.input() for _ in range(self.products.blocks)]
+        for j, z in enumerate(self.products.emit(builder, x)):
+            builder.output(builder.rescale(z), keep=self.products.wanted(j))
+
+    def constants(self, module: LoRAModule) -> Iterator[tuple[str, Vector]]:
+        return self.products.constants(module.down)
+
+    def pack(self, x: Vector) -> list[Vector]:
+        return self.products.pack(x)
+
+    def unpack(self, outputs: list[Vector], tokens: int, client_module: LoRAModule | None) -> Vector:
+        if client_module is None:
+            raise LeakageRefused(
+                "Packing cheetah: the client must apply up in the clear and was not given the adapter.",
+                hint="Give the client the adapter if it owns it; otherwise use cheetah_two_round or rank_bsgs.",
+            )
+        delta: Vector = self.products.unpack(outputs)[:tokens] @ client_module.scaled_up.T
+        return delta
+
+
+class Cheetah:
+    """The strategy."""
+
+    name = "cheetah"
+    version = 1
+    depth = 1
+    rotates = False
+    encoding = Encoding.COEFFICIENTS
+    modulus_use = ModulusUse.FLAT
+    client_finishes = True
+    leakage = Leakage(
+        key_holder=LeakageClass.Z,
+        needs_sanitize=True,
+        explanation="The key holder decrypts z = down·x and owns up; the other coefficients give down away.",
+    )
+
+    def min_slots(self, shape: ModuleShape) -> int:
+        return 1
+
+    def layouts(
+        self, shape: ModuleShape, slots: int, *, tokens: int | None, costs: OperationCosts
+    ) -> Iterator[CheetahLayout]:
+        for products in cheapest_splits(shape.rank, shape.d_in, 2 * slots, tokens=tokens, costs=costs):
+            yield CheetahLayout(shape, products)
+
+
+def cheapest_splits(
+    height: int, columns: int, ring_degree: int, *, tokens: int | None, costs: OperationCosts
+) -> list[InnerProducts]:
+    """The cheapest way to split a matrix: first for results that are sent as they are, then for sanitised ones.
+
+    Args:
+        height: Rows of the matrix.
+        columns: Its columns.
+        ring_degree: N: coefficients of a ciphertext.
+        tokens: Tokens that are there to be run together; None for one.
+        costs: What a product, a ciphertext up, one down, and its sanitising cost.
+    """
+    candidates = list(_splits(height, columns, ring_degree, tokens or 1))
+
+    def cost(split: InnerProducts, for_each_result: float) -> float:
+        work = split.blocks * split.groups * (costs.multiply_plain + costs.add)
+        messages = split.blocks * costs.encrypt + split.groups * for_each_result
+        return blocks(tokens or 1, split.tokens) * (work + messages + costs.round_trip)
+
+    plain = min(candidates, key=lambda split: cost(split, costs.decrypt))
+    sanitized = min(candidates, key=lambda split: cost(split, costs.decrypt + costs.sanitize))
+    return [plain] if plain == sanitized else [plain, sanitized]
+
+
+def _splits(height: int, columns: int, ring_degree: int, tokens: int) -> Iterator[InnerProducts]:
+    """For each number of tokens a run and of rows a ciphertext, the fewest blocks, all of about the same width."""
+    together = {min(1 << exponent, tokens) for exponent in range(tokens.bit_length() + 1)}
+    for per_run in sorted(together):
+        for groups in range(1, height + 1):
+            rows = blocks(height, groups)
+            room = ring_degree // (rows * per_run)
+            if room:
+                width = blocks(columns, blocks(columns, room))
+                yield InnerProducts(height, columns, width, rows, per_run)
