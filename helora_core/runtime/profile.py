@@ -244,7 +244,7 @@ def profile_path(backend_name: str, environ: Mapping[str, str] | None = None) ->
     Raises:
         InvalidInput: The name is none that a file can have.
     """
-    if not backend_name or Path(backend_name).name != backend_name:
+    if Path(backend_name).name != backend_name or backend_name in ("", ".."):
         raise InvalidInput(
             f"{backend_name!r} is no name of a backend.", hint="Use a name that `helora backends` lists."
         )
