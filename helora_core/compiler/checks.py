@@ -6,6 +6,8 @@ Scales are followed in whole bits of the nominal primes; the library tracks the 
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 
 from helora_core.backend.capabilities import Encoding
@@ -60,9 +62,10 @@ def annotate(program: Program, params: CKKSParams, scales: Scales) -> tuple[Valu
         operands = [infos[arg] for arg in op.args]
         info = _apply(i, op, operands, params, scales)
         for name in plaintexts(op):
-            if constants.setdefault(name, (operands[0].level, op.role)) != (operands[0].level, op.role):
+            use = (operands[0].level, op.role)
+            if constants.setdefault(name, use) != use:
                 raise InvalidProgram(f"%{i}: constant {name!r} is used at two levels or scales.", hint=_REPORT)
-        if not 0 < info.scale_bits < params.modulus_bits_at(info.level):
+        if not (operands and info is operands[0]) and not 0 < info.scale_bits < params.modulus_bits_at(info.level):
             raise InvalidProgram(
                 f"%{i}: a scale of 2^{info.scale_bits} is not between 1 and the {params.modulus_bits_at(info.level)} "
                 f"bits of modulus left at level {info.level}.",
@@ -92,7 +95,7 @@ _NAMED = (OpKind.MULTIPLY_PLAIN, OpKind.DOT_SCALARS, OpKind.MASK)
 
 def _check_operands(i: int, op: Op, program: Program) -> None:
     wrong = len(op.args) != _ARITY[op.kind] if op.kind in _ARITY else not op.args
-    if wrong or any(not 0 <= arg < i for arg in op.args):
+    if wrong or (op.args and not 0 <= min(op.args) <= max(op.args) < i):
         raise InvalidProgram(f"%{i}: {op.kind.value} cannot read {op.args}.", hint=_REPORT)
     if op.kind is OpKind.ROTATE and not 0 < op.steps < program.slots:
         raise InvalidProgram(f"%{i}: rotation by {op.steps} is outside 1..{program.slots - 1}.", hint=_REPORT)
@@ -110,23 +113,30 @@ def _check_operands(i: int, op: Op, program: Program) -> None:
 
 def _apply(i: int, op: Op, operands: list[ValueInfo], params: CKKSParams, scales: Scales) -> ValueInfo:
     if op.kind is OpKind.INPUT:
-        return ValueInfo(level=params.max_level, scale_bits=scales.input_bits)
+        return _info(params.max_level, scales.input_bits)
     first = operands[0]
-    for operand in operands[1:]:
-        _check_alike(i, first, operand)
+    for operand in operands:
+        if operand is not first:
+            _check_alike(i, first, operand)
     if op.kind in _PRODUCTS:
-        return ValueInfo(level=first.level, scale_bits=first.scale_bits + scales.of(op.role))
+        return _info(first.level, first.scale_bits + scales.of(op.role))
     if op.kind is OpKind.RESCALE:
         if first.level == 0:
             raise LevelExhausted(f"%{i}: rescale of %{op.args[0]}, which is at level 0.", hint=_REPORT)
-        return ValueInfo(level=first.level - 1, scale_bits=first.scale_bits - params.data_bits[first.level])
+        return _info(first.level - 1, first.scale_bits - params.data_bits[first.level])
     if op.kind is OpKind.MASK and first.level != 0:
         raise InvalidProgram(f"%{i}: a mask at level {first.level}; only one prime may be left.", hint=_REPORT)
     if op.kind is OpKind.ASK_CLIENT:
         # She sends the integers modulo the base prime times the other primes, so that wrapping around is harmless.
         gained = sum(params.data_bits[first.level + 1 :]) - ANSWER_SPARE_BITS
-        return ValueInfo(level=params.max_level, scale_bits=first.scale_bits + gained)
+        return _info(params.max_level, first.scale_bits + gained)
     return first
+
+
+@functools.cache
+def _info(level: int, scale_bits: int) -> ValueInfo:
+    """One object for equal values: most operands are alike, and then it is quickly seen."""
+    return ValueInfo(level=level, scale_bits=scale_bits)
 
 
 def _check_alike(i: int, first: ValueInfo, other: ValueInfo) -> None:

@@ -67,16 +67,19 @@ def compile_plan(
         )
     else:
         settings = settings_given(packing, params)
-    best: tuple[float, Layout, Program] | None = None
+    best: tuple[float, Layout, Iterator[Step]] | None = None
     for layout in packing.layouts(shape, settings.params.slots, tokens=tokens, costs=costs):
-        program = optimized(layout, packing, settings, sanitize_bits=sanitize_bits, module=module)
+        # A layout is judged by the program it emits; only the cheapest is transformed.
+        steps = lower(layout, packing, settings, sanitize_bits=sanitize_bits, module=module)
         runs = 1 if tokens is None else -(-tokens // layout.tokens_per_run)
-        cost = runs * relative_cost(program, costs)
+        cost = runs * relative_cost(next(steps).program, costs)
         if best is None or cost < best[0]:
-            best = (cost, layout, program)
+            best = (cost, layout, steps)
     if best is None:
         raise ValueError(f"packing {packing.name} gave no layout for {shape}")
-    _, layout, program = best
+    _, layout, steps = best
+    *_, last = steps
+    program = last.program
     values = annotate(program, settings.params, settings.scales)
     verdict = security_verdict(settings.params, security_bits=security_bits, table=table)
     return Plan(packing, shape, layout, settings, program, values, verdict, sanitize_bits)
@@ -98,7 +101,7 @@ def lower(
     sanitize_bits: int | None = None,
     module: LoRAModule | None = None,
 ) -> Iterator[Step]:
-    """Emit the program and transform it, checking the laws after each step.
+    """Emit the program and transform it, checking the laws after each step. Nothing is done before a step is asked for.
 
     Raises:
         InvalidProgram, ScaleMismatch, LevelExhausted: A law is broken; by the packing, or by the pass named last.
@@ -116,16 +119,12 @@ def lower(
         program = skip_zeros(program, support)
         yield _checked(skip_zeros.__name__, program, settings)
     for transform in PASSES:
-        program = transform(program)
-        yield _checked(transform.__name__, program, settings)
-
-
-def optimized(
-    layout: Layout, packing: Packing, settings: Settings, *, sanitize_bits: int | None, module: LoRAModule | None
-) -> Program:
-    """The program after the last step of ``lower``."""
-    *_, last = lower(layout, packing, settings, sanitize_bits=sanitize_bits, module=module)
-    return last.program
+        transformed = transform(program)
+        if transformed == program:
+            yield Step(transform.__name__, program)
+        else:
+            program = transformed
+            yield _checked(transform.__name__, program, settings)
 
 
 def _checked(name: str, program: Program, settings: Settings) -> Step:

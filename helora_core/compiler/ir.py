@@ -159,17 +159,25 @@ def plaintexts(op: Op) -> tuple[str, ...]:
 
 
 def renumber(program: Program, ops: Iterable[tuple[int, Op]], outputs: Iterable[int | None]) -> Program:
-    """Make a program of operations that still carry their old value numbers, numbering them anew."""
+    """Make a program of operations that still carry their old value numbers, numbering them anew.
+
+    Operations whose operands keep their numbers are not copied, so that programs are quick to compare.
+    """
     new: dict[int, int] = {}
     renumbered: list[Op] = []
     for old, op in ops:
         new[old] = len(renumbered)
-        renumbered.append(msgspec.structs.replace(op, args=tuple(new[arg] for arg in op.args)))
+        renumbered.append(with_args(op, tuple([new[arg] for arg in op.args])))
     return msgspec.structs.replace(
         program,
         ops=tuple(renumbered),
         outputs=tuple(None if output is None else new[output] for output in outputs),
     )
+
+
+def with_args(op: Op, args: tuple[int, ...]) -> Op:
+    """The operation on other values; itself if they are the same."""
+    return op if op.args == args else msgspec.structs.replace(op, args=args)
 
 
 def readable(program: Program) -> str:

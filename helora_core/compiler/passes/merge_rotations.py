@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from helora_core.compiler.ir import Op, OpKind, Program, renumber
+from helora_core.compiler.ir import Op, OpKind, Program, renumber, with_args
 
 
 def merge_rotations(program: Program) -> Program:
@@ -19,7 +19,7 @@ def _merged_once(program: Program) -> Program:
     ops = list(program.ops)
     stands_for = list(range(len(ops)))
     for i, original in enumerate(ops):
-        op = msgspec.structs.replace(original, args=tuple(stands_for[arg] for arg in original.args))
+        op = with_args(original, tuple([stands_for[arg] for arg in original.args]))
         if op.kind is OpKind.ROTATE:
             op = _after_rotation(op, ops, readers, program.slots)
             if op.steps == 0:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from helora_core.compiler.ir import Op, OpKind, Program, renumber
+from helora_core.compiler.ir import Op, OpKind, Program, renumber, with_args
 
 _NEVER_ALIKE = (OpKind.INPUT, OpKind.SANITIZE, OpKind.MASK, OpKind.ASK_CLIENT)
 """Each of these is another ciphertext, or fresh randomness, every time."""
@@ -16,8 +14,8 @@ def share_common(program: Program) -> Program:
     stands_for: list[int] = []
     kept = []
     for i, op in enumerate(program.ops):
-        shared = msgspec.structs.replace(op, args=tuple(stands_for[arg] for arg in op.args))
-        key = msgspec.structs.replace(shared, args=tuple(sorted(shared.args))) if op.kind is OpKind.ADD else shared
+        shared = with_args(op, tuple([stands_for[arg] for arg in op.args]))
+        key = with_args(shared, tuple(sorted(shared.args))) if op.kind is OpKind.ADD else shared
         if op.kind not in _NEVER_ALIKE and key in first:
             stands_for.append(first[key])
             continue

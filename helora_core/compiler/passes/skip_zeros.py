@@ -6,13 +6,13 @@ sees the plan, or counts ciphertexts, learns where the adapter has its zeros.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
-from helora_core.compiler.ir import Op, OpKind, Program, renumber
+from helora_core.compiler.ir import Op, OpKind, Program, renumber, with_args
 
-Support = Mapping[str, tuple[int, ...]]
+Support = Mapping[str, Collection[int]]
 """For each plaintext that has zeros worth knowing of: the places where it is not zero."""
 
 _OF_ZERO_IS_ZERO = (OpKind.ROTATE, OpKind.RESCALE, OpKind.SANITIZE)
@@ -25,6 +25,7 @@ def skip_zeros(program: Program, support: Support) -> Program:
         program: The program.
         support: Plaintexts that are missing here count as not zero anywhere.
     """
+    support = {name: frozenset(places) for name, places in support.items()}
     zero: set[int] = set()
     stands_for = list(range(len(program.ops)))
     kept: list[tuple[int, Op]] = []
@@ -43,7 +44,7 @@ def skip_zeros(program: Program, support: Support) -> Program:
         elif op.kind in _OF_ZERO_IS_ZERO and args[0] in zero:
             zero.add(i)
             continue
-        kept.append((i, msgspec.structs.replace(op, args=args)))
+        kept.append((i, with_args(op, args)))
     outputs = [
         None if output is None or stands_for[output] in zero else stands_for[output] for output in program.outputs
     ]
