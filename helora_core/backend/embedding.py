@@ -49,3 +49,13 @@ def slots_to_coefficients(slots: ComplexSlots, ring_degree: int, generator: int 
     values[ring_degree - 1 - positions] = slots.conj()
     coefficients: Coefficients = (np.fft.fft(values) / ring_degree * _twist(ring_degree).conj()).real
     return coefficients
+
+
+def largest_coefficient(slots: NDArray[np.float64] | ComplexSlots, ring_degree: int, generator: int = 5) -> float:
+    """Size of the largest coefficient of the polynomial with these slots (float64 or complex128, padded with zeros).
+
+    It is what must fit the modulus. A slot may be N times as large, and is √N times as large among random ones.
+    """
+    padded = np.zeros(ring_degree // 2, dtype=np.complex128)
+    padded[: slots.size] = slots
+    return float(np.max(np.abs(slots_to_coefficients(padded, ring_degree, generator))))

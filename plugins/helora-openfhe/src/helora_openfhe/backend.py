@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 
 from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
+from helora_core.backend.embedding import largest_coefficient
 from helora_core.backend.protocol import SLOTS, Values
 from helora_core.backend.values import check_values
 from helora_core.errors import (
@@ -133,10 +134,9 @@ class _Role:
                 "it: both would encrypt with the same errors.",
                 hint="Make keys in the process that uses them, or start workers by spawning.",
             )
-        largest = float(np.max(np.abs(values)))
-        if math.log2(max(largest, 1.0)) + params.scale_bits >= params.modulus_bits_at(level) - 1:
+        if not self._fits(values, level, encoding):
             raise PrecisionLost(
-                f"{_WHO}: values up to {largest:g} at scale 2^{params.scale_bits} do not fit the "
+                f"{_WHO}: values up to {np.max(np.abs(values)):g} at scale 2^{params.scale_bits} do not fit the "
                 f"{params.modulus_bits_at(level)} bits of modulus at level {level}.",
                 hint="Use smaller values, or a larger base prime.",
             )
@@ -150,6 +150,16 @@ class _Role:
                 raise
             # OpenFHE refuses values that round to the zero polynomial; to round them is what was asked.
             return self._context.MakeCKKSPackedPlaintext(np.zeros(params.slots), 1, depth)
+
+    def _fits(self, values: Values, level: int, encoding: Encoding) -> bool:
+        """Whether the encoded polynomial fits the modulus: surely if its slots do, and else if its coefficients do."""
+        room_bits = self._params.modulus_bits_at(level) - 1 - self._params.scale_bits
+        if math.log2(max(float(np.max(np.abs(values))), 1.0)) < room_bits:
+            return True
+        if encoding is Encoding.SCALAR or room_bits <= 0:
+            return False
+        generator = OpenFHEBackend.capabilities.slot_generator
+        return largest_coefficient(values, self._params.ring_degree, generator) < 2.0 ** (room_bits - 1)
 
 
 class OpenFHEDecryptor(_Role):

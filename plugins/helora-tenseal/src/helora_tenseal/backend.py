@@ -19,6 +19,7 @@ import numpy as np
 import tenseal.sealapi as seal
 
 from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.embedding import largest_coefficient
 from helora_core.backend.protocol import SLOTS, Values
 from helora_core.backend.values import check_scale, check_values
 from helora_core.errors import (
@@ -131,22 +132,33 @@ class _Role:
                 f"{_WHO}: encoding at level {level}; there are levels 0 to {params.max_level}.",
                 hint="Use parameters with more data primes.",
             )
-        largest = float(np.max(np.abs(values)))
-        fits = math.log2(scale) + math.log2(max(largest, 1.0)) < params.modulus_bits_at(level)
         plaintext = seal.Plaintext()
         try:
-            if not fits:  # asked of SEAL alone, some versions wrap around silently
+            if not self._fits(
+                values, level, scale, encoding
+            ):  # asked of SEAL alone, some versions wrap around silently
                 raise ValueError("encoded values are too large")
             # SEAL encodes a single number as the constant polynomial, without a transform.
             places = float(values[0]) if encoding is Encoding.SCALAR else values
             self._context.encoder.encode(places, self._context.parms_ids[level], scale, plaintext)
         except ValueError as error:
             raise PrecisionLost(
-                f"{_WHO}: values up to {largest:g} at scale 2^{math.log2(scale):.1f} do not fit the "
+                f"{_WHO}: values up to {np.max(np.abs(values)):g} at scale 2^{math.log2(scale):.1f} do not fit the "
                 f"modulus of level {level} ({error}).",
                 hint="Use smaller values or scales, or a larger base prime.",
             ) from error
         return plaintext
+
+    def _fits(self, values: Values, level: int, scale: float, encoding: Encoding) -> bool:
+        """Whether the encoded polynomial fits the modulus: surely if its slots do, and else if its coefficients do."""
+        params = self._context.params
+        scale_bits, modulus_bits = math.log2(scale), params.modulus_bits_at(level)
+        if scale_bits + math.log2(max(float(np.max(np.abs(values))), 1.0)) < modulus_bits:
+            return True
+        if encoding is Encoding.SCALAR or scale_bits >= modulus_bits:
+            return False
+        largest = largest_coefficient(values, params.ring_degree, TenSEALBackend.capabilities.slot_generator)
+        return scale_bits + math.log2(max(largest, 1.0)) < modulus_bits - 1
 
 
 class TenSEALDecryptor(_Role):
