@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from helora_core.backend.capabilities import Encoding
+from helora_core.backend.embedding import slots_to_coefficients
 from helora_core.errors import CorruptPayload, HeloraError, InvalidParameters, PrecisionLost
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.presets import FAST
@@ -122,3 +124,40 @@ def test_unresolved_parameters_are_refused_rather_than_misjudged() -> None:
     nominal = msgspec.structs.replace(PARAMS, data_primes=(), special_primes=())
     with pytest.raises(HeloraError):
         BACKEND.generate_keys(nominal, (1,))[0].encrypt(V, scale=SCALE)
+
+
+class TestIntegersModuloQ:
+    """What was encrypted as coefficients wraps around, as in every library; what was encrypted in slots is refused."""
+
+    Q = math.prod(PARAMS.data_primes)
+
+    def test_sums_wrap_to_the_residue_of_least_size(self) -> None:
+        decryptor, evaluator = BACKEND.generate_keys(PARAMS, ())
+        unit = self.Q / 8 / SCALE
+        ciphertext = decryptor.encrypt(np.array([1.9, -1.9, 0.5]) * unit, scale=SCALE, encoding=Encoding.COEFFICIENTS)
+        for _ in range(2):
+            ciphertext = evaluator.add(ciphertext, ciphertext)
+        ciphertext = evaluator.deserialize(evaluator.serialize(ciphertext))
+        decrypted = decryptor.decrypt(ciphertext, encoding=Encoding.COEFFICIENTS)
+        assert np.allclose(decrypted[:4] / unit, [-0.4, 0.4, 2.0, 0.0], atol=1e-9)
+
+    def test_multiples_of_the_modulus_vanish_in_a_product_with_integers(self) -> None:
+        decryptor, evaluator = BACKEND.generate_keys(PARAMS, ())
+        quarter = np.array([self.Q / 8 / SCALE])
+        ciphertext = decryptor.encrypt(quarter, scale=SCALE, encoding=Encoding.COEFFICIENTS)
+        factor = evaluator.encode(np.array([0.0, 8.0]), level=2, scale=1.0, encoding=Encoding.COEFFICIENTS)
+        product = decryptor.decrypt(evaluator.multiply_plain(ciphertext, factor), encoding=Encoding.COEFFICIENTS)
+        assert np.abs(product * SCALE).max() < 2**-45 * self.Q
+
+    def test_plaintexts_are_rounded_to_integers(self) -> None:
+        _, evaluator = BACKEND.generate_keys(PARAMS, ())
+        plaintext = evaluator.encode(np.array([0.3, 1.7]), level=0, scale=1.0, encoding=Encoding.COEFFICIENTS)
+        assert np.allclose(slots_to_coefficients(plaintext.values, PARAMS.ring_degree)[:2], [0.0, 2.0])
+
+    def test_coefficients_beyond_a_quarter_of_the_modulus_are_refused(self) -> None:
+        decryptor, evaluator = BACKEND.generate_keys(PARAMS, ())
+        large = np.array([0.26 * self.Q / SCALE])
+        with pytest.raises(PrecisionLost):
+            decryptor.encrypt(large, scale=SCALE, encoding=Encoding.COEFFICIENTS)
+        with pytest.raises(PrecisionLost):
+            evaluator.encode(large, level=2, scale=SCALE, encoding=Encoding.COEFFICIENTS)

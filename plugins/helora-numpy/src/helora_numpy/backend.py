@@ -3,6 +3,10 @@
 A "ciphertext" is its slot values in the clear, with level, scale and key id. Every operation adds noise of the size
 that CKKS would (``helora_core.params.noise``), and everything that a library may let pass silently is refused: operands
 of different scales, levels or keys, rotations without their very key, values that outgrow the modulus.
+
+Only what was encrypted as coefficients may outgrow it: programs mask such integers on purpose, and they wrap around
+modulo Q in every library, to the residue of least size. Plaintexts that are coefficients are rounded to integers, in
+doubles, so that what is congruent to zero vanishes.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import msgspec
 import numpy as np
 
 from helora_core.backend.capabilities import Capabilities, Encoding
-from helora_core.backend.embedding import ComplexSlots
+from helora_core.backend.embedding import ComplexSlots, coefficients_to_slots, slots_to_coefficients
 from helora_core.backend.protocol import SLOTS, Values
 from helora_core.backend.values import check_scale, check_values
 from helora_core.errors import (
@@ -37,17 +41,22 @@ from helora_numpy.primes import distinct_ntt_primes
 
 _WHO = "helora-numpy"
 _HEADER = struct.Struct("<4sHd")
-_MAGIC = b"HNPY"
+_MAGIC = {b"HNPY": False, b"HNPC": True}
+"""First bytes of a ciphertext, by whether it is an ``integer_polynomial``."""
 
 
 @dataclass(frozen=True, eq=False)
 class EmulatedCiphertext:
-    """Slot values in the clear (complex128, shape (N/2,), read-only), with what CKKS would track about them."""
+    """Slot values in the clear (complex128, shape (N/2,), read-only), with what CKKS would track about them.
+
+    ``integer_polynomial`` marks what was encrypted as coefficients, and may wrap around.
+    """
 
     values: ComplexSlots
     level: int
     scale: float
     key_id: bytes
+    integer_polynomial: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,10 +92,11 @@ class _Role:
 
     def serialize(self, ciphertext: EmulatedCiphertext) -> bytes:
         self._own(ciphertext)
-        return _HEADER.pack(_MAGIC, ciphertext.level, ciphertext.scale) + ciphertext.values.astype("<c16").tobytes()
+        magic = next(magic for magic, wraps in _MAGIC.items() if wraps == ciphertext.integer_polynomial)
+        return _HEADER.pack(magic, ciphertext.level, ciphertext.scale) + ciphertext.values.astype("<c16").tobytes()
 
     def deserialize(self, payload: bytes) -> EmulatedCiphertext:
-        if len(payload) != _HEADER.size + 16 * self.params.slots or payload[:4] != _MAGIC:
+        if len(payload) != _HEADER.size + 16 * self.params.slots or payload[:4] not in _MAGIC:
             raise CorruptPayload(
                 f"{_WHO}: {len(payload)} bytes are not a ciphertext of {self.params.slots} slots.",
                 hint="Send the ciphertext again, and check that both sides use the same parameters.",
@@ -99,7 +109,7 @@ class _Role:
                 hint="Send the ciphertext again.",
             )
         try:
-            return self._ciphertext(values, level, scale)
+            return self._ciphertext(values, level, scale, integer_polynomial=_MAGIC[payload[:4]])
         except PrecisionLost as error:
             raise CorruptPayload(f"{_WHO}: no such ciphertext can exist ({error.message}).", hint=error.hint) from error
 
@@ -111,20 +121,37 @@ class _Role:
             )
         return ciphertext
 
-    def _ciphertext(self, values: ComplexSlots, level: int, scale: float) -> EmulatedCiphertext:
-        self._check_size(values, level, scale)
+    def _ciphertext(
+        self, values: ComplexSlots, level: int, scale: float, *, integer_polynomial: bool = False
+    ) -> EmulatedCiphertext:
+        if integer_polynomial:
+            values = self._wrapped(values, level, scale)
+        else:
+            self._check_size(float(np.max(np.abs(values))), level, scale)
         values.flags.writeable = False
-        return EmulatedCiphertext(values, level, scale, self.key_id)
+        return EmulatedCiphertext(values, level, scale, self.key_id, integer_polynomial)
 
-    def _check_size(self, values: ComplexSlots, level: int, scale: float) -> None:
-        modulus_bits = sum(math.log2(prime) for prime in self.params.data_primes[: level + 1])
-        largest = float(np.max(np.abs(values)))
-        if math.log2(scale) + math.log2(max(largest, 1.0)) >= modulus_bits - 1:
+    def _modulus_bits(self, level: int) -> float:
+        return sum(math.log2(prime) for prime in self.params.data_primes[: level + 1])
+
+    def _check_size(self, largest: float, level: int, scale: float, *, spare_bits: int = 1) -> None:
+        modulus_bits = self._modulus_bits(level)
+        if math.log2(scale) + math.log2(max(largest, 1.0)) >= modulus_bits - spare_bits:
             raise PrecisionLost(
                 f"{_WHO}: values up to {largest:g} at scale 2^{math.log2(scale):.1f} wrap around the "
                 f"{modulus_bits:.0f}-bit modulus of level {level}.",
                 hint="Use smaller values or scales, or a larger base prime.",
             )
+
+    def _wrapped(self, values: ComplexSlots, level: int, scale: float) -> ComplexSlots:
+        """The slots of the polynomial whose coefficients are the residues of least size modulo Q."""
+        n, period = self.params.ring_degree, math.prod(self.params.data_primes[: level + 1]) / scale
+        # No coefficient is larger than the largest slot.
+        if float(np.max(np.abs(values))) < period / 2:
+            return values
+        coefficients = slots_to_coefficients(values, n)
+        turns = np.rint(coefficients / period)
+        return coefficients_to_slots(coefficients - turns * period, n) if turns.any() else values
 
     def _noisy(self, values: ComplexSlots, std: float, scale: float) -> ComplexSlots:
         """Values with noise of ``std / scale`` in the real and in the imaginary part."""
@@ -134,14 +161,31 @@ class _Role:
     def _slots(self, values: Values, scale: float, encoding: Encoding, who: str) -> ComplexSlots:
         check_scale(scale, who=f"{_WHO} {who}")
         check_values(values, self.params.slots, who=f"{_WHO} {who}", encoding=encoding)
+        if encoding is Encoding.COEFFICIENTS:
+            return coefficients_to_slots(np.rint(values * scale) / scale, self.params.ring_degree)
         if encoding is Encoding.SCALAR:
             return np.full(self.params.slots, values[0], dtype=np.complex128)
         return np.pad(values.astype(np.complex128), (0, self.params.slots - values.size))
 
+    def _encoding_std(self, encoding: Encoding) -> float:
+        """Of what encoding adds: a scalar rounds once, in the constant coefficient, slots in every coefficient."""
+        if encoding is Encoding.COEFFICIENTS:  # rounded already
+            return 0.0
+        return math.sqrt(1 / 12) if encoding is Encoding.SCALAR else noise.encoding_std(self.params.ring_degree)
+
+    def _check_encodable(self, values: Values, slots: ComplexSlots, level: int, scale: float, who: Encoding) -> None:
+        """Refuse what does not fit the modulus; of coefficients, those beyond a quarter of it, as SEAL does."""
+        if who is Encoding.COEFFICIENTS:
+            self._check_size(float(np.max(np.abs(values))), level, scale, spare_bits=2)
+        else:
+            self._check_size(float(np.max(np.abs(slots))), level, scale)
+
     def _encrypted(self, values: Values, scale: float, encoding: Encoding, std: float, who: str) -> EmulatedCiphertext:
-        std = math.hypot(noise.encoding_std(self.params.ring_degree), std)
+        level = self.params.max_level
         slots = self._slots(values, scale, encoding, who)
-        return self._ciphertext(self._noisy(slots, std, scale), self.params.max_level, scale)
+        self._check_encodable(values, slots, level, scale, encoding)
+        noisy = self._noisy(slots, math.hypot(self._encoding_std(encoding), std), scale)
+        return self._ciphertext(noisy, level, scale, integer_polynomial=encoding is Encoding.COEFFICIENTS)
 
 
 class EmulatedDecryptor(_Role):
@@ -157,6 +201,8 @@ class EmulatedDecryptor(_Role):
 
     def decrypt(self, ciphertext: EmulatedCiphertext, *, encoding: Encoding = SLOTS) -> Values:
         values: Values = self._own(ciphertext).values.copy()
+        if encoding is Encoding.COEFFICIENTS:
+            return slots_to_coefficients(values, self.params.ring_degree)
         if encoding is not Encoding.COMPLEX_SLOTS:
             values = values.real.copy()
         return values[:1] if encoding is Encoding.SCALAR else values
@@ -186,10 +232,9 @@ class EmulatedEvaluator(_Role):
                 f"{_WHO}: encoding at level {level}; there are levels 0 to {self.params.max_level}.",
                 hint="Use parameters with more data primes.",
             )
-        self._check_size(slots, level, scale)
-        # A scalar rounds once, in the constant coefficient; anything else rounds in every coefficient.
-        std = math.sqrt(1 / 12) if encoding is Encoding.SCALAR else noise.encoding_std(self.params.ring_degree)
-        return EmulatedPlaintext(self._noisy(slots, std, scale), level, scale)
+        self._check_encodable(values, slots, level, scale, encoding)
+        std = self._encoding_std(encoding)
+        return EmulatedPlaintext(self._noisy(slots, std, scale) if std else slots, level, scale)
 
     def _own_plaintext(self, plaintext: EmulatedPlaintext) -> EmulatedPlaintext:
         if not isinstance(plaintext, EmulatedPlaintext) or plaintext.values.size != self.params.slots:
@@ -201,27 +246,27 @@ class EmulatedEvaluator(_Role):
     def add(self, left: EmulatedCiphertext, right: EmulatedCiphertext) -> EmulatedCiphertext:
         left, right = self._own(left), self._own(right)
         _same_level_and_scale(left, right, "add")
-        return self._ciphertext(left.values + right.values, left.level, left.scale)
+        return self._like(left, left.values + right.values, other=right)
 
     def sub(self, left: EmulatedCiphertext, right: EmulatedCiphertext) -> EmulatedCiphertext:
         left, right = self._own(left), self._own(right)
         _same_level_and_scale(left, right, "sub")
-        return self._ciphertext(left.values - right.values, left.level, left.scale)
+        return self._like(left, left.values - right.values, other=right)
 
     def negate(self, ciphertext: EmulatedCiphertext) -> EmulatedCiphertext:
         ciphertext = self._own(ciphertext)
-        return self._ciphertext(-ciphertext.values, ciphertext.level, ciphertext.scale)
+        return self._like(ciphertext, -ciphertext.values)
 
     def add_plain(self, ciphertext: EmulatedCiphertext, plaintext: EmulatedPlaintext) -> EmulatedCiphertext:
         ciphertext, plaintext = self._own(ciphertext), self._own_plaintext(plaintext)
         _same_level_and_scale(ciphertext, plaintext, "add_plain")
-        return self._ciphertext(ciphertext.values + plaintext.values, ciphertext.level, ciphertext.scale)
+        return self._like(ciphertext, ciphertext.values + plaintext.values)
 
     def multiply_plain(self, ciphertext: EmulatedCiphertext, plaintext: EmulatedPlaintext) -> EmulatedCiphertext:
         ciphertext, plaintext = self._own(ciphertext), self._own_plaintext(plaintext)
         _same_level(ciphertext.level, plaintext.level, "multiply_plain")
         product = ciphertext.values * plaintext.values
-        return self._ciphertext(product, ciphertext.level, ciphertext.scale * plaintext.scale)
+        return self._like(ciphertext, product, scale=ciphertext.scale * plaintext.scale)
 
     def rotate(self, ciphertext: EmulatedCiphertext, steps: int) -> EmulatedCiphertext:
         ciphertext = self._own(ciphertext)
@@ -237,7 +282,7 @@ class EmulatedEvaluator(_Role):
             self.params.ring_degree, self.params.data_bits[: ciphertext.level + 1], sum(self.params.special_bits)
         )
         rotated = self._noisy(np.roll(ciphertext.values, -steps), std, ciphertext.scale)
-        return self._ciphertext(rotated, ciphertext.level, ciphertext.scale)
+        return self._like(ciphertext, rotated)
 
     def rotate_many(self, ciphertext: EmulatedCiphertext, steps: Sequence[int]) -> list[EmulatedCiphertext]:
         return [self.rotate(ciphertext, step) for step in steps]
@@ -251,7 +296,24 @@ class EmulatedEvaluator(_Role):
             )
         scale = ciphertext.scale / self.params.data_primes[ciphertext.level]
         values = self._noisy(ciphertext.values, noise.rescale_std(self.params.ring_degree), scale)
-        return self._ciphertext(values, ciphertext.level - 1, scale)
+        return self._like(ciphertext, values, level=ciphertext.level - 1, scale=scale)
+
+    def _like(
+        self,
+        operand: EmulatedCiphertext,
+        values: ComplexSlots,
+        *,
+        level: int | None = None,
+        scale: float | None = None,
+        other: EmulatedCiphertext | None = None,
+    ) -> EmulatedCiphertext:
+        """A result of the operand's level and scale, if no others are given."""
+        return self._ciphertext(
+            values,
+            operand.level if level is None else level,
+            operand.scale if scale is None else scale,
+            integer_polynomial=operand.integer_polynomial or (other is not None and other.integer_polynomial),
+        )
 
 
 def _same_level(left: int, right: int, who: str) -> None:
@@ -276,7 +338,7 @@ class NumPyBackend:
 
     name = "numpy"
     capabilities = Capabilities(
-        encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS, Encoding.SCALAR}),
+        encodings=frozenset(Encoding),
         public_key=True,
         hoisting=True,
         seeded_keys=True,
