@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     type=int,
     multiple=True,
     metavar="N",
-    help="Calibrate this ring degree only; may be given several times. By default 4096, 8192 and 16384.",
+    help="Calibrate this ring degree only; may be given several times. By default 2048 to 16384.",
 )
 @click.option(
     "--rounds",

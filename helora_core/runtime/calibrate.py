@@ -40,24 +40,28 @@ SAMPLE_NS = 1_000_000
 """A sample lasts at least about this long, which is a thousand times what reading the clock takes."""
 
 
-def _chain(ring_degree: int, data_bits: tuple[int, ...], special_bits: int, scale_bits: int) -> CKKSParams:
-    return CKKSParams(ring_degree=ring_degree, data_bits=data_bits, special_bits=(special_bits,), scale_bits=scale_bits)
+def _chain(ring_degree: int, data_bits: tuple[int, ...], special_bits: tuple[int, ...], scale_bits: int) -> CKKSParams:
+    return CKKSParams(ring_degree=ring_degree, data_bits=data_bits, special_bits=special_bits, scale_bits=scale_bits)
 
 
 DEFAULT_CHAINS = (
-    _chain(4096, (60,), 20, 27),
-    _chain(4096, (53, 33), 20, 33),
-    _chain(8192, (60, 40), 60, 40),
-    _chain(8192, (60, 40, 40), 60, 40),
-    _chain(8192, (53, 52, 53), 53, 26),
-    _chain(16384, (60, 40), 60, 40),
-    _chain(16384, (60, 40, 40), 60, 40),
+    _chain(2048, (53,), (), 24),
+    _chain(4096, (60,), (), 27),
+    _chain(4096, (46,), (60,), 20),
+    _chain(4096, (53, 33), (20,), 33),
+    _chain(8192, (60,), (), 27),
+    _chain(8192, (60, 40), (60,), 40),
+    _chain(8192, (60, 40, 40), (60,), 40),
+    _chain(8192, (53, 52, 53), (53,), 26),
+    _chain(16384, (60,), (), 27),
+    _chain(16384, (60, 40), (60,), 40),
+    _chain(16384, (60, 40, 40), (60,), 40),
 )
 """One for each number of primes that plans have at these rings, rescaling or not; at 8192 a wide one besides."""
 
 
 def chains_for(rings: Collection[int] = ()) -> tuple[CKKSParams, ...]:
-    """The chains to calibrate at ``rings``; by default the default ones, at any other ring those of depth 1 and 2.
+    """The chains to calibrate at ``rings``; by default the default ones; at any other ring those of depth 0 to 2.
 
     Raises:
         InvalidParameters, InsecureParameters: No secure chain exists at a ring.
@@ -67,11 +71,15 @@ def chains_for(rings: Collection[int] = ()) -> tuple[CKKSParams, ...]:
     chains: list[CKKSParams] = []
     for ring_degree in dict.fromkeys(rings):
         known = [chain for chain in DEFAULT_CHAINS if chain.ring_degree == ring_degree]
-        chains += known or [
-            choose_params(Requirement(depth=depth, slots=1, rotates=True, precision_bits=0, ring_degree=ring_degree))
-            for depth in (1, 2)
-        ]
+        chains += known or [_chain(ring_degree, (60,), (), 27), *_rescaling_chains(ring_degree)]
     return tuple(chains)
+
+
+def _rescaling_chains(ring_degree: int) -> list[CKKSParams]:
+    return [
+        choose_params(Requirement(depth=depth, slots=1, rotates=True, precision_bits=0, ring_degree=ring_degree))
+        for depth in (1, 2)
+    ]
 
 
 def require_calibratable(backend: Backend) -> None:

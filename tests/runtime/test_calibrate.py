@@ -16,12 +16,13 @@ from helora_core.errors import CapabilityMissing, InsecureParameters, InvalidInp
 from helora_core.manager import get_manager
 from helora_core.params.choose import Requirement, choose_params
 from helora_core.params.ckks import CKKSParams
+from helora_core.params.flat import FlatRequirement, choose_flat_params
 from helora_core.params.presets import FAST
 from helora_core.params.security import require_secure
 from helora_core.runtime.calibrate import DEFAULT_CHAINS, calibrate, chains_for, fit_costs
 from helora_core.runtime.profile import Profile
 
-SHALLOW = CKKSParams(ring_degree=4096, data_bits=(53, 33), special_bits=(20,), scale_bits=33)
+SHALLOW = CKKSParams(ring_degree=8192, data_bits=(60, 40), special_bits=(60,), scale_bits=40)
 
 AT_EVERY_LEVEL = {
     "encode_slots", "encode_coefficients", "encode_scalar", "multiply_plain", "multiply_scalar", "dot_first",
@@ -83,7 +84,7 @@ class TestFigures:
         resolved = backend.resolve(SHALLOW)
         chain = profile.chains[0]
         assert (chain.ring_degree, chain.data_bits, chain.special_bits) == (
-            4096,
+            8192,
             resolved.data_bits,
             resolved.special_bits,
         )
@@ -151,10 +152,14 @@ class TestAbilities:
         assert products.isdisjoint(operations(timed, 0))
         assert products <= operations(timed, 1)
 
-    def test_without_a_special_prime_nothing_rotates(self, numpy_backend: Any) -> None:
-        bare = CKKSParams(ring_degree=4096, data_bits=(53, 33), special_bits=(), scale_bits=33)
-        assert not {name for name in operations(calibrate(numpy_backend, chains=(bare,), rounds=1), 1)
-                    if name.startswith("rotate")}  # fmt: skip
+    @pytest.mark.parametrize("special_bits", [(), (20,)], ids=["none", "too short"])
+    def test_without_a_special_prime_fit_for_it_nothing_rotates(
+        self, numpy_backend: Any, special_bits: tuple[int, ...]
+    ) -> None:
+        bare = CKKSParams(ring_degree=4096, data_bits=(53, 33), special_bits=special_bits, scale_bits=33)
+        timed = operations(calibrate(numpy_backend, chains=(bare,), rounds=1), 1)
+        assert not {name for name in timed if name.startswith("rotate")}
+        assert "multiply_plain" in timed
 
 
 class TestRounds:
@@ -177,7 +182,7 @@ class TestRefusals:
 
     def test_a_chain_that_is_refused_is_noted_and_left_out(self, numpy_backend: Any) -> None:
         timed = calibrate(numpy_backend, chains=(self.INSECURE, SHALLOW), rounds=1)
-        assert [chain.ring_degree for chain in timed.chains] == [4096]
+        assert [chain.ring_degree for chain in timed.chains] == [8192]
         (refused,) = timed.refused
         assert (refused.ring_degree, refused.data_bits, refused.code) == (1024, (40, 30), "insecure-parameters")
         assert refused.reason
@@ -200,10 +205,17 @@ class TestChains:
         ("depth", "rotates", "ring"),
         [(0, False, 4096), (1, False, 4096), (1, True, 8192), (2, True, 8192), (1, True, 16384), (2, True, 16384)],
     )
-    def test_the_default_ones_have_the_primes_that_plans_get(self, depth: int, rotates: bool, ring: int) -> None:
+    def test_the_default_ones_have_as_many_primes_as_plans(self, depth: int, rotates: bool, ring: int) -> None:
         chosen = choose_params(Requirement(depth=depth, slots=1, rotates=rotates, ring_degree=ring))
-        assert (ring, chosen.data_bits, chosen.special_bits) in [
-            (chain.ring_degree, chain.data_bits, chain.special_bits) for chain in DEFAULT_CHAINS
+        assert (ring, len(chosen.data_bits), len(chosen.special_bits)) in [
+            (chain.ring_degree, len(chain.data_bits), len(chain.special_bits)) for chain in DEFAULT_CHAINS
+        ]
+
+    @pytest.mark.parametrize("ring", [2048, 4096, 8192, 16384])
+    def test_each_ring_has_the_single_prime_of_plans_without_rotations_and_rescales(self, ring: int) -> None:
+        chosen = choose_flat_params(FlatRequirement(weight_bits=22, slots=1, rotates=False, ring_degree=ring))
+        assert (ring, len(chosen.data_bits), chosen.special_bits) in [
+            (chain.ring_degree, len(chain.data_bits), chain.special_bits) for chain in DEFAULT_CHAINS
         ]
 
     def test_rings_restrict_them(self) -> None:
@@ -213,7 +225,7 @@ class TestChains:
     def test_another_ring_gets_chains_of_its_own(self) -> None:
         chains = chains_for((32768, 4096))
         assert [(chain.ring_degree, len(chain.data_bits)) for chain in chains] == [
-            (32768, 2), (32768, 3), (4096, 1), (4096, 2),
+            (32768, 1), (32768, 2), (32768, 3), (4096, 1), (4096, 1), (4096, 2),
         ]  # fmt: skip
 
     def test_a_ring_that_is_none_is_refused(self) -> None:
