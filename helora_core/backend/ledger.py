@@ -13,8 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from helora_core.backend.capabilities import Encoding
+from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.protocol import (
     Ciphertext,
     CiphertextCodec,
@@ -26,7 +28,9 @@ from helora_core.backend.protocol import (
     SupportsPublicKey,
     Values,
 )
+from helora_core.backend.sanitize import sanitize, uniform_mask
 from helora_core.errors import CapabilityMissing
+from helora_core.params.ckks import CKKSParams
 
 
 class OperationCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,6 +185,35 @@ class MeteredEvaluator(_Metered):
         """Rescale, counted; under automatic rescaling this counts the program's rescales, not the library's."""
         with self._ledger.timed("rescales"):
             return self._evaluator.rescale(ciphertext)
+
+    def sanitize(
+        self,
+        ciphertext: Ciphertext,
+        params: CKKSParams,
+        capabilities: Capabilities,
+        *,
+        flood_bits: int,
+        keep: Sequence[int] | None,
+        message_bits: int,
+    ) -> Ciphertext:
+        """A result re-randomised, flooded and trimmed, counted as one; see ``helora_core.backend.sanitize``."""
+        with self._ledger.timed("sanitizes"):
+            return sanitize(
+                self._evaluator,
+                params,
+                capabilities,
+                ciphertext,
+                flood_bits=flood_bits,
+                keep=keep,
+                message_bits=message_bits,
+            )
+
+    def uniform_mask(
+        self, ciphertext: Ciphertext, params: CKKSParams, capabilities: Capabilities
+    ) -> tuple[Ciphertext, NDArray[np.int64]]:
+        """A result masked, counted as sanitised, and the mask; see ``helora_core.backend.sanitize``."""
+        with self._ledger.timed("sanitizes"):
+            return uniform_mask(self._evaluator, params, capabilities, ciphertext)
 
     def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding) -> Ciphertext:
         """Encryption with the public key, uncounted: no program has it.

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from helora_core.backend import envelope
 from helora_core.backend.capabilities import Capabilities, Encoding
@@ -98,7 +100,7 @@ class ServerSession:
     def __init__(self, evaluator: MeteredEvaluator, params: CKKSParams, capabilities: Capabilities) -> None:
         self.params = params
         self.evaluator = evaluator
-        self._capabilities = capabilities
+        self.capabilities = capabilities
         self._transport = _Transport(evaluator)
 
     @classmethod
@@ -139,8 +141,20 @@ class ServerSession:
         native, values = self._checked(values, encoding, "ServerSession.encrypt_public")
         return self.evaluator.encrypt_public(values, scale=_scale(scale_bits, self.params), encoding=native)
 
+    def sanitize(
+        self, ciphertext: Ciphertext, *, flood_bits: int, keep: Sequence[int] | None, message_bits: int
+    ) -> Ciphertext:
+        """Re-randomise and flood a result, and trim it to the coefficients to keep; errors as of ``sanitize``."""
+        return self.evaluator.sanitize(
+            ciphertext, self.params, self.capabilities, flood_bits=flood_bits, keep=keep, message_bits=message_bits
+        )
+
+    def uniform_mask(self, ciphertext: Ciphertext) -> tuple[Ciphertext, NDArray[np.int64]]:
+        """Hide all coefficients of a result at level 0 behind a mask, which is returned; errors as ``uniform_mask``."""
+        return self.evaluator.uniform_mask(ciphertext, self.params, self.capabilities)
+
     def _checked(self, values: Values, encoding: Encoding, who: str) -> tuple[Encoding, Values]:
-        return checked_native(values, encoding, self._capabilities, self.params.slots, who=who)
+        return checked_native(values, encoding, self.capabilities, self.params.slots, who=who)
 
     def send(self, ciphertext: Ciphertext) -> bytes:
         """The bytes of a result, to download."""

@@ -13,8 +13,10 @@ from helora_core.compiler.ir import Program
 from helora_core.compiler.passes import PASSES
 from helora_core.compiler.passes.skip_zeros import skip_zeros
 from helora_core.compiler.plan import Plan
-from helora_core.compiler.settings import DEFAULT_PRECISION_BITS, Settings, settings_for, settings_given
+from helora_core.compiler.precision import check_precision
+from helora_core.compiler.settings import DEFAULT_PRECISION_BITS, Settings, settings_given, settings_options
 from helora_core.compiler.zeros import support_of
+from helora_core.errors import PrecisionLost
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
 from helora_core.packing.protocol import Layout, Packing
 from helora_core.params.ckks import CKKSParams
@@ -43,7 +45,7 @@ def compile_plan(
         tokens: Tokens that will be run together, which the layout is chosen for; None for fewest tokens a run.
         params: Use these parameters; chosen automatically if None.
         ring_degree: When choosing, take this ring rather than the smallest that will do.
-        precision_bits: When choosing, bits of max|Δ| that must survive.
+        precision_bits: When choosing, bits of max|Δ| that must survive by ``Plan.precision``.
         security_bits: Level that parameters are chosen for, and that the plan's verdict is about.
         table: Name of the security table.
         sanitize_bits: Re-randomise and flood results to this statistical distance; None to send them as they are.
@@ -53,20 +55,48 @@ def compile_plan(
     Raises:
         SlotOverflow: The module does not fit the ring's slots.
         InvalidParameters: No ring will do, or ``params`` have too few levels for the packing.
+        PrecisionLost: No parameters that could be chosen keep the precision.
         InvalidProgram, ScaleMismatch, LevelExhausted: The packing emitted a program that breaks a law.
     """
-    if params is None:
-        settings = settings_for(
-            shape,
-            packing,
-            ring_degree=ring_degree,
-            precision_bits=precision_bits,
-            security_bits=security_bits,
-            table=table,
-            sanitize_bits=sanitize_bits,
-        )
-    else:
-        settings = settings_given(packing, params)
+
+    def compiled(settings: Settings) -> Plan:
+        layout, program = _cheapest(shape, packing, settings, tokens, sanitize_bits, module, costs)
+        values = annotate(program, settings.params, settings.scales)
+        verdict = security_verdict(settings.params, security_bits=security_bits, table=table)
+        return Plan(packing, shape, layout, settings, program, values, verdict, sanitize_bits)
+
+    if params is not None:
+        return compiled(settings_given(packing, params))
+    refusal: PrecisionLost | None = None
+    for settings in settings_options(
+        shape,
+        packing,
+        ring_degree=ring_degree,
+        precision_bits=precision_bits,
+        security_bits=security_bits,
+        table=table,
+        sanitize_bits=sanitize_bits,
+    ):
+        plan = compiled(settings)
+        try:
+            check_precision(plan.precision(), precision_bits)
+        except PrecisionLost as error:
+            refusal = refusal or error
+            continue
+        return plan
+    raise refusal or ValueError("there were no settings to try")
+
+
+def _cheapest(
+    shape: ModuleShape,
+    packing: Packing,
+    settings: Settings,
+    tokens: int | None,
+    sanitize_bits: int | None,
+    module: LoRAModule | None,
+    costs: OperationCosts,
+) -> tuple[Layout, Program]:
+    """The layout that costs least for all tokens, and its program."""
     best: tuple[float, Layout, Iterator[Step]] | None = None
     for layout in packing.layouts(shape, settings.params.slots, tokens=tokens, costs=costs):
         # A layout is judged by the program it emits; only the cheapest is transformed.
@@ -79,10 +109,7 @@ def compile_plan(
         raise ValueError(f"packing {packing.name} gave no layout for {shape}")
     _, layout, steps = best
     *_, last = steps
-    program = last.program
-    values = annotate(program, settings.params, settings.scales)
-    verdict = security_verdict(settings.params, security_bits=security_bits, table=table)
-    return Plan(packing, shape, layout, settings, program, values, verdict, sanitize_bits)
+    return layout, last.program
 
 
 @dataclass(frozen=True)

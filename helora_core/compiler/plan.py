@@ -19,6 +19,8 @@ from helora_core.backend.ledger import OperationCounts
 from helora_core.compiler.checks import Scales, ValueInfo
 from helora_core.compiler.cost import Budget, Sizes, check_budget, count_operations
 from helora_core.compiler.ir import OpKind, Program, plaintexts
+from helora_core.compiler.magnitudes import Magnitudes
+from helora_core.compiler.precision import PrecisionReport, analyse
 from helora_core.compiler.settings import Settings
 from helora_core.compiler.sizes import bytes_down, bytes_up, key_bytes
 from helora_core.errors import BudgetExceeded, InvalidInput
@@ -118,6 +120,28 @@ class Plan:
     def runs(self, tokens: int) -> int:
         """Executions that ``tokens`` tokens take; the last may be partly padding."""
         return -(-tokens // self.tokens_per_run)
+
+    def precision(
+        self, magnitudes: Magnitudes | None = None, *, tokens: int | None = None, public_encryption: bool = False
+    ) -> PrecisionReport:
+        """A bound on the error of the result, before anything runs; and how large floods must be.
+
+        Args:
+            magnitudes: Sizes of activations and weights; those of synthetic ones if None.
+            tokens: Tokens whose largest Δ is meant; those of one run if None.
+            public_encryption: Whether the client encrypts with a public key, which is noisier.
+        """
+        return analyse(
+            self.program,
+            self.values,
+            self.params,
+            self.scales,
+            magnitudes,
+            shape=self.shape,
+            client_finishes=self.packing.client_finishes,
+            tokens=self.tokens_per_run if tokens is None else tokens,
+            public_encryption=public_encryption,
+        )
 
     @cached_property
     def bytes_up(self) -> int:
@@ -226,6 +250,7 @@ class Plan:
             "bytes_up_estimate": self.bytes_up * self.runs(tokens),
             "bytes_down_estimate": self.bytes_down * self.runs(tokens),
             "key_bytes_estimate": self.key_bytes,
+            "precision_bound_bits": self.precision(tokens=tokens).bits,
             "over_budget": self._over_budget(tokens),
             "digest": self.digest,
         }

@@ -21,13 +21,16 @@ from helora_core.adapter.lora import ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.compiler.checks import Scales, ValueInfo
 from helora_core.compiler.ir import Op, OpKind, Program
-from helora_core.compiler.magnitudes import Magnitudes, large_error, large_spike, small_delta
+from helora_core.compiler.magnitudes import Magnitudes, largest_delta, largest_error, largest_spike
 from helora_core.errors import PrecisionLost
 from helora_core.packing.protocol import ScaleRole
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
 
 MOST_BITS = 53.0
+UNLUCKY = 0.005
+"""Share of the cases in which error, or signal, may lie beyond its quantile."""
+
 _FLOAT_ERROR = 2.0**-50
 _PRODUCTS = (OpKind.MULTIPLY_PLAIN, OpKind.DOT_PLAIN, OpKind.DOT_SCALARS)
 
@@ -230,7 +233,7 @@ class _Analysis:
         places = 1.0 if self.coefficients else n / 2
         units = 4.0 ** self.values[i].scale_bits / places
         sigmas = math.sqrt(2 * math.log(2) * (math.log2(2 * n) + op.bits))
-        bound = max(1.0, sigmas * math.sqrt(operand.variance * units))
+        bound = max(1.0, sigmas * math.sqrt(_ciphertext_noise(operand) * units))
         bits = math.ceil(op.bits + math.log2(bound))
         self.flood_bits[i] = bits
         return self._randomized(i, operand).plus(Source.FLOODING, 4.0**bits / units)
@@ -245,6 +248,19 @@ class _Analysis:
             .plus(Source.ENCRYPTION, self.unit(i, self._encryption_std()))
             .plus(Source.FLOAT64, largest**2 / 12 * _FLOAT_ERROR**2)
         )
+
+
+_NOISE = [Source.ENCRYPTION.value, Source.KEY_SWITCHING.value, Source.RESCALING.value]
+
+
+def _ciphertext_noise(value: Noisy) -> float:
+    """The variance of what a flood must drown: noise that was multiplied by weights.
+
+    The rounding of weights is no noise: the client gets the result of the weights as they are encoded, exactly, since
+    the rounded polynomials are the ones that she would be given by a server that computed in the clear.
+    """
+    spiked = 0.0 if value.spikes is None else float(value.spikes.mean())
+    return float(value.variances[_NOISE].sum()) + spiked
 
 
 def _sum(operands: Sequence[Noisy]) -> Noisy:
@@ -323,16 +339,29 @@ def _finished(z: Noisy, magnitudes: Magnitudes, shape: ModuleShape) -> Noisy:
 def _report(
     result: Noisy, magnitudes: Magnitudes, shape: ModuleShape, tokens: int, flood_bits: dict[int, int]
 ) -> PrecisionReport:
-    spike = result.spike
-    spiked = 0 if result.spikes is None else int(np.count_nonzero(result.spikes > spike / 4))
-    error_max = math.hypot(
-        large_error(shape, tokens) * math.sqrt(result.variance), large_spike(spiked) * math.sqrt(spike)
-    )
-    delta_max = magnitudes.delta_rms(shape) * small_delta(shape, tokens) or 1.0
+    outputs = shape.d_out * tokens
+    spiked = 0 if result.spikes is None else int(np.count_nonzero(result.spikes > result.spike / 4))
+
+    def error(probability: float) -> float:
+        return math.hypot(
+            largest_error(shape, tokens, probability) * math.sqrt(result.variance),
+            largest_spike(min(spiked, outputs), probability) * math.sqrt(result.spike),
+        )
+
+    def delta(probability: float) -> float:
+        return magnitudes.delta_rms(shape) * largest_delta(shape, tokens, probability)
+
+    error_max, bits = error(1 - UNLUCKY), MOST_BITS
+    if error_max:
+        bits = -math.log2(error(0.5) / (delta(0.5) or 1.0))
+        # Signal and error are unlucky independently of each other.
+        unlucky = math.hypot(
+            math.log2(error_max / error(0.5)), math.log2(delta(0.5) / delta(UNLUCKY)) if delta(0.5) else 0.0
+        )
+        bits = min(MOST_BITS, bits - unlucky)
     shares = result.variances.copy()
-    shares[Source.KEY_SWITCHING.value] += spike
+    shares[Source.KEY_SWITCHING.value] += result.spike
     total = float(shares.sum())
-    bits = MOST_BITS if error_max == 0.0 else min(MOST_BITS, -math.log2(error_max / delta_max))
     return PrecisionReport(
         bits=bits,
         error_rms=math.sqrt(result.variance),

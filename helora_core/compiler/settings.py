@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.compiler.checks import Scales
-from helora_core.errors import InvalidParameters
+from helora_core.errors import InsecureParameters, InvalidParameters, SlotOverflow
 from helora_core.packing.protocol import ModulusUse, Packing
 from helora_core.params.choose import Requirement, choose_params
 from helora_core.params.ckks import CKKSParams
@@ -21,6 +23,9 @@ SLOT_WEIGHT_BITS = 26
 
 COEFFICIENT_WEIGHT_BITS = 18
 """Scale of weights as coefficients or numbers, whose rounding has no √N."""
+
+
+_FINER_BITS = (0, 5, 10)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +58,47 @@ def settings_given(packing: Packing, params: CKKSParams) -> Settings:
     return Settings(params=params, scales=scales, rescales=True)
 
 
+def settings_options(
+    shape: ModuleShape,
+    packing: Packing,
+    *,
+    ring_degree: int | None = None,
+    precision_bits: float = DEFAULT_PRECISION_BITS,
+    security_bits: int = DEFAULT_SECURITY_BITS,
+    table: str = DEFAULT_TABLE,
+    sanitize_bits: int | None = None,
+) -> Iterator[Settings]:
+    """Settings to try one after the other until a plan is precise enough: the cheapest first.
+
+    Small weights (those of a merged matrix, say) want a larger scale than usual, and then perhaps a larger ring.
+
+    Raises:
+        SlotOverflow, InvalidParameters, InsecureParameters: Nothing will do at all.
+    """
+    tried: list[Settings] = []
+    for ring in (ring_degree,) if ring_degree else (None, 2, 4):
+        for finer_bits in _FINER_BITS:
+            degree = ring if ring is None or ring_degree else ring * tried[0].params.ring_degree
+            try:
+                settings = settings_for(
+                    shape,
+                    packing,
+                    ring_degree=degree,
+                    precision_bits=precision_bits,
+                    security_bits=security_bits,
+                    table=table,
+                    sanitize_bits=sanitize_bits,
+                    finer_bits=finer_bits,
+                )
+            except (SlotOverflow, InvalidParameters, InsecureParameters):
+                if not tried:
+                    raise
+                continue
+            if settings not in tried:
+                tried.append(settings)
+                yield settings
+
+
 def settings_for(
     shape: ModuleShape,
     packing: Packing,
@@ -62,8 +108,13 @@ def settings_for(
     security_bits: int = DEFAULT_SECURITY_BITS,
     table: str = DEFAULT_TABLE,
     sanitize_bits: int | None = None,
+    finer_bits: int = 0,
 ) -> Settings:
     """Choose parameters and scales for a packing.
+
+    Args:
+        shape, packing, ring_degree, precision_bits, security_bits, table, sanitize_bits: As of ``compile_plan``.
+        finer_bits: Make the scale of weights larger by this many bits, where it is free.
 
     Raises:
         SlotOverflow, InvalidParameters, InsecureParameters: As ``choose_params`` does.
@@ -82,6 +133,7 @@ def settings_for(
         )
         return settings_given(packing, params)
     weight_bits = SLOT_WEIGHT_BITS if packing.encoding is Encoding.SLOTS else COEFFICIENT_WEIGHT_BITS
+    weight_bits += finer_bits
     params = choose_flat_params(
         FlatRequirement(
             weight_bits=weight_bits * packing.depth,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol, TypeAlias
 
-from helora_core.adapter.lora import LoRAModule
+from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.protocol import Plaintext
 from helora_core.backend.session import ServerSession
+from helora_core.compiler.magnitudes import Magnitudes
 from helora_core.compiler.plan import ConstantSpec, Plan
 from helora_core.errors import InvalidInput
 from helora_core.packing.protocol import Vector
@@ -19,6 +21,33 @@ DEFAULT_BYTE_BUDGET = 4 << 30
 _RESIDUE_BYTES = 8
 
 
+class StoredModule(Protocol):
+    """A module whose plaintexts were made before, and whose matrices are not here."""
+
+    @property
+    def name(self) -> str:
+        """The module's name."""
+        ...
+
+    @property
+    def shape(self) -> ModuleShape:
+        """The module's shape."""
+        ...
+
+    @property
+    def magnitudes(self) -> Magnitudes:
+        """How large its weights are."""
+        ...
+
+    def vectors(self, plan: Plan) -> Iterator[tuple[str, Vector]]:
+        """What ``plan.layout.constants`` gave for the module when they were made."""
+        ...
+
+
+Weights: TypeAlias = LoRAModule | StoredModule
+"""What a server computes with: an adapter's module, or the plaintexts that were made of one."""
+
+
 class EncodedConstants:
     """Plaintexts by name. Those over the byte budget are kept as numbers and encoded each time they are used.
 
@@ -26,10 +55,14 @@ class EncodedConstants:
         server: The session that they are encoded for.
         bytes_held: Bytes of the plaintexts that are kept encoded.
         over_budget: How many are not.
+        flood_bits: For each ``SANITIZE`` of the program, how large its flood is for weights of this size.
     """
 
-    def __init__(self, server: ServerSession, specs: dict[str, ConstantSpec], byte_budget: int) -> None:
+    def __init__(
+        self, server: ServerSession, specs: dict[str, ConstantSpec], byte_budget: int, flood_bits: Mapping[int, int]
+    ) -> None:
         self.server = server
+        self.flood_bits = flood_bits
         self.bytes_held = 0
         self.over_budget = 0
         self._specs = specs
@@ -71,7 +104,7 @@ def plaintext_bytes(spec: ConstantSpec, ring_degree: int) -> int:
 
 def encode_constants(
     plan: Plan,
-    module: LoRAModule,
+    module: Weights,
     server: ServerSession,
     *,
     byte_budget: int = DEFAULT_BYTE_BUDGET,
@@ -94,12 +127,32 @@ def encode_constants(
             f"Module {module.name} has shape {module.shape}; the plan is for {plan.shape}.",
             hint="Compile a plan for this module's shape.",
         )
-    encoded = EncodedConstants(server, plan.constant_specs, byte_budget)
-    for name, vector in plan.layout.constants(module):
+    encoded = EncodedConstants(server, plan.constant_specs, byte_budget, _flood_bits(plan, module, server))
+    made = plan.layout.constants(module) if isinstance(module, LoRAModule) else module.vectors(plan)
+    for name, vector in made:
         if name in plan.constant_specs:
             encoded.put(name, vector)
             on_constant(1)
     return encoded
+
+
+def _flood_bits(plan: Plan, module: Weights, server: ServerSession) -> Mapping[int, int]:
+    """Floods for these weights, but no smaller than for usual ones: their size shows in the noise."""
+    if plan.sanitize_bits is None:
+        return {}
+    usual, own = Magnitudes.of_shape(plan.shape), magnitudes_of(module)
+    larger = Magnitudes(
+        x_rms=usual.x_rms,
+        down_rms=max(usual.down_rms, own.down_rms),
+        up_rms=max(usual.up_rms, own.up_rms),
+    )
+    report = plan.precision(larger, public_encryption=not server.capabilities.symmetric_encryption)
+    return report.flood_bits
+
+
+def magnitudes_of(module: Weights) -> Magnitudes:
+    """How large a module's weights are."""
+    return Magnitudes.of(module) if isinstance(module, LoRAModule) else module.magnitudes
 
 
 class ConstantCache:
@@ -115,14 +168,14 @@ class ConstantCache:
     ) -> None:
         self._byte_budget = byte_budget
         self._on_constant = on_constant
-        self._kept: OrderedDict[tuple[str, LoRAModule, ServerSession], EncodedConstants] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, Weights, ServerSession], EncodedConstants] = OrderedDict()
 
     @property
     def bytes_held(self) -> int:
         """Bytes of all plaintexts that are kept encoded."""
         return sum(constants.bytes_held for constants in self._kept.values())
 
-    def constants(self, plan: Plan, module: LoRAModule, server: ServerSession) -> EncodedConstants:
+    def constants(self, plan: Plan, module: Weights, server: ServerSession) -> EncodedConstants:
         """The module's plaintexts; encoded now unless they are kept. Errors as of ``encode_constants``."""
         key = (plan.digest, module, server)
         if key not in self._kept:

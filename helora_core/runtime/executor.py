@@ -11,6 +11,9 @@ from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidInput
 from helora_core.runtime.constants import EncodedConstants
 
+MESSAGE_INTEGER_BITS = 10
+"""Coefficients that a client may not read are taken to be below 2^10: the mask that hides them is larger by that."""
+
 AskClient = Callable[[Sequence[Ciphertext]], Ciphertext]
 
 
@@ -69,6 +72,13 @@ def execute(
             live[i] = evaluator.add(*operands)
         elif op.kind is OpKind.RESCALE:
             live[i] = evaluator.rescale(operands[0])
+        elif op.kind is OpKind.SANITIZE:
+            live[i] = server.sanitize(
+                operands[0],
+                flood_bits=constants.flood_bits[i],
+                keep=op.positions or None,
+                message_bits=plan.values[i].scale_bits + MESSAGE_INTEGER_BITS,
+            )
         else:
             live[i] = _between_server_and_client(op)
         del operands
