@@ -11,6 +11,7 @@ doubles, so that what is congruent to zero vanishes.
 
 from __future__ import annotations
 
+import functools
 import math
 import secrets
 import struct
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.embedding import ComplexSlots, coefficients_to_slots, slots_to_coefficients
@@ -38,6 +40,8 @@ from helora_core.errors import (
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
 from helora_numpy.primes import distinct_ntt_primes
+
+FloatArray = NDArray[np.float64]
 
 _WHO = "helora-numpy"
 _HEADER = struct.Struct("<4sHd")
@@ -153,10 +157,10 @@ class _Role:
         turns = np.rint(coefficients / period)
         return coefficients_to_slots(coefficients - turns * period, n) if turns.any() else values
 
-    def _noisy(self, values: ComplexSlots, std: float, scale: float) -> ComplexSlots:
+    def _noisy(self, values: ComplexSlots, std: float | FloatArray, scale: float) -> ComplexSlots:
         """Values with noise of ``std / scale`` in the real and in the imaginary part."""
-        noise_parts = self._rng.normal(0.0, std / scale, 2 * values.size)
-        return values + noise_parts.view(np.complex128)
+        noise_parts: ComplexSlots = self._rng.normal(size=2 * values.size).view(np.complex128)
+        return values + noise_parts * (std / scale)
 
     def _slots(self, values: Values, scale: float, encoding: Encoding, who: str) -> ComplexSlots:
         check_scale(scale, who=f"{_WHO} {who}")
@@ -278,7 +282,7 @@ class EmulatedEvaluator(_Role):
                 f"{_WHO}: there is no key for a rotation by {steps}.",
                 hint="Generate keys for the plan's rotation_steps.",
             )
-        std = noise.keyswitch_std(
+        std = _keyswitch_stds(
             self.params.ring_degree, self.params.data_bits[: ciphertext.level + 1], sum(self.params.special_bits)
         )
         rotated = self._noisy(np.roll(ciphertext.values, -steps), std, ciphertext.scale)
@@ -314,6 +318,23 @@ class EmulatedEvaluator(_Role):
             operand.scale if scale is None else scale,
             integer_polynomial=operand.integer_polynomial or (other is not None and other.integer_polynomial),
         )
+
+
+@functools.cache
+def _keyswitch_stds(ring_degree: int, data_bits: tuple[int, ...], special_bits: int) -> FloatArray:
+    """Standard deviation of a key switch in each slot: largest in slot 0, since digits are not centred in SEAL.
+
+    Divided by its prime, a digit has parts of variance 1/12 in the coefficients, which are independent, and a mean of
+    1/2 in each, which makes 1/2·(1 + x + … + x^(N−1)) = 1/(1 − x). (See ``noise.keyswitch_worst_std``.)
+    """
+    exponents = np.array([pow(5, slot, 2 * ring_degree) for slot in range(ring_degree // 2)])
+    # |1 − exp(iα)| = 2·sin(α/2)
+    digit_squares = ring_degree / 12 + (2 * np.sin(np.pi * exponents / ring_degree / 2)) ** -2
+    mean, largest = ring_degree / 3, (ring_degree / math.pi) ** 2
+    typical = noise.keyswitch_std(ring_degree, data_bits, special_bits) ** 2
+    worst = noise.keyswitch_worst_std(ring_degree, data_bits, special_bits) ** 2
+    stds: FloatArray = np.sqrt(typical + (worst - typical) * (digit_squares - mean) / (largest - mean))
+    return stds
 
 
 def _same_level(left: int, right: int, who: str) -> None:
