@@ -18,9 +18,6 @@ from helora_core.adapter.synthetic import OUTLIER_FACTOR, OUTLIER_SHARE, UP_STD
 
 _SYNTHETIC_SCALING = 2.0
 
-UNLUCKY = 0.01
-"""Share of the cases in which a quantile below is not enough: the bound takes signal and noise at theirs both."""
-
 
 class Magnitudes(msgspec.Struct, frozen=True, kw_only=True):
     """Root mean squares of what a plan is run on.
@@ -83,22 +80,26 @@ def norm_below(count: int, probability: float) -> float:
     return float(max(cube_root, 0.0) ** 1.5)
 
 
-def small_delta(shape: ModuleShape, tokens: int) -> float:
-    """max|Δ| in units of its root mean square, if the draw is unlucky.
+def largest_delta(shape: ModuleShape, tokens: int, probability: float) -> float:
+    """What max|Δ| stays below with this probability, in units of Δ's root mean square.
 
     A token's Δ is normal over the outputs once its z is fixed, and the size of z varies as that of ``rank`` normals.
     """
-    return norm_below(shape.rank, UNLUCKY ** (1 / tokens)) * largest_of(shape.d_out, UNLUCKY)
+    return norm_below(shape.rank, probability ** (1 / tokens)) * largest_of(shape.d_out, probability)
 
 
-def large_error(shape: ModuleShape, tokens: int) -> float:
-    """The largest error in units of its root mean square, if the draw is unlucky: likewise, from the error of z."""
-    return norm_below(shape.rank, (1 - UNLUCKY) ** (1 / tokens)) * largest_of(shape.d_out * tokens, 1 - UNLUCKY)
+def largest_error(shape: ModuleShape, tokens: int, probability: float) -> float:
+    """The same of the error, which is one of two kinds; the larger counts.
 
-
-def large_spike(slots: int) -> float:
-    """The largest of the errors that one spike gives, in units of its root mean square, if the draw is unlucky.
-
-    The spike itself is drawn once, and multiplied by another weight in each slot that it was copied to.
+    The error of z, times ``up``, is as Δ. That of the last rescale is mostly rounding times the secret, slot by slot: a
+    product of two complex normals, whose real part has Laplace's distribution, with the longer tails.
     """
-    return largest_of(1, 1 - UNLUCKY) * max(1.0, largest_of(max(1, slots), 0.5))
+    count = shape.d_out * tokens
+    from_z = norm_below(shape.rank, probability ** (1 / tokens)) * largest_of(count, probability)
+    rounding = -math.log(1 - probability ** (1 / count)) / math.sqrt(2)
+    return max(from_z, rounding)
+
+
+def largest_spike(slots: int, probability: float) -> float:
+    """The same of an error that is drawn once and multiplied by another weight in each of ``slots`` slots."""
+    return largest_of(1, probability) * max(1.0, largest_of(max(1, slots), 0.5))

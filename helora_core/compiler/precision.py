@@ -28,7 +28,7 @@ from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
 
 MOST_BITS = 53.0
-UNLUCKY = 0.005
+UNLUCKY = 0.01
 """Share of the cases in which error, or signal, may lie beyond its quantile."""
 
 _FLOAT_ERROR = 2.0**-50
