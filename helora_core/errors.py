@@ -47,6 +47,18 @@ class BackendUnavailable(HeloraError):
     code = "backend-unavailable"
 
 
+class NothingEligible(HeloraError):
+    """No packing keeps the constraints on any backend."""
+
+    code = "nothing-eligible"
+
+
+class HopelessPacking(HeloraError):
+    """A packing costs so much more than another that it was not compiled."""
+
+    code = "hopeless-packing"
+
+
 class PackingUnavailable(HeloraError):
     """No installed plugin offers a packing of that name."""
 
@@ -123,6 +135,18 @@ class AdapterFormatError(HeloraError):
     """The adapter's files are damaged, or hold something that is not plain LoRA."""
 
     code = "adapter-format-error"
+
+
+class ArtifactInvalid(HeloraError):
+    """The artifact is damaged, altered or none at all: its files are not those that its manifest lists."""
+
+    code = "artifact-invalid"
+
+
+class ArtifactUnsupported(HeloraError):
+    """The artifact is whole, but was made by another version of helora or of a packing than is installed."""
+
+    code = "artifact-unsupported"
 
 
 class InvalidProgram(HeloraError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -110,6 +111,27 @@ def _cheapest(
     _, layout, steps = best
     *_, last = steps
     return layout, last.program
+
+
+def emitted_cost(
+    shape: ModuleShape,
+    packing: Packing,
+    settings: Settings,
+    *,
+    tokens: int,
+    sanitize_bits: int | None = None,
+    costs: OperationCosts = DEFAULT_COSTS,
+) -> float:
+    """What ``tokens`` tokens cost with the packing's cheapest layout, before any pass: quick, and rather too much.
+
+    Raises:
+        SlotOverflow, InvalidProgram, ScaleMismatch, LevelExhausted: As ``compile_plan`` does.
+    """
+    lowest = math.inf
+    for layout in packing.layouts(shape, settings.params.slots, tokens=tokens, costs=costs):
+        emitted = next(lower(layout, packing, settings, sanitize_bits=sanitize_bits))
+        lowest = min(lowest, -(-tokens // layout.tokens_per_run) * relative_cost(emitted.program, costs))
+    return lowest
 
 
 @dataclass(frozen=True)

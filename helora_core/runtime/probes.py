@@ -3,7 +3,7 @@
 The operations, at the client: ``encrypt_<encoding>`` and ``client_send`` (fresh ciphertexts), ``client_receive``,
 ``decrypt_<encoding>``. At the server: ``server_receive`` (fresh ciphertexts), ``encrypt_public_slots``,
 ``encode_<encoding>``, ``multiply_plain``, ``multiply_scalar`` (which encodes its number on the fly), ``add``,
-``add_plain``, ``rotate``, ``rescale``, ``server_send``. Encryption includes encoding and decryption includes decoding:
+``add_plain``, ``rotate``, ``rescale``, ``sanitize`` (a flood of two limbs), ``server_send``. Encryption includes encoding and decryption includes decoding:
 no backend is asked for either by itself. ``embed`` and ``unembed`` are core's own transform between coefficients and
 complex slots; where a backend does not take coefficients, their encoding, encryption and decryption include it.
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,13 @@ _TOGETHER = (1, 2, 4, 8)
 
 _HEADROOM_BITS = 5
 """What a product of the scales used leaves of the base prime: room for sums of as many products, each below 1."""
+
+
+_WIDE_BITS = 70
+"""The scale of results of plans that sanitise: more than a machine word."""
+
+_FLOOD_BITS = 80
+"""A flood of two limbs."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ def probes_for(backend: Backend, params: CKKSParams) -> tuple[CKKSParams, list[P
     bench = _Bench(backend, params)
     probes = [*bench.embedding(), *bench.trip_up()]
     ciphertexts = bench.received()
+    probes += bench.sanitizing()
     for level in range(bench.params.max_level, -1, -1):
         probes += bench.at_level(level, ciphertexts)
         if level:
@@ -123,6 +132,15 @@ class _Bench:
         fresh = self._fresh()
         yield Probe("client_send", level, _each(self.client.send, fresh))
         yield Probe("server_receive", level, _each(self.server.receive, [self.client.send(each) for each in fresh]))
+
+    def sanitizing(self) -> Iterator[Probe]:
+        """At the highest level, where plans that sanitise end."""
+        if not self.capabilities.public_key or self.params.data_modulus_bits < _FLOOD_BITS + _HEADROOM_BITS:
+            return
+        wide = partial(self.client.encrypt, scale_bits=_WIDE_BITS)
+        results = [self.server.receive(self.client.send(wide(each))) for each in self.vectors[Encoding.SLOTS]]
+        flood = partial(self.server.sanitize, flood_bits=_FLOOD_BITS, keep=None, message_bits=_FLOOD_BITS)
+        yield Probe("sanitize", self.params.max_level, _each(flood, results))
 
     def received(self) -> list[Ciphertext]:
         """A pool of fresh ciphertexts, as the server computes on them."""

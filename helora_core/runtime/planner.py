@@ -1,0 +1,216 @@
+"""Chooses packing, parameters, batch and backend by predicted cost, under constraints; and says why not the others.
+
+Every packing is compiled for the module, in the smallest ring that will do and in the next one, and priced with the
+backend's profile. Where a backend was not calibrated, relative weights stand in, which only rank plans of one ring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.backend.protocol import Backend
+from helora_core.compiler.compile import compile_plan, emitted_cost
+from helora_core.compiler.cost import Budget, relative_cost
+from helora_core.compiler.plan import Plan
+from helora_core.compiler.settings import DEFAULT_PRECISION_BITS, settings_for
+from helora_core.errors import HeloraError, HopelessPacking, NothingEligible
+from helora_core.packing.costs import DEFAULT_COSTS
+from helora_core.packing.protocol import Packing
+from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, require_secure
+from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS, keeps_weights_private, require_private_weights
+from helora_core.runtime.adapter_run import require_capabilities
+from helora_core.runtime.predict import Prediction, operation_costs, predict
+from helora_core.runtime.profile import Profile
+
+NO_BUDGET = Budget(rotations=None, keyswitches=None, rescales=None)
+
+HOPELESS = 20.0
+"""A packing whose emitted program costs this many times the best so far is not compiled."""
+
+_LARGEST_RING = 16384
+
+
+class Constraints(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan has to keep.
+
+    Attributes:
+        private_weights: Whether the key holder may learn nothing of the weights beyond Δ.
+        sanitize_bits: To which distance results are sanitised; None for not at all.
+        budget: Bounds on operations, bytes and depth.
+        rtt_ms: Network round trip that each message to the server and back is charged.
+        min_bits: Bits of max|Δ| that the plan's bound must keep.
+        ring_degree: The only ring to consider; None for all.
+        security_bits: 128, 192 or 256.
+        table: Name of the security table.
+    """
+
+    private_weights: bool = True
+    sanitize_bits: int | None = DEFAULT_SANITIZE_BITS
+    budget: Budget = NO_BUDGET
+    rtt_ms: float = 0.0
+    min_bits: float = DEFAULT_PRECISION_BITS
+    ring_degree: int | None = None
+    security_bits: int = DEFAULT_SECURITY_BITS
+    table: str = DEFAULT_TABLE
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A backend with what its operations take here; None where it was not calibrated."""
+
+    backend: Backend
+    profile: Profile | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run a module, or why it is none.
+
+    Attributes:
+        backend: Name of the backend.
+        packing: Name of the packing.
+        plan: The plan, if it could be compiled.
+        prediction: What it will take, by the backend's profile.
+        cost: What candidates are ranked by: milliseconds for all tokens, or a relative cost without a profile.
+        refusal: Why it is not eligible; None if it is.
+    """
+
+    backend: str
+    packing: str
+    plan: Plan | None = None
+    prediction: Prediction | None = None
+    cost: float = float("inf")
+    refusal: HeloraError | None = None
+
+
+def rank(
+    shape: ModuleShape,
+    tokens: int,
+    machines: Mapping[str, Machine],
+    packings: Sequence[Packing],
+    constraints: Constraints,
+    *,
+    module: LoRAModule | None = None,
+) -> list[Candidate]:
+    """Every packing on every backend: the eligible ones first, the cheapest first, then the refused.
+
+    Args:
+        shape: The module's shape.
+        tokens: Tokens in flight.
+        machines: Backends by name.
+        packings: The strategies to consider.
+        constraints: What has to be kept.
+        module: Leave out what its zeros make superfluous.
+    """
+    candidates: list[Candidate] = []
+    for name, machine in machines.items():
+        best = float("inf")
+        for packing in packings:
+            options = list(_options(shape, tokens, name, machine, packing, packings, constraints, module, best))
+            eligible = [option for option in options if option.refusal is None]
+            candidates += eligible or options[:1]
+            best = min([best, *(option.cost for option in eligible)])
+    return sorted(candidates, key=lambda each: (each.refusal is not None, each.cost))
+
+
+def choose(candidates: Sequence[Candidate]) -> Candidate:
+    """The first eligible candidate.
+
+    Raises:
+        NothingEligible: There is none; it gives every refusal.
+    """
+    if candidates and candidates[0].refusal is None:
+        return candidates[0]
+    reasons = "; ".join(
+        f"{each.packing} on {each.backend}: {each.refusal.message}" for each in candidates if each.refusal
+    )
+    raise NothingEligible(
+        f"No packing can run this module under these constraints: {reasons or 'there are no packings or backends'}.",
+        hint="Loosen a constraint; `helora explain` shows each packing's refusal.",
+    )
+
+
+def _options(
+    shape: ModuleShape,
+    tokens: int,
+    name: str,
+    machine: Machine,
+    packing: Packing,
+    packings: Sequence[Packing],
+    constraints: Constraints,
+    module: LoRAModule | None,
+    best: float,
+) -> Iterator[Candidate]:
+    """A packing in the smallest ring that will do and in the next one; or one candidate with the refusal."""
+    ring_degree = constraints.ring_degree
+    for larger in (False, True):
+        try:
+            if not larger:
+                _check_leakage(packing, packings, constraints)
+            candidate = _option(shape, tokens, name, machine, packing, constraints, module, ring_degree, best)
+        except HeloraError as refusal:
+            yield Candidate(name, packing.name, refusal=refusal)
+            return
+        yield candidate
+        if constraints.ring_degree is not None or candidate.plan is None:
+            return
+        ring_degree = 2 * candidate.plan.params.ring_degree
+        if machine.profile is None or ring_degree > _LARGEST_RING:
+            return  # relative weights know nothing of rings
+
+
+def _option(
+    shape: ModuleShape,
+    tokens: int,
+    name: str,
+    machine: Machine,
+    packing: Packing,
+    constraints: Constraints,
+    module: LoRAModule | None,
+    ring_degree: int | None,
+    best: float,
+) -> Candidate:
+    options: dict[str, Any] = {
+        "ring_degree": ring_degree,
+        "precision_bits": constraints.min_bits,
+        "security_bits": constraints.security_bits,
+        "table": constraints.table,
+        "sanitize_bits": constraints.sanitize_bits,
+    }
+    settings = settings_for(shape, packing, **options)
+    costs = DEFAULT_COSTS
+    if machine.profile is not None:
+        costs = operation_costs(machine.profile, settings.params, rtt_ms=constraints.rtt_ms)
+    roughly = emitted_cost(
+        shape, packing, settings, tokens=tokens, sanitize_bits=constraints.sanitize_bits, costs=costs
+    )
+    if roughly > HOPELESS * best:
+        raise HopelessPacking(
+            f"Planner: {packing.name} costs about {roughly / best:.0f} times as much as what is known already.",
+            hint="Ask for it by name (--packing) to see what it costs.",
+        )
+    plan = compile_plan(shape, packing, tokens=tokens, module=module, costs=costs, **options)
+    plan.check_budget(tokens, constraints.budget)
+    require_capabilities(machine.backend, plan)
+    require_secure(
+        machine.backend.resolve(plan.params), security_bits=constraints.security_bits, table=constraints.table
+    )
+    if machine.profile is None:
+        return Candidate(name, packing.name, plan, cost=plan.runs(tokens) * relative_cost(plan.program, costs))
+    prediction = predict(plan, machine.profile, tokens=tokens, rtt_ms=constraints.rtt_ms)
+    return Candidate(name, packing.name, plan, prediction, prediction.total_ms)
+
+
+def _check_leakage(packing: Packing, packings: Sequence[Packing], constraints: Constraints) -> None:
+    if constraints.private_weights:
+        require_private_weights(
+            packing.name,
+            packing.leakage,
+            sanitize_bits=constraints.sanitize_bits,
+            qualifying=[each.name for each in packings if keeps_weights_private(each.leakage)],
+        )
