@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -9,10 +10,15 @@ import pytest
 from hypothesis import strategies as st
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.backend.ledger import Ledger
+from helora_core.backend.session import InsecureParametersWarning, open_sessions
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
+from helora_core.manager import get_manager
 from helora_core.packing.protocol import Packing, Vector
 from helora_core.params.ckks import CKKSParams
+from helora_core.runtime.constants import encode_constants
+from helora_core.runtime.module_run import ModuleRun, run_module
 
 SMALL = CKKSParams(ring_degree=1024, data_bits=(60, 40, 40), special_bits=(60,), scale_bits=40)
 """Insecure, which no packing can see: 512 slots."""
@@ -47,3 +53,62 @@ def plan_for() -> Callable[[ModuleShape, Packing], Plan]:
 def activations() -> Callable[..., Vector]:
     """Normal activations of shape (tokens, d_in), the same for the same seed."""
     return lambda module, tokens, seed=0: np.random.default_rng(seed).normal(size=(tokens, module.shape.d_in))
+
+
+@st.composite
+def _wide_modules(draw: st.DrawFn) -> LoRAModule:
+    """Any shape, also one that takes several ciphertexts of 512 slots each way, with rows and columns of zeros."""
+    dimension = st.one_of(st.integers(1, 20), st.sampled_from([63, 64, 65, 300, 512, 513, 1100]))
+    d_in, d_out, rank = draw(dimension), draw(dimension), draw(st.sampled_from([1, 2, 3, 5, 8, 13, 40]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    down, up = rng.normal(size=(rank, d_in)), rng.normal(size=(d_out, rank))
+    down[list(draw(st.sets(st.integers(0, rank - 1), max_size=3)))] = 0
+    up[list(draw(st.sets(st.integers(0, d_out - 1), max_size=3)))] = 0
+    return LoRAModule("drawn", down, up, draw(st.sampled_from([-32.0, 0.0, 0.5, 2.0])))
+
+
+@pytest.fixture(scope="session")
+def wide_modules() -> st.SearchStrategy[LoRAModule]:
+    """Draw with ``data.draw(wide_modules)``; d may exceed the slots, and the rank may exceed d."""
+    return _wide_modules()
+
+
+@pytest.fixture(scope="session")
+def small_plan() -> Callable[..., Plan]:
+    """A plan in 512 slots for tokens that are there to be run together."""
+
+    def plan(module: LoRAModule, packing: Packing, tokens: int | None, *, zeros: bool = False) -> Plan:
+        return compile_plan(module.shape, packing, params=SMALL, tokens=tokens, module=module if zeros else None)
+
+    return plan
+
+
+@pytest.fixture(scope="session")
+def peak_live() -> Callable[[Plan], int]:
+    """The most ciphertexts alive at once when each is dropped after its last use."""
+
+    def peak(plan: Plan) -> int:
+        alive, most = 0, 0
+        for freed in plan.program.last_reads():
+            alive += 1
+            most = max(most, alive)
+            alive -= len(freed)
+        return most
+
+    return peak
+
+
+@pytest.fixture(scope="session")
+def run_on() -> Callable[[str, Plan, LoRAModule, Vector], ModuleRun]:
+    """Run a plan on a backend, whether its ring is secure or not."""
+
+    def run(backend: str, plan: Plan, module: LoRAModule, x: Vector) -> ModuleRun:
+        ledger = Ledger()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InsecureParametersWarning)
+            client, server = open_sessions(
+                get_manager().load_backend(backend), plan.params, plan.rotation_steps, ledger=ledger, insecure=True
+            )
+        return run_module(plan, encode_constants(plan, module, server), client, server, ledger, x)
+
+    return run

@@ -1,0 +1,258 @@
+"""What the diagonals of the merged matrix cost, with and without baby steps, and that both are exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
+from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.ir import OpKind
+from helora_core.compiler.plan import Plan
+from helora_core.packing.costs import DEFAULT_COSTS
+from helora_core.packing.halevi_shoup import HaleviShoup, MergedDiagonalsLayout
+from helora_core.packing.halevi_shoup_bsgs import HaleviShoupBSGS
+from helora_core.packing.interleaved import MOST_PLAINTEXTS
+from helora_core.packing.protocol import ProgramBuilder, Vector
+from helora_core.params.presets import FAST
+from helora_core.privacy.leakage import LeakageClass
+from helora_core.runtime.module_run import ModuleRun
+from helora_core.runtime.reference import precision_bits, run_plain
+
+Modules = st.SearchStrategy[LoRAModule]
+SmallPlan = Callable[..., Plan]
+RunOn = Callable[[str, Plan, LoRAModule, Vector], ModuleRun]
+
+BOTH = pytest.mark.parametrize("packing", [HaleviShoup(), HaleviShoupBSGS()], ids=lambda packing: packing.name)
+dimensions = st.integers(1, 1500)
+SHAPES = st.builds(ModuleShape, d_in=dimensions, d_out=dimensions, rank=st.integers(1, 130))
+TOKENS = st.sampled_from([None, 1, 3, 8, 600])
+
+
+def plan_for(packing: HaleviShoup | HaleviShoupBSGS, shape: str, tokens: int | None = None) -> Plan:
+    return compile_plan(ModuleShape.parse(shape), packing, tokens=tokens)
+
+
+def figures(plan: Plan) -> tuple[int, int, int, int]:
+    period, blocks_in, blocks_out, baby_steps = plan.layout.figures.values()
+    return period, blocks_in, blocks_out, baby_steps
+
+
+class TestExactness:
+    @BOTH
+    @settings(max_examples=25)
+    @given(data=st.data(), tokens=TOKENS, zeros=st.booleans())
+    def test_it_is_lora(
+        self,
+        packing: HaleviShoup | HaleviShoupBSGS,
+        wide_modules: Modules,
+        small_plan: SmallPlan,
+        data: st.DataObject,
+        tokens: int | None,
+        zeros: bool,
+    ) -> None:
+        module = data.draw(wide_modules)
+        plan = small_plan(module, packing, tokens, zeros=zeros)
+        x = np.random.default_rng(0).normal(size=(data.draw(st.integers(1, plan.tokens_per_run)), module.shape.d_in))
+        reference = module.reference_delta(x)
+        assert np.abs(run_plain(plan, module, x) - reference).max() <= 1e-12 * np.abs(reference).max()
+
+    @BOTH
+    @pytest.mark.parametrize("backend", ["numpy", "tenseal"])
+    @pytest.mark.parametrize(("shape", "tokens"), [("37:90:5", None), ("600:70:3", 2), ("20:1100:40", 8)])
+    def test_it_survives_encryption(
+        self,
+        packing: HaleviShoup | HaleviShoupBSGS,
+        backend: str,
+        shape: str,
+        tokens: int | None,
+        small_plan: SmallPlan,
+        run_on: RunOn,
+    ) -> None:
+        module = synthetic_module(ModuleShape.parse(shape), seed=1)
+        plan = small_plan(module, packing, tokens)
+        x = synthetic_activations(module.shape, min(plan.tokens_per_run, 3), seed=2)
+        assert precision_bits(run_on(backend, plan, module, x).delta, module.reference_delta(x)) > 14
+
+
+class TestCounts:
+    @BOTH
+    @settings(max_examples=20)
+    @given(shape=SHAPES, tokens=st.sampled_from([None, 4, 40]))
+    def test_they_follow_the_formula(
+        self, packing: HaleviShoup | HaleviShoupBSGS, shape: ModuleShape, tokens: int | None
+    ) -> None:
+        """B(n−1) + B'(p/n−1) rotations with n keys; B·B'·p products; B' rescales."""
+        plan = compile_plan(shape, packing, tokens=tokens, params=FAST)
+        p, blocks_in, blocks_out, n = figures(plan)
+        assert plan.counts.rotations == blocks_in * (n - 1) + blocks_out * (p // n - 1)
+        assert plan.counts.keyswitches == plan.counts.rotations
+        assert plan.counts.ct_pt == blocks_in * blocks_out * p == len(plan.constant_specs)
+        assert plan.counts.additions == blocks_out * (blocks_in * p - 1)
+        assert (plan.counts.encrypts, plan.counts.decrypts) == (blocks_in, blocks_out)
+        assert plan.counts.rescales == blocks_out
+        assert plan.tokens_per_run == plan.params.slots // p
+        steps = {*range(1, n)} | ({n} if n < p else set())
+        assert plan.rotation_steps == tuple(sorted(step * plan.tokens_per_run for step in steps))
+
+    @pytest.mark.parametrize(
+        ("packing", "shape", "rotations", "ct_pt", "keys"),
+        [
+            (HaleviShoup(), "512:512:8", 511, 512, 1),
+            (HaleviShoup(), "1536:1536:16", 2047, 2048, 1),
+            (HaleviShoup(), "8960:1536:32", 4095, 12288, 1),
+            (HaleviShoupBSGS(), "512:512:8", 46, 512, 16),
+            (HaleviShoupBSGS(), "1536:1536:16", 94, 2048, 64),
+            (HaleviShoupBSGS(), "4096:4096:64", 126, 4096, 64),
+        ],
+    )
+    def test_they_are_those_published(
+        self, packing: HaleviShoup | HaleviShoupBSGS, shape: str, rotations: int, ct_pt: int, keys: int
+    ) -> None:
+        plan = plan_for(packing, shape)
+        assert (plan.counts.rotations, plan.counts.ct_pt, len(plan.rotation_steps)) == (rotations, ct_pt, keys)
+
+    @pytest.mark.parametrize("exponent", [2, 4, 6, 8, 10, 12])
+    def test_with_baby_steps_it_takes_twice_the_root(self, exponent: int) -> None:
+        d = 2**exponent
+        assert plan_for(HaleviShoupBSGS(), f"{d}:{d}:2").counts.rotations == 2 * 2 ** (exponent // 2) - 2
+
+    @pytest.mark.parametrize("shape", ["1536:1536:16", "300:9000:4", "9000:300:4"])
+    def test_no_other_number_of_baby_steps_takes_fewer_rotations(self, shape: str) -> None:
+        plan = plan_for(HaleviShoupBSGS(), shape)
+        p, blocks_in, blocks_out, _ = figures(plan)
+        splits = [1 << e for e in range(p.bit_length())]
+        assert plan.counts.rotations == min(blocks_in * (n - 1) + blocks_out * (p // n - 1) for n in splits)
+
+    def test_the_rank_does_not_matter(self) -> None:
+        thin, thick = plan_for(HaleviShoup(), "100:100:1"), plan_for(HaleviShoup(), "100:100:130")
+        assert thin.counts == thick.counts
+
+
+class TestManyTokens:
+    @BOTH
+    def test_a_shorter_period_runs_more_of_them(self, packing: HaleviShoup | HaleviShoupBSGS) -> None:
+        few, many = plan_for(packing, "512:512:8"), plan_for(packing, "512:512:8", 64)
+        assert (few.tokens_per_run, many.tokens_per_run) == (8, 64)
+        assert many.counts.rotations / 64 < few.counts.rotations / 8
+
+    @BOTH
+    @settings(max_examples=50)
+    @given(shape=SHAPES, slots=st.sampled_from([512, 4096, 16384]))
+    def test_a_shorter_period_never_takes_too_many_plaintexts(
+        self, packing: HaleviShoup | HaleviShoupBSGS, shape: ModuleShape, slots: int
+    ) -> None:
+        first, *others = packing.layouts(shape, slots, tokens=10**6, costs=DEFAULT_COSTS)
+        assert [layout.period for layout in others] == [first.period >> i for i in range(1, len(others) + 1)]
+        assert all(layout.blocks_in * layout.blocks_out * layout.period <= MOST_PLAINTEXTS for layout in others)
+
+    @BOTH
+    def test_the_first_layout_is_that_of_fewest_tokens(self, packing: HaleviShoup | HaleviShoupBSGS) -> None:
+        shape = ModuleShape.parse("300:70:3")
+        (alone,) = packing.layouts(shape, 4096, tokens=None, costs=DEFAULT_COSTS)
+        assert alone == next(iter(packing.layouts(shape, 4096, tokens=4096, costs=DEFAULT_COSTS)))
+
+
+class TestMemory:
+    @pytest.mark.parametrize("shape", ["512:512:8", "1536:1536:16", "1536:8960:32", "8960:1536:32"])
+    def test_few_ciphertexts_are_alive(self, shape: str, peak_live: Callable[[Plan], int]) -> None:
+        plan = plan_for(HaleviShoup(), shape)
+        _, blocks_in, blocks_out, _ = figures(plan)
+        assert peak_live(plan) <= blocks_in + blocks_out + 2
+
+    @pytest.mark.parametrize("shape", ["512:512:8", "1536:1536:16", "1536:8960:32", "8960:1536:32"])
+    def test_no_more_than_all_baby_steps_are_alive(self, shape: str, peak_live: Callable[[Plan], int]) -> None:
+        plan = plan_for(HaleviShoupBSGS(), shape)
+        _, blocks_in, blocks_out, baby_steps = figures(plan)
+        assert peak_live(plan) <= blocks_in * baby_steps + blocks_out + 2
+
+
+class TestOneKey:
+    """The plain variant rotates by one step only, whatever the passes do."""
+
+    @pytest.mark.parametrize("shape", ["512:512:8", "1536:256:16", "300:5000:3"])
+    @pytest.mark.parametrize("tokens", [None, 16])
+    def test_all_rotations_are_by_one_feature(self, shape: str, tokens: int | None) -> None:
+        plan = plan_for(HaleviShoup(), shape, tokens)
+        assert plan.rotation_steps == (plan.tokens_per_run,)
+
+    def test_every_rotation_is_used_once_so_none_can_be_merged(self) -> None:
+        program = plan_for(HaleviShoup(), "256:256:8").program
+        rotated = [op.args[0] for op in program.ops if op.kind is OpKind.ROTATE]
+        assert len(set(rotated)) == len(rotated)
+        assert all(program.ops[value].kind is not OpKind.ROTATE for value in rotated)
+
+    def test_the_noise_of_a_thousand_rotations_in_a_row_is_not_seen(self, run_on: RunOn) -> None:
+        """Products are rotated before the rescale, which takes their noise down."""
+        module = synthetic_module(ModuleShape.parse("1024:1024:4"), seed=1)
+        x = synthetic_activations(module.shape, 2, seed=2)
+        reference = module.reference_delta(x)
+        bits = [
+            precision_bits(run_on("numpy", compile_plan(module.shape, packing), module, x).delta, reference)
+            for packing in (HaleviShoup(), HaleviShoupBSGS())
+        ]
+        assert bits[0] > bits[1] - 1
+        assert bits[0] > 12
+
+
+class RotatesRight(MergedDiagonalsLayout):
+    """Takes rotations to go to the right."""
+
+    def emit(self, builder: ProgramBuilder) -> None:
+        class Mirrored:
+            def __getattr__(self, name: str) -> object:
+                return getattr(builder, name)
+
+            def rotate(self, value: object, steps: int) -> object:
+                return builder.rotate(value, -steps)  # type: ignore[arg-type]
+
+        super().emit(Mirrored())  # type: ignore[arg-type]
+
+
+class Unmerged(MergedDiagonalsLayout):
+    """Leaves the scaling out."""
+
+    def constants(self, module: LoRAModule) -> Iterator[tuple[str, Vector]]:
+        return super().constants(LoRAModule(module.name, module.down, module.up, 1.0))
+
+
+class NotRotatedBack(MergedDiagonalsLayout):
+    """Gives the diagonals as they are, without the giant step that Horner's rule adds."""
+
+    def constants(self, module: LoRAModule) -> Iterator[tuple[str, Vector]]:
+        for name, vector in super().constants(module):
+            i = int(name.rpartition(".")[2])
+            yield name, np.roll(vector, -(i - i % self.baby_steps) * self.tokens_per_run)
+
+
+SOUND = {MergedDiagonalsLayout: True, RotatesRight: False, Unmerged: False, NotRotatedBack: False}
+
+
+@pytest.mark.parametrize(("layout_class", "sound"), SOUND.items(), ids=str)
+@pytest.mark.parametrize("baby_steps", [1, 4])
+def test_the_oracle_tells_wrong_layouts(
+    layout_class: type[MergedDiagonalsLayout], sound: bool, baby_steps: int, small_plan: SmallPlan
+) -> None:
+    module = synthetic_module(ModuleShape.parse("16:13:3"), seed=1)
+
+    class Altered(HaleviShoup):
+        def layouts(self, shape: ModuleShape, slots: int, **_: object) -> Iterator[MergedDiagonalsLayout]:  # type: ignore[override]
+            yield layout_class(shape, slots, 16, baby_steps)
+
+    x = synthetic_activations(module.shape, 3, seed=2)
+    bits = precision_bits(run_plain(small_plan(module, Altered(), None), module, x), module.reference_delta(x))
+    assert bits > 40 if sound else bits < 3
+
+
+@BOTH
+def test_the_key_holder_learns_nothing_but_the_result_once_it_is_sanitised(
+    packing: HaleviShoup | HaleviShoupBSGS,
+) -> None:
+    assert packing.leakage.key_holder is LeakageClass.NOTHING
+    assert packing.leakage.needs_sanitize
+    assert not packing.client_finishes

@@ -1,0 +1,41 @@
+"""Packings on SEAL, with secure parameters, at the shapes of language models."""
+
+from __future__ import annotations
+
+import pytest
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
+from helora_core.compiler.compile import compile_plan
+from helora_core.manager import get_manager
+from helora_core.runtime.adapter_run import Work, run_adapter
+from helora_core.runtime.reference import precision_bits
+
+
+@pytest.mark.parametrize(
+    ("packing", "shape", "tokens"),
+    [
+        ("cpmm", "512:512:8", 2048),
+        ("cpmm", "512:64:2", 3),
+        ("halevi_shoup", "512:512:8", 8),
+        ("halevi_shoup", "1024:256:16", 4),
+        ("halevi_shoup_bsgs", "512:512:8", 8),
+        ("halevi_shoup_bsgs", "1536:1536:16", 2),
+        ("halevi_shoup_bsgs", "1536:256:16", 16),
+        ("outer_product", "512:512:8", 8),
+        ("outer_product", "1536:1536:16", 5),
+        ("outer_product", "8960:1536:8", 1),
+        ("rank_bsgs", "1536:1536:16", 64),
+        ("rank_bsgs", "1536:8960:32", 3),
+    ],
+)
+def test_delta_keeps_its_precision_and_the_ledger_shows_what_the_plan_says(
+    packing: str, shape: str, tokens: int
+) -> None:
+    manager = get_manager()
+    module = synthetic_module(ModuleShape.parse(shape), seed=1)
+    plan = compile_plan(module.shape, manager.load_packing(packing), tokens=tokens)
+    x = synthetic_activations(module.shape, tokens, seed=2)
+    (outcome,) = run_adapter(manager.load_backend("tenseal"), [Work(module, x, plan)])
+    assert outcome.run.executed == plan.counts.times(plan.runs(tokens))
+    assert precision_bits(outcome.run.delta, module.reference_delta(x)) > 12

@@ -1,0 +1,122 @@
+"""What the textbook's way costs, and that it is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
+from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.plan import Plan
+from helora_core.packing.costs import DEFAULT_COSTS
+from helora_core.packing.interleaved import MOST_PLAINTEXTS
+from helora_core.packing.outer_product import OuterProduct
+from helora_core.packing.protocol import Vector
+from helora_core.packing.rank_bsgs import RankBSGS
+from helora_core.params.presets import FAST
+from helora_core.privacy.leakage import LeakageClass
+from helora_core.runtime.module_run import ModuleRun
+from helora_core.runtime.reference import execute_plain, precision_bits, run_plain
+
+Modules = st.SearchStrategy[LoRAModule]
+SmallPlan = Callable[..., Plan]
+RunOn = Callable[[str, Plan, LoRAModule, Vector], ModuleRun]
+
+dimensions = st.integers(1, 5000)
+SHAPES = st.builds(ModuleShape, d_in=dimensions, d_out=dimensions, rank=st.integers(1, 130))
+
+
+def plan_for(shape: str, tokens: int | None = None) -> Plan:
+    return compile_plan(ModuleShape.parse(shape), OuterProduct(), tokens=tokens)
+
+
+class TestExactness:
+    @settings(max_examples=50)
+    @given(data=st.data(), tokens=st.sampled_from([None, 1, 3, 8, 600]), zeros=st.booleans())
+    def test_it_is_lora(
+        self, wide_modules: Modules, small_plan: SmallPlan, data: st.DataObject, tokens: int | None, zeros: bool
+    ) -> None:
+        module = data.draw(wide_modules)
+        plan = small_plan(module, OuterProduct(), tokens, zeros=zeros)
+        x = np.random.default_rng(0).normal(size=(data.draw(st.integers(1, plan.tokens_per_run)), module.shape.d_in))
+        reference = module.reference_delta(x)
+        assert np.abs(run_plain(plan, module, x) - reference).max() <= 1e-11 * np.abs(reference).max()
+
+    @pytest.mark.parametrize("backend", ["numpy", "tenseal"])
+    @pytest.mark.parametrize(("shape", "tokens"), [("37:90:5", None), ("600:70:3", 2), ("20:1100:40", 8)])
+    def test_it_survives_encryption(
+        self, backend: str, shape: str, tokens: int | None, small_plan: SmallPlan, run_on: RunOn
+    ) -> None:
+        module = synthetic_module(ModuleShape.parse(shape), seed=1)
+        plan = small_plan(module, OuterProduct(), tokens)
+        x = synthetic_activations(module.shape, min(plan.tokens_per_run, 3), seed=2)
+        assert precision_bits(run_on(backend, plan, module, x).delta, module.reference_delta(x)) > 14
+
+
+class TestCounts:
+    @settings(max_examples=30)
+    @given(shape=SHAPES, tokens=st.sampled_from([None, 4, 40]))
+    def test_they_follow_the_formula(self, shape: ModuleShape, tokens: int | None) -> None:
+        """r·log₂(p) rotations with log₂(p) keys; r·(B+B') products; r + B' rescales."""
+        plan = compile_plan(shape, OuterProduct(), tokens=tokens, params=FAST)
+        p, blocks_in, blocks_out = plan.layout.figures.values()
+        folds = p.bit_length() - 1
+        assert plan.counts.rotations == plan.counts.keyswitches == shape.rank * folds
+        assert plan.rotation_steps == tuple(plan.tokens_per_run << fold for fold in range(folds))
+        assert plan.counts.ct_pt == shape.rank * (blocks_in + blocks_out) == len(plan.constant_specs)
+        assert plan.counts.rescales == shape.rank + blocks_out
+        assert plan.counts.additions == shape.rank * (blocks_in - 1 + folds) + blocks_out * (shape.rank - 1)
+        assert (plan.counts.encrypts, plan.counts.decrypts) == (blocks_in, blocks_out)
+
+    @pytest.mark.parametrize(
+        ("shape", "rotations", "ct_pt", "keys"),
+        [("512:512:8", 72, 16, 9), ("1536:1536:16", 176, 32, 11), ("4096:4096:64", 768, 128, 12)],
+    )
+    def test_they_are_those_published(self, shape: str, rotations: int, ct_pt: int, keys: int) -> None:
+        plan = plan_for(shape)
+        assert (plan.counts.rotations, plan.counts.ct_pt, len(plan.rotation_steps)) == (rotations, ct_pt, keys)
+
+    @pytest.mark.parametrize("shape", ["512:512:8", "1536:256:16", "4096:4096:64"])
+    def test_it_is_never_cheaper_than_going_through_diagonals(self, shape: str) -> None:
+        ours, other = plan_for(shape).counts, compile_plan(ModuleShape.parse(shape), RankBSGS()).counts
+        assert ours.rotations > other.rotations
+        assert ours.rescales > other.rescales
+
+
+class TestLayout:
+    def test_a_shorter_period_runs_more_tokens_with_fewer_folds(self) -> None:
+        few, many = plan_for("512:512:8"), plan_for("512:512:8", 64)
+        assert (few.tokens_per_run, many.tokens_per_run) == (8, 64)
+        assert many.counts.rotations < few.counts.rotations
+
+    @given(shape=SHAPES, slots=st.sampled_from([512, 4096, 16384]))
+    def test_a_shorter_period_never_takes_too_many_plaintexts(self, shape: ModuleShape, slots: int) -> None:
+        first, *others = OuterProduct().layouts(shape, slots, tokens=10**6, costs=DEFAULT_COSTS)
+        assert [layout.period for layout in others] == [first.period >> i for i in range(1, len(others) + 1)]
+        assert all(shape.rank * (layout.blocks_in + layout.blocks_out) <= MOST_PLAINTEXTS for layout in others)
+
+    def test_an_inner_product_fills_every_feature(self, small_plan: SmallPlan) -> None:
+        module = synthetic_module(ModuleShape.parse("20:6:1"), seed=1)
+        module = LoRAModule("ones", module.down, np.ones((6, 1)), 1.0)
+        plan = small_plan(module, OuterProduct(), None)
+        x = synthetic_activations(module.shape, 1, seed=2)
+        (output,) = execute_plain(plan.program, plan.pack(x), dict(plan.layout.constants(module)))
+        first = output.reshape(plan.layout.figures["period"], plan.tokens_per_run)[:6, 0]
+        assert np.allclose(first, (module.down @ x[0]).item())
+
+    @pytest.mark.parametrize("shape", ["512:512:8", "1536:8960:32", "8960:1536:32", "4096:4096:64"])
+    def test_little_more_than_the_rank_is_alive(self, shape: str, peak_live: Callable[[Plan], int]) -> None:
+        plan = plan_for(shape)
+        _, blocks_in, blocks_out = plan.layout.figures.values()
+        assert peak_live(plan) <= plan.shape.rank + blocks_in + blocks_out + 1
+
+
+def test_the_key_holder_learns_nothing_but_the_result_once_it_is_sanitised() -> None:
+    assert OuterProduct.leakage.key_holder is LeakageClass.NOTHING
+    assert OuterProduct.leakage.needs_sanitize
+    assert not OuterProduct.client_finishes
