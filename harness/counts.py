@@ -45,7 +45,18 @@ SHAPES = (
 )
 """The bundled adapter's modules, and those of models of 1.5 and 7 billion parameters."""
 
-PACKINGS = ("rank_bsgs", "zero_moai")
+MERGED_SHAPES = ("512:512:8", "576:192:8", "1536:1536:16", "1536:256:16", "4096:4096:16")
+"""For packings that merge the rank away: another rank would be the same cell again."""
+
+PACKINGS = {
+    "rank_bsgs": SHAPES,
+    "zero_moai": SHAPES,
+    "cpmm": ("512:512:8", "576:192:8", "1536:1536:16", "1536:256:16", "4096:4096:64"),
+    "halevi_shoup": MERGED_SHAPES,
+    "halevi_shoup_bsgs": (*MERGED_SHAPES, "1536:8960:32", "8960:1536:32"),
+    "outer_product": SHAPES,
+}
+"""The shapes that each packing is counted for."""
 
 Counts = dict[str, int]
 """By name; all are better when lower, but the ring degree and the tokens of a run, which must stay."""
@@ -56,8 +67,8 @@ _FIXED = ("ring_degree", "tokens_per_run")
 def measured() -> dict[str, Counts | str]:
     """The counts of every cell by name, or the refusal that it met."""
     cells: dict[str, Counts | str] = {}
-    for packing in PACKINGS:
-        for shape in SHAPES:
+    for packing, shapes in PACKINGS.items():
+        for shape in shapes:
             cells[f"{packing} {shape}"] = _counts(packing, shape)
     return cells
 
