@@ -1,8 +1,9 @@
-"""Plans as the options ask for them."""
+"""Plans as the options ask for them: by the packing named, or by the planner's choice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,38 +11,122 @@ if TYPE_CHECKING:
     from helora_core.cli.options import Execution
     from helora_core.compiler.plan import Plan
     from helora_core.compiler.plan_cache import PlanCache
+    from helora_core.runtime.planner import Candidate, Constraints, Machine
 
     CompileShape = Callable[[ModuleShape, int | None, LoRAModule | None], Plan]
+
+AUTO = "auto"
+
+
+def constraints(execution: Execution) -> Constraints:
+    """What the options demand of a plan."""
+    from helora_core.runtime.planner import Constraints
+
+    return Constraints(
+        private_weights=execution.private_weights,
+        sanitize_bits=execution.sanitize_bits,
+        budget=execution.budget,
+        rtt_ms=execution.rtt_ms,
+        min_bits=execution.min_bits,
+        ring_degree=execution.ring,
+        security_bits=int(execution.security),
+    )
+
+
+def machines(execution: Execution) -> dict[str, Machine]:
+    """The backends to plan for, with their profiles.
+
+    The one named; else all calibrated ones that can be used here; else the one that ``auto`` would take, if any.
+    """
+    from helora_core.errors import BackendUnavailable
+    from helora_core.manager import get_manager
+    from helora_core.runtime.planner import Machine
+    from helora_core.runtime.profile import load_profile
+    from helora_core.selection import select_backend
+
+    manager = get_manager()
+    if execution.backend in (None, AUTO):
+        usable = [
+            name for name, each in manager.backends().items() if not each.availability and each.spec.provides_security
+        ]
+        calibrated = {name: load_profile(name) for name in usable}
+        found = {name: Machine(manager.load_backend(name), profile) for name, profile in calibrated.items() if profile}
+        if found:
+            return found
+    try:
+        name = select_backend(manager, execution.backend, allow_emulation=execution.allow_emulation).name
+    except BackendUnavailable:
+        if execution.backend not in (None, AUTO):
+            raise
+        return {}
+    return {name: Machine(manager.load_backend(name), load_profile(name))}
+
+
+def on_best_machine(execution: Execution, jobs: Sequence[tuple[LoRAModule, int]]) -> Execution:
+    """The options with a backend named, where the planner has to choose among several calibrated ones."""
+    if execution.packing != AUTO or len(found := machines(execution)) < 2:
+        return execution
+    from helora_core.manager import get_manager
+    from helora_core.runtime.planner import best_machine
+
+    manager = get_manager()
+    packings = [manager.load_packing(name) for name in manager.packings()]
+    return replace(execution, backend=best_machine(jobs, found, packings, constraints(execution)))
+
+
+def candidates(
+    shape: ModuleShape, tokens: int, execution: Execution, module: LoRAModule | None = None
+) -> list[Candidate]:
+    """Every packing (or the one named) on every machine, ranked."""
+    from helora_core.manager import get_manager
+    from helora_core.runtime.planner import Machine, rank
+
+    manager = get_manager()
+    names = manager.packings() if execution.packing == AUTO else [execution.packing]
+    packings = [manager.load_packing(name) for name in names]
+    found = machines(execution) or {"": Machine(None, None)}
+    return rank(shape, tokens, found, packings, constraints(execution), module=module)
 
 
 def plan_compiler(execution: Execution) -> CompileShape:
     """What compiles a shape, for a number of tokens or the fewest, and for a module's zeros if one is given.
 
     Raises:
-        LeakageRefused: The packing shows weights to the key holder, and they are to be private.
+        LeakageRefused: The packing named shows weights to the key holder, and they are to be private.
     """
-    from helora_core.compiler.compile import compile_plan
     from helora_core.manager import get_manager
+    from helora_core.runtime.planner import choose
 
     manager = get_manager()
-    strategy = manager.load_packing(execution.packing)
-    _check_leakage(execution)
+    if execution.packing != AUTO:
+        _check_leakage(execution)
 
     def compile_shape(shape: ModuleShape, tokens: int | None, module: LoRAModule | None) -> Plan:
-        plan = compile_plan(
-            shape,
-            strategy,
-            tokens=tokens,
-            ring_degree=execution.ring,
-            security_bits=int(execution.security),
-            precision_bits=execution.min_bits,
-            sanitize_bits=execution.sanitize_bits,
-            module=module,
-        )
+        if execution.packing == AUTO:
+            plan = choose(candidates(shape, tokens or 1, execution, module)).plan
+            assert plan is not None  # an eligible candidate has one
+        else:
+            plan = _compile_named(shape, tokens, module, execution)
         manager.notify_plan_compiled(plan)
         return plan
 
     return compile_shape
+
+
+def _compile_named(shape: ModuleShape, tokens: int | None, module: LoRAModule | None, execution: Execution) -> Plan:
+    from helora_core.compiler.compile import compile_plan
+    from helora_core.manager import get_manager
+
+    return compile_plan(
+        shape,
+        get_manager().load_packing(execution.packing),
+        tokens=tokens,
+        ring_degree=execution.ring,
+        security_bits=int(execution.security),
+        precision_bits=execution.min_bits,
+        sanitize_bits=execution.sanitize_bits,
+        module=module,
+    )
 
 
 def plan_cache(execution: Execution) -> PlanCache:
@@ -89,9 +174,9 @@ def _check_leakage(execution: Execution) -> None:
     from helora_core.manager import get_manager
     from helora_core.privacy.policy import keeps_weights_private, require_private_weights
 
-    if not execution.private_weights:
-        return
     manager = get_manager()
     strategy = manager.load_packing(execution.packing)
+    if not execution.private_weights:
+        return
     others = [name for name in manager.packings() if keeps_weights_private(manager.load_packing(name).leakage)]
     require_private_weights(strategy.name, strategy.leakage, sanitize_bits=execution.sanitize_bits, qualifying=others)

@@ -26,7 +26,7 @@ else:
     import tomli as tomllib
 
 KEYS = (
-    "backend", "packing", "ring", "security", "min_bits", "private_weights", "sanitize", "batch",
+    "backend", "packing", "ring", "security", "min_bits", "private_weights", "sanitize", "batch", "rtt_ms",
     "max_rotations", "max_keyswitches", "max_rescales", "max_bytes", "max_key_bytes", "max_depth",
 )  # fmt: skip
 

@@ -15,7 +15,10 @@ from helora_core import __version__
 from helora_core.cli.options import JSON_ASKED
 from helora_core.errors import HeloraError
 
-_COMMANDS = ("backends", "calibrate", "conform", "demo", "new-backend", "packings", "plan", "run")
+_COMMANDS = (
+    "backends", "calibrate", "compile", "conform", "demo", "explain", "new-backend", "packings", "plan", "predict",
+    "run",
+)  # fmt: skip
 
 
 class _Commands(click.Group):

@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from helora_core.compiler.cost import Budget
 
-DEFAULT_PACKING = "rank_bsgs"
+DEFAULT_PACKING = "auto"
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -31,7 +31,7 @@ as_json: Decorator = click.option(
 )
 packing: Decorator = click.option(
     "--packing", default=DEFAULT_PACKING, show_default=True, metavar="NAME",
-    help="Packing strategy (`helora packings`).",
+    help="Packing strategy (`helora packings`); auto: the one predicted to be cheapest (`helora explain`).",
 )  # fmt: skip
 backend: Decorator = click.option(
     "--backend", envvar="HELORA_BACKEND", show_envvar=True, metavar="NAME",
@@ -60,6 +60,10 @@ sanitize: Decorator = click.option(
 batch: Decorator = click.option(
     "--batch", type=click.IntRange(min=1), metavar="T",
     help="Tokens to run together, which the layout is chosen for; by default all there are.",
+)  # fmt: skip
+_rtt_ms: Decorator = click.option(
+    "--rtt-ms", type=click.FloatRange(min=0), default=0.0, show_default=True, metavar="MS",
+    help="Network round trip, which each message to the server and back is charged when packings are compared.",
 )  # fmt: skip
 share: Decorator = click.option(
     "--share", is_flag=True, help="Run modules of one layer that get the same input, as q, k and v, as one."
@@ -106,6 +110,7 @@ class Execution:
     batch: int | None
     share: bool
     allow_emulation: bool
+    rtt_ms: float
     max_rotations: float | None
     max_keyswitches: float | None
     max_rescales: float | None
@@ -141,6 +146,7 @@ def execution(command: Callable[..., Any]) -> Callable[..., Any]:
     decorated: Callable[..., Any] = with_execution
     for option in (
         *reversed(_budgets),
+        _rtt_ms,
         _allow_emulation,
         share,
         batch,

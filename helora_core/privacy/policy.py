@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from helora_core.errors import LeakageRefused
-from helora_core.privacy.leakage import Leakage
+from helora_core.privacy.leakage import Leakage, LeakageClass
 
 DEFAULT_SANITIZE_BITS = 40
 """Statistical distance, in bits, between results with one adapter and with another of the same Δ."""
@@ -17,7 +17,7 @@ DEFAULT_SANITIZE_BITS = 40
 
 def keeps_weights_private(leakage: Leakage) -> bool:
     """Whether sanitised results show the key holder nothing of the weights beyond Δ."""
-    return leakage.key_holder.value in ("nothing", "masked_z")
+    return leakage.key_holder in (LeakageClass.NOTHING, LeakageClass.MASKED_Z)
 
 
 def require_private_weights(

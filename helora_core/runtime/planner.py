@@ -6,6 +6,7 @@ backend's profile. Where a backend was not calibrated, relative weights stand in
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,9 +62,9 @@ class Constraints(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Machine:
-    """A backend with what its operations take here; None where it was not calibrated."""
+    """A backend with what its operations take here: None where it was not calibrated, or where there is no backend."""
 
-    backend: Backend
+    backend: Backend | None
     profile: Profile | None
 
 
@@ -196,10 +197,10 @@ def _option(
         )
     plan = compile_plan(shape, packing, tokens=tokens, module=module, costs=costs, **options)
     plan.check_budget(tokens, constraints.budget)
-    require_capabilities(machine.backend, plan)
-    require_secure(
-        machine.backend.resolve(plan.params), security_bits=constraints.security_bits, table=constraints.table
-    )
+    if machine.backend is not None:
+        require_capabilities(machine.backend, plan)
+        resolved = machine.backend.resolve(plan.params)
+        require_secure(resolved, security_bits=constraints.security_bits, table=constraints.table)
     if machine.profile is None:
         return Candidate(name, packing.name, plan, cost=plan.runs(tokens) * relative_cost(plan.program, costs))
     prediction = predict(plan, machine.profile, tokens=tokens, rtt_ms=constraints.rtt_ms)
@@ -214,3 +215,33 @@ def _check_leakage(packing: Packing, packings: Sequence[Packing], constraints: C
             sanitize_bits=constraints.sanitize_bits,
             qualifying=[each.name for each in packings if keeps_weights_private(each.leakage)],
         )
+
+
+def best_machine(
+    jobs: Sequence[tuple[LoRAModule, int]],
+    machines: Mapping[str, Machine],
+    packings: Sequence[Packing],
+    constraints: Constraints,
+) -> str:
+    """The backend on which all jobs together are predicted to take least time.
+
+    Args:
+        jobs: Modules and the tokens to run through each.
+        machines: Backends by name, one or more; costs of calibrated and of other ones do not compare.
+        packings: The strategies to consider.
+        constraints: What has to be kept.
+
+    Raises:
+        NothingEligible: Some job can run on none of them.
+    """
+    names = list(machines)
+    if len(names) == 1:
+        return names[0]
+    totals = dict.fromkeys(names, 0.0)
+    weighed = Counter((module.shape, tokens) for module, tokens in jobs)
+    for (shape, tokens), times in weighed.items():
+        ranked = rank(shape, tokens, machines, packings, constraints)
+        choose(ranked)
+        for name in names:
+            totals[name] += times * min(each.cost for each in ranked if each.backend == name)
+    return min(names, key=lambda name: totals[name])

@@ -1,0 +1,87 @@
+"""What ``helora explain`` and ``helora predict`` have in common: subjects in, ranked candidates out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from helora_core.cli import options
+
+if TYPE_CHECKING:
+    from helora_core.runtime.planner import Candidate
+
+
+_subject = (
+    options.adapter(required=False),
+    options.module,
+    click.option("--shape", metavar="D_IN:D_OUT:R", help="A module's shape, instead of an adapter; as in 1536:256:16."),
+    click.option("--model", metavar="NAME", help="The modules of a model, instead of an adapter."),
+    click.option(
+        "--tokens", type=click.IntRange(min=1), default=1, show_default=True, metavar="T", help="Tokens in flight."
+    ),
+    options.execution,
+    options.as_json,
+)
+
+
+def on_subjects(command: Any) -> Any:
+    """Make a command of a function that takes the options which say what to plan for, and how."""
+    for option in reversed(_subject):
+        command = option(command)
+    return click.command()(command)
+
+
+def ranked_rows(
+    adapter_path: Path | None,
+    module_name: str,
+    shape: str | None,
+    model: str | None,
+    tokens: int,
+    execution: options.Execution,
+) -> list[tuple[str | None, list[dict[str, Any]]]]:
+    """For each subject by name, JSON-ready rows of its candidates; the keys are documented in docs/cli.md."""
+    from helora_core.cli.compiling import candidates
+    from helora_core.cli.subjects import subjects
+
+    if sum(each is not None for each in (adapter_path, shape, model)) != 1:
+        raise click.UsageError("Give one of --adapter PATH, --shape D_IN:D_OUT:R and --model NAME.")
+    found = subjects(adapter_path, module_name, shape, model, share=execution.share)
+    known: dict[Any, list[dict[str, Any]]] = {}
+    ranked = []
+    for name, each in found.items():
+        if each.key not in known:
+            known[each.key] = [_row(candidate) for candidate in candidates(each.shape, tokens, execution, each.module)]
+        ranked.append((name or shape, known[each.key]))
+    return ranked
+
+
+def _row(candidate: Candidate) -> dict[str, Any]:
+    from helora_core.runtime.predict import bottleneck
+
+    plan, prediction = candidate.plan, candidate.prediction
+    row: dict[str, Any] = {
+        "backend": candidate.backend,
+        "packing": candidate.packing,
+        "refusal": candidate.refusal.message if candidate.refusal else None,
+        "hint": candidate.refusal.hint if candidate.refusal else None,
+        "cost": None if plan is None else candidate.cost,
+        "ms_per_token": None,
+        "plan": None if plan is None else plan.to_dict(),
+    }
+    if prediction is not None:
+        bound = bottleneck(prediction)
+        per = prediction.tokens
+        row |= {
+            "ms_per_token": prediction.ms_per_token,
+            "encrypt_ms": prediction.encrypt_ms / per,
+            "compute_ms": prediction.compute_ms / per,
+            "decrypt_ms": prediction.decrypt_ms / per,
+            "round_trip_ms": prediction.round_trip_ms / per,
+            "by_operation_ms": {name: ms / per for name, ms in prediction.by_operation.items()},
+            "bottleneck": bound.label,
+            "bottleneck_share": bound.share,
+            "advice": bound.advice,
+        }
+    return row
