@@ -46,3 +46,8 @@ def helora_packings() -> Iterable[PackingSpec]:
         target="helora_core.packing.outer_product:OuterProduct",
         summary="One inner product a rank row, broadcast by folds: the textbook's way, to compare with.",
     )
+    yield PackingSpec(
+        name="cheetah_two_round",
+        target="helora_core.packing.cheetah_two_round:CheetahTwoRound",
+        summary="Inner products in two rounds: the client re-encrypts a perfectly masked down·x. For private weights.",
+    )

@@ -18,8 +18,9 @@ from helora_core.params.ckks import CKKSParams
 
 _REPORT = "This is a fault of the packing or of a compiler pass, not of your data: report it with the plan's --show."
 
-ANSWER_SPARE_BITS = 2
-"""A client's answer, an integer modulo q, is encrypted at a quarter of its size: libraries encode no larger ones."""
+ANSWER_SPARE_BITS = 1
+"""A client's answer, an integer modulo q, is encrypted at half its size: libraries encode integers up to a quarter of
+the modulus, and no larger ones."""
 
 
 class Scales(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +91,7 @@ _ARITY = {
 """Operands of the operations that have a fixed number of them; the others have one or more."""
 
 _PRODUCTS = (OpKind.MULTIPLY_PLAIN, OpKind.DOT_PLAIN, OpKind.DOT_SCALARS)
-_NAMED = (OpKind.MULTIPLY_PLAIN, OpKind.DOT_SCALARS, OpKind.MASK)
+_NAMED = (OpKind.MULTIPLY_PLAIN, OpKind.DOT_SCALARS, OpKind.MASK, OpKind.UNMASK)
 
 
 def _check_operands(i: int, op: Op, program: Program) -> None:

@@ -33,7 +33,7 @@ class OpKind(str, Enum):
     ASK_CLIENT = "ask_client"
     """The client decrypts the operands and sends her answer as one fresh ciphertext."""
     UNMASK = "unmask"
-    """Subtract what the layout makes of the masks ``constants``."""
+    """Subtract the product of the plaintext ``constant`` and what the layout answers to the masks ``constants``."""
 
 
 class Op(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +137,10 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         return self.ops[i].kind is OpKind.ROTATE and self.ops[i].args == args
 
 
+UNMASK_PARTS = 4
+"""Plaintexts that taking masks off adds up: no library encodes integers as large as half the modulus at once."""
+
+
 def products(op: Op) -> int:
     """How many products with plaintexts or numbers an operation is."""
     if op.kind in (OpKind.DOT_PLAIN, OpKind.DOT_SCALARS):
@@ -148,7 +152,7 @@ def additions(op: Op) -> int:
     """How many sums of ciphertexts an operation is; what sanitising adds is counted with it."""
     if op.kind in (OpKind.DOT_PLAIN, OpKind.DOT_SCALARS):
         return len(op.args) - 1
-    return int(op.kind is OpKind.ADD)
+    return UNMASK_PARTS if op.kind is OpKind.UNMASK else int(op.kind is OpKind.ADD)
 
 
 def plaintexts(op: Op) -> tuple[str, ...]:

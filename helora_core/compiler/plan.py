@@ -16,7 +16,7 @@ import numpy as np
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.ledger import OperationCounts
-from helora_core.compiler.checks import Scales, ValueInfo
+from helora_core.compiler.checks import ANSWER_SPARE_BITS, Scales, ValueInfo
 from helora_core.compiler.cost import Budget, Sizes, check_budget, count_operations
 from helora_core.compiler.ir import OpKind, Program, plaintexts
 from helora_core.compiler.magnitudes import Magnitudes
@@ -24,6 +24,7 @@ from helora_core.compiler.precision import PrecisionReport, analyse
 from helora_core.compiler.settings import Settings
 from helora_core.compiler.sizes import bytes_down, bytes_up, key_bytes
 from helora_core.errors import BudgetExceeded, InvalidInput
+from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
 from helora_core.packing.protocol import Layout, Packing, Vector
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import SecurityVerdict
@@ -33,11 +34,20 @@ SCHEMA = 2
 
 
 class ConstantSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """How one plaintext of the program is encoded; numbers for ``DOT_SCALARS`` are encoded when they are used."""
+    """How one plaintext of the program is encoded; numbers for ``DOT_SCALARS`` are encoded when they are used.
+
+    Attributes:
+        level: Of the ciphertexts that it multiplies.
+        scale_bits: log2 of its scale.
+        encoding: How it is encoded.
+        grid_bits: Round it to multiples of 2^-grid_bits first, and keep those integers: a mask will be taken off what
+            it multiplies.
+    """
 
     level: int
     scale_bits: int
     encoding: Encoding = Encoding.SLOTS
+    grid_bits: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +63,8 @@ class Plan:
         values: Level and scale of each value of the program.
         verdict: What the security table says of the parameters.
         sanitize_bits: Statistical distance to which results are sanitised; None if they are sent as they are.
+        tokens: Tokens that the layout was chosen for; None for fewest a run. Like ``costs``, no part of the digest.
+        costs: By which layouts were compared.
     """
 
     packing: Packing
@@ -63,6 +75,8 @@ class Plan:
     values: tuple[ValueInfo, ...]
     verdict: SecurityVerdict
     sanitize_bits: int | None = None
+    tokens: int | None = None
+    costs: OperationCosts = DEFAULT_COSTS
 
     @property
     def params(self) -> CKKSParams:
@@ -94,6 +108,9 @@ class Plan:
                 specs[name] = ConstantSpec(level=level, scale_bits=scale_bits, encoding=self.program.encoding)
             if op.kind is OpKind.DOT_SCALARS:
                 specs[op.constant] = ConstantSpec(level=level, scale_bits=scale_bits, encoding=Encoding.SCALAR)
+            if op.kind is OpKind.UNMASK:
+                spec = specs[op.constant]
+                specs[op.constant] = msgspec.structs.replace(spec, grid_bits=spec.scale_bits - ANSWER_SPARE_BITS)
         return specs
 
     @property

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.backend.capabilities import Encoding
-from helora_core.compiler.checks import Scales, ValueInfo
+from helora_core.compiler.checks import ANSWER_SPARE_BITS, Scales, ValueInfo
 from helora_core.compiler.ir import Op, OpKind, Program
 from helora_core.compiler.magnitudes import Magnitudes, largest_delta, largest_error, largest_spike
 from helora_core.errors import PrecisionLost
@@ -46,6 +46,7 @@ class Source(Enum):
     SCALE_DRIFT = 5
     FLOODING = 6
     FLOAT64 = 7
+    FIRST_ROUND = 8
 
 
 class PrecisionReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,7 +188,9 @@ class _Analysis:
     def _gains(self, op: Op) -> tuple[float, float, float]:
         """What a product makes of the variance of noise, of the square of messages, and of that by its own rounding."""
         n, weight = self.params.ring_degree, self._weight_rms(op) ** 2
-        rounding = 4.0 ** -self.scales.of(op.role)
+        # What a mask is taken off of is rounded to a grid that is coarser than its scale.
+        coarser = ANSWER_SPARE_BITS if op.role is ScaleRole.UP and self._asks else 0
+        rounding = 4.0 ** (coarser - self.scales.of(op.role))
         if op.kind is OpKind.DOT_SCALARS:
             return weight, weight, rounding / 12
         if not self.coefficients:
@@ -196,6 +199,10 @@ class _Analysis:
         rows, columns = self._matrix(op)
         width = min(n, -(-columns // len(op.args)))
         return weight * min(n, rows * width), weight * width, rounding / 12 * width
+
+    @cached_property
+    def _asks(self) -> bool:
+        return any(op.kind is OpKind.ASK_CLIENT for op in self.program.ops)
 
     def _weight_rms(self, op: Op) -> float:
         if self.merged:
@@ -224,8 +231,11 @@ class _Analysis:
         return rescaled.plus(Source.SCALE_DRIFT, (operand.message * drift) ** 2)
 
     def _randomized(self, i: int, operand: Noisy) -> Noisy:
-        """With a fresh encryption of zero added, by the public key."""
-        return operand.plus(Source.ENCRYPTION, self.unit(i, noise.public_encryption_std(self.params.ring_degree)))
+        """With a fresh encryption of zero added, by the public key; divided by a prime, only the rounding is left."""
+        n, fresh = self.params.ring_degree, self.values[i].level == self.params.max_level
+        return operand.plus(
+            Source.ENCRYPTION, self.unit(i, noise.public_encryption_std(n) if fresh else noise.rescale_std(n))
+        )
 
     def _sanitized(self, i: int, op: Op, operand: Noisy) -> Noisy:
         n = self.params.ring_degree
@@ -239,9 +249,15 @@ class _Analysis:
         return self._randomized(i, operand).plus(Source.FLOODING, 4.0**bits / units)
 
     def _answered(self, i: int, op: Op, operands: list[Noisy]) -> Noisy:
-        """The client encrypts what she decrypted, errors included, as integers modulo the base prime."""
+        """The client encrypts what she decrypted, errors included, as integers modulo the base prime.
+
+        Those errors stand in as many coefficients as the numbers of z, and not in all that the next product adds up.
+        They are part of what she asks for, and no noise of a ciphertext that a flood has to hide.
+        """
         worst = max(operands, key=lambda operand: operand.variance)
-        n = self.params.ring_degree
+        n, rank = self.params.ring_degree, self.shape.rank
+        share = rank / min(n, self.shape.d_out * rank)
+        worst = Noisy(worst.message, np.zeros(len(Source))).plus(Source.FIRST_ROUND, worst.variance * share)
         largest = 2.0 ** (self.params.data_bits[0] - self.values[op.args[0]].scale_bits)
         return (
             worst.plus(Source.INPUT_ROUNDING, self.unit(i, noise.encoding_std(n)))
@@ -339,13 +355,12 @@ def _finished(z: Noisy, magnitudes: Magnitudes, shape: ModuleShape) -> Noisy:
 def _report(
     result: Noisy, magnitudes: Magnitudes, shape: ModuleShape, tokens: int, flood_bits: dict[int, int]
 ) -> PrecisionReport:
-    outputs = shape.d_out * tokens
     spiked = 0 if result.spikes is None else int(np.count_nonzero(result.spikes > result.spike / 4))
 
     def error(probability: float) -> float:
         return math.hypot(
             largest_error(shape, tokens, probability) * math.sqrt(result.variance),
-            largest_spike(min(spiked, outputs), probability) * math.sqrt(result.spike),
+            largest_spike(shape, spiked, tokens, probability) * math.sqrt(result.spike),
         )
 
     def delta(probability: float) -> float:
@@ -395,5 +410,6 @@ _REMEDIES = {
     "rescaling": "Raise the scale of the input",
     "scale drift": "Use a backend that tracks exact scales",
     "flooding": "Raise the scale of the input, or sanitise to fewer bits",
+    "first round": "Give the base prime more bits",
     "float64": "Ask for what double precision holds",
 }

@@ -8,12 +8,13 @@ import msgspec
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.backend.capabilities import Encoding
-from helora_core.compiler.checks import Scales
+from helora_core.compiler.checks import ANSWER_SPARE_BITS, Scales
 from helora_core.errors import InsecureParameters, InvalidParameters, SlotOverflow
 from helora_core.packing.protocol import ModulusUse, Packing
 from helora_core.params.choose import Requirement, choose_params
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.flat import FlatRequirement, choose_flat_params, plaintext_bits
+from helora_core.params.masked import MaskedRequirement, choose_masked_params, masked_scales
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE
 
 DEFAULT_PRECISION_BITS = 12.0
@@ -46,8 +47,10 @@ def settings_given(packing: Packing, params: CKKSParams) -> Settings:
     """Settings for parameters that the caller chose: each rescale brings the scale back to the input's.
 
     Raises:
-        InvalidParameters: They have too few levels for the packing.
+        InvalidParameters: They have too few levels for the packing, or no prime to mask modulo it.
     """
+    if packing.modulus_use is ModulusUse.MASKED:
+        return _masked(params)
     if params.max_level < packing.depth:
         raise InvalidParameters(
             f"Packing {packing.name} rescales {packing.depth} times; the parameters have {params.max_level} levels.",
@@ -55,6 +58,13 @@ def settings_given(packing: Packing, params: CKKSParams) -> Settings:
         )
     dropped = params.data_bits[::-1]
     scales = Scales(input_bits=params.scale_bits, down_bits=dropped[0], up_bits=dropped[min(1, params.max_level)])
+    return Settings(params=params, scales=scales, rescales=True)
+
+
+def _masked(params: CKKSParams) -> Settings:
+    """``up`` is encoded finer than its grid, by what the client's answers are smaller than their modulus."""
+    bits = masked_scales(params)
+    scales = Scales(input_bits=bits.input_bits, down_bits=bits.down_bits, up_bits=bits.up_bits + ANSWER_SPARE_BITS)
     return Settings(params=params, scales=scales, rescales=True)
 
 
@@ -67,6 +77,7 @@ def settings_options(
     security_bits: int = DEFAULT_SECURITY_BITS,
     table: str = DEFAULT_TABLE,
     sanitize_bits: int | None = None,
+    free_scales: bool = True,
 ) -> Iterator[Settings]:
     """Settings to try one after the other until a plan is precise enough: the cheapest first.
 
@@ -88,6 +99,7 @@ def settings_options(
                     security_bits=security_bits,
                     table=table,
                     sanitize_bits=sanitize_bits,
+                    free_scales=free_scales,
                     finer_bits=finer_bits,
                 )
             except (SlotOverflow, InvalidParameters, InsecureParameters):
@@ -108,18 +120,20 @@ def settings_for(
     security_bits: int = DEFAULT_SECURITY_BITS,
     table: str = DEFAULT_TABLE,
     sanitize_bits: int | None = None,
+    free_scales: bool = True,
     finer_bits: int = 0,
 ) -> Settings:
     """Choose parameters and scales for a packing.
 
     Args:
-        shape, packing, ring_degree, precision_bits, security_bits, table, sanitize_bits: As of ``compile_plan``.
+        shape, packing, ring_degree, precision_bits, security_bits, table, sanitize_bits, free_scales: As of
+            ``compile_plan``.
         finer_bits: Make the scale of weights larger by this many bits, where it is free.
 
     Raises:
         SlotOverflow, InvalidParameters, InsecureParameters: As ``choose_params`` does.
     """
-    if packing.modulus_use is ModulusUse.LEVELS and sanitize_bits is None:
+    if not free_scales or (packing.modulus_use is ModulusUse.LEVELS and sanitize_bits is None):
         params = choose_params(
             Requirement(
                 depth=packing.depth,
@@ -132,6 +146,19 @@ def settings_for(
             )
         )
         return settings_given(packing, params)
+    if packing.modulus_use is ModulusUse.MASKED:
+        return _masked(
+            choose_masked_params(
+                MaskedRequirement(
+                    slots=packing.min_slots(shape),
+                    flood_bits=sanitize_bits or 0,
+                    precision_bits=precision_bits + finer_bits,
+                    security_bits=security_bits,
+                    table=table,
+                    ring_degree=ring_degree,
+                )
+            )
+        )
     weight_bits = SLOT_WEIGHT_BITS if packing.encoding is Encoding.SLOTS else COEFFICIENT_WEIGHT_BITS
     weight_bits += finer_bits
     params = choose_flat_params(

@@ -43,8 +43,12 @@ from helora_core.privacy.leakage import Leakage, LeakageClass
 
 @dataclass(frozen=True)
 class InnerProducts:
-    """z = matrix·x by reversed rows: ``width`` is w, ``rows`` ρ, for a matrix of ``height`` rows and ``columns``."""
+    """z = matrix·x by reversed rows: ``width`` is w, ``rows`` ρ, for a matrix of ``height`` rows and ``columns``.
 
+    ``role`` tells the matrix, and names its plaintexts.
+    """
+
+    role: ScaleRole
     height: int
     columns: int
     width: int
@@ -64,9 +68,13 @@ class InnerProducts:
     def emit(self, builder: ProgramBuilder, x: list[Value]) -> list[Value]:
         """The products for each group, added up over the blocks."""
         return [
-            builder.sum([builder.multiply_plain(block, f"down.{b}.{j}", ScaleRole.DOWN) for b, block in enumerate(x)])
+            builder.sum([builder.multiply_plain(block, self.constant(b, j), self.role) for b, block in enumerate(x)])
             for j in range(self.groups)
         ]
+
+    def constant(self, block: int, group: int) -> str:
+        """Name of the plaintext for a block and a group."""
+        return f"{self.role.value}.{block}.{group}"
 
     def constants(self, matrix: Vector) -> Iterator[tuple[str, Vector]]:
         """The reversed rows, for each block and group."""
@@ -74,13 +82,13 @@ class InnerProducts:
         for b in range(self.blocks):
             for j in range(self.groups):
                 rows = full[j * self.rows : (j + 1) * self.rows, b * self.width : (b + 1) * self.width]
-                yield f"down.{b}.{j}", rows[:, ::-1].ravel()
+                yield self.constant(b, j), rows[:, ::-1].ravel()
 
     def pack(self, x: Vector) -> list[Vector]:
         """Coefficients of each block, from activations of shape (tokens, columns)."""
         tokens = x.shape[0]
         features = padded(x, tokens, self.blocks * self.width).reshape(tokens, self.blocks, self.width)
-        spaced = np.zeros((self.blocks, tokens, self.rows * self.width))
+        spaced = np.zeros((self.blocks, tokens, self.rows * self.width), dtype=x.dtype)
         spaced[:, :, : self.width] = features.transpose(1, 0, 2)
         return [block.ravel() for block in spaced]
 
@@ -179,7 +187,8 @@ def cheapest_splits(
         tokens: Tokens that are there to be run together; None for one.
         costs: What a product, a ciphertext up, one down, and its sanitising cost.
     """
-    candidates = list(_splits(height, columns, ring_degree, tokens or 1))
+    together = {min(1 << exponent, tokens or 1) for exponent in range((tokens or 1).bit_length() + 1)}
+    candidates = [split for per_run in sorted(together) for split in splits(height, columns, ring_degree, per_run)]
 
     def cost(split: InnerProducts, for_each_result: float) -> float:
         work = split.blocks * split.groups * (costs.multiply_plain + costs.add)
@@ -191,13 +200,11 @@ def cheapest_splits(
     return [plain] if plain == sanitized else [plain, sanitized]
 
 
-def _splits(height: int, columns: int, ring_degree: int, tokens: int) -> Iterator[InnerProducts]:
-    """For each number of tokens a run and of rows a ciphertext, the fewest blocks, all of about the same width."""
-    together = {min(1 << exponent, tokens) for exponent in range(tokens.bit_length() + 1)}
-    for per_run in sorted(together):
-        for groups in range(1, height + 1):
-            rows = blocks(height, groups)
-            room = ring_degree // (rows * per_run)
-            if room:
-                width = blocks(columns, blocks(columns, room))
-                yield InnerProducts(height, columns, width, rows, per_run)
+def splits(height: int, columns: int, ring_degree: int, tokens: int) -> Iterator[InnerProducts]:
+    """For each number of ciphertexts down, the fewest blocks, all of about the same width."""
+    for groups in range(1, height + 1):
+        rows = blocks(height, groups)
+        room = ring_degree // (rows * tokens)
+        if room:
+            width = blocks(columns, blocks(columns, room))
+            yield InnerProducts(ScaleRole.DOWN, height, columns, width, rows, tokens)

@@ -58,7 +58,7 @@ class ProgramBuilder(Protocol):
         ...
 
     def dot_scalars(self, values: Sequence[Value], constant: str, role: ScaleRole) -> Value:
-        """Σ_i values[i] · v[i], where v is the vector of ``Layout.constants`` under this name, as long as ``values``."""
+        """Σ_i values[i] · v[i], where v is the vector of ``Layout.constants`` under this name, one for each."""
         ...
 
     def add(self, left: Value, right: Value) -> Value:
@@ -81,8 +81,8 @@ class ProgramBuilder(Protocol):
         """Let the client decrypt ``values`` and send ``Interactive.answer`` of them, freshly encrypted."""
         ...
 
-    def unmask(self, value: Value, names: Sequence[str]) -> Value:
-        """Take what ``Interactive.unmasking`` makes of these masks away again."""
+    def unmask(self, value: Value, constant: str, names: Sequence[str]) -> Value:
+        """Take masks off ``value``, which is the product of the plaintext ``constant`` and the answer to them."""
         ...
 
     def output(self, value: Value, keep: Sequence[int] = ()) -> None:
@@ -134,14 +134,13 @@ class Layout(Protocol):
 
 @runtime_checkable
 class Interactive(Protocol):
-    """A layout whose server asks the client in between. Masks are integers modulo the prime q."""
+    """A layout whose server asks the client in between."""
 
     def answer(self, received: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-        """The coefficients that the client encrypts, from those that she decrypted: integers modulo q, N long."""
-        ...
+        """The coefficients that the client encrypts, at most N, from those that she decrypted, N a ciphertext.
 
-    def unmasking(self, module: LoRAModule, masks: list[NDArray[np.int64]], q: int) -> NDArray[np.int64]:
-        """What the server takes off after the client's answer, modulo q."""
+        It picks and places integers and adds none up, so that the server can do the same to its masks.
+        """
         ...
 
 

@@ -6,6 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.protocol import Plaintext
@@ -69,11 +72,15 @@ class EncodedConstants:
         self._byte_budget = byte_budget
         self._encoded: dict[str, Plaintext] = {}
         self._numbers: dict[str, Vector] = {}
+        self._integers: dict[str, NDArray[np.int64]] = {}
 
     def put(self, name: str, vector: Vector) -> None:
         """Keep a plaintext, encoded if the budget allows."""
         spec = self._specs[name]
         size = plaintext_bytes(spec, self.server.params.ring_degree)
+        if spec.grid_bits is not None:
+            self._integers[name] = np.rint(np.ldexp(vector, spec.grid_bits)).astype(np.int64)
+            vector = np.ldexp(self._integers[name].astype(np.float64), -spec.grid_bits)
         if spec.encoding is Encoding.SCALAR:
             # A scalar's plaintext is as large as any: a matrix of them would fill the memory.
             self._numbers[name] = vector
@@ -88,6 +95,10 @@ class EncodedConstants:
         """The plaintext of this name."""
         kept = self._encoded.get(name)
         return self._encode(self._numbers[name], self._specs[name]) if kept is None else kept
+
+    def integers(self, name: str) -> NDArray[np.int64]:
+        """The plaintext of this name as integers on its grid, if its spec has one."""
+        return self._integers[name]
 
     def scalar(self, name: str, position: int) -> Plaintext:
         """The plaintext of one number of a vector."""

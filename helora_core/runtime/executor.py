@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 from helora_core.backend.protocol import Ciphertext
 from helora_core.backend.session import ServerSession
-from helora_core.compiler.ir import Op, OpKind
+from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidInput
 from helora_core.runtime.constants import EncodedConstants
+from helora_core.runtime.interactive import Masks
 
 MESSAGE_INTEGER_BITS = 10
 """Coefficients that a client may not read are taken to be below 2^10: the mask that hides them is larger by that."""
@@ -53,6 +54,7 @@ def execute(
         )
     waiting = iter(inputs)
     live: dict[int, Ciphertext] = {}
+    masks = Masks(plan, server)
     hoisted = {group[0]: group for group in program.hoisted_groups()}
     for i, (op, freed) in enumerate(zip(program.ops, program.last_reads(), strict=True)):
         operands = [live[arg] for arg in op.args]
@@ -79,13 +81,13 @@ def execute(
                 keep=op.positions or None,
                 message_bits=plan.values[i].scale_bits + MESSAGE_INTEGER_BITS,
             )
-        else:
-            live[i] = _between_server_and_client(op)
+        elif op.kind is OpKind.MASK:
+            live[i] = masks.hide(op.constant, operands[0])
+        elif op.kind is OpKind.ASK_CLIENT:
+            live[i] = ask_client(operands)
+        elif op.kind is OpKind.UNMASK:
+            live[i] = masks.take_off(op, operands[0], constants.integers(op.constant))
         del operands
         for value in freed:
             del live[value]
     return [live[output] for output in program.results]
-
-
-def _between_server_and_client(op: Op) -> Ciphertext:
-    raise NotImplementedError(op.kind)

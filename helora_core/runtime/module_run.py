@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -11,6 +11,7 @@ import numpy as np
 
 from helora_core.adapter.lora import LoRAModule
 from helora_core.backend.ledger import Ledger, OperationCounts
+from helora_core.backend.protocol import Ciphertext
 from helora_core.backend.session import ClientSession, ServerSession
 from helora_core.compiler.plan import Plan
 from helora_core.errors import LedgerMismatch
@@ -18,6 +19,7 @@ from helora_core.packing.protocol import Vector
 from helora_core.runtime.batching import batches
 from helora_core.runtime.constants import EncodedConstants
 from helora_core.runtime.executor import execute
+from helora_core.runtime.interactive import decrypt_integers, encrypt_answer
 
 
 class PhaseTimes(msgspec.Struct):
@@ -41,10 +43,11 @@ class PhaseTimes(msgspec.Struct):
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to one phase."""
-        start = time.perf_counter_ns()
+        """Add the time spent inside to one phase, but for that of phases within it."""
+        start, nested = time.perf_counter_ns(), self.total
         yield
-        setattr(self, name, getattr(self, name) + time.perf_counter_ns() - start)
+        elapsed = time.perf_counter_ns() - start - (self.total - nested)
+        setattr(self, name, getattr(self, name) + elapsed)
 
 
 class ModuleRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,29 +95,64 @@ def run_module(
         LedgerMismatch: What was executed is not what the plan predicted.
     """
     before = ledger.counts()
-    times = PhaseTimes()
-    deltas, bytes_up, bytes_down = [], 0, 0
+    link = _Link(plan, client, server)
+    deltas = []
     for batch in batches(plan, x):
-        with times.phase("encrypt"):
+        with link.times.phase("encrypt"):
             upload = [
-                client.send(client.encrypt(vector, scale_bits=plan.scales.input_bits, encoding=plan.program.encoding))
+                link.up(client.encrypt(vector, scale_bits=plan.scales.input_bits, encoding=plan.program.encoding))
                 for vector in plan.pack(batch)
             ]
-        with times.phase("compute"):
+        with link.times.phase("compute"):
             received = [server.receive(message) for message in upload]
-            results = execute(plan, server, received, constants)
-            download = [server.send(result) for result in results]
-        with times.phase("decrypt"):
+            results = execute(plan, server, received, constants, ask_client=link.ask_client)
+            download = [link.down(result) for result in results]
+        with link.times.phase("decrypt"):
             outputs = [client.decrypt(client.receive(message), encoding=plan.program.encoding) for message in download]
             deltas.append(plan.unpack(outputs, batch.shape[0], client_module))
-        bytes_up += sum(map(len, upload))
-        bytes_down += sum(map(len, download))
         on_tokens(batch.shape[0])
     executed = ledger.counts().minus(before)
     _check_ledger(plan, executed, plan.counts.times(plan.runs(x.shape[0])))
     return ModuleRun(
-        delta=np.concatenate(deltas), times=times, bytes_up=bytes_up, bytes_down=bytes_down, executed=executed
+        delta=np.concatenate(deltas),
+        times=link.times,
+        bytes_up=link.bytes_up,
+        bytes_down=link.bytes_down,
+        executed=executed,
     )
+
+
+class _Link:
+    """Counts the bytes between both sides and times what each does, in questions of the server as well."""
+
+    def __init__(self, plan: Plan, client: ClientSession, server: ServerSession) -> None:
+        self.times = PhaseTimes()
+        self.bytes_up = 0
+        self.bytes_down = 0
+        self._plan = plan
+        self._client = client
+        self._server = server
+
+    def up(self, ciphertext: Ciphertext) -> bytes:
+        """From the client."""
+        message = self._client.send(ciphertext)
+        self.bytes_up += len(message)
+        return message
+
+    def down(self, ciphertext: Ciphertext) -> bytes:
+        """From the server."""
+        message = self._server.send(ciphertext)
+        self.bytes_down += len(message)
+        return message
+
+    def ask_client(self, ciphertexts: Sequence[Ciphertext]) -> Ciphertext:
+        """Down to the client and up again; called within the phase ``compute``."""
+        download = [self.down(ciphertext) for ciphertext in ciphertexts]
+        with self.times.phase("decrypt"):
+            integers = decrypt_integers(self._plan, self._client, [self._client.receive(each) for each in download])
+        with self.times.phase("encrypt"):
+            message = self.up(encrypt_answer(self._plan, self._client, integers))
+        return self._server.receive(message)
 
 
 def _check_ledger(plan: Plan, executed: OperationCounts, predicted: OperationCounts) -> None:

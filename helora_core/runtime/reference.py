@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -11,19 +11,36 @@ from helora_core.adapter.lora import LoRAModule
 from helora_core.backend.capabilities import Encoding
 from helora_core.compiler.ir import OpKind, Program, plaintexts
 from helora_core.compiler.plan import Plan
-from helora_core.packing.protocol import Vector
+from helora_core.packing.protocol import Interactive, Vector
 
 FLOAT64_BITS = 53.0
 
+_GRID_BITS = 52
 
-def execute_plain(program: Program, inputs: Sequence[Vector], constants: Mapping[str, Vector]) -> list[Vector]:
+
+def _nobody(received: list[Vector]) -> Vector:
+    raise ValueError("the program asks the client, and nobody answers")
+
+
+def execute_plain(
+    program: Program,
+    inputs: Sequence[Vector],
+    constants: Mapping[str, Vector],
+    *,
+    answer: Callable[[list[Vector]], Vector] = _nobody,
+) -> list[Vector]:
     """Run ``program`` in float64 on full vectors: slow, plain, and independent of any library.
 
-    Sanitising and masks are left out, since they take away what they add; whoever plays the client between rounds
-    calls this for each of them.
+    Sanitising and masks are left out, since they take away what they add.
+
+    Args:
+        program: The program.
+        inputs: The vectors that ``plan.pack`` gives.
+        constants: The plaintexts.
+        answer: What the client sends for what she receives, in programs of several rounds.
 
     Raises:
-        ValueError: The number of inputs is not the program's, or the program asks the client.
+        ValueError: The number of inputs is not the program's, or the program asks the client and nobody answers.
     """
     places = 2 * program.slots if program.encoding is Encoding.COEFFICIENTS else program.slots
     times = negacyclic_product if program.encoding is Encoding.COEFFICIENTS else np.multiply
@@ -44,7 +61,7 @@ def execute_plain(program: Program, inputs: Sequence[Vector], constants: Mapping
         elif op.kind is OpKind.ADD:
             values.append(operands[0] + operands[1])
         elif op.kind is OpKind.ASK_CLIENT:
-            raise ValueError("a program of several rounds has no plain run")
+            values.append(_padded(answer(operands), places))
         else:
             values.append(operands[0])
     return [values[output] for output in program.results]
@@ -59,8 +76,19 @@ def negacyclic_product(left: Vector, right: Vector) -> Vector:
 
 
 def run_plain(plan: Plan, module: LoRAModule, x: Vector) -> Vector:
-    """Δ of one run (x of shape (tokens, d_in)) by way of the plan, without encryption."""
-    outputs = execute_plain(plan.program, plan.pack(x), dict(plan.layout.constants(module)))
+    """Δ of one run (x of shape (tokens, d_in)) by way of the plan, without encryption.
+
+    Between rounds the client answers as she would to masks of zero, on a grid as fine as doubles hold.
+    """
+    layout = plan.layout
+
+    def answer(received: list[Vector]) -> Vector:
+        assert isinstance(layout, Interactive)
+        largest = max(float(np.max(np.abs(vector))) for vector in received)
+        grid = 2.0 ** (_GRID_BITS - math.frexp(largest)[1])
+        return layout.answer([np.rint(vector * grid).astype(np.int64) for vector in received]) / grid
+
+    outputs = execute_plain(plan.program, plan.pack(x), dict(layout.constants(module)), answer=answer)
     return plan.unpack(outputs, x.shape[0], module if plan.packing.client_finishes else None)
 
 

@@ -23,7 +23,7 @@ from helora_core.errors import LeakageRefused
 from helora_core.manager import get_manager
 from helora_core.packing.cheetah import Cheetah, InnerProducts
 from helora_core.packing.costs import DEFAULT_COSTS
-from helora_core.packing.protocol import Vector
+from helora_core.packing.protocol import ScaleRole, Vector
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.presets import FAST
 from helora_core.privacy.leakage import LeakageClass
@@ -75,6 +75,7 @@ class TestExactness:
     @given(
         split=st.builds(
             InnerProducts,
+            role=st.just(ScaleRole.DOWN),
             height=st.integers(1, 9),
             columns=st.integers(1, 40),
             width=st.integers(1, 16),

@@ -1,0 +1,137 @@
+"""The choice of two data primes for programs that mask: q₀ to mask modulo, and q₁ to compute above it.
+
+The first product is rescaled by q₁, so that z is left as integers of about ``z_bits`` modulo q₀ alone. Masked with
+integers uniform modulo q₀ they come back multiplied by q₁, modulo Q = q₀·q₁: what wraps around modulo q₀ vanishes. The
+second product, with integers of ``up`` on a grid of 2^-up_bits, has to stay below q₀/2 in units of q₁, and its noise
+below q₁, with room for a flood.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from helora_core.errors import InvalidParameters
+from helora_core.params.choose import check_precision, check_wanted_ring
+from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
+from helora_core.params.noise import ERROR_STD, rescale_std
+from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, load_table
+
+LARGEST_BASE_BITS = 46
+"""Masked integers must come out of a decoder's doubles exactly, and a transform loses up to six bits of 53."""
+
+RESULT_HEADROOM_BITS = 4
+"""Δ up to 2^3 does not wrap around modulo q₀."""
+
+_MOST_PRODUCT_BITS = 40
+"""Of the scales of z and ``up`` together. A longer base prime is headroom: Δ up to 2^5, of 46 bits."""
+
+_SPECIAL_BITS = {4096: 16}
+_USUAL_SPECIAL_BITS = 17
+"""No key is switched, but libraries reserve a special prime beside several others. The shortest that is 1 mod 2N leaves
+the most to the data: 40961 for N=4096, and 65537 for all others up to 32768."""
+
+_LEAST_UPPER_BITS = 30
+
+_WEIGHT_BITS = 5
+"""Rounding costs 0.29 units; a weight of ``up`` of 0.02 and a few deviations make that 2^5."""
+
+_FLOODED_DEVIATIONS = 9
+
+_FOR_THE_RANK = 2
+"""Δ is a sum over the rank, larger than its terms by about 2^2; the noise was taken for a sum over the ring already."""
+
+_MOST_SPARE_BITS = 12
+
+
+class MaskedRequirement(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan that masks needs of its parameters; fields as in ``FlatRequirement``."""
+
+    slots: int
+    flood_bits: int = 0
+    precision_bits: float = 12.0
+    security_bits: int = DEFAULT_SECURITY_BITS
+    table: str = DEFAULT_TABLE
+    ring_degree: int | None = None
+
+
+class MaskedScales(msgspec.Struct, frozen=True, kw_only=True):
+    """log2 of the scales of input and ``down``, and of the grid that ``up`` is rounded to."""
+
+    input_bits: int
+    down_bits: int
+    up_bits: int
+
+
+def choose_masked_params(requirement: MaskedRequirement) -> CKKSParams:
+    """Choose the smallest ring whose modulus holds two such primes; ``scale_bits`` of the result is the input's scale.
+
+    Raises:
+        SlotOverflow, InvalidParameters: As ``choose_params`` does.
+    """
+    check_precision(requirement.precision_bits)
+    table = load_table(requirement.table)
+    rings = table.rings(requirement.security_bits)
+    if requirement.ring_degree is not None:
+        check_wanted_ring(requirement, requirement.ring_degree, rings)
+        rings = (requirement.ring_degree,)
+    for ring_degree in rings:
+        if ring_degree // 2 < requirement.slots:
+            continue
+        limit = table.limit(ring_degree, requirement.security_bits)
+        for spare_bits in range(_MOST_SPARE_BITS, -1, -1):
+            params = _chain(requirement, ring_degree, limit, requirement.precision_bits + spare_bits)
+            if params is not None:
+                return params
+    raise InvalidParameters(
+        f"No modulus of security table {requirement.table} at {requirement.security_bits} bits holds a mask of at most "
+        f"{LARGEST_BASE_BITS} bits and results of {requirement.precision_bits:g} bits of precision"
+        + (f" under a flood of {requirement.flood_bits} bits" if requirement.flood_bits else "")
+        + (f" at ring degree {requirement.ring_degree}." if requirement.ring_degree else "."),
+        hint="Use a larger ring, or ask for less precision, security or flooding.",
+    )
+
+
+def masked_scales(params: CKKSParams) -> MaskedScales:
+    """The scales that two data primes allow.
+
+    Raises:
+        InvalidParameters: They are not two, or the base prime is too long or too short to mask modulo it.
+    """
+    base = params.data_bits[0]
+    room = min(base - RESULT_HEADROOM_BITS, _MOST_PRODUCT_BITS)
+    if len(params.data_bits) != 2 or base > LARGEST_BASE_BITS or room < 2:
+        raise InvalidParameters(
+            f"Masks are made modulo the first of two data primes, of at most {LARGEST_BASE_BITS} bits, not with data "
+            f"primes of {list(params.data_bits)} bits.",
+            hint="Leave the choice of parameters to the plan.",
+        )
+    z_bits = (room + 1) // 2
+    product_bits = z_bits + params.data_bits[1]
+    return MaskedScales(input_bits=(product_bits + 1) // 2, down_bits=product_bits // 2, up_bits=room // 2)
+
+
+def _chain(
+    requirement: MaskedRequirement, ring_degree: int, limit_bits: int, precision_bits: float
+) -> CKKSParams | None:
+    """The primes that keep so much precision, or None; the longest second one that there is room for."""
+    places = math.sqrt(ring_degree / 2)
+    z_bits = math.ceil(precision_bits + math.log2(6 * rescale_std(ring_degree) / places))
+    up_bits = math.ceil(precision_bits + _WEIGHT_BITS)
+    base = z_bits + up_bits + RESULT_HEADROOM_BITS
+    # The noise of the client's answer, times weights that fill the ring and are twice as fine as their grid: as
+    # many deviations as a flood is made for, and as many of the flood's.
+    noise_bits = math.log2(_FLOODED_DEVIATIONS * 4 * ERROR_STD * math.sqrt(ring_degree) * 2) - _FOR_THE_RANK
+    upper = max(_LEAST_UPPER_BITS, math.ceil(precision_bits + requirement.flood_bits + noise_bits) - z_bits)
+    special = _SPECIAL_BITS.get(ring_degree, max(_USUAL_SPECIAL_BITS, ring_degree.bit_length() + 1))
+    room = limit_bits - special - base
+    if base > LARGEST_BASE_BITS or upper > min(room, MAX_PRIME_BITS):
+        return None
+    params = CKKSParams(
+        ring_degree=ring_degree,
+        data_bits=(base, min(room, MAX_PRIME_BITS)),
+        special_bits=(special,),
+        scale_bits=1,
+    )
+    return msgspec.structs.replace(params, scale_bits=masked_scales(params).input_bits)
