@@ -125,6 +125,10 @@ def _compile_named(shape: ModuleShape, tokens: int | None, module: LoRAModule | 
         security_bits=int(execution.security),
         precision_bits=execution.min_bits,
         sanitize_bits=execution.sanitize_bits,
+        free_scales=all(
+            each.backend is None or each.backend.capabilities.free_plaintext_scale
+            for each in machines(execution).values()
+        ),
         module=module,
     )
 

@@ -182,6 +182,7 @@ def _option(
         "security_bits": constraints.security_bits,
         "table": constraints.table,
         "sanitize_bits": constraints.sanitize_bits,
+        "free_scales": machine.backend is None or machine.backend.capabilities.free_plaintext_scale,
     }
     settings = settings_for(shape, packing, **options)
     costs = DEFAULT_COSTS
