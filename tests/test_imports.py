@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, str] = {
     "packing": "errors params adapter privacy",
     "compiler": "errors params adapter privacy packing backend",
     "runtime": "errors params adapter privacy packing backend compiler specs",
+    "artifact": "errors params adapter privacy packing backend compiler runtime",
     # The plugin host, which names the layers' types only.
     "hookspecs": "specs compiler",
     "builtin": "specs hookspecs",
@@ -41,7 +42,7 @@ MAY_IMPORT: dict[str, str] = {
     "selection": "errors params compiler runtime manager",
     "scaffold": "errors",
     "conformance": "errors specs params adapter privacy packing backend compiler runtime manager plugin_records data",
-    "cli": "errors specs params adapter privacy packing backend compiler runtime manager data selection scaffold "
+    "cli": "errors specs params adapter privacy packing backend compiler runtime artifact manager data selection scaffold "
     "conformance",
     "__init__": "",
     "__main__": "cli",

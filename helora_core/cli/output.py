@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -52,8 +52,13 @@ def _box() -> Any:
     return box.SIMPLE_HEAD
 
 
+def token_progress(total_tokens: int) -> AbstractContextManager[Any]:
+    """A progress bar of the tokens that were run."""
+    return progress("tokens × modules", total_tokens)
+
+
 @contextmanager
-def token_progress(total_tokens: int) -> Iterator[Any]:
+def progress(unit: str, total: int) -> Iterator[Any]:
     """A progress bar on standard error, shown only where that is a terminal; yields a function to advance it."""
     from rich.console import Console
     from rich.progress import (
@@ -66,10 +71,10 @@ def token_progress(total_tokens: int) -> Iterator[Any]:
     )
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("tokens × modules"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as progress:
-        task = progress.add_task("tokens × modules", total=total_tokens)
-        yield lambda tokens: progress.advance(task, tokens)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(unit, total=total)
+        yield lambda done: bar.advance(task, done)
 
 
 def tell_selection(selection: Selection) -> None:

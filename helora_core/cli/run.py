@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@options.adapter(required=True)
+@options.adapter(required=False)
+@click.option(
+    "--artifact",
+    "artifact_path",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="What `helora compile` wrote, instead of an adapter: Δ is then not checked.",
+)
 @options.module
 @click.option(
     "--input",
@@ -35,7 +42,8 @@ if TYPE_CHECKING:
 @options.execution
 @options.as_json
 def run(
-    adapter_path: Path,
+    adapter_path: Path | None,
+    artifact_path: Path | None,
     module_name: str,
     input_path: Path,
     output_path: Path,
@@ -45,18 +53,21 @@ def run(
     """Run your adapter encrypted on your activations.
 
     Writes Δ. Each Δ is checked against the plaintext reference first; nothing is written if any falls under --min-bits.
+    With --artifact there is no reference: --min-bits is then held against the bound that the plan gives beforehand.
     """
-    from helora_core.adapter.load import load_adapter
-    from helora_core.cli.execution import run_work, show
+    from helora_core.cli.execution import show
     from helora_core.cli.output import print_json
-    from helora_core.runtime.arrays import check_target, read_activations
-    from helora_core.runtime.report import require_precision
+    from helora_core.cli.serving import run_artifact, tell_unchecked
+    from helora_core.runtime.arrays import check_target
 
     check_target(output_path)  # before the work, which may take hours, rather than after it
-    modules = load_adapter(adapter_path).select(module_name)
-    arrays = read_activations(input_path, [module.name for module in modules])
-    outcomes, document = run_work(modules, arrays, execution)
-    require_precision(document["modules"], execution.min_bits)
+    if adapter_path is not None and artifact_path is None:
+        outcomes, document = _run_adapter(adapter_path, module_name, input_path, execution)
+    elif artifact_path is not None and adapter_path is None:
+        outcomes, document = run_artifact(artifact_path, module_name, input_path, execution)
+        tell_unchecked(document["artifact_digest"])
+    else:
+        raise click.UsageError("Give one of --adapter PATH and --artifact DIR.")
     _write(outcomes, document, output_path)
     if as_json:
         print_json(document)
@@ -64,6 +75,21 @@ def run(
         show(outcomes, document)
         for row in document["modules"]:
             click.echo(f"wrote {row['output']}")
+
+
+def _run_adapter(
+    adapter_path: Path, module_name: str, input_path: Path, execution: options.Execution
+) -> tuple[list[Outcome], dict[str, Any]]:
+    from helora_core.adapter.load import load_adapter
+    from helora_core.cli.execution import run_work
+    from helora_core.runtime.arrays import read_activations
+    from helora_core.runtime.report import require_precision
+
+    modules = load_adapter(adapter_path).select(module_name)
+    arrays = read_activations(input_path, [module.name for module in modules])
+    outcomes, document = run_work(modules, arrays, execution)
+    require_precision(document["modules"], execution.min_bits)
+    return outcomes, document
 
 
 def _write(outcomes: list[Outcome], document: dict[str, Any], path: Path) -> None:

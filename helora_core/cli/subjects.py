@@ -28,11 +28,13 @@ class Subject:
         shape: Its shape.
         module: Its weights, whose zeros may be left out; None for a bare shape.
         parts: The shapes of the modules that it was made of, one if of none.
+        names: Their names in the adapter, if there is one.
     """
 
     shape: ModuleShape
     module: LoRAModule | None
     parts: tuple[ModuleShape, ...]
+    names: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[ModuleShape, bytes]:
@@ -80,7 +82,9 @@ def subjects(
     groups = _groups(list(modules)) if share else [[name] for name in modules]
     stacked = [stack([modules[name] for name in names]) for names in groups]
     return {
-        module.name: Subject(compact(module).shape, compact(module), tuple(modules[name].shape for name in names))
+        module.name: Subject(
+            compact(module).shape, compact(module), tuple(modules[name].shape for name in names), tuple(names)
+        )
         for module, names in zip(stacked, groups, strict=True)
     }
 

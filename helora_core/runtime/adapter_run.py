@@ -19,7 +19,7 @@ from helora_core.compiler.plan import Plan
 from helora_core.errors import CapabilityMissing
 from helora_core.params.ckks import CKKSParams
 from helora_core.runtime.batching import check_activations
-from helora_core.runtime.constants import ConstantCache
+from helora_core.runtime.constants import ConstantCache, Weights
 from helora_core.runtime.module_run import ModuleRun, run_module
 from helora_core.runtime.telemetry import Telemetry
 
@@ -28,7 +28,7 @@ from helora_core.runtime.telemetry import Telemetry
 class Work:
     """One module, the activations to run it on (shape (tokens, d_in), any real dtype), and the plan to run it by."""
 
-    module: LoRAModule
+    module: Weights
     x: NDArray[Any]
     plan: Plan
 
@@ -119,7 +119,7 @@ def run_adapter(
         start = time.perf_counter_ns()
         constants = cache.constants(plan, job.module, held.server)
         load_ns = time.perf_counter_ns() - start
-        owner = job.module if plan.packing.client_finishes else None
+        owner = job.module if plan.packing.client_finishes and isinstance(job.module, LoRAModule) else None
         run = run_module(
             plan, constants, held.client, held.server, held.ledger, x, client_module=owner, on_tokens=on_tokens
         )

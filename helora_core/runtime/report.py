@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from helora_core.adapter.lora import LoRAModule
 from helora_core.errors import PrecisionLost
 from helora_core.runtime.adapter_run import Outcome
 from helora_core.runtime.reference import precision_bits
@@ -16,10 +17,12 @@ _NS_PER_MS = 1e6
 
 
 def outcome_row(outcome: Outcome, *, backend: str, secure: bool) -> dict[str, Any]:
-    """One module's row; the keys are documented in docs/cli.md. Times are per token, operation counts are totals."""
+    """One module's row; the keys are documented in docs/cli.md. Times are per token, operation counts are totals.
+
+    Without the adapter there is nothing to hold Δ against: precision and error are None then.
+    """
     run, module = outcome.run, outcome.work.module
     tokens = int(run.delta.shape[0])
-    reference = module.reference_delta(np.asarray(outcome.work.x, dtype=np.float64))
 
     def ms_per_token(elapsed_ns: int) -> float:
         return elapsed_ns / (tokens * _NS_PER_MS)
@@ -29,8 +32,7 @@ def outcome_row(outcome: Outcome, *, backend: str, secure: bool) -> dict[str, An
         "backend": backend,
         "secure": secure,
         **outcome.work.plan.to_dict(tokens=tokens),
-        "precision_bits": precision_bits(run.delta, reference),
-        "max_abs_error": float(np.max(np.abs(run.delta - reference))),
+        **_precision(outcome),
         "load_ms": outcome.load_ns / _NS_PER_MS,
         "encrypt_ms": ms_per_token(run.times.encrypt),
         "compute_ms": ms_per_token(run.times.compute),
@@ -40,6 +42,17 @@ def outcome_row(outcome: Outcome, *, backend: str, secure: bool) -> dict[str, An
         "bytes_up": run.bytes_up,
         "bytes_down": run.bytes_down,
         "executed": msgspec.structs.asdict(run.executed),
+    }
+
+
+def _precision(outcome: Outcome) -> dict[str, float | None]:
+    module, delta = outcome.work.module, outcome.run.delta
+    if not isinstance(module, LoRAModule):
+        return {"precision_bits": None, "max_abs_error": None}
+    reference = module.reference_delta(np.asarray(outcome.work.x, dtype=np.float64))
+    return {
+        "precision_bits": precision_bits(delta, reference),
+        "max_abs_error": float(np.max(np.abs(delta - reference))),
     }
 
 

@@ -1,0 +1,125 @@
+"""A module's plaintexts on disk: the very vectors that the packing made, as float64 in one safetensors file.
+
+Both directions hold one vector, or one module, in memory. The header's room is reserved before the first vector is
+known, from the plan's names alone; what is not needed of it are spaces, which the format allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+import numpy as np
+from safetensors import SafetensorError, deserialize
+
+from helora_core.artifact.files import damaged
+from helora_core.backend.capabilities import Encoding
+from helora_core.compiler.ir import OpKind
+from helora_core.compiler.plan import ConstantSpec, Plan
+from helora_core.errors import InvalidProgram
+from helora_core.packing.protocol import Vector
+
+_WIDTH = 8
+_LARGEST = 10**15
+"""No offset in a file is larger: what the header's room is reserved for."""
+
+
+def write_constants(
+    file: BinaryIO, plan: Plan, vectors: Iterable[tuple[str, Vector]], on_constant: Callable[[int], object]
+) -> None:
+    """Write those of ``vectors`` that the plan names, in the order in which they come.
+
+    Args:
+        file: Open for writing, at its start.
+        plan: The plan.
+        vectors: As ``plan.layout.constants`` gives them.
+        on_constant: Called with 1 for each that is written.
+
+    Raises:
+        InvalidProgram: There is no vector of a name, two of one, or one that is no vector of finite numbers.
+    """
+    specs = plan.constant_specs
+    room = header_room(specs)
+    file.write(bytes(_WIDTH + room))
+    header: dict[str, object] = {}
+    offset = 0
+    for name, vector in vectors:
+        if name not in specs:
+            continue
+        if name in header or vector.ndim != 1 or not np.isfinite(vector).all():
+            raise _fault(plan, f"constant {name!r} comes twice, or is no vector of finite numbers")
+        blob = vector.astype("<f8", copy=False).tobytes()
+        file.write(blob)
+        header[name] = _entry(vector.size, offset, offset + len(blob))
+        offset += len(blob)
+        on_constant(1)
+    if len(header) != len(specs):
+        raise _fault(plan, f"there is no constant {next(name for name in specs if name not in header)!r}")
+    file.seek(0)
+    file.write(room.to_bytes(_WIDTH, "little") + msgspec.json.encode(header).ljust(room))
+
+
+def header_room(specs: Iterable[str]) -> int:
+    """Bytes that the header of a file with these names never exceeds, a multiple of 8 so that the data is aligned."""
+    entry = len(msgspec.json.encode(_entry(_LARGEST, _LARGEST, _LARGEST)))
+    room = 2 + sum(len(msgspec.json.encode(name)) + 2 + entry for name in specs)
+    return room + -room % _WIDTH
+
+
+def most_bytes(plan: Plan) -> int:
+    """Bytes that a plan's file never exceeds."""
+    longest = max(places(plan, spec) for spec in plan.constant_specs.values()) if plan.constant_specs else 0
+    return _WIDTH + header_room(plan.constant_specs) + _WIDTH * longest * len(plan.constant_specs)
+
+
+def places(plan: Plan, spec: ConstantSpec) -> int:
+    """Numbers that a plaintext has at most; a vector of single numbers has one for each feature of some block."""
+    if spec.encoding is Encoding.SCALAR:
+        return max(plan.params.ring_degree, plan.shape.d_in, plan.shape.d_out)
+    return plan.params.ring_degree if spec.encoding is Encoding.COEFFICIENTS else plan.params.slots
+
+
+def read_constants(data: bytes, plan: Plan, path: Path) -> Iterator[tuple[str, Vector]]:
+    """The vectors in a file, in the order in which the plan's program first uses them.
+
+    Raises:
+        ArtifactInvalid: The file does not hold exactly the plan's constants, or one is not a vector of finite numbers
+            as long as the program needs.
+    """
+    try:
+        tensors = dict(deserialize(data))  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
+        raise damaged(path, f"is not a whole safetensors file ({error})") from error
+    if tensors.keys() != plan.constant_specs.keys():
+        wrong = sorted(tensors.keys() ^ plan.constant_specs.keys())[0]
+        raise damaged(path, f"does not hold the constants of its plan ({wrong!r} is one too many or too few)")
+    needed = _numbers_read(plan)
+    for name, spec in plan.constant_specs.items():
+        tensor = tensors.pop(name)
+        if tensor["dtype"] != "F64" or len(tensor["shape"]) != 1:
+            raise damaged(path, f"constant {name!r} is not a vector of float64")
+        vector = np.frombuffer(tensor["data"], dtype="<f8").astype(np.float64, copy=False)
+        if not needed.get(name, 1) <= vector.size <= places(plan, spec) or not np.isfinite(vector).all():
+            raise damaged(path, f"constant {name!r} has {vector.size} numbers, too many or too few, or not finite")
+        yield name, vector
+
+
+def _numbers_read(plan: Plan) -> dict[str, int]:
+    """For each vector of numbers, how many the program reads."""
+    read: dict[str, int] = {}
+    for op in plan.program.ops:
+        if op.kind is OpKind.DOT_SCALARS:
+            read[op.constant] = max(read.get(op.constant, 0), max(op.positions) + 1)
+    return read
+
+
+def _entry(size: int, start: int, end: int) -> dict[str, object]:
+    return {"dtype": "F64", "shape": (size,), "data_offsets": (start, end)}
+
+
+def _fault(plan: Plan, what: str) -> InvalidProgram:
+    return InvalidProgram(
+        f"Packing {plan.packing.name} {plan.shape}: {what}.", hint="Report this to the author of the packing."
+    )

@@ -1,0 +1,207 @@
+"""``manifest.json``: what an artifact consists of, with the hash of every file. It is read before anything else.
+
+Hashes find damage, and a file that was exchanged alone. They do not say who made the artifact: whoever can change one
+file can change the manifest too. Against that, compare the digest of the manifest itself with the one that
+``helora compile`` printed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.artifact.files import damaged
+from helora_core.compiler.magnitudes import Magnitudes
+from helora_core.errors import ArtifactInvalid, ArtifactUnsupported, HeloraError
+
+FORMAT = "helora-artifact"
+SCHEMA = 1
+"""Raised whenever an older helora could not read the files any more."""
+
+MANIFEST = "manifest.json"
+PARAMETERS = "parameters.json"
+MANIFEST_BYTES = 16 << 20
+"""Largest manifest that is read: tens of thousands of modules."""
+
+_FILE_NAME = re.compile(r"parameters\.json|plans/[0-9a-f]{64}\.json|modules/[0-9]{4,6}\.safetensors")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+T = TypeVar("T")
+
+
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Size and SHA-256 (hex) of one file."""
+
+    bytes: int
+    sha256: str
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of the adapter's modules, whose Δ is ``d_out`` wide; several on one input are compiled together."""
+
+    name: str
+    d_out: int
+
+
+class ModuleEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One compiled module.
+
+    Attributes:
+        name: Its name; for several on one input, that of their stack.
+        parts: The adapter's modules that it consists of, in the order of their outputs.
+        plan: Digest of its plan.
+        constants: The file with its plaintexts.
+        down_rms: Root mean square of ``down``; how results are flooded depends on it.
+        up_rms: Likewise of the scaled ``up``.
+    """
+
+    name: str
+    parts: tuple[Part, ...]
+    plan: str
+    constants: str
+    down_rms: float
+    up_rms: float
+
+    @property
+    def magnitudes(self) -> Magnitudes:
+        """How large the weights are, for activations of size 1."""
+        return Magnitudes(x_rms=1.0, down_rms=self.down_rms, up_rms=self.up_rms)
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An artifact's contents.
+
+    Attributes:
+        format: ``helora-artifact``.
+        schema: Version of the format.
+        helora: The helora that wrote it; for people.
+        packings: Version of each packing, by name.
+        plans: The file of each plan, by digest.
+        modules: The compiled modules, in the adapter's order.
+        files: Every other file, by its path with ``/``.
+    """
+
+    format: str
+    schema: int
+    helora: str
+    packings: dict[str, int]
+    plans: dict[str, str]
+    modules: tuple[ModuleEntry, ...]
+    files: dict[str, FileEntry]
+
+
+class _Head(msgspec.Struct):
+    """What every version of the manifest has."""
+
+    format: str
+    schema: int
+
+
+def plan_file(digest: str) -> str:
+    """The path of a plan's file."""
+    return f"plans/{digest}.json"
+
+
+def constants_file(number: int) -> str:
+    """The path of the plaintexts of the module of that number."""
+    return f"modules/{number:04d}.safetensors"
+
+
+def is_file_of_artifact(path: str) -> bool:
+    """Whether an artifact could have a file of this path, relative to its directory."""
+    return path == MANIFEST or _FILE_NAME.fullmatch(path) is not None
+
+
+def encode_json(value: object, *, indent: int = 2) -> bytes:
+    """JSON that equal values give equal bytes of; without an indent, all in one line."""
+    return msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=indent or -1) + b"\n"
+
+
+def decode_json(data: bytes, kind: type[T], path: Path) -> T:
+    """Read JSON of a known form.
+
+    Raises:
+        ArtifactInvalid: It is not JSON, or not of that form.
+    """
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise damaged(path, f"cannot be understood ({error})") from error
+    except HeloraError as error:
+        raise damaged(path, f"makes no sense: {error.message}") from error
+
+
+def parse_manifest(data: bytes, path: Path) -> Manifest:
+    """Read a manifest and check that it is consistent; files are not looked at.
+
+    Raises:
+        ArtifactInvalid: It is no manifest, or one that contradicts itself.
+        ArtifactUnsupported: A newer helora wrote it.
+    """
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _foreign(path) from error
+    if head.format != FORMAT:
+        raise _foreign(path)
+    if head.schema != SCHEMA:
+        raise ArtifactUnsupported(
+            f"{path}: an artifact of schema {head.schema}; this helora reads schema {SCHEMA}.",
+            hint="Use the helora that wrote it or a newer one, or compile the adapter again.",
+        )
+    manifest = decode_json(data, Manifest, path)
+    _check_files(manifest, path)
+    _check_modules(manifest, path)
+    return manifest
+
+
+def _foreign(path: Path) -> ArtifactInvalid:
+    return ArtifactInvalid(
+        f"{path}: is not the manifest of a helora artifact.",
+        hint="Give the directory that `helora compile --out` wrote.",
+    )
+
+
+def _check_files(manifest: Manifest, path: Path) -> None:
+    for name, entry in manifest.files.items():
+        if _FILE_NAME.fullmatch(name) is None:
+            raise damaged(path, f"lists a file {name!r}, which no artifact has")
+        if entry.bytes < 0 or _SHA256.fullmatch(entry.sha256) is None:
+            raise damaged(path, f"has no size and SHA-256 for {name}")
+    if any(name != plan_file(digest) for digest, name in manifest.plans.items()):
+        raise damaged(path, "files a plan under another digest than its own")
+    named = [PARAMETERS, *manifest.plans.values(), *(module.constants for module in manifest.modules)]
+    if sorted(named) != sorted(manifest.files):
+        wrong = sorted(set(named) ^ set(manifest.files)) or sorted(named)
+        raise damaged(path, f"does not use each file that it lists once ({wrong[0]!r})")
+
+
+def _check_modules(manifest: Manifest, path: Path) -> None:
+    names = [module.name for module in manifest.modules]
+    parts = [part.name for module in manifest.modules for part in module.parts]
+    for name in (*names, *parts):
+        if not name or not name.isprintable():
+            raise damaged(path, f"has a module named {name!r}")
+    if not names or len(set(names)) != len(names) or len(set(parts)) != len(parts):
+        raise damaged(path, "has no module, or two of one name")
+    for module in manifest.modules:
+        sizes = (module.down_rms, module.up_rms)
+        if not all(math.isfinite(size) and size >= 0 for size in sizes):
+            raise damaged(path, f"module {module.name!r} has no size of its weights")
+    if {module.plan for module in manifest.modules} != set(manifest.plans):
+        raise damaged(path, "has a plan without a module, or a module without its plan")
+
+
+def check_parts(module: ModuleEntry, shape: ModuleShape, path: Path) -> None:
+    """Refuse a module whose parts are not as wide as its plan's Δ.
+
+    Raises:
+        ArtifactInvalid: They are not.
+    """
+    if any(part.d_out < 1 for part in module.parts) or sum(part.d_out for part in module.parts) != shape.d_out:
+        raise damaged(path, f"module {module.name!r} has parts that do not add up to {shape.d_out} outputs")

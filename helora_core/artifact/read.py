@@ -1,0 +1,181 @@
+"""Reads an artifact. Everything is verified before anything of it is used, and plaintexts once more when they are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.adapter.names import close_names, matches
+from helora_core.artifact.constants import most_bytes, read_constants
+from helora_core.artifact.files import damaged, listing, read_file, read_hashed
+from helora_core.artifact.manifest import (
+    MANIFEST,
+    MANIFEST_BYTES,
+    PARAMETERS,
+    FileEntry,
+    Manifest,
+    ModuleEntry,
+    Part,
+    check_parts,
+    decode_json,
+    parse_manifest,
+)
+from helora_core.artifact.parameters import KeySet, key_sets
+from helora_core.artifact.plan_file import PLAN_BYTES, LoadPacking, restore_plan
+from helora_core.compiler.magnitudes import Magnitudes
+from helora_core.compiler.plan import Plan
+from helora_core.errors import InvalidInput
+from helora_core.packing.protocol import Vector
+from helora_core.params.security import DEFAULT_SECURITY_BITS
+
+
+@dataclass(frozen=True, eq=False)
+class ArtifactModule:
+    """One compiled module: a ``StoredModule``, with the plan that it was compiled for.
+
+    Attributes:
+        plan: How it is run.
+    """
+
+    plan: Plan
+    _entry: ModuleEntry
+    _path: Path
+    _file: FileEntry
+
+    @property
+    def name(self) -> str:
+        """Its name; of several on one input, that of their stack."""
+        return self._entry.name
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The adapter's modules that it consists of."""
+        return self._entry.parts
+
+    @property
+    def shape(self) -> ModuleShape:
+        """Of the plan."""
+        return self.plan.shape
+
+    @property
+    def magnitudes(self) -> Magnitudes:
+        """How large its weights are, for activations of size 1."""
+        return self._entry.magnitudes
+
+    def vectors(self, plan: Plan) -> Iterator[tuple[str, Vector]]:
+        """The plaintexts, from a file that is read and verified whole.
+
+        Raises:
+            ArtifactInvalid: The file is not what the manifest states, or not what the plan needs.
+            InvalidInput: They are asked for another plan than they were made for.
+        """
+        if plan.digest != self.plan.digest:
+            raise InvalidInput(
+                f"{self._path}: holds the plaintexts for plan {self.plan.digest[:12]}…, not {plan.digest[:12]}….",
+                hint="Run each module of an artifact by its own plan.",
+            )
+        if self._file.bytes > (most := most_bytes(self.plan)):
+            raise damaged(self._path, f"has {self._file.bytes} bytes, and its plan needs at most {most}")
+        data = read_hashed(self._path, size=self._file.bytes, sha256=self._file.sha256)
+        yield from read_constants(data, plan, self._path)
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """A verified artifact.
+
+    Attributes:
+        directory: Where it is.
+        digest: SHA-256 (hex) of its manifest, and so of all of it.
+        manifest: What it consists of.
+        modules: The compiled modules, in the adapter's order.
+    """
+
+    directory: Path
+    digest: str
+    manifest: Manifest
+    modules: tuple[ArtifactModule, ...]
+
+    def select(self, name: str) -> tuple[ArtifactModule, ...]:
+        """The modules that ``name`` means, as ``LoRAAdapter.select``; a part stands for all that is run with it.
+
+        Raises:
+            InvalidInput: Nothing is called so.
+        """
+        if name == "all":
+            return self.modules
+        names = {each: {each.name, *(part.name for part in each.parts)} for each in self.modules}
+        exact = tuple(each for each in self.modules if name in names[each])
+        chosen = exact or tuple(each for each in self.modules if any(matches(own, name) for own in names[each]))
+        if not chosen:
+            known = [own for each in self.modules for own in sorted(names[each])]
+            close = ", ".join(close_names(name, known))
+            raise InvalidInput(
+                f"Artifact {self.directory}: no module matches {name!r}.",
+                hint=f"Did you mean {close}?" if close else f"Use all, or a name or its ending, as {known[0]}.",
+            )
+        return chosen
+
+
+def read_artifact(
+    directory: Path, load_packing: LoadPacking, *, security_bits: int = DEFAULT_SECURITY_BITS
+) -> Artifact:
+    """Read and verify an artifact.
+
+    Args:
+        directory: As ``write_artifact`` wrote it.
+        load_packing: Gives the installed packing of a name, as ``PluginManager.load_packing``.
+        security_bits: Level to insist on, for plans that were not compiled for a higher one.
+
+    Raises:
+        ArtifactInvalid: It is none, or a file is missing, not listed, a link, cut short or changed; or its contents
+            contradict each other.
+        ArtifactUnsupported: Another version of helora or of a packing made it.
+        InsecureParameters: The security table refuses the parameters.
+        PackingUnavailable, PluginLoadError: A packing is not installed, or broken.
+    """
+    data = read_file(directory / MANIFEST, most=MANIFEST_BYTES)
+    manifest = parse_manifest(data, directory / MANIFEST)
+    _check_listing(directory, manifest)
+    plans: dict[str, Plan] = {}
+    for digest, name in manifest.plans.items():
+        content = _read(directory, name, manifest.files[name])
+        plans[digest] = restore_plan(content, directory / name, load_packing, security_bits=security_bits)
+        if plans[digest].digest != digest:
+            raise damaged(directory / name, "is filed under the digest of another plan")
+    _check_parameters(directory, manifest, list(plans.values()))
+    modules = tuple(
+        ArtifactModule(plans[entry.plan], entry, directory / entry.constants, manifest.files[entry.constants])
+        for entry in manifest.modules
+    )
+    for module, entry in zip(modules, manifest.modules, strict=True):
+        check_parts(entry, module.shape, directory / MANIFEST)
+        for _ in module.vectors(module.plan):
+            pass
+    return Artifact(directory, hashlib.sha256(data).hexdigest(), manifest, modules)
+
+
+def _check_listing(directory: Path, manifest: Manifest) -> None:
+    found, listed = set(listing(directory)), {MANIFEST, *manifest.files}
+    for name in sorted(listed - found):
+        raise damaged(directory / name, "is missing")
+    for name in sorted(found - listed):
+        raise damaged(directory / name, "is not in the manifest")
+
+
+def _read(directory: Path, name: str, entry: FileEntry) -> bytes:
+    if entry.bytes > PLAN_BYTES:
+        raise damaged(directory / name, f"has {entry.bytes} bytes, and at most {PLAN_BYTES} are read")
+    return read_hashed(directory / name, size=entry.bytes, sha256=entry.sha256)
+
+
+def _check_parameters(directory: Path, manifest: Manifest, plans: list[Plan]) -> None:
+    content = _read(directory, PARAMETERS, manifest.files[PARAMETERS])
+    if decode_json(content, tuple[KeySet, ...], directory / PARAMETERS) != key_sets(plans):
+        raise damaged(directory / PARAMETERS, "does not state the parameters and rotations of the plans")
+    versions = {plan.packing.name: plan.packing.version for plan in plans}
+    if manifest.packings != versions:
+        raise damaged(directory / MANIFEST, "does not state the packings of the plans")

@@ -1,0 +1,137 @@
+"""Writes an artifact, whole or not at all: into a directory beside, which then takes the place that was asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from helora_core import __version__
+from helora_core.adapter.lora import LoRAModule
+from helora_core.artifact.constants import write_constants
+from helora_core.artifact.files import fingerprint, listing
+from helora_core.artifact.manifest import (
+    FORMAT,
+    MANIFEST,
+    PARAMETERS,
+    SCHEMA,
+    FileEntry,
+    Manifest,
+    ModuleEntry,
+    Part,
+    constants_file,
+    encode_json,
+    plan_file,
+)
+from helora_core.artifact.parameters import key_sets
+from helora_core.artifact.place import check_place, new_file, sync_directory, taking_the_place
+from helora_core.artifact.plan_file import encode_plan, require_storable
+from helora_core.compiler.magnitudes import Magnitudes
+from helora_core.compiler.plan import Plan
+from helora_core.params.security import require_secure
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One module to store.
+
+    Attributes:
+        module: Its weights, as they are encoded.
+        parts: Names and output widths of the adapter's modules that it was made of.
+        plan: How it is run.
+    """
+
+    module: LoRAModule
+    parts: tuple[Part, ...]
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written: the manifest, its own SHA-256 (hex), and the bytes of all files, the manifest's included."""
+
+    manifest: Manifest
+    digest: str
+    bytes: int
+
+
+def write_artifact(
+    target: Path,
+    modules: Sequence[Compiled],
+    *,
+    replace: bool = False,
+    on_constant: Callable[[int], object] = lambda count: None,
+) -> Written:
+    """Write compiled modules to a directory. Equal inputs give equal bytes.
+
+    Args:
+        target: The directory; it must not be there yet, or be empty.
+        modules: What to store.
+        replace: Also take the place of an artifact that is there.
+        on_constant: Called with 1 for each plaintext written, for progress bars.
+
+    Raises:
+        InvalidInput: There is something at ``target`` already, it cannot be written, or a plan cannot be run without
+            the adapter.
+        InsecureParameters: The security table refuses a plan's parameters.
+    """
+    for compiled in modules:
+        require_storable(compiled.plan)
+        verdict = compiled.plan.verdict
+        require_secure(compiled.plan.params, security_bits=verdict.asked_bits, table=verdict.table)
+    target = Path(os.path.abspath(target))
+    check_place(target, replace=replace)
+    with taking_the_place(target) as unfinished:
+        manifest = _write_all(unfinished, modules, on_constant)
+        _write(unfinished / MANIFEST, encode_json(manifest))
+        size, digest = fingerprint(unfinished / MANIFEST)
+    return Written(manifest, digest, size + sum(entry.bytes for entry in manifest.files.values()))
+
+
+def _write_all(directory: Path, modules: Sequence[Compiled], on_constant: Callable[[int], object]) -> Manifest:
+    plans = {compiled.plan.digest: compiled.plan for compiled in modules}
+    (directory / "plans").mkdir()
+    (directory / "modules").mkdir()
+    _write(directory / PARAMETERS, encode_json(key_sets(list(plans.values()))))
+    for digest, plan in plans.items():
+        _write(directory / plan_file(digest), encode_plan(plan))
+    entries = []
+    for number, compiled in enumerate(modules):
+        entries.append(_entry(compiled, constants_file(number)))
+        with new_file(directory / constants_file(number)) as file:
+            write_constants(file, compiled.plan, compiled.plan.layout.constants(compiled.module), on_constant)
+    for folder in ("plans", "modules"):
+        sync_directory(directory / folder)
+    return Manifest(
+        format=FORMAT,
+        schema=SCHEMA,
+        helora=__version__,
+        packings={plan.packing.name: plan.packing.version for plan in plans.values()},
+        plans={digest: plan_file(digest) for digest in plans},
+        modules=tuple(entries),
+        files={name: _fingerprinted(directory / name) for name in listing(directory)},
+    )
+
+
+def _entry(compiled: Compiled, file: str) -> ModuleEntry:
+    sizes = Magnitudes.of(compiled.module)
+    return ModuleEntry(
+        name=compiled.module.name,
+        parts=compiled.parts,
+        plan=compiled.plan.digest,
+        constants=file,
+        # Six digits: the last ones depend on the order in which a processor adds.
+        down_rms=float(f"{sizes.down_rms:.6g}"),
+        up_rms=float(f"{sizes.up_rms:.6g}"),
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    with new_file(path) as file:
+        file.write(data)
+
+
+def _fingerprinted(path: Path) -> FileEntry:
+    size, sha256 = fingerprint(path)
+    return FileEntry(bytes=size, sha256=sha256)

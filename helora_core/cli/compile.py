@@ -1,0 +1,133 @@
+"""``helora compile``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from helora_core.cli import options
+
+if TYPE_CHECKING:
+    from helora_core.artifact.write import Compiled, Written
+    from helora_core.compiler.plan import Plan
+
+
+@click.command()
+@options.adapter(required=True)
+@options.module
+@click.option(
+    "--out",
+    "target",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Directory to write, which must not be there yet.",
+)
+@click.option("--force", is_flag=True, help="Replace the artifact that is at --out.")
+@click.option(
+    "--tokens",
+    type=click.IntRange(min=1),
+    metavar="T",
+    help="Tokens that will be there to be run; by default as few as a run can have.",
+)
+@options.execution
+@options.as_json
+def compile(
+    adapter_path: Path,
+    module_name: str,
+    target: Path,
+    force: bool,
+    tokens: int | None,
+    execution: options.Execution,
+    as_json: bool,
+) -> None:
+    """Write all that a server needs to run an adapter without it.
+
+    Plans, parameters, and the weights as the plaintexts that the plans multiply by, with the SHA-256 of every file.
+    Equal inputs give equal bytes. `helora run --artifact DIR` runs it. The weights in it can be read: it is as secret
+    as the adapter.
+    """
+    from helora_core.artifact.place import check_place
+    from helora_core.artifact.write import write_artifact
+    from helora_core.cli.output import print_json, progress
+
+    check_place(target, replace=force)
+    modules = _compiled(adapter_path, module_name, tokens, execution)
+    with progress("plaintexts", sum(len(compiled.plan.constant_specs) for compiled in modules)) as advance:
+        written = write_artifact(target, modules, replace=force, on_constant=advance)
+    if as_json:
+        print_json(_document(target, modules, written))
+    else:
+        _show(_document(target, modules, written))
+
+
+def _compiled(adapter_path: Path, module_name: str, tokens: int | None, execution: options.Execution) -> list[Compiled]:
+    """The modules with their plans; modules of one shape and one pattern of zeros share theirs."""
+    from helora_core.artifact.manifest import Part
+    from helora_core.artifact.plan_file import require_storable
+    from helora_core.artifact.write import Compiled
+    from helora_core.cli.compiling import check_budget, plan_compiler
+    from helora_core.cli.subjects import subjects
+
+    compile_shape = plan_compiler(execution)
+    plans: dict[object, Plan] = {}
+    compiled = []
+    for subject in subjects(adapter_path, module_name, None, None, share=execution.share).values():
+        if subject.module is None:
+            continue
+        if subject.key not in plans:
+            plan = compile_shape(subject.shape, execution.batch or tokens, subject.module)
+            check_budget(plan, tokens or plan.tokens_per_run, execution, compile_shape)
+            require_storable(plan)
+            plans[subject.key] = plan
+        widths = zip(subject.names, subject.parts, strict=True)
+        parts = tuple(Part(name=name, d_out=shape.d_out) for name, shape in widths)
+        compiled.append(Compiled(subject.module, parts, plans[subject.key]))
+    return compiled
+
+
+def _document(target: Path, modules: list[Compiled], written: Written) -> dict[str, Any]:
+    manifest = written.manifest
+    rows = [
+        {
+            "module": entry.name,
+            "parts": [part.name for part in entry.parts],
+            "shape": str(compiled.plan.shape),
+            "packing": compiled.plan.packing.name,
+            "tokens_per_run": compiled.plan.tokens_per_run,
+            "sanitize_bits": compiled.plan.sanitize_bits,
+            "constants": len(compiled.plan.constant_specs),
+            "file": entry.constants,
+            "bytes": manifest.files[entry.constants].bytes,
+            "digest": entry.plan,
+        }
+        for entry, compiled in zip(manifest.modules, modules, strict=True)
+    ]
+    return {
+        "output": str(target),
+        "artifact_digest": written.digest,
+        "schema": manifest.schema,
+        "files": len(manifest.files) + 1,
+        "bytes": written.bytes,
+        "plans": len(manifest.plans),
+        "modules": rows,
+    }
+
+
+def _show(document: dict[str, Any]) -> None:
+    from helora_core.cli.output import print_table, size
+
+    numbers = ("tokens/run", "plaintexts", "size")
+    print_table(
+        ("module", "shape", "packing", *numbers, "plan"),
+        [
+            (row["module"], row["shape"], row["packing"], str(row["tokens_per_run"]), str(row["constants"]),
+             size(row["bytes"]), row["digest"][:12])
+            for row in document["modules"]
+        ],
+        numbers=numbers,
+    )  # fmt: skip
+    click.echo(f"wrote {document['output']}: {document['files']} files, {size(document['bytes'])}")
+    click.echo(f"artifact {document['artifact_digest']}")
