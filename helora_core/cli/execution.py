@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from helora_core.adapter.lora import LoRAModule
     from helora_core.cli.options import Execution
-    from helora_core.runtime.adapter_run import Outcome
+    from helora_core.runtime.adapter_run import Outcome, Work
 
 
 def run_work(
@@ -30,15 +30,9 @@ def run_work(
     """
     from helora_core.adapter.combine import compact
     from helora_core.cli.compiling import plan_cache
-    from helora_core.cli.output import tell_selection, token_progress
-    from helora_core.manager import get_manager
-    from helora_core.runtime.adapter_run import Work, run_adapter
-    from helora_core.runtime.report import outcome_row
+    from helora_core.runtime.adapter_run import Work
     from helora_core.runtime.sharing import shared_inputs
-    from helora_core.runtime.telemetry import Telemetry
-    from helora_core.selection import select_backend
 
-    manager = get_manager()
     plans = plan_cache(execution)
     inputs = [(module, activations[module.name]) for module in modules]
     if execution.share:
@@ -47,6 +41,19 @@ def run_work(
         Work(module, x, plans.plan(module, execution.batch or x.shape[0]))
         for module, x in ((compact(module), x) for module, x in inputs)
     ]
+    return run_plans(work, execution)
+
+
+def run_plans(work: Sequence[Work], execution: Execution) -> tuple[list[Outcome], dict[str, Any]]:
+    """Choose the backend for what is compiled already, run with a progress bar, and report as ``run_work`` does."""
+    from helora_core.cli.output import tell_selection, token_progress
+    from helora_core.manager import get_manager
+    from helora_core.runtime.adapter_run import run_adapter
+    from helora_core.runtime.report import outcome_row
+    from helora_core.runtime.telemetry import Telemetry
+    from helora_core.selection import select_backend
+
+    manager = get_manager()
     selection = select_backend(
         manager, execution.backend, plans=[job.plan for job in work], allow_emulation=execution.allow_emulation
     )
@@ -88,11 +95,22 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         seconds(row["decrypt_ms"]),
         seconds(row["ms_per_token"]),
         amount(row["tokens_per_second"]),
-        f"{row['precision_bits']:.1f}",
+        _bits(row),
         size(row["bytes_up"] / row["tokens"]),
         size(row["bytes_down"] / row["tokens"]),
         row["leakage_label"],
     )
+
+
+def _least_bits(row: dict[str, Any]) -> float:
+    measured = row["precision_bits"]
+    return float(row["precision_bound_bits"] if measured is None else measured)
+
+
+def _bits(row: dict[str, Any]) -> str:
+    """Measured bits; without the adapter the bound that holds beforehand, in brackets."""
+    measured = row["precision_bits"]
+    return f"({row['precision_bound_bits']:.1f})" if measured is None else f"{measured:.1f}"
 
 
 def _total(rows: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -110,7 +128,7 @@ def _total(rows: list[dict[str, Any]]) -> tuple[str, ...]:
         *(amount(added(key)) for key in ("rotations_per_token", "keyswitches_per_token", "rescales_per_token")),
         *(seconds(added(key)) for key in ("encrypt_ms", "compute_ms", "decrypt_ms", "ms_per_token")),
         amount(1e3 / added("ms_per_token")),
-        f"≥ {min(row['precision_bits'] for row in rows):.1f}",
+        "≥ " + _bits(min(rows, key=_least_bits)),
         *(size(sum(row[key] / row["tokens"] for row in rows)) for key in ("bytes_up", "bytes_down")),
         "",
     )

@@ -64,7 +64,7 @@ def compile_plan(
         layout, program = _cheapest(shape, packing, settings, tokens, sanitize_bits, module, costs)
         values = annotate(program, settings.params, settings.scales)
         verdict = security_verdict(settings.params, security_bits=security_bits, table=table)
-        return Plan(packing, shape, layout, settings, program, values, verdict, sanitize_bits)
+        return Plan(packing, shape, layout, settings, program, values, verdict, sanitize_bits, tokens, costs)
 
     if params is not None:
         return compiled(settings_given(packing, params))
