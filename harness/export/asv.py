@@ -1,9 +1,11 @@
 """Rows as asv results (its format 2), so that ``asv publish``, ``asv show`` and ``asv compare`` work on them.
 
 A benchmark is ``kind.metric`` with the parameters backend, packing, shape and tokens. asv takes lower for better, so
-only metrics for which that holds are written. What was not measured is n/a; what failed is ``failed``. Counts are the
-same on every machine: their machine is ``any``. Versions of libraries do not split a line of asv's plots: our own
-report marks where they change.
+only metrics for which that holds are written. What was not measured is n/a; what failed is ``failed``.
+
+asv's machine is a hardware class with its CPU, threads and Python: viewers offer every combination of what they are
+given apart, and most would be empty. Counts are the same everywhere, and stand with the times of every machine.
+Versions of libraries do not split a line of asv's plots: our own report marks where they change.
 """
 
 from __future__ import annotations
@@ -51,20 +53,44 @@ def write_asv(rows: Iterable[Row], results_dir: Path) -> list[str]:
     left_out.append(f"metrics that are not better when lower: {', '.join(sorted(higher))}")
     _make_room(results_dir)
     _write(results_dir / "benchmarks.json", {"version": 2, **benchmarks})
-    files: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    of_machine: dict[str, list[Row]] = defaultdict(list)
+    counts = [row for row in clean if row.kind == "counts"]
     for row in clean:
-        files[machine_name(row), _file_name(row)].append(row)
-    for (machine, name), group in files.items():
-        _write(results_dir / machine / "machine.json", {**_machine(group[-1]), "version": 1})
-        _write(results_dir / machine / name, _results(group, benchmarks))
+        if row.kind != "counts":
+            of_machine[machine_name(row)].append(row)
+    for machine, timed in of_machine.items() or [(ANY_MACHINE, [])]:
+        _write_machine(results_dir / machine, machine, timed, counts, benchmarks)
     return [line for line, told in zip(left_out, (len(clean) < len(every), higher), strict=True) if told]
 
 
 def machine_name(row: Row) -> str:
-    """Hardware class and CPU of a row, as asv names machines."""
-    if row.kind == "counts":
-        return ANY_MACHINE
-    return f"{row.provenance.machine}-{_slug(row.provenance.cpu_model)}"
+    """Hardware class, CPU, threads and Python of a timed row, as one name."""
+    of = row.provenance
+    return f"{of.machine}-{_slug(of.cpu_model)}-{of.threads}t-py{_minor(of.python)}"
+
+
+def _write_machine(
+    folder: Path, machine: str, timed: list[Row], counts: list[Row], benchmarks: dict[str, dict[str, Any]]
+) -> None:
+    of = timed[-1].provenance if timed else None
+    folder.mkdir()
+    about = {
+        "machine": machine,
+        "arch": of.machine.partition("-")[0] if of else "",
+        "cpu": of.cpu_model if of else "",
+        "num_cpu": of.machine.partition("-")[2].partition("c")[0] if of else "",
+        "os": of.os if of else "",
+        "ram": "",
+    }
+    _write(folder / "machine.json", {**about, "version": 1})
+    python = _minor(of.python) if of else ""
+    environment = f"py{python}" if of else "counts"
+    of_commit: dict[str, list[Row]] = defaultdict(list)
+    for row in (*counts, *timed):
+        of_commit[row.provenance.commit].append(row)
+    for commit, rows in of_commit.items():
+        head = {"commit_hash": commit, "env_name": environment, "python": python, "params": {"machine": machine}}
+        _write(folder / f"{commit[:8]}-{environment}.json", {**head, **_results(rows, benchmarks)})
 
 
 def _slug(text: str) -> str:
@@ -72,18 +98,8 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", plain).strip("-.") or "unknown"
 
 
-def _environment(row: Row) -> str:
-    if row.kind == "counts":
-        return "counts"
-    return f"py{_minor(row.provenance.python)}-{row.provenance.threads}threads"
-
-
 def _minor(python: str) -> str:
     return ".".join(python.split(".")[:2])
-
-
-def _file_name(row: Row) -> str:
-    return f"{row.provenance.commit[:8]}-{_environment(row)}.json"
 
 
 def _point(cell: Cell) -> Point:
@@ -116,7 +132,7 @@ def _benchmark(name: str, cells: set[Cell]) -> dict[str, Any]:
         "pretty_name": f"{about.label} ({kind})",
         "code": f"{kind}: {about.label}, {about.unit}; lower is better",
         "type": "track",
-        "unit": about.unit,
+        "unit": "bytes" if about.unit.startswith("bytes") else about.unit,  # a unit that asv can scale
         "less_is_better": True,  # asv-tachyon takes a benchmark of type track for a throughput otherwise
         "param_names": list(PARAMETERS),
         "params": [[repr(value) for value in _values(cells, parameter)] for parameter in PARAMETERS],
@@ -136,8 +152,7 @@ def shape_order(shape: str) -> list[int]:
 
 
 def _results(rows: list[Row], benchmarks: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """One result file: all rows of one commit, machine and environment."""
-    last = rows[-1].provenance
+    """What a result file says of the rows of one commit."""
     found: dict[str, dict[Point, float | None]] = defaultdict(dict)
     for row in rows:
         for name in benchmarks:
@@ -153,39 +168,13 @@ def _results(rows: list[Row], benchmarks: dict[str, dict[str, Any]]) -> dict[str
         result = None if all(value is None for value in in_order) else in_order
         results[name] = [result, params, VERSION, started, 0.0]
     return {
-        "commit_hash": last.commit,
-        "env_name": _environment(rows[-1]),
-        "date": _milliseconds(last.commit_date),
-        "params": _params(rows[-1]),
-        "python": _minor(last.python),
+        "date": _milliseconds(rows[-1].provenance.commit_date),
         "requirements": {},
         "env_vars": {},
         "result_columns": _COLUMNS,
         "results": results,
         "durations": {},
         "version": 2,
-    }
-
-
-def _params(row: Row) -> dict[str, str]:
-    of_machine = _machine(row)
-    if row.kind == "counts":
-        return of_machine
-    return {**of_machine, "python": _minor(row.provenance.python), "threads": str(row.provenance.threads)}
-
-
-def _machine(row: Row) -> dict[str, str]:
-    if row.kind == "counts":
-        return dict.fromkeys(("arch", "cpu", "num_cpu", "os", "ram"), "") | {"machine": ANY_MACHINE}
-    of = row.provenance
-    arch, _, rest = of.machine.partition("-")
-    return {
-        "machine": machine_name(row),
-        "arch": arch,
-        "cpu": of.cpu_model,
-        "num_cpu": rest.partition("c")[0],
-        "os": of.os,
-        "ram": "",
     }
 
 
@@ -206,6 +195,5 @@ def _make_room(results_dir: Path) -> None:
 
 
 def _write(path: Path, data: dict[str, Any]) -> None:
-    path.parent.mkdir(exist_ok=True)
     # Not msgspec: asv reads NaN, which it would write as null.
     path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
