@@ -133,19 +133,6 @@ def settings_for(
     Raises:
         SlotOverflow, InvalidParameters, InsecureParameters: As ``choose_params`` does.
     """
-    if not free_scales or (packing.modulus_use is ModulusUse.LEVELS and sanitize_bits is None):
-        params = choose_params(
-            Requirement(
-                depth=packing.depth,
-                slots=packing.min_slots(shape),
-                rotates=packing.rotates,
-                precision_bits=precision_bits,
-                security_bits=security_bits,
-                table=table,
-                ring_degree=ring_degree,
-            )
-        )
-        return settings_given(packing, params)
     if packing.modulus_use is ModulusUse.MASKED:
         return _masked(
             choose_masked_params(
@@ -159,6 +146,19 @@ def settings_for(
                 )
             )
         )
+    if not free_scales or (packing.modulus_use is ModulusUse.LEVELS and sanitize_bits is None):
+        params = choose_params(
+            Requirement(
+                depth=packing.depth,
+                slots=packing.min_slots(shape),
+                rotates=packing.rotates,
+                precision_bits=precision_bits,
+                security_bits=security_bits,
+                table=table,
+                ring_degree=ring_degree,
+            )
+        )
+        return settings_given(packing, params)
     weight_bits = SLOT_WEIGHT_BITS if packing.encoding is Encoding.SLOTS else COEFFICIENT_WEIGHT_BITS
     weight_bits += finer_bits
     params = choose_flat_params(

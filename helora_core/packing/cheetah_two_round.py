@@ -22,8 +22,10 @@ Cost: 0 rotations; B·J products with ``down`` as in ``cheetah``, and J' = ⌈d_
 masks; B + 1 ciphertexts up and J + J' down, in two round trips, for T tokens.
 
 Leakage: m is uniform whatever z and the noise are: perfect hiding, unlike a mask that is merely large. Of the last
-round's results she is meant to read Δ; their other coefficients give ``up`` away, and their noise depends on it: she
-learns nothing of either if they are sanitised.
+round's results she is meant to read Δ; their other coefficients give ``up`` away, and their noise depends on it: both
+are drowned if results are sanitised. What no flood of that size drowns is e, the error of z, which comes back as up·e:
+she is given up·(down·x + e) for an e that is fresh in each run, about 2^-15 of z. From many runs with the same x she
+can estimate the covariance of up·e, hence up·upᵀ: more than the product up·down that any results give away in the end.
 
 Source: Cheetah (Huang, Lu, Hong, Ding; USENIX Security 2022) for the products, and GAZELLE (USENIX Security 2018) for a
 server that lets the client re-encrypt additive shares; the exact second round under CKKS is ours.
@@ -110,7 +112,7 @@ class CheetahTwoRound:
         needs_sanitize=True,
         explanation=(
             "The key holder decrypts z under a uniform mask, which hides it perfectly, and then Δ; the last round's "
-            "noise and other coefficients depend on up."
+            "noise and other coefficients depend on up, and Δ's rounding errors show up·upᵀ after many equal queries."
         ),
     )
 

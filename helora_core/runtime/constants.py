@@ -80,6 +80,9 @@ class EncodedConstants:
         size = plaintext_bytes(spec, self.server.params.ring_degree)
         if spec.grid_bits is not None:
             self._integers[name] = np.rint(np.ldexp(vector, spec.grid_bits)).astype(np.int64)
+            if not self._integers[name].any():
+                # No library multiplies by zero, and another polynomial put in its place would be none of the grid.
+                self._integers[name][0] = 1
             vector = np.ldexp(self._integers[name].astype(np.float64), -spec.grid_bits)
         if spec.encoding is Encoding.SCALAR:
             # A scalar's plaintext is as large as any: a matrix of them would fill the memory.

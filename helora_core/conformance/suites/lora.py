@@ -7,13 +7,14 @@ import pytest
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
-from helora_core.compiler.compile import DEFAULT_PRECISION_BITS, compile_plan
+from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.settings import DEFAULT_PRECISION_BITS
 from helora_core.conformance.bench import PARAMS, Bench
 from helora_core.conformance.requirements import slow
 from helora_core.errors import CapabilityMissing, SlotOverflow
 from helora_core.manager import get_manager
-from helora_core.packing.protocol import Vector
+from helora_core.packing.protocol import ModulusUse, Vector
 from helora_core.runtime.adapter_run import Outcome, Work, require_capabilities, run_adapter
 from helora_core.runtime.reference import precision_bits
 
@@ -27,8 +28,12 @@ _NO_WEIGHTS = "64:48:4"
 
 
 def _plan(packing: str, shape: ModuleShape) -> Plan:
-    """With parameters that every library can realise alike, so that the plan and its digest are the same on all."""
-    return compile_plan(shape, get_manager().load_packing(packing), params=PARAMS)
+    """With parameters that every library can realise alike, so that the plan and its digest are the same on all.
+
+    Masks need parameters of their own.
+    """
+    loaded = get_manager().load_packing(packing)
+    return compile_plan(shape, loaded, params=None if loaded.modulus_use is ModulusUse.MASKED else PARAMS)
 
 
 def _outcome(bench: Bench, packing: str, shape: str, tokens: int, *, up: float = 1.0) -> tuple[Outcome, Vector]:
@@ -44,7 +49,7 @@ def _outcome(bench: Bench, packing: str, shape: str, tokens: int, *, up: float =
     if up == 0.0:
         module = type(module)(module.name, module.down, np.zeros_like(module.up), module.scaling)
     x = synthetic_activations(parsed, tokens, seed=2)
-    (outcome,) = run_adapter(bench.backend, {parsed: plan}, [Work(module, x)])
+    (outcome,) = run_adapter(bench.backend, [Work(module, x, plan)])
     return outcome, module.reference_delta(x)
 
 
@@ -84,4 +89,4 @@ class LoRAEndToEnd:
         capacity = _plan(packing, ModuleShape.parse("576:192:8")).tokens_per_run
         outcome, reference = _outcome(bench, packing, "576:192:8", tokens=capacity + 1)
         assert precision_bits(outcome.run.delta, reference) >= DEFAULT_PRECISION_BITS
-        assert outcome.run.executed == outcome.plan.counts.times(2)
+        assert outcome.run.executed == outcome.work.plan.counts.times(2)
