@@ -117,6 +117,7 @@ def _compile_named(shape: ModuleShape, tokens: int | None, module: LoRAModule | 
     from helora_core.compiler.compile import compile_plan
     from helora_core.manager import get_manager
 
+    abilities = [each.backend.capabilities for each in machines(execution).values() if each.backend is not None]
     return compile_plan(
         shape,
         get_manager().load_packing(execution.packing),
@@ -125,10 +126,8 @@ def _compile_named(shape: ModuleShape, tokens: int | None, module: LoRAModule | 
         security_bits=int(execution.security),
         precision_bits=execution.min_bits,
         sanitize_bits=execution.sanitize_bits,
-        free_scales=all(
-            each.backend is None or each.backend.capabilities.free_plaintext_scale
-            for each in machines(execution).values()
-        ),
+        free_scales=all(each.free_plaintext_scale for each in abilities),
+        public_encryption=not all(each.symmetric_encryption for each in abilities),
         module=module,
     )
 

@@ -35,6 +35,8 @@ def compile_plan(
     security_bits: int = DEFAULT_SECURITY_BITS,
     table: str = DEFAULT_TABLE,
     sanitize_bits: int | None = None,
+    free_scales: bool = True,
+    public_encryption: bool = False,
     module: LoRAModule | None = None,
     costs: OperationCosts = DEFAULT_COSTS,
 ) -> Plan:
@@ -50,6 +52,8 @@ def compile_plan(
         security_bits: Level that parameters are chosen for, and that the plan's verdict is about.
         table: Name of the security table.
         sanitize_bits: Re-randomise and flood results to this statistical distance; None to send them as they are.
+        free_scales: Whether plaintexts may have scales of their own; False for backends that give all the same one.
+        public_encryption: Whether clients encrypt with a public key, for the bound on precision: it is noisier.
         module: Leave out what its zeros make superfluous; the plan is then for modules with the same zeros.
         costs: What operations cost on the backend, to choose among layouts.
 
@@ -64,7 +68,9 @@ def compile_plan(
         layout, program = _cheapest(shape, packing, settings, tokens, sanitize_bits, module, costs)
         values = annotate(program, settings.params, settings.scales)
         verdict = security_verdict(settings.params, security_bits=security_bits, table=table)
-        return Plan(packing, shape, layout, settings, program, values, verdict, sanitize_bits, tokens, costs)
+        return Plan(
+            packing, shape, layout, settings, program, values, verdict, sanitize_bits, tokens, costs, public_encryption
+        )
 
     if params is not None:
         return compiled(settings_given(packing, params))
@@ -77,6 +83,7 @@ def compile_plan(
         security_bits=security_bits,
         table=table,
         sanitize_bits=sanitize_bits,
+        free_scales=free_scales,
     ):
         plan = compiled(settings)
         try:

@@ -65,6 +65,7 @@ class Plan:
         sanitize_bits: Statistical distance to which results are sanitised; None if they are sent as they are.
         tokens: Tokens that the layout was chosen for; None for fewest a run. Like ``costs``, no part of the digest.
         costs: By which layouts were compared.
+        public_encryption: Whether the client is taken to encrypt with a public key; likewise.
     """
 
     packing: Packing
@@ -77,6 +78,7 @@ class Plan:
     sanitize_bits: int | None = None
     tokens: int | None = None
     costs: OperationCosts = DEFAULT_COSTS
+    public_encryption: bool = False
 
     @property
     def params(self) -> CKKSParams:
@@ -139,14 +141,14 @@ class Plan:
         return -(-tokens // self.tokens_per_run)
 
     def precision(
-        self, magnitudes: Magnitudes | None = None, *, tokens: int | None = None, public_encryption: bool = False
+        self, magnitudes: Magnitudes | None = None, *, tokens: int | None = None, public_encryption: bool | None = None
     ) -> PrecisionReport:
         """A bound on the error of the result, before anything runs; and how large floods must be.
 
         Args:
             magnitudes: Sizes of activations and weights; those of synthetic ones if None.
             tokens: Tokens whose largest Δ is meant; those of one run if None.
-            public_encryption: Whether the client encrypts with a public key, which is noisier.
+            public_encryption: Whether the client encrypts with a public key; as the plan has it if None.
         """
         return analyse(
             self.program,
@@ -157,7 +159,7 @@ class Plan:
             shape=self.shape,
             client_finishes=self.packing.client_finishes,
             tokens=self.tokens_per_run if tokens is None else tokens,
-            public_encryption=public_encryption,
+            public_encryption=self.public_encryption if public_encryption is None else public_encryption,
         )
 
     @cached_property

@@ -176,13 +176,14 @@ def _option(
     ring_degree: int | None,
     best: float,
 ) -> Candidate:
+    abilities = None if machine.backend is None else machine.backend.capabilities
     options: dict[str, Any] = {
         "ring_degree": ring_degree,
         "precision_bits": constraints.min_bits,
         "security_bits": constraints.security_bits,
         "table": constraints.table,
         "sanitize_bits": constraints.sanitize_bits,
-        "free_scales": machine.backend is None or machine.backend.capabilities.free_plaintext_scale,
+        "free_scales": abilities is None or abilities.free_plaintext_scale,
     }
     settings = settings_for(shape, packing, **options)
     costs = DEFAULT_COSTS
@@ -196,7 +197,8 @@ def _option(
             f"Planner: {packing.name} costs about {roughly / best:.0f} times as much as what is known already.",
             hint="Ask for it by name (--packing) to see what it costs.",
         )
-    plan = compile_plan(shape, packing, tokens=tokens, module=module, costs=costs, **options)
+    public = abilities is not None and not abilities.symmetric_encryption
+    plan = compile_plan(shape, packing, tokens=tokens, module=module, costs=costs, public_encryption=public, **options)
     plan.check_budget(tokens, constraints.budget)
     if machine.backend is not None:
         require_capabilities(machine.backend, plan)
