@@ -62,16 +62,70 @@ def test_counts_of_zero_moai() -> None:
     assert table("| slots | d | r | rotations | ct×pt | rescales | ciphertexts down |") == expected
 
 
-@pytest.mark.parametrize("shape", ["1536:1536:16", "576:192:8", "192:576:5", "4096:11008:64", "100:7:1"])
-def test_formulas_of_the_overview(shape: str) -> None:
+def test_counts_of_cpmm() -> None:
+    expected = []
+    for slots, d, rank in PACKED[:6]:
+        compiled = plan("cpmm", slots, d, rank)
+        counts = compiled.counts
+        assert (counts.rotations, compiled.rotation_steps, compiled.tokens_per_run) == (0, (), slots)
+        sent = (counts.encrypts, counts.decrypts)
+        expected.append(row(slots, d, rank, counts.ct_pt, counts.rescales, *sent, counts.ct_pt / slots))
+    header = "| slots | d | r | products | rescales | ciphertexts up | ciphertexts down | products/token |"
+    assert table(header) == expected
+
+
+def test_counts_of_merged_diagonals() -> None:
+    expected = []
+    for slots, d in ((4096, 512), (4096, 1024), (4096, 1536), (4096, 4096), (8192, 4096)):
+        plain, split = (plan(packing, slots, d, 8) for packing in ("halevi_shoup", "halevi_shoup_bsgs"))
+        assert plain.counts.ct_pt == split.counts.ct_pt
+        turned = [each for it in (plain, split) for each in (it.counts.rotations, len(it.rotation_steps))]
+        expected.append(row(slots, d, *turned, plain.tokens_per_run, plain.counts.ct_pt))
+    header = "| slots | d | rotations | keys | rotations, `_bsgs` | keys, `_bsgs` | tokens/run | ct×pt |"
+    assert table(header) == expected
+
+
+def test_counts_of_outer_product() -> None:
+    expected = []
+    for slots, d, rank in PACKED:
+        compiled = plan("outer_product", slots, d, rank)
+        counts, keys = compiled.counts, len(compiled.rotation_steps)
+        cells = (counts.rotations, keys, counts.rescales, compiled.tokens_per_run, counts.ct_pt)
+        expected.append(row(slots, d, rank, *cells))
+    assert table("| slots | d | r | rotations | keys | rescales | tokens/run | ct×pt |") == expected
+
+
+def overview(packing: str, module: ModuleShape, compiled: Plan) -> tuple[int, ...]:
+    """The formulas of the overview: rotations, products, rescales, ciphertexts up and down, tokens a run."""
+    slots, r, f = compiled.params.slots, module.rank, compiled.layout.figures
+    if packing == "cpmm":
+        return 0, r * (module.d_in + module.d_out), r + module.d_out, module.d_in, module.d_out, slots
+    if packing == "zero_moai":
+        copies, b = max(min(slots // module.d_in, r), 1), -(-module.d_in // slots)
+        return 0, b * -(-r // copies), -(-r // copies), b, -(-r // copies), 1
+    p, b, b_out = f["period"], f["blocks_in"], f["blocks_out"]
+    folds = p.bit_length() - 1
+    if packing == "rank_bsgs":
+        r2, n, n_up = f["padded_rank"], f["baby_steps_down"], f["baby_steps_up"]
+        rotations = b * (n - 1) + r2 // n - 1 + folds - (r2.bit_length() - 1) + n_up - 1 + b_out * (r2 // n_up - 1)
+        return rotations, (b + b_out) * r2, 1 + b_out, b, b_out, slots // p
+    if packing == "outer_product":
+        return r * folds, r * (b + b_out), r + b_out, b, b_out, slots // p
+    n = f["baby_steps"]
+    assert n == 1 or packing == "halevi_shoup_bsgs"
+    return b * (n - 1) + b_out * (p // n - 1), b * b_out * p, b_out, b, b_out, slots // p
+
+
+@pytest.mark.parametrize(
+    "packing", ["rank_bsgs", "cpmm", "zero_moai", "halevi_shoup", "halevi_shoup_bsgs", "outer_product"]
+)
+@pytest.mark.parametrize("shape", ["1536:1536:16", "576:192:8", "192:576:5", "4096:5000:64", "100:7:1"])
+def test_formulas_of_the_overview(packing: str, shape: str) -> None:
     module = ModuleShape.parse(shape)
-    bsgs = compile_plan(module, get_manager().load_packing("rank_bsgs"))
-    d2, r2, n1 = (bsgs.layout.figures[name] for name in ("period", "padded_rank", "baby_steps"))
-    assert bsgs.counts.rotations == 2 * ((n1 - 1) + (r2 // n1 - 1)) + (d2 // r2).bit_length() - 1
-    assert (bsgs.counts.ct_pt, bsgs.tokens_per_run) == (2 * r2, bsgs.params.slots // d2)
-    moai = compile_plan(module, get_manager().load_packing("zero_moai"))
-    copies = min(moai.params.slots // module.d_in, module.rank)
-    assert moai.counts.ct_pt == moai.counts.rescales == moai.counts.decrypts == -(-module.rank // copies)
+    compiled = compile_plan(module, get_manager().load_packing(packing))
+    counts = compiled.counts
+    found = (counts.rotations, counts.ct_pt, counts.rescales, counts.encrypts, counts.decrypts)
+    assert (*found, compiled.tokens_per_run) == overview(packing, module, compiled)
 
 
 def test_every_packing_of_core_has_a_section() -> None:
