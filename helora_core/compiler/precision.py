@@ -1,19 +1,18 @@
 """How precise a plan's result will be, and how large its floods must be, before anything runs.
 
-``analyse`` follows messages and errors through the program (``helora_core.compiler.error_flow``) up to Δ, and compares the
-largest error with the largest Δ, as ``helora_core.runtime.reference.precision_bits`` does with measured ones. Both are
-random; the bound is
+``analyse`` follows messages and errors through the program (``helora_core.compiler.error_flow``) up to Δ, and compares
+the largest error with the largest Δ, as ``helora_core.runtime.reference.precision_bits`` does with measured ones. Both
+are random; the bound is
 
     bits = log2(median max|Δ| / median max|error|) − √(a² + b²),
 
 a and b being the bits by which an unlucky Δ is smaller and an unlucky error is larger than its median. The two are
 independent, so that both at once would be too pessimistic by bits for a small rank and a single token.
 
-A client that finishes adds up as many slots as the results' messages lack of z's, and multiplies by ``up``; no packing has
-to say how many.
+A client that finishes adds up as many slots as the results' messages lack of z's, and multiplies by ``up``; no packing
+has to say how many.
 
-Over all packings, shapes from 37×90 to 4096×4096, 1 to 64 tokens and various chains, measured precision is above the bound
-and within 6 bits of it, on SEAL as on the emulation (docs/adr/0022-precision-bound.md).
+How far the bound is from measurements is in docs/adr/0022-precision-bound.md.
 """
 
 from __future__ import annotations

@@ -1,0 +1,316 @@
+"""How messages and errors grow through a program: the rules behind ``helora_core.compiler.precision``.
+
+For each value: the root mean square of its message, and the variance of its error by source, in units of the value.
+Sizes are those of ``helora_core.params.noise``, w is the root mean square of the weights, and terms are independent.
+
+==============  ===================================================================================================
+input           rounding and encryption; all slots are taken as full
+rotation        a key switch at the level, and a spike in slot 0 that later rotations move and later products scale
+product         error·w; message·(rounding of the weights)
+numbers         the same, but a number rounds once and not in every coefficient
+coefficients    a product adds up as many terms as the weights have coefficients: error·w·√terms
+rescale         its rounding; and message·|2^s/prime − 1| where the library keeps scales nominal
+sanitising      the flood, and an encryption of zero
+asking          all error so far is part of the client's answer, which is encrypted anew
+==============  ===================================================================================================
+
+Reasons, where there was a choice:
+
+- *Spikes.* Key switches are unevenly noisy: in slot 0 by a factor √(3N)/π more than on average, in SEAL at least
+  (``noise.keyswitch_worst_std``). Bounding every slot by it would cost 6 bits after a few folds, so each value carries
+  the extra variance slot by slot: a fold copies a spike to another slot, and only what meets in a slot adds up.
+- *Averages for products.* A slot of a product is error times one weight; a slot of a sum of n products has n·w² on
+  average. That one weight may be large is left to the extremes in ``helora_core.compiler.magnitudes``.
+- *Padding.* Weights that are padded with zeros count as if they were not. It costs a bit at most, since ranks and
+  widths are padded to less than twice their size.
+- *Merged weights.* If one product alone lies between input and Δ, its weights can only be those of up·down.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.backend.capabilities import Encoding
+from helora_core.compiler.checks import ANSWER_SPARE_BITS, Scales, ValueInfo
+from helora_core.compiler.ir import Op, OpKind, Program
+from helora_core.compiler.magnitudes import Magnitudes
+from helora_core.packing.protocol import ScaleRole
+from helora_core.params import noise
+from helora_core.params.ckks import CKKSParams
+
+_FLOAT_ERROR = 2.0**-50
+"""What a transform in doubles leaves of a value, with room for its length."""
+
+_PRODUCTS = (OpKind.MULTIPLY_PLAIN, OpKind.DOT_PLAIN, OpKind.DOT_SCALARS)
+
+
+class Source(Enum):
+    """Where error comes from; the value is its row in a table of variances."""
+
+    ENCRYPTION = 0
+    INPUT_ROUNDING = 1
+    WEIGHT_ROUNDING = 2
+    KEY_SWITCHING = 3
+    RESCALING = 4
+    SCALE_DRIFT = 5
+    FLOODING = 6
+    FLOAT64 = 7
+    FIRST_ROUND = 8
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return self.name.lower().replace("_", " ")
+
+
+@dataclass(frozen=True, eq=False)
+class Noisy:
+    """What is known of one value, in its own units (integers divided by the scale).
+
+    Attributes:
+        message: Root mean square of a slot, or of a coefficient.
+        variances: Of the error, by source, averaged over slots or coefficients.
+        spikes: Variance on top of that in each slot, from key switches; None where there was none.
+    """
+
+    message: float
+    variances: NDArray[np.float64]
+    spikes: NDArray[np.float64] | None = None
+
+    @property
+    def variance(self) -> float:
+        """Of the error, averaged."""
+        return float(self.variances.sum())
+
+    @property
+    def spike(self) -> float:
+        """The largest spike."""
+        return 0.0 if self.spikes is None else float(self.spikes.max())
+
+    def plus(self, source: Source, variance: float) -> Noisy:
+        """The same with independent error on top."""
+        more = self.variances.copy()
+        more[source.value] += variance
+        return replace(self, variances=more)
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorFlow:
+    """Follows one program.
+
+    Attributes:
+        program, values, params, scales, magnitudes, shape, public_encryption, nominal_scales: As for ``analyse``.
+        merged: Whether weights are those of up·down.
+        flood_bits: Filled in by ``results``: log2 of the standard deviation of each flood, in integer units.
+    """
+
+    program: Program
+    values: Sequence[ValueInfo]
+    params: CKKSParams
+    scales: Scales
+    magnitudes: Magnitudes
+    shape: ModuleShape
+    merged: bool
+    public_encryption: bool
+    nominal_scales: bool
+    flood_bits: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def _coefficients(self) -> bool:
+        return self.program.encoding is Encoding.COEFFICIENTS
+
+    def _unit(self, value: int, std: float) -> float:
+        """The variance of a slot's (or a coefficient's) error of ``std`` a real slot, in units of the value."""
+        places = self.params.ring_degree / 2 if self._coefficients else 1.0
+        return std**2 / places / 4.0 ** self.values[value].scale_bits
+
+    def results(self) -> list[Noisy]:
+        """What is known of the program's results."""
+        live: dict[int, Noisy] = {}
+        for i, (op, freed) in enumerate(zip(self.program.ops, self.program.last_reads(), strict=True)):
+            live[i] = self._apply(i, op, [live[arg] for arg in op.args])
+            for value in freed:
+                del live[value]
+        return [live[output] for output in self.program.results]
+
+    def _apply(self, i: int, op: Op, operands: list[Noisy]) -> Noisy:
+        if op.kind is OpKind.INPUT:
+            return self._input
+        if op.kind is OpKind.ROTATE:
+            return self._rotated(i, op, operands[0])
+        if op.kind in _PRODUCTS:
+            return self._product(op, operands)
+        if op.kind is OpKind.ADD:
+            return _doubled(operands[0]) if op.args[0] == op.args[1] else _sum(operands)
+        if op.kind is OpKind.RESCALE:
+            return self._rescaled(i, operands[0])
+        if op.kind is OpKind.SANITIZE:
+            return self._sanitized(i, op, operands[0])
+        if op.kind is OpKind.MASK:
+            return self._randomized(i, operands[0])
+        if op.kind is OpKind.ASK_CLIENT:
+            return self._answered(i, op, operands)
+        return operands[0]
+
+    @cached_property
+    def _input(self) -> Noisy:
+        n, message, i = self.params.ring_degree, self.magnitudes.x_rms, self.program.inputs[0]
+        return (
+            Noisy(message, np.zeros(len(Source)))
+            .plus(Source.INPUT_ROUNDING, self._unit(i, noise.encoding_std(n)))
+            .plus(Source.ENCRYPTION, self._unit(i, self._encryption_std()))
+            .plus(Source.FLOAT64, (message * _FLOAT_ERROR) ** 2)
+        )
+
+    def _encryption_std(self) -> float:
+        n = self.params.ring_degree
+        return noise.public_encryption_std(n) if self.public_encryption else noise.encryption_std(n)
+
+    def _rotated(self, i: int, op: Op, operand: Noisy) -> Noisy:
+        n = self.params.ring_degree
+        data = self.params.data_bits[: self.values[i].level + 1]
+        special = sum(self.params.special_bits) or max(data)
+        even = self._unit(i, noise.keyswitch_std(n, data, special))
+        worst = self._unit(i, noise.keyswitch_worst_std(n, data, special))
+        spikes = np.zeros(self.program.slots) if operand.spikes is None else np.roll(operand.spikes, -op.steps)
+        spikes[0] += worst - even
+        return replace(operand, spikes=spikes).plus(Source.KEY_SWITCHING, even)
+
+    def _product(self, op: Op, operands: list[Noisy]) -> Noisy:
+        gain, message_gain, rounding = self._gains(op)
+        total = _sum(operands)
+        product = Noisy(
+            total.message * math.sqrt(message_gain),
+            total.variances * gain,
+            None if total.spikes is None else total.spikes * gain,
+        )
+        return product.plus(Source.WEIGHT_ROUNDING, total.message**2 * rounding)
+
+    def _gains(self, op: Op) -> tuple[float, float, float]:
+        """What a product makes of the variance of noise, of the square of messages, and of that by its own rounding."""
+        n, weight = self.params.ring_degree, self._weight_rms(op) ** 2
+        # What a mask is taken off of is rounded to a grid that is coarser than its scale.
+        coarser = ANSWER_SPARE_BITS if op.role is ScaleRole.UP and self._asks else 0
+        rounding = 4.0 ** (coarser - self.scales.of(op.role))
+        if op.kind is OpKind.DOT_SCALARS:
+            return weight, weight, rounding / 12
+        if not self._coefficients:
+            return weight, weight, rounding * noise.encoding_std(n) ** 2
+        # Blocks of the matrix's columns are an operand each.
+        rows, columns = self._matrix(op)
+        width = min(n, -(-columns // len(op.args)))
+        return weight * min(n, rows * width), weight * width, rounding / 12 * width
+
+    @cached_property
+    def _asks(self) -> bool:
+        return any(op.kind is OpKind.ASK_CLIENT for op in self.program.ops)
+
+    def _weight_rms(self, op: Op) -> float:
+        if self.merged:
+            return self.magnitudes.merged_rms(self.shape)
+        return self.magnitudes.up_rms if op.role is ScaleRole.UP else self.magnitudes.down_rms
+
+    def _matrix(self, op: Op) -> tuple[int, int]:
+        """Rows and columns of the matrix that an operation's weights are of."""
+        if self.merged:
+            return self.shape.d_out, self.shape.d_in
+        if op.role is ScaleRole.UP:
+            return self.shape.d_out, self.shape.rank
+        return self.shape.rank, self.shape.d_in
+
+    def _rescaled(self, i: int, operand: Noisy) -> Noisy:
+        level = self.values[i].level + 1
+        rescaled = operand.plus(Source.RESCALING, self._unit(i, noise.rescale_std(self.params.ring_degree)))
+        if not self.nominal_scales:
+            return rescaled
+        bits = self.params.data_bits[level]
+        if self.params.data_primes:
+            drift = abs(2.0**bits / self.params.data_primes[level] - 1)
+        else:
+            # Primes that are 1 mod 2N lie 2N·ln(2^bits) apart on average; the chain's own are the nearest few.
+            drift = 2 * self.params.ring_degree * bits * math.log(2) * len(self.params.data_bits) / 2.0**bits
+        return rescaled.plus(Source.SCALE_DRIFT, (operand.message * drift) ** 2)
+
+    def _randomized(self, i: int, operand: Noisy) -> Noisy:
+        """With a fresh encryption of zero added, by the public key; divided by a prime, only the rounding is left."""
+        n, fresh = self.params.ring_degree, self.values[i].level == self.params.max_level
+        return operand.plus(
+            Source.ENCRYPTION, self._unit(i, noise.public_encryption_std(n) if fresh else noise.rescale_std(n))
+        )
+
+    def _sanitized(self, i: int, op: Op, operand: Noisy) -> Noisy:
+        """Flooded with 2^bits times what the noise of a coefficient stays below, but in 2^-bits of all ciphertexts."""
+        n = self.params.ring_degree
+        # From slots to integers in the coefficients: a slot's real part has N/2 times a coefficient's variance.
+        places = 1.0 if self._coefficients else n / 2
+        units = 4.0 ** self.values[i].scale_bits / places
+        deviations = math.sqrt(2 * math.log(2) * (math.log2(2 * n) + op.bits))
+        bound = max(1.0, deviations * math.sqrt(_ciphertext_noise(operand) * units))
+        bits = math.ceil(op.bits + math.log2(bound))
+        self.flood_bits[i] = bits
+        return self._randomized(i, operand).plus(Source.FLOODING, 4.0**bits / units)
+
+    def _answered(self, i: int, op: Op, operands: list[Noisy]) -> Noisy:
+        """The client encrypts what she decrypted, errors included, as integers modulo the base prime.
+
+        Those errors stand in as many coefficients as the numbers of z, and not in all that the next product adds up.
+        They are part of what she asks for, and no noise of a ciphertext that a flood has to hide.
+        """
+        worst = max(operands, key=lambda operand: operand.variance)
+        n, rank = self.params.ring_degree, self.shape.rank
+        share = rank / min(n, self.shape.d_out * rank)
+        worst = Noisy(worst.message, np.zeros(len(Source))).plus(Source.FIRST_ROUND, worst.variance * share)
+        largest = 2.0 ** (self.params.data_bits[0] - self.values[op.args[0]].scale_bits)
+        return (
+            worst.plus(Source.INPUT_ROUNDING, self._unit(i, noise.encoding_std(n)))
+            .plus(Source.ENCRYPTION, self._unit(i, self._encryption_std()))
+            .plus(Source.FLOAT64, largest**2 / 12 * _FLOAT_ERROR**2)
+        )
+
+
+_CIPHERTEXT_NOISE = [Source.ENCRYPTION.value, Source.KEY_SWITCHING.value, Source.RESCALING.value]
+
+
+def _ciphertext_noise(value: Noisy) -> float:
+    """The variance of what a flood must drown: noise that was multiplied by weights.
+
+    The rounding of weights is no noise: the client gets the result of the weights as they are encoded, exactly, since
+    the rounded polynomials are the ones that she would be given by a server that computed in the clear. Key switches
+    enter with their mean square over the slots, which is what reaches the coefficients.
+    """
+    return float(value.variances[_CIPHERTEXT_NOISE].sum())
+
+
+def _sum(operands: Sequence[Noisy]) -> Noisy:
+    """The sum of independent values. Inputs are all one object, so that long sums of them are quick."""
+    message = 0.0
+    variances = np.zeros(len(Source))
+    spikes: NDArray[np.float64] | None = None
+    for operand, count in Counter(operands).items():
+        message += count * operand.message**2
+        variances += count * operand.variances
+        if operand.spikes is not None:
+            spikes = count * operand.spikes if spikes is None else spikes + count * operand.spikes
+    return Noisy(math.sqrt(message), variances, spikes)
+
+
+def _doubled(operand: Noisy) -> Noisy:
+    """A value added to itself."""
+    return Noisy(2 * operand.message, 4 * operand.variances, None if operand.spikes is None else 4 * operand.spikes)
+
+
+def merges(program: Program) -> bool:
+    """Whether only one product lies between inputs and results."""
+    depths: list[int] = []
+    for op in program.ops:
+        depths.append(max((depths[arg] for arg in op.args), default=0) + (op.kind in _PRODUCTS))
+    return max((depths[output] for output in program.results), default=0) == 1
