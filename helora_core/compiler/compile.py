@@ -69,7 +69,18 @@ def compile_plan(
         values = annotate(program, settings.params, settings.scales)
         verdict = security_verdict(settings.params, security_bits=security_bits, table=table)
         return Plan(
-            packing, shape, layout, settings, program, values, verdict, sanitize_bits, tokens, costs, public_encryption
+            packing,
+            shape,
+            layout,
+            settings,
+            program,
+            values,
+            verdict,
+            sanitize_bits,
+            tokens,
+            costs,
+            public_encryption,
+            free_scales,
         )
 
     if params is not None:

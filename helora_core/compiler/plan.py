@@ -66,6 +66,8 @@ class Plan:
         tokens: Tokens that the layout was chosen for; None for fewest a run. Like ``costs``, no part of the digest.
         costs: By which layouts were compared.
         public_encryption: Whether the client is taken to encrypt with a public key; likewise.
+        free_scales: Whether the backend is taken to follow exact scales; those that give every plaintext the same scale
+            call it 2^bits whatever the primes that they divide by. Likewise.
     """
 
     packing: Packing
@@ -79,6 +81,7 @@ class Plan:
     tokens: int | None = None
     costs: OperationCosts = DEFAULT_COSTS
     public_encryption: bool = False
+    free_scales: bool = True
 
     @property
     def params(self) -> CKKSParams:
@@ -160,6 +163,7 @@ class Plan:
             client_finishes=self.packing.client_finishes,
             tokens=self.tokens_per_run if tokens is None else tokens,
             public_encryption=self.public_encryption if public_encryption is None else public_encryption,
+            nominal_scales=not self.free_scales,
         )
 
     @cached_property
