@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
-from helora_core.backend.embedding import coefficients_to_slots, slots_to_coefficients
+from helora_core.backend.embedding import coefficients_to_slots, largest_coefficient, slots_to_coefficients
 
 generators = st.sampled_from([3, 5])
 
@@ -49,3 +49,16 @@ def test_no_two_slots_are_at_the_same_root_or_at_conjugate_ones(generator: int) 
     roots = coefficients_to_slots(np.array([0.0, 1.0]), 32, generator)
     np.testing.assert_allclose(roots**32, -1, atol=1e-9)
     assert len({(round(root.real, 6), round(root.imag, 6)) for root in [*roots, *roots.conj()]}) == 32
+
+
+@given(polynomials(), generators)
+def test_the_largest_coefficient_is_found_in_the_slots(case: tuple[NDArray[np.float64], int], generator: int) -> None:
+    coefficients, ring_degree = case
+    slots = coefficients_to_slots(coefficients, ring_degree, generator)
+    found = largest_coefficient(slots, ring_degree, generator)
+    assert found == pytest.approx(np.max(np.abs(coefficients)), abs=1e-9)
+
+
+def test_slots_that_are_left_out_are_zeros_for_the_largest_coefficient() -> None:
+    one = np.array([1.0])
+    assert largest_coefficient(one, 64) == largest_coefficient(np.pad(one, (0, 31)), 64) == pytest.approx(2 / 64)

@@ -153,13 +153,16 @@ class _Role:
 
     def _fits(self, values: Values, level: int, encoding: Encoding) -> bool:
         """Whether the encoded polynomial fits the modulus: surely if its slots do, and else if its coefficients do."""
-        room_bits = self._params.modulus_bits_at(level) - 1 - self._params.scale_bits
-        if math.log2(max(float(np.max(np.abs(values))), 1.0)) < room_bits:
+        params = self._params
+        spare_bits = params.modulus_bits_at(level) - 1 - params.scale_bits
+        slot_bits = math.log2(max(float(np.max(np.abs(values))), 1.0))
+        if slot_bits < spare_bits:
             return True
-        if encoding is Encoding.SCALAR or room_bits <= 0:
+        # A scalar is a coefficient itself; and some coefficient is at least 1/N of the largest slot.
+        if encoding is Encoding.SCALAR or not 0 < spare_bits >= slot_bits - math.log2(params.ring_degree):
             return False
-        generator = OpenFHEBackend.capabilities.slot_generator
-        return largest_coefficient(values, self._params.ring_degree, generator) < 2.0 ** (room_bits - 1)
+        largest = largest_coefficient(values, params.ring_degree, OpenFHEBackend.capabilities.slot_generator)
+        return math.log2(largest) + params.scale_bits < math.log2(math.prod(params.data_primes[: level + 1])) - 2
 
 
 class OpenFHEDecryptor(_Role):

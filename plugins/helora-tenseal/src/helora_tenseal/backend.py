@@ -134,9 +134,8 @@ class _Role:
             )
         plaintext = seal.Plaintext()
         try:
-            if not self._fits(
-                values, level, scale, encoding
-            ):  # asked of SEAL alone, some versions wrap around silently
+            # Asked of SEAL alone, some versions wrap around silently.
+            if not self._fits(values, level, scale, encoding):
                 raise ValueError("encoded values are too large")
             # SEAL encodes a single number as the constant polynomial, without a transform.
             places = float(values[0]) if encoding is Encoding.SCALAR else values
@@ -152,13 +151,15 @@ class _Role:
     def _fits(self, values: Values, level: int, scale: float, encoding: Encoding) -> bool:
         """Whether the encoded polynomial fits the modulus: surely if its slots do, and else if its coefficients do."""
         params = self._context.params
-        scale_bits, modulus_bits = math.log2(scale), params.modulus_bits_at(level)
-        if scale_bits + math.log2(max(float(np.max(np.abs(values))), 1.0)) < modulus_bits:
+        spare_bits = params.modulus_bits_at(level) - math.log2(scale)
+        slot_bits = math.log2(max(float(np.max(np.abs(values))), 1.0))
+        if slot_bits < spare_bits:
             return True
-        if encoding is Encoding.SCALAR or scale_bits >= modulus_bits:
+        # A scalar is a coefficient itself; and some coefficient is at least 1/N of the largest slot.
+        if encoding is Encoding.SCALAR or not 0 < spare_bits >= slot_bits - math.log2(params.ring_degree):
             return False
         largest = largest_coefficient(values, params.ring_degree, TenSEALBackend.capabilities.slot_generator)
-        return scale_bits + math.log2(max(largest, 1.0)) < modulus_bits - 1
+        return math.log2(largest * scale) < math.log2(math.prod(params.data_primes[: level + 1])) - 1
 
 
 class TenSEALDecryptor(_Role):
