@@ -14,7 +14,13 @@ from helora_core.packing.protocol import ModulusUse, Packing
 from helora_core.params.choose import Requirement, choose_params
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.flat import FlatRequirement, choose_flat_params, plaintext_bits
-from helora_core.params.masked import MaskedRequirement, choose_masked_params, masked_scales
+from helora_core.params.masked import (
+    HEADROOM_BITS,
+    LEAST_HEADROOM_BITS,
+    MaskedRequirement,
+    choose_masked_params,
+    masked_scales,
+)
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE
 
 DEFAULT_PRECISION_BITS = 12.0
@@ -61,9 +67,9 @@ def settings_given(packing: Packing, params: CKKSParams) -> Settings:
     return Settings(params=params, scales=scales, rescales=True)
 
 
-def _masked(params: CKKSParams) -> Settings:
+def _masked(params: CKKSParams, headroom_bits: int = HEADROOM_BITS) -> Settings:
     """``up`` is encoded finer than its grid, by what the client's answers are smaller than their modulus."""
-    bits = masked_scales(params)
+    bits = masked_scales(params, headroom_bits)
     scales = Scales(input_bits=bits.input_bits, down_bits=bits.down_bits, up_bits=bits.up_bits + ANSWER_SPARE_BITS)
     return Settings(params=params, scales=scales, rescales=True)
 
@@ -134,18 +140,18 @@ def settings_for(
         SlotOverflow, InvalidParameters, InsecureParameters: As ``choose_params`` does.
     """
     if packing.modulus_use is ModulusUse.MASKED:
-        return _masked(
-            choose_masked_params(
-                MaskedRequirement(
-                    slots=packing.min_slots(shape),
-                    flood_bits=sanitize_bits or 0,
-                    precision_bits=precision_bits + finer_bits,
-                    security_bits=security_bits,
-                    table=table,
-                    ring_degree=ring_degree,
-                )
-            )
+        # Weights cannot be finer without the base prime's headroom.
+        headroom_bits = LEAST_HEADROOM_BITS if finer_bits else HEADROOM_BITS
+        masked = MaskedRequirement(
+            slots=packing.min_slots(shape),
+            headroom_bits=headroom_bits,
+            flood_bits=sanitize_bits or 0,
+            precision_bits=precision_bits,
+            security_bits=security_bits,
+            table=table,
+            ring_degree=ring_degree,
         )
+        return _masked(choose_masked_params(masked), headroom_bits)
     if not free_scales or (packing.modulus_use is ModulusUse.LEVELS and sanitize_bits is None):
         params = choose_params(
             Requirement(

@@ -21,11 +21,11 @@ from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, lo
 LARGEST_BASE_BITS = 46
 """Masked integers must come out of a decoder's doubles exactly, and a transform loses up to six bits of 53."""
 
-RESULT_HEADROOM_BITS = 4
-"""Δ up to 2^3 does not wrap around modulo q₀."""
+HEADROOM_BITS = 6
+"""By default Δ up to 2^5 does not wrap around modulo q₀."""
 
-_MOST_PRODUCT_BITS = 40
-"""Of the scales of z and ``up`` together. A longer base prime is headroom: Δ up to 2^5, of 46 bits."""
+LEAST_HEADROOM_BITS = 4
+"""Where precision is short, Δ up to 2^3 does not: adapters' results are of the order of 0.1, or of 1 for outliers."""
 
 _SPECIAL_BITS = {4096: 16}
 _USUAL_SPECIAL_BITS = 17
@@ -46,9 +46,14 @@ _MOST_SPARE_BITS = 12
 
 
 class MaskedRequirement(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plan that masks needs of its parameters; fields as in ``FlatRequirement``."""
+    """What a plan that masks needs of its parameters; fields as in ``FlatRequirement``.
+
+    Attributes:
+        headroom_bits: Bits of the base prime beyond the scales of z and ``up``.
+    """
 
     slots: int
+    headroom_bits: int = HEADROOM_BITS
     flood_bits: int = 0
     precision_bits: float = 12.0
     security_bits: int = DEFAULT_SECURITY_BITS
@@ -93,14 +98,14 @@ def choose_masked_params(requirement: MaskedRequirement) -> CKKSParams:
     )
 
 
-def masked_scales(params: CKKSParams) -> MaskedScales:
+def masked_scales(params: CKKSParams, headroom_bits: int = HEADROOM_BITS) -> MaskedScales:
     """The scales that two data primes allow.
 
     Raises:
         InvalidParameters: They are not two, or the base prime is too long or too short to mask modulo it.
     """
     base = params.data_bits[0]
-    room = min(base - RESULT_HEADROOM_BITS, _MOST_PRODUCT_BITS)
+    room = base - headroom_bits
     if len(params.data_bits) != 2 or base > LARGEST_BASE_BITS or room < 2:
         raise InvalidParameters(
             f"Masks are made modulo the first of two data primes, of at most {LARGEST_BASE_BITS} bits, not with data "
@@ -119,7 +124,7 @@ def _chain(
     places = math.sqrt(ring_degree / 2)
     z_bits = math.ceil(precision_bits + math.log2(6 * rescale_std(ring_degree) / places))
     up_bits = math.ceil(precision_bits + _WEIGHT_BITS)
-    base = z_bits + up_bits + RESULT_HEADROOM_BITS
+    base = z_bits + up_bits + requirement.headroom_bits
     # The noise of the client's answer, times weights that fill the ring and are twice as fine as their grid: as
     # many deviations as a flood is made for, and as many of the flood's.
     noise_bits = math.log2(_FLOODED_DEVIATIONS * 4 * ERROR_STD * math.sqrt(ring_degree) * 2) - _FOR_THE_RANK
@@ -134,4 +139,4 @@ def _chain(
         special_bits=(special,),
         scale_bits=1,
     )
-    return msgspec.structs.replace(params, scale_bits=masked_scales(params).input_bits)
+    return msgspec.structs.replace(params, scale_bits=masked_scales(params, requirement.headroom_bits).input_bits)

@@ -1,0 +1,252 @@
+"""What cheetah_two_round costs, that both rounds together are LoRA, and that the client sees noise in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
+from helora_core.backend.capabilities import Encoding
+from helora_core.backend.ledger import Ledger
+from helora_core.backend.protocol import Backend, Ciphertext
+from helora_core.backend.session import ClientSession, InsecureParametersWarning, ServerSession, open_sessions
+from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.ir import OpKind
+from helora_core.compiler.plan import Plan
+from helora_core.errors import InvalidParameters, SlotOverflow
+from helora_core.manager import get_manager
+from helora_core.packing.cheetah_two_round import CheetahTwoRound
+from helora_core.packing.costs import DEFAULT_COSTS
+from helora_core.packing.protocol import Interactive, Vector
+from helora_core.params.ckks import CKKSParams
+from helora_core.params.presets import FAST
+from helora_core.privacy.leakage import LeakageClass
+from helora_core.runtime.constants import EncodedConstants, encode_constants
+from helora_core.runtime.executor import execute
+from helora_core.runtime.interactive import decrypt_integers, encrypt_answer
+from helora_core.runtime.module_run import run_module
+from helora_core.runtime.reference import precision_bits, run_plain
+
+SMALL = CKKSParams(ring_degree=1024, data_bits=(46, 44), special_bits=(20,), scale_bits=32)
+"""Insecure, which no packing can see: 1024 coefficients."""
+
+LLM_SHAPES = ("1536:1536:16", "4096:4096:16", "1536:256:16")
+
+
+class Bench(NamedTuple):
+    """A compiled module with open sessions."""
+
+    plan: Plan
+    module: LoRAModule
+    constants: EncodedConstants
+    client: ClientSession
+    server: ServerSession
+    ledger: Ledger
+
+    def run(self, x: Vector) -> Vector:
+        result = run_module(self.plan, self.constants, self.client, self.server, self.ledger, x)
+        assert result.executed == self.plan.counts.times(self.plan.runs(x.shape[0]))
+        return result.delta
+
+
+@pytest.fixture(scope="module", params=["numpy", "tenseal"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return get_manager().load_backend(request.param)
+
+
+def bench(backend: Backend, plan: Plan, module: LoRAModule | None = None) -> Bench:
+    module = synthetic_module(plan.shape, seed=1) if module is None else module
+    ledger = Ledger()
+    client, server = open_sessions(
+        backend, plan.params, (), ledger=ledger, public_key=True, insecure=plan.params.ring_degree < 4096
+    )
+    return Bench(plan, module, encode_constants(plan, module, server), client, server, ledger)
+
+
+def compiled(shape: str, tokens: int | None = None, sanitize_bits: int | None = None) -> Plan:
+    return compile_plan(ModuleShape.parse(shape), CheetahTwoRound(), tokens=tokens, sanitize_bits=sanitize_bits)
+
+
+@st.composite
+def modules(draw: st.DrawFn) -> LoRAModule:
+    """Shapes below, at and above the ring degree, ranks above the dimensions, rows of zeros."""
+    dimension = st.one_of(st.integers(1, 20), st.sampled_from([63, 64, 300, 1024, 1025, 2500]))
+    d_in, d_out, rank = draw(dimension), draw(dimension), draw(st.integers(1, 40))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    down, up = rng.normal(size=(rank, d_in)), rng.normal(size=(d_out, rank))
+    down[list(draw(st.sets(st.integers(0, rank - 1))))] = 0
+    up[list(draw(st.sets(st.integers(0, d_out - 1))))] = 0
+    return LoRAModule("drawn", down, up, draw(st.sampled_from([-32.0, 0.0, 0.5, 2.0])))
+
+
+class TestExactness:
+    @given(module=modules(), tokens=st.integers(1, 70), seed=st.integers(0, 99))
+    def test_both_rounds_together_are_lora(self, module: LoRAModule, tokens: int, seed: int) -> None:
+        plan = compile_plan(module.shape, CheetahTwoRound(), tokens=tokens, params=SMALL)
+        x = np.random.default_rng(seed).normal(size=(min(tokens, plan.tokens_per_run), module.shape.d_in))
+        delta, reference = run_plain(plan, module, x), module.reference_delta(x)
+        assert delta.shape == reference.shape
+        # Products by FFT err by a part of the largest number there is.
+        scale = np.abs(module.down).max() * np.abs(module.scaled_up).max() * module.shape.rank * module.shape.d_in
+        assert np.abs(delta - reference).max() <= 1e-11 * scale
+
+    @pytest.mark.parametrize("shape", LLM_SHAPES)
+    def test_shapes_of_language_models_keep_twelve_bits(self, backend: Backend, shape: str) -> None:
+        one = bench(backend, compiled(shape))
+        x = synthetic_activations(one.plan.shape, 2, seed=2)
+        assert precision_bits(one.run(x), one.module.reference_delta(x)) >= 12
+
+    @pytest.mark.parametrize("shape", ["1536:1536:16", "37:90:5"])
+    def test_they_keep_them_under_a_flood_of_forty_bits(self, backend: Backend, shape: str) -> None:
+        one = bench(backend, compiled(shape, sanitize_bits=40))
+        x = synthetic_activations(one.plan.shape, 2, seed=2)
+        assert precision_bits(one.run(x), one.module.reference_delta(x)) >= 12
+
+    @pytest.mark.parametrize(("shape", "tokens"), [("100:30:5", 9), ("7:300:33", 3), ("5000:60:8", 2), ("20:6:24", 50)])
+    def test_tokens_odd_ranks_and_blocks(self, backend: Backend, shape: str, tokens: int) -> None:
+        one = bench(backend, compiled(shape, tokens))
+        x = synthetic_activations(one.plan.shape, tokens, seed=2)
+        assert precision_bits(one.run(x), one.module.reference_delta(x)) >= 11
+
+    @pytest.mark.filterwarnings(f"ignore::{InsecureParametersWarning.__module__}.{InsecureParametersWarning.__name__}")
+    def test_rows_of_up_that_are_zero_give_zero(self, backend: Backend) -> None:
+        """Libraries put another polynomial in the place of a zero plaintext; it must not meet a mask."""
+        plan = compile_plan(ModuleShape.parse("64:500:8"), CheetahTwoRound(), params=SMALL)
+        assert plan.layout.figures["blocks_out"] > 1
+        module = synthetic_module(plan.shape, seed=1)
+        up = module.up.copy()
+        up[: plan.layout.figures["rows_out"]] = 0
+        module = LoRAModule("m", module.down, up, module.scaling)
+        x = synthetic_activations(plan.shape, 1, seed=2)
+        delta = bench(backend, plan, module).run(x)
+        assert precision_bits(delta, module.reference_delta(x)) >= 11
+
+
+class TestCosts:
+    @pytest.mark.parametrize(
+        ("shape", "products", "up", "down"),
+        [("1536:1536:16", 6 + 6, 6 + 1, 1 + 6), ("1536:256:16", 6 + 1, 6 + 1, 1 + 1)],
+    )
+    def test_counts(self, shape: str, products: int, up: int, down: int) -> None:
+        plan = compiled(shape)
+        counts = plan.counts
+        assert plan.params.ring_degree == 4096
+        assert plan.round_trips == 2
+        assert (counts.rotations, counts.keyswitches, counts.ct_pt) == (0, 0, products)
+        assert (counts.encrypts, counts.decrypts, counts.sanitizes) == (up, down, 1)
+        assert counts.rescales == 1
+
+    def test_a_sanitised_plan_fits_the_same_ring(self) -> None:
+        plan = compiled("1536:1536:16", sanitize_bits=40)
+        assert plan.params.ring_degree == 4096
+        assert plan.counts.sanitizes == 1 + 6
+
+    @given(
+        shape=st.builds(ModuleShape, d_in=st.integers(1, 5000), d_out=st.integers(1, 5000), rank=st.integers(1, 130)),
+        tokens=st.sampled_from([None, 1, 7, 64]),
+    )
+    def test_every_layout_fits_the_ring(self, shape: ModuleShape, tokens: int | None) -> None:
+        for layout in CheetahTwoRound().layouts(shape, 2048, tokens=tokens, costs=DEFAULT_COSTS):
+            assert layout.up.blocks == 1
+            for split in (layout.down, layout.up):
+                assert split.tokens * split.rows * split.width <= 4096
+                assert split.tokens == layout.tokens_per_run <= (tokens or 1)
+
+    def test_a_rank_above_the_ring_is_refused(self, refused: Callable[..., AbstractContextManager[None]]) -> None:
+        shape = ModuleShape(d_in=3, d_out=3, rank=2000)
+        assert CheetahTwoRound().min_slots(shape) == 1000
+        with refused(SlotOverflow, "cheetah_two_round", "2000 coefficients", hint="2048"):
+            next(CheetahTwoRound().layouts(shape, 512, tokens=None, costs=DEFAULT_COSTS))
+
+    def test_parameters_without_a_prime_to_mask_modulo_are_refused(
+        self, refused: Callable[..., AbstractContextManager[None]]
+    ) -> None:
+        with refused(InvalidParameters, "two data primes", "46 bits", hint="plan"):
+            compile_plan(ModuleShape.parse("64:64:4"), CheetahTwoRound(), params=FAST)
+
+
+class TestMasks:
+    """What the client sees between the rounds."""
+
+    @staticmethod
+    def seen(one: Bench, x: Vector) -> tuple[Vector, Vector]:
+        """Δ, and the integers that the client decrypted in between."""
+        integers: list[Vector] = []
+
+        def ask(ciphertexts: Sequence[Ciphertext]) -> Ciphertext:
+            received = decrypt_integers(
+                one.plan, one.client, [one.client.receive(one.server.send(each)) for each in ciphertexts]
+            )
+            integers.extend(received)
+            return one.server.receive(one.client.send(encrypt_answer(one.plan, one.client, received)))
+
+        inputs = [
+            one.server.receive(
+                one.client.send(
+                    one.client.encrypt(v, scale_bits=one.plan.scales.input_bits, encoding=Encoding.COEFFICIENTS)
+                )
+            )
+            for v in one.plan.pack(x)
+        ]
+        results = execute(one.plan, one.server, inputs, one.constants, ask_client=ask)
+        outputs = [one.client.decrypt(result, encoding=Encoding.COEFFICIENTS) for result in results]
+        return one.plan.unpack(outputs, x.shape[0]), np.concatenate(integers)
+
+    def test_masked_coefficients_are_uniform(self, backend: Backend) -> None:
+        """χ² of 4096 integers in 64 bins has 63 degrees of freedom: 150 is exceeded once in 10^8 runs."""
+        one = bench(backend, compiled("100:30:5"))
+        base = one.server.params.data_primes[0]
+        _, integers = self.seen(one, synthetic_activations(one.plan.shape, 1, seed=2))
+        assert integers.size == 4096
+        assert integers.min() >= 0
+        assert integers.max() < base
+        counts = np.bincount((integers * 64 // base).astype(int), minlength=64)
+        assert float(((counts - 64.0) ** 2 / 64.0).sum()) < 150
+
+    def test_the_same_x_looks_different_each_time_and_gives_the_same(self, backend: Backend) -> None:
+        one = bench(backend, compiled("100:30:5"))
+        x = synthetic_activations(one.plan.shape, 1, seed=2)
+        (first, seen), (second, again) = self.seen(one, x), self.seen(one, x)
+        assert np.mean(seen == again) < 0.01
+        assert precision_bits(first, second) > 11
+
+    def test_a_large_z_shows_in_no_coefficient(self, backend: Backend) -> None:
+        """Masked zeros and masked large values have the same distribution: correlations with z are chance."""
+        one = bench(backend, compiled("100:30:5"))
+        base = one.server.params.data_primes[0]
+        places = one.plan.layout.figures["width"] * np.arange(1, 6) - 1
+        seen = np.array(
+            [[self.seen(one, scale * np.ones((1, 100)))[1][places] / base for scale in (0.0, 30.0)] for _ in range(8)]
+        )
+        # 40 uniform numbers each: means lie within 0.5 ± 6·0.289/√40.
+        assert np.abs(seen.mean(axis=(0, 2)) - 0.5).max() < 0.28
+
+    def test_all_coefficients_are_masked_and_only_at_level_zero(self) -> None:
+        plan = compiled("1536:1536:16")
+        masked = [i for i, op in enumerate(plan.program.ops) if op.kind is OpKind.MASK]
+        (asked,) = (op for op in plan.program.ops if op.kind is OpKind.ASK_CLIENT)
+        assert set(asked.args) == set(masked)
+        assert {plan.values[i].level for i in masked} == {0}
+
+    def test_a_sanitised_plan_keeps_delta_and_nothing_else(self) -> None:
+        plan = compiled("100:30:5", sanitize_bits=40)
+        kept = [op.positions for op in plan.program.ops if op.kind is OpKind.SANITIZE]
+        assert kept == [tuple(5 * row + 4 for row in range(30))]
+
+
+def test_it_reveals_a_masked_z_and_the_client_needs_no_adapter() -> None:
+    assert CheetahTwoRound.leakage.key_holder is LeakageClass.MASKED_Z
+    assert CheetahTwoRound.leakage.needs_sanitize
+    assert not CheetahTwoRound.client_finishes
+    assert "uniform mask" in CheetahTwoRound.leakage.explanation
+
+
+def test_its_layout_says_what_the_client_answers() -> None:
+    assert isinstance(compiled("100:30:5").layout, Interactive)
