@@ -1,0 +1,51 @@
+"""Compiled, stored, read and run without the adapter: Δ is LoRA's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helora_core.artifact.manifest import Part
+from helora_core.artifact.read import Artifact
+from helora_core.artifact.write import Compiled, write_artifact
+from helora_core.compiler.compile import compile_plan
+from helora_core.data.bundled import bundled_activations, bundled_adapter
+from helora_core.manager import get_manager
+from helora_core.runtime.adapter_run import Work, run_adapter
+from helora_core.runtime.reference import precision_bits
+from helora_core.runtime.report import outcome_row
+
+NAMES = ("model.layers.3.self_attn.q_proj", "model.layers.3.self_attn.v_proj")
+TOKENS = 4
+
+
+@pytest.mark.parametrize("sanitize_bits", [None, 40])
+@pytest.mark.parametrize("backend", ["numpy", "tenseal"])
+def test_delta_from_an_artifact(
+    tmp_path: Path, read: Callable[..., Artifact], backend: str, sanitize_bits: int | None
+) -> None:
+    manager, adapter = get_manager(), bundled_adapter()
+    packing = manager.load_packing("rank_bsgs")
+    compiled = []
+    for name in NAMES:
+        module = adapter.modules[name]
+        plan = compile_plan(module.shape, packing, tokens=TOKENS, sanitize_bits=sanitize_bits)
+        compiled.append(Compiled(module, (Part(name=name, d_out=module.shape.d_out),), plan))
+    write_artifact(tmp_path / "artifact", compiled)
+    del compiled
+
+    x = {name: values[:TOKENS] for name, values in bundled_activations().items()}
+    work = [Work(module, x[module.name], module.plan) for module in read(tmp_path / "artifact").modules]
+    outcomes = list(run_adapter(manager.load_backend(backend), work))
+    assert [outcome.work.module.name for outcome in outcomes] == list(NAMES)
+    rows: list[dict[str, Any]] = []
+    for outcome in outcomes:
+        name = outcome.work.module.name
+        reference = adapter.modules[name].reference_delta(x[name].astype(np.float64))
+        assert precision_bits(outcome.run.delta, reference) >= 12
+        rows.append(outcome_row(outcome, backend=backend, secure=True))
+    assert [(row["precision_bits"], row["max_abs_error"]) for row in rows] == [(None, None)] * 2
