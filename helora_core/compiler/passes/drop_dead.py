@@ -11,4 +11,6 @@ def drop_dead(program: Program) -> Program:
     for i in range(len(program.ops) - 1, -1, -1):
         if i in live:
             live.update(program.ops[i].args)
+    if len(live) == len(program.ops):
+        return program
     return renumber(program, ((i, op) for i, op in enumerate(program.ops) if i in live), program.outputs)

@@ -28,6 +28,8 @@ def fuse_dots(program: Program) -> Program:
             role=ops[terms[0]].role,
         )
         inside.update(sums, terms)
+    if not inside:
+        return program
     return renumber(program, ((i, op) for i, op in enumerate(ops) if i not in inside), program.outputs)
 
 

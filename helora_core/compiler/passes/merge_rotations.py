@@ -56,4 +56,6 @@ def _without_dead_rotations(program: Program) -> Program:
         if op.kind is OpKind.ROTATE and (readers[i] == 0 or op.steps == 0):
             dead.add(i)
             readers[op.args[0]] -= 1
+    if not dead:
+        return program
     return renumber(program, ((i, op) for i, op in enumerate(program.ops) if i not in dead), program.outputs)
