@@ -137,8 +137,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         return self.ops[i].kind is OpKind.ROTATE and self.ops[i].args == args
 
 
-UNMASK_PARTS = 4
-"""Plaintexts that taking masks off adds up: no library encodes integers as large as half the modulus at once."""
+UNMASK_PARTS = 2
+"""Plaintexts that taking masks off adds up: libraries encode integers up to a quarter of the modulus at once."""
 
 
 def products(op: Op) -> int:

@@ -28,6 +28,9 @@ _ONE_PRIME_BITS = 55
 """SEAL's special prime must exceed the data primes for the noise of a key switch to stay small."""
 
 
+_LARGEST_OF_65537 = 32768
+
+
 class FlatRequirement(msgspec.Struct, frozen=True, kw_only=True):
     """What a plan without rescales needs of its parameters.
 
@@ -91,6 +94,16 @@ def required_input_bits(requirement: FlatRequirement, ring_degree: int, special_
     return math.ceil(requirement.precision_bits + requirement.flood_bits + math.log2(6 * std) + 1)
 
 
+def reserved_special_bits(ring_degree: int) -> int:
+    """Length of the special prime that libraries reserve beside several others, where no key is switched.
+
+    The shortest that is 1 mod 2N leaves the most to the data: 40961 for N=4096, and 65537 for N up to 32768.
+    """
+    if ring_degree > _LARGEST_OF_65537:
+        return UNUSED_SPECIAL_BITS
+    return 16 if ring_degree == 4096 else 17
+
+
 def plaintext_bits(params: CKKSParams) -> int:
     """What these parameters leave for the scales of all plaintexts on a path together."""
     return params.data_modulus_bits - HEADROOM_BITS - params.scale_bits
@@ -101,7 +114,7 @@ def _flat_chain(requirement: FlatRequirement, ring_degree: int, limit_bits: int)
         return _chain_of(requirement, ring_degree, limit_bits, special=(MAX_PRIME_BITS,))
     # Without key switches, a single prime needs no special one beside it; libraries of RNS chains reserve one.
     alone = _chain_of(requirement, ring_degree, min(limit_bits, MAX_PRIME_BITS), special=())
-    return alone or _chain_of(requirement, ring_degree, limit_bits, special=(UNUSED_SPECIAL_BITS,))
+    return alone or _chain_of(requirement, ring_degree, limit_bits, special=(reserved_special_bits(ring_degree),))
 
 
 def _chain_of(

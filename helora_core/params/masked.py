@@ -15,6 +15,7 @@ import msgspec
 from helora_core.errors import InvalidParameters
 from helora_core.params.choose import check_precision, check_wanted_ring
 from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
+from helora_core.params.flat import reserved_special_bits
 from helora_core.params.noise import ERROR_STD, rescale_std
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, load_table
 
@@ -26,11 +27,6 @@ HEADROOM_BITS = 6
 
 LEAST_HEADROOM_BITS = 4
 """Where precision is short, Δ up to 2^3 does not: adapters' results are of the order of 0.1, or of 1 for outliers."""
-
-_SPECIAL_BITS = {4096: 16}
-_USUAL_SPECIAL_BITS = 17
-"""No key is switched, but libraries reserve a special prime beside several others. The shortest that is 1 mod 2N leaves
-the most to the data: 40961 for N=4096, and 65537 for all others up to 32768."""
 
 _LEAST_UPPER_BITS = 30
 
@@ -129,7 +125,7 @@ def _chain(
     # many deviations as a flood is made for, and as many of the flood's.
     noise_bits = math.log2(_FLOODED_DEVIATIONS * 4 * ERROR_STD * math.sqrt(ring_degree) * 2) - _FOR_THE_RANK
     upper = max(_LEAST_UPPER_BITS, math.ceil(precision_bits + requirement.flood_bits + noise_bits) - z_bits)
-    special = _SPECIAL_BITS.get(ring_degree, max(_USUAL_SPECIAL_BITS, ring_degree.bit_length() + 1))
+    special = reserved_special_bits(ring_degree)
     room = limit_bits - special - base
     if base > LARGEST_BASE_BITS or upper > min(room, MAX_PRIME_BITS):
         return None

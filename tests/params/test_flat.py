@@ -74,7 +74,7 @@ def test_one_prime_in_a_ring_of_2048_does_for_coefficients_that_nobody_floods() 
 
 def test_a_flood_of_40_bits_over_coefficients_fits_a_ring_of_4096() -> None:
     params = choose_flat_params(replaced(CHEETAH, flood_bits=40))
-    assert (params.ring_degree, params.data_bits, params.special_bits) == (4096, (43, 43), (20,))
+    assert (params.ring_degree, params.data_bits, params.special_bits) == (4096, (45, 45), (16,))
 
 
 def test_several_primes_have_a_special_one_beside_them_even_if_no_key_is_switched() -> None:
