@@ -1,14 +1,17 @@
 """A module's plaintexts on disk: the very vectors that the packing made, as float64 in one safetensors file.
 
+Where k tokens are interleaved, each number comes k times in a row. Such a vector is stored as a column, n × 1; k
+follows from n and the places that a ciphertext has.
+
 Both directions hold one vector, or one module, in memory. The header's room is reserved before the first vector is
 known, from the plan's names alone; what is not needed of it are spaces, which the format allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -50,9 +53,10 @@ def write_constants(
             continue
         if name in header or vector.ndim != 1 or not np.isfinite(vector).all():
             raise _fault(plan, f"constant {name!r} comes twice, or is no vector of finite numbers")
-        blob = vector.astype("<f8", copy=False).tobytes()
+        stored = _without_repetition(vector.astype("<f8", copy=False), places(plan, specs[name]))
+        blob = stored.tobytes()
         file.write(blob)
-        header[name] = _entry(vector.size, offset, offset + len(blob))
+        header[name] = _entry(stored.shape, offset, offset + len(blob))
         offset += len(blob)
         on_constant(1)
     if len(header) != len(specs):
@@ -63,7 +67,7 @@ def write_constants(
 
 def header_room(specs: Iterable[str]) -> int:
     """Bytes that the header of a file with these names never exceeds, a multiple of 8 so that the data is aligned."""
-    entry = len(msgspec.json.encode(_entry(_LARGEST, _LARGEST, _LARGEST)))
+    entry = len(msgspec.json.encode(_entry((_LARGEST, 1), _LARGEST, _LARGEST)))
     room = 2 + sum(len(msgspec.json.encode(name)) + 2 + entry for name in specs)
     return room + -room % _WIDTH
 
@@ -97,13 +101,21 @@ def read_constants(data: bytes, plan: Plan, path: Path) -> Iterator[tuple[str, V
         raise damaged(path, f"does not hold the constants of its plan ({wrong!r} is one too many or too few)")
     needed = _numbers_read(plan)
     for name, spec in plan.constant_specs.items():
-        tensor = tensors.pop(name)
-        if tensor["dtype"] != "F64" or len(tensor["shape"]) != 1:
-            raise damaged(path, f"constant {name!r} is not a vector of float64")
-        vector = np.frombuffer(tensor["data"], dtype="<f8").astype(np.float64, copy=False)
-        if not needed.get(name, 1) <= vector.size <= places(plan, spec) or not np.isfinite(vector).all():
-            raise damaged(path, f"constant {name!r} has {vector.size} numbers, too many or too few, or not finite")
+        vector = _vector(tensors.pop(name), places(plan, spec))
+        if vector is None or vector.size < needed.get(name, 1) or not np.isfinite(vector).all():
+            raise damaged(path, f"constant {name!r} is no vector of finite float64, or too long or too short")
         yield name, vector
+
+
+def _vector(tensor: Mapping[str, Any], room: int) -> Vector | None:
+    """The vector that a tensor stands for, if it is one and fits into ``room`` places."""
+    shape = tuple(tensor["shape"])
+    if tensor["dtype"] != "F64" or len(shape) not in (1, 2) or not 0 < shape[0] <= room:
+        return None
+    stored = np.frombuffer(tensor["data"], dtype="<f8").astype(np.float64, copy=False)
+    if len(shape) == 1:
+        return stored
+    return np.repeat(stored, room // shape[0]) if shape[1] == 1 and room % shape[0] == 0 else None
 
 
 def _numbers_read(plan: Plan) -> dict[str, int]:
@@ -115,8 +127,16 @@ def _numbers_read(plan: Plan) -> dict[str, int]:
     return read
 
 
-def _entry(size: int, start: int, end: int) -> dict[str, object]:
-    return {"dtype": "F64", "shape": (size,), "data_offsets": (start, end)}
+def _without_repetition(vector: Vector, room: int) -> Vector:
+    """A vector that fills the ``room`` with runs of equal numbers as the column of these, else the vector itself."""
+    bits, run = vector.view("<i8"), 1
+    while vector.size == room and room % (2 * run) == 0 and np.array_equal(bits[:: 2 * run], bits[run :: 2 * run]):
+        run *= 2
+    return vector if run == 1 else vector[::run, np.newaxis]
+
+
+def _entry(shape: tuple[int, ...], start: int, end: int) -> dict[str, object]:
+    return {"dtype": "F64", "shape": shape, "data_offsets": (start, end)}
 
 
 def _fault(plan: Plan, what: str) -> InvalidProgram:

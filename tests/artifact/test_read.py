@@ -199,6 +199,9 @@ CONSTANT_LIES: dict[str, Callable[[Any], object]] = {
     "a matrix": lambda tensors: tensors.update({"up.0.0": np.ones((64, 64))}),
     "nothing": lambda tensors: tensors.update({"up.0.0": np.ones(0)}),
     "more than slots": lambda tensors: tensors.update({"up.0.0": np.ones(4097)}),
+    "a column of nothing": lambda tensors: tensors.update({"up.0.0": np.ones((0, 1))}),
+    "a column that does not fit": lambda tensors: tensors.update({"up.0.0": np.ones((3, 1))}),
+    "half a float": lambda tensors: tensors.update({"up.0.0": np.ones(3, dtype=np.float32)}),
 }
 
 
