@@ -248,14 +248,17 @@ class ErrorFlow:
         )
 
     def _sanitized(self, i: int, op: Op, operand: Noisy) -> Noisy:
-        """Flooded with 2^bits times what the noise of a coefficient stays below, but in 2^-bits of all ciphertexts."""
+        """Flooded so that the noise shows to a statistical distance of 2^-bits over a whole ciphertext, at most.
+
+        Normal noise of deviation σ hides an error e up to ‖e‖/(2σ), by Pinsker's inequality; ‖e‖ is √N times an error's
+        deviation, for which twice the model's is taken, since a flood must err on the safe side.
+        """
         n = self.params.ring_degree
         # From slots to integers in the coefficients: a slot's real part has N/2 times a coefficient's variance.
         places = 1.0 if self._coefficients else n / 2
         units = 4.0 ** self.values[i].scale_bits / places
-        deviations = math.sqrt(2 * math.log(2) * (math.log2(2 * n) + op.bits))
-        bound = max(1.0, deviations * math.sqrt(_ciphertext_noise(operand) * units))
-        bits = math.ceil(op.bits + math.log2(bound))
+        norm = max(1.0, 2 * math.sqrt(n * _ciphertext_noise(operand) * units))
+        bits = math.ceil(op.bits + math.log2(norm / 2))
         self.flood_bits[i] = bits
         return self._randomized(i, operand).plus(Source.FLOODING, 4.0**bits / units)
 
