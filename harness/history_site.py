@@ -118,23 +118,33 @@ def _git(repo: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def asv_config(repo: Path, results_dir: Path, html_dir: Path) -> dict[str, Any]:
-    """What ``asv.conf.json`` has to say for asv to show, compare and publish exported results."""
-    return {
+def write_asv_project(rows: Iterable[Row], repo: Path, folder: Path) -> list[str]:
+    """Write what asv's commands need to show rows: ``asv.conf.json`` and ``results`` in ``folder``.
+
+    Returns:
+        A line about each thing among the rows that asv cannot show.
+
+    Raises:
+        HistoryUnavailable: ``repo`` is no git repository.
+        RowsRefused: ``folder/results`` holds what we did not write.
+    """
+    config = {
         "version": 1,
         "project": "helora",
         "repo": str(repo.resolve()),
         "branches": [_git(repo, "rev-parse", "--abbrev-ref", "HEAD")],  # HEAD itself if it is on no branch
-        "results_dir": str(results_dir.resolve()),
-        "html_dir": str(html_dir.resolve()),
+        "results_dir": "results",
+        "html_dir": "html",
     }
+    folder.mkdir(parents=True, exist_ok=True)
+    left_out = write_asv(rows, folder / "results")
+    (folder / "asv.conf.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    return left_out
 
 
 def _publish(rows: list[Row], repo: Path, scratch: Path, html_dir: Path) -> list[str]:
-    left_out = write_asv(rows, scratch / "results")
-    config = scratch / "asv.conf.json"
-    config.write_text(json.dumps(asv_config(repo, scratch / "results", html_dir)), encoding="utf-8")
-    _run("asv", "publish", "--no-pull", "--config", str(config))
+    left_out = write_asv_project(rows, repo, scratch)
+    _run("asv", "publish", "--no-pull", "--config", str(scratch / "asv.conf.json"), "--html-dir", str(html_dir))
     _run("asv_tachyon", "install", "--no-backup", str(html_dir))
     for pattern in _ASV_PAGES:
         for path in html_dir.glob(pattern):
@@ -179,7 +189,8 @@ def _index(rows: list[Row], left_out: list[str]) -> str:
 <li><a href="report.html"><strong>Report</strong></a> History of each cell, phases, precision against time, predictions,
 and what each backend takes.</li>
 <li><a href="{VIEWER}/index.html"><strong>asv results</strong></a> Every metric that is better when lower, by commit:
-zoom, heat map, comparison of commits, regressions.</li>
+zoom, heat map, comparison of commits, regressions. Where it shows one value per metric, that is an average over cells:
+one that is new or failed moves it.</li>
 <li><a href="rows.csv"><strong>rows.csv</strong></a> <a href="rows.jsonl"><strong>rows.jsonl</strong></a> The figures
 themselves, with their provenance.</li>
 </ul>

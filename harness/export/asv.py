@@ -1,7 +1,8 @@
 """Rows as asv results (its format 2), so that ``asv publish``, ``asv show`` and ``asv compare`` work on them.
 
-A benchmark is ``kind.metric`` with the parameters backend, packing, shape and tokens. asv takes lower for better, so
-only metrics for which that holds are written. What was not measured is n/a; what failed is ``failed``.
+A benchmark is ``kind.backend.metric`` with the parameters packing, shape and tokens: asv averages over parameters, and
+a backend that comes or goes must not move another's line. asv takes lower for better, so only metrics for which that
+holds are written. What was not measured is n/a; what failed is ``failed``.
 
 asv's machine is a hardware class with its CPU, threads and Python: viewers offer every combination of what they are
 given apart, and most would be empty. Counts are the same everywhere, and stand with the times of every machine.
@@ -21,11 +22,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from harness.metrics import Better, metric
 from harness.rows import Cell, Row, RowsRefused, latest
 
 ANY_MACHINE = "any"
-PARAMETERS = ("backend", "packing", "shape", "tokens")
+PARAMETERS = ("packing", "shape", "tokens")
 VERSION = "1"
 """Of every benchmark: results of another version are not shown with these."""
 
@@ -52,7 +55,8 @@ def write_asv(rows: Iterable[Row], results_dir: Path) -> list[str]:
     benchmarks, higher = _benchmarks(clean)
     left_out.append(f"metrics that are not better when lower: {', '.join(sorted(higher))}")
     _make_room(results_dir)
-    _write(results_dir / "benchmarks.json", {"version": 2, **benchmarks})
+    descriptions = (benchmark.description for family in benchmarks.values() for benchmark in family)
+    _write(results_dir / "benchmarks.json", {"version": 2, **{one["name"]: one for one in descriptions}})
     of_machine: dict[str, list[Row]] = defaultdict(list)
     counts = [row for row in clean if row.kind == "counts"]
     for row in clean:
@@ -70,7 +74,7 @@ def machine_name(row: Row) -> str:
 
 
 def _write_machine(
-    folder: Path, machine: str, timed: list[Row], counts: list[Row], benchmarks: dict[str, dict[str, Any]]
+    folder: Path, machine: str, timed: list[Row], counts: list[Row], benchmarks: dict[str, list[_Benchmark]]
 ) -> None:
     of = timed[-1].provenance if timed else None
     folder.mkdir()
@@ -106,39 +110,57 @@ def _point(cell: Cell) -> Point:
     return tuple(repr(getattr(cell, name)) for name in PARAMETERS)
 
 
-def _benchmarks(rows: list[Row]) -> tuple[dict[str, dict[str, Any]], set[str]]:
-    """asv's description of every ``kind.metric``, and the metrics that it cannot show."""
-    cells: dict[str, set[Cell]] = defaultdict(set)
+def _family(row: Row) -> str:
+    """What the names of a row's benchmarks begin with."""
+    return ".".join(part for part in (row.kind, row.cell.backend) if part)
+
+
+class _Benchmark(msgspec.Struct):
+    """All rows of one metric of a family."""
+
+    metric: str
+    description: dict[str, Any]
+
+
+def _benchmarks(rows: list[Row]) -> tuple[dict[str, list[_Benchmark]], set[str]]:
+    """The benchmarks of every family, and the metrics that asv cannot show."""
+    cells: dict[tuple[str, str], set[Cell]] = defaultdict(set)
     unfit: set[str] = set()
     for row in rows:
         for name in row.metrics:
             if metric(name).better is Better.LOWER:
-                cells[f"{row.kind}.{name}"].add(row.cell)
+                cells[_family(row), name].add(row.cell)
             else:
                 unfit.add(name)
     for row in rows:  # a cell that never ran is a parameter all the same, or its failure would not show
         if row.outcome == "failed":
-            for name in cells:
-                if name.startswith(f"{row.kind}."):
-                    cells[name].add(row.cell)
-    return {name: _benchmark(name, of) for name, of in sorted(cells.items())}, unfit
+            for family, name in cells:
+                if family == _family(row):
+                    cells[family, name].add(row.cell)
+    found: dict[str, list[_Benchmark]] = defaultdict(list)
+    for (family, name), of in sorted(cells.items()):
+        found[family].append(_Benchmark(name, _description(family, name, of)))
+    return found, unfit
 
 
-def _benchmark(name: str, cells: set[Cell]) -> dict[str, Any]:
-    kind, _, plain = name.partition(".")
-    about = metric(plain)
+def _description(family: str, name: str, cells: set[Cell]) -> dict[str, Any]:
+    about = metric(name)
     return {
-        "name": name,
-        "pretty_name": f"{about.label} ({kind})",
-        "code": f"{kind}: {about.label}, {about.unit}; lower is better",
+        "name": f"{family}.{name}",
+        "code": f"{family}: {about.label}, {about.unit}; lower is better",
         "type": "track",
-        "unit": "bytes" if about.unit.startswith("bytes") else about.unit,  # a unit that asv can scale
+        "unit": _unit(about.unit),
         "less_is_better": True,  # asv-tachyon takes a benchmark of type track for a throughput otherwise
         "param_names": list(PARAMETERS),
         "params": [[repr(value) for value in _values(cells, parameter)] for parameter in PARAMETERS],
         "timeout": 60,
         "version": VERSION,
     }
+
+
+def _unit(unit: str) -> str:
+    """Without ``per token``, which the name says: asv scales bytes only by their plain name, and axes are narrow."""
+    return unit.removesuffix("/token").removesuffix("per token")
 
 
 def _values(cells: set[Cell], parameter: str) -> list[Any]:
@@ -151,22 +173,23 @@ def shape_order(shape: str) -> list[int]:
     return [int(part) for part in shape.split(":") if part]
 
 
-def _results(rows: list[Row], benchmarks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _results(rows: list[Row], benchmarks: dict[str, list[_Benchmark]]) -> dict[str, Any]:
     """What a result file says of the rows of one commit."""
     found: dict[str, dict[Point, float | None]] = defaultdict(dict)
+    params: dict[str, list[list[str]]] = {}
     for row in rows:
-        for name in benchmarks:
-            kind, _, plain = name.partition(".")
-            if kind == row.kind and (plain in row.metrics or row.outcome == "failed"):
-                found[name][_point(row.cell)] = row.metrics.get(plain)
+        for benchmark in benchmarks.get(_family(row), ()):
+            if benchmark.metric in row.metrics or row.outcome == "failed":
+                name = benchmark.description["name"]
+                params[name] = benchmark.description["params"]
+                found[name][_point(row.cell)] = row.metrics.get(benchmark.metric)
     started = _milliseconds(max(row.provenance.date for row in rows))
     results = {}
     for name, values in found.items():
-        params = benchmarks[name]["params"]
-        in_order = [values.get(point, math.nan) for point in itertools.product(*params)]
+        in_order = [values.get(point, math.nan) for point in itertools.product(*params[name])]
         # asv takes one null for a list of nothing but nulls.
         result = None if all(value is None for value in in_order) else in_order
-        results[name] = [result, params, VERSION, started, 0.0]
+        results[name] = [result, params[name], VERSION, started, 0.0]
     return {
         "date": _milliseconds(rows[-1].provenance.commit_date),
         "requirements": {},

@@ -82,13 +82,13 @@ def history(title: str, unit: str, commits: Sequence[tuple[str, str]], series: S
         parts += [text(x(at), bottom + 20, commit, css="hash", anchor="middle")]
         parts += [text(x(at), bottom + 36, date, css="faint", anchor="middle")]
     ends = []
-    for one in series:
+    for aside, one in enumerate(series):
         css = f"line s{one.colour % COLOURS}"
         places: list[tuple[float, float]] = []
         marks = []
         for point in one.points:
             if point.value is None:
-                marks.append(cross(x(point.at), bottom, one.colour, point.tip))
+                marks.append(cross(x(point.at) + 13 * (aside - (len(series) - 1) / 2), bottom, one.colour, point.tip))
                 continue
             places.append((x(point.at), y(point.value / divisor)))
             marks.append(mark(*places[-1], one.colour, point.tip, hollow=point.broken))
@@ -170,7 +170,7 @@ def pareto(title: str, spots: Sequence[Spot]) -> str:
     x_ticks = ticks(min(spot.bits for spot in spots) - 0.5, max(spot.bits for spot in spots) + 0.5, 7)
     low, high = min(spot.ms for spot in spots), max(spot.ms for spot in spots)
     wide = low > 0 and high / low > 10
-    y_ticks = log_ticks(low, high * 1.05) if wide else ticks(0, high)
+    y_ticks = log_ticks(low, high * 1.05) if wide else ticks(0, high * 1.05)
     y = (logarithmic if wide else linear)(y_ticks[0], y_ticks[-1], bottom, top)
     x = linear(x_ticks[0], x_ticks[-1], left, right)
     parts = [text(left - 54, 16, f"ms/token, lower is better{', logarithmic' if wide else ''}", css="axis")]

@@ -72,7 +72,7 @@ def to_html(rows: Iterable[Row], *, title: str = "Performance report", notes: Se
         f"{last.commit_date:%Y-%m-%d}.</p>",
         _list([*absences(clean), *(f"left out: {note}" for note in notes)]),
         _history_section(clean, commits, colours),
-        _newest_section(clean, colours),
+        _newest_section(clean, commits[-1], colours),
         _matrix_section(clean),
     ]
     return f"""<!doctype html>
@@ -228,7 +228,7 @@ def _history_table(
     )
 
 
-def _newest_section(rows: Sequence[Row], colours: Mapping[str, int]) -> str:
+def _newest_section(rows: Sequence[Row], commit: str, colours: Mapping[str, int]) -> str:
     groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in newest(rows):
         if row.kind == "e2e" and row.outcome == "ok" and "ms_per_token" in row.metrics:
@@ -240,14 +240,14 @@ def _newest_section(rows: Sequence[Row], colours: Mapping[str, int]) -> str:
     for (where, shape, tokens), group in groups.items():
         choice = {"machine": where, "shape": shape, "tokens": tokens}
         group.sort(key=lambda row: row.metrics["ms_per_token"])
-        drawn = [_phases(group), _pareto(group, colours, shapes), _residuals(group)]
+        drawn = [_phases(group, commit), _pareto(group, commit, colours, shapes), _residuals(group, commit)]
         figures.append((choice, "".join(drawn)))
     return _chooser(
         "newest", "Newest figures", "Of each backend and packing, its newest commit; the fastest first.", figures
     )
 
 
-def _phases(rows: Sequence[Row]) -> str:
+def _phases(rows: Sequence[Row], commit: str) -> str:
     split = [row for row in rows if all(name in row.metrics for name in PHASES)]
     if not split:
         return ""
@@ -255,21 +255,21 @@ def _phases(rows: Sequence[Row]) -> str:
     for row in split:
         parts = [(row.metrics[name], metric(name)) for name in PHASES]
         tips = [(value, tip_of(of.label, value, of.unit, *provenance_lines(row))) for value, of in parts]
-        bars.append(Bar(label(row), tuple(tips)))
+        bars.append(Bar(label(row, commit), tuple(tips)))
     drawn = phases("Time of each phase", "ms/token", [metric(name).label for name in PHASES], bars)
     return f"<h3>Where the time goes</h3>{drawn}"
 
 
-def _pareto(rows: Sequence[Row], colours: Mapping[str, int], shapes: Mapping[str, int]) -> str:
+def _pareto(rows: Sequence[Row], commit: str, colours: Mapping[str, int], shapes: Mapping[str, int]) -> str:
     precise = [row for row in rows if "precision_bits" in row.metrics]
     if not precise:
         return ""
     spots = []
     for row in precise:
         bits, ms = row.metrics["precision_bits"], row.metrics["ms_per_token"]
-        tip = tip_of(label(row), ms, "ms/token", f"{number(bits)} bits of precision", *provenance_lines(row))
+        tip = tip_of(label(row, commit), ms, "ms/token", f"{number(bits)} bits of precision", *provenance_lines(row))
         colour, shape = colours[row.cell.packing], shapes[row.cell.backend]
-        spots.append(Spot(label(row), bits, ms, colour, shape, tip, not is_emulation(row)))
+        spots.append(Spot(label(row, commit), bits, ms, colour, shape, tip, not is_emulation(row)))
     legend = [
         f'<li class="s{colours[packing] % COLOURS}"><svg viewBox="-7 -7 14 14">{mark(0, 0, colours[packing], shape=1)}'
         f"</svg>{escape(packing)}</li>"
@@ -286,15 +286,17 @@ def _pareto(rows: Sequence[Row], colours: Mapping[str, int], shapes: Mapping[str
     )
 
 
-def _residuals(rows: Sequence[Row]) -> str:
+def _residuals(rows: Sequence[Row], commit: str) -> str:
     predicted = [row for row in rows if row.metrics.get("predicted_ms_per_token")]
     if not predicted:
         return ""
     bars = []
     for row in predicted:
         found, said = row.metrics["ms_per_token"], row.metrics["predicted_ms_per_token"]
-        tip = tip_of(label(row), found, "ms/token", f"predicted: {quantity(said, 'ms/token')}", *provenance_lines(row))
-        bars.append(Residual(label(row), found / said - 1, tip))
+        tip = tip_of(
+            label(row, commit), found, "ms/token", f"predicted: {quantity(said, 'ms/token')}", *provenance_lines(row)
+        )
+        bars.append(Residual(label(row, commit), found / said - 1, tip))
     return (
         f"<h3>Measured against predicted</h3><p class='faint'>The band is ±{100 * TOLERANCE:.0f} %.</p>"
         f"{residuals('Measured against predicted time', bars, TOLERANCE)}"

@@ -26,9 +26,12 @@ def is_emulation(row: Row) -> bool:
     return row.provenance.security == "none"
 
 
-def label(row: Row) -> str:
-    """Backend and packing of a row."""
-    return f"{row.cell.backend} {row.cell.packing}".strip() + (" (emulation)" if is_emulation(row) else "")
+def label(row: Row, newest_commit: str = "") -> str:
+    """Backend and packing of a row, and its commit if that is not the newest."""
+    words = [row.cell.backend, row.cell.packing, "(emulation)" if is_emulation(row) else ""]
+    if newest_commit and row.provenance.commit != newest_commit:
+        words.append(f"at {row.provenance.commit[:8]}")
+    return " ".join(word for word in words if word)
 
 
 def by_series(rows: Iterable[Row]) -> dict[Series, list[Row]]:
@@ -74,5 +77,11 @@ def absences(rows: Sequence[Row]) -> list[str]:
         lines.append(f"{len(ran)} of {len(backends)} backends exercised")
     skipped = {(row.cell.backend, row.reason) for row in last if row.outcome == "skipped"}
     lines += [f"{backend} was skipped: {reason}" for backend, reason in sorted(skipped)]
-    lines += [f"{row.cell} failed: {row.reason}" for row in last if row.outcome == "failed"]
+    failures: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in last:
+        if row.outcome == "failed":
+            failures[row.cell.backend, row.reason].append(row)
+    for (backend, reason), cells in sorted(failures.items()):
+        what = str(cells[0].cell) if len(cells) == 1 else f"{len(cells)} cells of {backend or 'any backend'}"
+        lines.append(f"{what} failed: {reason}")
     return lines

@@ -142,7 +142,7 @@ class Chromium:
     def wait(self, condition: str) -> None:
         """Until a JavaScript expression is true."""
         until = time.monotonic() + PATIENCE
-        while not self.evaluate(condition):
+        while not self.evaluate(f"Boolean({condition})"):
             if time.monotonic() > until:
                 raise TimeoutError(f"never became true: {condition}")
             time.sleep(0.05)

@@ -1,0 +1,106 @@
+"""Commands that show result rows: ``history`` makes or serves the site, ``export`` writes asv, CSV or HTML files.
+
+Run them with ``python -m harness.cli_export``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from helora_core.errors import HeloraError
+
+HISTORY = Path(__file__).with_name("history")
+"""Where the rows of this project are, by default: every ``*.jsonl`` in it."""
+
+
+class _Refusing(click.Group):
+    """A group whose refusals are messages."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HeloraError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Refusing)
+def main() -> None:
+    """Show result rows."""
+
+
+def _of_rows(command: Callable[..., None]) -> Callable[..., None]:
+    rows = click.option(
+        "--rows", "paths", multiple=True, type=click.Path(path_type=Path, exists=True),
+        help="A file of rows, or a directory of *.jsonl; may be given again.  [default: harness/history]",
+    )  # fmt: skip
+    repo = click.option(
+        "--repo", type=click.Path(path_type=Path, exists=True, file_okay=False), default=Path(), show_default=True,
+        help="The git repository that the commits are of.",
+    )  # fmt: skip
+    return rows(repo(command))
+
+
+def _read(paths: tuple[Path, ...]) -> list[Any]:
+    from harness.rows import RowsRefused, read_rows
+
+    files = [
+        file for path in paths or (HISTORY,) for file in (sorted(path.glob("*.jsonl")) if path.is_dir() else [path])
+    ]
+    if not files or not all(file.exists() for file in files):
+        raise RowsRefused("There are no rows to show.", hint="Measure some, or name a file of rows with --rows.")
+    return [row for file in files for row in read_rows(file)]
+
+
+@main.command()
+@_of_rows
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Keep the site in this directory.")
+@click.option("--serve", "port", type=click.IntRange(0, 65535), help="Serve it to this machine at this port; 0: any.")
+def history(paths: tuple[Path, ...], repo: Path, out: Path | None, port: int | None) -> None:
+    """Make the history site of all rows, and keep it or serve it."""
+    from harness.history_site import build_site, serve
+
+    if out is None and port is None:
+        raise click.UsageError("Give --out DIR to keep the site, or --serve PORT to look at it.")
+    with tempfile.TemporaryDirectory() as folder:
+        site = build_site(_read(paths), repo, out or Path(folder, "site"))
+        for line in site.left_out:
+            click.echo(f"left out: {line}", err=True)
+        if out is not None:
+            click.echo(str(site.index))
+        if port is not None:
+            serve(site.index.parent, port)
+
+
+@main.command()
+@_of_rows
+@click.option(
+    "--asv", "asv_dir", type=click.Path(path_type=Path, file_okay=False), help="A project for asv's commands."
+)
+@click.option("--csv", "csv_file", type=click.File("w", encoding="utf-8", atomic=True), help="One table; - prints it.")
+@click.option("--html", "html_file", type=click.File("w", encoding="utf-8", atomic=True), help="One page of drawings.")
+def export(paths: tuple[Path, ...], repo: Path, asv_dir: Path | None, csv_file: Any, html_file: Any) -> None:
+    """Write all rows in other forms."""
+    from harness.export.csv import to_csv
+    from harness.export.html import to_html
+    from harness.history_site import write_asv_project
+
+    if asv_dir is None and csv_file is None and html_file is None:
+        raise click.UsageError("Give at least one of --asv DIR, --csv FILE and --html FILE.")
+    rows = _read(paths)
+    if csv_file is not None:
+        csv_file.write(to_csv(rows))
+    if html_file is not None:
+        html_file.write(to_html(rows))
+    if asv_dir is not None:
+        for line in write_asv_project(rows, repo, asv_dir):
+            click.echo(f"left out: {line}", err=True)
+        click.echo(f"asv show --config {asv_dir / 'asv.conf.json'}", err=True)
+
+
+if __name__ == "__main__":
+    main()
