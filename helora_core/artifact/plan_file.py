@@ -23,7 +23,7 @@ from helora_core.compiler.plan import Plan
 from helora_core.compiler.settings import Settings
 from helora_core.errors import ArtifactUnsupported, HeloraError, InsecureParameters, InvalidInput
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
-from helora_core.packing.protocol import Interactive, Layout, Packing
+from helora_core.packing.protocol import Interactive, Layout, ModulusUse, Packing
 from helora_core.params.security import require_secure
 
 PLAN_BYTES = 256 << 20
@@ -70,16 +70,24 @@ def require_storable(plan: Plan) -> None:
     Raises:
         InvalidInput: Its client finishes the sum with the adapter's matrices, or its server needs them in between.
     """
-    if plan.packing.client_finishes:
-        who = "the client finishes the sum with the adapter, which she has in the clear"
-    elif isinstance(plan.layout, Interactive):
-        who = "the server needs the adapter's matrices between two rounds"
-    else:
-        return
-    raise InvalidInput(
-        f"Packing {plan.packing.name} cannot be run from an artifact: {who}.",
-        hint="Run it with the adapter (helora run --adapter), or compile it with another packing (helora packings).",
-    )
+    reason = why_not_storable(plan.packing)
+    if reason is None and isinstance(plan.layout, Interactive):
+        reason = _TWO_ROUNDS
+    if reason is not None:
+        raise InvalidInput(
+            f"Packing {plan.packing.name} cannot be run from an artifact: {reason}.",
+            hint="Run it with the adapter (helora run --adapter), or compile another packing (helora packings).",
+        )
+
+
+_TWO_ROUNDS = "the server needs the adapter's matrices between two rounds"
+
+
+def why_not_storable(packing: Packing) -> str | None:
+    """Why a packing's plans cannot be run without the adapter, as far as it is known before there is one; or None."""
+    if packing.client_finishes:
+        return "the client finishes the sum with the adapter, which she has in the clear"
+    return _TWO_ROUNDS if packing.modulus_use is ModulusUse.MASKED else None
 
 
 def encode_plan(plan: Plan) -> bytes:

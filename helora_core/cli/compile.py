@@ -10,7 +10,9 @@ import click
 from helora_core.cli import options
 
 if TYPE_CHECKING:
+    from helora_core.adapter.lora import LoRAModule, ModuleShape
     from helora_core.artifact.write import Compiled, Written
+    from helora_core.cli.compiling import CompileShape
     from helora_core.compiler.plan import Plan
 
 
@@ -68,13 +70,16 @@ def _compiled(adapter_path: Path, module_name: str, tokens: int | None, executio
     from helora_core.artifact.manifest import Part
     from helora_core.artifact.plan_file import require_storable
     from helora_core.artifact.write import Compiled
-    from helora_core.cli.compiling import check_budget, plan_compiler
+    from helora_core.cli.compiling import check_budget, on_best_machine
     from helora_core.cli.subjects import subjects
 
-    compile_shape = plan_compiler(execution)
+    wanted = list(subjects(adapter_path, module_name, None, None, share=execution.share).values())
+    together = execution.batch or tokens or 1
+    execution = on_best_machine(execution, [(each.module, together) for each in wanted if each.module is not None])
+    compile_shape = _compiler(execution)
     plans: dict[object, Plan] = {}
     compiled = []
-    for subject in subjects(adapter_path, module_name, None, None, share=execution.share).values():
+    for subject in wanted:
         if subject.module is None:
             continue
         if subject.key not in plans:
@@ -86,6 +91,31 @@ def _compiled(adapter_path: Path, module_name: str, tokens: int | None, executio
         parts = tuple(Part(name=name, d_out=shape.d_out) for name, shape in widths)
         compiled.append(Compiled(subject.module, parts, plans[subject.key]))
     return compiled
+
+
+def _compiler(execution: options.Execution) -> CompileShape:
+    """What compiles a shape; the planner chooses among the packings that run without the adapter."""
+    from helora_core.artifact.plan_file import why_not_storable
+    from helora_core.cli.compiling import AUTO, constraints, machines, plan_compiler
+    from helora_core.errors import NothingEligible
+    from helora_core.manager import get_manager
+    from helora_core.runtime.planner import Machine, choose, rank
+
+    if execution.packing != AUTO:
+        return plan_compiler(execution)
+    manager = get_manager()
+    packings = [manager.load_packing(name) for name in manager.packings()]
+    storable = [packing for packing in packings if why_not_storable(packing) is None]
+    found = machines(execution) or {"": Machine(None, None)}
+
+    def compile_shape(shape: ModuleShape, tokens: int | None, module: LoRAModule | None) -> Plan:
+        plan = choose(rank(shape, tokens or 1, found, storable, constraints(execution), module=module)).plan
+        if plan is None:
+            raise NothingEligible(f"No packing can be compiled for {shape}.", hint="Name one with --packing.")
+        manager.notify_plan_compiled(plan)
+        return plan
+
+    return compile_shape
 
 
 def _document(target: Path, modules: list[Compiled], written: Written) -> dict[str, Any]:

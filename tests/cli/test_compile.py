@@ -182,3 +182,12 @@ def test_what_is_there_is_replaced_only_with_force(
     assert "--force" in refusal(*again)["hint"]
     assert helora(*again, "--force").exit_code == 0
     assert len(list((artifact / "modules").iterdir())) == 1
+
+
+def test_the_planner_chooses_what_runs_without_the_adapter(
+    helora_json: Callable[..., Any], adapter: LoRAAdapter
+) -> None:
+    written = helora_json("compile", "--adapter", "adapter.npz", "--out", "a", "--tokens", "64")
+    assert {row["sanitize_bits"] for row in written["modules"]} == {40}
+    everything = helora_json("compile", "--adapter", "adapter.npz", "--out", "b", "--no-private-weights")
+    assert len(everything["modules"]) == 4
