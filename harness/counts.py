@@ -55,6 +55,8 @@ PACKINGS = {
     "halevi_shoup": MERGED_SHAPES,
     "halevi_shoup_bsgs": (*MERGED_SHAPES, "1536:8960:32", "8960:1536:32"),
     "outer_product": SHAPES,
+    "cheetah": SHAPES,
+    "cheetah_two_round": SHAPES,
 }
 """The shapes that each packing is counted for."""
 

@@ -251,13 +251,15 @@ class ErrorFlow:
         """Flooded so that the noise shows to a statistical distance of 2^-bits over a whole ciphertext, at most.
 
         Normal noise of deviation σ hides an error e up to ‖e‖/(2σ), by Pinsker's inequality; ‖e‖ is √N times an error's
-        deviation, for which twice the model's is taken, since a flood must err on the safe side.
+        deviation, or the root of the coefficients that are kept. Twice the model's deviation is taken, since a flood
+        must err on the safe side.
         """
         n = self.params.ring_degree
         # From slots to integers in the coefficients: a slot's real part has N/2 times a coefficient's variance.
         places = 1.0 if self._coefficients else n / 2
         units = 4.0 ** self.values[i].scale_bits / places
-        norm = max(1.0, 2 * math.sqrt(n * _ciphertext_noise(operand) * units))
+        seen = len(op.positions) or n  # the noise of other coefficients is masked together with them
+        norm = max(1.0, 2 * math.sqrt(seen * _ciphertext_noise(operand) * units))
         bits = math.ceil(op.bits + math.log2(norm / 2))
         self.flood_bits[i] = bits
         return self._randomized(i, operand).plus(Source.FLOODING, 4.0**bits / units)

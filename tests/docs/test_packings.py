@@ -95,6 +95,42 @@ def test_counts_of_outer_product() -> None:
     assert table("| slots | d | r | rotations | keys | rescales | tokens/run | ct×pt |") == expected
 
 
+COEFFICIENTS = [
+    # d, r, tokens
+    (512, 8, 1),
+    (1024, 16, 1),
+    (1536, 16, 1),
+    (1536, 16, 64),
+    (4096, 16, 1),
+    (4096, 64, 1),
+]
+
+
+def test_counts_of_cheetah() -> None:
+    expected = []
+    for d, rank, tokens in COEFFICIENTS:
+        shape = ModuleShape(d_in=d, d_out=d, rank=rank)
+        compiled = compile_plan(shape, get_manager().load_packing("cheetah"), tokens=tokens)
+        counts = compiled.counts
+        assert (counts.rotations, counts.rescales, compiled.tokens_per_run) == (0, 0, tokens)
+        sent = (counts.encrypts, counts.decrypts)
+        expected.append(row(d, rank, tokens, compiled.params.ring_degree, counts.ct_pt, *sent))
+    assert table("| d | r | tokens | ring | products | ciphertexts up | ciphertexts down |") == expected
+
+
+def test_counts_of_cheetah_two_round() -> None:
+    expected = []
+    for d, rank, tokens in [(d, rank, min(tokens, 8)) for d, rank, tokens in COEFFICIENTS]:
+        shape = ModuleShape(d_in=d, d_out=d, rank=rank)
+        compiled = compile_plan(shape, get_manager().load_packing("cheetah_two_round"), tokens=tokens)
+        counts = compiled.counts
+        assert (counts.rotations, compiled.round_trips, compiled.tokens_per_run) == (0, 2, tokens)
+        assert counts.rescales == counts.sanitizes
+        sent = (counts.encrypts, counts.decrypts, counts.sanitizes)
+        expected.append(row(d, rank, tokens, compiled.params.ring_degree, counts.ct_pt, *sent))
+    assert table("| d | r | tokens | ring | products | ciphertexts up | ciphertexts down | masks |") == expected
+
+
 def overview(packing: str, module: ModuleShape, compiled: Plan) -> tuple[int, ...]:
     """The formulas of the overview: rotations, products, rescales, ciphertexts up and down, tokens a run."""
     slots, r, f = compiled.params.slots, module.rank, compiled.layout.figures
@@ -103,6 +139,13 @@ def overview(packing: str, module: ModuleShape, compiled: Plan) -> tuple[int, ..
     if packing == "zero_moai":
         copies, b = max(min(slots // module.d_in, r), 1), -(-module.d_in // slots)
         return 0, b * -(-r // copies), -(-r // copies), b, -(-r // copies), 1
+    if packing.startswith("cheetah"):
+        b, j, tokens = -(-module.d_in // f["width"]), -(-r // f["rows"]), compiled.tokens_per_run
+        assert tokens * f["rows"] * f["width"] <= 2 * slots
+        if packing == "cheetah":
+            return 0, b * j, 0, b, j, tokens
+        j_out = f["blocks_out"]
+        return 0, b * j + j_out, j, b + 1, j + j_out, tokens
     p, b, b_out = f["period"], f["blocks_in"], f["blocks_out"]
     folds = p.bit_length() - 1
     if packing == "rank_bsgs":
@@ -117,12 +160,23 @@ def overview(packing: str, module: ModuleShape, compiled: Plan) -> tuple[int, ..
 
 
 @pytest.mark.parametrize(
-    "packing", ["rank_bsgs", "cpmm", "zero_moai", "halevi_shoup", "halevi_shoup_bsgs", "outer_product"]
+    "packing",
+    [
+        "rank_bsgs",
+        "cpmm",
+        "zero_moai",
+        "halevi_shoup",
+        "halevi_shoup_bsgs",
+        "outer_product",
+        "cheetah",
+        "cheetah_two_round",
+    ],
 )
 @pytest.mark.parametrize("shape", ["1536:1536:16", "576:192:8", "192:576:5", "4096:5000:64", "100:7:1"])
 def test_formulas_of_the_overview(packing: str, shape: str) -> None:
     module = ModuleShape.parse(shape)
-    compiled = compile_plan(module, get_manager().load_packing(packing))
+    # A few bits, since those of a single number may be lost between two rounds.
+    compiled = compile_plan(module, get_manager().load_packing(packing), precision_bits=6)
     counts = compiled.counts
     found = (counts.rotations, counts.ct_pt, counts.rescales, counts.encrypts, counts.decrypts)
     assert (*found, compiled.tokens_per_run) == overview(packing, module, compiled)
