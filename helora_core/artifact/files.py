@@ -48,8 +48,8 @@ def _below(directory: Path, prefix: str) -> Iterator[str]:
             raise damaged(directory / entry.name, "is not a plain file where an artifact may have one")
 
 
-def read_file(path: Path, *, most: int) -> bytes:
-    """A plain file of at most ``most`` bytes.
+def read_file(path: Path, *, most: int, stated: bool = False) -> bytes:
+    """A plain file of at most ``most`` bytes, as the manifest states if ``stated``.
 
     Raises:
         ArtifactInvalid: It is missing, unreadable, a link, or larger.
@@ -60,7 +60,8 @@ def read_file(path: Path, *, most: int) -> bytes:
             if not stat.S_ISREG(found.st_mode):
                 raise damaged(path, "is not a plain file")
             if found.st_size > most:
-                raise damaged(path, f"has {found.st_size} bytes, and at most {most} are read")
+                limit = f"the manifest states {most}" if stated else f"at most {most} are read"
+                raise damaged(path, f"has {found.st_size} bytes, and {limit}")
             return file.read(most + 1)
     except OSError as error:
         raise damaged(path, f"cannot be read ({error.strerror or error})") from error
@@ -72,9 +73,9 @@ def read_hashed(path: Path, *, size: int, sha256: str) -> bytes:
     Raises:
         ArtifactInvalid: It has not, or as ``read_file``.
     """
-    data = read_file(path, most=size)
-    if len(data) < size:
-        raise damaged(path, f"has {len(data)} bytes and should have {size}: it is cut short")
+    data = read_file(path, most=size, stated=True)
+    if len(data) != size:
+        raise damaged(path, f"has {len(data)} bytes, and the manifest states {size}: it was cut short or changed")
     if hashlib.sha256(data).hexdigest() != sha256:
         raise damaged(path, "does not have the SHA-256 that the manifest states: it was changed")
     return data

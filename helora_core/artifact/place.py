@@ -46,7 +46,7 @@ def check_place(target: Path, *, replace: bool) -> None:
 
 def _no_artifact(target: Path, why: str) -> InvalidInput:
     return InvalidInput(
-        f"{target}: will not be replaced, since it is not an artifact alone: {why}.",
+        f"{target}: will not be replaced, since it is not an artifact alone: {why.rstrip('.')}.",
         hint="Choose another place, or remove it yourself.",
     )
 
