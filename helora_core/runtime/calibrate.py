@@ -49,15 +49,17 @@ DEFAULT_CHAINS = (
     _chain(4096, (60,), (), 27),
     _chain(4096, (46,), (60,), 20),
     _chain(4096, (53, 33), (20,), 33),
+    _chain(4096, (44, 46), (16,), 22),
     _chain(8192, (60,), (), 27),
     _chain(8192, (60, 40), (60,), 40),
     _chain(8192, (60, 40, 40), (60,), 40),
     _chain(8192, (53, 52, 53), (53,), 26),
+    _chain(8192, (45, 60), (17,), 22),
     _chain(16384, (60,), (), 27),
     _chain(16384, (60, 40), (60,), 40),
     _chain(16384, (60, 40, 40), (60,), 40),
 )
-"""One for each number of primes that plans have at these rings, rescaling or not; at 8192 a wide one besides."""
+"""One for each number of primes that plans have at these rings, rescaling or not; at 8192 a wide one, and those that masks are made in."""
 
 
 def chains_for(rings: Collection[int] = ()) -> tuple[CKKSParams, ...]:

@@ -19,9 +19,6 @@ from helora_core.runtime.profile import Profile
 
 _NS_PER_MS = 1e6
 
-_MASK_PARTS = 4
-"""Plaintexts that putting a mask on or taking it off adds up."""
-
 
 Charge = tuple[str, int, float]
 """An operation of the profile, the level it works at, and how often."""
@@ -155,24 +152,16 @@ def _charges(plan: Plan, i: int, op: Op) -> Iterator[tuple[str, Charge]]:
     elif op.kind is OpKind.RESCALE:
         yield "rescale", ("rescale", level, 1)
     else:
-        yield from (("sanitize", charge) for charge in _hiding(plan, op, level))
+        yield "sanitize", _hiding(plan, op, level)
     if i in plan.program.results:
         yield "send", ("server_send", plan.values[i].level, plan.program.results.count(i))
 
 
-def _hiding(plan: Plan, op: Op, level: int) -> Iterator[Charge]:
-    """An encryption of zero brought down to the level, and the plaintexts that drown or mask."""
-    if op.kind is OpKind.SANITIZE and level == plan.params.max_level:
-        yield "sanitize", level, 1
-        return
-    plaintexts = _MASK_PARTS
-    if op.kind is not OpKind.UNMASK:
-        yield "encrypt_public_slots", plan.params.max_level, 1
-        yield "add", level, 1
-        for above in range(level + 1, plan.params.max_level + 1):
-            yield "rescale", above, 1
-    yield "encode_coefficients", level, plaintexts
-    yield "add_plain", level, plaintexts
+def _hiding(plan: Plan, op: Op, level: int) -> Charge:
+    """What it takes to sanitise, mask or unmask a value; sanitising is timed at the highest level only."""
+    if op.kind is OpKind.SANITIZE:
+        return "sanitize_trimmed" if op.positions else "sanitize", plan.params.max_level, 1
+    return op.kind.value, level, 1
 
 
 def operation_costs(profile: Profile, params: CKKSParams, *, rtt_ms: float = 0.0) -> OperationCosts:

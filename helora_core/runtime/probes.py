@@ -3,8 +3,8 @@
 The operations, at the client: ``encrypt_<encoding>`` and ``client_send`` (fresh ciphertexts), ``client_receive``,
 ``decrypt_<encoding>``. At the server: ``server_receive`` (fresh ciphertexts), ``encrypt_public_slots``,
 ``encode_<encoding>``, ``multiply_plain``, ``multiply_scalar`` (which encodes its number on the fly), ``add``,
-``add_plain``, ``rotate``, ``rescale``, ``sanitize`` (a flood of two limbs), ``server_send``. Encryption includes encoding and decryption includes decoding:
-no backend is asked for either by itself. ``embed`` and ``unembed`` are core's own transform between coefficients and
+``add_plain``, ``rotate``, ``rescale``, ``sanitize`` (a flood of two limbs), ``sanitize_trimmed``, ``mask``,
+``unmask``, ``server_send``. Encryption includes encoding and decryption includes decoding: no backend is asked for either by itself. ``embed`` and ``unembed`` are core's own transform between coefficients and
 complex slots; where a backend does not take coefficients, their encoding, encryption and decryption include it.
 
 Operands come from small pools: a plan, too, does not multiply one ciphertext by one plaintext again and again while
@@ -25,8 +25,11 @@ from helora_core.backend.capabilities import Encoding
 from helora_core.backend.embedding import coefficients_to_slots, slots_to_coefficients
 from helora_core.backend.encodings import can_encode
 from helora_core.backend.protocol import Backend, Ciphertext, Plaintext
+from helora_core.backend.sanitize import MASK_MODULUS_BITS
 from helora_core.backend.session import open_sessions
+from helora_core.compiler.ir import UNMASK_PARTS
 from helora_core.params.ckks import CKKSParams
+from helora_core.runtime.interactive import negacyclic_modulo
 
 _POOL = 8
 """Operands to take in turn."""
@@ -40,6 +43,9 @@ _HEADROOM_BITS = 5
 
 _WIDE_BITS = 70
 """The scale of results of plans that sanitise: more than a machine word."""
+
+_KEPT = 64
+"""Coefficients that a trimmed result keeps, and numbers of a mask's factor."""
 
 _FLOOD_BITS = 80
 """A flood of two limbs."""
@@ -134,13 +140,38 @@ class _Bench:
         yield Probe("server_receive", level, _each(self.server.receive, [self.client.send(each) for each in fresh]))
 
     def sanitizing(self) -> Iterator[Probe]:
-        """At the highest level, where plans that sanitise end."""
-        if not self.capabilities.public_key or self.params.data_modulus_bits < _FLOOD_BITS + _HEADROOM_BITS:
+        """At the highest level, where plans that sanitise end; masks at the lowest, where they are made."""
+        if not self.capabilities.public_key or not self.capabilities.free_plaintext_scale:
             return
-        wide = partial(self.client.encrypt, scale_bits=_WIDE_BITS)
-        results = [self.server.receive(self.client.send(wide(each))) for each in self.vectors[Encoding.SLOTS]]
-        flood = partial(self.server.sanitize, flood_bits=_FLOOD_BITS, keep=None, message_bits=_FLOOD_BITS)
-        yield Probe("sanitize", self.params.max_level, _each(flood, results))
+        top = self.params.max_level
+        if self.params.data_modulus_bits >= _FLOOD_BITS + _HEADROOM_BITS:
+            wide = partial(self.client.encrypt, scale_bits=_WIDE_BITS)
+            results = [self.server.receive(self.client.send(wide(each))) for each in self.vectors[Encoding.SLOTS]]
+            flood = partial(self.server.sanitize, flood_bits=_FLOOD_BITS, message_bits=_WIDE_BITS)
+            yield Probe("sanitize", top, _each(partial(flood, keep=None), results))
+            if Encoding.COEFFICIENTS in self.encodings:
+                yield Probe("sanitize_trimmed", top, _each(partial(flood, keep=range(_KEPT)), results))
+        if top and self.params.data_bits[0] <= MASK_MODULUS_BITS and Encoding.COEFFICIENTS in self.encodings:
+            yield from self._masking(top)
+
+    def _masking(self, top: int) -> Iterator[Probe]:
+        results = self.received()
+        for level in range(top, 0, -1):
+            results = [self.server.evaluator.rescale(product) for product in self.products(level, results)]
+        yield Probe("mask", 0, _each(self.server.uniform_mask, results))
+        factor, residues = np.arange(_KEPT), np.arange(self.params.ring_degree) * (2**30 + 3)
+
+        def unmask(ciphertext: Ciphertext) -> Ciphertext:
+            base = self.params.data_primes[0]
+            share = negacyclic_modulo(factor, residues % base, base, self.params.ring_degree) / base
+            for _ in range(UNMASK_PARTS):
+                plaintext = self.server.encode(
+                    share, level=top, scale_bits=self.scale_bits, encoding=Encoding.COEFFICIENTS
+                )
+                ciphertext = self.server.evaluator.add_plain(ciphertext, plaintext)
+            return ciphertext
+
+        yield Probe("unmask", top, _each(unmask, self.received()))
 
     def received(self) -> list[Ciphertext]:
         """A pool of fresh ciphertexts, as the server computes on them."""
