@@ -29,8 +29,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.backend.capabilities import Encoding
@@ -39,6 +41,9 @@ from helora_core.packing.costs import OperationCosts
 from helora_core.packing.interleaved import blocks, padded
 from helora_core.packing.protocol import ModulusUse, ProgramBuilder, ScaleRole, Value, Vector
 from helora_core.privacy.leakage import Leakage, LeakageClass
+
+Number = TypeVar("Number", np.float64, np.int64)
+"""Activations and results are real; between two rounds they are integers."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +89,13 @@ class InnerProducts:
                 rows = full[j * self.rows : (j + 1) * self.rows, b * self.width : (b + 1) * self.width]
                 yield self.constant(b, j), rows[:, ::-1].ravel()
 
-    def pack(self, x: Vector) -> list[Vector]:
+    def pack(self, x: NDArray[Number]) -> list[NDArray[Number]]:
         """Coefficients of each block, from activations of shape (tokens, columns)."""
         tokens = x.shape[0]
-        features = padded(x, tokens, self.blocks * self.width).reshape(tokens, self.blocks, self.width)
+        features = np.zeros((tokens, self.blocks * self.width), dtype=x.dtype)
+        features[:, : self.columns] = x
         spaced = np.zeros((self.blocks, tokens, self.rows * self.width), dtype=x.dtype)
-        spaced[:, :, : self.width] = features.transpose(1, 0, 2)
+        spaced[:, :, : self.width] = features.reshape(tokens, self.blocks, self.width).transpose(1, 0, 2)
         return [block.ravel() for block in spaced]
 
     def wanted(self, group: int) -> list[int]:
@@ -101,7 +107,7 @@ class InnerProducts:
             for row in range(rows)
         ]
 
-    def unpack(self, outputs: list[Vector]) -> Vector:
+    def unpack(self, outputs: list[NDArray[Number]]) -> NDArray[Number]:
         """z of shape (tokens, height) from the decrypted coefficients of every group."""
         parts = [output[self.wanted(j)].reshape(self.tokens, -1) for j, output in enumerate(outputs)]
         return np.concatenate(parts, axis=1)
