@@ -86,19 +86,32 @@ def history(title: str, unit: str, commits: Sequence[tuple[str, str]], series: S
         css = f"line s{one.colour % COLOURS}"
         places: list[tuple[float, float]] = []
         marks = []
-        for point in one.points:
+        for point, dull in zip(one.points, _plateaus(one.points), strict=True):
             if point.value is None:
-                marks.append(cross(x(point.at) + 13 * (aside - (len(series) - 1) / 2), bottom, one.colour, point.tip))
+                place = x(point.at) + 13 * (aside - (len(series) - 1) / 2)
+                marks.append(cross(place, bottom, one.colour, point.tip))
                 continue
-            places.append((x(point.at), y(point.value / divisor)))
-            marks.append(mark(*places[-1], one.colour, point.tip, hollow=point.broken))
-            if len(places) > 1:
-                parts.append(path(places[-2:], css + (" broken" if point.broken else "")))
-        parts += marks
+            here = (x(point.at), y(point.value / divisor))
+            if not dull:
+                marks.append(mark(*here, one.colour, point.tip, hollow=point.broken))
+            if point.broken:
+                parts += [path(places, css), path([places[-1], here], f"{css} broken")]
+                places = []
+            places.append(here)
+        parts += [path(places, css), *marks]
         ends.append(places[-1])
     for one, label_y in zip(series, spread([py for _, py in ends], 16, top, bottom), strict=True):
         parts.append(text(right + 12, label_y + 4, one.label, css=f"name s{one.colour % COLOURS}"))
     return drawing(WIDTH, height, title, parts)
+
+
+def _plateaus(points: Sequence[HistoryPoint]) -> list[bool]:
+    """Which points need no mark: those with the value of both neighbours, come about in the same way."""
+    dull = [False] * len(points)
+    for i in range(1, len(points) - 1):
+        same = points[i - 1].value == points[i].value == points[i + 1].value
+        dull[i] = same and points[i].value is not None and not points[i].broken and not points[i + 1].broken
+    return dull
 
 
 class Bar(msgspec.Struct, frozen=True):

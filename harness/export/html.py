@@ -45,13 +45,16 @@ TOLERANCE = 0.2
 Choice = dict[str, str]
 
 
-def to_html(rows: Iterable[Row], *, title: str = "Performance report", notes: Sequence[str] = ()) -> str:
+def to_html(
+    rows: Iterable[Row], *, title: str = "Performance report", notes: Sequence[str] = (), most_commits: int = 100
+) -> str:
     """The page.
 
     Args:
         rows: In any order. Those with changes that their commit does not have are left out, and counted.
         title: Its heading.
         notes: Lines about what is not among the rows.
+        most_commits: Older ones are left out, and counted: a page of thousands would be slow to open.
 
     Raises:
         RowsRefused: There is no row to show.
@@ -62,9 +65,14 @@ def to_html(rows: Iterable[Row], *, title: str = "Performance report", notes: Se
         raise RowsRefused("There is no row of a committed state.", hint="Measure a committed state first.")
     if len(clean) < len(every):
         notes = [*notes, f"{len(every) - len(clean)} rows with changes that their commit does not have"]
+    commits = commits_of(clean)
+    if len(commits) > most_commits:
+        notes = [*notes, f"{len(commits) - most_commits} older commits"]
+        commits = commits[-most_commits:]
+        kept = set(commits)
+        clean = [row for row in clean if row.provenance.commit in kept]
     packings = sorted({row.cell.packing for row in clean})
     colours = {packing: number_of for number_of, packing in enumerate(packings)}
-    commits = commits_of(clean)
     last = max(clean, key=lambda row: row.provenance.commit_date).provenance
     parts = [
         f"<h1>{escape(title)}</h1>",
@@ -162,7 +170,8 @@ def _history_section(rows: Sequence[Row], commits: Sequence[str], colours: Mappi
         "history",
         "History",
         "One line per packing. A hollow mark at a dashed line tells that the value came about in another way than the "
-        "one before, as with a new version of the library; a cross tells that the cell failed. Point at them for why.",
+        "one before, as with a new version of the library; a cross tells that the cell failed. Point at them for why. "
+        "Where a value stays the same, only the ends are marked.",
         figures,
     )
 
@@ -197,7 +206,10 @@ def _history_figure(
                 continue
             reason = comparable(before, row) if before else None
             note = f"not comparable with the value before: {reason}" if reason else ""
-            tip = tip_of(packing or choice["backend"], row.metrics[name], about.unit, *provenance_lines(row), note)
+            lines_of = provenance_lines(row)
+            if before is not None and lines_of[1:3] == provenance_lines(before)[1:3]:
+                lines_of = lines_of[:1]  # a page of many commits need not repeat itself
+            tip = tip_of(packing or choice["backend"], row.metrics[name], about.unit, *lines_of, note)
             points.append(HistoryPoint(at, row.metrics[name], tip, bool(reason)))
             before = row
         series.append(Series(packing or "all", colours[packing], tuple(points)))

@@ -105,7 +105,7 @@ def test_the_report_draws_and_a_parameter_can_be_chosen(
     browser.dark(dark)
     browser.open(f"{address}/report.html")
     assert "Time: tenseal, 576:192:8" in str(_shown(browser, "history", ".innerText"))
-    assert _shown(browser, "history", ".querySelectorAll('svg path.line').length") == 3 * 4
+    assert _shown(browser, "history", ".querySelectorAll('svg path.line').length") == 3 * 3
     assert float(str(_shown(browser, "history", ".querySelector('svg').getBoundingClientRect().height"))) > 200
     browser.screenshot(pictures / f"report-{'dark' if dark else 'light'}.png")
 

@@ -7,6 +7,7 @@ import importlib.util
 import re
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,26 @@ def test_rows_with_uncommitted_changes_are_not_shown(make_row: MakeRow, refused:
     assert "left out: 1 rows with changes" in to_html([make_row(), make_row(dirty=True)])
     with refused(RowsRefused, "committed"):
         to_html([make_row(dirty=True)])
+
+
+def test_the_oldest_of_very_many_commits_are_left_out(rows: list[Row], commits: list[str]) -> None:
+    page = to_html(rows, most_commits=2)
+    assert "left out: 3 older commits" in page
+    assert commits[2][:8] not in page
+    assert commits[3][:8] in page
+
+
+def test_only_the_ends_of_a_plateau_are_marked(make_row: MakeRow) -> None:
+    later = [
+        {"commit": f"{i}" * 40, "commit_date": make_row().provenance.date + timedelta(days=i)} for i in range(1, 5)
+    ]
+    page = to_html([make_row(), *(make_row(**when) for when in later)])
+    figure = _figures(page)[0]
+    assert figure.count('class="point"') == 2
+    page = to_html(
+        [make_row(), *(make_row(library_version="5" if i > 1 else "4.1.1", **when) for i, when in enumerate(later))]
+    )
+    assert _figures(page)[0].count('class="point"') == 4
 
 
 @pytest.mark.parametrize("kind", ["counts", "micro"])
