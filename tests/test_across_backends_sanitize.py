@@ -14,7 +14,6 @@ import pytest
 from numpy.typing import NDArray
 
 from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
-from helora_core.backend.coefficient_noise import centred
 from helora_core.backend.encodings import checked_native, from_native, native_encoding
 from helora_core.backend.protocol import Decryptor, Evaluator
 from helora_core.backend.sanitize import rerandomize, sanitize, trim, uniform_mask
@@ -127,7 +126,7 @@ def test_masks_come_off_exactly(backend: str) -> None:
     masked, mask = uniform_mask(*bench.parts, before)
     scale = bench.server.scale(before)
     seen, message = (np.rint(bench.decrypted(each, Encoding.COEFFICIENTS) * scale) for each in (masked, before))
-    error = centred((seen - message).astype(np.int64).astype(object) - mask.astype(object), prime)
+    error = ((seen - message).astype(np.int64) - mask + prime // 2) % prime - prime // 2
     assert np.max(np.abs(error)) < REFRESHED
 
 

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
 from helora_core.backend.coefficient_noise import (
-    LIMB_BITS,
     Integers,
     add_integers,
     centred,
@@ -47,7 +46,7 @@ MASK_MODULUS_BITS = 46
 _TAIL_BITS = 3
 """A normal variate among some thousands is hardly ever 8 standard deviations large, and never 9 of ours."""
 
-_MOST_BITS = 1024 - LIMB_BITS
+_MOST_BITS = 960
 _WHO = "sanitize"
 
 
@@ -88,7 +87,7 @@ def sanitize(
     if keep is not None:
         masked = _masked_positions(keep, params.ring_degree)
         mask = _mask(params, evaluator.level(ciphertext), message_bits, statistical_bits)
-        noise[masked] = mask[masked]
+        noise = mask.where(masked, noise)
     fresh = rerandomize(evaluator, params, capabilities, ciphertext)
     return add_integers(evaluator, params, capabilities, fresh, noise)
 
@@ -165,11 +164,6 @@ def flooding(
     return add_integers(evaluator, params, capabilities, ciphertext, noise)
 
 
-def flood_limbs(flood_bits: int) -> int:
-    """How many plaintexts a flood of this size is mostly added in."""
-    return -(-(flood_bits + _TAIL_BITS) // LIMB_BITS)
-
-
 def trim(
     evaluator: Evaluator,
     params: CKKSParams,
@@ -203,8 +197,8 @@ def trim(
         return ciphertext
     masked = _masked_positions(keep, params.ring_degree)
     mask = _mask(params, evaluator.level(ciphertext), message_bits, statistical_bits)
-    mask[~masked] = 0
-    return add_integers(evaluator, params, capabilities, ciphertext, mask)
+    nothing = Integers(np.zeros_like(mask.limbs))
+    return add_integers(evaluator, params, capabilities, ciphertext, mask.where(masked, nothing))
 
 
 def uniform_mask(
@@ -238,7 +232,7 @@ def uniform_mask(
         )
     fresh = rerandomize(evaluator, params, capabilities, ciphertext)
     mask = uniform_integers(params.ring_degree, prime)
-    return add_integers(evaluator, params, capabilities, fresh, centred(mask, prime)), mask.astype(np.int64)
+    return add_integers(evaluator, params, capabilities, fresh, centred(mask, prime)), mask.limbs[0]
 
 
 def _start_scale(scale: float, primes: Sequence[int]) -> float:
