@@ -15,13 +15,16 @@ from helora_core.backend.session import InsecureParametersWarning, open_sessions
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
 from helora_core.manager import get_manager
-from helora_core.packing.protocol import Packing, Vector
+from helora_core.packing.protocol import ModulusUse, Packing, Vector
 from helora_core.params.ckks import CKKSParams
 from helora_core.runtime.constants import encode_constants
 from helora_core.runtime.module_run import ModuleRun, run_module
 
 SMALL = CKKSParams(ring_degree=1024, data_bits=(60, 40, 40), special_bits=(60,), scale_bits=40)
 """Insecure, which no packing can see: 512 slots."""
+
+SMALL_TO_MASK = CKKSParams(ring_degree=1024, data_bits=(46, 44), special_bits=(20,), scale_bits=32)
+"""The same for packings that mask, which take two primes."""
 
 
 @st.composite
@@ -46,7 +49,12 @@ def modules() -> st.SearchStrategy[LoRAModule]:
 @pytest.fixture(scope="session")
 def plan_for() -> Callable[[ModuleShape, Packing], Plan]:
     """A plan in 512 slots."""
-    return lambda shape, packing: compile_plan(shape, packing, params=SMALL)
+
+    def plan(shape: ModuleShape, packing: Packing) -> Plan:
+        masks = packing.modulus_use is ModulusUse.MASKED
+        return compile_plan(shape, packing, params=SMALL_TO_MASK if masks else SMALL)
+
+    return plan
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.backend.capabilities import Encoding
 from helora_core.builtin import helora_packings
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import Plan
 from helora_core.errors import SlotOverflow
-from helora_core.packing.protocol import Packing, Vector
+from helora_core.packing.costs import DEFAULT_COSTS
+from helora_core.packing.protocol import Layout, ModulusUse, Packing, Vector
 from helora_core.privacy.leakage import Leakage
 from helora_core.runtime.reference import run_plain
 
@@ -39,7 +41,16 @@ def packing(request: pytest.FixtureRequest) -> Any:
 
 
 def test_the_packings_are_those_of_the_design() -> None:
-    assert set(SPECS) == {"rank_bsgs", "zero_moai"}
+    assert set(SPECS) == {
+        "rank_bsgs",
+        "zero_moai",
+        "halevi_shoup",
+        "halevi_shoup_bsgs",
+        "outer_product",
+        "cpmm",
+        "cheetah",
+        "cheetah_two_round",
+    }
 
 
 def test_it_has_the_name_of_its_spec_and_says_what_it_reveals(packing: Packing) -> None:
@@ -47,6 +58,14 @@ def test_it_has_the_name_of_its_spec_and_says_what_it_reveals(packing: Packing) 
     assert packing.version >= 1
     assert isinstance(packing.leakage, Leakage)
     assert packing.leakage.explanation.endswith(".")
+
+
+def transform_error(packing: Packing, module: LoRAModule) -> float:
+    """What a product of polynomials by FFT is off by: a part of the largest number there is; of slots, nothing."""
+    if packing.encoding is not Encoding.COEFFICIENTS:
+        return 0.0
+    largest = np.abs(module.down).max() * np.abs(module.scaled_up).max() * module.shape.rank * module.shape.d_in
+    return float(1e-11 * largest)
 
 
 @given(data=st.data())
@@ -59,14 +78,14 @@ def test_it_is_exact(
     delta, reference = run_plain(plan, module, x), module.reference_delta(x)
     assert delta.shape == reference.shape
     assert delta.dtype == np.float64
-    assert np.abs(delta - reference).max() <= 1e-9 * np.abs(reference).max()
+    assert np.abs(delta - reference).max() <= 1e-9 * np.abs(reference).max() + transform_error(packing, module)
 
 
 @given(data=st.data())
 def test_tokens_do_not_mix(
     packing: Packing, modules: Modules, plan_for: PlanFor, activations: Activations, data: st.DataObject
 ) -> None:
-    """Changing one token changes its own Δ at most: the others stay the same to the bit."""
+    """Changing one token changes its own Δ at most."""
     module = data.draw(modules)
     plan = plan_for(module.shape, packing)
     x = activations(module, plan.tokens_per_run)
@@ -74,7 +93,7 @@ def test_tokens_do_not_mix(
     other = x.copy()
     other[changed] = activations(module, 1, seed=1)
     before, after = (np.delete(run_plain(plan, module, each), changed, axis=0) for each in (x, other))
-    assert np.array_equal(before, after)
+    assert np.abs(before - after).max(initial=0.0) <= transform_error(packing, module)
 
 
 @given(data=st.data())
@@ -85,7 +104,8 @@ def test_tokens_that_fill_a_run_up_do_not_matter(
     plan = plan_for(module.shape, packing)
     x = activations(module, plan.tokens_per_run)
     tokens = data.draw(st.integers(1, plan.tokens_per_run))
-    assert np.array_equal(run_plain(plan, module, x[:tokens]), run_plain(plan, module, x)[:tokens])
+    alone, among_others = run_plain(plan, module, x[:tokens]), run_plain(plan, module, x)[:tokens]
+    assert np.abs(alone - among_others).max() <= transform_error(packing, module)
 
 
 @given(data=st.data())
@@ -99,7 +119,7 @@ def test_what_it_packs_and_multiplies_by_fits_the_slots(
     for vector in (*packed, *dict(plan.layout.constants(module)).values()):
         assert vector.dtype == np.float64
         assert vector.ndim == 1
-        assert 0 < vector.size <= plan.params.slots
+        assert 0 < vector.size <= plan.params.slots * (2 if packing.encoding is Encoding.COEFFICIENTS else 1)
 
 
 @given(data=st.data())
@@ -115,15 +135,16 @@ def test_it_names_each_constant_of_its_program_once(
 
 @given(shape=SHAPES)
 def test_the_program_is_as_deep_and_turns_as_it_says(packing: Packing, shape: ModuleShape) -> None:
-    plan = compile_plan(shape, packing)
-    assert {plan.params.max_level - plan.values[output].level for output in plan.program.outputs} == {packing.depth}
+    plan = compile_plan(shape, packing, precision_bits=0)
+    if packing.modulus_use is ModulusUse.LEVELS:
+        assert {plan.params.max_level - plan.values[output].level for output in plan.program.results} == {packing.depth}
     if not packing.rotates:
         assert plan.counts.rotations == 0
 
 
 @given(shape=SHAPES)
 def test_rotation_keys_are_for_exactly_the_steps_of_the_program(packing: Packing, shape: ModuleShape) -> None:
-    plan = compile_plan(shape, packing)
+    plan = compile_plan(shape, packing, precision_bits=0)
     steps = [op.steps for op in plan.program.ops if op.kind is OpKind.ROTATE]
     assert set(plan.rotation_steps) == set(steps)
     assert len(plan.rotation_steps) == len(set(plan.rotation_steps))
@@ -135,9 +156,14 @@ def smallest_slots(packing: Packing, shape: ModuleShape) -> int:
     return 1 << (packing.min_slots(shape) - 1).bit_length()
 
 
+def first_layout(packing: Packing, shape: ModuleShape, slots: int) -> Layout:
+    """The layout to take where costs are equal."""
+    return next(packing.layouts(shape, slots, tokens=None, costs=DEFAULT_COSTS))
+
+
 @given(shape=SHAPES, more=st.integers(0, 3))
 def test_min_slots_suffice(packing: Packing, shape: ModuleShape, more: int) -> None:
-    assert packing.layout(shape, smallest_slots(packing, shape) << more).tokens_per_run >= 1
+    assert first_layout(packing, shape, smallest_slots(packing, shape) << more).tokens_per_run >= 1
 
 
 @given(shape=SHAPES, less=st.integers(1, 3))
@@ -145,8 +171,10 @@ def test_fewer_slots_are_refused_with_the_smallest_ring_that_works(
     packing: Packing, shape: ModuleShape, less: int
 ) -> None:
     enough = smallest_slots(packing, shape)
+    if not enough >> less:
+        return  # any ring will do
     with pytest.raises(SlotOverflow) as caught:
-        packing.layout(shape, enough >> less)
+        first_layout(packing, shape, enough >> less)
     assert f"{packing.name}: " in caught.value.message
     assert str(shape) in caught.value.message
     assert re.findall(r"\d+", caught.value.hint) == [str(2 * enough)]
