@@ -22,11 +22,13 @@ from helora_core.adapter.atomic import replacing
 from helora_core.adapter.lora import ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.protocol import Backend
 from helora_core.compiler.compile import compile_plan
+from helora_core.errors import CapabilityMissing
 from helora_core.manager import get_manager
 from helora_core.params.presets import FAST
 from helora_core.runtime.adapter_run import Work, run_adapter
-from helora_core.runtime.measure import can_measure, measure_operations
+from helora_core.runtime.calibrate import calibrate
 from helora_core.runtime.reference import precision_bits
 
 DATA = Path(__file__).with_name("backends.json")
@@ -49,7 +51,7 @@ def _lora(name: str) -> dict[str, float]:
     manager = get_manager()
     plan = compile_plan(SHAPE, manager.load_packing("rank_bsgs"), params=FAST)
     module, x = synthetic_module(SHAPE, seed=1), synthetic_activations(SHAPE, TOKENS, seed=2)
-    (outcome,) = run_adapter(manager.load_backend(name), {SHAPE: plan}, [Work(module, x)])
+    (outcome,) = run_adapter(manager.load_backend(name), [Work(module, x, plan)])
     return {
         "ms_per_token": outcome.run.times.total / 1e6 / TOKENS,
         "precision_bits": precision_bits(outcome.run.delta, module.reference_delta(x)),
@@ -61,14 +63,35 @@ def _measured(name: str) -> dict[str, Any]:
     kit = _kit(name)
     (subject,) = kit.pop("backends")
     laws = kit.pop("laws")
-    operations = measure_operations(backend, FAST, calls=15) if can_measure(backend) else {}
     return {
         **subject,
         "kit": kit,
         "not_passed": {law["id"]: law["reason"] for law in laws if law["outcome"] in ("failed", "xfailed")},
-        "operations_ms": {f"{kind}@{level}": ms for (kind, level), ms in operations.items()},
+        "operations_ms": _operations_ms(backend),
         "lora": _lora(name),
         "measured": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    }
+
+
+_TRIPS = {
+    "encode": ("encode_slots",),
+    "encrypt": ("encrypt_slots", "client_send", "server_receive"),
+    "decrypt": ("server_send", "client_receive", "decrypt_slots"),
+}
+"""Operations of the page that are several of a profile; the others are one of the same name."""
+
+
+def _operations_ms(backend: Backend) -> dict[str, float]:
+    """Medians of the page's operations; none where the library's levels are its own."""
+    try:
+        profile = calibrate(backend, chains=(FAST,), rounds=15)
+    except CapabilityMissing:
+        return {}
+    figures = profile.chain(FAST).by_operation()
+    return {
+        f"{kind}@{level}": sum(figures[name, level].median_ns for name in _TRIPS.get(kind, (kind,))) / 1e6
+        for kind, _, level in _OPERATIONS
+        if all((name, level) in figures for name in _TRIPS.get(kind, (kind,)))
     }
 
 
@@ -179,7 +202,7 @@ What each can do, as its `capabilities` say. What is missing, helora-core does i
 ## Times
 
 Medians of 15 calls, N=8192, primes 60+40+40 and a special one of 60 bits, single-threaded, on the machine named above.
-They compare orders of magnitude; for a decision, measure on your own machine: `helora plan --rings`.
+They compare orders of magnitude; for a decision, measure on your own machine: `helora calibrate`.
 
 {_figures(backends)}
 """

@@ -105,6 +105,7 @@ def _program(plan: Plan, subject: Subject, *, passes: bool) -> str:
 
 
 def _compare_rings(shapes: set[ModuleShape], execution: options.Execution, as_json: bool) -> None:
+    from helora_core.cli.compiling import plan_compiler
     from helora_core.cli.output import print_json
     from helora_core.cli.rings import print_rings, ring_rows
     from helora_core.errors import BackendUnavailable
@@ -112,7 +113,7 @@ def _compare_rings(shapes: set[ModuleShape], execution: options.Execution, as_js
     from helora_core.selection import select_backend
 
     manager = get_manager()
-    strategy = manager.load_packing(execution.packing)
+    compile_shape = plan_compiler(execution)
     try:
         name: str | None = select_backend(manager, execution.backend).name
     except BackendUnavailable:
@@ -126,9 +127,10 @@ def _compare_rings(shapes: set[ModuleShape], execution: options.Execution, as_js
         for shape in sorted(shapes, key=str)
         for row in ring_rows(
             shape,
-            strategy,
+            compile_shape(shape, None, None).packing,
             security_bits=int(execution.security),
             precision_bits=execution.min_bits,
+            sanitize_bits=execution.sanitize_bits,
             backend=library,
         )
     ]

@@ -11,17 +11,26 @@ from helora_core.cli.output import amount, print_table, seconds
 if TYPE_CHECKING:
     from helora_core.adapter.lora import ModuleShape
     from helora_core.backend.protocol import Backend
+    from helora_core.compiler.plan import Plan
     from helora_core.compiler.rings import RingOption
     from helora_core.packing.protocol import Packing
 
 
 def ring_rows(
-    shape: ModuleShape, packing: Packing, *, security_bits: int, precision_bits: float, backend: Backend | None
+    shape: ModuleShape,
+    packing: Packing,
+    *,
+    security_bits: int,
+    precision_bits: float,
+    sanitize_bits: int | None,
+    backend: Backend | None,
 ) -> list[dict[str, Any]]:
     """One row per ring degree of the security table; predicted times only with a backend to measure on."""
     from helora_core.compiler.rings import ring_options
 
-    options = ring_options(shape, packing, security_bits=security_bits, precision_bits=precision_bits)
+    options = ring_options(
+        shape, packing, security_bits=security_bits, precision_bits=precision_bits, sanitize_bits=sanitize_bits
+    )
     return [_row(shape, option, backend) for option in options]
 
 
@@ -49,25 +58,26 @@ def _row(shape: ModuleShape, option: RingOption, backend: Backend | None) -> dic
         "rotations_per_token": plan.counts.rotations / plan.tokens_per_run,
     }
     if backend is not None:
-        predicted = _predicted_ms(row, option, backend)
+        predicted = _predicted_ms(row, plan, backend)
         row["predicted_ms_per_run"] = predicted
         row["predicted_ms_per_token"] = None if predicted is None else predicted / plan.tokens_per_run
     return row
 
 
-def _predicted_ms(row: dict[str, Any], option: RingOption, backend: Backend) -> float | None:
+def _predicted_ms(row: dict[str, Any], plan: Plan, backend: Backend) -> float | None:
     """Counts of the plan, times what its operations take here; None where the backend cannot have this ring."""
-    from helora_core.errors import InsecureParameters, InvalidParameters
-    from helora_core.runtime.measure import can_measure, measure_operations, predict_ms
+    from helora_core.errors import CapabilityMissing, InsecureParameters, InvalidParameters
+    from helora_core.runtime.calibrate import calibrate
+    from helora_core.runtime.predict import predict
 
-    assert option.plan is not None
-    if not can_measure(backend):
-        return None
     try:
-        return predict_ms(option.plan, measure_operations(backend, option.plan.params, calls=3))
+        profile = calibrate(backend, chains=(plan.params,), rounds=3)
+    except CapabilityMissing:
+        return None
     except (InvalidParameters, InsecureParameters) as error:
         row["reason"] = error.message
         return None
+    return predict(plan, profile, tokens=plan.tokens_per_run).total_ms
 
 
 def print_rings(rows: list[dict[str, Any]], *, backend: str | None) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from helora_core.adapter.lora import ModuleShape
-from helora_core.compiler.compile import DEFAULT_PRECISION_BITS, compile_plan
+from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.settings import DEFAULT_PRECISION_BITS
 from helora_core.errors import HeloraError
 from helora_core.packing.protocol import Packing
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, load_table
@@ -28,6 +29,7 @@ def ring_options(
     precision_bits: float = DEFAULT_PRECISION_BITS,
     security_bits: int = DEFAULT_SECURITY_BITS,
     table: str = DEFAULT_TABLE,
+    sanitize_bits: int | None = None,
 ) -> list[RingOption]:
     """Compile the module for every ring degree of the security table."""
     options = []
@@ -40,6 +42,7 @@ def ring_options(
                 precision_bits=precision_bits,
                 security_bits=security_bits,
                 table=table,
+                sanitize_bits=sanitize_bits,
             )
             options.append(RingOption(ring_degree, plan, None))
         except HeloraError as refusal:

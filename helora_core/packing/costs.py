@@ -11,8 +11,8 @@ import msgspec
 class OperationCosts(msgspec.Struct, frozen=True, kw_only=True):
     """Milliseconds of one operation each, or any multiple of that.
 
-    The defaults are those of SEAL through TenSEAL 0.3.18 at N=8192, primes 60-40-40 and a special one of 60 (mean over a
-    run on a 2-core x86-64 machine, one thread).
+    The defaults are those of SEAL through TenSEAL 0.3.18 at N=8192, primes 60-40-40 and a special one of 60 (means over
+    a run on a 2-core x86-64 machine, one thread).
 
     Attributes:
         rotate: A rotation on its own.

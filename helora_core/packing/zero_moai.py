@@ -4,9 +4,9 @@ Why it is here: it is the packing that published zero-rotation figures (TenSafe'
 and it is the cheapest one where the holder of the key owns the adapter anyway.
 
 Layout. c copies of the x of each of T tokens stand one after the other, d_in slots each. Ciphertext j returns
-x_i·down[j·c + k, i] in the slot of copy k and feature i, for k < c. After decryption the client adds up each copy, which
-gives z = down·x, and applies (α/r)·``up`` in the clear. A d_in over the slots is cut into B = ⌈d_in/slots⌉ blocks, whose
-products are added up.
+x_i·down[j·c + k, i] in the slot of copy k and feature i, for k < c. After decryption the client adds up each copy,
+which gives z = down·x, and applies (α/r)·``up`` in the clear. A d_in over the slots is cut into B = ⌈d_in/slots⌉
+blocks, whose products are added up.
 
 Cost: 0 rotations, B·⌈r/c⌉ ct×pt, ⌈r/c⌉ rescales, B ciphertexts up and ⌈r/c⌉ down, for ⌊slots/(c·d_in)⌋ tokens a run.
 

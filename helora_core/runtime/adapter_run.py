@@ -143,7 +143,7 @@ def _tell(telemetry: Telemetry, backend: Backend, job: Work, run: ModuleRun) -> 
 
 
 def _open(backend: Backend, sharing: Sequence[Plan]) -> _Keys:
-    """Sessions for plans of one parameter set: keys for all their steps, at the strictest level any was compiled for."""
+    """Sessions for plans of one parameter set: keys for all their steps, at the strictest level asked of any."""
     ledger = Ledger()
     client, server = open_sessions(
         backend,

@@ -59,7 +59,7 @@ DEFAULT_CHAINS = (
     _chain(16384, (60, 40), (60,), 40),
     _chain(16384, (60, 40, 40), (60,), 40),
 )
-"""One for each number of primes that plans have at these rings, rescaling or not; at 8192 a wide one, and those that masks are made in."""
+"""One for each number of primes that plans have at these rings, rescaling or not; a wide one, and those of masks."""
 
 
 def chains_for(rings: Collection[int] = ()) -> tuple[CKKSParams, ...]:

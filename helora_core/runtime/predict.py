@@ -6,7 +6,7 @@ residual of a prediction.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -73,7 +73,7 @@ def predict(plan: Plan, profile: Profile, *, tokens: int, rtt_ms: float = 0.0) -
     times = _Times(profile, plan.params)
     encrypt = _sum(times, _encryption(plan))
     decrypt = _sum(times, _decryption(plan))
-    compute: Counter[str] = Counter()
+    compute: defaultdict[str, float] = defaultdict(float)
     for i, op in enumerate(plan.program.ops):
         for name, charge in _charges(plan, i, op):
             compute[name] += times.ms(*charge)
@@ -85,7 +85,7 @@ def predict(plan: Plan, profile: Profile, *, tokens: int, rtt_ms: float = 0.0) -
         compute_ms=runs * sum(compute.values()),
         decrypt_ms=runs * decrypt,
         round_trip_ms=runs * (1 + len(asked)) * rtt_ms,
-        by_operation={name: runs * ms for name, ms in compute.most_common()},
+        by_operation={name: runs * ms for name, ms in sorted(compute.items(), key=lambda each: -each[1])},
     )
 
 
@@ -153,8 +153,6 @@ def _charges(plan: Plan, i: int, op: Op) -> Iterator[tuple[str, Charge]]:
         yield "rescale", ("rescale", level, 1)
     else:
         yield "sanitize", _hiding(plan, op, level)
-    if i in plan.program.results:
-        yield "send", ("server_send", plan.values[i].level, plan.program.results.count(i))
 
 
 def _hiding(plan: Plan, op: Op, level: int) -> Charge:

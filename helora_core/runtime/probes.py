@@ -3,9 +3,10 @@
 The operations, at the client: ``encrypt_<encoding>`` and ``client_send`` (fresh ciphertexts), ``client_receive``,
 ``decrypt_<encoding>``. At the server: ``server_receive`` (fresh ciphertexts), ``encrypt_public_slots``,
 ``encode_<encoding>``, ``multiply_plain``, ``multiply_scalar`` (which encodes its number on the fly), ``add``,
-``add_plain``, ``rotate``, ``rescale``, ``sanitize`` (a flood of two limbs), ``sanitize_trimmed``, ``mask``,
-``unmask``, ``server_send``. Encryption includes encoding and decryption includes decoding: no backend is asked for either by itself. ``embed`` and ``unembed`` are core's own transform between coefficients and
-complex slots; where a backend does not take coefficients, their encoding, encryption and decryption include it.
+``add_plain``, ``rotate``, ``rescale``, ``sanitize`` (a flood of two limbs), ``sanitize_trimmed``, ``mask``, ``unmask``,
+``server_send``. Encryption includes encoding and decryption includes decoding: no backend is asked for either by
+itself. ``embed`` and ``unembed`` are core's own transform between coefficients and complex slots; where a backend does
+not take coefficients, their encoding, encryption and decryption include it.
 
 Operands come from small pools: a plan, too, does not multiply one ciphertext by one plaintext again and again while
 both are in the cache.
