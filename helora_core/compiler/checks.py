@@ -57,13 +57,13 @@ def annotate(program: Program, params: CKKSParams, scales: Scales) -> tuple[Valu
     if not program.outputs:
         raise InvalidProgram("Program without outputs.", hint=_REPORT)
     infos: list[ValueInfo] = []
-    constants: dict[str, tuple[int, ScaleRole | None]] = {}
+    constants: dict[str, tuple[int, ScaleRole | None, bool]] = {}
     for i, op in enumerate(program.ops):
         _check_operands(i, op, program)
         operands = [infos[arg] for arg in op.args]
         info = _apply(i, op, operands, params, scales)
-        for name in plaintexts(op):
-            use = (operands[0].level, op.role)
+        for name in (op.constant,) if op.kind is OpKind.DOT_SCALARS else plaintexts(op):
+            use = (operands[0].level, op.role, op.kind is OpKind.DOT_SCALARS)
             if constants.setdefault(name, use) != use:
                 raise InvalidProgram(f"%{i}: constant {name!r} is used at two levels or scales.", hint=_REPORT)
         if not (operands and info is operands[0]) and not 0 < info.scale_bits < params.modulus_bits_at(info.level):

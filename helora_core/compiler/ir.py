@@ -112,6 +112,14 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
             freed[reader].append(value)
         return tuple(map(tuple, freed))
 
+    def needed(self) -> set[int]:
+        """The values that an output depends on, and the outputs."""
+        needed = set(self.results)
+        for i in range(len(self.ops) - 1, -1, -1):
+            if i in needed:
+                needed.update(self.ops[i].args)
+        return needed
+
     def readers(self) -> list[int]:
         """For each value, how often it is read; an output is read once more."""
         counts = [0] * len(self.ops)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from helora_core.compiler.checks import Scales
-from helora_core.compiler.ir import Op, OpKind, Program
+from helora_core.compiler.checks import ANSWER_SPARE_BITS, Scales
+from helora_core.compiler.ir import Op, OpKind, Program, plaintexts
 from helora_core.packing.protocol import ScaleRole, Vector
 from helora_core.params.ckks import CKKSParams
 from helora_core.runtime.reference import execute_plain
@@ -18,26 +18,45 @@ PARAMS = CKKSParams(ring_degree=1024, data_bits=(60, 40, 40), special_bits=(60,)
 SCALES = Scales(input_bits=40, down_bits=40, up_bits=40)
 
 
+DRAWN = tuple(kind for kind in OpKind if kind is not OpKind.INPUT)
+NUMBERS = 3
+"""Numbers in each vector that a program's ``DOT_SCALARS`` draw from."""
+
+
 @st.composite
-def _programs(draw: st.DrawFn) -> Program:
-    """Programs of up to 25 operations that keep every law under PARAMS and SCALES, much of them repeated or unused."""
-    ops = [Op(kind=OpKind.INPUT)]
-    state = [(PARAMS.max_level, False)]  # level, and whether the scale is that of a product
+def _programs(draw: st.DrawFn, kinds: tuple[OpKind, ...] = DRAWN) -> Program:
+    """Programs of up to 25 operations that keep every law under PARAMS and SCALES, much of them repeated or unused.
+
+    Of ``kinds``, those are drawn that a value's level and scale allow; what they do not allow becomes a rotation.
+    """
+    ops = [_input(0)]
+    state = [(PARAMS.max_level, SCALES.input_bits)]  # level and scale
     for i in range(1, draw(st.integers(1, 25))):
-        kind = draw(st.sampled_from(list(OpKind)))
+        kind = draw(st.sampled_from((OpKind.INPUT, *kinds)))
         arg = draw(st.integers(0, i - 1))
-        level, product = state[arg]
+        level, scale = state[arg]
+        alike = [j for j in range(i) if state[j] == state[arg]]
+        args = (arg,)
+        if kind in (OpKind.ADD, OpKind.DOT_PLAIN, OpKind.DOT_SCALARS, OpKind.ASK_CLIENT):
+            further = 1 if kind is OpKind.ADD else draw(st.integers(0, 3))
+            args = (arg, *(draw(st.sampled_from(alike)) for _ in range(further)))
+        product = scale + SCALES.down_bits
         if kind is OpKind.INPUT:
-            op, after = Op(kind=kind), (PARAMS.max_level, False)
-        elif kind is OpKind.MULTIPLY_PLAIN and level and not product:
-            role = draw(st.sampled_from(ScaleRole))
-            name = f"{role.value}.{level}.{draw(st.integers(0, 1))}"
-            op, after = Op(kind=kind, args=(arg,), constant=name, role=role), (level, True)
-        elif kind is OpKind.RESCALE and product:
-            op, after = Op(kind=kind, args=(arg,)), (level - 1, False)
+            op, after = _input(sum(op.kind is OpKind.INPUT for op in ops)), (PARAMS.max_level, SCALES.input_bits)
+        elif kind in (OpKind.MULTIPLY_PLAIN, OpKind.DOT_PLAIN, OpKind.DOT_SCALARS) and _fits(level, product):
+            op, after = draw(_products(kind, args, level)), (level, product)
+        elif kind is OpKind.RESCALE and level and scale > PARAMS.data_bits[level]:
+            op, after = Op(kind=kind, args=args), (level - 1, scale - PARAMS.data_bits[level])
         elif kind is OpKind.ADD:
-            other = draw(st.sampled_from([j for j in range(i) if state[j] == state[arg]]))
-            op, after = Op(kind=kind, args=(arg, other)), state[arg]
+            op, after = Op(kind=kind, args=args), state[arg]
+        elif kind is OpKind.SANITIZE:
+            op, after = Op(kind=kind, args=args, bits=40), state[arg]
+        elif kind is OpKind.MASK and level == 0:
+            op, after = Op(kind=kind, args=args, constant=f"mask.{i}"), state[arg]
+        elif kind is OpKind.ASK_CLIENT and _fits(PARAMS.max_level, answered := scale + _gained(level)):
+            op, after = Op(kind=kind, args=args), (PARAMS.max_level, answered)
+        elif kind is OpKind.UNMASK:
+            op, after = Op(kind=kind, args=args, constant=f"up.{level}.0", constants=("mask.1",)), state[arg]
         else:
             steps = draw(st.sampled_from([1, 2, PARAMS.slots // 2, PARAMS.slots - 1]))
             op, after = Op(kind=OpKind.ROTATE, args=(arg,), steps=steps), state[arg]
@@ -45,6 +64,31 @@ def _programs(draw: st.DrawFn) -> Program:
         state.append(after)
     outputs = draw(st.lists(st.integers(0, len(ops) - 1), min_size=1, max_size=3))
     return Program(slots=PARAMS.slots, ops=tuple(ops), outputs=tuple(outputs))
+
+
+def _input(place: int) -> Op:
+    return Op(kind=OpKind.INPUT, positions=(place,))
+
+
+@st.composite
+def _products(draw: st.DrawFn, kind: OpKind, args: tuple[int, ...], level: int) -> Op:
+    role = draw(st.sampled_from(ScaleRole))
+    names = tuple(f"{role.value}.{level}.{draw(st.integers(0, 1))}" for _ in args)
+    if kind is OpKind.MULTIPLY_PLAIN:
+        return Op(kind=kind, args=args, constant=names[0], role=role)
+    if kind is OpKind.DOT_PLAIN:
+        return Op(kind=kind, args=args, constants=names, role=role)
+    positions = tuple(draw(st.integers(0, NUMBERS - 1)) for _ in args)
+    return Op(kind=kind, args=args, constant=f"numbers.{names[0]}", role=role, positions=positions)
+
+
+def _fits(level: int, scale_bits: int) -> bool:
+    return scale_bits < PARAMS.modulus_bits_at(level)
+
+
+def _gained(level: int) -> int:
+    """What a client's answer to a value of this level is larger than that."""
+    return sum(PARAMS.data_bits[level + 1 :]) - ANSWER_SPARE_BITS
 
 
 @pytest.fixture(scope="session")
@@ -61,23 +105,46 @@ def scales() -> Scales:
 
 @pytest.fixture(scope="session")
 def programs() -> st.SearchStrategy[Program]:
-    """Draw with ``data.draw(programs)``."""
+    """Draw with ``data.draw(programs)``: every kind of operation, also several rounds."""
     return _programs()
 
 
 @pytest.fixture(scope="session")
-def computed() -> Callable[[Program], list[Vector]]:
-    """The outputs of a program on inputs that depend on their place alone and constants that depend on their name."""
+def one_round() -> st.SearchStrategy[Program]:
+    """Programs that do not ask the client in between."""
+    several = (OpKind.MASK, OpKind.ASK_CLIENT, OpKind.UNMASK)
+    return _programs(tuple(kind for kind in DRAWN if kind not in several))
 
-    def run(program: Program) -> list[Vector]:
-        def vector(seed: Sequence[int]) -> Vector:
-            return np.random.default_rng(seed).normal(size=program.slots)
 
-        inputs = [vector([0, place]) for place in range(len(program.inputs))]
-        constants: Mapping[str, Vector] = {
-            op.constant: vector([1, *op.constant.encode()]) for op in program.ops if op.constant
+@pytest.fixture(scope="session")
+def constants() -> Callable[[Program], dict[str, Vector]]:
+    """Plaintexts and vectors of numbers for a program, normal and dependent on their names alone."""
+
+    def make(program: Program) -> dict[str, Vector]:
+        plain = {name: program.slots for op in program.ops for name in plaintexts(op)}
+        numbers = {op.constant: NUMBERS for op in program.ops if op.kind is OpKind.DOT_SCALARS}
+        return {
+            name: np.random.default_rng([1, *name.encode()]).normal(size=size)
+            for name, size in {**plain, **numbers}.items()
         }
-        return execute_plain(program, inputs, constants)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def computed(constants: Callable[[Program], dict[str, Vector]]) -> Callable[..., list[Vector]]:
+    """The results of a program, on inputs that depend on their position alone.
+
+    The constants are those of ``constants`` if none are given. The client answers with her vectors, each the next
+    one's multiple, so that their order matters.
+    """
+
+    def answer(received: list[Vector]) -> Vector:
+        return sum((place * vector for place, vector in enumerate(received, start=1)), np.zeros_like(received[0]))
+
+    def run(program: Program, given: Mapping[str, Vector] | None = None) -> list[Vector]:
+        inputs = [np.random.default_rng([0, place]).normal(size=program.slots) for place in program.input_positions]
+        return execute_plain(program, inputs, constants(program) if given is None else given, answer=answer)
 
     return run
 

@@ -40,10 +40,11 @@ def order_for_memory(program: Program) -> Program:
 
 
 def _sibling_rotations(program: Program) -> dict[int, tuple[int, ...]]:
-    """For each rotation, the group of rotations of the same value that it is done with."""
+    """For each rotation that an output needs, the group of rotations of the same value that it is done with."""
     by_source: dict[int, list[int]] = {}
+    needed = program.needed()
     for i, op in enumerate(program.ops):
-        if op.kind is OpKind.ROTATE:
+        if op.kind is OpKind.ROTATE and i in needed:
             by_source.setdefault(op.args[0], []).append(i)
     groups: dict[int, tuple[int, ...]] = {}
     for rotations in by_source.values():

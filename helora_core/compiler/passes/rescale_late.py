@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from helora_core.compiler.ir import Op, OpKind, Program, renumber
 
 
 def rescale_late(program: Program) -> Program:
     """Move rescales behind sums, as long as both terms are rescaled and nothing else reads them."""
+    while (later := _moved_once(program)) is not program:
+        program = later
+    return program
+
+
+def _moved_once(program: Program) -> Program:
     readers = program.readers()
     ops = list(program.ops)
+    superseded: set[int] = set()
     for i, op in enumerate(ops):
         if op.kind is not OpKind.ADD or op.args[0] == op.args[1]:
             continue
@@ -20,6 +25,7 @@ def rescale_late(program: Program) -> Program:
             first, later = sorted(op.args)
             ops[later] = Op(kind=OpKind.ADD, args=(left.args[0], right.args[0]))
             ops[i] = Op(kind=OpKind.RESCALE, args=(later,))
-            readers[first] = 0
-    live = [i for i, op in enumerate(ops) if readers[i] or op.kind is not OpKind.RESCALE]
-    return renumber(msgspec.structs.replace(program, ops=tuple(ops)), ((i, ops[i]) for i in live), program.outputs)
+            superseded.add(first)
+    if not superseded:
+        return program
+    return renumber(program, ((i, op) for i, op in enumerate(ops) if i not in superseded), program.outputs)

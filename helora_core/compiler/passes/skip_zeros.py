@@ -15,18 +15,18 @@ from helora_core.compiler.ir import Op, OpKind, Program, renumber, with_args
 Support = Mapping[str, Collection[int]]
 """For each plaintext that has zeros worth knowing of: the places where it is not zero."""
 
-_OF_ZERO_IS_ZERO = (OpKind.ROTATE, OpKind.RESCALE, OpKind.SANITIZE)
+_OF_ZERO_IS_ZERO = (OpKind.ROTATE, OpKind.RESCALE, OpKind.SANITIZE, OpKind.MASK, OpKind.ASK_CLIENT, OpKind.UNMASK)
 
 
 def skip_zeros(program: Program, support: Support) -> Program:
     """Replace sums with zero by their other terms; an output that is zero becomes None.
 
+    A program that asks the client is left as it is, since masks are for zeros too, unless all its outputs are zero.
+
     Args:
         program: The program.
         support: Plaintexts that are missing here count as not zero anywhere.
     """
-    if any(op.kind is OpKind.ASK_CLIENT for op in program.ops):
-        return program  # masks are for zeros too
     support = {name: frozenset(places) for name, places in support.items()}
     zero: set[int] = set()
     stands_for = list(range(len(program.ops)))
@@ -43,13 +43,15 @@ def skip_zeros(program: Program, support: Support) -> Program:
                 continue
             op = _restricted(op, nonzero)
             args = tuple(args[place] for place in nonzero)
-        elif op.kind in _OF_ZERO_IS_ZERO and args[0] in zero:
+        elif op.kind in _OF_ZERO_IS_ZERO and zero.issuperset(args):
             zero.add(i)
             continue
         kept.append((i, with_args(op, args)))
     outputs = [
         None if output is None or stands_for[output] in zero else stands_for[output] for output in program.outputs
     ]
+    if any(op.kind is OpKind.ASK_CLIENT for op in program.ops):
+        return program if any(output is not None for output in outputs) else renumber(program, (), outputs)
     return renumber(program, kept, outputs)
 
 

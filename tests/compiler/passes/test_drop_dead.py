@@ -18,19 +18,22 @@ def needed(program: Program, value: int) -> set[int]:
 
 
 def what(op: Op) -> tuple[object, ...]:
-    return op.kind, op.steps, op.constant, op.role
+    return op.kind, op.steps, op.constant, op.constants, op.role, op.positions
 
 
 @given(st.data())
 def test_exactly_the_unreachable_is_dropped(programs: st.SearchStrategy[Program], data: st.DataObject) -> None:
     program = data.draw(programs)
-    kept = set(program.inputs).union(*(needed(program, output) for output in program.outputs))
+    kept = set[int]().union(*(needed(program, output) for output in program.results))
+    assert program.needed() == kept
     assert [what(op) for op in drop_dead(program).ops] == [what(program.ops[value]) for value in sorted(kept)]
 
 
-def test_a_chain_that_leads_nowhere_goes_and_its_input_stays() -> None:
+def test_a_chain_that_leads_nowhere_goes_and_its_input_is_not_sent() -> None:
     builder = Builder(8)
-    used, unused = builder.input(), builder.input()
+    unused, used = builder.input(), builder.input()
     builder.rotate(builder.add(unused, builder.rotate(unused, 1)), 2)
     builder.output(builder.rotate(used, 1))
-    assert Counter(op.kind for op in drop_dead(builder.program()).ops) == {OpKind.INPUT: 2, OpKind.ROTATE: 1}
+    dropped = drop_dead(builder.program())
+    assert Counter(op.kind for op in dropped.ops) == {OpKind.INPUT: 1, OpKind.ROTATE: 1}
+    assert dropped.input_positions == (1,)

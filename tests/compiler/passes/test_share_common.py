@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,20 +17,24 @@ Programs = st.SearchStrategy[Program]
 def what(op: Op) -> tuple[object, ...]:
     """What an operation computes of what; sums do not care about order."""
     args = tuple(sorted(op.args)) if op.kind is OpKind.ADD else op.args
-    return op.kind, args, op.steps, op.constant, op.role
+    return op.kind, args, op.steps, op.constant, op.constants, op.role, op.positions
+
+
+FRESH = (OpKind.INPUT, OpKind.SANITIZE, OpKind.MASK, OpKind.ASK_CLIENT)
 
 
 @given(st.data())
 def test_no_operation_is_left_twice(programs: Programs, data: st.DataObject) -> None:
     shared = share_common(data.draw(programs))
-    done = [what(op) for op in shared.ops if op.kind is not OpKind.INPUT]
+    done = [what(op) for op in shared.ops if op.kind not in FRESH]
     assert len(done) == len(set(done))
 
 
 @given(st.data())
-def test_inputs_are_never_merged(programs: Programs, data: st.DataObject) -> None:
+def test_inputs_and_fresh_randomness_are_never_merged(programs: Programs, data: st.DataObject) -> None:
     program = data.draw(programs)
-    assert len(share_common(program).inputs) == len(program.inputs)
+    before, after = ([op.kind for op in each.ops if op.kind in FRESH] for each in (program, share_common(program)))
+    assert after == before
 
 
 @given(st.data())
@@ -49,6 +54,21 @@ def test_repeated_rotations_sums_products_and_rescales_are_shared() -> None:
     shared = share_common(builder.program())
     assert [op.kind.value for op in shared.ops] == ["input", "input", "add", "rotate", "multiply_plain", "rescale"]
     assert shared.outputs == (5, 5)
+
+
+def test_repeated_fused_sums_are_shared_and_those_of_other_plaintexts_or_numbers_are_not() -> None:
+    inputs = tuple(Op(kind=OpKind.INPUT, positions=(place,)) for place in range(2))
+    dot = Op(kind=OpKind.DOT_PLAIN, args=(0, 1), constants=("a", "b"), role=ScaleRole.UP)
+    numbers = Op(kind=OpKind.DOT_SCALARS, args=(0, 1), constant="v", role=ScaleRole.UP, positions=(0, 1))
+    differing = (
+        dot,
+        msgspec.structs.replace(dot, constants=("b", "a")),
+        numbers,
+        msgspec.structs.replace(numbers, positions=(1, 0)),
+    )
+    ops = (*inputs, *differing, *differing)
+    shared = share_common(Program(slots=8, ops=ops, outputs=tuple(range(2, 10))))
+    assert shared == Program(slots=8, ops=(*inputs, *differing), outputs=(2, 3, 4, 5, 2, 3, 4, 5))
 
 
 def test_operations_that_differ_in_anything_are_not_shared() -> None:
