@@ -1,15 +1,17 @@
-"""What all tests share: one Hypothesis profile, and how a refusal must look."""
+"""What all tests share: one Hypothesis profile, how a refusal must look, and profiles that nobody measured."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import hypothesis
 import pytest
 
 from helora_core.errors import HeloraError
+from helora_core.params.ckks import CKKSParams
+from helora_core.runtime.profile import ChainFigures, Figure, Profile, Provenance
 
 # Deadlines measure the machine. CI runs the same examples each time; elsewhere every run looks at new ones.
 hypothesis.settings.register_profile("helora", deadline=None, derandomize="CI" in os.environ)
@@ -34,3 +36,70 @@ def refused() -> Refused:
         assert hint in error.hint
 
     return check
+
+
+TimeNs = Callable[[str, int, int], float]
+"""What an operation takes, in nanoseconds, by its name, level and ring degree."""
+
+_AT_THE_TOP = ("encrypt_slots", "encrypt_coefficients", "encrypt_public_slots", "client_send", "server_receive",
+               "sanitize", "sanitize_trimmed", "unmask", "embed", "unembed")  # fmt: skip
+
+_AT_EVERY_LEVEL = (
+    "encode_slots", "encode_coefficients", "encode_scalar", "multiply_plain", "multiply_scalar", "dot_first",
+    "dot_further", "add", "add_plain", "rotate", "rotate_first", "rotate_further", "server_send", "client_receive",
+    "decrypt_slots", "decrypt_coefficients",
+)  # fmt: skip
+
+
+def _operations(params: CKKSParams) -> Iterator[tuple[str, int]]:
+    yield from ((name, params.max_level) for name in _AT_THE_TOP)
+    yield "mask", 0
+    for level in range(params.max_level, -1, -1):
+        yield from ((name, level) for name in _AT_EVERY_LEVEL)
+        if level:
+            yield "rescale", level
+
+
+@pytest.fixture(scope="session")
+def make_profile() -> Callable[..., Profile]:
+    """``make_profile(*chains, time=…, without=…, backend=…)``: every operation takes what ``time`` says, 1 µs if not.
+
+    Without chains it has all those with one to four data primes and with or without a special one, in each ring from
+    2048 to 16384.
+    """
+
+    def every_chain() -> list[CKKSParams]:
+        return [
+            CKKSParams(ring_degree=ring, data_bits=(60, *(40,) * more), special_bits=special, scale_bits=30)
+            for ring in (2048, 4096, 8192, 16384)
+            for more in range(4)
+            for special in ((), (60,))
+        ]
+
+    def make(
+        *chains: CKKSParams,
+        time: TimeNs = lambda operation, level, ring: 1000.0,
+        without: Collection[tuple[str, int]] = (),
+        backend: str = "synthetic",
+    ) -> Profile:
+        timed = []
+        for params in chains or every_chain():
+            figures = []
+            for operation, level in _operations(params):
+                if (operation, level) not in without:
+                    taken = time(operation, level, params.ring_degree)
+                    figures.append(
+                        Figure(operation=operation, level=level, median_ns=taken, minimum_ns=taken, samples=1)
+                    )
+            timed.append(
+                ChainFigures(
+                    ring_degree=params.ring_degree,
+                    data_bits=params.data_bits,
+                    special_bits=params.special_bits,
+                    figures=tuple(figures),
+                )
+            )
+        provenance = Provenance.here(backend, library="", library_version=None, rounds=1)
+        return Profile(provenance=provenance, chains=tuple(timed))
+
+    return make

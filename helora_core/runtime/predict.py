@@ -77,6 +77,8 @@ def predict(plan: Plan, profile: Profile, *, tokens: int, rtt_ms: float = 0.0) -
     for i, op in enumerate(plan.program.ops):
         for name, charge in _charges(plan, i, op):
             compute[name] += times.ms(*charge)
+    for result in plan.program.results:
+        compute["send"] += times.ms("server_send", plan.values[result].level, 1)
     asked = [op for op in plan.program.ops if op.kind is OpKind.ASK_CLIENT]
     return Prediction(
         tokens=tokens,
@@ -177,7 +179,7 @@ def operation_costs(profile: Profile, params: CKKSParams, *, rtt_ms: float = 0.0
     return OperationCosts(
         rotate=ms("rotate_first"),
         rotate_further=ms("rotate_further"),
-        multiply_plain=ms("dot_further") - ms("add"),
+        multiply_plain=max(0.0, ms("dot_further") - ms("add")),
         multiply_scalar=ms("multiply_scalar"),
         add=ms("add"),
         rescale=ms("rescale"),
