@@ -6,6 +6,7 @@ backend's profile. Where a backend was not calibrated, relative weights stand in
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ HOPELESS = 20.0
 """A packing whose emitted program costs this many times the best so far is not compiled."""
 
 _LARGEST_RING = 16384
+
+_WORTH_A_LARGER_RING = 4.0
+"""Twice the ring makes an operation cost about twice, and saves at most the runs or blocks that it halves: a packing
+that costs more than this many times the best is not compiled again for it."""
 
 
 class Constraints(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,6 +168,8 @@ def _options(
         ring_degree = 2 * candidate.plan.params.ring_degree
         if machine.profile is None or ring_degree > _LARGEST_RING:
             return  # relative weights know nothing of rings
+        if candidate.cost > _WORTH_A_LARGER_RING * best:
+            return
 
 
 def _option(
@@ -189,14 +196,15 @@ def _option(
     costs = DEFAULT_COSTS
     if machine.profile is not None:
         costs = operation_costs(machine.profile, settings.params, rtt_ms=constraints.rtt_ms)
-    roughly = emitted_cost(
-        shape, packing, settings, tokens=tokens, sanitize_bits=constraints.sanitize_bits, costs=costs
-    )
-    if roughly > HOPELESS * best:
-        raise HopelessPacking(
-            f"Planner: {packing.name} costs about {roughly / best:.0f} times as much as what is known already.",
-            hint="Ask for it by name (--packing) to see what it costs.",
+    if best < math.inf:
+        roughly = emitted_cost(
+            shape, packing, settings, tokens=tokens, sanitize_bits=constraints.sanitize_bits, costs=costs
         )
+        if roughly > HOPELESS * best:
+            raise HopelessPacking(
+                f"Planner: {packing.name} costs about {roughly / best:.0f} times as much as what is known already.",
+                hint="Ask for it by name (--packing) to see what it costs.",
+            )
     public = abilities is not None and not abilities.symmetric_encryption
     plan = compile_plan(shape, packing, tokens=tokens, module=module, costs=costs, public_encryption=public, **options)
     plan.check_budget(tokens, constraints.budget)
