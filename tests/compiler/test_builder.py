@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helora_core.backend.capabilities import Encoding
 from helora_core.compiler.builder import Builder
 from helora_core.compiler.ir import Op, OpKind, Program
 from helora_core.errors import InvalidProgram
@@ -63,6 +64,8 @@ def test_a_sum_of_one_value_is_the_value() -> None:
 def test_a_sum_of_nothing_is_refused(refused: Callable[..., AbstractContextManager[None]]) -> None:
     with refused(InvalidProgram, "sum of no values", hint="author of the packing"):
         Builder(SLOTS).sum([])
+    with refused(InvalidProgram, "sum of no values", hint="author of the packing"):
+        Builder(SLOTS).dot_scalars([], "v", ScaleRole.DOWN)
 
 
 def test_the_program_is_what_was_emitted_in_order() -> None:
@@ -74,8 +77,8 @@ def test_the_program_is_what_was_emitted_in_order() -> None:
     assert builder.program() == Program(
         slots=SLOTS,
         ops=(
-            Op(kind=OpKind.INPUT),
-            Op(kind=OpKind.INPUT),
+            Op(kind=OpKind.INPUT, positions=(0,)),
+            Op(kind=OpKind.INPUT, positions=(1,)),
             Op(kind=OpKind.MULTIPLY_PLAIN, args=(1,), constant="up.3", role=ScaleRole.UP),
             Op(kind=OpKind.RESCALE, args=(2,)),
             Op(kind=OpKind.ROTATE, args=(1,), steps=SLOTS - 1),
@@ -83,3 +86,45 @@ def test_the_program_is_what_was_emitted_in_order() -> None:
         ),
         outputs=(3, 5),
     )
+
+
+def test_questions_masks_and_sums_of_numbers_are_written_down_too() -> None:
+    builder = Builder(SLOTS, encoding=Encoding.COEFFICIENTS)
+    x, y = builder.input(), builder.input()
+    masked = builder.mask(builder.dot_scalars([x, y, x], "v", ScaleRole.DOWN), "z.0")
+    answer = builder.ask_client([masked, y])
+    builder.output(builder.unmask(answer, "up.0", ["z.0", "z.1"]), keep=[3, 1])
+    assert builder.program() == Program(
+        slots=SLOTS,
+        ops=(
+            Op(kind=OpKind.INPUT, positions=(0,)),
+            Op(kind=OpKind.INPUT, positions=(1,)),
+            Op(kind=OpKind.DOT_SCALARS, args=(0, 1, 0), constant="v", role=ScaleRole.DOWN, positions=(0, 1, 2)),
+            Op(kind=OpKind.MASK, args=(2,), constant="z.0"),
+            Op(kind=OpKind.ASK_CLIENT, args=(3, 1)),
+            Op(kind=OpKind.UNMASK, args=(4,), constant="up.0", constants=("z.0", "z.1")),
+        ),
+        outputs=(5,),
+        encoding=Encoding.COEFFICIENTS,
+    )
+
+
+def test_a_flat_plan_has_no_rescales() -> None:
+    builder = Builder(SLOTS, rescales=False)
+    value = builder.input()
+    assert builder.rescale(value) == value
+    assert len(builder.program().ops) == 1
+
+
+@pytest.mark.parametrize("keep", [(), (0, 7)])
+def test_every_result_of_a_sanitised_plan_is_sanitised(keep: tuple[int, ...]) -> None:
+    builder = Builder(SLOTS, sanitize_bits=40)
+    x = builder.input()
+    builder.output(x, keep=keep)
+    builder.output(x)
+    program = builder.program()
+    assert program.ops[1:] == (
+        Op(kind=OpKind.SANITIZE, args=(0,), positions=keep, bits=40),
+        Op(kind=OpKind.SANITIZE, args=(0,), bits=40),
+    )
+    assert program.outputs == (1, 2)

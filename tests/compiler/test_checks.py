@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helora_core.backend.capabilities import Encoding
 from helora_core.compiler.checks import Scales, ValueInfo, annotate
 from helora_core.compiler.ir import Op, OpKind, Program
 from helora_core.errors import InvalidProgram, LevelExhausted, ScaleMismatch
@@ -19,7 +20,7 @@ from helora_core.params.ckks import CKKSParams
 
 Refused = Callable[..., AbstractContextManager[None]]
 
-INPUT = Op(kind=OpKind.INPUT)
+INPUT = Op(kind=OpKind.INPUT, positions=(0,))
 
 
 def rotate(arg: int, steps: int = 1) -> Op:
@@ -38,7 +39,31 @@ def add(left: int, right: int) -> Op:
     return Op(kind=OpKind.ADD, args=(left, right))
 
 
-def program(*ops: Op, outputs: tuple[int, ...] | None = None) -> Program:
+def dot(args: tuple[int, ...], constants: tuple[str, ...], role: ScaleRole | None = ScaleRole.DOWN) -> Op:
+    return Op(kind=OpKind.DOT_PLAIN, args=args, constants=constants, role=role)
+
+
+def numbers(args: tuple[int, ...], positions: tuple[int, ...], constant: str = "v") -> Op:
+    return Op(kind=OpKind.DOT_SCALARS, args=args, constant=constant, role=ScaleRole.DOWN, positions=positions)
+
+
+def mask(arg: int, name: str = "z") -> Op:
+    return Op(kind=OpKind.MASK, args=(arg,), constant=name)
+
+
+def ask(*args: int) -> Op:
+    return Op(kind=OpKind.ASK_CLIENT, args=args)
+
+
+def unmask(arg: int, constant: str = "c") -> Op:
+    return Op(kind=OpKind.UNMASK, args=(arg,), constant=constant, constants=("z",))
+
+
+def sanitize(*args: int) -> Op:
+    return Op(kind=OpKind.SANITIZE, args=args, bits=40)
+
+
+def program(*ops: Op, outputs: tuple[int | None, ...] | None = None) -> Program:
     return Program(slots=512, ops=ops, outputs=(len(ops) - 1,) if outputs is None else outputs)
 
 
@@ -69,6 +94,31 @@ class TestWhatIsKnownOfAValue:
         params = CKKSParams(ring_degree=1024, data_bits=(60, 35, 30), special_bits=(60,), scale_bits=40)
         scales = Scales(input_bits=100, down_bits=40, up_bits=40)
         assert annotate(program(INPUT, rescale(0), rescale(1)), params, scales) == infos((2, 100), (1, 70), (0, 35))
+
+    def test_fused_sums_have_the_product_of_the_scales(self, params: CKKSParams) -> None:
+        scales = Scales(input_bits=40, down_bits=30, up_bits=20)
+        sums = program(INPUT, dot((0, 0), ("a", "b")), dot((0,), ("u",), ScaleRole.UP), numbers((0, 0), (3, 1)))
+        assert annotate(sums, params, scales) == infos((2, 40), (2, 70), (2, 60), (2, 70))
+
+    def test_sanitising_and_masks_change_neither(self, params: CKKSParams, scales: Scales) -> None:
+        ops = (
+            INPUT,
+            *(op for i in (0, 2) for op in (multiply(i, f"c{i}"), rescale(i + 1))),
+            mask(4),
+            unmask(5),
+            sanitize(6),
+        )
+        assert annotate(program(*ops), params, scales)[4:] == infos((0, 40), (0, 40), (0, 40), (0, 40))
+
+    def test_an_answer_is_fresh_and_as_large_as_the_modulus_it_is_for(self, params: CKKSParams) -> None:
+        """Integers modulo the base prime, times the other primes, halved: libraries encode no larger ones."""
+        scales = Scales(input_bits=90, down_bits=30, up_bits=30)
+        ops = (INPUT, rescale(0), rescale(1), mask(2), ask(3, 3))
+        assert annotate(program(*ops), params, scales)[3:] == infos((0, 10), (2, 10 + 80 - 1))
+
+    def test_a_result_that_is_zero_has_no_value(self, params: CKKSParams, scales: Scales) -> None:
+        assert annotate(program(INPUT, outputs=(None, 0)), params, scales) == infos((2, 40))
+        assert annotate(program(outputs=(None,)), params, scales) == ()
 
     @given(st.data())
     def test_lawful_programs_pass(
@@ -123,6 +173,43 @@ class TestRefusals:
                 id="scale outgrows the modulus",
             ),
             pytest.param(program(INPUT, rescale(0)), "%1: a scale of 2^0", id="scale sinks to 1"),
+            pytest.param(program(Op(kind=OpKind.INPUT)), "%0: an input that says not which", id="input without place"),
+            pytest.param(program(INPUT, dot((), ())), "%1: dot_plain cannot read ()", id="sum of nothing"),
+            pytest.param(program(INPUT, dot((0, 1), ("a", "b"))), "%1: dot_plain", id="sum reads itself"),
+            pytest.param(program(INPUT, dot((0, 0), ("a",))), "2 operands and 1 plaintexts", id="plaintext missing"),
+            pytest.param(program(INPUT, dot((0,), ("a",), None)), "%1: a product needs", id="sum without role"),
+            pytest.param(program(INPUT, numbers((0, 0), (1,))), "2 operands and 1 numbers", id="number missing"),
+            pytest.param(program(INPUT, numbers((0,), (1,), "")), "%1: a product needs", id="numbers without name"),
+            pytest.param(
+                program(INPUT, multiply(0, "a"), rescale(1), dot((0, 2), ("b", "c"))),
+                "%3: operands are at levels 2 and 1",
+                id="fused sum across levels",
+            ),
+            pytest.param(
+                program(INPUT, multiply(0, "a"), rescale(1), dot((2,), ("a",))),
+                "%3: constant 'a' is used at two levels",
+                id="constant of a fused sum at two levels",
+            ),
+            pytest.param(
+                program(INPUT, numbers((0,), (0,)), rescale(1), numbers((2,), (1,))),
+                "%3: constant 'v' is used at two levels",
+                id="numbers at two levels",
+            ),
+            pytest.param(
+                program(INPUT, multiply(0, "v"), numbers((0,), (0,))),
+                "%2: constant 'v' is used",
+                id="numbers that are a plaintext too",
+            ),
+            pytest.param(program(INPUT, mask(0)), "%1: a mask at level 2; only one prime", id="mask above level 0"),
+            pytest.param(program(INPUT, mask(0, "")), "%1: a product needs", id="mask without name"),
+            pytest.param(program(INPUT, unmask(0, "")), "%1: a product needs", id="unmask of nothing"),
+            pytest.param(program(INPUT, ask()), "%1: ask_client cannot read ()", id="question about nothing"),
+            pytest.param(program(INPUT, sanitize(0, 0)), "%1: sanitize cannot read (0, 0)", id="two sanitised"),
+            pytest.param(
+                msgspec.structs.replace(program(INPUT, rotate(0)), encoding=Encoding.COEFFICIENTS),
+                "%1: coefficients do not rotate",
+                id="rotation of coefficients",
+            ),
         ],
     )
     def test_a_program_that_breaks_a_law_is_refused(
@@ -154,6 +241,12 @@ class TestRefusals:
     ) -> None:
         with refused(ScaleMismatch, "%2: operands have scales 2^80 and 2^40", hint="fault of the packing"):
             annotate(program(INPUT, multiply(0), add(1, 0)), params, scales)
+
+    def test_values_of_different_scales_cannot_be_summed_with_numbers(
+        self, refused: Refused, params: CKKSParams, scales: Scales
+    ) -> None:
+        with refused(ScaleMismatch, "%2: operands have scales 2^80 and 2^40", hint="fault of the packing"):
+            annotate(program(INPUT, multiply(0), numbers((1, 0), (0, 1))), params, scales)
 
     def test_a_spent_value_cannot_be_rescaled(self, refused: Refused) -> None:
         params = CKKSParams(ring_degree=1024, data_bits=(60,), special_bits=(60,), scale_bits=40)

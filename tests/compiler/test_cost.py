@@ -14,9 +14,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from helora_core.backend.ledger import OperationCounts
-from helora_core.compiler.cost import Budget, check_budget, count_operations
-from helora_core.compiler.ir import Program, readable
+from helora_core.compiler.cost import Budget, check_budget, count_operations, relative_cost
+from helora_core.compiler.ir import Op, OpKind, Program, readable
 from helora_core.errors import BudgetExceeded
+from helora_core.packing.costs import OperationCosts
 
 Refused = Callable[..., AbstractContextManager[None]]
 
@@ -29,15 +30,53 @@ def test_counts_are_those_of_the_program_as_it_reads(programs: st.SearchStrategy
     program = data.draw(programs)
     *lines, returned = readable(program).splitlines()
     words = Counter(line.split()[2] for line in lines)
+    operands: Counter[str] = Counter()
+    for line in lines:
+        operands[line.split()[2]] += line.count("%") - 1
+    fused = operands["dot_plain"] + operands["dot_scalars"]
     assert count_operations(program) == OperationCounts(
         rotations=words["rotate"],
         keyswitches=words["rotate"],
-        ct_pt=words["multiply_plain"],
-        additions=words["add"],
+        ct_pt=words["multiply_plain"] + fused,
+        additions=words["add"] + fused - words["dot_plain"] - words["dot_scalars"] + 2 * words["unmask"],
         rescales=words["rescale"],
-        encrypts=words["input"],
-        decrypts=len(returned.removeprefix("return ").split(", ")),
+        sanitizes=words["sanitize"] + words["mask"],
+        encrypts=words["input"] + words["ask_client"],
+        decrypts=len(returned.removeprefix("return ").split(", ")) + operands["ask_client"],
     )
+
+
+def test_a_result_that_is_zero_is_not_decrypted() -> None:
+    program = Program(slots=8, ops=(Op(kind=OpKind.INPUT, positions=(0,)),), outputs=(None, 0, None))
+    assert count_operations(program) == OperationCounts(encrypts=1, decrypts=1)
+
+
+class TestRelativeCost:
+    NOTHING = OperationCosts(**dict.fromkeys(OperationCosts.__struct_fields__, 0.0))
+
+    @pytest.mark.parametrize("name", OperationCosts.__struct_fields__)
+    @given(st.data())
+    def test_each_weight_is_for_what_its_name_says(
+        self, name: str, programs: st.SearchStrategy[Program], data: st.DataObject
+    ) -> None:
+        program = data.draw(programs)
+        counts = count_operations(program)
+        groups = [len(group) for group in program.hoisted_groups()]
+        scalars = sum(len(op.args) for op in program.ops if op.kind is OpKind.DOT_SCALARS)
+        expected = {
+            "rotate": len(groups),
+            "rotate_further": sum(groups) - len(groups),
+            "multiply_plain": counts.ct_pt - scalars,
+            "multiply_scalar": scalars,
+            "add": counts.additions,
+            "rescale": counts.rescales,
+            "encrypt": counts.encrypts,
+            "decrypt": counts.decrypts,
+            "sanitize": counts.sanitizes,
+            "round_trip": 1 + sum(op.kind is OpKind.ASK_CLIENT for op in program.ops),
+        }
+        weights = msgspec.structs.replace(self.NOTHING, **{name: 1.0})
+        assert relative_cost(program, weights) == expected[name]
 
 
 def test_the_default_budget_is_that_of_the_design() -> None:

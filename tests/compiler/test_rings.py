@@ -39,13 +39,19 @@ def test_an_option_is_what_compiling_for_the_ring_gives() -> None:
 
 
 def test_each_ring_that_will_not_do_says_why() -> None:
-    """Too few slots, too little modulus, and at 17 bits of precision too much noise."""
+    """Too little modulus, and at 17 bits of precision too much noise."""
     refusals = {
         option.ring_degree: type(option.refusal) for option in ring_options(SHAPE, RankBSGS(), precision_bits=17.0)
     }
     assert refusals == {
-        **dict.fromkeys((1024, 2048), SlotOverflow),
-        4096: InsecureParameters,
+        **dict.fromkeys((1024, 2048, 4096), InsecureParameters),
         8192: type(None),
         **dict.fromkeys((16384, 32768, 65536), InvalidParameters),
     }
+
+
+def test_a_ring_of_too_few_slots_for_the_rank_says_so() -> None:
+    options = ring_options(ModuleShape.parse("64:64:3000"), RankBSGS(), precision_bits=0)
+    refusals = {option.ring_degree: type(option.refusal) for option in options}
+    assert refusals[4096] is SlotOverflow
+    assert refusals[8192] is type(None)
