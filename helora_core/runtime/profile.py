@@ -182,10 +182,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ProfileMissing: There is none.
         """
-        wanted = (*params.data_bits, *params.special_bits)
         alike = [chain for chain in self.chains if _class_of(chain) == _class_of(params)]
         if alike:
-            return min(alike, key=lambda chain: _distance((*chain.data_bits, *chain.special_bits), wanted))
+            return min(alike, key=lambda chain: _distance(chain, params))
         has = ", ".join(sorted({_named(chain) for chain in self.chains})) or "nothing"
         raise ProfileMissing(
             f"The profile of {self.provenance.backend} was not calibrated for {_named(params)}; it has {has}.",
@@ -225,8 +224,11 @@ def _class_of(chain: ChainFigures | CKKSParams) -> tuple[int, int, int]:
     return chain.ring_degree, len(chain.data_bits), len(chain.special_bits)
 
 
-def _distance(left: tuple[int, ...], right: tuple[int, ...]) -> int:
-    return sum(abs(a - b) for a, b in zip(left, right, strict=True))
+def _distance(chain: ChainFigures, params: CKKSParams) -> tuple[int, int]:
+    """By the data primes, which every operation has to do with; then by the special ones."""
+    data = sum(abs(a - b) for a, b in zip(chain.data_bits, params.data_bits, strict=True))
+    special = sum(abs(a - b) for a, b in zip(chain.special_bits, params.special_bits, strict=True))
+    return data, special
 
 
 def _named(chain: ChainFigures | CKKSParams) -> str:
