@@ -8,9 +8,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 import helora_core
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.ir import Op, OpKind, Program
 from helora_core.compiler.plan import ConstantSpec, Plan
 from helora_core.errors import InvalidInput, LeakageRefused
 from helora_core.packing.rank_bsgs import RankBSGS
@@ -29,16 +32,18 @@ Refused = Callable[..., AbstractContextManager[None]]
 
 REPOSITORY = Path(helora_core.__file__).parents[1]
 SHAPE = ModuleShape(d_in=1536, d_out=1536, rank=16)
-GOLDEN_DIGEST = "648802945b0989365e93522afb2ed4eedffd3719461f0506ab6ce50dc88a1708"
+GOLDEN_DIGEST = "b89e944aed4651126f9951cb8b56733b717d663c78fd0893aac60719effacc1b"
 
 KEYS = {
     *("packing", "d_in", "d_out", "rank", "tokens", "tokens_per_run", "runs"),
-    *("rotations", "keyswitches", "ct_pt", "additions", "rescales", "encrypts", "decrypts"),
+    *("rotations", "keyswitches", "ct_pt", "additions", "rescales", "sanitizes", "encrypts", "decrypts"),
     *("rotations_per_token", "keyswitches_per_token", "rescales_per_token"),
-    *("depth", "rotation_steps", "constants", "layout"),
+    *("round_trips", "depth", "rotation_steps", "constants", "layout"),
     *("ring_degree", "data_bits", "special_bits", "scales", "modulus_bits"),
     *("security_bits", "security_table", "security_limit_bits"),
-    *("leakage", "needs_sanitize", "leakage_note", "over_budget", "digest"),
+    *("leakage", "leakage_label", "needs_sanitize", "sanitize_bits", "leakage_note"),
+    *("bytes_up_estimate", "bytes_down_estimate", "key_bytes_estimate"),
+    *("precision_bound_bits", "over_budget", "digest"),
 }
 """What ``helora plan --json`` gives: scripts match on these, so a change is one of the interface."""
 
@@ -68,15 +73,24 @@ class TestToDict:
             "ct_pt": 32,
             "additions": 37,
             "rescales": 2,
+            "sanitizes": 0,
             "encrypts": 1,
             "decrypts": 1,
             "rotations_per_token": 9.5,
             "keyswitches_per_token": 9.5,
             "rescales_per_token": 1.0,
+            "round_trips": 1,
             "depth": 2,
             "rotation_steps": [2, 4, 6, 8, 16, 24, 32, 64, 128, 256, 512, 1024, 2048],
             "constants": 32,
-            "layout": {"period": 2048, "padded_rank": 16, "baby_steps": 4, "giant_steps": 4},
+            "layout": {
+                "period": 2048,
+                "padded_rank": 16,
+                "blocks_in": 1,
+                "blocks_out": 1,
+                "baby_steps_down": 4,
+                "baby_steps_up": 4,
+            },
             "ring_degree": 8192,
             "data_bits": [60, 40, 40],
             "special_bits": [60],
@@ -86,8 +100,14 @@ class TestToDict:
             "security_table": "guidelines-2024",
             "security_limit_bits": 214,
             "leakage": "nothing",
+            "leakage_label": "nothing*",
             "needs_sanitize": True,
+            "sanitize_bits": None,
             "leakage_note": "The key holder decrypts Δ alone.",
+            "bytes_up_estimate": 8 * 8192 * 3,
+            "bytes_down_estimate": 2 * 8 * 8192,
+            "key_bytes_estimate": plan.key_bytes,
+            "precision_bound_bits": plan.precision().bits,
             "over_budget": None,
             "digest": plan.digest,
         }
@@ -101,7 +121,9 @@ class TestToDict:
 
     def test_over_budget_is_judged_for_the_tokens_asked_about(self, plan: Plan) -> None:
         assert plan.to_dict(tokens=1)["over_budget"] == (
-            "Budget: 19 rotations per token (budget 16); 19 keyswitches per token (budget 16)."
+            "Budget: "
+            "19 rotations per token (budget 16; for one token %34 = rotate %33, steps=8 is the first too many); "
+            "19 keyswitches per token (budget 16; for one token %34 = rotate %33, steps=8 is the first too many)."
         )
         assert plan.to_dict(tokens=3)["over_budget"] is None
 
@@ -123,10 +145,22 @@ class TestWhatRuns:
         params = CKKSParams(ring_degree=8192, data_bits=(60, 35, 45), special_bits=(60,), scale_bits=40)
         plan = compile_plan(SHAPE, RankBSGS(), params=params)
         assert plan.constant_specs == {
-            **{f"down.{i}": ConstantSpec(level=2, scale_bits=45) for i in range(16)},
-            **{f"up.{i}": ConstantSpec(level=1, scale_bits=35) for i in range(16)},
+            **{f"down.0.{i}": ConstantSpec(level=2, scale_bits=45) for i in range(16)},
+            **{f"up.0.{i}": ConstantSpec(level=1, scale_bits=35) for i in range(16)},
         }
         assert {(info.level, info.scale_bits) for info in plan.values} == {(2, 40), (2, 85), (1, 40), (1, 75), (0, 40)}
+
+    def test_a_sanitised_plan_needs_a_public_key_and_reveals_what_it_says(self) -> None:
+        bare, sanitised = (compile_plan(SHAPE, RankBSGS(), sanitize_bits=bits) for bits in (None, 40))
+        assert (bare.needs_public_key, sanitised.needs_public_key) == (False, True)
+        assert (bare.leakage_label, sanitised.leakage_label) == ("nothing*", "nothing")
+        assert (bare.counts.sanitizes, sanitised.counts.sanitizes) == (0, 1)
+
+    def test_more_tokens_take_a_shorter_period_where_that_is_cheaper(self) -> None:
+        few, many = (compile_plan(SHAPE, RankBSGS(), tokens=tokens) for tokens in (2, 256))
+        assert few.digest == compile_plan(SHAPE, RankBSGS()).digest
+        assert many.tokens_per_run > few.tokens_per_run
+        assert many.counts.times(many.runs(256)).rotations < few.counts.times(few.runs(256)).rotations
 
 
 class TestPacking:
@@ -146,6 +180,33 @@ class TestPacking:
             plan.unpack(outputs, 1)
         owner = LoRAModule("m", np.ones((1, 3)), np.ones((2, 1)), 2.0)
         assert plan.unpack(outputs, 1, owner).tolist() == [[6.0, 6.0]]
+
+
+class TestZeros:
+    """Results that are known to be zero do not come, and inputs that meet zeros only are not sent."""
+
+    def test_they_are_filled_in_where_they_stand(self, plan: Plan) -> None:
+        """A block of Δ that never comes back is zero, the others stay in their places."""
+        wide = compile_plan(ModuleShape(d_in=8, d_out=12000, rank=1), RankBSGS(), precision_bits=0)
+        first, second, third = wide.program.outputs
+        without = replace(wide, program=msgspec.structs.replace(wide.program, outputs=(first, None, third)))
+        ones = np.ones(wide.params.slots)
+        delta = without.unpack([ones, 2 * ones], 1)
+        assert second is not None
+        assert delta[0].tolist() == [1.0] * 4096 + [0.0] * 4096 + [2.0] * (12000 - 8192)
+
+    def test_all_of_them(self, plan: Plan) -> None:
+        silent = replace(plan, program=Program(slots=plan.params.slots, ops=(), outputs=(None,)))
+        assert silent.pack(np.ones((2, 1536))) == []
+        assert silent.unpack([], 2).tolist() == np.zeros((2, 1536)).tolist()
+
+    def test_only_the_inputs_of_the_program_are_packed(self) -> None:
+        wide = compile_plan(ModuleShape(d_in=9000, d_out=64, rank=8), RankBSGS())
+        kept = Op(kind=OpKind.INPUT, positions=(2,))
+        third = replace(wide, program=Program(slots=4096, ops=(kept,), outputs=(0,)))
+        x = np.arange(9000.0)[np.newaxis]
+        (vector,) = third.pack(x)
+        assert np.array_equal(vector, wide.pack(x)[2])
 
 
 class TestDigest:
@@ -184,6 +245,8 @@ class TestDigest:
             compile_plan(ModuleShape(d_in=1536, d_out=1535, rank=16), RankBSGS()),
             compile_plan(ModuleShape(d_in=1536, d_out=1536, rank=15), RankBSGS()),
             compile_plan(SHAPE, RankBSGS(), ring_degree=16384),
+            compile_plan(SHAPE, RankBSGS(), tokens=256),
+            compile_plan(SHAPE, RankBSGS(), sanitize_bits=40),
             compile_plan(SHAPE, ZeroMOAI()),
             compile_plan(SHAPE, Raised()),
             compile_plan(SHAPE, Renamed()),
@@ -200,3 +263,5 @@ class TestDigest:
         assert compile_plan(SHAPE, RankBSGS(), params=plan.params).digest == plan.digest
         assert compile_plan(SHAPE, RankBSGS(), params=plan.params, security_bits=256).digest == plan.digest
         assert compile_plan(SHAPE, RankBSGS(), table="he-standard-2018").digest == plan.digest
+        assert compile_plan(SHAPE, RankBSGS(), tokens=2).digest == plan.digest
+        assert compile_plan(SHAPE, RankBSGS(), public_encryption=True).digest == plan.digest
