@@ -28,32 +28,40 @@ def run_work(
     Returns:
         The outcomes, and the JSON document ``{"backend", "secure", "modules"}``.
     """
-    from helora_core.adapter.combine import compact
-    from helora_core.cli.compiling import plan_cache
+    from helora_core.adapter.combine import compact, stack
+    from helora_core.cli.compiling import on_best_machine, plan_cache
     from helora_core.runtime.adapter_run import Work
     from helora_core.runtime.sharing import shared_inputs
 
-    plans = plan_cache(execution)
     inputs = [(module, activations[module.name]) for module in modules]
-    if execution.share:
-        inputs = shared_inputs(inputs)
+    groups = shared_inputs(inputs) if execution.share else [((module,), x) for module, x in inputs]
+    jobs = [(compact(stack(parts)), x, execution.batch or x.shape[0], parts) for parts, x in groups]
+    execution = on_best_machine(execution, [(module, tokens) for module, _, tokens, _ in jobs])
+    plans = plan_cache(execution)
     work = [
-        Work(module, x, plans.plan(module, execution.batch or x.shape[0]))
-        for module, x in ((compact(module), x) for module, x in inputs)
+        Work(module, x, plans.plan(module, tokens), tuple((part.name, part.shape.d_out) for part in parts))
+        for module, x, tokens, parts in jobs
     ]
     return run_plans(work, execution)
 
 
 def run_plans(work: Sequence[Work], execution: Execution) -> tuple[list[Outcome], dict[str, Any]]:
-    """Choose the backend for what is compiled already, run with a progress bar, and report as ``run_work`` does."""
+    """Choose the backend for what is compiled already, run with a progress bar, and report as ``run_work`` does.
+
+    Raises:
+        BudgetExceeded: The tokens that there are cost more than was allowed, by the plans before the run or by the
+            ledger and the bytes sent after it.
+    """
     from helora_core.cli.output import tell_selection, token_progress
     from helora_core.manager import get_manager
     from helora_core.runtime.adapter_run import run_adapter
-    from helora_core.runtime.report import outcome_row
+    from helora_core.runtime.report import outcome_row, require_budget
     from helora_core.runtime.telemetry import Telemetry
     from helora_core.selection import select_backend
 
     manager = get_manager()
+    for job in work:
+        job.plan.check_budget(job.x.shape[0], execution.budget)
     selection = select_backend(
         manager, execution.backend, plans=[job.plan for job in work], allow_emulation=execution.allow_emulation
     )
@@ -62,6 +70,7 @@ def run_plans(work: Sequence[Work], execution: Execution) -> tuple[list[Outcome]
     with token_progress(sum(job.x.shape[0] for job in work)) as advance:
         telemetry = Telemetry(manager.telemetry_sinks())
         outcomes = list(run_adapter(library, work, telemetry=telemetry, on_tokens=advance))
+    require_budget(outcomes, execution.budget)
     rows = [outcome_row(outcome, backend=backend, secure=secure) for outcome in outcomes]
     return outcomes, {"backend": backend, "secure": secure, "modules": rows}
 

@@ -74,7 +74,8 @@ def run(
     else:
         show(outcomes, document)
         for row in document["modules"]:
-            click.echo(f"wrote {row['output']}")
+            for name in [row["output"]] if isinstance(row["output"], str) else row["output"]:
+                click.echo(f"wrote {name}")
 
 
 def _run_adapter(
@@ -93,10 +94,16 @@ def _run_adapter(
 
 
 def _write(outcomes: list[Outcome], document: dict[str, Any], path: Path) -> None:
+    """One file for each of the adapter's modules, of those that ran as one as well."""
     from helora_core.runtime.arrays import write_array
 
-    for outcome, row in zip(outcomes, document["modules"], strict=True):
-        name = row["module"].replace("/", "%2F")  # an .npz adapter may name its modules by path
-        target = path if len(outcomes) == 1 else path.with_name(f"{path.stem}.{name}{path.suffix}")
-        write_array(target, outcome.run.delta)
-        row["output"] = str(target)
+    deltas = [outcome.work.deltas(outcome.run.delta) for outcome in outcomes]
+    alone = sum(map(len, deltas)) == 1
+    for parts, row in zip(deltas, document["modules"], strict=True):
+        written = []
+        for name, delta in parts.items():
+            file_name = name.replace("/", "%2F")  # an .npz adapter may name its modules by path
+            target = path if alone else path.with_name(f"{path.stem}.{file_name}{path.suffix}")
+            write_array(target, delta)
+            written.append(str(target))
+        row["output"] = written[0] if len(written) == 1 else written

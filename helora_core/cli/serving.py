@@ -94,7 +94,7 @@ def _work(module: ArtifactModule, arrays: dict[str, NDArray[Any]]) -> Work:
             f"Module {module.name}: its parts were compiled to share one input and were given different ones.",
             hint="Give each the same activations, or compile without --share.",
         )
-    return Work(module, first, module.plan)
+    return Work(module, first, module.plan, tuple((part.name, part.d_out) for part in module.parts))
 
 
 def _precision_bound(job: Work, module: ArtifactModule, min_bits: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from numpy.typing import NDArray
@@ -26,11 +27,22 @@ from helora_core.runtime.telemetry import Telemetry
 
 @dataclass(frozen=True)
 class Work:
-    """One module, the activations to run it on (shape (tokens, d_in), any real dtype), and the plan to run it by."""
+    """One module, the activations to run it on (shape (tokens, d_in), any real dtype), and the plan to run it by.
+
+    Attributes:
+        parts: Names and d_out of the modules that it is stacked of, in the order of their outputs; empty for one alone.
+    """
 
     module: Weights
     x: NDArray[Any]
     plan: Plan
+    parts: tuple[tuple[str, int], ...] = ()
+
+    def deltas(self, delta: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Δ of each part by its name, from that of all."""
+        parts = self.parts or ((self.module.name, self.module.shape.d_out),)
+        ends = list(accumulate(d_out for _, d_out in parts))
+        return {name: delta[:, end - d_out : end] for (name, d_out), end in zip(parts, ends, strict=True)}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 
 from helora_core.adapter.lora import LoRAModule
-from helora_core.errors import PrecisionLost
+from helora_core.compiler.cost import Budget, Sizes, check_budget
+from helora_core.errors import BudgetExceeded, PrecisionLost
 from helora_core.runtime.adapter_run import Outcome
 from helora_core.runtime.reference import precision_bits
 
@@ -68,3 +69,23 @@ def require_precision(rows: Iterable[dict[str, Any]], min_bits: float) -> None:
             f"Runtime: precision under {min_bits:g} bits: {', '.join(short)}.",
             hint="Use a larger ring or scale, or accept fewer bits with --min-bits.",
         )
+
+
+def require_budget(outcomes: Iterable[Outcome], budget: Budget) -> None:
+    """Hold what was executed, by the ledger and by the bytes that were sent, against a budget.
+
+    Keys are judged by their estimate, since they are made once for all modules.
+
+    Raises:
+        BudgetExceeded: Names the first module that cost more, and what.
+    """
+    for outcome in outcomes:
+        run, plan = outcome.run, outcome.work.plan
+        sizes = Sizes(bytes=run.bytes_up + run.bytes_down, key_bytes=plan.key_bytes, depth=plan.packing.depth)
+        tokens = int(run.delta.shape[0])
+        try:
+            check_budget(run.executed, tokens=tokens, budget=budget, sizes=sizes, program=plan.program)
+        except BudgetExceeded as error:
+            raise BudgetExceeded(
+                f"Runtime: {outcome.work.module.name}, {tokens} tokens executed: {error.message}", hint=error.hint
+            ) from error

@@ -1,4 +1,4 @@
-"""Finds the modules of a layer that get one input, and makes one module of them."""
+"""Finds the modules of a layer that get one input, which may run as one (``helora_core.adapter.combine.stack``)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from helora_core.adapter.combine import stack
 from helora_core.adapter.lora import LoRAModule
 
 
-def shared_inputs(inputs: Sequence[tuple[LoRAModule, NDArray[Any]]]) -> list[tuple[LoRAModule, NDArray[Any]]]:
-    """Stack modules of one parent (``…self_attn.q_proj`` and ``…self_attn.v_proj``) whose activations are equal.
+def shared_inputs(
+    inputs: Sequence[tuple[LoRAModule, NDArray[Any]]],
+) -> list[tuple[tuple[LoRAModule, ...], NDArray[Any]]]:
+    """Group modules of one parent (``…self_attn.q_proj`` and ``…self_attn.v_proj``) whose activations are equal.
 
     Args:
         inputs: Modules with their activations, tokens × d_in.
 
     Returns:
-        Stacked modules and those that share nothing, in the order of the first of each.
+        Groups of one or more modules with their one input, in the order of the first of each.
     """
     groups: list[tuple[list[LoRAModule], NDArray[Any]]] = []
     for module, x in inputs:
@@ -29,7 +30,7 @@ def shared_inputs(inputs: Sequence[tuple[LoRAModule, NDArray[Any]]]) -> list[tup
                 break
         else:
             groups.append(([module], x))
-    return [(stack(modules), x) for modules, x in groups]
+    return [(tuple(modules), x) for modules, x in groups]
 
 
 def _parent(module: LoRAModule) -> str:

@@ -104,8 +104,11 @@ def test_modules_that_share_an_input(
         "run", "--artifact", "a", "--module", "v_proj", "--input", "x.npy", "--output", "d.npy", *NUMPY
     )
     assert [row["d_out"] for row in document["modules"]] == [40]
-    reference = np.concatenate([adapter.modules[name].reference_delta(x) for name in written["modules"][0]["parts"]], 1)
-    np.testing.assert_allclose(np.load(tmp_path / "d.npy"), reference, rtol=0, atol=np.max(np.abs(reference)) / 2**10)
+    assert document["modules"][0]["output"] == ["d.layers.0.q_proj.npy", "d.layers.0.v_proj.npy"]
+    for name in written["modules"][0]["parts"]:
+        reference = adapter.modules[name].reference_delta(x)
+        found = np.load(tmp_path / f"d.{name}.npy")
+        np.testing.assert_allclose(found, reference, rtol=0, atol=np.max(np.abs(reference)) / 2**10)
     np.savez(tmp_path / "x.npz", **{"layers.0.q_proj": x, "layers.0.v_proj": x + 1})
     error = refusal("run", "--artifact", "a", "--input", "x.npz", "--output", "d.npy", *NUMPY)
     assert error["code"] == "invalid-input"
