@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,19 +14,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.backend.ledger import OperationCounts
+from helora_core.compiler.builder import Builder
 from helora_core.compiler.compile import compile_plan
-from helora_core.compiler.ir import OpKind
+from helora_core.compiler.cost import count_operations
+from helora_core.compiler.ir import Op, OpKind
 from helora_core.compiler.plan import Plan
+from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import Packing, ProgramBuilder, ScaleRole, Value, Vector
 from helora_core.packing.rank_bsgs import RankBSGS, RankBSGSLayout
 from helora_core.privacy.leakage import LeakageClass
-from helora_core.runtime.reference import run_plain
+from helora_core.runtime.reference import execute_plain, run_plain
 
 PlanFor = Callable[[ModuleShape, Packing], Plan]
 Activations = Callable[..., Vector]
 
-dimensions = st.integers(1, 4096)
-SHAPES = st.builds(ModuleShape, d_in=dimensions, d_out=dimensions, rank=st.integers(1, 130))
+dimensions = st.integers(1, 20000)
+WIDE_SHAPES = st.builds(ModuleShape, d_in=dimensions, d_out=dimensions, rank=st.integers(1, 130))
+KEYS = ["period", "padded_rank", "blocks_in", "blocks_out", "baby_steps_down", "baby_steps_up"]
+
+
+def layouts(shape: ModuleShape, slots: int, tokens: int | None = None) -> list[RankBSGSLayout]:
+    return list(RankBSGS().layouts(shape, slots, tokens=tokens, costs=DEFAULT_COSTS))
+
+
+def emitted(layout: RankBSGSLayout) -> OperationCounts:
+    """Counts of the program as it is emitted; no pass makes it cheaper."""
+    builder = Builder(layout.slots)
+    layout.emit(builder)
+    return count_operations(builder.program())
 
 
 def log2(power: int) -> int:
@@ -59,31 +76,105 @@ class TestCounts:
         assert plan.tokens_per_run == tokens
         assert plan.to_dict()["rotations_per_token"] == per_token
 
-    @given(SHAPES)
-    def test_they_follow_the_formula(self, shape: ModuleShape) -> None:
-        """2·((n₁−1) + (r₂/n₁−1)) + log₂(d₂/r₂) rotations and 2·r₂ products, with n₁ the root of r₂, rounded up."""
-        plan = compile_plan(shape, RankBSGS())
-        r2 = power_of_two(shape.rank)
-        d2 = power_of_two(max(shape.d_in, shape.d_out, shape.rank))
-        n1 = 2 ** math.ceil(log2(r2) / 2)
-        assert plan.counts.rotations == 2 * ((n1 - 1) + (r2 // n1 - 1)) + log2(d2 // r2)
-        assert plan.counts.keyswitches == plan.counts.rotations
-        assert plan.counts.ct_pt == 2 * r2
-        assert plan.counts.additions == 2 * (r2 - 1) + log2(d2 // r2)
-        assert plan.tokens_per_run == plan.params.slots // d2
-        assert plan.layout.figures == {"period": d2, "padded_rank": r2, "baby_steps": n1, "giant_steps": r2 // n1}
+    @given(WIDE_SHAPES, st.sampled_from([None, 1, 2, 7, 64, 256, 5000]))
+    def test_they_follow_the_formula(self, shape: ModuleShape, tokens: int | None) -> None:
+        """B(n-1) + r₂/n - 1 + log2(p/r₂) + (n'-1) + B'(r₂/n'-1) rotations and (B+B')·r₂ products."""
+        for layout in layouts(shape, 4096, tokens):
+            figures = layout.figures
+            assert list(figures) == KEYS
+            p, r2, b_in, b_out, n_down, n_up = figures.values()
+            counts = emitted(layout)
+            babies = b_in * (n_down - 1) + (n_up - 1)
+            giants = (r2 // n_down - 1) + b_out * (r2 // n_up - 1)
+            assert counts.rotations == counts.keyswitches == babies + giants + log2(p // r2)
+            assert counts.ct_pt == (b_in + b_out) * r2
+            assert counts.additions == (b_in * r2 - 1) + log2(p // r2) + b_out * (r2 - 1)
+            assert (counts.rescales, counts.encrypts, counts.decrypts) == (1 + b_out, b_in, b_out)
 
-    @given(SHAPES)
-    def test_no_other_number_of_baby_steps_takes_fewer_rotations(self, shape: ModuleShape) -> None:
-        plan = compile_plan(shape, RankBSGS())
-        r2 = plan.layout.figures["padded_rank"]
-        fewest = min((n1 - 1) + (r2 // n1 - 1) for n1 in (1 << e for e in range(log2(r2) + 1)))
-        figures = plan.layout.figures
-        assert figures["baby_steps"] + figures["giant_steps"] - 2 == fewest
+    @given(WIDE_SHAPES, st.sampled_from([None, 1, 2, 7, 64, 256, 5000]))
+    def test_layouts_are_those_described(self, shape: ModuleShape, tokens: int | None) -> None:
+        """p a power of two from the widest vector, or the slots, down to r₂ as long as tokens wait; T = slots/p."""
+        slots, found = 4096, layouts(shape, 4096, tokens)
+        r2 = power_of_two(shape.rank)
+        longest = min(power_of_two(max(shape.d_in, shape.d_out, shape.rank)), slots)
+        assert [layout.period for layout in found] == [longest >> i for i in range(len(found))]
+        assert found[-1].period >= r2
+        for layout in found:
+            assert layout.padded_rank == r2
+            assert layout.tokens_per_run == slots // layout.period
+            assert (layout.blocks_in, layout.blocks_out) == (
+                math.ceil(shape.d_in / layout.period),
+                math.ceil(shape.d_out / layout.period),
+            )
+        for layout in found[:-1]:
+            assert tokens is not None
+            assert layout.tokens_per_run < tokens
+        if tokens is None:
+            assert len(found) == 1
+        else:
+            assert found[-1].tokens_per_run >= tokens or found[-1].period == r2
+
+    @given(WIDE_SHAPES, st.sampled_from([None, 64]))
+    def test_no_other_number_of_baby_steps_takes_fewer_rotations(self, shape: ModuleShape, tokens: int | None) -> None:
+        for layout in layouts(shape, 4096, tokens):
+            r2 = layout.padded_rank
+            splits = [1 << exponent for exponent in range(log2(r2) + 1)]
+            found = emitted(layout).rotations - log2(layout.period // r2)
+            down = min(layout.blocks_in * (n - 1) + r2 // n - 1 for n in splits)
+            up = min(n - 1 + layout.blocks_out * (r2 // n - 1) for n in splits)
+            assert found == down + up
+
+    @given(WIDE_SHAPES, st.floats(0.05, 1.0))
+    def test_baby_steps_are_more_where_they_are_hoisted(self, shape: ModuleShape, further: float) -> None:
+        """Rotations after the first of a ciphertext cost less then."""
+        hoisting = msgspec.structs.replace(DEFAULT_COSTS, rotate_further=further * DEFAULT_COSTS.rotate)
+        (plain,) = layouts(shape, 4096)
+        (hoisted,) = RankBSGS().layouts(shape, 4096, tokens=None, costs=hoisting)
+        assert hoisted.baby_steps_down >= plain.baby_steps_down
+        assert hoisted.baby_steps_up >= plain.baby_steps_up
 
     def test_an_unbalanced_module_is_as_wide_as_its_wider_side(self) -> None:
         wide, tall = (compile_plan(ModuleShape.parse(text), RankBSGS()) for text in ("256:1536:16", "1536:256:16"))
         assert wide.counts == tall.counts == compile_plan(ModuleShape.parse("1536:1536:16"), RankBSGS()).counts
+
+    def test_256_tokens_of_a_model_with_1536_features_take_at_most_30_rotations_a_run(self) -> None:
+        plan = compile_plan(ModuleShape.parse("1536:1536:16"), RankBSGS(), tokens=256)
+        assert plan.counts.rotations <= 30
+        total = plan.counts.times(plan.runs(256))
+        alone = compile_plan(ModuleShape.parse("1536:1536:16"), RankBSGS(), tokens=2)
+        assert 4 * total.rotations / 256 < alone.counts.rotations / 2
+
+
+class TestShortPeriodsAndBlocks:
+    @given(data=st.data(), tokens=st.sampled_from([None, 1, 3, 20, 200]))
+    def test_every_layout_is_exact_for_any_number_of_tokens(
+        self, wide_modules: st.SearchStrategy[LoRAModule], data: st.DataObject, tokens: int | None
+    ) -> None:
+        """In 512 slots: d above the slots, periods down to r₂, runs that are not full."""
+        module = data.draw(wide_modules)
+        for layout in layouts(module.shape, 512, tokens):
+            count = data.draw(st.integers(1, layout.tokens_per_run))
+            x = np.random.default_rng(count).normal(size=(count, module.shape.d_in))
+            builder = Builder(512)
+            layout.emit(builder)
+            packed = layout.pack(x)
+            assert len(packed) == layout.blocks_in
+            outputs = execute_plain(builder.program(), packed, dict(layout.constants(module)))
+            delta, reference = layout.unpack(outputs, count, None), module.reference_delta(x)
+            assert delta.shape == reference.shape
+            assert np.abs(delta - reference).max() <= 1e-9 * np.abs(reference).max()
+
+    @pytest.mark.parametrize("tokens", [1, 40, 512])
+    def test_what_is_compiled_is_exact_too(self, small_plan: Callable[..., Plan], tokens: int) -> None:
+        rng = np.random.default_rng(3)
+        module = LoRAModule("m", rng.normal(size=(5, 700)), rng.normal(size=(1100, 5)), 0.5)
+        plan = small_plan(module, RankBSGS(), tokens)
+        x = rng.normal(size=(plan.tokens_per_run, 700))
+        np.testing.assert_allclose(run_plain(plan, module, x), module.reference_delta(x), rtol=0, atol=1e-9)
+
+    def test_a_rank_above_the_dimensions_is_a_period_of_its_own(self) -> None:
+        (layout,) = layouts(ModuleShape(d_in=3, d_out=2, rank=20), 4096)
+        assert (layout.period, layout.padded_rank) == (32, 32)
 
 
 def test_the_key_holder_learns_nothing_but_the_result_once_it_is_sanitised() -> None:
@@ -98,20 +189,27 @@ def test_one_ciphertext_goes_each_way() -> None:
 
 
 def test_feature_f_of_token_t_stands_in_slot_f_times_tokens_plus_t() -> None:
-    layout = RankBSGS().layout(ModuleShape(d_in=3, d_out=1, rank=1), 16)
+    (layout,) = layouts(ModuleShape(d_in=3, d_out=1, rank=1), 16)
     (slots,) = layout.pack(np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]]))
     assert slots.reshape(4, 4).tolist() == [[1, 10, 0, 0], [2, 20, 0, 0], [3, 30, 0, 0], [0, 0, 0, 0]]
+
+
+def test_a_wide_vector_is_cut_into_blocks_of_a_period() -> None:
+    (_, layout) = layouts(ModuleShape(d_in=6, d_out=1, rank=4), 16, tokens=4)
+    first, second = layout.pack(np.array([np.arange(1.0, 7.0), np.arange(10.0, 70.0, 10.0)]))
+    assert first.reshape(4, 4).tolist() == [[1, 10, 0, 0], [2, 20, 0, 0], [3, 30, 0, 0], [4, 40, 0, 0]]
+    assert second.reshape(4, 4).tolist() == [[5, 50, 0, 0], [6, 60, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
 class PrerotatedPlaintexts(RankBSGSLayout):
     """Rotates plaintexts in place of ciphertexts, as if rot(c)∘p were c∘rot(p) without a rotation of the result."""
 
     def _rotate(self, builder: ProgramBuilder, value: Value, features: int) -> Value:
-        return value if features < self.baby_steps else super()._rotate(builder, value, features)
+        return value if features < self.baby_steps_down else super()._rotate(builder, value, features)
 
     def constants(self, module: LoRAModule) -> Iterator[tuple[str, Vector]]:
         for name, vector in super().constants(module):
-            baby = int(name.partition(".")[2]) % self.baby_steps
+            baby = int(name.rpartition(".")[2]) % self.baby_steps_down
             yield name, np.roll(vector, baby * self.tokens_per_run)
 
 
@@ -119,8 +217,11 @@ class NoFolds(RankBSGSLayout):
     """Adds nothing up inside the ciphertext, as if sums across blocks were free."""
 
     def emit(self, builder: ProgramBuilder) -> None:
-        y = builder.rescale(self._diagonal_sum(builder, builder.input(), "down", ScaleRole.DOWN))
-        builder.output(builder.rescale(self._diagonal_sum(builder, y, "up", ScaleRole.UP)))
+        x = self._babies(builder, builder.input(), self.baby_steps_down)
+        y = builder.rescale(self._diagonal_sum(builder, [x], ["down.0"], self.baby_steps_down, ScaleRole.DOWN))
+        babies = self._babies(builder, y, self.baby_steps_up)
+        delta = self._diagonal_sum(builder, [babies], ["up.0"], self.baby_steps_up, ScaleRole.UP)
+        builder.output(builder.rescale(delta))
 
 
 class RotatesRight(RankBSGSLayout):
@@ -165,13 +266,27 @@ WRONG = (
 )
 
 
+def alterations(op: Op, slots: int) -> Iterator[Op]:
+    """The operation with another step, another plaintext of its kind, or an operand read twice."""
+    if op.kind is OpKind.ROTATE:
+        yield msgspec.structs.replace(op, steps=op.steps % (slots - 1) + 1)
+    elif op.kind is OpKind.ADD:
+        yield msgspec.structs.replace(op, args=(op.args[0], op.args[0]))
+    elif op.kind is OpKind.DOT_PLAIN:
+        for place, name in enumerate(op.constants):
+            kind, _, i = name.rpartition(".")
+            others = (*op.constants[:place], f"{kind}.{(int(i) + 1) % 8}", *op.constants[place + 1 :])
+            yield msgspec.structs.replace(op, constants=others)
+        yield msgspec.structs.replace(op, args=(op.args[0], *op.args[:-1]))
+
+
 def altered(layout_class: type[RankBSGSLayout]) -> RankBSGS:
     """The packing with a layout of another class."""
 
     class Altered(RankBSGS):
-        def layout(self, shape: ModuleShape, slots: int) -> RankBSGSLayout:
-            sound = super().layout(shape, slots)
-            return layout_class(sound.shape, sound.slots, sound.period, sound.padded_rank, sound.baby_steps)
+        def layouts(self, shape: ModuleShape, slots: int, **choice: Any) -> Iterator[RankBSGSLayout]:
+            for sound in super().layouts(shape, slots, **choice):
+                yield layout_class(**vars(sound))
 
     return Altered()
 
@@ -212,15 +327,7 @@ class TestTheOracleHasTeeth:
         plan = plan_for(module.shape, RankBSGS())
         x = activations(module, 8)
         for i, op in enumerate(plan.program.ops):
-            if op.kind is OpKind.ROTATE:
-                other = msgspec.structs.replace(op, steps=op.steps % (plan.params.slots - 1) + 1)
-            elif op.kind is OpKind.MULTIPLY_PLAIN:
-                place = int(op.constant.rpartition(".")[2])
-                other = msgspec.structs.replace(op, constant=f"{op.role.value}.{(place + 1) % 8}")  # type: ignore[union-attr]
-            elif op.kind is OpKind.ADD:
-                other = msgspec.structs.replace(op, args=(op.args[0], op.args[0]))
-            else:
-                continue
-            ops = (*plan.program.ops[:i], other, *plan.program.ops[i + 1 :])
-            wrong = replace(plan, program=msgspec.structs.replace(plan.program, ops=ops))
-            assert self.relative_error(wrong, module, x) > 1e-3, f"%{i} = {op}"
+            for other in alterations(op, plan.params.slots):
+                ops = (*plan.program.ops[:i], other, *plan.program.ops[i + 1 :])
+                wrong = replace(plan, program=msgspec.structs.replace(plan.program, ops=ops))
+                assert self.relative_error(wrong, module, x) > 1e-3, f"%{i} = {op}"
