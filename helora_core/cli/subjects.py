@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from helora_core.adapter.combine import compact, stack
-from helora_core.adapter.load import load_adapter
-from helora_core.adapter.lora import LoRAModule, ModuleShape
-from helora_core.adapter.synthetic import LLM_SHAPES
-from helora_core.compiler.plan import Plan
-from helora_core.compiler.zeros import zero_pattern
+if TYPE_CHECKING:
+    from helora_core.adapter.lora import LoRAModule, ModuleShape
+    from helora_core.compiler.plan import Plan
 
 INPUT_GROUPS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Projections of a decoder layer that get the same input."""
@@ -39,6 +36,8 @@ class Subject:
     @property
     def key(self) -> tuple[ModuleShape, bytes]:
         """What its plan depends on."""
+        from helora_core.compiler.zeros import zero_pattern
+
         return self.shape, b"" if self.module is None else zero_pattern(self.module)
 
     def savings(self, compile_shape: Callable[[ModuleShape], Plan]) -> dict[str, Any]:
@@ -65,6 +64,11 @@ def subjects(
         InvalidInput, AdapterFormatError: The shape or the adapter cannot be read.
         click.BadParameter: There is no such model.
     """
+    from helora_core.adapter.combine import compact, stack
+    from helora_core.adapter.load import load_adapter
+    from helora_core.adapter.lora import ModuleShape
+    from helora_core.adapter.synthetic import LLM_SHAPES
+
     if shape is not None:
         parsed = ModuleShape.parse(shape)
         return {None: Subject(parsed, None, (parsed,))}
@@ -90,6 +94,8 @@ def subjects(
 
 
 def _of_shapes(shapes: list[ModuleShape]) -> Subject:
+    from helora_core.adapter.lora import ModuleShape
+
     together = ModuleShape(
         d_in=shapes[0].d_in,
         d_out=sum(shape.d_out for shape in shapes),

@@ -9,7 +9,7 @@ import pytest
 
 from helora_core.adapter.synthetic import synthetic_activations
 from helora_core.errors import LeakageRefused, LedgerMismatch
-from helora_core.runtime.executor import encode_constants
+from helora_core.runtime.constants import encode_constants
 from helora_core.runtime.module_run import PhaseTimes, run_module
 from helora_core.runtime.reference import precision_bits
 

@@ -12,7 +12,7 @@ import pytest
 from helora_core.adapter.synthetic import synthetic_activations
 from helora_core.errors import PrecisionLost
 from helora_core.runtime.adapter_run import Outcome, Work
-from helora_core.runtime.executor import encode_constants
+from helora_core.runtime.constants import encode_constants
 from helora_core.runtime.module_run import run_module
 from helora_core.runtime.report import outcome_row, require_precision
 
@@ -23,18 +23,18 @@ def outcome(numpy_backend: Any, make_bench: Any) -> Outcome:
     x = synthetic_activations(bench.plan.shape, 5, seed=0)
     constants = encode_constants(bench.plan, bench.module, bench.server)
     run = run_module(bench.plan, constants, bench.client, bench.server, bench.ledger, x)
-    return Outcome(Work(bench.module, x.astype(np.float32)), bench.plan, run, load_ns=3_000_000)
+    return Outcome(Work(bench.module, x.astype(np.float32), bench.plan), run, load_ns=3_000_000)
 
 
 def with_delta(outcome: Outcome, delta: Any) -> Outcome:
-    return Outcome(outcome.work, outcome.plan, msgspec.structs.replace(outcome.run, delta=delta), outcome.load_ns)
+    return Outcome(outcome.work, msgspec.structs.replace(outcome.run, delta=delta), outcome.load_ns)
 
 
 class TestRow:
     def test_it_names_the_module_the_backend_and_the_plan(self, outcome: Outcome) -> None:
         row = outcome_row(outcome, backend="numpy", secure=False)
         assert (row["module"], row["backend"], row["secure"]) == ("synthetic", "numpy", False)
-        plan = outcome.plan.to_dict(tokens=5)
+        plan = outcome.work.plan.to_dict(tokens=5)
         assert {key: row[key] for key in plan} == plan
 
     def test_precision_and_error_are_those_of_the_result(self, outcome: Outcome) -> None:
@@ -53,7 +53,7 @@ class TestRow:
         assert row["ms_per_token"] == pytest.approx(times.total / 5e6)
         assert row["tokens_per_second"] == pytest.approx(1e3 / row["ms_per_token"])
         assert row["load_ms"] == 3.0
-        assert row["executed"] == msgspec.structs.asdict(outcome.plan.counts.times(2))
+        assert row["executed"] == msgspec.structs.asdict(outcome.work.plan.counts.times(2))
         assert (row["bytes_up"], row["bytes_down"]) == (outcome.run.bytes_up, outcome.run.bytes_down)
 
     def test_it_is_json(self, outcome: Outcome) -> None:
@@ -91,6 +91,6 @@ class TestRequirePrecision:
         x = synthetic_activations(bench.plan.shape, 2, seed=0)
         constants = encode_constants(bench.plan, bench.module, bench.server)
         run = run_module(bench.plan, constants, bench.client, bench.server, bench.ledger, x)
-        row = outcome_row(Outcome(Work(bench.module, x), bench.plan, run, 0), backend="numpy", secure=False)
+        row = outcome_row(Outcome(Work(bench.module, x, bench.plan), run, 0), backend="numpy", secure=False)
         with pytest.raises(PrecisionLost, match="synthetic has"):
             require_precision([row], 12.0)
