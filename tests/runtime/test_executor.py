@@ -4,23 +4,45 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helora_core.adapter.lora import ModuleShape
+from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
-from helora_core.backend.ledger import OperationCounts
+from helora_core.backend.ledger import Ledger, OperationCounts
+from helora_core.backend.session import ClientSession, ServerSession, open_sessions
+from helora_core.compiler.checks import annotate
+from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import Op, OpKind, Program
+from helora_core.compiler.plan import Plan
 from helora_core.errors import ForeignCiphertext, InvalidInput, MissingRotationKey, SlotOverflow
+from helora_core.manager import get_manager
 from helora_core.packing.protocol import ScaleRole
-from helora_core.runtime.executor import encode_constants, execute
+from helora_core.runtime.constants import EncodedConstants, encode_constants
+from helora_core.runtime.executor import execute
 from helora_core.runtime.reference import execute_plain, precision_bits, run_plain
 
 PACKINGS = ("rank_bsgs", "zero_moai")
+
+
+class Bench(NamedTuple):
+    """A compiled module with open sessions."""
+
+    plan: Plan
+    module: LoRAModule
+    client: ClientSession
+    server: ServerSession
+    ledger: Ledger
+
+
+def with_program(plan: Plan, program: Program) -> Plan:
+    """The plan with another program, checked."""
+    return replace(plan, program=program, values=annotate(program, plan.params, plan.scales))
 
 
 def run(bench: Any, x: Any) -> Any:
@@ -30,7 +52,7 @@ def run(bench: Any, x: Any) -> Any:
         for v in bench.plan.pack(x)
     ]
     constants = encode_constants(bench.plan, bench.module, bench.server)
-    outputs = execute(bench.plan.program, bench.server.evaluator, uploaded, constants)
+    outputs = execute(bench.plan, bench.server, uploaded, constants)
     values = [bench.client.decrypt(output) for output in outputs]
     owner = bench.module if bench.plan.packing.client_finishes else None
     return bench.plan.unpack(values, x.shape[0], owner)
@@ -71,23 +93,45 @@ class TestAgainstTheReference:
         program = Program(
             slots=slots,
             ops=(
-                Op(kind=OpKind.INPUT),
-                Op(kind=OpKind.INPUT),
+                Op(kind=OpKind.INPUT, positions=(0,)),
+                Op(kind=OpKind.INPUT, positions=(1,)),
                 Op(kind=OpKind.ROTATE, args=(0,), steps=steps[0]),
+                Op(kind=OpKind.ROTATE, args=(0,), steps=steps[1]),
                 Op(kind=OpKind.ADD, args=(2, 1)),
-                Op(kind=OpKind.MULTIPLY_PLAIN, args=(3,), constant="w", role=down),
-                Op(kind=OpKind.RESCALE, args=(4,)),
-                Op(kind=OpKind.ROTATE, args=(5,), steps=steps[1]),
+                Op(kind=OpKind.MULTIPLY_PLAIN, args=(4,), constant="w", role=down),
+                Op(kind=OpKind.DOT_PLAIN, args=(3, 1, 4), constants=("w", "v", "v"), role=down),
+                Op(kind=OpKind.DOT_SCALARS, args=(3, 1, 4), constant="n", role=down, positions=(2, 0, 2)),
+                Op(kind=OpKind.ADD, args=(5, 6)),
+                Op(kind=OpKind.ADD, args=(8, 7)),
+                Op(kind=OpKind.RESCALE, args=(9,)),
+                Op(kind=OpKind.ROTATE, args=(10,), steps=steps[1]),
             ),
-            outputs=(6, 5, 6),
+            outputs=(11, None, 10, 11),
         )
+        plan = with_program(bench.plan, program)
         rng = np.random.default_rng(0)
-        x, y, w = rng.uniform(-1, 1, (3, slots))
-        uploaded = [bench.client.encrypt(v, scale_bits=36) for v in (x, y)]
-        constants = {"w": bench.server.encode(w, level=2, scale_bits=36)}
-        outputs = execute(program, bench.server.evaluator, uploaded, constants)
-        for found, expected in zip(outputs, execute_plain(program, [x, y], {"w": w}), strict=True):
+        x, y, w, v = rng.uniform(-1, 1, (4, slots))
+        numbers = {"w": w, "v": v, "n": np.array([0.5, -3.0, 0.25])}
+        uploaded = [bench.client.encrypt(each, scale_bits=36) for each in (x, y)]
+        constants = EncodedConstants(bench.server, plan.constant_specs, 1 << 30, {})
+        for name, vector in numbers.items():
+            constants.put(name, vector)
+        outputs = execute(plan, bench.server, uploaded, constants)
+        for found, expected in zip(outputs, execute_plain(program, [x, y], numbers), strict=True):
             np.testing.assert_allclose(bench.client.decrypt(found), expected, rtol=0, atol=1e-4)
+        assert bench.ledger.counts().minus(OperationCounts(decrypts=3)) == plan.counts.minus(
+            OperationCounts(decrypts=3)
+        )
+
+    def test_sanitised_results_are_the_same_within_their_flood(self, backend: Any) -> None:
+        shape = ModuleShape.parse("37:90:5")
+        plan = compile_plan(shape, get_manager().load_packing("rank_bsgs"), sanitize_bits=20)
+        ledger = Ledger()
+        client, server = open_sessions(backend, plan.params, plan.rotation_steps, ledger=ledger, public_key=True)
+        bench = Bench(plan, synthetic_module(shape, seed=1), client, server, ledger)
+        x = synthetic_activations(shape, 3, seed=2)
+        assert precision_bits(run(bench, x), bench.module.reference_delta(x)) > 12
+        assert ledger.counts() == plan.counts
 
 
 class HandedOver(list[Any]):
@@ -101,15 +145,22 @@ class HandedOver(list[Any]):
 class TestMemory:
     @staticmethod
     def peaks(program: Program) -> int:
-        """Most values alive at once if each is dropped after its last reader: counted off the operations alone."""
+        """Most values alive at once if each is dropped after its last reader: counted off the operations alone.
+
+        Hoisted rotations are all made by the first of them.
+        """
         last = {value: i for i, op in enumerate(program.ops) for value in (*op.args, i)}
-        last.update(dict.fromkeys(program.outputs, len(program.ops)))
-        return max(sum(value <= i <= last[value] for value in last) for i in range(len(program.ops)))
+        last.update(dict.fromkeys(program.results, len(program.ops)))
+        born = {i: group[0] for group in program.hoisted_groups() for i in group}
+        return max(sum(born.get(value, value) <= i <= last[value] for value in last) for i in range(len(program.ops)))
 
     @pytest.mark.parametrize(("shape", "packing"), [("37:90:5", "rank_bsgs"), ("16:16:64", "rank_bsgs"),
                                                     ("200:200:16", "zero_moai")])  # fmt: skip
-    def test_dead_ciphertexts_are_let_go(self, numpy_backend: Any, make_bench: Any, shape: str, packing: str) -> None:
+    def test_dead_ciphertexts_are_let_go(
+        self, numpy_backend: Any, make_bench: Any, monkeypatch: pytest.MonkeyPatch, shape: str, packing: str
+    ) -> None:
         bench = make_bench(numpy_backend, shape, packing)
+        evaluator = bench.server.evaluator
         made: list[weakref.ref[Any]] = []
         alive: list[int] = []
 
@@ -117,11 +168,11 @@ class TestMemory:
             """The evaluator itself, with an eye on what it makes."""
 
             def __getattr__(self, name: str) -> Any:
-                operation = getattr(bench.server.evaluator, name)
+                operation = getattr(evaluator, name)
 
                 def watched(*args: Any, **kwargs: Any) -> Any:
                     result = operation(*args, **kwargs)
-                    made.append(weakref.ref(result))
+                    made.extend(map(weakref.ref, result if isinstance(result, list) else [result]))
                     alive.append(sum(reference() is not None for reference in made))
                     return result
 
@@ -131,14 +182,17 @@ class TestMemory:
         inputs = HandedOver(bench.client.encrypt(v, scale_bits=36) for v in bench.plan.pack(x))
         made += [weakref.ref(inputs[i]) for i in range(len(inputs))]
         constants = encode_constants(bench.plan, bench.module, bench.server)
-        execute(bench.plan.program, Watched(), inputs, constants)  # type: ignore[arg-type]
+        monkeypatch.setattr(bench.server, "evaluator", Watched())
+        execute(bench.plan, bench.server, inputs, constants)
         assert max(alive) == self.peaks(bench.plan.program)
 
     def test_the_peak_of_rank_bsgs_does_not_grow_with_its_products(self, numpy_backend: Any, make_bench: Any) -> None:
         """64 products a stage, and never more alive than the 8 baby steps and the few terms being added up."""
         plan = make_bench(numpy_backend, "16:16:64").plan
         assert plan.counts.ct_pt == 128
-        assert self.peaks(plan.program) <= plan.layout.figures["baby_steps"] + 4
+        figures = plan.layout.figures
+        assert figures["baby_steps_down"] == figures["baby_steps_up"] == 8
+        assert self.peaks(plan.program) <= 8 + 4
 
 
 class TestRefusals:
@@ -150,7 +204,20 @@ class TestRefusals:
         ciphertext = bench.client.encrypt(np.ones(4), scale_bits=36)
         constants = encode_constants(bench.plan, bench.module, bench.server)
         with pytest.raises(InvalidInput, match=f"takes 1 ciphertexts and was given {given_inputs}"):
-            execute(bench.plan.program, bench.server.evaluator, given_inputs * [ciphertext], constants)
+            execute(bench.plan, bench.server, given_inputs * [ciphertext], constants)
+
+    def test_a_program_that_asks_needs_a_client_to_ask(self, numpy_backend: Any, make_bench: Any) -> None:
+        bench = make_bench(numpy_backend)
+        ops = (Op(kind=OpKind.INPUT, positions=(0,)), Op(kind=OpKind.ASK_CLIENT, args=(0,)))
+        program = Program(slots=bench.plan.params.slots, ops=ops, outputs=(1,))
+        plan = replace(bench.plan, program=program)
+        constants = EncodedConstants(bench.server, {}, 0, {})
+        ciphertext = bench.client.encrypt(np.ones(4), scale_bits=36)
+        with pytest.raises(InvalidInput, match="no client was given") as caught:
+            execute(plan, bench.server, [ciphertext], constants)
+        assert "run_module" in caught.value.hint
+        (answered,) = execute(plan, bench.server, [ciphertext], constants, ask_client=lambda asked: asked[0])
+        assert answered is ciphertext
 
     def test_a_module_of_another_shape_is_refused(self, numpy_backend: Any, make_bench: Any) -> None:
         bench = make_bench(numpy_backend)
@@ -179,17 +246,19 @@ class TestRefusals:
         ciphertext = other.client.encrypt(np.ones(4), scale_bits=36)
         constants = encode_constants(bench.plan, bench.module, bench.server)
         with pytest.raises(ForeignCiphertext):
-            execute(bench.plan.program, bench.server.evaluator, [ciphertext], constants)
+            execute(bench.plan, bench.server, [ciphertext], constants)
 
 
 class TestConstants:
     @pytest.mark.parametrize("packing", PACKINGS)
     def test_exactly_the_plans_constants_are_encoded(self, numpy_backend: Any, make_bench: Any, packing: str) -> None:
         bench = make_bench(numpy_backend, packing=packing)
-        constants = encode_constants(bench.plan, bench.module, bench.server)
-        assert set(constants) == set(bench.plan.constant_specs)
+        made: list[int] = []
+        constants = encode_constants(bench.plan, bench.module, bench.server, on_constant=made.append)
+        assert made == [1] * len(bench.plan.constant_specs)
         for name, spec in bench.plan.constant_specs.items():
-            assert (constants[name].level, constants[name].scale) == (spec.level, 2.0**spec.scale_bits)
+            plaintext = constants.plaintext(name)
+            assert (plaintext.level, plaintext.scale) == (spec.level, 2.0**spec.scale_bits)
 
     def test_what_the_program_does_not_use_is_not_encoded(
         self, numpy_backend: Any, make_bench: Any, monkeypatch: pytest.MonkeyPatch
@@ -197,7 +266,9 @@ class TestConstants:
         bench = make_bench(numpy_backend)
         given = [*bench.plan.layout.constants(bench.module), ("spare", np.ones(4))]
         monkeypatch.setattr(type(bench.plan.layout), "constants", lambda self, module: iter(given))
-        assert "spare" not in encode_constants(bench.plan, bench.module, bench.server)
+        constants = encode_constants(bench.plan, bench.module, bench.server)
+        with pytest.raises(KeyError):
+            constants.plaintext("spare")
 
     def test_encoding_is_not_counted(self, numpy_backend: Any, make_bench: Any) -> None:
         bench = make_bench(numpy_backend)
