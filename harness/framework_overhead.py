@@ -28,10 +28,11 @@ from helora_core.backend.ledger import Ledger
 from helora_core.backend.session import open_sessions
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import OpKind
+from helora_core.compiler.ir import plaintexts as names_of
 from helora_core.compiler.plan import Plan
 from helora_core.packing.protocol import Vector
 from helora_core.packing.rank_bsgs import RankBSGS
-from helora_core.runtime.executor import encode_constants
+from helora_core.runtime.constants import encode_constants
 from helora_core.runtime.module_run import run_module
 from helora_core.runtime.reference import precision_bits
 from helora_tenseal.backend import TenSEALBackend
@@ -81,7 +82,7 @@ class RawSEAL:
             self._encoder.encode(vector, parms_ids[spec.level], 2.0**spec.scale_bits, plaintexts[name])
         program = self._plan.program
         return [
-            (op.kind, op.args, plaintexts.get(op.constant, op.steps), freed)
+            (op.kind, op.args, [plaintexts[name] for name in names_of(op)] or op.steps, freed)
             for op, freed in zip(program.ops, program.last_reads(), strict=True)
         ]
 
@@ -114,8 +115,12 @@ class RawSEAL:
                 result = x
             elif kind is OpKind.ROTATE:
                 evaluator.rotate_vector(live[args[0]], operand, self._galois_keys, result)
-            elif kind is OpKind.MULTIPLY_PLAIN:
-                evaluator.multiply_plain(live[args[0]], operand, result)
+            elif kind in (OpKind.MULTIPLY_PLAIN, OpKind.DOT_PLAIN):
+                evaluator.multiply_plain(live[args[0]], operand[0], result)
+                for arg, plaintext in zip(args[1:], operand[1:], strict=True):
+                    product = seal.Ciphertext()
+                    evaluator.multiply_plain(live[arg], plaintext, product)
+                    evaluator.add_inplace(result, product)
             elif kind is OpKind.ADD:
                 evaluator.add(live[args[0]], live[args[1]], result)
             else:
@@ -123,7 +128,7 @@ class RawSEAL:
             live[i] = result
             for value in freed:
                 del live[value]
-        return live[self._plan.program.outputs[0]]
+        return live[self._plan.program.results[0]]
 
 
 def paired_ms(first: Token, second: Token, pairs: int) -> tuple[list[float], list[float]]:
