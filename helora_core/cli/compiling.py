@@ -163,11 +163,12 @@ def check_budget(plan: Plan, tokens: int, execution: Execution, compile_shape: C
         plan.check_budget(tokens, execution.budget)
     except BudgetExceeded as error:
         enough = smallest_batch(lambda batch: compile_shape(plan.shape, batch, None), execution.budget)
+        said = f"Module {plan.shape}, {tokens} tokens: {error.message}"
         if enough is None:
-            raise
+            raise BudgetExceeded(said, hint=error.hint) from error
         batch, fitting = enough
         raise BudgetExceeded(
-            f"Module {plan.shape}, {tokens} tokens: {error.message}",
+            said,
             hint=f"It fits from {batch} tokens run together ({fitting.tokens_per_run} a run, with "
             f"{fitting.counts.rotations} rotations); or raise the budget.",
         ) from error

@@ -73,7 +73,7 @@ def plan(
             found = {"batch_for_default_budget": None if enough is None else enough[0]}
             cells[each.key] = compiled, found | each.savings(lambda part: compile_shape(part, batch, None))
         compiled, found = cells[each.key]
-        rows.append({"module": name, **compiled.to_dict(tokens=tokens), **found})
+        rows.append({"module": name or shape, **compiled.to_dict(tokens=tokens), **found})
         if show:
             rows[-1]["program"] = _program(compiled, each, passes=passes)
     if as_json:

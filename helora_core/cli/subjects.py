@@ -67,6 +67,7 @@ def subjects(
     from helora_core.adapter.combine import compact, stack
     from helora_core.adapter.load import load_adapter
     from helora_core.adapter.lora import ModuleShape
+    from helora_core.adapter.names import matches
     from helora_core.adapter.synthetic import LLM_SHAPES
 
     if shape is not None:
@@ -77,7 +78,14 @@ def subjects(
             raise click.BadParameter(
                 f"there is no {model!r}; choose from {', '.join(LLM_SHAPES)}.", param_hint="--model"
             )
-        shapes = dict(LLM_SHAPES[model])
+        shapes = {
+            name: each for name, each in LLM_SHAPES[model] if module_name in ("all", name) or matches(name, module_name)
+        }
+        if not shapes:
+            raise click.BadParameter(
+                f"{model} has no module {module_name!r}; it has {', '.join(name for name, _ in LLM_SHAPES[model])}.",
+                param_hint="--module",
+            )
         groups = _groups(list(shapes)) if share else [[name] for name in shapes]
         return {_together(names): _of_shapes([shapes[name] for name in names]) for names in groups}
     if adapter is None:

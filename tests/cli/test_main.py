@@ -16,7 +16,9 @@ from helora_core import __version__, errors
 from helora_core.cli.main import main
 from helora_core.errors import HeloraError
 
-COMMANDS = ("backends", "calibrate", "conform", "demo", "new-backend", "packings", "plan", "run")
+COMMANDS = (
+    "backends", "calibrate", "compile", "conform", "demo", "explain", "new-backend", "packings", "plan", "predict", "run",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
@@ -167,5 +169,5 @@ class TestCompletion:
         assert "_helora_completion()" in shown.stdout
 
     def test_commands_and_options_are_completed(self, in_new_process: Callable[..., Any], program: str) -> None:
-        assert self.complete(in_new_process, program, "helora p") == ["packings", "plan"]
+        assert self.complete(in_new_process, program, "helora p") == ["packings", "plan", "predict"]
         assert self.complete(in_new_process, program, "helora plan --sh") == ["--shape", "--show"]

@@ -1,0 +1,235 @@
+"""``helora plan`` for models, shared inputs and budgets; and what budgets and privacy mean for ``demo`` and ``run``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helora_core.adapter.lora import LoRAAdapter, LoRAModule, ModuleShape
+from helora_core.adapter.npz import save_npz
+from helora_core.adapter.synthetic import LLM_SHAPES, synthetic_activations, synthetic_module
+from helora_core.manager import get_manager
+
+RANK_BSGS = ("--packing", "rank_bsgs")
+NUMPY = ("--backend", "numpy")
+Q = "layers.0.self_attn.q_proj"
+ONE = ("--module", "layers.0.self_attn.q_proj", "--tokens", 2, *NUMPY)
+
+
+class TestModel:
+    @pytest.mark.parametrize("model", list(LLM_SHAPES))
+    def test_every_module_keeps_the_default_budget_at_eight_tokens_or_fewer(
+        self, helora_json: Callable[..., Any], model: str
+    ) -> None:
+        rows = helora_json("plan", "--model", model, *RANK_BSGS, "--tokens", 8, "--max-rotations", 16)
+        assert [row["module"] for row in rows] == [name for name, _ in LLM_SHAPES[model]]
+        for row in rows:
+            assert row["over_budget"] is None
+            assert row["batch_for_default_budget"] <= 8
+            assert row["rotations_per_token"] <= 16
+
+    def test_people_see_the_batch_of_each(self, helora: Callable[..., Any]) -> None:
+        shown = helora("plan", "--model", "qwen2.5-1.5b", *RANK_BSGS, "--tokens", 8).stdout
+        assert "budget from" in shown
+        for _, shape in LLM_SHAPES["qwen2.5-1.5b"]:
+            assert str(shape) in shown
+        assert shown.count("within it from") == len({shape for _, shape in LLM_SHAPES["qwen2.5-1.5b"]})
+
+    def test_modules_can_be_chosen_among(self, helora_json: Callable[..., Any], helora: Callable[..., Any]) -> None:
+        rows = helora_json("plan", "--model", "llama-2-7b", "--module", "q_proj", *RANK_BSGS)
+        assert [row["module"].rpartition(".")[2] for row in rows] == ["q_proj"]
+        assert helora("plan", "--model", "llama-2-7b", "--module", "x_proj", *RANK_BSGS).exit_code == 2
+
+    def test_an_unknown_model_is_a_wrong_command_line_that_names_those_there_are(
+        self, helora: Callable[..., Any]
+    ) -> None:
+        shown = helora("plan", "--model", "gpt-5")
+        assert shown.exit_code == 2
+        for model in LLM_SHAPES:
+            assert model in shown.stderr
+
+    @pytest.mark.parametrize("also", [("--shape", "8:8:2"), ("--adapter", "x")])
+    @pytest.mark.parametrize("command", ["plan", "explain", "predict"])
+    def test_one_of_adapter_shape_and_model(
+        self, helora: Callable[..., Any], command: str, also: tuple[str, ...]
+    ) -> None:
+        for given in (("--model", "llama-2-7b", *also), ()):
+            shown = helora(command, *given)
+            assert shown.exit_code == 2
+            assert "Give one of --adapter PATH" in shown.stderr
+
+
+class TestShare:
+    def test_projections_of_one_input_are_planned_as_one(self, helora_json: Callable[..., Any]) -> None:
+        rows = helora_json("plan", "--model", "qwen2.5-1.5b", "--share", *RANK_BSGS, "--tokens", 8)
+        shapes = {name.rpartition(".")[2]: shape for name, shape in LLM_SHAPES["qwen2.5-1.5b"]}
+        by_ending = {row["module"].rpartition(".")[2]: row for row in rows}
+        assert set(by_ending) == {"{q_proj,k_proj,v_proj}", "o_proj", "{gate_proj,up_proj}", "down_proj"}
+        attention = by_ending["{q_proj,k_proj,v_proj}"]
+        assert attention["d_out"] == sum(shapes[each].d_out for each in ("q_proj", "k_proj", "v_proj"))
+        assert "separately" not in by_ending["o_proj"]
+        assert set(attention["separately"]) == {
+            f"{each}_per_token" for each in ("rotations", "keyswitches", "encrypts", "decrypts")
+        }
+        uploads = attention["encrypts"] * attention["runs"] / attention["tokens"]
+        assert uploads < attention["separately"]["encrypts_per_token"]
+
+    def test_people_see_what_sharing_saves(self, helora: Callable[..., Any]) -> None:
+        shown = helora("plan", "--model", "qwen2.5-1.5b", "--share", *RANK_BSGS).stdout
+        assert shown.count("shared input") == 2
+        assert "instead of" in shown
+
+    def test_a_run_writes_each_modules_own_delta(self, helora_json: Callable[..., Any], tmp_path: Path) -> None:
+        shapes = {"q_proj": "37:20:3", "v_proj": "37:8:2"}
+        modules = [
+            synthetic_module(ModuleShape.parse(shape), seed=i, name=f"layers.0.{name}")
+            for i, (name, shape) in enumerate(shapes.items())
+        ]
+        save_npz(LoRAAdapter.from_modules(modules, source="test"), tmp_path / "a.npz")
+        x = synthetic_activations(modules[0].shape, 3, seed=1)
+        np.save("x.npy", x)
+        document = helora_json(
+            "run", "--adapter", "a.npz", "--input", "x.npy", "--output", "d.npy", "--share", *NUMPY, *RANK_BSGS
+        )
+        (row,) = document["modules"]
+        assert row["module"] == "layers.0.{q_proj,v_proj}"
+        assert row["output"] == [f"d.{module.name}.npy" for module in modules]
+        for module in modules:
+            reference = module.reference_delta(x)
+            found = np.load(f"d.{module.name}.npy")
+            np.testing.assert_allclose(found, reference, rtol=0, atol=np.max(np.abs(reference)) / 2**10)
+
+
+class TestShow:
+    def test_passes_show_the_program_after_each_that_changes_it(self, helora_json: Callable[..., Any]) -> None:
+        from helora_core.compiler.passes import PASSES
+
+        row = helora_json("plan", "--shape", "64:64:4", *RANK_BSGS, "--show", "--passes")
+        steps = [line for line in row["program"].splitlines() if line.startswith("── ")]
+        assert [line.split()[1].rstrip(":") for line in steps] == ["emit", *(each.__name__ for each in PASSES)]
+        assert any(line.endswith("nothing to do") for line in steps)
+        final = helora_json("plan", "--shape", "64:64:4", *RANK_BSGS, "--show")["program"]
+        assert final in row["program"]
+
+    def test_zeros_are_skipped_before_the_other_passes(self, helora_json: Callable[..., Any], tmp_path: Path) -> None:
+        dense = synthetic_module(ModuleShape.parse("64:64:4"), seed=1, name=Q)
+        up = dense.up.copy()
+        up[:32] = 0.0
+        gated = LoRAModule("layers.1.self_attn.q_proj", dense.down, dense.up, 0.0)
+        save_npz(
+            LoRAAdapter.from_modules([LoRAModule(Q, dense.down, up, 1.0), gated], source="test"), tmp_path / "a.npz"
+        )
+        rows = helora_json("plan", "--adapter", "a.npz", *RANK_BSGS, "--show", "--passes")
+        assert "return zero" in rows[1]["program"]
+        assert (rows[1]["rotations"], rows[1]["encrypts"], rows[1]["rank"]) == (0, 0, 1)
+        assert "── skip_zeros" in rows[1]["program"]
+
+
+BUDGETS = [
+    ("--max-rotations", 1, "rotations per token"),
+    ("--max-keyswitches", 1, "keyswitches per token"),
+    ("--max-bytes", 10, "bytes per token"),
+    ("--max-key-bytes", 10, "key bytes"),
+    ("--max-depth", 1, "depth"),
+]
+
+
+class TestBudgets:
+    @pytest.mark.parametrize(("option", "bound", "said"), BUDGETS)
+    def test_each_refuses_what_is_over_it(
+        self, refusal: Callable[..., Any], option: str, bound: float, said: str
+    ) -> None:
+        error = refusal("plan", "--shape", "1536:256:16", *RANK_BSGS, "--tokens", 1, option, bound)
+        assert error["code"] == "budget-exceeded"
+        assert said in error["message"]
+        assert "1536:256:16" in error["message"]
+
+    def test_rescales_too(self, refusal: Callable[..., Any]) -> None:
+        error = refusal(
+            "plan", "--shape", "1536:256:16", "--packing", "zero_moai", "--no-private-weights", "--max-rescales", 1
+        )
+        assert "rescales per token" in error["message"]
+
+    def test_the_hint_names_a_batch_that_really_fits(
+        self, refusal: Callable[..., Any], helora_json: Callable[..., Any]
+    ) -> None:
+        asked = ("plan", "--shape", "1536:1536:16", *RANK_BSGS, "--max-rotations", 6)
+        hint = refusal(*asked, "--tokens", 1)["hint"]
+        batch = int(hint.split("fits from ")[1].split()[0])
+        assert helora_json(*asked, "--tokens", batch)["rotations_per_token"] <= 6
+
+    @pytest.mark.parametrize(("option", "bound", "said"), BUDGETS)
+    def test_a_file_sets_them_too(
+        self, refusal: Callable[..., Any], tmp_path: Path, option: str, bound: float, said: str
+    ) -> None:
+        key = option.removeprefix("--")
+        (tmp_path / "helora.toml").write_text(f'{key} = {bound}\npacking = "rank_bsgs"\n', encoding="utf-8")
+        error = refusal("plan", "--shape", "1536:256:16", "--tokens", 1)
+        assert error["code"] == "budget-exceeded"
+        assert said in error["message"]
+
+    def test_every_setting_of_the_file_is_documented_and_an_option(
+        self, documented: Callable[..., set[str]], helora: Callable[..., Any]
+    ) -> None:
+        from helora_core.cli.config import KEYS
+
+        assert documented("Defaults", "setting") == set(KEYS)
+        shown = helora("plan", "--help").stdout
+        assert all(f"--{key.replace('_', '-')}" in shown for key in KEYS)
+
+    @pytest.mark.parametrize("option", ["--max-rotations", "--max-bytes"])
+    def test_demo_refuses_before_it_runs(self, refusal: Callable[..., Any], option: str) -> None:
+        assert refusal("demo", *ONE, *RANK_BSGS, option, 1)["code"] == "budget-exceeded"
+
+    def test_a_last_run_of_padding_counts(self, refusal: Callable[..., Any], helora_json: Callable[..., Any]) -> None:
+        """A batch may keep what the tokens that are there do not: three run by plans for 32 share the cost by three."""
+        full = helora_json("plan", "--shape", "576:576:8", *RANK_BSGS, "--batch", 32)
+        bound = 1.5 * full["rotations"] / full["tokens_per_run"]
+        few = ("demo", "--module", "layers.0.self_attn.q_proj", "--tokens", 3, "--batch", 32, *NUMPY, *RANK_BSGS)
+        error = refusal(*few, "--max-rotations", bound)
+        assert error["code"] == "budget-exceeded"
+        helora_json(*few, "--max-rotations", full["rotations"])
+
+
+class TestPrivateWeights:
+    SHOWS = ("--packing", "zero_moai")
+
+    @pytest.mark.parametrize("command", ["plan", "demo"])
+    def test_a_packing_that_shows_weights_is_refused_by_default(
+        self, refusal: Callable[..., Any], command: str
+    ) -> None:
+        error = refusal(command, *(("--shape", "64:64:4") if command == "plan" else ONE), *self.SHOWS)
+        assert error["code"] == "leakage-refused"
+        for name in get_manager().packings():
+            shown = get_manager().load_packing(name).client_finishes
+            assert (f" {name} " in error["hint"] or f" {name};" in error["hint"]) == (not shown)
+
+    def test_with_no_private_weights_it_runs_and_warns(self, helora: Callable[..., Any]) -> None:
+        shown = helora("demo", *ONE, *self.SHOWS, "--no-private-weights")
+        assert shown.exit_code == 0
+        assert "WEIGHTS NOT PRIVATE: packing zero_moai" in shown.stderr
+
+    def test_results_that_are_not_sanitised_are_refused_or_warned_of(
+        self, helora: Callable[..., Any], refusal: Callable[..., Any]
+    ) -> None:
+        assert refusal("demo", *ONE, *RANK_BSGS, "--sanitize", 0)["code"] == "leakage-refused"
+        shown = helora("demo", *ONE, *RANK_BSGS, "--no-private-weights")
+        assert shown.exit_code == 0
+        assert "WEIGHTS NOT PRIVATE: results are not sanitised" in shown.stderr
+
+    def test_private_weights_are_not_warned_of(self, helora: Callable[..., Any]) -> None:
+        shown = helora("demo", *ONE, *RANK_BSGS)
+        assert shown.exit_code == 0
+        assert "WEIGHTS NOT PRIVATE" not in shown.stderr
+
+    def test_auto_never_takes_one_that_shows_them(self, helora: Callable[..., Any]) -> None:
+        shown = helora("demo", *ONE, "--json")
+        row = json.loads(shown.stdout)["modules"][0]
+        assert row["leakage_label"] in ("nothing", "masked z")
+        assert row["sanitize_bits"] == 40
+        assert "WEIGHTS NOT PRIVATE" not in shown.stderr
