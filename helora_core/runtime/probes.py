@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from helora_core.backend.capabilities import Encoding
+from helora_core.backend.coefficient_noise import LIMB_BITS
 from helora_core.backend.embedding import coefficients_to_slots, slots_to_coefficients
 from helora_core.backend.encodings import can_encode
-from helora_core.backend.protocol import Backend, Ciphertext, Plaintext
+from helora_core.backend.protocol import Backend, Ciphertext, Plaintext, Values
 from helora_core.backend.sanitize import MASK_MODULUS_BITS
 from helora_core.backend.session import open_sessions
 from helora_core.compiler.ir import UNMASK_PARTS
@@ -42,14 +43,14 @@ _HEADROOM_BITS = 5
 """What a product of the scales used leaves of the base prime: room for sums of as many products, each below 1."""
 
 
-_WIDE_BITS = 70
-"""The scale of results of plans that sanitise: more than a machine word."""
-
 _KEPT = 64
 """Coefficients that a trimmed result keeps, and numbers of a mask's factor."""
 
 _FLOOD_BITS = 80
-"""A flood of two limbs."""
+"""A flood of two limbs, if the modulus takes it."""
+
+_FLOOD_ROOM_BITS = 24
+"""What the modulus exceeds a flood by, which in slots is √N times as large as in coefficients."""
 
 
 @dataclass(frozen=True)
@@ -145,20 +146,32 @@ class _Bench:
         if not self.capabilities.public_key or not self.capabilities.free_plaintext_scale:
             return
         top = self.params.max_level
-        if self.params.data_modulus_bits >= _FLOOD_BITS + _HEADROOM_BITS:
-            wide = partial(self.client.encrypt, scale_bits=_WIDE_BITS)
-            results = [self.server.receive(self.client.send(wide(each))) for each in self.vectors[Encoding.SLOTS]]
-            flood = partial(self.server.sanitize, flood_bits=_FLOOD_BITS, message_bits=_WIDE_BITS)
-            yield Probe("sanitize", top, _each(partial(flood, keep=None), results))
+        flood_bits = min(_FLOOD_BITS, self.params.data_modulus_bits - _FLOOD_ROOM_BITS)
+        if flood_bits > LIMB_BITS:
+            wide = partial(self.server.sanitize, flood_bits=flood_bits, message_bits=flood_bits)
+            whole = [self._wide(vector, Encoding.SLOTS, flood_bits) for vector in self.vectors[Encoding.SLOTS]]
+            yield Probe("sanitize", top, _each(partial(wide, keep=None), whole))
             if Encoding.COEFFICIENTS in self.encodings:
-                yield Probe("sanitize_trimmed", top, _each(partial(flood, keep=range(_KEPT)), results))
+                vectors = self.vectors[Encoding.COEFFICIENTS]
+                kept = [self._wide(vector, Encoding.COEFFICIENTS, flood_bits) for vector in vectors]
+                yield Probe("sanitize_trimmed", top, _each(partial(wide, keep=range(_KEPT)), kept))
         if top and self.params.data_bits[0] <= MASK_MODULUS_BITS and Encoding.COEFFICIENTS in self.encodings:
             yield from self._masking(top)
 
+    def _wide(self, vector: Values, encoding: Encoding, scale_bits: int) -> Ciphertext:
+        """A ciphertext at such a scale as results of plans that sanitise have."""
+        fresh = self.client.encrypt(vector, scale_bits=scale_bits, encoding=encoding)
+        return self.server.receive(self.client.send(fresh))
+
     def _masking(self, top: int) -> Iterator[Probe]:
-        results = self.received()
+        vectors = self.vectors[Encoding.COEFFICIENTS]
+        results = [self._wide(vector, Encoding.COEFFICIENTS, self.scale_bits) for vector in vectors]
         for level in range(top, 0, -1):
-            results = [self.server.evaluator.rescale(product) for product in self.products(level, results)]
+            one = self.server.encode(
+                np.ones(1), level=level, scale_bits=self.params.data_bits[level], encoding=Encoding.SCALAR
+            )
+            products = [self.server.evaluator.multiply_plain(result, one) for result in results]
+            results = [self.server.evaluator.rescale(product) for product in products]
         yield Probe("mask", 0, _each(self.server.uniform_mask, results))
         factor, residues = np.arange(_KEPT), np.arange(self.params.ring_degree) * (2**30 + 3)
 
@@ -172,7 +185,8 @@ class _Bench:
                 ciphertext = self.server.evaluator.add_plain(ciphertext, plaintext)
             return ciphertext
 
-        yield Probe("unmask", top, _each(unmask, self.received()))
+        fresh = [self._wide(vector, Encoding.COEFFICIENTS, self.scale_bits) for vector in vectors]
+        yield Probe("unmask", top, _each(unmask, fresh))
 
     def received(self) -> list[Ciphertext]:
         """A pool of fresh ciphertexts, as the server computes on them."""

@@ -31,7 +31,7 @@ AT_EVERY_LEVEL = {
 }  # fmt: skip
 AT_THE_TOP = {
     "encrypt_slots", "encrypt_coefficients", "encrypt_public_slots", "client_send", "server_receive", "embed",
-    "unembed",
+    "unembed", "sanitize", "sanitize_trimmed",
 }  # fmt: skip
 
 
@@ -152,6 +152,13 @@ class TestAbilities:
         assert products.isdisjoint(operations(timed, 0))
         assert products <= operations(timed, 1)
 
+    def test_masks_are_timed_where_one_prime_is_short_enough(self, backend: Any) -> None:
+        masked = CKKSParams(ring_degree=4096, data_bits=(44, 46), special_bits=(16,), scale_bits=22)
+        timed = calibrate(backend, chains=(masked,), rounds=1)
+        assert "mask" in operations(timed, 0)
+        assert "unmask" in operations(timed, 1)
+        assert "mask" not in operations(calibrate(backend, chains=(SHALLOW,), rounds=1), 0)
+
     @pytest.mark.parametrize("special_bits", [(), (20,)], ids=["none", "too short"])
     def test_without_a_special_prime_fit_for_it_nothing_rotates(
         self, numpy_backend: Any, special_bits: tuple[int, ...]
@@ -225,7 +232,7 @@ class TestChains:
     def test_another_ring_gets_chains_of_its_own(self) -> None:
         chains = chains_for((32768, 4096))
         assert [(chain.ring_degree, len(chain.data_bits)) for chain in chains] == [
-            (32768, 1), (32768, 2), (32768, 3), (4096, 1), (4096, 1), (4096, 2),
+            (32768, 1), (32768, 2), (32768, 3), (4096, 1), (4096, 1), (4096, 2), (4096, 2),
         ]  # fmt: skip
 
     def test_a_ring_that_is_none_is_refused(self) -> None:
