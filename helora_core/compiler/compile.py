@@ -140,16 +140,27 @@ def emitted_cost(
     sanitize_bits: int | None = None,
     costs: OperationCosts = DEFAULT_COSTS,
 ) -> float:
-    """What ``tokens`` tokens cost with the packing's cheapest layout, before any pass: quick, and rather too much.
+    """What ``tokens`` tokens cost with the packing's cheapest layout, before any pass or check: rather too much.
 
     Raises:
-        SlotOverflow, InvalidProgram, ScaleMismatch, LevelExhausted: As ``compile_plan`` does.
+        SlotOverflow: As ``compile_plan`` does.
     """
     lowest = math.inf
     for layout in packing.layouts(shape, settings.params.slots, tokens=tokens, costs=costs):
-        emitted = next(lower(layout, packing, settings, sanitize_bits=sanitize_bits))
-        lowest = min(lowest, -(-tokens // layout.tokens_per_run) * relative_cost(emitted.program, costs))
+        program = _emit(layout, packing, settings, sanitize_bits)
+        lowest = min(lowest, -(-tokens // layout.tokens_per_run) * relative_cost(program, costs))
     return lowest
+
+
+def _emit(layout: Layout, packing: Packing, settings: Settings, sanitize_bits: int | None) -> Program:
+    builder = Builder(
+        settings.params.slots,
+        encoding=packing.encoding,
+        rescales=settings.rescales,
+        sanitize_bits=sanitize_bits,
+    )
+    layout.emit(builder)
+    return builder.program()
 
 
 @dataclass(frozen=True)
@@ -173,14 +184,7 @@ def lower(
     Raises:
         InvalidProgram, ScaleMismatch, LevelExhausted: A law is broken; by the packing, or by the pass named last.
     """
-    builder = Builder(
-        settings.params.slots,
-        encoding=packing.encoding,
-        rescales=settings.rescales,
-        sanitize_bits=sanitize_bits,
-    )
-    layout.emit(builder)
-    program = builder.program()
+    program = _emit(layout, packing, settings, sanitize_bits)
     yield _checked("emit", program, settings)
     if module is not None and (support := support_of(program, layout, module)):
         program = skip_zeros(program, support)

@@ -17,7 +17,8 @@ from helora_core.cli.main import main
 from helora_core.errors import HeloraError
 
 COMMANDS = (
-    "backends", "calibrate", "compile", "conform", "demo", "explain", "new-backend", "packings", "plan", "predict", "run",
+    "backends", "calibrate", "compile", "conform", "demo", "explain", "new-backend", "packings", "plan", "predict",
+    "run",
 )  # fmt: skip
 
 
@@ -170,4 +171,4 @@ class TestCompletion:
 
     def test_commands_and_options_are_completed(self, in_new_process: Callable[..., Any], program: str) -> None:
         assert self.complete(in_new_process, program, "helora p") == ["packings", "plan", "predict"]
-        assert self.complete(in_new_process, program, "helora plan --sh") == ["--shape", "--show"]
+        assert self.complete(in_new_process, program, "helora plan --sh") == ["--shape", "--share", "--show"]
