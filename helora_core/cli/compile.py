@@ -84,7 +84,7 @@ def _compiled(adapter_path: Path, module_name: str, tokens: int | None, executio
             continue
         if subject.key not in plans:
             plan = compile_shape(subject.shape, execution.batch or tokens, subject.module)
-            check_budget(plan, tokens or plan.tokens_per_run, execution, compile_shape)
+            check_budget(plan, tokens or plan.tokens_per_run, execution, subject.module)
             require_storable(plan)
             plans[subject.key] = plan
         widths = zip(subject.names, subject.parts, strict=True)

@@ -144,13 +144,32 @@ def plan_cache(execution: Execution) -> PlanCache:
 
     def compile_module(module: LoRAModule, tokens: int) -> Plan:
         plan = compile_shape(module.shape, tokens, module)
-        check_budget(plan, tokens, execution, compile_shape)
+        check_budget(plan, tokens, execution, module)
         return plan
 
     return PlanCache(compile_module)
 
 
-def check_budget(plan: Plan, tokens: int, execution: Execution, compile_shape: CompileShape) -> None:
+def for_batches(plan: Plan, execution: Execution, module: LoRAModule | None) -> Callable[[int], Plan]:
+    """What compiles for other numbers of tokens as ``plan`` was compiled: its packing, its ring."""
+    from helora_core.compiler.compile import compile_plan
+
+    return lambda tokens: compile_plan(
+        plan.shape,
+        plan.packing,
+        tokens=tokens,
+        ring_degree=plan.params.ring_degree,
+        security_bits=int(execution.security),
+        precision_bits=execution.min_bits,
+        sanitize_bits=plan.sanitize_bits,
+        free_scales=plan.free_scales,
+        public_encryption=plan.public_encryption,
+        module=module,
+        costs=plan.costs,
+    )
+
+
+def check_budget(plan: Plan, tokens: int, execution: Execution, module: LoRAModule | None) -> None:
     """Hold a plan against the budget that was asked for.
 
     Raises:
@@ -162,7 +181,7 @@ def check_budget(plan: Plan, tokens: int, execution: Execution, compile_shape: C
     try:
         plan.check_budget(tokens, execution.budget)
     except BudgetExceeded as error:
-        enough = smallest_batch(lambda batch: compile_shape(plan.shape, batch, None), execution.budget)
+        enough = smallest_batch(for_batches(plan, execution, module), execution.budget)
         said = f"Module {plan.shape}, {tokens} tokens: {error.message}"
         if enough is None:
             raise BudgetExceeded(said, hint=error.hint) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,6 @@ from helora_core.cli import options
 
 if TYPE_CHECKING:
     from helora_core.adapter.lora import ModuleShape
-    from helora_core.cli.compiling import CompileShape
     from helora_core.cli.subjects import Subject
     from helora_core.compiler.plan import Plan
 
@@ -50,7 +48,7 @@ def plan(
     Operations, depth, exact rotation keys, parameters with their security, leakage, digest. Nothing is run, and no
     library for homomorphic encryption is needed. JSON is one object for --shape or a full module name, else a list.
     """
-    from helora_core.cli.compiling import check_budget, plan_compiler
+    from helora_core.cli.compiling import check_budget, for_batches, plan_compiler
     from helora_core.cli.output import print_json
     from helora_core.cli.subjects import subjects
     from helora_core.compiler.batch import smallest_batch
@@ -68,8 +66,8 @@ def plan(
     for name, each in wanted.items():
         if each.key not in cells:
             compiled = compile_shape(each.shape, batch, each.module)
-            check_budget(compiled, tokens or compiled.tokens_per_run, execution, compile_shape)
-            enough = smallest_batch(partial(_compiled, compile_shape, each))
+            check_budget(compiled, tokens or compiled.tokens_per_run, execution, each.module)
+            enough = smallest_batch(for_batches(compiled, execution, each.module))
             found = {"batch_for_default_budget": None if enough is None else enough[0]}
             cells[each.key] = compiled, found | each.savings(lambda part: compile_shape(part, batch, None))
         compiled, found = cells[each.key]
@@ -80,10 +78,6 @@ def plan(
         print_json(rows[0] if shape or module_name in wanted else rows)
     else:
         _print(rows)
-
-
-def _compiled(compile_shape: CompileShape, subject: Subject, tokens: int) -> Plan:
-    return compile_shape(subject.shape, tokens, subject.module)
 
 
 def _program(plan: Plan, subject: Subject, *, passes: bool) -> str:
