@@ -65,7 +65,7 @@ def test_the_keys_are_those_documented(
     document = helora_json(
         "run", "--adapter", adapter, "--module", "q_proj", "--input", "x.npy", "--output", "d.npy", *NUMPY
     )
-    keys = documented("Keys of a plan") - {"program"}
+    keys = documented("Keys of a plan") - {"program", "batch_for_default_budget"}
     keys |= documented("helora demo", "key of `modules`") | documented("helora run", "key of `modules`")
     assert set(document) == documented("helora demo")
     for row in document["modules"]:
