@@ -25,7 +25,8 @@ def test_all_sixty_modules_run_encrypted_with_twelve_bits_and_more(
     assert set(document) == documented("helora demo")
     assert (document["backend"], document["secure"]) == ("tenseal", True)
     assert [row["module"] for row in document["modules"]] == list(bundled_adapter().modules)
-    keys = documented("Keys of a plan") - {"program", "batch_for_default_budget"} | documented("helora demo", "key of `modules`")
+    keys = documented("Keys of a plan") - {"program", "batch_for_default_budget"}
+    keys |= documented("helora demo", "key of `modules`")
     for row in document["modules"]:
         assert set(row) == keys
         assert row["precision_bits"] >= 12
