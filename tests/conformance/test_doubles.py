@@ -47,6 +47,8 @@ def test_the_control_breaks_no_law(control: Trial) -> None:
         "test_a_fresh_ciphertext_travels_at_about_half_the_size": {"skipped"},
         "test_listing_the_backend_imports_none_of_its_code": {"skipped"},
         "test_where_its_library_is_missing_it_says_so_in_words": {"skipped"},
+        # Packings that take a hundred thousand operations for a module that others take a hundred for.
+        "test_delta_of_a_large_module_equals_the_plaintext_reference": {"passed", "skipped"},
     }
     assert control.outcomes.keys() >= STANDARD_TESTS.keys()
 

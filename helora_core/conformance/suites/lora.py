@@ -24,6 +24,12 @@ SHAPES = ("576:192:8", "37:90:5", "1536:1536:16")
 LARGE_SHAPES = ("4096:4096:16", "2048:2048:64")
 """A module of a 7-billion-parameter model, and one of high rank."""
 
+QUICK_OPERATIONS = 1_500
+"""Longer programs wait for ``--thorough``: packings to compare with take thousands of operations for a usual module."""
+
+MOST_OPERATIONS = 60_000
+"""Still longer ones are not run at all: minutes each, for nothing that a smaller module does not show."""
+
 _NO_WEIGHTS = "64:48:4"
 
 
@@ -33,10 +39,18 @@ def _plan(packing: str, shape: ModuleShape) -> Plan:
     Masks need parameters of their own.
     """
     loaded = get_manager().load_packing(packing)
-    return compile_plan(shape, loaded, params=None if loaded.modulus_use is ModulusUse.MASKED else PARAMS)
+    params = None if loaded.modulus_use is ModulusUse.MASKED else PARAMS
+    return compile_plan(shape, loaded, params=params)
 
 
-def _outcome(bench: Bench, packing: str, shape: str, tokens: int, *, up: float = 1.0) -> tuple[Outcome, Vector]:
+def _operations(plan: Plan) -> int:
+    counts = plan.counts
+    return counts.rotations + counts.ct_pt + counts.encrypts + counts.decrypts
+
+
+def _outcome(
+    bench: Bench, packing: str, shape: str, tokens: int, *, up: float = 1.0, most_operations: int = MOST_OPERATIONS
+) -> tuple[Outcome, Vector]:
     parsed = ModuleShape.parse(shape)
     try:
         plan = _plan(packing, parsed)
@@ -45,12 +59,21 @@ def _outcome(bench: Bench, packing: str, shape: str, tokens: int, *, up: float =
         pytest.skip(too_large.message)
     except CapabilityMissing as missing:
         pytest.skip(f"not claimed: {missing.message}")
+    if (operations := _operations(plan)) > most_operations:
+        hint = ": runs with --thorough" if operations <= MOST_OPERATIONS else ""
+        pytest.skip(f"slow, with {operations} operations{hint}")
     module = synthetic_module(parsed, seed=1)
     if up == 0.0:
         module = type(module)(module.name, module.down, np.zeros_like(module.up), module.scaling)
     x = synthetic_activations(parsed, tokens, seed=2)
     (outcome,) = run_adapter(bench.backend, [Work(module, x, plan)])
     return outcome, module.reference_delta(x)
+
+
+def _quick_shape(packing: str) -> ModuleShape:
+    """The first shape that a packing is quick for."""
+    shapes = [ModuleShape.parse(shape) for shape in (*SHAPES, _NO_WEIGHTS)]
+    return next((shape for shape in shapes if _operations(_plan(packing, shape)) <= QUICK_OPERATIONS), shapes[-1])
 
 
 def registered_packings() -> list[str]:
@@ -63,8 +86,11 @@ class LoRAEndToEnd:
 
     @pytest.mark.parametrize("shape", SHAPES)
     @pytest.mark.parametrize("packing", registered_packings())
-    def test_delta_equals_the_plaintext_reference(self, bench: Bench, packing: str, shape: str) -> None:
-        outcome, reference = _outcome(bench, packing, shape, tokens=3)
+    def test_delta_equals_the_plaintext_reference(
+        self, bench: Bench, packing: str, shape: str, pytestconfig: pytest.Config
+    ) -> None:
+        most = MOST_OPERATIONS if pytestconfig.getoption("--helora-thorough") else QUICK_OPERATIONS
+        outcome, reference = _outcome(bench, packing, shape, tokens=3, most_operations=most)
         bits = precision_bits(outcome.run.delta, reference)
         bench.achieved_bits.append(bits)
         assert bits >= DEFAULT_PRECISION_BITS, f"{bits:.1f} bits"
@@ -86,7 +112,8 @@ class LoRAEndToEnd:
 
     @pytest.mark.parametrize("packing", registered_packings())
     def test_more_tokens_than_a_run_holds_are_all_right(self, bench: Bench, packing: str) -> None:
-        capacity = _plan(packing, ModuleShape.parse("576:192:8")).tokens_per_run
-        outcome, reference = _outcome(bench, packing, "576:192:8", tokens=capacity + 1)
+        shape = _quick_shape(packing)
+        capacity = _plan(packing, shape).tokens_per_run
+        outcome, reference = _outcome(bench, packing, str(shape), tokens=capacity + 1)
         assert precision_bits(outcome.run.delta, reference) >= DEFAULT_PRECISION_BITS
         assert outcome.run.executed == outcome.work.plan.counts.times(2)
