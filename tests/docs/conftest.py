@@ -1,9 +1,9 @@
 """Reads the documentation and runs what is in it.
 
 ``sh`` and ``python`` blocks run in the order of the page, in one empty directory, the Python of a page in one
-namespace. A ``text`` block right after one is what that printed on standard output. In it ``…`` stands for anything,
-and since times and precisions differ from run to run, any number with a decimal point for any other. Installation is
-not run.
+namespace. A block whose first line is a comment that names a file is not run: it goes at the end of that file. A
+``text`` block right after one is what that printed on standard output. In it ``…`` stands for anything, and since times
+and precisions differ from run to run, any number with a decimal point for any other. Installation is not run.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 INSTALLATION = ("pip ", "uv ", "git ")
 
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"# ([\w./-]+\.(?:py|toml))\n")
 _DECIMAL = re.compile(r"\d+\.\d+")
 
 
@@ -36,21 +37,29 @@ class Block:
     line: int
     prints: str | None
 
+    @property
+    def file(self) -> str | None:
+        """The file that it goes to, if it names one."""
+        named = _FILE.match(self.text)
+        return named[1] if named else None
+
 
 def blocks(page: Path) -> list[Block]:
-    """The ``sh`` and ``python`` blocks of a page that are to be run."""
+    """The blocks of a page that are to be run, or written to a file."""
     content = page.read_text(encoding="utf-8")
     found = list(_FENCE.finditer(content))
     result = []
     for fence, following in zip(found, [*found[1:], None], strict=True):
         language, text = fence.groups()
-        if language not in ("sh", "python") or text.startswith(INSTALLATION):
+        if language not in ("sh", "python", "toml") or text.startswith(INSTALLATION):
             continue
         shown = (
             following is not None and following[1] == "text" and not content[fence.end() : following.start()].strip()
         )
         line = content.count("\n", 0, fence.start()) + 1
-        result.append(Block(language, text, line, following[2] if following and shown else None))
+        block = Block(language, text, line, following[2] if following and shown else None)
+        if language != "toml" or block.file:
+            result.append(block)
     return result
 
 
@@ -68,6 +77,13 @@ def _run_python(block: Block, page: Path, namespace: dict[str, object]) -> str:
     with contextlib.redirect_stdout(output):
         exec(code, namespace)
     return output.getvalue()
+
+
+def _append(path: Path, block: Block) -> None:
+    """Put a block at the end of a file, two blank lines below what is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = path.read_text(encoding="utf-8") + "\n\n" if path.exists() else ""
+    path.write_text(before + block.text.partition("\n")[2], encoding="utf-8")
 
 
 def _pattern(shown: str) -> str:
@@ -95,6 +111,7 @@ def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path]
         no_settings = tmp_path / "empty.toml"
         no_settings.touch()
         monkeypatch.setenv("HELORA_CONFIG", str(no_settings))
+        monkeypatch.setenv("HELORA_PROFILES", str(tmp_path / "profiles"))  # plans are those of an uncalibrated machine
         for variable in ("HELORA_BACKEND", "HELORA_RING", "HELORA_PLUGINS"):
             monkeypatch.delenv(variable, raising=False)
         (tmp_path / "examples").symlink_to(ROOT / "examples")
@@ -102,6 +119,9 @@ def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path]
         found = blocks(page)
         assert found, f"{page} has nothing to run"
         for block in found:
+            if block.file:
+                _append(tmp_path / block.file, block)
+                continue
             printed = _run_shell(block, page) if block.language == "sh" else _run_python(block, page, namespace)
             _check_printed(block, page, printed)
 
