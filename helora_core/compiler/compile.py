@@ -24,6 +24,11 @@ from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, security_verdict
 
 
+PRECISION_MARGIN_BITS = 1.0
+"""A plan is wanted to be better than asked by this much: the bound is for one module of usual weights, and adapters have
+hundreds that differ."""
+
+
 def compile_plan(
     shape: ModuleShape,
     packing: Packing,
@@ -85,6 +90,7 @@ def compile_plan(
 
     if params is not None:
         return compiled(settings_given(packing, params))
+    just_enough: Plan | None = None
     refusal: PrecisionLost | None = None
     for settings in settings_options(
         shape,
@@ -102,7 +108,11 @@ def compile_plan(
         except PrecisionLost as error:
             refusal = refusal or error
             continue
-        return plan
+        if plan.precision().bits >= precision_bits + PRECISION_MARGIN_BITS:
+            return plan
+        just_enough = just_enough or plan
+    if just_enough is not None:
+        return just_enough
     raise refusal or ValueError("there were no settings to try")
 
 

@@ -100,9 +100,6 @@ def largest_error(shape: ModuleShape, tokens: int, probability: float) -> float:
     return max(from_z, rounding)
 
 
-def largest_spike(shape: ModuleShape, slots: int, tokens: int, probability: float) -> float:
-    """The same of an error that is drawn once a run, and multiplied by another weight in each of ``slots`` slots.
-
-    There are no more runs than tokens.
-    """
-    return largest_of(tokens, probability) * largest_of(max(1, min(slots, shape.d_out)), 0.5)
+def largest_spike(shape: ModuleShape, slots: int, draws: int, probability: float) -> float:
+    """The same of errors that are drawn ``draws`` times, and multiplied by another weight in each of ``slots``."""
+    return largest_of(draws, probability) * largest_of(max(1, min(slots, shape.d_out)), 0.5)

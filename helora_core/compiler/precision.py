@@ -26,7 +26,7 @@ import numpy as np
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.checks import Scales, ValueInfo
 from helora_core.compiler.error_flow import ErrorFlow, Noisy, Source, merges
-from helora_core.compiler.ir import Program
+from helora_core.compiler.ir import OpKind, Program
 from helora_core.compiler.magnitudes import Magnitudes, largest_delta, largest_error, largest_spike
 from helora_core.errors import PrecisionLost
 from helora_core.params.ckks import CKKSParams
@@ -34,7 +34,7 @@ from helora_core.params.ckks import CKKSParams
 MOST_BITS = 53.0
 """What a result in float64 can have."""
 
-UNLUCKY = 0.01
+UNLUCKY = 0.005
 """Share of the cases in which error, or signal, may lie beyond its quantile."""
 
 
@@ -67,6 +67,7 @@ def analyse(
     shape: ModuleShape,
     client_finishes: bool = False,
     tokens: int = 1,
+    runs: int | None = None,
     public_encryption: bool = False,
     nominal_scales: bool = False,
 ) -> PrecisionReport:
@@ -81,6 +82,7 @@ def analyse(
         shape: The module's shape.
         client_finishes: Whether the client applies ``up`` in the clear, as ``Packing.client_finishes`` says.
         tokens: Tokens whose largest Δ and largest error are compared.
+        runs: Executions that they take; one each if None.
         public_encryption: Whether the client encrypts with a public key, which is noisier.
         nominal_scales: Whether the library calls a scale 2^bits whatever the primes that it divides by.
     """
@@ -102,26 +104,15 @@ def analyse(
     worst = max(results, key=lambda result: result.variance + result.spike)
     if client_finishes:
         worst = _finished(worst, magnitudes, shape)
-    return _report(worst, magnitudes, shape, tokens, flow.flood_bits)
-
-
-def _finished(z: Noisy, magnitudes: Magnitudes, shape: ModuleShape) -> Noisy:
-    """What the client makes of it: z, summed from as many places as its message lacks of z's, times ``up``."""
-    summed = max(1.0, (magnitudes.z_rms(shape) / z.message) ** 2) if z.message else float(shape.d_in)
-    gain = summed * shape.rank * magnitudes.up_rms**2
-    spikes = None if z.spikes is None else np.array([gain / summed * z.spikes.sum()])
-    return Noisy(z.message * math.sqrt(gain), z.variances * gain, spikes)
-
-
-def _report(
-    result: Noisy, magnitudes: Magnitudes, shape: ModuleShape, tokens: int, flood_bits: dict[int, int]
-) -> PrecisionReport:
-    spiked = 0 if result.spikes is None else int(np.count_nonzero(result.spikes > result.spike / 4))
+    # Each rotation makes a spike in each run, and folds copy it.
+    rotations = sum(op.kind is OpKind.ROTATE for op in program.ops)
+    spiked = 0 if worst.spikes is None else int(np.count_nonzero(worst.spikes > worst.spike / 4))
+    draws = (tokens if runs is None else runs) * max(1, min(spiked, rotations))
 
     def error(probability: float) -> float:
         return math.hypot(
-            largest_error(shape, tokens, probability) * math.sqrt(result.variance),
-            largest_spike(shape, spiked, tokens, probability) * math.sqrt(result.spike),
+            largest_error(shape, tokens, probability) * math.sqrt(worst.variance),
+            largest_spike(shape, spiked, draws, probability) * math.sqrt(worst.spike),
         )
 
     def delta(probability: float) -> float:
@@ -132,16 +123,29 @@ def _report(
     if error_max:
         unlucky = math.hypot(math.log2(error_max / error(0.5)), math.log2(delta(0.5) / delta(UNLUCKY)))
         bits = min(MOST_BITS, math.log2(delta(0.5) / error(0.5)) - unlucky)
+    return PrecisionReport(
+        bits=bits,
+        error_rms=math.sqrt(worst.variance),
+        error_max=error_max,
+        terms=_shares(worst),
+        flood_bits=flow.flood_bits,
+    )
+
+
+def _finished(z: Noisy, magnitudes: Magnitudes, shape: ModuleShape) -> Noisy:
+    """What the client makes of it: z, summed from as many places as its message lacks of z's, times ``up``."""
+    summed = max(1.0, (magnitudes.z_rms(shape) / z.message) ** 2) if z.message else float(shape.d_in)
+    gain = summed * shape.rank * magnitudes.up_rms**2
+    spikes = None if z.spikes is None else np.array([gain / summed * z.spikes.sum()])
+    return Noisy(z.message * math.sqrt(gain), z.variances * gain, spikes)
+
+
+def _shares(result: Noisy) -> dict[str, float]:
+    """What part of the worst slot's variance each source has."""
     shares = result.variances.copy()
     shares[Source.KEY_SWITCHING.value] += result.spike
     total = float(shares.sum())
-    return PrecisionReport(
-        bits=bits,
-        error_rms=math.sqrt(result.variance),
-        error_max=error_max,
-        terms={source.label: float(shares[source.value] / total) for source in Source if shares[source.value]},
-        flood_bits=flood_bits,
-    )
+    return {source.label: float(shares[source.value] / total) for source in Source if shares[source.value]}
 
 
 def check_precision(report: PrecisionReport, asked_bits: float) -> None:

@@ -11,7 +11,7 @@ from helora_core.backend.capabilities import Encoding
 from helora_core.compiler.checks import ANSWER_SPARE_BITS, Scales
 from helora_core.errors import InsecureParameters, InvalidParameters, SlotOverflow
 from helora_core.packing.protocol import ModulusUse, Packing
-from helora_core.params.choose import Requirement, choose_params
+from helora_core.params.choose import MAX_SCALE_BITS, Requirement, choose_params
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.flat import FlatRequirement, choose_flat_params, plaintext_bits
 from helora_core.params.masked import (
@@ -134,7 +134,7 @@ def settings_for(
     Args:
         shape, packing, ring_degree, precision_bits, security_bits, table, sanitize_bits, free_scales: As of
             ``compile_plan``.
-        finer_bits: Make the scale of weights larger by this many bits, where it is free.
+        finer_bits: Make scales larger by this many bits: of weights, or of all where each rescale brings it back.
 
     Raises:
         SlotOverflow, InvalidParameters, InsecureParameters: As ``choose_params`` does.
@@ -162,6 +162,7 @@ def settings_for(
                 security_bits=security_bits,
                 table=table,
                 ring_degree=ring_degree,
+                max_scale_bits=MAX_SCALE_BITS + finer_bits,
             )
         )
         return settings_given(packing, params)

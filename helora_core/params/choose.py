@@ -40,6 +40,7 @@ class Requirement(msgspec.Struct, frozen=True, kw_only=True):
         security_bits: 128, 192 or 256.
         table: Name of the security table.
         ring_degree: Use exactly this ring, or None for the smallest that will do.
+        max_scale_bits: The largest scale to take, where the modulus allows it.
     """
 
     depth: int
@@ -49,6 +50,7 @@ class Requirement(msgspec.Struct, frozen=True, kw_only=True):
     security_bits: int = DEFAULT_SECURITY_BITS
     table: str = DEFAULT_TABLE
     ring_degree: int | None = None
+    max_scale_bits: int = MAX_SCALE_BITS
 
 
 def required_scale_bits(requirement: Requirement, ring_degree: int) -> int:
@@ -80,7 +82,7 @@ def _chain(requirement: Requirement, ring_degree: int, scale_bits: int) -> CKKSP
 def _largest_chain(requirement: Requirement, ring_degree: int, limit_bits: int) -> CKKSParams | None:
     """The chain with the largest scale that fits ``limit_bits`` and keeps the precision, or None."""
     lowest = required_scale_bits(requirement, ring_degree)
-    for scale_bits in range(MAX_SCALE_BITS, lowest - 1, -1):
+    for scale_bits in range(requirement.max_scale_bits, lowest - 1, -1):
         params = _chain(requirement, ring_degree, scale_bits)
         if params.modulus_bits <= limit_bits:
             return params

@@ -16,11 +16,12 @@ import msgspec
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.backend.protocol import Backend
-from helora_core.compiler.compile import compile_plan, emitted_cost
+from helora_core.compiler.compile import PRECISION_MARGIN_BITS, compile_plan, emitted_cost
 from helora_core.compiler.cost import Budget, relative_cost
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.precision import check_precision
 from helora_core.compiler.settings import DEFAULT_PRECISION_BITS, settings_for
-from helora_core.errors import HeloraError, HopelessPacking, NothingEligible
+from helora_core.errors import HeloraError, HopelessPacking, LeakageRefused, NothingEligible
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import Packing
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, require_secure
@@ -41,6 +42,10 @@ _WORTH_A_LARGER_RING = 4.0
 that costs more than this many times the best is not compiled again for it."""
 
 
+_OF_THE_PACKING = (LeakageRefused.code, HopelessPacking.code)
+"""Refusals that say more of the packing than of what was asked."""
+
+
 class Constraints(msgspec.Struct, frozen=True, kw_only=True):
     """What a plan has to keep.
 
@@ -49,7 +54,7 @@ class Constraints(msgspec.Struct, frozen=True, kw_only=True):
         sanitize_bits: To which distance results are sanitised; None for not at all.
         budget: Bounds on operations, bytes and depth.
         rtt_ms: Network round trip that each message to the server and back is charged.
-        min_bits: Bits of max|Δ| that the plan's bound must keep.
+        min_bits: Bits of max|Δ| that the plan's bound must keep, with ``PRECISION_MARGIN_BITS`` to spare.
         ring_degree: The only ring to consider; None for all.
         security_bits: 128, 192 or 256.
         table: Name of the security table.
@@ -128,10 +133,14 @@ def choose(candidates: Sequence[Candidate]) -> Candidate:
     """The first eligible candidate.
 
     Raises:
-        NothingEligible: There is none; it gives every refusal.
+        NothingEligible: There is none; it gives every refusal. Where all that keep the weights private are refused for
+            one kind of reason, that refusal itself.
     """
     if candidates and candidates[0].refusal is None:
         return candidates[0]
+    telling = [each.refusal for each in candidates if each.refusal and each.refusal.code not in _OF_THE_PACKING]
+    if telling and len({refusal.code for refusal in telling}) == 1:
+        raise telling[0]
     reasons = "; ".join(
         f"{each.packing} on {each.backend}: {each.refusal.message}" for each in candidates if each.refusal
     )
@@ -207,6 +216,7 @@ def _option(
             )
     public = abilities is not None and not abilities.symmetric_encryption
     plan = compile_plan(shape, packing, tokens=tokens, module=module, costs=costs, public_encryption=public, **options)
+    check_precision(plan.precision(), constraints.min_bits + PRECISION_MARGIN_BITS)
     plan.check_budget(tokens, constraints.budget)
     if machine.backend is not None:
         require_capabilities(machine.backend, plan)

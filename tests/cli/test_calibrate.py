@@ -51,7 +51,7 @@ def test_it_goes_where_it_is_asked_to(helora_json: Callable[..., Any], profiles:
     document = helora_json("calibrate", *QUICK, "--output", tmp_path / "p.json")
     assert document["output"] == str(tmp_path / "p.json")
     assert document["secure"] is False
-    assert len(read_profile(tmp_path / "p.json").chains) == len(document["chains"]) == 3
+    assert len(read_profile(tmp_path / "p.json").chains) == len(document["chains"]) == 4
     assert not profiles.exists()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-SHAPE = ("plan", "--shape", "64:64:4")
+SHAPE = ("plan", "--shape", "64:64:4", "--packing", "rank_bsgs")
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def test_without_any_setting_the_smallest_ring_is_chosen(helora_json: Callable[.
 
 
 def test_a_file_in_the_working_directory_sets_defaults(helora_json: Callable[..., Any], settings: Any) -> None:
-    settings('ring = 32768\nsecurity = 192\npacking = "zero_moai"\nmin-bits = 9.5\n')
-    row = helora_json(*SHAPE)
+    settings('ring = 32768\nsecurity = 192\npacking = "zero_moai"\nmin-bits = 9.5\nprivate_weights = false\n')
+    row = helora_json(*SHAPE[:3])
     assert (row["ring_degree"], row["packing"]) == (32768, "zero_moai")
     assert row["security_limit_bits"] == 597
 

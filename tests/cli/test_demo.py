@@ -31,7 +31,7 @@ def test_all_sixty_modules_run_encrypted_with_twelve_bits_and_more(
         assert set(row) == keys
         assert row["precision_bits"] >= 12
         assert row["security_bits"] >= 128
-        assert row["ring_degree"] == 8192
+        assert row["sanitize_bits"] == 40
         assert row["tokens"] == 4
         assert row["executed"] == {name: row[name] * row["runs"] for name in row["executed"]}
         assert row["max_abs_error"] > 0, "an encrypted result has noise"
@@ -70,7 +70,10 @@ def test_a_result_below_the_bits_asked_for_is_exit_status_1_and_one_document(
 
 
 def test_sixty_bits_are_refused(refusal: Callable[..., Any]) -> None:
-    assert refusal("demo", "--min-bits", "60", *ONE)["code"] == "invalid-parameters"
+    assert (
+        refusal("demo", "--min-bits", "60", "--packing", "rank_bsgs", "--no-private-weights", *ONE)["code"]
+        == "invalid-parameters"
+    )
 
 
 def test_the_last_tokens_of_the_prompt_are_run(helora_json: Callable[..., Any]) -> None:
@@ -80,13 +83,16 @@ def test_the_last_tokens_of_the_prompt_are_run(helora_json: Callable[..., Any]) 
 
 
 def test_the_options_reach_the_compiler(helora_json: Callable[..., Any]) -> None:
-    arguments = ("--backend", "numpy", "--security", "192", "--packing", "zero_moai", "--min-bits", "9")
+    arguments = (
+        "--backend", "numpy", "--security", "192", "--packing", "zero_moai", "--min-bits", "9", "--no-private-weights",
+    )  # fmt: skip
     (row,) = helora_json("demo", *ONE, *arguments)["modules"]
     plan = compile_plan(
         bundled_adapter().select(ONE[1])[0].shape,
         get_manager().load_packing("zero_moai"),
         security_bits=192,
         precision_bits=9.0,
+        tokens=16,
     )
     assert (row["digest"], row["security_limit_bits"]) == (plan.digest, plan.verdict.limit_bits)
     (row,) = helora_json("demo", *ONE, "--backend", "numpy", "--ring", "16384")["modules"]

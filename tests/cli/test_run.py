@@ -49,7 +49,7 @@ def test_delta_is_written_as_the_reference_has_it(
 ) -> None:
     document = helora_json(
         "run", "--adapter", adapter, "--module", "layers.1.q_proj", "--input", "x.npy", "--output", "delta.npy",
-        "--backend", backend, "--packing", packing,
+        "--backend", backend, "--packing", packing, "--no-private-weights",
     )  # fmt: skip
     assert_delta(tmp_path / "delta.npy", adapter, "layers.1.q_proj", x)
     assert document["backend"] == backend
@@ -113,7 +113,7 @@ class TestNothingIsWritten:
     ) -> None:
         error = refusal(
             "run", "--adapter", adapter, "--module", "q_proj", "--input", "x.npy", "--output", "delta.npy",
-            "--min-bits", "60", *NUMPY,
+            "--min-bits", "60", "--packing", "rank_bsgs", "--no-private-weights", *NUMPY,
         )  # fmt: skip
         assert error["code"] == "invalid-parameters"
         assert self.files(tmp_path) == {"x.npy"}
@@ -133,7 +133,7 @@ class TestNothingIsWritten:
             ({"--input": "missing.npy"}, "invalid-input"),
             ({"--adapter": "missing"}, "adapter-format-error"),
             ({"--module": "k_proj"}, "invalid-input"),
-            ({"--ring": "2048"}, "insecure-parameters"),
+            ({"--ring": "2048"}, "invalid-parameters"),
             ({"--backend": "nope"}, "backend-unavailable"),
             ({"--output": "delta.npz"}, "invalid-input"),
             ({"--output": "missing/delta.npy"}, "invalid-input"),
@@ -180,7 +180,7 @@ class TestShown:
         [
             ("numpy", "rank_bsgs", ["nothing was encrypted", "not sanitised"]),
             ("tenseal", "rank_bsgs", ["not sanitised"]),
-            ("tenseal", "zero_moai", ["zero_moai: The key holder reads each product"]),
+            ("tenseal", "zero_moai", ["WEIGHTS NOT PRIVATE: packing zero_moai: The key holder reads each product"]),
         ],
     )
     def test_what_a_run_does_not_protect_is_said_on_standard_error(
@@ -188,7 +188,7 @@ class TestShown:
     ) -> None:
         shown = helora(
             "run", "--adapter", adapter, "--module", "layers.0.q_proj", "--input", "x.npy", "--output", "d.npy",
-            "--backend", backend, "--packing", packing,
+            "--backend", backend, "--packing", packing, "--no-private-weights",
         )  # fmt: skip
         said = [line for line in shown.stderr.splitlines() if line.startswith("warning: ")]
         assert len(said) == len(warnings)

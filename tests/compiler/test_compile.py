@@ -73,7 +73,7 @@ class TestParameters:
         assert (plan.verdict.asked_bits, plan.verdict.table) == (256, "he-standard-2018")
 
     def test_precision_is_what_is_asked_for(self, refused: Refused) -> None:
-        assert compile_plan(SHAPE, RankBSGS(), precision_bits=18.0).params == FAST
+        assert compile_plan(SHAPE, RankBSGS(), precision_bits=17.0).params == FAST
         with refused(InvalidParameters, "24 bits of precision"):
             compile_plan(SHAPE, RankBSGS(), precision_bits=24.0)
 
@@ -137,8 +137,8 @@ class TestRefusals:
             compile_plan(ModuleShape(d_in=1, d_out=1, rank=40000), RankBSGS())
 
     def test_a_module_too_narrow_for_the_precision_is_refused(self, refused: Refused) -> None:
-        with refused(PrecisionLost, "12 were asked for", "key switching", hint="ask for less precision"):
-            compile_plan(ModuleShape(d_in=4096, d_out=1, rank=1), RankBSGS())
+        with refused(PrecisionLost, "18 were asked for", "key switching", hint="ask for less precision"):
+            compile_plan(ModuleShape(d_in=4096, d_out=1, rank=1), RankBSGS(), precision_bits=18)
 
     def test_a_packing_that_multiplies_deeper_than_it_says_is_refused(self, refused: Refused) -> None:
         class Understated(RankBSGS):

@@ -119,7 +119,7 @@ class TestChoice:
 
     def test_tokens_in_flight_change_the_choice(self, ranked: Callable[..., list[Candidate]]) -> None:
         """Two rounds encrypt and decrypt for every few tokens; diagonals share their rotations among many."""
-        constraints, shape = Constraints(), ModuleShape.parse("1536:1536:16")
+        constraints, shape = Constraints(min_bits=10), ModuleShape.parse("1536:1536:16")
         milliseconds = {
             "rotate_first": 2.0,
             "rotate_further": 2.0,
@@ -242,14 +242,23 @@ class TestConstraints:
 
 
 class TestRefusals:
-    def test_nothing_eligible_gives_every_reason(self, ranked: Callable[..., list[Candidate]]) -> None:
-        budget = Budget(rotations=0, keyswitches=0, rescales=None)
-        candidates = ranked(("zero_moai", "rank_bsgs"), Constraints(budget=budget))
+    def test_nothing_eligible_gives_every_reason(self) -> None:
+        refusals = [
+            LeakageRefused("it leaks", hint="-"),
+            BudgetExceeded("too dear", hint="-"),
+            PrecisionLost("no", hint="-"),
+        ]
+        candidates = [Candidate("numpy", f"packing_{i}", refusal=refusal) for i, refusal in enumerate(refusals)]
         with pytest.raises(NothingEligible) as caught:
             choose(candidates)
-        for each in candidates:
-            assert each.refusal is not None
-            assert f"{each.packing} on numpy: {each.refusal.message}" in caught.value.message
+        for each, refusal in zip(candidates, refusals, strict=True):
+            assert f"{each.packing} on numpy: {refusal.message}" in caught.value.message
+
+    def test_one_kind_of_reason_is_raised_itself(self, ranked: Callable[..., list[Candidate]]) -> None:
+        """Packings that are refused for what they show say nothing of what was asked."""
+        budget = Budget(rotations=0, keyswitches=0, rescales=None)
+        with pytest.raises(BudgetExceeded, match="budget 0"):
+            choose(ranked(("zero_moai", "rank_bsgs"), Constraints(budget=budget)))
 
     def test_without_any_candidate_it_says_so(self) -> None:
         with pytest.raises(NothingEligible, match="no packings or backends"):
