@@ -11,6 +11,7 @@ import pytest
 from helora_core.compiler.compile import compile_plan
 from helora_core.data.bundled import bundled_adapter
 from helora_core.manager import get_manager
+from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -72,11 +73,11 @@ def test_the_readmes_table_has_the_plans_figures() -> None:
     modules = bundled_adapter().select("all")
     rotations = 0.0
     for module in modules:
-        plan = compile_plan(module.shape, strategy)
+        plan = compile_plan(module.shape, strategy, tokens=16, sanitize_bits=DEFAULT_SANITIZE_BITS, module=module)
         per_token = plan.counts.rotations / plan.tokens_per_run
         rotations += per_token
         if ".layers.0." in module.name:
-            fixed = f"| {module.name} | {module.shape} | {plan.tokens_per_run} | {per_token:g} |"
+            fixed = f"| {module.name} | {module.shape} | {plan.tokens_per_run} | {per_token:.2f} |"
             (line,) = (line for line in readme if line.startswith(fixed))
-            assert line.endswith(f"| {strategy.leakage.label} |")
+            assert line.endswith(f"| {plan.leakage_label} |")
     assert any(line.startswith(f"| all {len(modules)} | | | {rotations:g} |") for line in readme)
