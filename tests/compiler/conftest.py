@@ -36,7 +36,7 @@ def _programs(draw: st.DrawFn, kinds: tuple[OpKind, ...] = DRAWN) -> Program:
         arg = draw(st.integers(0, i - 1))
         level, scale = state[arg]
         alike = [j for j in range(i) if state[j] == state[arg]]
-        args = (arg,)
+        args: tuple[int, ...] = (arg,)
         if kind in (OpKind.ADD, OpKind.DOT_PLAIN, OpKind.DOT_SCALARS, OpKind.ASK_CLIENT):
             further = 1 if kind is OpKind.ADD else draw(st.integers(0, 3))
             args = (arg, *(draw(st.sampled_from(alike)) for _ in range(further)))

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from helora_core.adapter.lora import ModuleShape
+from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.backend.capabilities import Encoding, RescaleMode
 from helora_core.compiler.compile import compile_plan
@@ -136,6 +136,7 @@ class TestBeforeAnyKey:
         (job,) = work_for(plan_for(Q))
         x = (8 * job.x).astype(dtype)
         (outcome,) = run(numpy_backend, [Work(job.module, x, job.plan)])
+        assert isinstance(job.module, LoRAModule)
         assert precision_bits(outcome.run.delta, job.module.reference_delta(x.astype(np.float64))) > 12
 
 
