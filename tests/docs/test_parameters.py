@@ -9,6 +9,7 @@ import pytest
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidParameters
 from helora_core.manager import get_manager
 from helora_core.params import presets
@@ -41,6 +42,30 @@ def test_chosen_parameters_are_those_shown(packing: str) -> None:
     chain, special = ", ".join(map(str, params.data_bits)), params.special_bits[0]
     cells = (f"`{packing}`", plan.packing.depth, params.ring_degree, chain, special, params.modulus_bits, limit)
     assert f"| {' | '.join(map(str, cells))} |" in PAGE
+
+
+def sanitised(packing: str, bits: int | None) -> tuple[Plan, str, list[int]]:
+    """A plan, its chain as the tables have it, and its modulus with the limit."""
+    plan = compile_plan(ModuleShape.parse("2048:2048:16"), get_manager().load_packing(packing), sanitize_bits=bits)
+    params = plan.params
+    special = params.special_bits[0] if params.special_bits else "–"
+    chain = f"{params.ring_degree} | {', '.join(map(str, params.data_bits))} | {special}"
+    return plan, chain, [params.modulus_bits, plan.verdict.limit_bits]
+
+
+@pytest.mark.parametrize("packing", sorted(get_manager().packings()))
+def test_flat_and_masked_parameters_are_those_shown(packing: str) -> None:
+    plan, chain, (modulus, limit) = sanitised(packing, 40)
+    scales = plan.scales
+    if plan.settings.rescales:
+        assert f"| `{packing}` | to 40 bits | {chain} | {modulus} | {limit} |" in PAGE
+    else:
+        assert f"| `{packing}` | {chain} | {modulus} | {limit} | {scales.input_bits}, {scales.down_bits} |" in PAGE
+
+
+def test_masked_parameters_without_sanitising_are_those_shown() -> None:
+    _, chain, (modulus, limit) = sanitised("cheetah_two_round", None)
+    assert f"| `cheetah_two_round` | no | {chain} | {modulus} | {limit} |" in PAGE
 
 
 @pytest.mark.parametrize(("packing", "bits"), PROMISED_BITS.items())
