@@ -24,8 +24,8 @@ from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, security_verdict
 
 PRECISION_MARGIN_BITS = 1.0
-"""A plan is wanted to be better than asked by this much: the bound is for one module of usual weights, and adapters have
-hundreds that differ."""
+"""A plan is wanted to be better than asked by this much: the bound is for one module of usual weights, and adapters
+have hundreds that differ."""
 
 
 def compile_plan(
