@@ -143,8 +143,8 @@ class TestCosts:
         assert (counts.encrypts, counts.decrypts, counts.sanitizes) == (up, down, 1)
         assert counts.rescales == 1
 
-    def test_a_sanitised_plan_fits_the_same_ring_with_a_bit_less(self) -> None:
-        plan = compile_plan(ModuleShape.parse("1536:1536:16"), CheetahTwoRound(), sanitize_bits=40, precision_bits=11)
+    def test_a_sanitised_plan_fits_the_same_ring_with_two_bits_less(self) -> None:
+        plan = compile_plan(ModuleShape.parse("1536:1536:16"), CheetahTwoRound(), sanitize_bits=40, precision_bits=10)
         assert plan.params.ring_degree == 4096
         assert plan.counts.sanitizes == 1 + plan.layout.figures["blocks_out"]
 
@@ -236,7 +236,7 @@ class TestMasks:
         assert {plan.values[i].level for i in masked} == {0}
 
     def test_a_sanitised_plan_keeps_delta_and_nothing_else(self) -> None:
-        plan = compiled("100:30:5", sanitize_bits=40)
+        plan = compiled("100:30:5", sanitize_bits=40, precision_bits=10)
         kept = [op.positions for op in plan.program.ops if op.kind is OpKind.SANITIZE]
         assert kept == [tuple(5 * row + 4 for row in range(30))]
 

@@ -40,7 +40,7 @@ def test_lora_of_a_large_model_is_precise(backend: OpenFHEBackend, packing: Rank
     shape = ModuleShape.parse("1536:1536:16")
     plan = compile_plan(shape, packing)
     module, x = synthetic_module(shape, seed=1), synthetic_activations(shape, 2, seed=2)
-    (outcome,) = run_adapter(backend, {shape: plan}, [Work(module, x)])
+    (outcome,) = run_adapter(backend, [Work(module, x, plan)])
     assert precision_bits(outcome.run.delta, module.reference_delta(x)) >= 12
 
 

@@ -117,6 +117,6 @@ class TestLoRA:
         manager, parsed = get_manager(), ModuleShape.parse(shape)
         plan = compile_plan(parsed, manager.load_packing(packing))
         module, x = synthetic_module(parsed, seed=1), synthetic_activations(parsed, tokens, seed=2)
-        (outcome,) = run_adapter(manager.load_backend("pyfhel"), {parsed: plan}, [Work(module, x)])
+        (outcome,) = run_adapter(manager.load_backend("pyfhel"), [Work(module, x, plan)])
         assert precision_bits(outcome.run.delta, module.reference_delta(x)) >= 12
         assert outcome.run.executed == plan.counts.times(plan.runs(tokens))

@@ -18,7 +18,7 @@ WANTED_BITS = 12.0
 def run(module: LoRAModule, x: object, packing: str = "rank_bsgs") -> Outcome:
     manager = get_manager()
     plan = compile_plan(module.shape, manager.load_packing(packing))
-    (outcome,) = run_adapter(manager.load_backend("tenseal"), {module.shape: plan}, [Work(module, x)])  # type: ignore[arg-type]
+    (outcome,) = run_adapter(manager.load_backend("tenseal"), [Work(module, x, plan)])  # type: ignore[arg-type]
     return outcome
 
 
@@ -27,12 +27,12 @@ def test_shapes_of_models_in_use_run_at_8192_with_128_bits_of_security(shape: st
     module = synthetic_module(ModuleShape.parse(shape), seed=0)
     x = synthetic_activations(module.shape, 2, seed=1)
     outcome = run(module, x)
-    assert outcome.plan.params.ring_degree == 8192
-    assert outcome.plan.verdict.secure
-    assert outcome.plan.verdict.security_bits >= 128
+    assert outcome.work.plan.params.ring_degree == 8192
+    assert outcome.work.plan.verdict.secure
+    assert outcome.work.plan.verdict.security_bits >= 128
     assert outcome.run.delta.shape == (2, module.shape.d_out)
     assert precision_bits(outcome.run.delta, module.reference_delta(x)) >= WANTED_BITS
-    assert outcome.run.executed == outcome.plan.counts.times(outcome.plan.runs(2))
+    assert outcome.run.executed == outcome.work.plan.counts.times(outcome.work.plan.runs(2))
 
 
 @pytest.mark.parametrize("packing", ["rank_bsgs", "zero_moai"])
