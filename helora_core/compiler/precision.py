@@ -26,7 +26,7 @@ import numpy as np
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.checks import Scales, ValueInfo
 from helora_core.compiler.error_flow import ErrorFlow, Noisy, Source, merges
-from helora_core.compiler.ir import OpKind, Program
+from helora_core.compiler.ir import Program
 from helora_core.compiler.magnitudes import Magnitudes, largest_delta, largest_error, largest_spike
 from helora_core.errors import PrecisionLost
 from helora_core.params.ckks import CKKSParams
@@ -104,20 +104,29 @@ def analyse(
     worst = max(results, key=lambda result: result.variance + result.spike)
     if client_finishes:
         worst = _finished(worst, magnitudes, shape)
-    # Each rotation makes a spike in each run, and folds copy it.
-    rotations = sum(op.kind is OpKind.ROTATE for op in program.ops)
-    spiked = 0 if worst.spikes is None else int(np.count_nonzero(worst.spikes > worst.spike / 4))
-    draws = (tokens if runs is None else runs) * max(1, min(spiked, rotations))
+    return _report(flow, worst, tokens, tokens if runs is None else runs)
+
+
+def _finished(z: Noisy, magnitudes: Magnitudes, shape: ModuleShape) -> Noisy:
+    """What the client makes of it: z, summed from as many places as its message lacks of z's, times ``up``."""
+    summed = max(1.0, (magnitudes.z_rms(shape) / z.message) ** 2) if z.message else float(shape.d_in)
+    gain = summed * shape.rank * magnitudes.up_rms**2
+    spikes = None if z.spikes is None else np.array([gain / summed * z.spikes.sum()])
+    return Noisy(z.message * math.sqrt(gain), z.variances * gain, spikes)
+
+
+def _report(flow: ErrorFlow, worst: Noisy, tokens: int, runs: int) -> PrecisionReport:
+    spikes = np.zeros(0) if worst.spikes is None else worst.spikes[worst.spikes > 0]
+    # Every result of every run has these spikes, though not all of its slots are part of Δ.
+    times = runs * min(len(flow.program.results), flow.shape.d_out / max(1, spikes.size))
 
     def error(probability: float) -> float:
-        return math.hypot(
-            largest_error(shape, tokens, probability) * math.sqrt(worst.variance),
-            largest_spike(shape, spiked, draws, probability) * math.sqrt(worst.spike),
-        )
+        even = largest_error(flow.shape, tokens, probability) * math.sqrt(worst.variance)
+        return max(even, largest_spike(worst.variance + spikes, times, probability) if spikes.size else 0.0)
 
     def delta(probability: float) -> float:
         # Where Δ is zero, precision is that of the absolute error.
-        return magnitudes.delta_rms(shape) * largest_delta(shape, tokens, probability) or 1.0
+        return flow.magnitudes.delta_rms(flow.shape) * largest_delta(flow.shape, tokens, probability) or 1.0
 
     bits, error_max = MOST_BITS, error(1 - UNLUCKY)
     if error_max:
@@ -130,14 +139,6 @@ def analyse(
         terms=_shares(worst),
         flood_bits=flow.flood_bits,
     )
-
-
-def _finished(z: Noisy, magnitudes: Magnitudes, shape: ModuleShape) -> Noisy:
-    """What the client makes of it: z, summed from as many places as its message lacks of z's, times ``up``."""
-    summed = max(1.0, (magnitudes.z_rms(shape) / z.message) ** 2) if z.message else float(shape.d_in)
-    gain = summed * shape.rank * magnitudes.up_rms**2
-    spikes = None if z.spikes is None else np.array([gain / summed * z.spikes.sum()])
-    return Noisy(z.message * math.sqrt(gain), z.variances * gain, spikes)
 
 
 def _shares(result: Noisy) -> dict[str, float]:
