@@ -110,7 +110,7 @@ class TestWrongModels:
         [
             ("outer_product", {"params": FRUGAL}, "key switching", ["keyswitch_std", "keyswitch_worst_std"]),
             ("cpmm", {"params": CHAIN}, "rescaling", ["rescale_std"]),
-            ("rank_bsgs", {"sanitize_bits": 40}, "weight rounding", ["encoding_std"]),
+            ("rank_bsgs", {"sanitize_bits": 20}, "weight rounding", ["encoding_std"]),
         ],
     )
     def test_a_forgotten_term_is_noticed(
