@@ -46,7 +46,7 @@ def test_chosen_parameters_are_those_shown(packing: str) -> None:
 
 def sanitised(packing: str, bits: int | None) -> tuple[Plan, str, list[int]]:
     """A plan, its chain as the tables have it, and its modulus with the limit."""
-    plan = compile_plan(ModuleShape.parse("2048:2048:16"), get_manager().load_packing(packing), sanitize_bits=bits)
+    plan = compile_plan(ModuleShape.parse("1024:1024:16"), get_manager().load_packing(packing), sanitize_bits=bits)
     params = plan.params
     special = params.special_bits[0] if params.special_bits else "–"
     chain = f"{params.ring_degree} | {', '.join(map(str, params.data_bits))} | {special}"
