@@ -1,0 +1,164 @@
+"""One way to compile and to run a cell, on every commit of this repository: what its API changed is known here alone.
+
+asv runs today's benchmarks against the code of an old commit, and so do the workers of ``helora bench ab`` and
+``helora bench grow``. This module imports nothing of the harness, and helora_core only inside its functions: a commit
+that lacks something gives ``NotThere``, which is n/a in a table, and never a broken discovery.
+
+``VERSION`` is part of every benchmark's version: raise it when a change here changes what is measured.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+VERSION = "1"
+SEED = 1
+
+
+class NotThere(NotImplementedError):
+    """This commit or this machine cannot do it; asv takes it for n/a when ``setup`` raises it."""
+
+
+def _found(name: str, *modules: str) -> Any:
+    """The attribute, from the first of the modules that has it: functions have moved."""
+    for module in modules:
+        try:
+            return getattr(import_module(module), name)
+        except (ImportError, AttributeError):
+            continue
+    raise NotThere(f"this commit has no {name}")
+
+
+def _accepted(function: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Those options that the function of this commit takes."""
+    return {name: value for name, value in options.items() if name in inspect.signature(function).parameters}
+
+
+def compiled(packing: str, shape: str, *, free_scales: bool = True) -> Any:
+    """The plan of a packing by its name for ``d_in:d_out:r``, with the defaults of this commit.
+
+    Raises:
+        NotThere: The commit has no such packing, or refuses the shape; its own words are the message.
+    """
+    compile_plan = _found("compile_plan", "helora_core.compiler.compile")
+    parse = _found("ModuleShape", "helora_core.adapter.lora").parse
+    refusal = _found("HeloraError", "helora_core.errors")
+    try:
+        strategy = _found("get_manager", "helora_core.manager")().load_packing(packing)
+        return compile_plan(parse(shape), strategy, **_accepted(compile_plan, {"free_scales": free_scales}))
+    except refusal as error:
+        raise NotThere(str(error)) from error
+
+
+def plan_facts(plan: Any) -> dict[str, Any]:
+    """What a plan says of itself, in plain numbers: see ``Provenance`` in ``harness/rows.py``."""
+    params, scales, verdict = plan.params, plan.scales, plan.verdict
+    bits = [float(getattr(scales, name, params.scale_bits)) for name in ("input_bits", "down_bits", "up_bits")]
+    return {
+        "digest": plan.digest,
+        "ring_degree": params.ring_degree,
+        "modulus_bits": [*params.data_bits, *params.special_bits],
+        "scale_bits": bits[:1] if len(set(bits)) == 1 else bits,
+        "levels": params.max_level,
+        "security": f"{verdict.security_bits} bits, classical",
+        "tokens_per_run": plan.tokens_per_run,
+        "rotation_keys": len(plan.rotation_steps),
+    }
+
+
+def plan_counts(plan: Any) -> dict[str, int]:
+    """Operations of one execution, by name."""
+    counts = plan.counts
+    return {name: int(getattr(counts, name)) for name in counts.__struct_fields__}
+
+
+def plan_bytes(plan: Any) -> dict[str, int]:
+    """Bytes that a run moves and keys take, by the plan; nothing for commits that cannot say."""
+    try:
+        sizes = import_module("helora_core.compiler.sizes")
+        return {
+            "bytes_up": sizes.bytes_up(plan.program, plan.params),
+            "bytes_down": sizes.bytes_down(plan.program, plan.values, plan.params),
+            "bytes_keys": sizes.key_bytes(plan.program, plan.params),
+        }
+    except (ImportError, AttributeError, TypeError):
+        return {}
+
+
+class Prepared:
+    """A cell with keys made and weights encoded, ready to be run again and again.
+
+    Args:
+        backend: Name of the backend.
+        packing: Name of the packing.
+        shape: ``d_in:d_out:r``.
+        tokens: Activation vectors per run.
+        seed: Of the keys, for emulations; real libraries take their own randomness.
+
+    Raises:
+        NotThere: The backend, its library or an ability is missing here.
+    """
+
+    def __init__(self, backend: str, packing: str, shape: str, tokens: int, *, seed: int | None = None) -> None:
+        refusal = _found("HeloraError", "helora_core.errors")
+        try:
+            self._open(backend, packing, shape, tokens, seed)
+        except refusal as error:
+            raise NotThere(str(error)) from error
+
+    def _open(self, name: str, packing: str, shape: str, tokens: int, seed: int | None) -> None:
+        manager = _found("get_manager", "helora_core.manager")()
+        self.backend = manager.load_backend(name)
+        self.library, self.library_version = _library(manager, name)
+        self.provides_security = manager.backends()[name].spec.provides_security
+        free = bool(getattr(self.backend.capabilities, "free_plaintext_scale", True))
+        self.plan = compiled(packing, shape, free_scales=free)
+        parsed = _found("ModuleShape", "helora_core.adapter.lora").parse(shape)
+        synthetic = "helora_core.adapter.synthetic"
+        self.module = _found("synthetic_module", synthetic)(parsed, seed=SEED)
+        self.x = _found("synthetic_activations", synthetic)(parsed, tokens, seed=SEED + 1)
+        _found("require_capabilities", "helora_core.runtime.adapter_run")(self.backend, self.plan)
+        self.ledger = _found("Ledger", "helora_core.backend.ledger")()
+        open_sessions = _found("open_sessions", "helora_core.backend.session")
+        options = {"public_key": getattr(self.plan, "needs_public_key", False), "ledger": self.ledger, "seed": seed}
+        self._client, self._server = open_sessions(
+            self.backend, self.plan.params, self.plan.rotation_steps, **_accepted(open_sessions, options)
+        )
+        encode = _found("encode_constants", "helora_core.runtime.constants", "helora_core.runtime.executor")
+        self._constants = encode(self.plan, self.module, self._server)
+        self._run_module = _found("run_module", "helora_core.runtime.module_run")
+        self._owner = self.module if self.plan.packing.client_finishes else None
+
+    def run(self) -> Any:
+        """One run of all tokens; the result has ``delta``, ``times``, ``bytes_up`` and ``bytes_down``."""
+        return self._run_module(
+            self.plan, self._constants, self._client, self._server, self.ledger, self.x, client_module=self._owner
+        )
+
+    def timed_ns(self) -> int:
+        """Wall time of one run."""
+        start = time.perf_counter_ns()
+        self.run()
+        return time.perf_counter_ns() - start
+
+    def precision_bits(self, delta: Any) -> float:
+        """Of a result, against the plain adapter."""
+        measure = _found("precision_bits", "helora_core.runtime.reference")
+        return float(measure(delta, self.module.reference_delta(self.x)))
+
+
+def _library(manager: Any, backend: str) -> tuple[str, str]:
+    """Name and version of what does the arithmetic."""
+    registered = manager.backends()[backend]
+    library = registered.spec.library or backend
+    found = getattr(registered, "library_version", None)
+    if found is None:
+        try:
+            found = version(library)
+        except PackageNotFoundError:
+            found = "unknown"
+    return library, str(found)
