@@ -14,7 +14,7 @@ def helora_packings() -> Iterable[PackingSpec]:
     yield PackingSpec(
         name="rank_bsgs",
         target="helora_core.packing.rank_bsgs:RankBSGS",
-        summary="Diagonals through the rank with baby and giant steps; the default, for private weights.",
+        summary="Diagonals through the rank with baby and giant steps: for private weights, few tokens or many.",
     )
     yield PackingSpec(
         name="zero_moai",

@@ -48,4 +48,4 @@ def packings(as_json: bool) -> None:
             for row in rows
         ],
     )  # fmt: skip
-    click.echo("* holds only for sanitised results; helora does not sanitise yet (SECURITY.md).")
+    click.echo("* holds for sanitised results, which private weights (the default) are given as (SECURITY.md).")

@@ -224,11 +224,15 @@ def _class_of(chain: ChainFigures | CKKSParams) -> tuple[int, int, int]:
     return chain.ring_degree, len(chain.data_bits), len(chain.special_bits)
 
 
-def _distance(chain: ChainFigures, params: CKKSParams) -> tuple[int, int]:
-    """By the data primes, which every operation has to do with; then by the special ones."""
+def _distance(chain: ChainFigures, params: CKKSParams) -> tuple[bool, int, int]:
+    """By whether keys can be switched at all; by the data primes, which every operation has to do with; by the rest."""
     data = sum(abs(a - b) for a, b in zip(chain.data_bits, params.data_bits, strict=True))
     special = sum(abs(a - b) for a, b in zip(chain.special_bits, params.special_bits, strict=True))
-    return data, special
+    return _switches_keys(chain) != _switches_keys(params), data, special
+
+
+def _switches_keys(chain: ChainFigures | CKKSParams) -> bool:
+    return max(chain.special_bits, default=0) >= max(chain.data_bits)
 
 
 def _named(chain: ChainFigures | CKKSParams) -> str:

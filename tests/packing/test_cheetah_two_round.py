@@ -236,7 +236,7 @@ class TestMasks:
         assert {plan.values[i].level for i in masked} == {0}
 
     def test_a_sanitised_plan_keeps_delta_and_nothing_else(self) -> None:
-        plan = compiled("100:30:5", sanitize_bits=40, precision_bits=10)
+        plan = compile_plan(ModuleShape.parse("100:30:5"), CheetahTwoRound(), sanitize_bits=40, precision_bits=10)
         kept = [op.positions for op in plan.program.ops if op.kind is OpKind.SANITIZE]
         assert kept == [tuple(5 * row + 4 for row in range(30))]
 
