@@ -70,6 +70,7 @@ def conformance(session: nox.Session) -> None:
         "pytest",
         "plugins",
         "tests/test_across_backends.py",
+        "tests/test_across_backends_sanitize.py",
         "--helora-require",
         *session.posargs,
         env={"OMP_NUM_THREADS": "1"},
