@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
@@ -133,6 +133,7 @@ def test_it_names_each_constant_of_its_program_once(
     assert set(names) == set(plan.constant_specs)
 
 
+@settings(max_examples=20)  # some packings emit thousands of operations for the widest of these shapes
 @given(shape=SHAPES)
 def test_the_program_is_as_deep_and_turns_as_it_says(packing: Packing, shape: ModuleShape) -> None:
     plan = compile_plan(shape, packing, precision_bits=0)
@@ -140,11 +141,7 @@ def test_the_program_is_as_deep_and_turns_as_it_says(packing: Packing, shape: Mo
         assert {plan.params.max_level - plan.values[output].level for output in plan.program.results} == {packing.depth}
     if not packing.rotates:
         assert plan.counts.rotations == 0
-
-
-@given(shape=SHAPES)
-def test_rotation_keys_are_for_exactly_the_steps_of_the_program(packing: Packing, shape: ModuleShape) -> None:
-    plan = compile_plan(shape, packing, precision_bits=0)
+    # Rotation keys are for exactly the program's steps.
     steps = [op.steps for op in plan.program.ops if op.kind is OpKind.ROTATE]
     assert set(plan.rotation_steps) == set(steps)
     assert len(plan.rotation_steps) == len(set(plan.rotation_steps))
