@@ -163,3 +163,7 @@ def _show(names: tuple[str, str], found: list[Comparison], plan: Plan, as_json: 
         ratios = ["–" if value is None else str(value) for value in (each.time, each.floor)]
         table.add_row(str(each.cell), *ms, *ratios, each.verdict, "; ".join(each.causes))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+if __name__ == "__main__":
+    ab()

@@ -25,12 +25,13 @@ class NotThere(NotImplementedError):
 
 def _found(name: str, *modules: str) -> Any:
     """The attribute, from the first of the modules that has it: functions have moved."""
+    reason = ""
     for module in modules:
         try:
             return getattr(import_module(module), name)
-        except (ImportError, AttributeError):
-            continue
-    raise NotThere(f"this commit has no {name}")
+        except (ImportError, AttributeError) as error:
+            reason = str(error)
+    raise NotThere(f"this commit has no {name} that can be imported: {reason}")
 
 
 def _accepted(function: Any, options: dict[str, Any]) -> dict[str, Any]:
