@@ -6,6 +6,7 @@ The README's ``uv run pytest`` is the quick way to the default tests on one Pyth
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import nox
@@ -35,7 +36,7 @@ def _wheels() -> list[str]:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The default tests, on every supported Python."""
-    session.install(*CORE, *PLUGINS)
+    session.install(*CORE, *PLUGINS, *_group("history"))  # without asv and its viewer, their tests would be skipped
     session.run("pytest", *session.posargs)
 
 
@@ -89,6 +90,22 @@ def backends_page(session: nox.Session) -> None:
     """Measure every library and rewrite docs/backends.md; some minutes, on an otherwise idle machine."""
     session.install(*CORE, *PLUGINS, *OTHER_LIBRARIES, *_wheels())
     session.run("python", "harness/backends_page.py", "measure", env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(python="3.11")
+def bench(session: nox.Session) -> None:
+    """The benchmarks once, as tests: asv's, pytest-benchmark's, and the history site in a browser without a network."""
+    session.install(*CORE, *PLUGINS, *_group("bench"))
+    session.run("python", "-m", "asv", "check", "--environment", "existing:python")
+    session.run("pytest", "harness/pytest_bench", "--benchmark-disable")
+    has_browser = os.environ.get("HELORA_CHROMIUM") or any(map(shutil.which, ("chromium", "google-chrome")))
+    session.run(
+        "pytest",
+        "tests/harness/history",
+        "tests/harness/test_asv_benchmarks.py",
+        *session.posargs,
+        env={"HELORA_REQUIRE_BROWSER": "1"} if has_browser else None,
+    )
 
 
 @nox.session(python="3.11", default=False)
