@@ -1,7 +1,9 @@
 """Two codes or two backends, compared on the clock so that a machine whose speed drifts does not matter.
 
 One *spawn* is three fresh processes: the base, the head, and the base once more. Each cell is timed in them in the
-order A B A′ A′ B A, again and again: whatever drifts evenly adds the same to all three. A spawn's ratio is the median
+order A B A′ A′ B A, again and again: whatever drifts evenly adds the same to all three. In that order base and base
+again follow themselves, and the head never does: it alone would find its caches cold, and look 3 % slower than itself.
+So each timing begins with runs that are not timed. A spawn's ratio is the median
 over these blocks; spawns differ by memory layout and the like, which no repetition inside one process shows, so the
 confidence interval is Student's over the logarithms of the spawns' ratios. With several cells it is widened
 (Bonferroni), or among twenty cells of equal code one would be called different.
@@ -221,13 +223,13 @@ def _cell_times(
     failures = tuple(f"{side}: {answers[side]['error']}" for side in ("base", "head") if "error" in answers[side])
     if failures:
         return failures
-    first = sides["base"].ask(do="time", cell=cells["base"], repeat=1)
+    first = sides["base"].ask(do="time", cell=cells["base"], repeat=1, warm=1)
     repeat = max(1, math.ceil(TARGET_NS / max(1, first.get("ns", TARGET_NS))))
     ns: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(blocks):
         block: dict[str, float] = dict.fromkeys(sides, 0.0)
         for side in BLOCK:
-            answer = sides[side].ask(do="time", cell=cells[side], repeat=repeat)
+            answer = sides[side].ask(do="time", cell=cells[side], repeat=repeat, warm=max(1, repeat // 4))
             if "error" in answer:
                 return (f"{side}: {answer['error']}",)
             block[side] += answer["ns"] / (2 * repeat)

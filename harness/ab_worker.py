@@ -70,6 +70,8 @@ class Worker:
 
     def _time(self, request: Request) -> Request:
         prepared = self._opened(request)
+        for _ in range(request["warm"]):
+            prepared.run()
         return {"ns": sum(prepared.timed_ns() for _ in range(request["repeat"]))}
 
     def _run(self, request: Request) -> Request:

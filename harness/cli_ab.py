@@ -1,4 +1,7 @@
-"""``helora bench ab``: two commits, or two backends, compared on the clock; see ``harness/ab.py`` for how."""
+"""Two commits, or two backends, compared on the clock; see ``harness/ab.py`` for how.
+
+Run it with ``python -m harness.cli_ab``.
+"""
 
 from __future__ import annotations
 

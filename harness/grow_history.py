@@ -1,9 +1,11 @@
-"""``helora bench grow``: rows of the commits that have none yet, into the files of ``harness/history``.
+"""Rows of the commits that have none yet, into the files of ``harness/history``.
 
 ``counts.jsonl`` gets what a plan counts, and what precision and bytes the emulation finds with fixed keys: the same on
 every machine, so one row a commit and cell is all there ever is. Commits that cannot be run are named, and tried again
 next time. ``timings.jsonl`` gets wall times of commits that are asked for: all of them run at once, taking turns
 forwards and backwards, so that a drift of the machine does not favour one.
+
+Run it with ``python -m harness.grow_history``.
 """
 
 from __future__ import annotations

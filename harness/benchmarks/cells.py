@@ -93,7 +93,7 @@ Precision.track_lost_bits.unit = "bits"  # type: ignore[attr-defined]
 
 
 class Clock(_OfRun):
-    """Wall time and memory of one token, both ways. For a verdict on two commits use ``helora bench ab``."""
+    """Wall time and memory of one token, both ways. For a verdict on two commits use ``harness/ab.py``."""
 
     processes = 2
     rounds = 2

@@ -1,8 +1,8 @@
 """One way to compile and to run a cell, on every commit of this repository: what its API changed is known here alone.
 
-asv runs today's benchmarks against the code of an old commit, and so do the workers of ``helora bench ab`` and
-``helora bench grow``. This module imports nothing of the harness, and helora_core only inside its functions: a commit
-that lacks something gives ``NotThere``, which is n/a in a table, and never a broken discovery.
+asv runs today's benchmarks against the code of an old commit, and so do the workers of ``harness/ab.py`` and
+``harness/grow_history.py``. This module imports nothing of the harness, and helora_core only inside its functions: a
+commit that lacks something gives ``NotThere``, which is n/a in a table, and never a broken discovery.
 
 ``VERSION`` is part of every benchmark's version: raise it when a change here changes what is measured.
 """
