@@ -40,7 +40,7 @@ BEGIN, END = "<!-- planner: begin -->", "<!-- planner: end -->"
 
 SHAPES = ("512:512:8", "1536:1536:32", "4096:4096:16", "1536:256:16")
 TOKENS = (1, 8, 2048)
-LONGEST_MS = 5_000.0
+LONGEST_MS = 3_000.0
 """Plans of which one run is predicted to take longer are not measured."""
 
 MOST_BYTES = 8 << 30
@@ -196,6 +196,8 @@ def verdicts(measurements: Measurements) -> tuple[list[str], list[str]]:
     losses = {}
     for key in dict.fromkeys((cell.shape, cell.tokens, cell.private) for cell in measurements.cells):
         group = [cell for cell in timed if (cell.shape, cell.tokens, cell.private) == key]
+        if not group:
+            continue
         chosen = min(group, key=lambda cell: cell.predicted_ms)
         losses[key] = (chosen.measured_ms or 0) / min(cell.measured_ms or np.inf for cell in group)
     shown.append(
