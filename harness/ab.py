@@ -2,7 +2,7 @@
 
 One *spawn* is three fresh processes: the base, the head, and the base once more. Each cell is timed in them in the
 order A B A′ A′ B A, again and again: whatever drifts evenly adds the same to all three. In that order base and base
-again follow themselves, and the head never does: it alone would find its caches cold, and look 3 % slower than itself.
+again follow themselves, and the head never does: it alone would find its caches cold, and look 2 % slower than itself.
 So each timing begins with runs that are not timed. A spawn's ratio is the median
 over these blocks; spawns differ by memory layout and the like, which no repetition inside one process shows, so the
 confidence interval is Student's over the logarithms of the spawns' ratios. With several cells it is widened
