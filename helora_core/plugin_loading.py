@@ -55,7 +55,10 @@ def origin_of(entry_point: EntryPoint) -> Origin:
 
 def _field(distribution: Distribution, key: str) -> str | None:
     """A field of the distribution's metadata, which may lack even the required ones."""
-    values = distribution.metadata.get_all(key)
+    try:
+        values = distribution.metadata.get_all(key)
+    except FileNotFoundError:  # the importlib_metadata package, which serves all once it is imported, has no empty ones
+        return None
     return values[0] if values else None
 
 

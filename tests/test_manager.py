@@ -269,9 +269,15 @@ def test_metadata_that_is_not_text_is_reported_and_the_rest_keeps_working(
     assert keeps_working(manager)
 
 
+@pytest.mark.parametrize("backported", [False, True], ids=["importlib.metadata", "importlib_metadata"])
 def test_distributions_without_a_name_are_loaded_all_the_same(
-    discover: Discover, add_to_path: Callable[[Path], None], tmp_path: Path
+    discover: Discover,
+    add_to_path: Callable[[Path], None],
+    tmp_path: Path,
+    backported: bool,
 ) -> None:
+    if backported:  # importing it replaces the finder, and its metadata raise where the standard library's are empty
+        pytest.importorskip("importlib_metadata")
     for plugin in ("fake_any", "fake_other"):
         write_dist(tmp_path, plugin, "raise RuntimeError")
         (tmp_path / f"{plugin}-1.0.dist-info" / "METADATA").unlink()

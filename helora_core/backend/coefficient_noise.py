@@ -7,7 +7,7 @@ than ``LIMB_BITS`` bits are therefore added limb by limb, so that every bit belo
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ _TOP_BITS = 51
 """The highest limb may be this long: what it loses is covered by the limbs below."""
 _TAIL_BITS = 4
 """No normal variate is drawn above 2^4 standard deviations: uniform numbers end at 2^-53."""
-_MOST_DOUBLINGS = 12
+_MOST_PARTS = 1 << 12
 
 Residues = NDArray[np.int64]
 
@@ -144,20 +144,18 @@ def add_integers(
     return ciphertext
 
 
-def _in_parts(limb: NDArray[np.int64], encode: Callable[[NDArray[np.int64]], Plaintext]) -> Iterator[Plaintext]:
+def _in_parts(limb: NDArray[np.int64], encode: Callable[[NDArray[np.int64]], Plaintext]) -> list[Plaintext]:
     """Encodings of integers that add up to the limb: one, if the encoder takes it so near the modulus, or more.
 
     Raises:
         PrecisionLost: Its smallest parts do not fit either.
     """
-    for parts in (1 << doublings for doublings in range(_MOST_DOUBLINGS + 1)):
+    parts = 1
+    while True:
         quotient, rest = np.divmod(limb, parts)
         try:
-            first = encode(quotient + (rest > 0))
+            return [encode(quotient + (rest > part)) for part in range(parts)]
         except PrecisionLost:
-            if parts == 1 << _MOST_DOUBLINGS:
+            if parts == _MOST_PARTS:
                 raise
-            continue
-        yield first
-        yield from (encode(quotient + (rest > part)) for part in range(1, parts))
-        return
+            parts *= 2

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,6 +32,10 @@ def find_chromium() -> str | None:
     """The program that ``HELORA_CHROMIUM`` names, or one of the usual names on the path."""
     named = os.environ.get("HELORA_CHROMIUM")
     return named or next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+class NavigatedAway(RuntimeError):
+    """The page that was asked is no longer there."""
 
 
 class Chromium:
@@ -100,7 +105,8 @@ class Chromium:
             answer = self._next(until)
             if answer.get("id") == number:
                 if "error" in answer:
-                    raise RuntimeError(f"{method}: {answer['error']}")
+                    left = any(word in answer["error"]["message"].lower() for word in ("navigated", "context"))
+                    raise (NavigatedAway if left else RuntimeError)(f"{method}: {answer['error']}")
                 return dict(answer["result"])
 
     def _next(self, until: float) -> dict[str, Any]:
@@ -140,12 +146,19 @@ class Chromium:
         return answer["result"].get("value")
 
     def wait(self, condition: str) -> None:
-        """Until a JavaScript expression is true."""
+        """Until a JavaScript expression is true, on this page or on the one that it is about to lead to."""
         until = time.monotonic() + PATIENCE
-        while not self.evaluate(f"Boolean({condition})"):
-            if time.monotonic() > until:
-                raise TimeoutError(f"never became true: {condition}")
+        while time.monotonic() < until:
+            with suppress(NavigatedAway):
+                if self.evaluate(f"Boolean({condition})"):
+                    return
             time.sleep(0.05)
+        raise TimeoutError(f"never became true: {condition}")
+
+    def click(self, selector: str) -> None:
+        """Click on the first element that a CSS selector finds, once this call is answered: it may lead away."""
+        found = f"document.querySelector({json.dumps(selector)})"
+        self.evaluate(f"(element => {{ setTimeout(() => element.click()); }})({found})")
 
     def dark(self, on: bool) -> None:
         """Prefer a dark or a light page."""

@@ -93,7 +93,7 @@ def test_the_index_leads_to_report_and_viewer(browser: Chromium, address: str, p
     assert "5 commits, 2026-03-02 to 2026-03-14" in browser.evaluate("document.body.innerText")
     for name in ("report", "viewer/index"):
         browser.open(f"{address}/index.html")
-        browser.evaluate(f"document.querySelector('a[href=\"{name}.html\"]').click()")
+        browser.click(f"a[href='{name}.html']")
         browser.wait(f"location.pathname === '/{name}.html'")
     _stayed_here(browser, address)
 
