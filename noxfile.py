@@ -18,7 +18,7 @@ nox.options.error_on_missing_interpreters = True
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 CORE = ["-e", ".[conformance]"]
-PLUGINS = ["-e", "plugins/helora-numpy", "-e", "plugins/helora-tenseal[native]",
+PLUGINS = ["-e", "harness", "-e", "plugins/helora-numpy", "-e", "plugins/helora-tenseal[native]",
            "-e", "plugins/helora-pyfhel", "-e", "plugins/helora-openfhe"]  # fmt: skip
 OTHER_LIBRARIES = ["-e", "plugins/helora-pyfhel[native]", "-e", "plugins/helora-openfhe[native]"]
 
@@ -77,6 +77,7 @@ def conformance(session: nox.Session) -> None:
         env={"OMP_NUM_THREADS": "1"},
     )
     session.run("python", "harness/backends_page.py", "check")
+    session.run("helora", "bench", "counts", "--check", "--require")
 
 
 @nox.session(python="3.11")

@@ -1,0 +1,99 @@
+"""``helora bench counts``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from helora_core.cli.options import as_json
+
+if TYPE_CHECKING:
+    from harness.bench.counts import Difference
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Compare with the lock file, and exit with the state's status.")
+@click.option("--update", is_flag=True, help="Lock the counts as they are now, unless a cell is lost or over budget.")
+@click.option("--preset", "name", default="ci", show_default=True, help="Cells to count; the lock holds those of ci.")
+@click.option("--require", is_flag=True, help="A backend that cannot be used here loses its cells.")
+@click.option("--lock", type=click.Path(path_type=Path, dir_okay=False), help="Another lock file.", hidden=True)
+@click.option("--budgets", type=click.Path(path_type=Path, dir_okay=False), help="Other budgets.", hidden=True)
+@as_json
+def counts(
+    check: bool, update: bool, name: str, require: bool, lock: Path | None, budgets: Path | None, as_json: bool
+) -> None:
+    """Count the operations of every cell; hold them to harness/counts.lock.json.
+
+    No clock and no secret is involved: plans are compiled and counted. With --check the exit status is 0 if all is
+    as locked, 1 for a cell that costs more or breaks its budget, 3 for one that costs less or is new, 4 for one that
+    is lost.
+    """
+    if check and update:
+        raise click.UsageError("--check and --update exclude each other.")
+    from harness import cases
+    from harness.bench import counts as gate
+    from helora_core.cli.output import print_json, progress
+
+    lock = lock or gate.LOCK
+    cells = cases.preset(name)
+    here, missing = gate.split_absent(cells)
+    with progress("cells", len(here)) as advance:
+        now = gate.measured(here, lambda: advance(1))
+    if require:
+        now |= {gate.name_of(cell): missing[cell.backend] for cell in cells if cell.backend in missing}
+    document = {"schema": gate.SCHEMA, "preset": name, "counts": now, "absent": missing}
+    found: list[Difference] = []
+    if check or update:
+        allowed = gate.budgets(now, budgets or gate.BUDGETS)
+        locked = gate.read_lock(lock) if check or lock.exists() else {}
+        if update:
+            locked = gate.updated(locked, now, allowed)
+            gate.write_lock(locked, lock)
+        found = gate.judge(locked, now, allowed, known=gate.known_cells())
+    state = gate.state_of(found)
+    if as_json:
+        verdict = {"state": state, "exit_status": gate.EXIT[state], "differences": found} if check or update else {}
+        print_json(document | verdict)
+    else:
+        if not (check or update):
+            _show_counts(now)
+        for each in found:
+            click.echo(f"{each.state:8} {each.cell}: {each.what}")
+        _show_absent({cell.backend for cell in cells}, missing)
+        click.echo(f"counts: {state}, {len(now)} cells" if check or update else f"{len(now)} cells")
+    sys.exit(gate.EXIT[state])
+
+
+_COLUMNS = {
+    "rotations": "rot", "keyswitches": "ks", "rescales": "resc", "ct_pt": "ct×pt", "encrypts": "enc",
+    "decrypts": "dec", "rotation_keys": "keys", "live_ciphertexts": "live", "tokens_per_run": "tok/run",
+    "ring_degree": "N", "bytes_up": "KiB up", "bytes_down": "KiB down", "bytes_keys": "KiB keys",
+}  # fmt: skip
+
+
+def _show_counts(now: Mapping[str, dict[str, int] | str]) -> None:
+    from helora_core.cli.output import print_table
+
+    def words(name: str, value: int) -> str:
+        return str(value // 1024 if name.startswith("bytes") else value)
+
+    rows = [
+        [cell, *(words(name, found[name]) for name in _COLUMNS)]
+        for cell, found in now.items()
+        if not isinstance(found, str)
+    ]
+    print_table(["one run of", *_COLUMNS.values()], rows, numbers=list(_COLUMNS.values()))
+    for cell, found in now.items():
+        if isinstance(found, str):
+            click.echo(f"{cell}: {found}", err=True)
+
+
+def _show_absent(backends: set[str], missing: Mapping[str, str]) -> None:
+    if missing:
+        click.echo(f"{len(backends) - len(missing)} of {len(backends)} backends counted:", err=True)
+        for backend, reason in missing.items():
+            click.echo(f"  {backend}: {reason}", err=True)

@@ -1,0 +1,214 @@
+"""The counts gate: each way to be different from the lock has its state, its words and its exit status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from harness import cases
+from harness.bench import counts as gate
+from harness.bench.counts import Locked, LockRefused
+from harness.rows import Cell
+from helora_core import manager as managers
+from helora_core.cli.main import main
+from helora_core.packing.rank_bsgs import RankBSGSLayout
+
+CELL = "p q 8:8:2 1"
+LOCKED = {CELL: Locked({"rotations": 4, "ring_degree": 8192, "tokens_per_run": 2}, {"rotations": 6})}
+BUDGET = {CELL: {"rotations": 6}}
+
+
+def judged(now: dict[str, Any], budget: dict[str, int] = BUDGET[CELL]) -> tuple[str, str]:
+    found = gate.judge(LOCKED, {CELL: now}, {CELL: budget})
+    return gate.state_of(found), "; ".join(each.what for each in found)
+
+
+class TestJudge:
+    def test_equal_counts_under_the_same_budget_are_ok(self) -> None:
+        assert judged(LOCKED[CELL].counts) == ("OK", "")
+
+    @pytest.mark.parametrize(
+        ("change", "state"),
+        [
+            ({"rotations": 5}, "REGRESS"),
+            ({"rotations": 3}, "STALE"),
+            ({"tokens_per_run": 4}, "REGRESS"),
+            ({"ring_degree": 4096}, "REGRESS"),
+            ({"rotations": 3, "ring_degree": 16384}, "REGRESS"),
+            ({"rescales": 1}, "STALE"),
+        ],
+    )
+    def test_any_other_count_has_its_state(self, change: dict[str, int], state: str) -> None:
+        found, words = judged(LOCKED[CELL].counts | change)
+        assert found == state
+        assert all(str(value) in words for value in change.values())
+
+    def test_more_than_the_budget_is_said_beside_the_regress(self) -> None:
+        found = gate.judge(LOCKED, {CELL: LOCKED[CELL].counts | {"rotations": 7}}, BUDGET)
+        assert [(each.state, each.what) for each in found] == [
+            ("REGRESS", "rotations 4 → 7"),
+            ("BUDGET", "rotations 7, and the budget is 6"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("budget", "state"), [({"rotations": 7}, "BUDGET"), ({}, "BUDGET"), ({"rotations": 5}, "STALE")]
+    )
+    def test_a_budget_cannot_be_loosened_unseen(self, budget: dict[str, int], state: str) -> None:
+        assert judged(LOCKED[CELL].counts, budget)[0] == state
+
+    def test_a_new_cell_is_stale_and_a_missing_or_refused_one_lost(self) -> None:
+        new = {**LOCKED, "q q 8:8:2 1": Locked({"rotations": 1})}
+        counts = {cell: locked.counts for cell, locked in new.items()}
+        assert gate.state_of(gate.judge(LOCKED, counts, BUDGET)) == "STALE"
+        assert gate.state_of(gate.judge(new, {CELL: LOCKED[CELL].counts}, BUDGET)) == "LOST"
+        assert judged("refused because") == ("LOST", "refused because")  # type: ignore[arg-type]
+
+    def test_a_cell_that_never_could_be_planned_is_no_difference(self) -> None:
+        assert gate.judge({}, {CELL: "refused because"}, {}) == []
+
+
+class TestFiles:
+    def test_the_lock_reads_as_it_was_written(self, tmp_path: Path) -> None:
+        gate.write_lock(LOCKED, tmp_path / "lock.json")
+        assert gate.read_lock(tmp_path / "lock.json") == LOCKED
+        assert len((tmp_path / "lock.json").read_text().splitlines()) == 6
+
+    @pytest.mark.parametrize("content", ["", "{}", '{"schema":1,"cells":{}}', '{"schema":2,"cells":{"a":{"c":1}}}'])
+    def test_a_damaged_lock_is_refused_by_name(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "lock.json").write_text(content)
+        with pytest.raises(LockRefused, match=r"lock\.json is no lock file"):
+            gate.read_lock(tmp_path / "lock.json")
+
+    @pytest.mark.parametrize("content", ["budget = 1", "[[budget]]\nrotations = 1", '[[budget]]\ncells = "*"\nx = "y"'])
+    def test_damaged_budgets_are_refused_by_name(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "b.toml").write_text(content)
+        with pytest.raises(LockRefused, match=r"b\.toml has no budgets"):
+            gate.budgets([CELL], tmp_path / "b.toml")
+
+    def test_of_several_budgets_the_smallest_holds(self, tmp_path: Path) -> None:
+        (tmp_path / "b.toml").write_text(
+            '[[budget]]\ncells="*"\na=1\nb=5\n[[budget]]\ncells="p *"\na=3\nb=2\n[[budget]]\ncells="x *"\na=0\n'
+        )
+        assert gate.budgets([CELL], tmp_path / "b.toml") == {CELL: {"a": 1, "b": 2}}
+
+    @pytest.mark.parametrize("now", ["lost", {"rotations": 9}])
+    def test_update_does_not_lock_what_is_lost_or_over_budget(self, now: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(gate, "known_cells", lambda: frozenset(LOCKED))
+        with pytest.raises(LockRefused, match="Not updated: p q"):
+            gate.updated(LOCKED, {CELL: now}, BUDGET)
+
+    def test_update_keeps_what_was_not_counted_and_drops_what_no_preset_has(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        elsewhere = {"absent q 8:8:2 1": Locked({"rotations": 1}), "gone q 8:8:2 1": Locked({"rotations": 1})}
+        monkeypatch.setattr(gate, "known_cells", lambda: frozenset({CELL, "absent q 8:8:2 1"}))
+        now = {CELL: LOCKED[CELL].counts | {"rotations": 2}}
+        assert set(gate.updated({**LOCKED, **elsewhere}, now, BUDGET)) == {CELL, "absent q 8:8:2 1"}
+
+
+Check = Callable[..., Result]
+
+
+@pytest.fixture
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
+    """``helora bench counts --check`` on two cells, against a lock that was made beforehand by ``--update``."""
+    cells = tuple(Cell(backend=name, packing="rank_bsgs", shape="512:512:8", tokens=1) for name in ("numpy", "tenseal"))
+    monkeypatch.setattr(cases, "PRESETS", MappingProxyType({"ci": cells}))
+    monkeypatch.setattr(gate, "PRESETS", cases.PRESETS)
+    lock = str(tmp_path / "lock.json")
+
+    def run(*options: str) -> Result:
+        return CliRunner().invoke(main, ["bench", "counts", "--lock", lock, *(options or ("--check",))])
+
+    assert run("--update").exit_code == 0
+    return run
+
+
+class TestCommand:
+    def test_it_is_ok_where_nothing_changed(self, check: Check) -> None:
+        result = check()
+        assert (result.exit_code, result.stdout) == (0, "counts: OK, 2 cells\n")
+
+    def test_one_rotation_more_is_a_regress_over_budget(self, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+        emit = RankBSGSLayout.emit
+
+        def dearer(self: RankBSGSLayout, builder: Any) -> None:
+            class Rotating:
+                def __getattr__(self, name: str) -> Any:
+                    return getattr(builder, name)
+
+                def output(self, value: Any) -> None:
+                    builder.output(builder.rotate(value, 1))
+
+            emit(self, Rotating())  # type: ignore[arg-type]
+
+        monkeypatch.setattr(RankBSGSLayout, "emit", dearer)
+        result = check()
+        assert result.exit_code == 1
+        assert "REGRESS  numpy rank_bsgs 512:512:8 1: rotations 14 → 15, key switches 14 → 15" in result.stdout
+        assert "BUDGET   numpy rank_bsgs 512:512:8 1: rotations 15, and the budget is 14" in result.stdout
+        assert result.stdout.endswith("counts: REGRESS, 2 cells\n")
+        refused = check("--update")
+        assert refused.exit_code == 1
+        assert "the budget is 14" in refused.stderr
+
+    def test_a_backend_that_nobody_offers_any_more_is_lost(self, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HELORA_PLUGINS", "numpy,harness")
+        managers.get_manager.cache_clear()
+        try:
+            result = check()
+        finally:
+            monkeypatch.undo()
+            managers.get_manager.cache_clear()
+        assert result.exit_code == 4
+        assert "LOST     tenseal rank_bsgs 512:512:8 1: " in result.stdout
+
+    def test_a_missing_library_is_reported_and_lost_if_required(
+        self, check: Check, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(gate, "absent", lambda backends: {"tenseal": "the library is not installed"})
+        result = check()
+        assert (result.exit_code, result.stdout) == (0, "counts: OK, 1 cells\n")
+        assert "1 of 2 backends counted:\n  tenseal: the library is not installed" in result.stderr
+        required = check("--check", "--require")
+        assert required.exit_code == 4
+        assert "LOST     tenseal rank_bsgs 512:512:8 1: the library is not installed" in required.stdout
+
+    def test_a_looser_budget_is_seen(self, check: Check, tmp_path: Path) -> None:
+        looser = tmp_path / "looser.toml"
+        looser.write_text(gate.BUDGETS.read_text().replace("rotations = 14", "rotations = 15"))
+        result = check("--check", "--budgets", str(looser))
+        assert result.exit_code == 1
+        assert "BUDGET   numpy rank_bsgs 512:512:8 1: budget loosened: rotations 14 → 15" in result.stdout
+
+    def test_a_better_count_is_stale_until_it_is_locked(self, check: Check, tmp_path: Path) -> None:
+        lock = tmp_path / "lock.json"
+        lock.write_text(lock.read_text().replace('"keyswitches":14,"ct_pt"', '"keyswitches":15,"ct_pt"'))
+        result = check()
+        assert result.exit_code == 3
+        assert "STALE    numpy rank_bsgs 512:512:8 1: key switches 15 → 14" in result.stdout
+        assert check("--update").exit_code == 0
+        assert check().exit_code == 0
+
+    def test_json_says_the_same(self, check: Check) -> None:
+        document = json.loads(check("--check", "--json").stdout)
+        assert (document["state"], document["exit_status"], document["differences"]) == ("OK", 0, [])
+        assert document["counts"]["numpy rank_bsgs 512:512:8 1"]["rotations"] == 14
+
+    def test_without_check_it_shows_a_table(self, check: Check) -> None:
+        result = check("--preset", "ci")
+        assert result.exit_code == 0
+        assert "numpy rank_bsgs 512:512:8 1" in result.stdout
+
+
+def test_the_committed_lock_is_what_plans_cost_now() -> None:
+    """If this fails, a change altered what plans cost: see ``helora bench counts --check``."""
+    cells, _ = gate.split_absent(cases.preset("ci"))
+    now = gate.measured(cells)
+    assert gate.judge(gate.read_lock(), now, gate.budgets(now), known=gate.known_cells()) == []

@@ -1,0 +1,31 @@
+"""One set of cells: every packing and backend is in it, and what cannot run here is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import cases
+from helora_core.manager import get_manager
+
+
+def test_every_packing_of_this_repository_is_counted_on_every_backend() -> None:
+    packings = {name for name, known in get_manager().packings().items() if known.origin.distribution == "helora-core"}
+    counted = {(cell.backend, cell.packing) for cell in cases.preset("ci")}
+    assert counted == {(backend, packing) for backend in cases.BACKENDS for packing in packings}
+
+
+def test_the_full_preset_has_all_cells_once() -> None:
+    full = cases.preset("full")
+    assert len(set(full)) == len(full)
+    assert all(set(cases.preset(name)) <= set(full) for name in cases.PRESETS)
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(cases.UnknownPreset) as caught:
+        cases.preset("everything")
+    assert "ci, default, llm, full" in caught.value.hint
+
+
+def test_what_cannot_be_used_here_has_a_reason() -> None:
+    assert cases.absent(["numpy"]) == {}
+    assert cases.absent(["numpy", "abacus"]) == {"abacus": "no installed plugin offers it"}
