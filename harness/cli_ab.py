@@ -1,6 +1,6 @@
 """Two commits, or two backends, compared on the clock; see ``harness/ab.py`` for how.
 
-Run it with ``python -m harness.cli_ab``.
+It is ``helora bench ab``.
 """
 
 from __future__ import annotations
@@ -24,16 +24,22 @@ REPO = Path(__file__).parents[1]
 
 
 def _cells(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[Cell]:
+    from harness.cases import PRESETS
     from harness.rows import Cell
 
-    cells = []
+    cells: list[Cell] = []
     for value in values or CELLS:
+        if value in PRESETS:
+            cells += PRESETS[value]
+            continue
         try:
             backend, packing, shape, tokens = value.split()
             cells.append(Cell(backend=backend, packing=packing, shape=shape, tokens=int(tokens)))
         except ValueError:
-            raise click.BadParameter(f"{value!r} is not 'backend packing d_in:d_out:r tokens'") from None
-    return cells
+            raise click.BadParameter(
+                f"{value!r} is neither 'backend packing d_in:d_out:r tokens' nor one of {', '.join(PRESETS)}"
+            ) from None
+    return list(dict.fromkeys(cells))
 
 
 @click.command()
@@ -44,7 +50,7 @@ def _cells(context: click.Context, parameter: click.Parameter, values: tuple[str
     multiple=True,
     callback=_cells,
     metavar="CELL",
-    help="As 'tenseal rank_bsgs 512:512:8 1'; may be given again.",
+    help="As 'tenseal rank_bsgs 512:512:8 1', or a preset; may be given again.",
 )
 @click.option("--spawns", type=click.IntRange(8), default=8, show_default=True, help="Fresh processes per side.")
 @click.option("--blocks", type=click.IntRange(1), default=5, show_default=True, help="Timings in each, in pairs.")
@@ -166,7 +172,3 @@ def _show(names: tuple[str, str], found: list[Comparison], plan: Plan, as_json: 
         ratios = ["–" if value is None else str(value) for value in (each.time, each.floor)]
         table.add_row(str(each.cell), *ms, *ratios, each.verdict, "; ".join(each.causes))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-if __name__ == "__main__":
-    ab()

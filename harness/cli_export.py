@@ -1,36 +1,21 @@
 """Commands that show result rows: ``history`` makes or serves the site, ``export`` writes asv, CSV or HTML files.
 
-Run them with ``python -m harness.cli_export``.
+They are ``helora bench history`` and ``helora bench export``.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from helora_core.errors import HeloraError
+from helora_core.cli.options import as_json
 
 HISTORY = Path(__file__).with_name("history")
 """Where the rows of this project are, by default: every ``*.jsonl`` in it."""
-
-
-class _Refusing(click.Group):
-    """A group whose refusals are messages."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except HeloraError as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group(cls=_Refusing)
-def main() -> None:
-    """Show result rows."""
 
 
 def _of_rows(command: Callable[..., None]) -> Callable[..., None]:
@@ -56,38 +41,46 @@ def _read(paths: tuple[Path, ...]) -> list[Any]:
     return [row for file in files for row in read_rows(file)]
 
 
-@main.command()
+@click.command()
 @_of_rows
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Keep the site in this directory.")
 @click.option("--serve", "port", type=click.IntRange(0, 65535), help="Serve it to this machine at this port; 0: any.")
-def history(paths: tuple[Path, ...], repo: Path, out: Path | None, port: int | None) -> None:
+@as_json
+def history(paths: tuple[Path, ...], repo: Path, out: Path | None, port: int | None, as_json: bool) -> None:
     """Make the history site of all rows, and keep it or serve it."""
     from harness.history_site import build_site, serve
+    from helora_core.cli.output import print_json
 
     if out is None and port is None:
         raise click.UsageError("Give --out DIR to keep the site, or --serve PORT to look at it.")
     with tempfile.TemporaryDirectory() as folder:
         site = build_site(_read(paths), repo, out or Path(folder, "site"))
-        for line in site.left_out:
-            click.echo(f"left out: {line}", err=True)
-        if out is not None:
-            click.echo(str(site.index))
+        if as_json:
+            print_json({"schema": 1, "index": str(site.index) if out else None, "left_out": site.left_out})
+        else:
+            _tell_left_out(site.left_out)
+            if out is not None:
+                click.echo(str(site.index))
         if port is not None:
             serve(site.index.parent, port)
 
 
-@main.command()
+@click.command()
 @_of_rows
 @click.option(
     "--asv", "asv_dir", type=click.Path(path_type=Path, file_okay=False), help="A project for asv's commands."
 )
 @click.option("--csv", "csv_file", type=click.File("w", encoding="utf-8", atomic=True), help="One table; - prints it.")
 @click.option("--html", "html_file", type=click.File("w", encoding="utf-8", atomic=True), help="One page of drawings.")
-def export(paths: tuple[Path, ...], repo: Path, asv_dir: Path | None, csv_file: Any, html_file: Any) -> None:
+@as_json
+def export(
+    paths: tuple[Path, ...], repo: Path, asv_dir: Path | None, csv_file: Any, html_file: Any, as_json: bool
+) -> None:
     """Write all rows in other forms."""
     from harness.export.csv import to_csv
     from harness.export.html import to_html
     from harness.history_site import write_asv_project
+    from helora_core.cli.output import print_json
 
     if asv_dir is None and csv_file is None and html_file is None:
         raise click.UsageError("Give at least one of --asv DIR, --csv FILE and --html FILE.")
@@ -96,11 +89,17 @@ def export(paths: tuple[Path, ...], repo: Path, asv_dir: Path | None, csv_file: 
         csv_file.write(to_csv(rows))
     if html_file is not None:
         html_file.write(to_html(rows))
+    left_out = [] if asv_dir is None else write_asv_project(rows, repo, asv_dir)
+    if as_json:
+        files = [file and file.name for file in (csv_file, html_file)]
+        written = {"csv": files[0], "html": files[1], "asv": str(asv_dir) if asv_dir else None}
+        print_json({"schema": 1, "rows": len(rows), **written, "left_out": left_out})
+        return
+    _tell_left_out(left_out)
     if asv_dir is not None:
-        for line in write_asv_project(rows, repo, asv_dir):
-            click.echo(f"left out: {line}", err=True)
         click.echo(f"asv show --config {asv_dir / 'asv.conf.json'}", err=True)
 
 
-if __name__ == "__main__":
-    main()
+def _tell_left_out(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(f"left out: {line}", err=True)

@@ -5,7 +5,7 @@ every machine, so one row a commit and cell is all there ever is. Commits that c
 next time. ``timings.jsonl`` gets wall times of commits that are asked for: all of them run at once, taking turns
 forwards and backwards, so that a drift of the machine does not favour one.
 
-Run it with ``python -m harness.grow_history``.
+It is ``helora bench grow``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from harness.checkouts import Commit, CommitUnusable, Worker, code_at, git, reso
 from harness.machine import machine_facts
 from harness.metrics import lost_bits
 from harness.rows import Cell, Provenance, Row, append_rows, key, read_rows, repair
+from helora_core.cli.options import as_json
 
 HISTORY = Path(__file__).with_name("history")
 REPO = Path(__file__).parents[1]
@@ -105,7 +106,7 @@ def counted(commit: Commit, worker: Worker) -> Iterator[Row | str]:
         yield Row(kind="e2e" if emulated else "counts", cell=cell, metrics=metrics, provenance=of)
 
 
-def grow(
+def add_counts(
     repo: Path, file: Path, commits: Sequence[Commit], tell: Callable[[str], object], step: Callable[[], object]
 ) -> int:
     """Append rows of the commits that the file does not have; returns how many rows."""
@@ -164,52 +165,62 @@ def _timed_row(commit: Commit, cell: Cell, answers: list[dict[str, Any]]) -> Row
     return Row(kind="e2e", cell=cell, metrics=rounded, provenance=of)
 
 
-@click.command("grow")
+@click.command()
 @click.option("--timings", "timed_commits", multiple=True, metavar="COMMIT", help="Time these too, all in turn.")
 @click.option("--rounds", type=click.IntRange(3), default=21, show_default=True, help="Runs of each timed cell.")
 @click.option("--since", metavar="COMMIT", help="Count only commits after this one.")
 @click.option("--no-counts", is_flag=True, help="Only time.")
+@as_json
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=HISTORY, hidden=True)
 @click.option("--repo", type=click.Path(path_type=Path, exists=True, file_okay=False), default=REPO, hidden=True)
-def main(
-    timed_commits: tuple[str, ...], rounds: int, since: str | None, no_counts: bool, out: Path, repo: Path
+def grow(
+    timed_commits: tuple[str, ...],
+    rounds: int,
+    since: str | None,
+    no_counts: bool,
+    out: Path,
+    repo: Path,
+    as_json: bool,
 ) -> None:
     """Add the commits that lack rows to harness/history.
 
     Counts and the emulation's precision are taken for every commit of this branch; wall times only for those named
     with --timings, on an otherwise idle machine.
     """
-    from rich.console import Console
-    from rich.progress import Progress
+    from helora_core.cli.output import print_json, progress
 
-    def tell(line: str) -> None:
-        click.echo(line, err=True)
-
+    left_out: list[str] = []
+    added: dict[str, int] = {}
     out.mkdir(parents=True, exist_ok=True)
     try:
         if not no_counts:
             of = git(repo, "rev-list", "--first-parent", "--reverse", f"{since}..HEAD" if since else "HEAD").split()
             commits = [resolve(repo, commit) for commit in of]
-            with Progress(console=Console(stderr=True)) as progress:
-                task = progress.add_task("commits", total=len(commits))
-                added = grow(repo, out / "counts.jsonl", commits, tell, lambda: progress.advance(task))
-            click.echo(f"{added} rows of counts and precision")
+            with progress("commits", len(commits)) as advance:
+                file = out / "counts.jsonl"
+                added["counts"] = add_counts(repo, file, commits, left_out.append, lambda: advance(1))
         if timed_commits:
-            file = out / "timings.jsonl"
             found = list(timed(repo, [resolve(repo, name) for name in timed_commits], TIMED, rounds))
+            left_out += [line for line in found if isinstance(line, str)]
             rows = [row for row in found if isinstance(row, Row)]
-            for line in found:
-                if isinstance(line, str):
-                    tell(line)
-            # The same measurement again replaces the old one: the file is committed, and should stay small.
-            new = {key(row) for row in rows}
-            kept = [row for row in read_rows(file) if key(row) not in new] if file.exists() else []
-            file.unlink(missing_ok=True)
-            append_rows(file, [*kept, *rows])
-            click.echo(f"{len(rows)} rows of times")
+            replace_rows(out / "timings.jsonl", rows)
+            added["timings"] = len(rows)
     except CommitUnusable as error:
         raise click.ClickException(str(error)) from error
+    if as_json:
+        print_json({"schema": 1, "rows": added, "left_out": left_out})
+        return
+    for line in left_out:
+        click.echo(line, err=True)
+    for name, number in added.items():
+        click.echo(f"{number} rows of {name}")
 
 
-if __name__ == "__main__":
-    main()
+def replace_rows(file: Path, rows: Sequence[Row]) -> None:
+    """Add rows in place of those of the same measurement: the file is committed, and should stay small."""
+    new = {key(row) for row in rows}
+    kept = [row for row in read_rows(file) if key(row) not in new] if file.exists() else []
+    unfinished = file.with_name(f".{file.name}.part")
+    unfinished.unlink(missing_ok=True)
+    append_rows(unfinished, [*kept, *rows])
+    unfinished.replace(file)

@@ -11,7 +11,7 @@ _COMMANDS = {
     "counts": "harness.bench.cli_counts:counts",
     "e2e": "harness.bench.cli_e2e:e2e",
     "export": "harness.cli_export:export",
-    "grow": "harness.grow_history:main",
+    "grow": "harness.grow_history:grow",
     "history": "harness.cli_export:history",
     "micro": "harness.bench.cli_micro:micro",
 }

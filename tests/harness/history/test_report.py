@@ -16,12 +16,12 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 
-from harness.cli_export import main
 from harness.export.charts import Spot, frontier
 from harness.export.html import to_html
 from harness.export.svg import log_ticks, number, quantity, spread, ticks
 from harness.history_site import HistoryUnavailable, build_site, server
 from harness.rows import Row, RowsRefused, append_rows, read_rows
+from helora_core.cli.main import main
 
 MakeRow = Callable[..., Row]
 needs_asv = pytest.mark.skipif(
@@ -233,7 +233,7 @@ def test_a_port_that_is_taken_is_refused(
 
 
 def _command(*arguments: object) -> tuple[int, str, str]:
-    done = CliRunner().invoke(main, list(map(str, arguments)))
+    done = CliRunner().invoke(main, ["bench", *map(str, arguments)])
     return done.exit_code, done.stdout, done.stderr
 
 
@@ -259,4 +259,4 @@ def test_commands_refuse_in_words(tmp_path: Path) -> None:
     assert "at least one of" in _command("export", "--rows", tmp_path)[2]
     status, _, err = _command("export", "--rows", tmp_path, "--csv", "-")
     assert status == 1
-    assert "There are no rows to show. [rows-refused] Hint:" in err
+    assert "error [rows-refused] There are no rows to show.\n  hint:" in err
