@@ -35,7 +35,7 @@ class Scales(msgspec.Struct, frozen=True, kw_only=True):
         return self.up_bits if role is ScaleRole.UP else self.down_bits
 
 
-class ValueInfo(msgspec.Struct, frozen=True, kw_only=True):
+class ValueInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is known of a value before anything runs: its level and log2 of its nominal scale."""
 
     level: int
@@ -57,26 +57,32 @@ def annotate(program: Program, params: CKKSParams, scales: Scales) -> tuple[Valu
     if not program.outputs:
         raise InvalidProgram("Program without outputs.", hint=_REPORT)
     infos: list[ValueInfo] = []
-    constants: dict[str, tuple[int, ScaleRole | None, bool]] = {}
+    constants: dict[str, _Use] = {}
+    # What an operation makes of a value depends on nothing else than this, so it is worked out once.
+    known: dict[tuple[OpKind, ScaleRole | None, ValueInfo | None], tuple[ValueInfo, _Use]] = {}
     for i, op in enumerate(program.ops):
         _check_operands(i, op, program)
-        operands = [infos[arg] for arg in op.args]
-        info = _apply(i, op, operands, params, scales)
+        first = infos[op.args[0]] if op.args else None
+        if len(op.args) > 1:
+            _check_alike(i, infos, op.args)
+        found = known.get((op.kind, op.role, first))
+        if found is None:
+            info = _apply(i, op, first, params, scales)
+            found = info, (info.level, op.role, op.kind is OpKind.DOT_SCALARS)
+            _check_scale(i, info, params)
+            known[op.kind, op.role, first] = found
+        info, use = found
         for name in (op.constant,) if op.kind is OpKind.DOT_SCALARS else plaintexts(op):
-            use = (operands[0].level, op.role, op.kind is OpKind.DOT_SCALARS)
             if constants.setdefault(name, use) != use:
                 raise InvalidProgram(f"%{i}: constant {name!r} is used at two levels or scales.", hint=_REPORT)
-        if not (operands and info is operands[0]) and not 0 < info.scale_bits < params.modulus_bits_at(info.level):
-            raise InvalidProgram(
-                f"%{i}: a scale of 2^{info.scale_bits} is not between 1 and the {params.modulus_bits_at(info.level)} "
-                f"bits of modulus left at level {info.level}.",
-                hint=_REPORT,
-            )
         infos.append(info)
     if any(not 0 <= output < len(infos) for output in program.results):
         raise InvalidProgram("An output names a value that does not exist.", hint=_REPORT)
     return tuple(infos)
 
+
+_Use = tuple[int, ScaleRole | None, bool]
+"""At which level and scale a constant is used, and whether as numbers; products stay at their operands' level."""
 
 _ARITY = {
     OpKind.INPUT: 0,
@@ -95,7 +101,8 @@ _NAMED = (OpKind.MULTIPLY_PLAIN, OpKind.DOT_SCALARS, OpKind.MASK, OpKind.UNMASK)
 
 
 def _check_operands(i: int, op: Op, program: Program) -> None:
-    wrong = len(op.args) != _ARITY[op.kind] if op.kind in _ARITY else not op.args
+    arity = _ARITY.get(op.kind)
+    wrong = not op.args if arity is None else len(op.args) != arity
     if wrong or (op.args and not 0 <= min(op.args) <= max(op.args) < i):
         raise InvalidProgram(f"%{i}: {op.kind.value} cannot read {op.args}.", hint=_REPORT)
     if op.kind is OpKind.ROTATE and not 0 < op.steps < program.slots:
@@ -112,13 +119,10 @@ def _check_operands(i: int, op: Op, program: Program) -> None:
         raise InvalidProgram(f"%{i}: an input that says not which.", hint=_REPORT)
 
 
-def _apply(i: int, op: Op, operands: list[ValueInfo], params: CKKSParams, scales: Scales) -> ValueInfo:
-    if op.kind is OpKind.INPUT:
+def _apply(i: int, op: Op, first: ValueInfo | None, params: CKKSParams, scales: Scales) -> ValueInfo:
+    """What becomes of operands that are all like the first one; an input has none."""
+    if first is None:
         return _info(params.max_level, scales.input_bits)
-    first = operands[0]
-    for operand in operands:
-        if operand is not first:
-            _check_alike(i, first, operand)
     if op.kind in _PRODUCTS:
         return _info(first.level, first.scale_bits + scales.of(op.role))
     if op.kind is OpKind.RESCALE:
@@ -136,12 +140,26 @@ def _apply(i: int, op: Op, operands: list[ValueInfo], params: CKKSParams, scales
 
 @functools.cache
 def _info(level: int, scale_bits: int) -> ValueInfo:
-    """One object for equal values: most operands are alike, and then it is quickly seen."""
+    """One object for equal values, so that which operands are alike is quickly seen."""
     return ValueInfo(level=level, scale_bits=scale_bits)
 
 
-def _check_alike(i: int, first: ValueInfo, other: ValueInfo) -> None:
-    if first.level != other.level:
-        raise InvalidProgram(f"%{i}: operands are at levels {first.level} and {other.level}.", hint=_REPORT)
-    if first.scale_bits != other.scale_bits:
-        raise ScaleMismatch(f"%{i}: operands have scales 2^{first.scale_bits} and 2^{other.scale_bits}.", hint=_REPORT)
+def _check_alike(i: int, infos: list[ValueInfo], args: tuple[int, ...]) -> None:
+    first = infos[args[0]]
+    for other in {id(info): info for info in map(infos.__getitem__, args)}.values():
+        if first.level != other.level:
+            raise InvalidProgram(f"%{i}: operands are at levels {first.level} and {other.level}.", hint=_REPORT)
+        if first.scale_bits != other.scale_bits:
+            raise ScaleMismatch(
+                f"%{i}: operands have scales 2^{first.scale_bits} and 2^{other.scale_bits}.", hint=_REPORT
+            )
+
+
+def _check_scale(i: int, info: ValueInfo, params: CKKSParams) -> None:
+    modulus_bits = params.modulus_bits_at(info.level)
+    if not 0 < info.scale_bits < modulus_bits:
+        raise InvalidProgram(
+            f"%{i}: a scale of 2^{info.scale_bits} is not between 1 and the {modulus_bits} bits of modulus left at "
+            f"level {info.level}.",
+            hint=_REPORT,
+        )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.compiler.builder import Builder
-from helora_core.compiler.checks import annotate
+from helora_core.compiler.checks import ValueInfo, annotate
 from helora_core.compiler.cost import relative_cost
 from helora_core.compiler.ir import Program
 from helora_core.compiler.passes import PASSES
@@ -68,9 +68,17 @@ def compile_plan(
         InvalidProgram, ScaleMismatch, LevelExhausted: The packing emitted a program that breaks a law.
     """
 
+    lowered: dict[tuple[int, bool], tuple[Layout, Program]] = {}
+
     def compiled(settings: Settings) -> Plan:
-        layout, program = _cheapest(shape, packing, settings, tokens, sanitize_bits, module, costs)
-        values = annotate(program, settings.params, settings.scales)
+        # Other scales for the same slots change nothing of layout and program, only what the laws say of it.
+        same = (settings.params.slots, settings.rescales)
+        if same not in lowered:
+            layout, program, values = _cheapest(shape, packing, settings, tokens, sanitize_bits, module, costs)
+            lowered[same] = layout, program
+        else:
+            layout, program = lowered[same]
+            values = annotate(program, settings.params, settings.scales)
         verdict = security_verdict(settings.params, security_bits=security_bits, table=table)
         return Plan(
             packing,
@@ -102,12 +110,13 @@ def compile_plan(
         free_scales=free_scales,
     ):
         plan = compiled(settings)
+        report = plan.precision()
         try:
-            check_precision(plan.precision(), precision_bits)
+            check_precision(report, precision_bits)
         except PrecisionLost as error:
             refusal = refusal or error
             continue
-        if plan.precision().bits >= precision_bits + PRECISION_MARGIN_BITS:
+        if report.bits >= precision_bits + PRECISION_MARGIN_BITS:
             return plan
         just_enough = just_enough or plan
     if just_enough is not None:
@@ -123,21 +132,21 @@ def _cheapest(
     sanitize_bits: int | None,
     module: LoRAModule | None,
     costs: OperationCosts,
-) -> tuple[Layout, Program]:
-    """The layout that costs least for all tokens, and its program."""
-    best: tuple[float, Layout, Iterator[Step]] | None = None
+) -> tuple[Layout, Program, tuple[ValueInfo, ...]]:
+    """The layout that costs least for all tokens, its program, and what is known of the program's values."""
+    best: tuple[float, Layout, Program] | None = None
     for layout in packing.layouts(shape, settings.params.slots, tokens=tokens, costs=costs):
-        # A layout is judged by the program it emits; only the cheapest is transformed.
-        steps = lower(layout, packing, settings, sanitize_bits=sanitize_bits, module=module)
+        # A layout is judged by the program it emits; only the cheapest is checked and transformed.
+        program = _emit(layout, packing, settings, sanitize_bits)
         runs = 1 if tokens is None else -(-tokens // layout.tokens_per_run)
-        cost = runs * relative_cost(next(steps).program, costs)
+        cost = runs * relative_cost(program, costs)
         if best is None or cost < best[0]:
-            best = (cost, layout, steps)
+            best = (cost, layout, program)
     if best is None:
         raise ValueError(f"packing {packing.name} gave no layout for {shape}")
-    _, layout, steps = best
-    *_, last = steps
-    return layout, last.program
+    _, layout, program = best
+    *_, last = _transformed(program, layout, settings, module)
+    return layout, last.program, last.values
 
 
 def emitted_cost(
@@ -174,10 +183,11 @@ def _emit(layout: Layout, packing: Packing, settings: Settings, sanitize_bits: i
 
 @dataclass(frozen=True)
 class Step:
-    """The program after one step of the compiler."""
+    """The program after one step of the compiler, and level and scale of its values."""
 
     name: str
     program: Program
+    values: tuple[ValueInfo, ...]
 
 
 def lower(
@@ -193,20 +203,24 @@ def lower(
     Raises:
         InvalidProgram, ScaleMismatch, LevelExhausted: A law is broken; by the packing, or by the pass named last.
     """
-    program = _emit(layout, packing, settings, sanitize_bits)
-    yield _checked("emit", program, settings)
+    yield from _transformed(_emit(layout, packing, settings, sanitize_bits), layout, settings, module)
+
+
+def _transformed(program: Program, layout: Layout, settings: Settings, module: LoRAModule | None) -> Iterator[Step]:
+    """The steps of ``lower`` for a program that was emitted already."""
+    step = _checked("emit", program, settings)
+    yield step
     if module is not None and (support := support_of(program, layout, module)):
-        program = skip_zeros(program, support)
-        yield _checked(skip_zeros.__name__, program, settings)
+        step = _checked(skip_zeros.__name__, skip_zeros(program, support), settings)
+        yield step
     for transform in PASSES:
-        transformed = transform(program)
-        if transformed == program:
-            yield Step(transform.__name__, program)
+        transformed = transform(step.program)
+        if transformed == step.program:
+            step = replace(step, name=transform.__name__)
         else:
-            program = transformed
-            yield _checked(transform.__name__, program, settings)
+            step = _checked(transform.__name__, transformed, settings)
+        yield step
 
 
 def _checked(name: str, program: Program, settings: Settings) -> Step:
-    annotate(program, settings.params, settings.scales)
-    return Step(name, program)
+    return Step(name, program, annotate(program, settings.params, settings.scales))

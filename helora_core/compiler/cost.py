@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import msgspec
 
@@ -14,16 +15,16 @@ from helora_core.packing.costs import OperationCosts
 
 def count_operations(program: Program) -> OperationCounts:
     """The operations of one execution: exactly what the ledger must show afterwards."""
-    kinds = [op.kind for op in program.ops]
+    kinds = Counter([op.kind for op in program.ops])
     asked = [op for op in program.ops if op.kind is OpKind.ASK_CLIENT]
     return OperationCounts(
-        rotations=kinds.count(OpKind.ROTATE),
-        keyswitches=kinds.count(OpKind.ROTATE),
+        rotations=kinds[OpKind.ROTATE],
+        keyswitches=kinds[OpKind.ROTATE],
         ct_pt=sum(map(products, program.ops)),
         additions=sum(map(additions, program.ops)),
-        rescales=kinds.count(OpKind.RESCALE),
-        sanitizes=kinds.count(OpKind.SANITIZE) + kinds.count(OpKind.MASK),
-        encrypts=kinds.count(OpKind.INPUT) + len(asked),
+        rescales=kinds[OpKind.RESCALE],
+        sanitizes=kinds[OpKind.SANITIZE] + kinds[OpKind.MASK],
+        encrypts=kinds[OpKind.INPUT] + len(asked),
         decrypts=len(program.results) + sum(len(op.args) for op in asked),
     )
 

@@ -23,6 +23,8 @@ Reasons, where there was a choice:
   average. That one weight may be large is left to the extremes in ``helora_core.compiler.magnitudes``.
 - *Padding.* Weights that are padded with zeros count as if they were not. It costs a bit at most, since ranks and
   widths are padded to less than twice their size.
+- *Alike.* Values that come about in the same way from alike values have the same sizes, so one of each class is
+  followed: the d_out results of ``cpmm`` are one class, and so are the blocks of ``halevi_shoup``.
 - *Merged weights.* If one product alone lies between input and Δ, its weights can only be those of up·down.
 """
 
@@ -31,7 +33,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
@@ -100,7 +102,11 @@ class Noisy:
         """The same with independent error on top."""
         more = self.variances.copy()
         more[source.value] += variance
-        return replace(self, variances=more)
+        return Noisy(self.message, more, self.spikes)
+
+
+_Counted = Sequence[tuple[Noisy, int]]
+"""Operands, and how often each is read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,31 +141,42 @@ class ErrorFlow:
 
     def results(self) -> list[Noisy]:
         """What is known of the program's results."""
+        classes, alike = _alike(self.program, self.values)
+        wanted = {classes[output] for output in self.program.results}
+        last = {each: reader for reader, (_, operands) in enumerate(alike) for each, _ in operands}
         live: dict[int, Noisy] = {}
-        for i, (op, freed) in enumerate(zip(self.program.ops, self.program.last_reads(), strict=True)):
-            live[i] = self._apply(i, op, [live[arg] for arg in op.args])
-            for value in freed:
-                del live[value]
-        return [live[output] for output in self.program.results]
+        flood_bits: dict[int, int] = {}
+        for number, (i, operands) in enumerate(alike):
+            live[number] = self._apply(i, self.program.ops[i], [(live[each], count) for each, count in operands])
+            if i in self.flood_bits:
+                flood_bits[number] = self.flood_bits[i]
+            for each in {number, *(each for each, _ in operands)} - wanted:
+                if last.get(each, each) == number:
+                    del live[each]
+        if flood_bits:
+            self.flood_bits.update({i: flood_bits[each] for i, each in enumerate(classes) if each in flood_bits})
+        return [live[classes[output]] for output in self.program.results]
 
-    def _apply(self, i: int, op: Op, operands: list[Noisy]) -> Noisy:
+    def _apply(self, i: int, op: Op, operands: _Counted) -> Noisy:
+        """What value ``i`` is, from its distinct operands and how often it reads each."""
         if op.kind is OpKind.INPUT:
             return self._input
+        first = operands[0][0]
         if op.kind is OpKind.ROTATE:
-            return self._rotated(i, op, operands[0])
+            return self._rotated(i, op, first)
         if op.kind in _PRODUCTS:
             return self._product(op, operands)
         if op.kind is OpKind.ADD:
-            return _doubled(operands[0]) if op.args[0] == op.args[1] else _sum(operands)
+            return _doubled(first) if op.args[0] == op.args[1] else _sum(operands)
         if op.kind is OpKind.RESCALE:
-            return self._rescaled(i, operands[0])
+            return self._rescaled(i, first)
         if op.kind is OpKind.SANITIZE:
-            return self._sanitized(i, op, operands[0])
+            return self._sanitized(i, op, first)
         if op.kind is OpKind.MASK:
-            return self._randomized(i, operands[0])
+            return self._randomized(i, first)
         if op.kind is OpKind.ASK_CLIENT:
-            return self._answered(i, op, operands)
-        return operands[0]
+            return self._answered(i, op, [operand for operand, _ in operands])
+        return first
 
     @cached_property
     def _input(self) -> Noisy:
@@ -176,16 +193,29 @@ class ErrorFlow:
         return noise.public_encryption_std(n) if self.public_encryption else noise.encryption_std(n)
 
     def _rotated(self, i: int, op: Op, operand: Noisy) -> Noisy:
-        n = self.params.ring_degree
-        data = self.params.data_bits[: self.values[i].level + 1]
-        special = sum(self.params.special_bits) or max(data)
-        even = self._unit(i, noise.keyswitch_std(n, data, special))
-        worst = self._unit(i, noise.keyswitch_worst_std(n, data, special))
-        spikes = np.zeros(self.program.slots) if operand.spikes is None else np.roll(operand.spikes, -op.steps)
+        even, worst = self._keyswitch(i)
+        if operand.spikes is None:
+            spikes = np.zeros(self.program.slots)
+        else:
+            spikes = np.concatenate((operand.spikes[op.steps :], operand.spikes[: op.steps]))
         spikes[0] += worst - even
-        return replace(operand, spikes=spikes).plus(Source.KEY_SWITCHING, even)
+        return Noisy(operand.message, operand.variances, spikes).plus(Source.KEY_SWITCHING, even)
 
-    def _product(self, op: Op, operands: list[Noisy]) -> Noisy:
+    def _keyswitch(self, i: int) -> tuple[float, float]:
+        """The variance of a key switch for value ``i``: averaged, and in slot 0."""
+        info = self.values[i]
+        if info not in self._keyswitches:
+            n, data = self.params.ring_degree, self.params.data_bits[: info.level + 1]
+            special = sum(self.params.special_bits) or max(data)
+            even, worst = noise.keyswitch_std(n, data, special), noise.keyswitch_worst_std(n, data, special)
+            self._keyswitches[info] = self._unit(i, even), self._unit(i, worst)
+        return self._keyswitches[info]
+
+    @cached_property
+    def _keyswitches(self) -> dict[ValueInfo, tuple[float, float]]:
+        return {}
+
+    def _product(self, op: Op, operands: _Counted) -> Noisy:
         gain, message_gain, rounding = self._gains(op)
         total = _sum(operands)
         product = Noisy(
@@ -295,12 +325,38 @@ def _ciphertext_noise(value: Noisy) -> float:
     return float(value.variances[_CIPHERTEXT_NOISE].sum())
 
 
-def _sum(operands: Sequence[Noisy]) -> Noisy:
-    """The sum of independent values. Inputs are all one object, so that long sums of them are quick."""
+def _alike(
+    program: Program, values: Sequence[ValueInfo]
+) -> tuple[list[int], list[tuple[int, tuple[tuple[int, int], ...]]]]:
+    """The class of every value, and of each class its first value and the classes that this reads, with how often.
+
+    A value's class is determined by the operation, by level and scale, and by the operands' classes. Which numbers or
+    plaintexts are meant does not matter, since sizes alone are followed; whether a sum is of one value twice does.
+    """
+    numbers: dict[tuple[object, ...], int] = {}
+    classes: list[int] = []
+    alike: list[tuple[int, tuple[tuple[int, int], ...]]] = []
+    for i, (op, info) in enumerate(zip(program.ops, values, strict=True)):
+        if len(op.args) == 1:
+            operands: tuple[tuple[int, int], ...] = ((classes[op.args[0]], 1),)
+        else:
+            operands = tuple(Counter(map(classes.__getitem__, op.args)).items())
+        kept = len(op.positions) if op.kind is OpKind.SANITIZE else 0
+        doubled = op.kind is OpKind.ADD and op.args[0] == op.args[1]
+        key = (op.kind, op.role, op.steps, op.bits, kept, doubled, info.level, info.scale_bits, operands)
+        number = numbers.setdefault(key, len(alike))
+        if number == len(alike):
+            alike.append((i, operands))
+        classes.append(number)
+    return classes, alike
+
+
+def _sum(operands: _Counted) -> Noisy:
+    """The sum of independent values, given with how often each is a term."""
     message = 0.0
     variances = np.zeros(len(Source))
     spikes: NDArray[np.float64] | None = None
-    for operand, count in Counter(operands).items():
+    for operand, count in operands:
         message += count * operand.message**2
         variances += count * operand.variances
         if operand.spikes is not None:
@@ -317,5 +373,5 @@ def merges(program: Program) -> bool:
     """Whether only one product lies between inputs and results."""
     depths: list[int] = []
     for op in program.ops:
-        depths.append(max((depths[arg] for arg in op.args), default=0) + (op.kind in _PRODUCTS))
+        depths.append(max(map(depths.__getitem__, op.args), default=0) + (op.kind in _PRODUCTS))
     return max((depths[output] for output in program.results), default=0) == 1

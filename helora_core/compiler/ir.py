@@ -17,6 +17,8 @@ from helora_core.packing.protocol import ScaleRole
 class OpKind(str, Enum):
     """The operations of a server's program."""
 
+    __hash__ = str.__hash__  # that of Enum is written in Python, and programs are looked through by kind
+
     INPUT = "input"
     ROTATE = "rotate"
     MULTIPLY_PLAIN = "multiply_plain"
@@ -36,7 +38,7 @@ class OpKind(str, Enum):
     """Subtract the product of the plaintext ``constant`` and what the layout answers to the masks ``constants``."""
 
 
-class Op(msgspec.Struct, frozen=True, kw_only=True):
+class Op(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One operation.
 
     Attributes:

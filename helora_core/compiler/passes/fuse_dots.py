@@ -10,6 +10,8 @@ def fuse_dots(program: Program) -> Program:
 
     Terms of another kind, or of another role, stay outside and are added afterwards.
     """
+    if all(op.kind is not OpKind.ADD for op in program.ops):
+        return program
     readers = program.readers()
     ops = list(program.ops)
     inside: set[int] = set()

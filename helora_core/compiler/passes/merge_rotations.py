@@ -9,6 +9,8 @@ from helora_core.compiler.ir import Op, OpKind, Program, renumber, with_args
 
 def merge_rotations(program: Program) -> Program:
     """Merge until nothing is left to merge. Rotations with other readers are left alone: they are needed anyway."""
+    if all(op.kind is not OpKind.ROTATE for op in program.ops):
+        return program
     while (merged := _merged_once(program)) != program:
         program = merged
     return program

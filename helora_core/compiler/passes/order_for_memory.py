@@ -28,9 +28,9 @@ def order_for_memory(program: Program) -> Program:
         stack = [output]
         while stack:
             value = stack[-1]
-            waiting = [arg for arg in program.ops[value].args if arg not in placed]
-            if waiting:
-                stack.append(waiting[0])
+            waiting = next((arg for arg in program.ops[value].args if arg not in placed), None)
+            if waiting is not None:
+                stack.append(waiting)
                 continue
             stack.pop()
             place(value)

@@ -7,6 +7,8 @@ from helora_core.compiler.ir import Op, OpKind, Program, renumber
 
 def rescale_late(program: Program) -> Program:
     """Move rescales behind sums, as long as both terms are rescaled and nothing else reads them."""
+    if all(op.kind is not OpKind.RESCALE for op in program.ops):
+        return program
     while (later := _moved_once(program)) is not program:
         program = later
     return program

@@ -12,15 +12,20 @@ def share_common(program: Program) -> Program:
     """Replace every repeated operation by its first occurrence. Sums are shared whatever their operands' order."""
     first: dict[Op, int] = {}
     stands_for: list[int] = []
-    kept = []
+    kept: list[tuple[int, Op]] = []
     for i, op in enumerate(program.ops):
-        shared = with_args(op, tuple([stands_for[arg] for arg in op.args]))
-        key = with_args(shared, tuple(sorted(shared.args))) if op.kind is OpKind.ADD else shared
-        if op.kind not in _NEVER_ALIKE and key in first:
-            stands_for.append(first[key])
-            continue
-        first[key] = i
+        # Until something is shared, every value stands for itself.
+        shared = op if len(kept) == i else with_args(op, tuple([stands_for[arg] for arg in op.args]))
+        if op.kind not in _NEVER_ALIKE:
+            unordered = op.kind is OpKind.ADD and shared.args[0] > shared.args[1]
+            key = with_args(shared, shared.args[::-1]) if unordered else shared
+            earlier = first.setdefault(key, i)
+            if earlier != i:
+                stands_for.append(earlier)
+                continue
         stands_for.append(i)
         kept.append((i, shared))
+    if len(kept) == len(program.ops):
+        return program
     outputs = (None if output is None else stands_for[output] for output in program.outputs)
     return renumber(program, kept, outputs)
