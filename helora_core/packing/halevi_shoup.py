@@ -33,44 +33,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
-from helora_core.backend.capabilities import Encoding
 from helora_core.packing.costs import OperationCosts
-from helora_core.packing.interleaved import blocks, deinterleave, interleave, padded, periods
-from helora_core.packing.protocol import ModulusUse, ProgramBuilder, ScaleRole, Value, Vector
+from helora_core.packing.interleaved import InterleavedLayout, InterleavedPacking, blocks, padded, periods
+from helora_core.packing.protocol import ProgramBuilder, ScaleRole, Value, Vector
 from helora_core.privacy.leakage import Leakage, LeakageClass
 
 
 @dataclass(frozen=True)
-class MergedDiagonalsLayout:
-    """Diagonals of the merged matrix: ``period`` is p; with ``baby_steps`` n = 1 there are giant steps only."""
+class MergedDiagonalsLayout(InterleavedLayout):
+    """Diagonals of the merged matrix: with ``baby_steps`` n = 1 there are giant steps only."""
 
-    shape: ModuleShape
-    slots: int
-    period: int
     baby_steps: int
 
     @property
-    def tokens_per_run(self) -> int:
-        return self.slots // self.period
-
-    @property
-    def blocks_in(self) -> int:
-        """B: ciphertexts that x takes."""
-        return blocks(self.shape.d_in, self.period)
-
-    @property
-    def blocks_out(self) -> int:
-        """B': ciphertexts that Δ takes."""
-        return blocks(self.shape.d_out, self.period)
-
-    @property
     def figures(self) -> Mapping[str, int]:
-        return {
-            "period": self.period,
-            "blocks_in": self.blocks_in,
-            "blocks_out": self.blocks_out,
-            "baby_steps": self.baby_steps,
-        }
+        return {**super().figures, "baby_steps": self.baby_steps}
 
     def emit(self, builder: ProgramBuilder) -> None:
         x = [builder.input() for _ in range(self.blocks_in)]
@@ -109,43 +86,28 @@ class MergedDiagonalsLayout:
                     diagonal = block[(features - giant) % period, (features + i - giant) % period]
                     yield f"merged.{block_out}.{block_in}.{i}", np.repeat(diagonal, self.tokens_per_run)
 
-    def pack(self, x: Vector) -> list[Vector]:
-        return interleave(x, self.period, self.tokens_per_run)
 
-    def unpack(self, outputs: list[Vector], tokens: int, client_module: LoRAModule | None) -> Vector:
-        return deinterleave(outputs, self.period, self.tokens_per_run, tokens, self.shape.d_out)
-
-
-def merged_periods(shape: ModuleShape, slots: int, tokens: int | None) -> Iterator[int]:
-    """Periods worth trying for merged diagonals, which take B·B'·p plaintexts."""
-
-    def plaintexts(period: int) -> int:
-        return blocks(shape.d_in, period) * blocks(shape.d_out, period) * period
-
-    return periods(max(shape.d_in, shape.d_out), 1, slots, tokens, plaintexts=plaintexts)
-
-
-class HaleviShoup:
-    """The strategy."""
+class HaleviShoup(InterleavedPacking):
+    """The strategy; ``halevi_shoup_bsgs`` differs in the number of baby steps."""
 
     name = "halevi_shoup"
     version = 1
     depth = 1
-    rotates = True
-    encoding = Encoding.SLOTS
-    modulus_use = ModulusUse.LEVELS
-    client_finishes = False
     leakage = Leakage(
         key_holder=LeakageClass.NOTHING,
         needs_sanitize=True,
         explanation="The key holder decrypts Δ alone; the server computes with the merged matrix.",
     )
 
-    def min_slots(self, shape: ModuleShape) -> int:
-        return 1
-
     def layouts(
         self, shape: ModuleShape, slots: int, *, tokens: int | None, costs: OperationCosts
     ) -> Iterator[MergedDiagonalsLayout]:
-        for period in merged_periods(shape, slots, tokens):
-            yield MergedDiagonalsLayout(shape, slots, period, baby_steps=1)
+        def plaintexts(period: int) -> int:
+            return blocks(shape.d_in, period) * blocks(shape.d_out, period) * period
+
+        for period in periods(max(shape.d_in, shape.d_out), 1, slots, tokens, plaintexts=plaintexts):
+            yield MergedDiagonalsLayout(shape, slots, period, self._baby_steps(shape, period, costs))
+
+    def _baby_steps(self, shape: ModuleShape, period: int, costs: OperationCosts) -> int:
+        """n, for a period."""
+        return 1

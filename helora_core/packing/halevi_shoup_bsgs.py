@@ -20,41 +20,20 @@ linear transformations in HElib* (CRYPTO 2018).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from helora_core.adapter.lora import ModuleShape
-from helora_core.backend.capabilities import Encoding
 from helora_core.packing.baby_steps import best_baby_steps
 from helora_core.packing.costs import OperationCosts
-from helora_core.packing.halevi_shoup import MergedDiagonalsLayout, merged_periods
+from helora_core.packing.halevi_shoup import HaleviShoup
 from helora_core.packing.interleaved import blocks
-from helora_core.packing.protocol import ModulusUse
-from helora_core.privacy.leakage import Leakage, LeakageClass
 
 
-class HaleviShoupBSGS:
-    """The strategy."""
+class HaleviShoupBSGS(HaleviShoup):
+    """The strategy: ``halevi_shoup`` with the cheapest number of baby steps. Depth and leakage are the same."""
 
     name = "halevi_shoup_bsgs"
     version = 1
-    depth = 1
-    rotates = True
-    encoding = Encoding.SLOTS
-    modulus_use = ModulusUse.LEVELS
-    client_finishes = False
-    leakage = Leakage(
-        key_holder=LeakageClass.NOTHING,
-        needs_sanitize=True,
-        explanation="The key holder decrypts Δ alone; the server computes with the merged matrix.",
-    )
 
-    def min_slots(self, shape: ModuleShape) -> int:
-        return 1
-
-    def layouts(
-        self, shape: ModuleShape, slots: int, *, tokens: int | None, costs: OperationCosts
-    ) -> Iterator[MergedDiagonalsLayout]:
-        for period in merged_periods(shape, slots, tokens):
-            sources, sinks = blocks(shape.d_in, period), blocks(shape.d_out, period)
-            baby_steps = best_baby_steps(period, sources=sources, sinks=sinks, costs=costs)
-            yield MergedDiagonalsLayout(shape, slots, period, baby_steps)
+    def _baby_steps(self, shape: ModuleShape, period: int, costs: OperationCosts) -> int:
+        """n: blocks of x take the baby steps, and blocks of Δ the giant ones."""
+        sources, sinks = blocks(shape.d_in, period), blocks(shape.d_out, period)
+        return best_baby_steps(period, sources=sources, sinks=sinks, costs=costs)

@@ -21,44 +21,21 @@ Source: the definition of LoRA (Hu et al., ICLR 2022); sums by folding as in Hal
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
-from helora_core.backend.capabilities import Encoding
 from helora_core.packing.costs import OperationCosts
-from helora_core.packing.interleaved import blocks, deinterleave, interleave, padded, periods
-from helora_core.packing.protocol import ModulusUse, ProgramBuilder, ScaleRole, Value, Vector
+from helora_core.packing.interleaved import InterleavedLayout, InterleavedPacking, blocks, padded, periods
+from helora_core.packing.protocol import ProgramBuilder, ScaleRole, Value, Vector
 from helora_core.privacy.leakage import Leakage, LeakageClass
 
 
 @dataclass(frozen=True)
-class OuterProductLayout:
-    """``outer_product`` for one shape: ``period`` is p."""
-
-    shape: ModuleShape
-    slots: int
-    period: int
-
-    @property
-    def tokens_per_run(self) -> int:
-        return self.slots // self.period
-
-    @property
-    def blocks_in(self) -> int:
-        """B: ciphertexts that x takes."""
-        return blocks(self.shape.d_in, self.period)
-
-    @property
-    def blocks_out(self) -> int:
-        """B': ciphertexts that Δ takes."""
-        return blocks(self.shape.d_out, self.period)
-
-    @property
-    def figures(self) -> Mapping[str, int]:
-        return {"period": self.period, "blocks_in": self.blocks_in, "blocks_out": self.blocks_out}
+class OuterProductLayout(InterleavedLayout):
+    """``outer_product`` for one shape: there is nothing to choose but the period."""
 
     def emit(self, builder: ProgramBuilder) -> None:
         x = [builder.input() for _ in range(self.blocks_in)]
@@ -86,31 +63,18 @@ class OuterProductLayout:
                     vector = features[j, block * self.period : (block + 1) * self.period]
                     yield f"{name}.{block}.{j}", np.repeat(vector, self.tokens_per_run)
 
-    def pack(self, x: Vector) -> list[Vector]:
-        return interleave(x, self.period, self.tokens_per_run)
 
-    def unpack(self, outputs: list[Vector], tokens: int, client_module: LoRAModule | None) -> Vector:
-        return deinterleave(outputs, self.period, self.tokens_per_run, tokens, self.shape.d_out)
-
-
-class OuterProduct:
+class OuterProduct(InterleavedPacking):
     """The strategy."""
 
     name = "outer_product"
     version = 1
     depth = 2
-    rotates = True
-    encoding = Encoding.SLOTS
-    modulus_use = ModulusUse.LEVELS
-    client_finishes = False
     leakage = Leakage(
         key_holder=LeakageClass.NOTHING,
         needs_sanitize=True,
         explanation="The key holder decrypts Δ alone; the inner products stay encrypted.",
     )
-
-    def min_slots(self, shape: ModuleShape) -> int:
-        return 1
 
     def layouts(
         self, shape: ModuleShape, slots: int, *, tokens: int | None, costs: OperationCosts

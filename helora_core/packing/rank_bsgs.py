@@ -33,54 +33,36 @@ from dataclasses import dataclass
 import numpy as np
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
-from helora_core.backend.capabilities import Encoding
 from helora_core.errors import SlotOverflow
 from helora_core.packing.baby_steps import best_baby_steps
 from helora_core.packing.costs import OperationCosts
 from helora_core.packing.interleaved import (
+    InterleavedLayout,
+    InterleavedPacking,
     blocks,
-    deinterleave,
-    interleave,
     padded,
     periods,
     power_of_two_at_or_above,
 )
-from helora_core.packing.protocol import ModulusUse, ProgramBuilder, ScaleRole, Value, Vector
+from helora_core.packing.protocol import ProgramBuilder, ScaleRole, Value, Vector
 from helora_core.privacy.leakage import Leakage, LeakageClass
 
 
 @dataclass(frozen=True)
-class RankBSGSLayout:
-    """``rank_bsgs`` for one shape: ``period`` is p, ``padded_rank`` r₂, the baby steps are n and n'."""
+class RankBSGSLayout(InterleavedLayout):
+    """``rank_bsgs`` for one shape: ``padded_rank`` is r₂, the baby steps are n and n'."""
 
-    shape: ModuleShape
-    slots: int
-    period: int
     padded_rank: int
     baby_steps_down: int
     baby_steps_up: int
 
     @property
-    def tokens_per_run(self) -> int:
-        return self.slots // self.period
-
-    @property
-    def blocks_in(self) -> int:
-        """B: ciphertexts that x takes."""
-        return blocks(self.shape.d_in, self.period)
-
-    @property
-    def blocks_out(self) -> int:
-        """B': ciphertexts that Δ takes."""
-        return blocks(self.shape.d_out, self.period)
-
-    @property
     def figures(self) -> Mapping[str, int]:
+        # Plan files and tables keep this order, the rank beside the period.
         return {
             "period": self.period,
             "padded_rank": self.padded_rank,
-            "blocks_in": self.blocks_in,
-            "blocks_out": self.blocks_out,
+            **super().figures,
             "baby_steps_down": self.baby_steps_down,
             "baby_steps_up": self.baby_steps_up,
         }
@@ -139,23 +121,13 @@ class RankBSGSLayout:
         giant = i - i % baby_steps
         return np.repeat(np.roll(diagonal, giant), self.tokens_per_run)
 
-    def pack(self, x: Vector) -> list[Vector]:
-        return interleave(x, self.period, self.tokens_per_run)
 
-    def unpack(self, outputs: list[Vector], tokens: int, client_module: LoRAModule | None) -> Vector:
-        return deinterleave(outputs, self.period, self.tokens_per_run, tokens, self.shape.d_out)
-
-
-class RankBSGS:
+class RankBSGS(InterleavedPacking):
     """The strategy."""
 
     name = "rank_bsgs"
     version = 2
     depth = 2
-    rotates = True
-    encoding = Encoding.SLOTS
-    modulus_use = ModulusUse.LEVELS
-    client_finishes = False
     leakage = Leakage(
         key_holder=LeakageClass.NOTHING,
         needs_sanitize=True,

@@ -7,14 +7,12 @@ residue takes a machine word whatever the prime's length.
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
-import msgspec
-
-from helora_core.errors import InvalidParameters, SlotOverflow
+from helora_core.errors import InvalidParameters
 from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
 from helora_core.params.noise import keyswitch_worst_std, rescale_std
-from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, load_table, require_secure
+from helora_core.params.security import require_secure
+from helora_core.params.smallest_ring import RingRequirement, smallest_ring
 
 MAX_SCALE_BITS = 40
 """A larger scale buys precision that no adapter in half precision can use."""
@@ -29,27 +27,17 @@ UNUSED_SPECIAL_BITS = 20
 """Libraries reserve a special prime even for a plan that never switches keys; then a short one will do."""
 
 
-class Requirement(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plan needs of its parameters.
+class Requirement(RingRequirement, frozen=True, kw_only=True):
+    """What a plan needs of its parameters: all that ``RingRequirement`` has, and these.
 
     Attributes:
         depth: Rescales from input to output.
-        slots: Slots one ciphertext must have.
         rotates: Whether keys are switched at all.
-        precision_bits: Bits of max|Δ| that must survive.
-        security_bits: 128, 192 or 256.
-        table: Name of the security table.
-        ring_degree: Use exactly this ring, or None for the smallest that will do.
         max_scale_bits: The largest scale to take, where the modulus allows it.
     """
 
     depth: int
-    slots: int
     rotates: bool
-    precision_bits: float = 12.0
-    security_bits: int = DEFAULT_SECURITY_BITS
-    table: str = DEFAULT_TABLE
-    ring_degree: int | None = None
     max_scale_bits: int = MAX_SCALE_BITS
 
 
@@ -98,73 +86,16 @@ def choose_params(requirement: Requirement) -> CKKSParams:
         InvalidParameters: No ring of the table meets the requirement, the table does not have the one asked for or its
             noise is too large for the precision, or the precision is negative or not finite.
     """
-    check_precision(requirement.precision_bits)
-    table = load_table(requirement.table)
-    rings = table.rings(requirement.security_bits)
-    wanted = requirement.ring_degree
-    if wanted is not None:
-        check_wanted_ring(requirement, wanted, rings)
-        rings = (wanted,)
-    for ring_degree in rings:
-        if ring_degree // 2 < requirement.slots:
-            continue
-        params = _largest_chain(requirement, ring_degree, table.limit(ring_degree, requirement.security_bits))
-        if params is not None:
-            return params
-    if wanted is not None:
-        _refuse_wanted_ring(requirement, wanted)
+    params = smallest_ring(requirement, lambda ring, limit_bits: _largest_chain(requirement, ring, limit_bits))
+    if params is not None:
+        return params
+    if requirement.ring_degree is not None:
+        _refuse_wanted_ring(requirement, requirement.ring_degree)
     raise InvalidParameters(
         f"No ring of security table {requirement.table} gives {requirement.slots} slots, depth {requirement.depth} and "
         f"{requirement.precision_bits:g} bits of precision at {requirement.security_bits}-bit security.",
         hint="Split the module, use a packing of less depth, or ask for less precision or security.",
     )
-
-
-def check_precision(precision_bits: float) -> None:
-    """Refuse a precision that nobody can mean.
-
-    Raises:
-        InvalidParameters: It is negative or not finite.
-    """
-    if not 0 <= precision_bits < math.inf:
-        raise InvalidParameters(
-            f"A precision of {precision_bits:g} bits makes no sense.",
-            hint="Ask for about 12 bits, which is what half precision has, or for 0 to accept any.",
-        )
-
-
-class RingRequirement(Protocol):
-    """What is asked of a ring, whatever the chain."""
-
-    @property
-    def slots(self) -> int: ...
-    @property
-    def security_bits(self) -> int: ...
-    @property
-    def table(self) -> str: ...
-
-
-def check_wanted_ring(requirement: RingRequirement, wanted: int, rings: tuple[int, ...]) -> None:
-    """Refuse a ring that the table does not have, or that has too few slots.
-
-    Raises:
-        InvalidParameters, SlotOverflow: Naming rings that would do.
-    """
-    if wanted not in rings:
-        raise InvalidParameters(
-            f"Security table {requirement.table} has no ring degree {wanted} at {requirement.security_bits} bits.",
-            hint=f"Choose one of {', '.join(map(str, rings))}.",
-        )
-    if wanted // 2 < requirement.slots:
-        enough = next((ring for ring in rings if ring // 2 >= requirement.slots), None)
-        raise SlotOverflow(
-            f"Ring degree {wanted} has {wanted // 2} slots; this module needs {requirement.slots}.",
-            hint=(
-                f"Use a ring degree of at least {enough}, or leave --ring out."
-                if enough
-                else "No ring degree of the security table has so many slots: split the module."
-            ),
-        )
 
 
 def _refuse_wanted_ring(requirement: Requirement, wanted: int) -> None:

@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import math
 
-import msgspec
-
-from helora_core.errors import InvalidParameters
-from helora_core.params.choose import UNUSED_SPECIAL_BITS, check_precision, check_wanted_ring
+from helora_core.params.choose import UNUSED_SPECIAL_BITS
 from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
 from helora_core.params.noise import encryption_std, keyswitch_worst_std
-from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, load_table
+from helora_core.params.smallest_ring import FloodRequirement, no_modulus_holds, smallest_ring
 
 HEADROOM_BITS = 8
 """The modulus exceeds the result's scale by this much, so that decrypted values up to 2^7 do not wrap."""
@@ -31,30 +28,18 @@ _ONE_PRIME_BITS = 55
 _LARGEST_OF_65537 = 32768
 
 
-class FlatRequirement(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plan without rescales needs of its parameters.
+class FlatRequirement(FloodRequirement, frozen=True, kw_only=True):
+    """What a plan without rescales needs of its parameters: all that ``FloodRequirement`` has, and these.
 
     Attributes:
         weight_bits: log2 of the scales of all plaintexts on a path from input to output, together.
-        slots: Slots that one ciphertext must have.
         rotates: Whether keys are switched at all.
         coefficients: Whether results are read as coefficients, whose noise has no factor √N.
-        flood_bits: Statistical bits of flooding; 0 for none.
-        precision_bits: Bits of max|Δ| that must survive.
-        security_bits: 128, 192 or 256.
-        table: Name of the security table.
-        ring_degree: Use exactly this ring, or None for the smallest that will do.
     """
 
     weight_bits: int
-    slots: int
     rotates: bool
     coefficients: bool = False
-    flood_bits: int = 0
-    precision_bits: float = 12.0
-    security_bits: int = DEFAULT_SECURITY_BITS
-    table: str = DEFAULT_TABLE
-    ring_degree: int | None = None
 
 
 def choose_flat_params(requirement: FlatRequirement) -> CKKSParams:
@@ -63,25 +48,13 @@ def choose_flat_params(requirement: FlatRequirement) -> CKKSParams:
     Raises:
         SlotOverflow, InvalidParameters: As ``choose_params`` does.
     """
-    check_precision(requirement.precision_bits)
-    table = load_table(requirement.table)
-    rings = table.rings(requirement.security_bits)
-    if requirement.ring_degree is not None:
-        check_wanted_ring(requirement, requirement.ring_degree, rings)
-        rings = (requirement.ring_degree,)
-    for ring_degree in rings:
-        if ring_degree // 2 < requirement.slots:
-            continue
-        params = _flat_chain(requirement, ring_degree, table.limit(ring_degree, requirement.security_bits))
-        if params is not None:
-            return params
-    raise InvalidParameters(
-        f"No modulus of security table {requirement.table} at {requirement.security_bits} bits holds plaintext scales "
-        f"of {requirement.weight_bits} bits with {requirement.precision_bits:g} bits of precision"
-        + (f" under a flood of {requirement.flood_bits} bits" if requirement.flood_bits else "")
-        + (f" at ring degree {requirement.ring_degree}." if requirement.ring_degree else "."),
-        hint="Use a larger ring, or ask for less precision, security or flooding.",
-    )
+    params = smallest_ring(requirement, lambda ring, limit_bits: _flat_chain(requirement, ring, limit_bits))
+    if params is None:
+        raise no_modulus_holds(
+            requirement,
+            f"plaintext scales of {requirement.weight_bits} bits with {requirement.precision_bits:g} bits of precision",
+        )
+    return params
 
 
 def required_input_bits(requirement: FlatRequirement, ring_degree: int, special_bits: int) -> int:

@@ -13,11 +13,10 @@ import math
 import msgspec
 
 from helora_core.errors import InvalidParameters
-from helora_core.params.choose import check_precision, check_wanted_ring
 from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
 from helora_core.params.flat import reserved_special_bits
 from helora_core.params.noise import ERROR_STD, rescale_std
-from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, load_table
+from helora_core.params.smallest_ring import FloodRequirement, no_modulus_holds, smallest_ring
 
 LARGEST_BASE_BITS = 46
 """Masked integers must come out of a decoder's doubles exactly, and a transform loses up to six bits of 53."""
@@ -41,20 +40,14 @@ _FOR_THE_RANK = 2
 _MOST_SPARE_BITS = 12
 
 
-class MaskedRequirement(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plan that masks needs of its parameters; fields as in ``FlatRequirement``.
+class MaskedRequirement(FloodRequirement, frozen=True, kw_only=True):
+    """What a plan that masks needs of its parameters: all that ``FloodRequirement`` has, and this.
 
     Attributes:
         headroom_bits: Bits of the base prime beyond the scales of z and ``up``.
     """
 
-    slots: int
     headroom_bits: int = HEADROOM_BITS
-    flood_bits: int = 0
-    precision_bits: float = 12.0
-    security_bits: int = DEFAULT_SECURITY_BITS
-    table: str = DEFAULT_TABLE
-    ring_degree: int | None = None
 
 
 class MaskedScales(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,27 +64,14 @@ def choose_masked_params(requirement: MaskedRequirement) -> CKKSParams:
     Raises:
         SlotOverflow, InvalidParameters: As ``choose_params`` does.
     """
-    check_precision(requirement.precision_bits)
-    table = load_table(requirement.table)
-    rings = table.rings(requirement.security_bits)
-    if requirement.ring_degree is not None:
-        check_wanted_ring(requirement, requirement.ring_degree, rings)
-        rings = (requirement.ring_degree,)
-    for ring_degree in rings:
-        if ring_degree // 2 < requirement.slots:
-            continue
-        limit = table.limit(ring_degree, requirement.security_bits)
-        for spare_bits in range(_MOST_SPARE_BITS, -1, -1):
-            params = _chain(requirement, ring_degree, limit, requirement.precision_bits + spare_bits)
-            if params is not None:
-                return params
-    raise InvalidParameters(
-        f"No modulus of security table {requirement.table} at {requirement.security_bits} bits holds a mask of at most "
-        f"{LARGEST_BASE_BITS} bits and results of {requirement.precision_bits:g} bits of precision"
-        + (f" under a flood of {requirement.flood_bits} bits" if requirement.flood_bits else "")
-        + (f" at ring degree {requirement.ring_degree}." if requirement.ring_degree else "."),
-        hint="Use a larger ring, or ask for less precision, security or flooding.",
-    )
+    params = smallest_ring(requirement, lambda ring, limit_bits: _finest_chain(requirement, ring, limit_bits))
+    if params is None:
+        raise no_modulus_holds(
+            requirement,
+            f"a mask of at most {LARGEST_BASE_BITS} bits and results of {requirement.precision_bits:g} bits of "
+            "precision",
+        )
+    return params
 
 
 def masked_scales(params: CKKSParams, headroom_bits: int = HEADROOM_BITS) -> MaskedScales:
@@ -111,6 +91,15 @@ def masked_scales(params: CKKSParams, headroom_bits: int = HEADROOM_BITS) -> Mas
     z_bits = (room + 1) // 2
     product_bits = z_bits + params.data_bits[1]
     return MaskedScales(input_bits=(product_bits + 1) // 2, down_bits=product_bits // 2, up_bits=room // 2)
+
+
+def _finest_chain(requirement: MaskedRequirement, ring_degree: int, limit_bits: int) -> CKKSParams | None:
+    """The primes that keep most bits beyond the precision asked for, or None."""
+    for spare_bits in range(_MOST_SPARE_BITS, -1, -1):
+        params = _chain(requirement, ring_degree, limit_bits, requirement.precision_bits + spare_bits)
+        if params is not None:
+            return params
+    return None
 
 
 def _chain(
