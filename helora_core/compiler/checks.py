@@ -72,7 +72,7 @@ def annotate(program: Program, params: CKKSParams, scales: Scales) -> tuple[Valu
             _check_scale(i, info, params)
             known[op.kind, op.role, first] = found
         info, use = found
-        for name in (op.constant,) if op.kind is OpKind.DOT_SCALARS else plaintexts(op):
+        for name in () if op.kind not in _PRODUCTS else plaintexts(op) or (op.constant,):
             if constants.setdefault(name, use) != use:
                 raise InvalidProgram(f"%{i}: constant {name!r} is used at two levels or scales.", hint=_REPORT)
         infos.append(info)
@@ -96,26 +96,28 @@ _ARITY = {
 }
 """Operands of the operations that have a fixed number of them; the others have one or more."""
 
-_PRODUCTS = (OpKind.MULTIPLY_PLAIN, OpKind.DOT_PLAIN, OpKind.DOT_SCALARS)
-_NAMED = (OpKind.MULTIPLY_PLAIN, OpKind.DOT_SCALARS, OpKind.MASK, OpKind.UNMASK)
+_PRODUCTS = frozenset({OpKind.MULTIPLY_PLAIN, OpKind.DOT_PLAIN, OpKind.DOT_SCALARS})
+_NAMED = frozenset({OpKind.MULTIPLY_PLAIN, OpKind.DOT_SCALARS, OpKind.MASK, OpKind.UNMASK})
 
 
 def _check_operands(i: int, op: Op, program: Program) -> None:
-    arity = _ARITY.get(op.kind)
-    wrong = not op.args if arity is None else len(op.args) != arity
-    if wrong or (op.args and not 0 <= min(op.args) <= max(op.args) < i):
-        raise InvalidProgram(f"%{i}: {op.kind.value} cannot read {op.args}.", hint=_REPORT)
-    if op.kind is OpKind.ROTATE and not 0 < op.steps < program.slots:
-        raise InvalidProgram(f"%{i}: rotation by {op.steps} is outside 1..{program.slots - 1}.", hint=_REPORT)
-    if op.kind is OpKind.ROTATE and program.encoding is not Encoding.SLOTS:
-        raise InvalidProgram(f"%{i}: coefficients do not rotate.", hint=_REPORT)
-    if (op.kind in _PRODUCTS and op.role is None) or (op.kind in _NAMED and not op.constant):
+    kind, args = op.kind, op.args
+    arity = _ARITY.get(kind)
+    wrong = not args if arity is None else len(args) != arity
+    if wrong or (args and not 0 <= min(args) <= max(args) < i):
+        raise InvalidProgram(f"%{i}: {kind.value} cannot read {args}.", hint=_REPORT)
+    if kind is OpKind.ROTATE:
+        if not 0 < op.steps < program.slots:
+            raise InvalidProgram(f"%{i}: rotation by {op.steps} is outside 1..{program.slots - 1}.", hint=_REPORT)
+        if program.encoding is not Encoding.SLOTS:
+            raise InvalidProgram(f"%{i}: coefficients do not rotate.", hint=_REPORT)
+    elif (kind in _PRODUCTS and op.role is None) or (kind in _NAMED and not op.constant):
         raise InvalidProgram(f"%{i}: a product needs a constant and its role, a mask a name.", hint=_REPORT)
-    if op.kind is OpKind.DOT_PLAIN and len(op.constants) != len(op.args):
-        raise InvalidProgram(f"%{i}: {len(op.args)} operands and {len(op.constants)} plaintexts.", hint=_REPORT)
-    if op.kind is OpKind.DOT_SCALARS and len(op.positions) != len(op.args):
-        raise InvalidProgram(f"%{i}: {len(op.args)} operands and {len(op.positions)} numbers.", hint=_REPORT)
-    if op.kind is OpKind.INPUT and len(op.positions) != 1:
+    elif kind is OpKind.DOT_PLAIN and len(op.constants) != len(args):
+        raise InvalidProgram(f"%{i}: {len(args)} operands and {len(op.constants)} plaintexts.", hint=_REPORT)
+    elif kind is OpKind.DOT_SCALARS and len(op.positions) != len(args):
+        raise InvalidProgram(f"%{i}: {len(args)} operands and {len(op.positions)} numbers.", hint=_REPORT)
+    elif kind is OpKind.INPUT and len(op.positions) != 1:
         raise InvalidProgram(f"%{i}: an input that says not which.", hint=_REPORT)
 
 

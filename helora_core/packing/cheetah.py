@@ -13,6 +13,7 @@ of token t begins at coefficient t·ρ·w. The plaintext (b, j) holds the group'
 With T·ρ·w <= N nothing else reaches these coefficients: exponents differ by less than w within a token and row, and
 what exceeds N wraps around to the coefficients below w−1. Adding the products of all blocks gives z; T·ρ of its numbers
 come back in each of J ciphertexts. The client applies (α/r)·``up``.
+More tokens run together as long as the plaintexts keep to ``MOST_COEFFICIENTS``.
 
 Cost: 0 rotations, B·J ct×pt, at most J rescales, B ciphertexts up and J down, for T tokens a run. B·J is about
 T·r·d_in/N whatever the split: narrower blocks take fewer ciphertexts down, which may have to be sanitised, for more of
@@ -29,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -41,6 +43,10 @@ from helora_core.packing.costs import OperationCosts
 from helora_core.packing.interleaved import blocks, padded
 from helora_core.packing.protocol import ModulusUse, ProgramBuilder, ScaleRole, Value, Vector
 from helora_core.privacy.leakage import Leakage, LeakageClass
+
+MOST_COEFFICIENTS = 1 << 27
+"""More tokens together stop paying where the products' plaintexts, at about T·r·d_in/N of N coefficients each, fill the
+memory: a gibibyte of them for each prime."""
 
 Number = TypeVar("Number", np.float64, np.int64)
 """Activations and results are real; between two rounds they are integers."""
@@ -98,18 +104,22 @@ class InnerProducts:
         spaced[:, :, : self.width] = features.reshape(tokens, self.blocks, self.width).transpose(1, 0, 2)
         return [block.ravel() for block in spaced]
 
-    def wanted(self, group: int) -> list[int]:
+    def wanted(self, group: int) -> tuple[int, ...]:
         """Coefficients of a group's product that are part of z, by token and row."""
         rows = min(self.rows, self.height - group * self.rows)
-        return [
-            (token * self.rows + row) * self.width + self.width - 1
-            for token in range(self.tokens)
-            for row in range(rows)
-        ]
+        if rows == self.rows:
+            return self._ends
+        starts = range(0, self.tokens * self.rows, self.rows)
+        return tuple(end for start in starts for end in self._ends[start : start + rows])
+
+    @cached_property
+    def _ends(self) -> tuple[int, ...]:
+        """Where each row's block ends; made once, since all groups but the last want every one of them."""
+        return tuple(range(self.width - 1, self.tokens * self.rows * self.width, self.width))
 
     def unpack(self, outputs: list[NDArray[Number]]) -> NDArray[Number]:
         """z of shape (tokens, height) from the decrypted coefficients of every group."""
-        parts = [output[self.wanted(j)].reshape(self.tokens, -1) for j, output in enumerate(outputs)]
+        parts = [output[list(self.wanted(j))].reshape(self.tokens, -1) for j, output in enumerate(outputs)]
         return np.concatenate(parts, axis=1)
 
 
@@ -194,7 +204,12 @@ def cheapest_splits(
         costs: What a product, a ciphertext up, one down, and its sanitising cost.
     """
     together = {min(1 << exponent, tokens or 1) for exponent in range((tokens or 1).bit_length() + 1)}
-    candidates = [split for per_run in sorted(together) for split in splits(height, columns, ring_degree, per_run)]
+    candidates = [
+        split
+        for per_run in sorted(together)
+        for split in splits(height, columns, ring_degree, per_run)
+        if per_run == 1 or split.blocks * split.groups * ring_degree <= MOST_COEFFICIENTS
+    ]
 
     def cost(split: InnerProducts, for_each_result: float) -> float:
         work = split.blocks * split.groups * (costs.multiply_plain + costs.add)

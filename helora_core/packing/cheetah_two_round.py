@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.errors import SlotOverflow
-from helora_core.packing.cheetah import InnerProducts, splits
+from helora_core.packing.cheetah import MOST_COEFFICIENTS, InnerProducts, splits
 from helora_core.packing.costs import OperationCosts
 from helora_core.packing.interleaved import blocks
 from helora_core.packing.protocol import ModulusUse, ProgramBuilder, ScaleRole, Vector
@@ -74,7 +74,7 @@ class CheetahTwoRoundLayout:
 
     def emit(self, builder: ProgramBuilder) -> None:
         x = [builder.input() for _ in range(self.down.blocks)]
-        names = [f"mask.{j}" for j in range(self.down.groups)]
+        names = tuple(f"mask.{j}" for j in range(self.down.groups))
         z = [builder.rescale(product) for product in self.down.emit(builder, x)]
         masked = [builder.mask(value, name) for value, name in zip(z, names, strict=True)]
         answer = builder.ask_client(masked)
@@ -144,7 +144,8 @@ def _candidates(shape: ModuleShape, ring_degree: int, tokens: int) -> Iterator[C
     rows = blocks(shape.d_out, groups)
     up = InnerProducts(ScaleRole.UP, shape.d_out, shape.rank, shape.rank, rows, tokens)
     for down in splits(shape.rank, shape.d_in, ring_degree, tokens):
-        yield CheetahTwoRoundLayout(shape, down, up)
+        if tokens == 1 or (down.blocks * down.groups + up.groups) * ring_degree <= MOST_COEFFICIENTS:
+            yield CheetahTwoRoundLayout(shape, down, up)
 
 
 def _cost(layout: CheetahTwoRoundLayout, tokens: int, costs: OperationCosts, for_each_result: float) -> float:

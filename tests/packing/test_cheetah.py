@@ -21,7 +21,7 @@ from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import Plan
 from helora_core.errors import LeakageRefused
 from helora_core.manager import get_manager
-from helora_core.packing.cheetah import Cheetah, InnerProducts
+from helora_core.packing.cheetah import MOST_COEFFICIENTS, Cheetah, InnerProducts
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import ScaleRole, Vector
 from helora_core.params.ckks import CKKSParams
@@ -154,6 +154,41 @@ class TestCosts:
         alone, many = compile_plan(shape, Cheetah()), compile_plan(shape, Cheetah(), tokens=64)
         assert many.counts.decrypts / many.tokens_per_run < alone.counts.decrypts / alone.tokens_per_run / 10
         assert many.counts.encrypts / many.tokens_per_run <= alone.counts.encrypts
+
+    @pytest.mark.parametrize("shape", ["1536:1536:16", "11008:4096:64"])
+    @pytest.mark.parametrize("slots", [1024, 4096])
+    def test_more_tokens_run_together_as_long_as_the_plaintexts_fit_the_memory(self, shape: str, slots: int) -> None:
+        for layout in Cheetah().layouts(ModuleShape.parse(shape), slots, tokens=2048, costs=DEFAULT_COSTS):
+            split = layout.products
+            filled = split.blocks * split.groups * 2 * slots / MOST_COEFFICIENTS
+            assert filled <= 1
+            assert filled > 1 / 4 or split.tokens == 2048
+
+    def test_one_token_may_take_any_number_of_plaintexts(self) -> None:
+        shape = ModuleShape(d_in=1 << 20, d_out=8, rank=300)
+        for layout in Cheetah().layouts(shape, 2048, tokens=64, costs=DEFAULT_COSTS):
+            assert layout.products.blocks * layout.products.groups * 4096 > MOST_COEFFICIENTS
+            assert layout.tokens_per_run == 1
+
+    @given(
+        split=st.builds(
+            InnerProducts,
+            role=st.just(ScaleRole.DOWN),
+            height=st.integers(1, 20),
+            columns=st.integers(1, 9),
+            width=st.integers(1, 9),
+            rows=st.integers(1, 20),
+            tokens=st.integers(1, 5),
+        )
+    )
+    def test_wanted_is_where_each_token_and_row_ends(self, split: InnerProducts) -> None:
+        for group in range(split.groups):
+            rows = min(split.rows, split.height - group * split.rows)
+            assert split.wanted(group) == tuple(
+                (token * split.rows + row) * split.width + split.width - 1
+                for token in range(split.tokens)
+                for row in range(rows)
+            )
 
 
 class TestLeakage:

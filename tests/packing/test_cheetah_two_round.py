@@ -22,6 +22,7 @@ from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidParameters, SlotOverflow
 from helora_core.manager import get_manager
+from helora_core.packing.cheetah import MOST_COEFFICIENTS
 from helora_core.packing.cheetah_two_round import CheetahTwoRound
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import Interactive, Vector
@@ -158,6 +159,14 @@ class TestCosts:
             for split in (layout.down, layout.up):
                 assert split.tokens * split.rows * split.width <= 4096
                 assert split.tokens == layout.tokens_per_run <= (tokens or 1)
+
+    def test_more_tokens_run_together_as_long_as_the_plaintexts_fit_the_memory(self) -> None:
+        shape = ModuleShape.parse("8192:200000:64")
+        (few,) = CheetahTwoRound().layouts(shape, 2048, tokens=1, costs=DEFAULT_COSTS)
+        for layout in CheetahTwoRound().layouts(shape, 2048, tokens=2048, costs=DEFAULT_COSTS):
+            plaintexts = layout.down.blocks * layout.down.groups + layout.up.groups
+            assert plaintexts * 4096 <= MOST_COEFFICIENTS
+            assert few.tokens_per_run < layout.tokens_per_run < 4096 // shape.rank
 
     def test_a_rank_above_the_ring_is_refused(self, refused: Callable[..., AbstractContextManager[None]]) -> None:
         shape = ModuleShape(d_in=3, d_out=3, rank=2000)
