@@ -13,7 +13,7 @@ import math
 from helora_core.params.choose import UNUSED_SPECIAL_BITS
 from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
 from helora_core.params.noise import encryption_std, keyswitch_worst_std
-from helora_core.params.smallest_ring import FloodRequirement, no_modulus_holds, smallest_ring
+from helora_core.params.smallest_ring import FloodRequirement, check_flood, no_modulus_holds, smallest_ring
 
 HEADROOM_BITS = 8
 """The modulus exceeds the result's scale by this much, so that decrypted values up to 2^7 do not wrap."""
@@ -46,8 +46,9 @@ def choose_flat_params(requirement: FlatRequirement) -> CKKSParams:
     """Choose the smallest ring whose modulus holds the scales; ``scale_bits`` of the result is the input's scale.
 
     Raises:
-        SlotOverflow, InvalidParameters: As ``choose_params`` does.
+        SlotOverflow, InvalidParameters: As ``choose_params`` does; or the flood is negative.
     """
+    check_flood(requirement.flood_bits)
     params = smallest_ring(requirement, lambda ring, limit_bits: _flat_chain(requirement, ring, limit_bits))
     if params is None:
         raise no_modulus_holds(

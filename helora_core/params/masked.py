@@ -16,7 +16,7 @@ from helora_core.errors import InvalidParameters
 from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
 from helora_core.params.flat import reserved_special_bits
 from helora_core.params.noise import ERROR_STD, rescale_std
-from helora_core.params.smallest_ring import FloodRequirement, no_modulus_holds, smallest_ring
+from helora_core.params.smallest_ring import FloodRequirement, check_flood, no_modulus_holds, smallest_ring
 
 LARGEST_BASE_BITS = 46
 """Masked integers must come out of a decoder's doubles exactly, and a transform loses up to six bits of 53."""
@@ -62,8 +62,9 @@ def choose_masked_params(requirement: MaskedRequirement) -> CKKSParams:
     """Choose the smallest ring whose modulus holds two such primes; ``scale_bits`` of the result is the input's scale.
 
     Raises:
-        SlotOverflow, InvalidParameters: As ``choose_params`` does.
+        SlotOverflow, InvalidParameters: As ``choose_params`` does; or the flood is negative.
     """
+    check_flood(requirement.flood_bits)
     params = smallest_ring(requirement, lambda ring, limit_bits: _finest_chain(requirement, ring, limit_bits))
     if params is None:
         raise no_modulus_holds(

@@ -70,6 +70,19 @@ def smallest_ring(requirement: RingRequirement, chain_of: Callable[[int, int], C
     return None
 
 
+def check_flood(flood_bits: int) -> None:
+    """Refuse a flood that nobody can mean: it would be taken off the noise, and parameters come out too small.
+
+    Raises:
+        InvalidParameters: It is negative.
+    """
+    if flood_bits < 0:
+        raise InvalidParameters(
+            f"A flood of {flood_bits} bits makes no sense.",
+            hint="Sanitise to about 40 bits, or not at all.",
+        )
+
+
 def no_modulus_holds(requirement: FloodRequirement, what: str) -> InvalidParameters:
     """The refusal where no ring has a chain: ``what`` is all that the modulus would have to hold."""
     return InvalidParameters(

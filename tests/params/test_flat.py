@@ -108,6 +108,7 @@ def test_more_flooding_takes_a_larger_input_scale(flood_bits: int) -> None:
         ({"ring_degree": 3000}, InvalidParameters, "no ring degree 3000"),
         ({"weight_bits": 5000}, InvalidParameters, "5000 bits"),
         ({"precision_bits": -1.0}, InvalidParameters, "makes no sense"),
+        ({"flood_bits": -5}, InvalidParameters, "A flood of -5 bits makes no sense"),
     ],
 )
 def test_what_cannot_be_is_refused_in_words(fields: dict[str, Any], error: type[HeloraError], words: str) -> None:

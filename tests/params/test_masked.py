@@ -81,6 +81,7 @@ def test_other_chains_are_refused(data_bits: tuple[int, ...]) -> None:
         ({"ring_degree": 4096, "slots": 4096}, SlotOverflow, "2048 slots"),
         ({"precision_bits": 20.0}, InvalidParameters, "20 bits of precision"),
         ({"precision_bits": -1.0}, InvalidParameters, "makes no sense"),
+        ({"flood_bits": -5}, InvalidParameters, "A flood of -5 bits makes no sense"),
     ],
 )
 def test_what_cannot_be_is_refused_in_words(fields: dict[str, Any], error: type[HeloraError], words: str) -> None:
