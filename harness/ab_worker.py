@@ -1,11 +1,13 @@
 """A process that runs cells with the code of one commit, as its parent asks: one line of JSON in, one out.
 
 It is started by path, with ``-S`` and the folders to import from as its argument, so that nothing of the checkout it
-lies in is imported but ``benchmarks/shim.py``. What libraries print goes to standard error.
+lies in is imported but ``benchmarks/shim.py`` and ``bench/operations.py``. What libraries print goes to standard error.
 
-Requests: ``plan`` (counts and parameters of a cell), ``open`` (make its keys), ``time`` (wall time of some runs),
-``run`` (one run: phases, bytes, precision). A request that cannot be done answers ``{"error": …}``; what is absent
-rather than broken also has ``"absent": true``.
+Requests: ``plan`` (counts and parameters of a cell), ``time`` (wall time of some runs), ``run`` (one run: phases, time
+inside the library, bytes, precision), ``predict`` (its time by the backend's profile), ``close`` (forget its keys),
+``peak`` (memory of this process), ``operations`` (one round of single operations). A cell's keys are made by the first
+request that needs them. A request that cannot be done answers ``{"error": …}``; what is absent rather than broken also
+has ``"absent": true``.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ from typing import Any
 Request = dict[str, Any]
 
 
-def _shim() -> Any:
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "benchmarks", "shim.py")
-    spec = spec_from_file_location("helora_shim", path)
+def _beside(folder: str, name: str) -> Any:
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), folder, f"{name}.py")
+    spec = spec_from_file_location(f"helora_{name}", path)
     if spec is None or spec.loader is None:
         raise ImportError(path)
     module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for the types they name
     spec.loader.exec_module(module)
     return module
 
@@ -34,8 +37,9 @@ class Worker:
     """Answers requests; keeps every cell that was opened."""
 
     def __init__(self) -> None:
-        self._shim = _shim()
+        self._shim = _beside("benchmarks", "shim")
         self._open: dict[str, Any] = {}
+        self._operations_of: dict[tuple[Any, ...], Any] = {}
 
     def answer(self, request: Request) -> Request:
         """What a request gives, or why it gives nothing."""
@@ -48,8 +52,8 @@ class Worker:
             return {"error": f"{type(error).__name__}: {error}"}
 
     def _plan(self, request: Request) -> Request:
-        _, packing, shape, _ = request["cell"]
-        return self._told(self._shim.compiled(packing, shape))
+        _, packing, shape, tokens = request["cell"]
+        return self._told(self._shim.compiled(packing, shape, tokens=tokens))
 
     def _told(self, plan: Any) -> Request:
         shim = self._shim
@@ -76,7 +80,9 @@ class Worker:
 
     def _run(self, request: Request) -> Request:
         prepared = self._opened(request)
+        before, messages = prepared.elapsed_ns(), prepared.transport_ns
         run = prepared.run()
+        inside = {name: ns - before.get(name, 0) for name, ns in prepared.elapsed_ns().items()}
         phases = {name: getattr(run.times, name) for name in ("encrypt", "compute", "decrypt")}
         return {
             **self._told(prepared.plan),
@@ -84,10 +90,29 @@ class Worker:
             "library_version": prepared.library_version,
             "provides_security": prepared.provides_security,
             "phases_ns": phases,
+            "inside_ns": inside,
+            "transport_ns": prepared.transport_ns - messages,
             "bytes_up": run.bytes_up,
             "bytes_down": run.bytes_down,
             "precision_bits": prepared.precision_bits(run.delta),
         }
+
+    def _predict(self, request: Request) -> Request:
+        return {"ms": self._opened(request).predicted_ms()}
+
+    def _peak(self, request: Request) -> Request:
+        try:
+            import resource
+        except ImportError as error:
+            raise NotImplementedError("this system does not tell a process its peak memory") from error
+        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {"rss_bytes": kilobytes if sys.platform == "darwin" else 1024 * kilobytes}
+
+    def _operations(self, request: Request) -> Request:
+        asked = (request["backend"], request["ring"], request["depth"])
+        if asked not in self._operations_of:
+            self._operations_of[asked] = _beside("bench", "operations").Operations(*asked)
+        return dict(self._operations_of[asked].round())
 
 
 def main() -> None:

@@ -45,6 +45,14 @@ METRICS = {
     "lost_bits": Metric("lost bits", "bits"),
     "precision_bits": Metric("precision", "bits", Better.HIGHER),
     "tokens_per_second": Metric("throughput", "tokens/s", Better.HIGHER),
+    "tokens_per_second_per_sequence": Metric("throughput of a sequence", "tokens/s", Better.HIGHER),
+    "step_ms_p50": Metric("step, median", "ms"),
+    "step_ms_p90": Metric("step, 90th percentile", "ms"),
+    "step_ms_p99": Metric("step, 99th percentile", "ms"),
+    "step_ms_max": Metric("step, longest", "ms"),
+    "steps": Metric("steps measured", "", Better.UNKNOWN),
+    "rounds": Metric("rounds", "", Better.UNKNOWN),
+    "he_share": Metric("share of time inside the library", "", Better.UNKNOWN),
     "rotations_per_token": Metric("rotations", "per token"),
     "keyswitches_per_token": Metric("key switches", "per token"),
     "rescales_per_token": Metric("rescales", "per token"),
@@ -64,6 +72,17 @@ METRICS = {
     "bytes_keys_per_token": Metric("evaluation keys", "bytes/token"),
     "peak_rss_bytes": Metric("peak memory", "bytes"),
 }
+
+COUNTS = {
+    "rotations": "rotations_per_token",
+    "keyswitches": "keyswitches_per_token",
+    "rescales": "rescales_per_token",
+    "ct_pt": "ct_pt_per_token",
+    "additions": "adds_per_token",
+    "encrypts": "encrypts_per_token",
+    "decrypts": "decrypts_per_token",
+}
+"""What a plan counts, and the metric of it."""
 
 PHASES = ("encrypt_ms_per_token", "compute_ms_per_token", "decrypt_ms_per_token")
 """The parts of ``ms_per_token``, in the order in which they happen."""

@@ -17,6 +17,7 @@ from typing import Any
 
 VERSION = "1"
 SEED = 1
+_PROFILE = "helora_core.runtime.profile"
 
 
 class NotThere(NotImplementedError):
@@ -39,8 +40,14 @@ def _accepted(function: Any, options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in inspect.signature(function).parameters}
 
 
-def compiled(packing: str, shape: str, *, free_scales: bool = True) -> Any:
+def compiled(packing: str, shape: str, *, tokens: int = 1, free_scales: bool = True) -> Any:
     """The plan of a packing by its name for ``d_in:d_out:r``, with the defaults of this commit.
+
+    Args:
+        packing: Name of the packing.
+        shape: ``d_in:d_out:r``.
+        tokens: Activation vectors that will be run together; commits that lay out for no batch leave it out.
+        free_scales: Whether the backend gives plaintexts scales of their own.
 
     Raises:
         NotThere: The commit has no such packing, or refuses the shape; its own words are the message.
@@ -50,7 +57,10 @@ def compiled(packing: str, shape: str, *, free_scales: bool = True) -> Any:
     refusal = _found("HeloraError", "helora_core.errors")
     try:
         strategy = _found("get_manager", "helora_core.manager")().load_packing(packing)
-        return compile_plan(parse(shape), strategy, **_accepted(compile_plan, {"free_scales": free_scales}))
+        options: dict[str, Any] = {"free_scales": free_scales}
+        if tokens > 1:  # cells of one token keep the plan that the published history has of them
+            options["tokens"] = tokens
+        return compile_plan(parse(shape), strategy, **_accepted(compile_plan, options))
     except refusal as error:
         raise NotThere(str(error)) from error
 
@@ -114,10 +124,10 @@ class Prepared:
     def _open(self, name: str, packing: str, shape: str, tokens: int, seed: int | None) -> None:
         manager = _found("get_manager", "helora_core.manager")()
         self.backend = manager.load_backend(name)
-        self.library, self.library_version = _library(manager, name)
+        self.library, self.library_version = library_of(manager, name)
         self.provides_security = manager.backends()[name].spec.provides_security
         free = bool(getattr(self.backend.capabilities, "free_plaintext_scale", True))
-        self.plan = compiled(packing, shape, free_scales=free)
+        self.plan = compiled(packing, shape, tokens=tokens, free_scales=free)
         parsed = _found("ModuleShape", "helora_core.adapter.lora").parse(shape)
         synthetic = "helora_core.adapter.synthetic"
         self.module = _found("synthetic_module", synthetic)(parsed, seed=SEED)
@@ -129,6 +139,9 @@ class Prepared:
         self._client, self._server = open_sessions(
             self.backend, self.plan.params, self.plan.rotation_steps, **_accepted(open_sessions, options)
         )
+        self.transport_ns = 0
+        for name in ("send", "receive"):
+            setattr(self._server, name, self._clocked(getattr(self._server, name)))
         encode = _found("encode_constants", "helora_core.runtime.constants", "helora_core.runtime.executor")
         self._constants = encode(self.plan, self.module, self._server)
         self._run_module = _found("run_module", "helora_core.runtime.module_run")
@@ -139,6 +152,49 @@ class Prepared:
         return self._run_module(
             self.plan, self._constants, self._client, self._server, self.ledger, self.x, client_module=self._owner
         )
+
+    def _clocked(self, pass_on: Any) -> Any:
+        """Adds what the server takes to read and write messages to ``transport_ns``, which no ledger does."""
+
+        def clocked(message: Any) -> Any:
+            start = time.perf_counter_ns()
+            passed = pass_on(message)
+            self.transport_ns += time.perf_counter_ns() - start
+            return passed
+
+        return clocked
+
+    def elapsed_ns(self) -> dict[str, int]:
+        """Time inside the library since the keys were made, by operation; nothing for commits that do not take it."""
+        taken = getattr(self.ledger, "elapsed_ns", None)
+        return {} if taken is None else {name: int(ns) for name, ns in taken().items()}
+
+    def predicted_ms(self) -> float:
+        """Predicted time of one run of all tokens, by the profile of the backend on this machine.
+
+        Raises:
+            NotThere: There is no such profile, or it lacks what the plan needs.
+        """
+        refusal = _found("HeloraError", "helora_core.errors")
+        load_profile, provenance = (_found(name, _PROFILE) for name in ("load_profile", "Provenance"))
+        predict = _found("predict", "helora_core.runtime.predict")
+        name = self.backend.name
+        try:
+            profile = load_profile(name)
+            if profile is None:
+                raise NotThere(f"{name} was not calibrated here: helora calibrate --backend {name}")
+            here = provenance.here(
+                name, library=self.library, library_version=self.library_version, rounds=profile.provenance.rounds
+            )
+            foreign = {"architecture", "cpu", "library_version"} & {*profile.provenance.differences(here)}
+            if foreign:
+                raise NotThere(
+                    f"the profile of {name} was made with another {' and '.join(sorted(foreign))}: "
+                    f"helora calibrate --backend {name}"
+                )
+            return float(predict(self.plan, profile, tokens=len(self.x)).total_ms)
+        except refusal as error:
+            raise NotThere(str(error)) from error
 
     def timed_ns(self) -> int:
         """Wall time of one run."""
@@ -152,7 +208,7 @@ class Prepared:
         return float(measure(delta, self.module.reference_delta(self.x)))
 
 
-def _library(manager: Any, backend: str) -> tuple[str, str]:
+def library_of(manager: Any, backend: str) -> tuple[str, str]:
     """Name and version of what does the arithmetic."""
     registered = manager.backends()[backend]
     library = registered.spec.library or backend

@@ -1,0 +1,213 @@
+"""``helora bench e2e``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from helora_core.cli.options import Decorator, as_json
+
+if TYPE_CHECKING:
+    from harness.bench.e2e import Measured
+    from harness.rows import Cell, Row
+    from helora_core.runtime.predict import Bottleneck
+
+
+class Several(click.ParamType):
+    """Values of one type, separated by commas; an option of it may also be repeated."""
+
+    def __init__(self, each: click.ParamType) -> None:
+        self._each = each
+        self.name = each.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return tuple(self._each.convert(part.strip(), param, ctx) for part in str(value).split(",") if part.strip())
+
+
+def flat(context: click.Context, parameter: click.Parameter, values: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...]:
+    """The values of an option of ``Several`` that was given several times."""
+    found = tuple(dict.fromkeys(value for group in values for value in group))
+    if parameter.required and not found:
+        raise click.BadParameter("has no value")
+    return found
+
+
+def _several(name: str, each: click.ParamType, default: str | None, metavar: str, text: str) -> Decorator:
+    return click.option(
+        name, type=Several(each), multiple=True, callback=flat, metavar=metavar, help=text,
+        default=None if default is None else (default,), show_default=default or False,
+    )  # fmt: skip
+
+
+@click.command()
+@_several("--hidden-sizes", click.IntRange(1), "256,512,1024,2048,4096", "D,…", "Modules of d × d.")
+@_several("--ranks", click.IntRange(1), "4,8,16,32", "R,…", "Ranks.")
+@_several("--batch-sizes", click.IntRange(1), "1,4,8,16", "B,…", "Sequences that decode together.")
+@_several("--backend", click.STRING, None, "NAME,…", "Backends; by default tenseal if it can be used, else numpy.")
+@_several("--packing", click.STRING, "rank_bsgs", "NAME,…", "Packings; auto: the one the planner finds cheapest.")
+@click.option("--preset", metavar="NAME", help="Take the cells of harness/cases.py instead of a grid.")
+@click.option(
+    "--num-tokens",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    metavar="T",
+    help="Tokens that each sequence decodes: steps measured, after one that is not.",
+)
+@click.option(
+    "--max-seconds",
+    type=click.FloatRange(0),
+    default=20.0,
+    show_default=True,
+    metavar="S",
+    help="Begin no further step of a cell after this.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="helora-bench.jsonl",
+    show_default=True,
+    metavar="FILE",
+    help="Rows are appended here; what it has is not measured again.",
+)
+@click.option("--again", is_flag=True, help="Measure what the file has, too.")
+@as_json
+def e2e(
+    hidden_sizes: tuple[int, ...], ranks: tuple[int, ...], batch_sizes: tuple[int, ...], backend: tuple[str, ...],
+    packing: tuple[str, ...], preset: str | None, num_tokens: int, max_seconds: float, out: Path, again: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Time encrypted decoding: throughput, latency, operations, bytes, precision and memory.
+
+    A step gives one token to each sequence of a batch: one encrypted run over as many activation vectors. Every cell
+    runs in a process of its own, and every result is held against the plain adapter. The exit status is 1 if one is
+    wrong, a process broke, or no cell could be measured.
+    """
+    from harness import cases
+    from harness.bench import record
+    from harness.bench.e2e import Steps, measure
+    from harness.bench.grid import grid
+    from harness.checkouts import Worker, code_here
+    from helora_core.cli.output import progress, warn
+    from helora_core.manager import get_manager
+
+    if preset is not None:
+        cells: Sequence[Cell] = [each for each in cases.preset(preset) if not backend or each.backend in backend]
+        if not cells:
+            raise click.UsageError(f"Preset {preset} has no cell on {', '.join(backend)}.")
+        present, missing = record.usable(each.backend for each in cells)
+        cells = [each for each in cells if each.backend in present]
+    else:
+        present, missing = record.usable(backend or ("tenseal", "numpy"))
+        present = present if backend else present[:1]  # by default the second only stands in for the first
+        cells = grid(present, packing, hidden_sizes, ranks, batch_sizes)
+    of = record.origin()
+    file = record.Record(out, again=again)
+    found: list[Measured] = []
+    with record.resumable(out), code_here(record.REPO) as code, progress("cells", len(cells)) as advance:
+        for each in measure(cells, file, of, lambda: Worker(code), Steps(num_tokens, max_seconds)):
+            found.append(each)
+            advance(1)
+    if as_json:
+        _print_json(out, found, missing)
+    else:
+        _print(out, found, of.dirty)
+        for line in record.exercised(present, missing):
+            click.echo(line, err=bool(missing))
+    for name in present:
+        if not get_manager().backends()[name].spec.provides_security:
+            warn(f"backend {name} is an emulation: nothing was encrypted.")
+    outcomes = {each.row.outcome for each in found if each.row is not None}
+    sys.exit(outcomes != {"ok"})
+
+
+def _print_json(out: Path, found: Sequence[Measured], missing: dict[str, str]) -> None:
+    from harness.bench.e2e import SCHEMA, best, bound_by
+    from helora_core.cli.output import print_json
+
+    rows = [each.row for each in found if each.row is not None]
+    print_json(
+        {
+            "schema": SCHEMA,
+            "file": str(out),
+            "rows": rows,
+            "resumed": [each.cell for each in found if each.resumed],
+            "refused": [{"cell": each.cell, "reason": each.refused} for each in found if each.refused],
+            "absent": missing,
+            "unpredicted": sorted({each.unpredicted for each in found if each.unpredicted}),
+            "best": {name: row.cell for name, row in best(rows).items()},
+            "bottlenecks": [{"cell": row.cell, **vars(bound_by(row))} for row in rows if row.outcome == "ok"],
+        }
+    )
+
+
+_NUMBERS = ("batch", "tok/s", "per sequence", "ms/tok", "p90 step", "max step", "rot/tok", "ks/tok", "up/tok",
+            "down/tok", "keys", "bits", "in library", "peak memory", "predicted")  # fmt: skip
+
+
+def _print(out: Path, found: Sequence[Measured], dirty: bool) -> None:
+    from harness.bench.e2e import best, bound_by, bytes_per_token
+    from helora_core.cli.output import amount, print_table, size
+
+    rows = [each.row for each in found if each.row is not None]
+    good = [row for row in rows if row.outcome == "ok"]
+    if good:
+        print_table(
+            ("backend", "packing", "shape", *_NUMBERS, "bound by"), [_cells(row, bound_by(row)) for row in good],
+            numbers=_NUMBERS,
+        )  # fmt: skip
+        click.echo(
+            "steps in ms, one token for each sequence; bound by: of the operations timed, with the share of the step"
+        )
+    for row in rows:
+        if row.outcome == "failed":
+            click.secho(f"FAILED {row.cell}: {row.reason}", fg="red", err=True)
+    for each in found:
+        if each.refused:
+            click.echo(f"not measured, {each.cell}: {each.refused}", err=True)
+    for reason in sorted({each.unpredicted for each in found if each.unpredicted}):
+        click.echo(f"no predicted times, so no cell is called overhead-bound: {reason}", err=True)
+    leaders = best(rows)
+    if leaders:
+        first, fewest, least = leaders.values()
+        click.echo(f"highest throughput    {first.metrics['tokens_per_second']:.1f} tokens/s: {first.cell}")
+        click.echo(f"fewest rotations      {amount(fewest.metrics['rotations_per_token'])} per token: {fewest.cell}")
+        click.echo(f"fewest bytes          {size(bytes_per_token(least))} per token, up and down: {least.cell}")
+    resumed = sum(each.resumed for each in found)
+    if resumed:
+        click.echo(f"{resumed} of {len(found)} cells were in {out} already; --again measures them anew")
+    if dirty:
+        click.echo("the code has changes that its commit does not have: these rows are not taken up by a later run")
+    click.echo(f"rows are in {out}")
+
+
+def _cells(row: Row, bound: Bottleneck) -> tuple[str, ...]:
+    from helora_core.cli.output import amount, seconds, size
+
+    cell, metrics = row.cell, row.metrics
+    predicted = metrics.get("predicted_ms_per_token")
+    return (
+        cell.backend,
+        cell.packing,
+        cell.shape,
+        str(cell.tokens),
+        f"{metrics['tokens_per_second']:.1f}",
+        f"{metrics['tokens_per_second_per_sequence']:.1f}",
+        seconds(metrics["ms_per_token"]),
+        seconds(metrics["step_ms_p90"]),
+        seconds(metrics["step_ms_max"]),
+        amount(metrics["rotations_per_token"]),
+        amount(metrics["keyswitches_per_token"]),
+        size(metrics["bytes_up_per_token"]),
+        size(metrics["bytes_down_per_token"]),
+        size(metrics["bytes_keys"]) if "bytes_keys" in metrics else "–",
+        f"{metrics['precision_bits']:.1f}",
+        f"{metrics['he_share']:.0%}",
+        size(metrics["peak_rss_bytes"]) if "peak_rss_bytes" in metrics else "–",
+        "–" if predicted is None else seconds(predicted),
+        f"{bound.label} {bound.share:.0%}",
+    )
