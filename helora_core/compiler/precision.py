@@ -159,7 +159,8 @@ def check_precision(report: PrecisionReport, asked_bits: float) -> None:
         return
     source = max(report.terms, key=lambda name: report.terms[name])
     raise PrecisionLost(
-        f"The plan keeps {report.bits:.1f} bits of the largest result at least; {asked_bits:g} were asked for. "
+        f"The plan keeps {max(0.0, report.bits):.1f} bits of the largest result at least; {asked_bits:g} were asked "
+        "for. "
         f"{report.terms[source]:.0%} of the error's variance is {source}.",
         hint=f"{_REMEDIES[source]}, or ask for less precision.",
     )

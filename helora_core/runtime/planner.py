@@ -1,7 +1,8 @@
 """Chooses packing, parameters, batch and backend by predicted cost, under constraints; and says why not the others.
 
 Every packing is compiled for the module, in the smallest ring that will do and in the next one, and priced with the
-backend's profile. Where a backend was not calibrated, relative weights stand in, which only rank plans of one ring.
+backend's profile; where a plan breaks a constraint, in larger rings until one keeps it. Where a backend was not
+calibrated, relative weights stand in, which only rank plans of one ring.
 """
 
 from __future__ import annotations
@@ -21,8 +22,16 @@ from helora_core.compiler.cost import Budget, relative_cost
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.precision import check_precision
 from helora_core.compiler.settings import DEFAULT_PRECISION_BITS, settings_for
-from helora_core.errors import HeloraError, HopelessPacking, LeakageRefused, NothingEligible
-from helora_core.packing.costs import DEFAULT_COSTS
+from helora_core.errors import (
+    BudgetExceeded,
+    HeloraError,
+    HopelessPacking,
+    InsecureParameters,
+    LeakageRefused,
+    NothingEligible,
+    PrecisionLost,
+)
+from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
 from helora_core.packing.protocol import Packing
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, require_secure
 from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS, keeps_weights_private, require_private_weights
@@ -41,6 +50,9 @@ _WORTH_A_LARGER_RING = 4.0
 """Twice the ring makes an operation cost about twice, and saves at most the runs or blocks that it halves: a packing
 that costs more than this many times the best is not compiled again for it."""
 
+
+_OF_THE_RING = (BudgetExceeded, PrecisionLost, InsecureParameters)
+"""Refusals of a plan that a larger ring may mend: it runs more tokens together, and holds a larger modulus."""
 
 _OF_THE_PACKING = (LeakageRefused.code, HopelessPacking.code)
 """Refusals that say more of the packing than of what was asked."""
@@ -142,7 +154,7 @@ def choose(candidates: Sequence[Candidate]) -> Candidate:
     if telling and len({refusal.code for refusal in telling}) == 1:
         raise telling[0]
     reasons = "; ".join(
-        f"{each.packing} on {each.backend}: {each.refusal.message}" for each in candidates if each.refusal
+        f"{each.packing} on {each.backend}: {each.refusal.message.rstrip('.')}" for each in candidates if each.refusal
     )
     raise NothingEligible(
         f"No packing can run this module under these constraints: {reasons or 'there are no packings or backends'}.",
@@ -161,37 +173,45 @@ def _options(
     module: LoRAModule | None,
     best: float,
 ) -> Iterator[Candidate]:
-    """A packing in the smallest ring that will do and in the next one; or one candidate with the refusal."""
+    """A packing in the smallest ring that keeps the constraints and in the next one; refusals have no plan."""
     ring_degree = constraints.ring_degree
-    for larger in (False, True):
+    larger = found = False
+    while True:
         try:
             if not larger:
                 _check_leakage(packing, packings, constraints)
-            candidate = _option(shape, tokens, name, machine, packing, constraints, module, ring_degree, best)
+            plan, costs = _compiled(shape, tokens, machine, packing, constraints, module, ring_degree, best)
+        except HeloraError as refusal:
+            yield Candidate(name, packing.name, refusal=refusal)
+            return
+        try:
+            candidate = _priced(plan, tokens, name, machine, constraints, costs)
+        except _OF_THE_RING as refusal:
+            candidate = Candidate(name, packing.name, refusal=refusal)
         except HeloraError as refusal:
             yield Candidate(name, packing.name, refusal=refusal)
             return
         yield candidate
-        if constraints.ring_degree is not None or candidate.plan is None:
+        found = found or candidate.refusal is None
+        # Relative weights know nothing of rings, and could not tell whether a larger one pays.
+        if found and (larger or machine.profile is None or candidate.cost > _WORTH_A_LARGER_RING * best):
             return
-        ring_degree = 2 * candidate.plan.params.ring_degree
-        if machine.profile is None or ring_degree > _LARGEST_RING:
-            return  # relative weights know nothing of rings
-        if candidate.cost > _WORTH_A_LARGER_RING * best:
+        ring_degree, larger = 2 * plan.params.ring_degree, True
+        if constraints.ring_degree is not None or ring_degree > _LARGEST_RING:
             return
 
 
-def _option(
+def _compiled(
     shape: ModuleShape,
     tokens: int,
-    name: str,
     machine: Machine,
     packing: Packing,
     constraints: Constraints,
     module: LoRAModule | None,
     ring_degree: int | None,
     best: float,
-) -> Candidate:
+) -> tuple[Plan, OperationCosts]:
+    """The plan, and what operations cost where it was chosen."""
     abilities = None if machine.backend is None else machine.backend.capabilities
     options: dict[str, Any] = {
         "ring_degree": ring_degree,
@@ -216,6 +236,13 @@ def _option(
             )
     public = abilities is not None and not abilities.symmetric_encryption
     plan = compile_plan(shape, packing, tokens=tokens, module=module, costs=costs, public_encryption=public, **options)
+    return plan, costs
+
+
+def _priced(
+    plan: Plan, tokens: int, name: str, machine: Machine, constraints: Constraints, costs: OperationCosts
+) -> Candidate:
+    """The candidate that a plan is, if it keeps the constraints."""
     check_precision(plan.precision(), constraints.min_bits + PRECISION_MARGIN_BITS)
     plan.check_budget(tokens, constraints.budget)
     if machine.backend is not None:
@@ -223,9 +250,9 @@ def _option(
         resolved = machine.backend.resolve(plan.params)
         require_secure(resolved, security_bits=constraints.security_bits, table=constraints.table)
     if machine.profile is None:
-        return Candidate(name, packing.name, plan, cost=plan.runs(tokens) * relative_cost(plan.program, costs))
+        return Candidate(name, plan.packing.name, plan, cost=plan.runs(tokens) * relative_cost(plan.program, costs))
     prediction = predict(plan, machine.profile, tokens=tokens, rtt_ms=constraints.rtt_ms)
-    return Candidate(name, packing.name, plan, prediction, prediction.total_ms)
+    return Candidate(name, plan.packing.name, plan, prediction, prediction.total_ms)
 
 
 def _check_leakage(packing: Packing, packings: Sequence[Packing], constraints: Constraints) -> None:
