@@ -148,6 +148,8 @@ class Plan:
     ) -> PrecisionReport:
         """A bound on the error of the result, before anything runs; and how large floods must be.
 
+        Each token counts as a run of its own, also where many share one: by up to a bit too careful.
+
         Args:
             magnitudes: Sizes of activations and weights; those of synthetic ones if None.
             tokens: Tokens whose largest Δ is meant; those of one run if None.

@@ -117,8 +117,8 @@ def _finished(z: Noisy, magnitudes: Magnitudes, shape: ModuleShape) -> Noisy:
 
 def _report(flow: ErrorFlow, worst: Noisy, tokens: int, runs: int) -> PrecisionReport:
     spikes = np.zeros(0) if worst.spikes is None else worst.spikes[worst.spikes > 0]
-    # Every result of every run has these spikes, though not all of its slots are part of Δ.
-    times = runs * min(len(flow.program.results), flow.shape.d_out / max(1, spikes.size))
+    # Every result of every run has these spikes, though not all of its slots are part of some token's Δ.
+    times = min(runs * len(flow.program.results), tokens * flow.shape.d_out / max(1, spikes.size))
 
     def error(probability: float) -> float:
         even = largest_error(flow.shape, tokens, probability) * math.sqrt(worst.variance)

@@ -15,6 +15,7 @@ from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.backend.ledger import Ledger
 from helora_core.backend.session import open_sessions
+from helora_core.compiler import precision
 from helora_core.compiler.checks import Scales, annotate
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import Op, OpKind, Program
@@ -228,3 +229,33 @@ def _report(program: Program, *, input_bits: int = 40, down_bits: int = 40) -> P
     scales = Scales(input_bits=input_bits, down_bits=down_bits, up_bits=40)
     values = annotate(program, CHAIN, scales)
     return analyse(program, values, CHAIN, scales, shape=ModuleShape.parse(MIDDLE))
+
+
+class TestRuns:
+    """Tokens that share a run share its spikes, of which none may be forgotten and none be counted for each token."""
+
+    @pytest.mark.parametrize("packing", ["rank_bsgs", "halevi_shoup", "outer_product"])
+    @pytest.mark.parametrize("shape", ["512:512:8", "4096:100:8", "100:1500:8"])
+    def test_all_spikes_of_shared_runs_count_once(
+        self, packing: str, shape: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plan = compile_plan(ModuleShape.parse(shape), get_manager().load_packing(packing), tokens=64)
+        drawn: list[tuple[int, float]] = []
+        largest = precision.largest_spike
+
+        def noted(variances: Any, times: float, probability: float) -> float:
+            drawn.append((len(variances), times))
+            return largest(variances, times, probability)
+
+        def bits(runs: int) -> float:
+            kept = {"shape": plan.shape, "tokens": 64, "runs": runs}
+            return analyse(plan.program, plan.values, plan.params, plan.scales, **kept).bits  # type: ignore[arg-type]
+
+        monkeypatch.setattr(precision, "largest_spike", noted)
+        runs = plan.runs(64)
+        shared = bits(runs)
+        sent, slots_of_delta = runs * len(plan.program.results), 64 * plan.shape.d_out
+        assert drawn
+        for spikes, times in drawn:
+            assert spikes * times == pytest.approx(min(spikes * sent, slots_of_delta))
+        assert plan.precision(tokens=64).bits == bits(64) <= shared
