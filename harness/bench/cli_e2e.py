@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from helora_core.cli.options import Decorator, as_json
 
@@ -17,38 +18,30 @@ if TYPE_CHECKING:
     from helora_core.runtime.predict import Bottleneck
 
 
-class Several(click.ParamType):
-    """Values of one type, separated by commas; an option of it may also be repeated."""
-
-    def __init__(self, each: click.ParamType) -> None:
-        self._each = each
-        self.name = each.name
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return tuple(self._each.convert(part.strip(), param, ctx) for part in str(value).split(",") if part.strip())
+Convert = Callable[[Any, "click.Parameter | None", "click.Context | None"], Any]
 
 
-def flat(context: click.Context, parameter: click.Parameter, values: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...]:
-    """The values of an option of ``Several`` that was given several times."""
-    found = tuple(dict.fromkeys(value for group in values for value in group))
-    if parameter.required and not found:
-        raise click.BadParameter("has no value")
-    return found
+def _several(name: str, convert: Convert | None, default: str | None, metavar: str, text: str) -> Decorator:
+    """An option of values that are separated by commas, repeated, or both."""
 
+    def split(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[Any, ...]:
+        parts = [part.strip() for value in values for part in value.split(",") if part.strip()]
+        if values and not parts:
+            raise click.BadParameter("there is no value in it", ctx, param)
+        return tuple(dict.fromkeys(convert(part, param, ctx) if convert else part for part in parts))
 
-def _several(name: str, each: click.ParamType, default: str | None, metavar: str, text: str) -> Decorator:
     return click.option(
-        name, type=Several(each), multiple=True, callback=flat, metavar=metavar, help=text,
-        default=None if default is None else (default,), show_default=default or False,
+        name, multiple=True, callback=split, metavar=metavar, help=text,
+        default=None if default is None else (default,), show_default=True,
     )  # fmt: skip
 
 
 @click.command()
-@_several("--hidden-sizes", click.IntRange(1), "256,512,1024,2048,4096", "D,…", "Modules of d × d.")
-@_several("--ranks", click.IntRange(1), "4,8,16,32", "R,…", "Ranks.")
-@_several("--batch-sizes", click.IntRange(1), "1,4,8,16", "B,…", "Sequences that decode together.")
-@_several("--backend", click.STRING, None, "NAME,…", "Backends; by default tenseal if it can be used, else numpy.")
-@_several("--packing", click.STRING, "rank_bsgs", "NAME,…", "Packings; auto: the one the planner finds cheapest.")
+@_several("--hidden-sizes", click.IntRange(1).convert, "256,512,1024,2048,4096", "D,…", "Modules of d × d.")
+@_several("--ranks", click.IntRange(1).convert, "4,8,16,32", "R,…", "Ranks.")
+@_several("--batch-sizes", click.IntRange(1).convert, "1,4,8,16", "B,…", "Sequences that decode together.")
+@_several("--backend", None, None, "NAME,…", "Backends; by default tenseal if it can be used, else numpy.")
+@_several("--packing", None, "rank_bsgs", "NAME,…", "Packings; auto: the cheapest by the planner, whatever it reveals.")
 @click.option("--preset", metavar="NAME", help="Take the cells of harness/cases.py instead of a grid.")
 @click.option(
     "--num-tokens",
@@ -96,6 +89,7 @@ def e2e(
     from helora_core.manager import get_manager
 
     if preset is not None:
+        _refuse_beside_preset("hidden_sizes", "ranks", "batch_sizes", "packing")
         cells: Sequence[Cell] = [each for each in cases.preset(preset) if not backend or each.backend in backend]
         if not cells:
             raise click.UsageError(f"Preset {preset} has no cell on {', '.join(backend)}.")
@@ -125,6 +119,13 @@ def e2e(
     sys.exit(outcomes != {"ok"})
 
 
+def _refuse_beside_preset(*names: str) -> None:
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--preset and --{name.replace('_', '-')} exclude each other.")
+
+
 def _print_json(out: Path, found: Sequence[Measured], missing: dict[str, str]) -> None:
     from harness.bench.e2e import SCHEMA, best, bound_by
     from helora_core.cli.output import print_json
@@ -145,7 +146,7 @@ def _print_json(out: Path, found: Sequence[Measured], missing: dict[str, str]) -
     )
 
 
-_NUMBERS = ("batch", "tok/s", "per sequence", "ms/tok", "p90 step", "max step", "rot/tok", "ks/tok", "up/tok",
+_NUMBERS = ("batch", "tok/s", "per sequence", "ms/tok", "p90 step", "max step", "rot/tok", "up/tok",
             "down/tok", "keys", "bits", "in library", "peak memory", "predicted")  # fmt: skip
 
 
@@ -160,9 +161,7 @@ def _print(out: Path, found: Sequence[Measured], dirty: bool) -> None:
             ("backend", "packing", "shape", *_NUMBERS, "bound by"), [_cells(row, bound_by(row)) for row in good],
             numbers=_NUMBERS,
         )  # fmt: skip
-        click.echo(
-            "steps in ms, one token for each sequence; bound by: of the operations timed, with the share of the step"
-        )
+        click.echo("steps in ms: one token for each sequence; bound by: what takes most of a step, and its share of it")
     for row in rows:
         if row.outcome == "failed":
             click.secho(f"FAILED {row.cell}: {row.reason}", fg="red", err=True)
@@ -201,7 +200,6 @@ def _cells(row: Row, bound: Bottleneck) -> tuple[str, ...]:
         seconds(metrics["step_ms_p90"]),
         seconds(metrics["step_ms_max"]),
         amount(metrics["rotations_per_token"]),
-        amount(metrics["keyswitches_per_token"]),
         size(metrics["bytes_up_per_token"]),
         size(metrics["bytes_down_per_token"]),
         size(metrics["bytes_keys"]) if "bytes_keys" in metrics else "–",

@@ -16,11 +16,13 @@ from typing import Any
 
 import msgspec
 
+from harness.bench.grid import with_packing
 from harness.bench.record import Origin, Record, provenance
 from harness.checkouts import Asked
 from harness.metrics import COUNTS, lost_bits
 from harness.rows import Cell, Row
 from helora_core.compiler.settings import DEFAULT_PRECISION_BITS
+from helora_core.errors import HeloraError
 from helora_core.runtime.predict import Bottleneck, Prediction, bottleneck
 
 SCHEMA = 1
@@ -70,13 +72,22 @@ def measure(
     """Measure cells that the record does not have, each in a new process, and append their rows.
 
     Args:
-        cells: On backends that can be used here.
+        cells: On backends that can be used here; their packing may be ``auto``.
         record: The file of rows.
         of: The code that processes run.
         spawn: Starts a process.
         steps: How long to measure each.
     """
-    for cell in cells:
+    seen = set()
+    for each in cells:
+        try:
+            cell = with_packing(each)
+        except HeloraError as error:
+            yield Measured(cell=each, refused=str(error))
+            continue
+        if cell in seen:  # the packing that auto stands for may be asked for by name, too
+            continue
+        seen.add(cell)
         known = record.known("e2e", cell, of)
         if known:
             yield Measured(cell=cell, row=known[-1], resumed=True)

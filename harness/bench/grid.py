@@ -19,16 +19,15 @@ AUTO = "auto"
 def grid(
     backends: Sequence[str], packings: Sequence[str], sizes: Sequence[int], ranks: Sequence[int], batches: Sequence[int]
 ) -> list[Cell]:
-    """A cell for each combination; the packing ``auto`` is the one that the planner finds cheapest for the cell.
+    """A cell for each combination, of modules of d × d.
 
     Raises:
-        PackingUnavailable: There is no packing of a name.
-        NothingEligible: No packing takes such a module on a backend.
+        PackingUnavailable: There is no packing of a name; now, rather than once a cell.
     """
     for packing in packings:
         if packing != AUTO:
-            get_manager().load_packing(packing)  # a wrong name is refused now, rather than once a cell
-    cells = [
+            get_manager().load_packing(packing)
+    return [
         Cell(backend=backend, packing=packing, shape=f"{size}:{size}:{rank}", tokens=batch)
         for backend in backends
         for packing in packings
@@ -36,14 +35,18 @@ def grid(
         for rank in ranks
         for batch in batches
     ]
-    return list(dict.fromkeys(with_packing(cell) if cell.packing == AUTO else cell for cell in cells))
 
 
 def with_packing(cell: Cell) -> Cell:
-    """The cell with the packing that the planner finds cheapest in the smallest ring that will do.
+    """A cell whose packing is ``auto``, with the one that the planner finds cheapest in the smallest ring that will do.
 
     What packings reveal does not count: plans of the harness are for weights that may be known, and do not sanitise.
+
+    Raises:
+        NothingEligible: No packing takes the module on the backend, or another refusal that they all have.
     """
+    if cell.packing != AUTO:
+        return cell
     manager = get_manager()
     machine = Machine(manager.load_backend(cell.backend), load_profile(cell.backend))
     packings = [manager.load_packing(name) for name in manager.packings()]
