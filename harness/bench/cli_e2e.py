@@ -102,7 +102,7 @@ def e2e(
     of = record.origin()
     file = record.Record(out, again=again)
     found: list[Measured] = []
-    with record.resumable(out), code_here(record.REPO) as code, progress("cells", len(cells)) as advance:
+    with record.resumable(out, of), code_here(record.REPO) as code, progress("cells", len(cells)) as advance:
         for each in measure(cells, file, of, lambda: Worker(code), Steps(num_tokens, max_seconds)):
             found.append(each)
             advance(1)
@@ -127,7 +127,7 @@ def _refuse_beside_preset(*names: str) -> None:
 
 
 def _print_json(out: Path, found: Sequence[Measured], missing: dict[str, str]) -> None:
-    from harness.bench.e2e import SCHEMA, best, bound_by
+    from harness.bench.e2e import SCHEMA, best, bound_by, off_profile
     from helora_core.cli.output import print_json
 
     rows = [each.row for each in found if each.row is not None]
@@ -140,6 +140,7 @@ def _print_json(out: Path, found: Sequence[Measured], missing: dict[str, str]) -
             "refused": [{"cell": each.cell, "reason": each.refused} for each in found if each.refused],
             "absent": missing,
             "unpredicted": sorted({each.unpredicted for each in found if each.unpredicted}),
+            "off_profile": [row.cell for row in rows if row.outcome == "ok" and off_profile(row)],
             "best": {name: row.cell for name, row in best(rows).items()},
             "bottlenecks": [{"cell": row.cell, **vars(bound_by(row))} for row in rows if row.outcome == "ok"],
         }
@@ -151,7 +152,7 @@ _NUMBERS = ("batch", "tok/s", "per sequence", "ms/tok", "p90 step", "max step", 
 
 
 def _print(out: Path, found: Sequence[Measured], dirty: bool) -> None:
-    from harness.bench.e2e import best, bound_by, bytes_per_token
+    from harness.bench.e2e import best, bound_by, bytes_per_token, off_profile
     from helora_core.cli.output import amount, print_table, size
 
     rows = [each.row for each in found if each.row is not None]
@@ -170,6 +171,13 @@ def _print(out: Path, found: Sequence[Measured], dirty: bool) -> None:
             click.echo(f"not measured, {each.cell}: {each.refused}", err=True)
     for reason in sorted({each.unpredicted for each in found if each.unpredicted}):
         click.echo(f"no predicted times, so no cell is called overhead-bound: {reason}", err=True)
+    busier = sum(map(off_profile, good))
+    if busier:
+        click.echo(
+            f"{busier} of {len(good)} cells spent more time in the library than was predicted for the whole: "
+            "the machine is busier than when it was calibrated, or slower",
+            err=True,
+        )
     leaders = best(rows)
     if leaders:
         first, fewest, least = leaders.values()

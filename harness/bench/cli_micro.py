@@ -80,7 +80,7 @@ def micro(
     of = record.origin()
     file = record.Record(out, again=again)
     total = len(present) * len(rings) * rounds
-    with record.resumable(out), code_here(record.REPO) as code, progress("rounds", total) as advance:
+    with record.resumable(out, of), code_here(record.REPO) as code, progress("rounds", total) as advance:
         found = list(
             measure(present, rings, levels, rounds, file, of, lambda: Worker(code), on_round=lambda: advance(1))
         )

@@ -186,12 +186,12 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 def bound_by(row: Row) -> Bottleneck:
     """What takes most of a measured cell's time, by the phases and operations that were timed.
 
-    A cell that takes over a fifth more than its predicted time is overhead-bound before all else; where no time is
-    predicted, none is called that.
+    A cell that takes over a fifth more than its predicted time is overhead-bound before all else, unless the library
+    itself was slower than its profile; where no time is predicted, none is called that.
     """
     metrics = row.metrics
     predicted = metrics.get("predicted_ms_per_token")
-    if predicted is not None:
+    if predicted is not None and not off_profile(row):
         whole = Prediction(1, 1, 0.0, predicted, 0.0, 0.0, {})
         against = bottleneck(whole, measured_ms=metrics["ms_per_token"])
         if against.label == "overhead-bound":
@@ -200,6 +200,12 @@ def bound_by(row: Row) -> Bottleneck:
     timed = {name: float(metrics[f"{name}_ms_per_token"]) for name in _INSIDE.values()}
     timed["send"] = float(metrics["transport_ms_per_token"])  # and to receive: both are the way between the two
     return bottleneck(Prediction(1, 1, encrypt, compute, decrypt, 0.0, timed))
+
+
+def off_profile(row: Row) -> bool:
+    """Whether the library alone took longer than the whole was predicted to: the machine is busier than it was then."""
+    predicted = row.metrics.get("predicted_ms_per_token", math.inf)
+    return row.metrics["he_share"] * row.metrics["ms_per_token"] > predicted
 
 
 def best(rows: Sequence[Row]) -> dict[str, Row]:

@@ -139,12 +139,13 @@ def exercised(present: Sequence[str], missing: dict[str, str]) -> Iterator[str]:
 
 
 @contextmanager
-def resumable(path: Path) -> Iterator[None]:
-    """Says on an interruption that what is finished is kept."""
+def resumable(path: Path, of: Origin) -> Iterator[None]:
+    """Says on an interruption that what is finished is kept, and whether it will be taken up."""
     import click
 
     try:
         yield
     except KeyboardInterrupt:
-        click.echo(f"interrupted: finished cells are in {path}; the same command goes on with the others", err=True)
+        then = "commit the code's changes to have them taken up" if of.dirty else "the same command does the others"
+        click.echo(f"interrupted: finished cells are in {path}; {then}", err=True)
         raise click.Abort from None

@@ -93,6 +93,6 @@ def test_backends_that_cannot_be_used_are_named_with_their_reason() -> None:
 
 
 def test_an_interruption_says_what_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(click.Abort), resumable(Path("rows.jsonl")):
+    with pytest.raises(click.Abort), resumable(Path("rows.jsonl"), CLEAN):
         raise KeyboardInterrupt
-    assert "finished cells are in rows.jsonl" in capsys.readouterr().err
+    assert "finished cells are in rows.jsonl; the same command does the others" in capsys.readouterr().err
