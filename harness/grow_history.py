@@ -21,7 +21,7 @@ import click
 
 from harness.checkouts import Commit, CommitUnusable, Worker, code_at, git, resolve
 from harness.machine import machine_facts
-from harness.metrics import lost_bits
+from harness.metrics import COUNTS, lost_bits
 from harness.rows import Cell, Provenance, Row, append_rows, key, read_rows, repair
 from helora_core.cli.options import as_json
 
@@ -49,15 +49,6 @@ TIMED = (
     Cell(backend="tenseal", packing="rank_bsgs", shape="1536:1536:16", tokens=1),
     Cell(backend="tenseal", packing="zero_moai", shape="512:512:8", tokens=1),
 )
-_COUNTS = {
-    "rotations": "rotations_per_token",
-    "keyswitches": "keyswitches_per_token",
-    "rescales": "rescales_per_token",
-    "ct_pt": "ct_pt_per_token",
-    "additions": "adds_per_token",
-    "encrypts": "encrypts_per_token",
-    "decrypts": "decrypts_per_token",
-}
 _BYTES = {"bytes_up": "bytes_up_per_token", "bytes_down": "bytes_down_per_token", "bytes_keys": "bytes_keys"}
 _KEYS_SEED = 1
 
@@ -99,7 +90,7 @@ def counted(commit: Commit, worker: Worker) -> Iterator[Row | str]:
             bits = answer["precision_bits"]
             metrics = {"precision_bits": round(bits, 3), "lost_bits": round(lost_bits(bits), 3)}
         else:
-            metrics = {name: answer["counts"].get(old, 0) for old, name in _COUNTS.items()}
+            metrics = {name: answer["counts"].get(old, 0) for old, name in COUNTS.items()}
             metrics["rotation_keys"] = answer["plan"]["rotation_keys"]
             metrics |= {_BYTES[name]: value for name, value in answer["bytes"].items()}
         of = provenance(commit, answer, date=now)
@@ -159,7 +150,10 @@ def _timed_row(commit: Commit, cell: Cell, answers: list[dict[str, Any]]) -> Row
     total = statistics.median(sum(answer["phases_ns"].values()) for answer in answers) / per_token
     bits = statistics.median(answer["precision_bits"] for answer in answers)
     metrics = {"ms_per_token": total, **phases, "precision_bits": bits, "lost_bits": lost_bits(bits)}
-    counts = {_COUNTS[name]: value / cell.tokens for name, value in answers[0]["counts"].items() if name in _COUNTS}
+    runs = -(-cell.tokens // answers[0]["plan"]["tokens_per_run"])
+    counts = {
+        COUNTS[name]: runs * value / cell.tokens for name, value in answers[0]["counts"].items() if name in COUNTS
+    }
     of = provenance(commit, answers[0], date=datetime.now(timezone.utc).replace(microsecond=0))
     rounded = {name: round(value, 4) for name, value in {**metrics, **counts}.items()}
     return Row(kind="e2e", cell=cell, metrics=rounded, provenance=of)

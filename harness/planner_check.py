@@ -2,9 +2,10 @@
 
 ``measure`` calibrates a backend, runs every packing for the shapes and tokens below where one run is bearable, and
 writes the figures with their provenance to ``planner.json``. ``render`` makes of them the table in
-``docs/packings.md``, between its marks. ``check`` fails if the page is not what the figures give, or if they break a
-bar: predictions within 15 % of the measurement in the median over held-out plans and within 30 % at worst; the chosen
-plan within 10 % of the best one measured.
+``docs/packings.md``, between its marks. ``check`` fails if the page is not what the figures give, if the planner no
+longer makes the plans that were measured of the profile that they were predicted from, or if the figures break a bar:
+predictions within 15 % of the measurement in the median over held-out plans and within 30 % at worst; the chosen plan
+within 10 % of the best one measured.
 
     python harness/planner_check.py measure
 """
@@ -33,6 +34,7 @@ from helora_core.runtime.constants import encode_constants, plaintext_bytes
 from helora_core.runtime.module_run import run_module
 from helora_core.runtime.planner import Candidate, Constraints, Machine, rank
 from helora_core.runtime.predict import bottleneck
+from helora_core.runtime.profile import Profile
 
 DATA = Path(__file__).with_name("planner.json")
 PAGE = Path(__file__).parents[1] / "docs" / "packings.md"
@@ -71,9 +73,10 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measurements(msgspec.Struct, frozen=True, kw_only=True):
-    """All cells, in the order of their ranking, with where they were measured."""
+    """All cells, in the order of their ranking, with the profile that they were predicted from."""
 
-    provenance: dict[str, Any]
+    backend: str
+    profile: Profile
     rounds: int
     cells: list[Cell]
 
@@ -123,22 +126,46 @@ def _measured(backend: Any, candidates: list[Candidate], tokens: int, rounds: in
         yield candidate, statistics.median(samples[i]) * bench.plan.runs(tokens) / tokens
 
 
+def _groups() -> Iterator[tuple[str, int, bool]]:
+    return ((shape, tokens, private) for private in (False, True) for shape in SHAPES for tokens in TOKENS)
+
+
 def _cells(backend: Any, machine: Machine, name: str, rounds: int) -> Iterator[Cell]:
-    for private in (False, True):
-        for shape in SHAPES:
-            for tokens in TOKENS:
-                eligible = [each for each in _ranked(machine, name, shape, tokens, private) if each.refusal is None]
-                best = min(each.cost for each in eligible)
-                bearable = [each for each in eligible if _run_ms(each) < LONGEST_MS and _bytes_of(each) < MOST_BYTES]
-                near = [each for each in bearable if each.cost <= NEAR * best]
-                while sum(map(_bytes_of, near)) > MOST_BYTES:
-                    near.pop()
-                times = dict(_by_id(_measured(backend, near, tokens, rounds)))
-                for far in (each for each in bearable if each not in near):
-                    times |= dict(_by_id(_measured(backend, [far], tokens, 1)))
-                click.echo(f"{shape} {tokens} {'private' if private else 'open'}", err=True)
-                for candidate in eligible:
-                    yield _cell(candidate, shape, tokens, private, times.get(id(candidate)))
+    for shape, tokens, private in _groups():
+        eligible = [each for each in _ranked(machine, name, shape, tokens, private) if each.refusal is None]
+        best = min(each.cost for each in eligible)
+        bearable = [each for each in eligible if _run_ms(each) < LONGEST_MS and _bytes_of(each) < MOST_BYTES]
+        near = [each for each in bearable if each.cost <= NEAR * best]
+        while sum(map(_bytes_of, near)) > MOST_BYTES:
+            near.pop()
+        times = dict(_by_id(_measured(backend, near, tokens, rounds)))
+        for far in (each for each in bearable if each not in near):
+            times |= dict(_by_id(_measured(backend, [far], tokens, 1)))
+        click.echo(f"{shape} {tokens} {'private' if private else 'open'}", err=True)
+        for candidate in eligible:
+            yield _cell(candidate, shape, tokens, private, times.get(id(candidate)))
+
+
+def outdated(measurements: Measurements) -> Iterator[str]:
+    """Groups of cells that the planner would not make now, of the same profile: their figures are of other plans."""
+    name = measurements.backend
+    machine = Machine(get_manager().load_backend(name), measurements.profile)
+    for shape, tokens, private in _groups():
+        group = f"{shape} {tokens} {'private' if private else 'open'}"
+        ranked = _ranked(machine, name, shape, tokens, private)
+        now = {_told(_cell(each, shape, tokens, private, None)) for each in ranked if each.refusal is None}
+        of_group = (
+            each for each in measurements.cells if (each.shape, each.tokens, each.private) == (shape, tokens, private)
+        )
+        then = {_told(cell) for cell in of_group}
+        for words in sorted(now ^ then):
+            yield f"{group}: {words} is {'new' if words in now else 'gone'}"
+
+
+def _told(cell: Cell) -> str:
+    """A plan and its prediction. Costs are sums of floats, whose last digits may differ between machines."""
+    counts = ", ".join(f"{name} {count}" for name, count in cell.counts.items())
+    return f"{cell.packing} at N={cell.ring_degree}, {cell.tokens_per_run} a run, {counts}, {cell.predicted_ms:.6g} ms"
 
 
 def _run_ms(candidate: Candidate) -> float:
@@ -212,11 +239,11 @@ def verdicts(measurements: Measurements) -> tuple[list[str], list[str]]:
 
 def rendered(measurements: Measurements) -> str:
     """The table and what it shows."""
-    where = measurements.provenance
+    where = measurements.profile.provenance
     shown, _ = verdicts(measurements)
     lines = [
-        f"{where['library']} {where['library_version']}, {where['cpu']} ({where['architecture']}, {where['cores']} "
-        f"cores, one thread), Python {where['python_version']}, {where['date'][:10]}; a profile of {where['rounds']} "
+        f"{where.library} {where.library_version}, {where.cpu} ({where.architecture}, {where.cores} "
+        f"cores, one thread), Python {where.python_version}, {where.date[:10]}; a profile of {where.rounds} "
         f"rounds measured on the spot, medians of {measurements.rounds} interleaved runs. {' '.join(shown)}",
         "",
         "Rotations and the other counts are per run; times and bytes per token, where padding is paid by the tokens "
@@ -281,7 +308,7 @@ def measure(backend: str, rounds: int, output: Path) -> None:
     library = manager.load_backend(backend)
     profile = calibrate(library, library=spec.spec.library, library_version=spec.library_version)
     cells = list(_cells(library, Machine(library, profile), backend, rounds))
-    found = Measurements(provenance=msgspec.structs.asdict(profile.provenance), rounds=rounds, cells=cells)
+    found = Measurements(backend=backend, profile=profile, rounds=rounds, cells=cells)
     with replacing(output) as file:
         file.write(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
     shown, broken = verdicts(found)
@@ -296,9 +323,10 @@ def render() -> None:
 
 @main.command()
 def check() -> None:
-    """Fail if page, counts or bars do not hold."""
+    """Fail if plans, page or bars do not hold."""
     measurements = load()
     shown, broken = verdicts(measurements)
+    broken += outdated(measurements)
     if page(measurements) != PAGE.read_text(encoding="utf-8"):
         broken.append("docs/packings.md is not what planner.json gives: run render")
     click.echo("\n".join([*shown, *(f"BROKEN {each}" for each in broken)]))

@@ -151,8 +151,16 @@ def key(row: Row) -> Key:
 
 
 def latest(rows: Iterable[Row]) -> list[Row]:
-    """Of rows with the same key, the last one; in the order of commits, then as they stand."""
-    return sorted({key(row): row for row in rows}.values(), key=lambda row: row.provenance.commit_date)
+    """Of rows with the same key, the last one; in the order of commits, then as they stand.
+
+    Single operations at another ring or modulus are another measurement: no cell says which ciphertexts they took.
+    """
+
+    def of(row: Row) -> tuple[object, ...]:
+        chain = (row.provenance.ring_degree, row.provenance.modulus_bits) if row.kind == "micro" else ()
+        return key(row), chain
+
+    return sorted({of(row): row for row in rows}.values(), key=lambda row: row.provenance.commit_date)
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -136,6 +136,11 @@ def test_counts_are_the_same_measurement_on_every_machine(make_row: MakeRow) -> 
     assert len(latest([make_row(), make_row(machine="aarch64-4c")])) == 2
 
 
+def test_operations_of_another_ring_are_another_measurement(make_row: MakeRow) -> None:
+    of = {"kind": "micro", "packing": "", "shape": ""}
+    assert len(latest([make_row(**of), make_row(**of, ring_degree=16384)])) == 2
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
