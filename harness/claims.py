@@ -33,6 +33,7 @@ from helora_core.backend.ledger import Ledger
 from helora_core.backend.session import open_sessions
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.settings import DEFAULT_PRECISION_BITS
 from helora_core.errors import HeloraError
 from helora_core.manager import get_manager
 from helora_core.packing.protocol import Vector
@@ -114,7 +115,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         columns: Headings of the table.
         variants: What is put beside it.
         same: Paragraphs: what was and was not the same work.
-        modules: Adapted matrices per token there; where it is not 1, ours are multiplied by it.
+        modules: Adapted modules per token there; ours, of one module, are multiplied by it.
     """
 
     name: str
@@ -168,7 +169,7 @@ def _chain(ring_degree: int) -> CKKSParams:
 
 _TIMES = (
     "work",
-    "matrices",
+    "modules",
     "tokens",
     "N",
     "modulus bits",
@@ -181,7 +182,7 @@ _TIMES = (
     "down/token",
     "key holder learns",
 )
-_COUNTS = ("work", "matrices", "tokens", "N", "rotations/run", "rotations/token", "ct×pt/token", "key holder learns")
+_COUNTS = ("work", "modules", "tokens", "N", "rotations/run", "rotations/token", "ct×pt/token", "key holder learns")
 _ERRORS = ("work", "tokens", "rotations/run", "rotations/token", "largest error / largest Δ")
 
 CLAIMS = (
@@ -222,7 +223,7 @@ CLAIMS = (
         published=(
             {
                 "work": "TenSafe, whole decoding step",
-                "matrices": "1",
+                "modules": "1",
                 "tokens": "1",
                 "N": "16384",
                 "modulus bits": "60+40+40+60",
@@ -270,7 +271,8 @@ CLAIMS = (
             "**The same:** one module of 1536 × 1536 and rank 32, one token; `zero_moai` with their parameters is "
             "their algorithm: replicate, multiply, decrypt, sum and multiply with `up` in the clear.",
             "**Not the same:** their 135 ms contain the base model, sampling and transport, ours only encrypt, compute "
-            "and decrypt, with messages serialised but no network. Theirs ran on a GPU, ours on one CPU thread.",
+            "and decrypt, with messages serialised but no network. Theirs ran on a GPU, ours on one CPU thread. "
+            "Theirs adds noise to the hidden state before it is encrypted, ours does not.",
             "**What it means:** at the commit that was read, the engine applies one pair of matrices of the adapter, "
             "the first `q_proj`, to the final hidden state. A LoRA adapter on q, k, v and o projections has four "
             "pairs in each of 28 layers, so the figure is not that of the model as it was fine-tuned. There are no "
@@ -314,7 +316,7 @@ CLAIMS = (
         published=(
             {
                 "work": "the paper",
-                "matrices": "not known",
+                "modules": "not known",
                 "tokens": "1000",
                 "sanitised": "not known",
                 "ms/token": "1610",
@@ -378,7 +380,7 @@ CLAIMS = (
         published=(
             {
                 "work": "TenSafe, HE-LoRA (MOAI)",
-                "matrices": "1",
+                "modules": "1",
                 "tokens": "1",
                 "N": "8192",
                 "modulus bits": "60+40+40+60",
@@ -462,17 +464,17 @@ CLAIMS = (
         work="No run: a cost model's estimates, as the report's heading says, for 224 adapted projections of hidden "
         "size 4096. Its profile for this model has N=32768.",
         published=(
-            {"work": "“Normal HE-LoRA”", "matrices": "224", "tokens": "1", "rotations/token": "5376"},
+            {"work": "“Normal HE-LoRA”", "modules": "224", "tokens": "1", "rotations/token": "5376"},
             {
                 "work": "“SIMD Batching (Ours)”",
-                "matrices": "224",
+                "modules": "224",
                 "tokens": "1",
                 "N": "32768",
                 "rotations/token": "1344",
             },
             {
                 "work": "“SIMD Batching (Ours)”",
-                "matrices": "224",
+                "modules": "224",
                 "tokens": "8",
                 "N": "32768",
                 "rotations/token": "168",
@@ -830,6 +832,8 @@ def _stale(variant: Variant, row: ClaimRow) -> Iterator[str]:
         yield f"the key holder learns {row.leakage} in the row, {plan.leakage_label} by the code"
     if variant.timed and "ms_per_token" not in row.metrics:
         yield "the row has no time; run measure"
+    if row.metrics.get("precision_bits", DEFAULT_PRECISION_BITS) < DEFAULT_PRECISION_BITS:
+        yield f"Δ has {row.metrics['precision_bits']} bits of precision, and plans promise {DEFAULT_PRECISION_BITS:g}"
 
 
 def rendered(rows: Sequence[ClaimRow]) -> str:
@@ -903,7 +907,7 @@ def _table(claim: Claim, rows: Sequence[ClaimRow]) -> str:
 def _cells(variant: Variant, row: ClaimRow, modules: int) -> dict[str, str]:
     """What a row says, by heading; whatever grows with the modules is multiplied by their number."""
     metrics, of = row.metrics, row.provenance
-    cells = {"work": variant.label, "matrices": str(modules), "tokens": str(variant.tokens)}
+    cells = {"work": variant.label, "modules": str(modules), "tokens": str(variant.tokens)}
     if variant.formula:
         return cells | {"rotations/token": "0", "largest error / largest Δ": f"{metrics['relative_error']:.2f}"}
     cells |= {
