@@ -95,7 +95,7 @@ def t_quantile(p: float, freedom: int) -> float:
     def above_half(t: float, panels: int = 400) -> float:
         width = t / panels
         heights = [(1 + (i * width) ** 2 / freedom) ** (-(freedom + 1) / 2) for i in range(panels + 1)]
-        return scale * width / 3 * (heights[0] + heights[-1] + 4 * sum(heights[1::2]) + 2 * sum(heights[2:-1:2]))
+        return float(scale * width / 3 * (heights[0] + heights[-1] + 4 * sum(heights[1::2]) + 2 * sum(heights[2:-1:2])))
 
     low, high = 0.0, 1.0
     while above_half(high) < p - 0.5:

@@ -108,7 +108,8 @@ class RawSEAL:
         return self._plan.layout.unpack([np.array(self._encoder.decode_double(decrypted))], self._x.shape[0], None)
 
     def _computed(self, x: Any) -> Any:
-        evaluator, live = self._evaluator, {}
+        evaluator = self._evaluator
+        live: dict[int, Any] = {}
         for i, (kind, args, operand, freed) in enumerate(self._steps):
             result = seal.Ciphertext()
             if kind is OpKind.INPUT:

@@ -8,6 +8,7 @@ import click
 
 _COMMANDS = {
     "ab": "harness.cli_ab:ab",
+    "claims": "harness.bench.cli_claims:claims",
     "counts": "harness.bench.cli_counts:counts",
     "e2e": "harness.bench.cli_e2e:e2e",
     "export": "harness.cli_export:export",

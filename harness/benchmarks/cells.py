@@ -26,7 +26,7 @@ class Counts(_OfPlan):
     """Operations of one run."""
 
     def _track(self, name: str) -> int:
-        return plan_counts(self.plan).get(name, 0)
+        return int(plan_counts(self.plan).get(name, 0))
 
     def track_rotations(self, packing: str, shape: str) -> int:
         return self._track("rotations")
@@ -54,7 +54,7 @@ class Bytes(_OfPlan):
             raise NotThere("this commit cannot say how many bytes a plan takes")
 
     def _track(self, name: str) -> int:
-        return self.bytes[name]
+        return int(self.bytes[name])
 
     def track_bytes_up(self, packing: str, shape: str) -> int:
         return self._track("bytes_up")
@@ -86,7 +86,7 @@ class Precision(_OfRun):
     """Bits of a float64 result that noise took."""
 
     def track_lost_bits(self, backend: str, packing: str, shape: str) -> float:
-        return 53 - self.prepared.precision_bits(self.prepared.run().delta)
+        return 53 - float(self.prepared.precision_bits(self.prepared.run().delta))
 
 
 Precision.track_lost_bits.unit = "bits"  # type: ignore[attr-defined]
