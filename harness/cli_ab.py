@@ -61,6 +61,7 @@ def _cells(context: click.Context, parameter: click.Parameter, values: tuple[str
     metavar="RATIO",
     help="Exit with 1 if a slowdown is certainly larger than this, and is so again when measured once more.",
 )
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Append the JSON document to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def ab(
     commits: tuple[str, ...],
@@ -70,6 +71,7 @@ def ab(
     blocks: int,
     repo: Path,
     fail_over: float | None,
+    out: Path | None,
     as_json: bool,
 ) -> None:
     """Compare two commits, or two backends: faster, slower, same or undecided.
@@ -94,7 +96,14 @@ def ab(
                 found += again
     except CommitUnusable as error:
         raise click.ClickException(str(error)) from error
-    _show(names, found, plan, as_json)
+    document = _document(names, found, plan)
+    if out is not None:
+        with out.open("ab") as file:
+            file.write(document + b"\n")
+    if as_json:
+        click.echo(document.decode())
+    else:
+        _show(names, found, plan)
     if over:
         click.echo(f"slower than {fail_over:g} times, twice: {'; '.join(map(str, over))}", err=True)
         sys.exit(1)
@@ -144,23 +153,26 @@ def _over(found: list[Comparison], limit: float | None) -> list[Cell]:
     return [each.cell for each in found if each.verdict == "slower" and each.time and each.time.low > limit]
 
 
-def _show(names: tuple[str, str], found: list[Comparison], plan: Plan, as_json: bool) -> None:
+def _document(names: tuple[str, str], found: list[Comparison], plan: Plan) -> bytes:
+    """The comparison as one line of JSON."""
     import msgspec
 
     from harness.machine import machine_facts
 
-    if as_json:
-        document: dict[str, Any] = {
-            "schema": 1,
-            "base": names[0],
-            "head": names[1],
-            "confidence": plan.confidence,
-            "date": datetime.now(timezone.utc),
-            **machine_facts(),
-            "cells": found,
-        }
-        click.echo(msgspec.json.encode(document).decode())
-        return
+    document: dict[str, Any] = {
+        "schema": 1,
+        "base": names[0],
+        "head": names[1],
+        "confidence": plan.confidence,
+        "spawns": plan.spawns,
+        "date": datetime.now(timezone.utc),
+        **machine_facts(),
+        "cells": found,
+    }
+    return msgspec.json.encode(document)
+
+
+def _show(names: tuple[str, str], found: list[Comparison], plan: Plan) -> None:
     from rich.console import Console
     from rich.table import Table
 

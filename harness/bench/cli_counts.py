@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from helora_core.cli.options import as_json
 
 if TYPE_CHECKING:
     from harness.bench.counts import Difference
+    from harness.rows import Cell
 
 
 @click.command()
@@ -20,11 +21,19 @@ if TYPE_CHECKING:
 @click.option("--update", is_flag=True, help="Lock the counts as they are now, unless a cell is lost or over budget.")
 @click.option("--preset", "name", default="ci", show_default=True, help="Cells to count; the lock holds those of ci.")
 @click.option("--require", is_flag=True, help="A backend that cannot be used here loses its cells.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Append the counts to this file of rows.")
 @click.option("--lock", type=click.Path(path_type=Path, dir_okay=False), help="Another lock file.", hidden=True)
 @click.option("--budgets", type=click.Path(path_type=Path, dir_okay=False), help="Other budgets.", hidden=True)
 @as_json
 def counts(
-    check: bool, update: bool, name: str, require: bool, lock: Path | None, budgets: Path | None, as_json: bool
+    check: bool,
+    update: bool,
+    name: str,
+    require: bool,
+    out: Path | None,
+    lock: Path | None,
+    budgets: Path | None,
+    as_json: bool,
 ) -> None:
     """Count the operations of every cell; hold them to harness/counts.lock.json.
 
@@ -43,6 +52,8 @@ def counts(
     here, missing = gate.split_absent(cells)
     with progress("cells", len(here)) as advance:
         now = gate.measured(here, lambda: advance(1))
+    if out is not None:
+        _append(out, [cell for cell in here if not isinstance(now[gate.name_of(cell)], str)])
     if require:
         now |= {gate.name_of(cell): missing[cell.backend] for cell in cells if cell.backend in missing}
     document = {"schema": gate.SCHEMA, "preset": name, "counts": now, "absent": missing}
@@ -66,6 +77,17 @@ def counts(
         _show_absent({cell.backend for cell in cells}, missing)
         click.echo(f"counts: {state}, {len(now)} cells" if check or update else f"{len(now)} cells")
     sys.exit(gate.EXIT[state])
+
+
+def _append(out: Path, cells: Sequence[Cell]) -> None:
+    from harness.bench import counts as gate
+    from harness.bench.record import Record, origin
+
+    record, of = Record(out), origin()
+    new = [cell for cell in cells if not record.known("counts", cell, of)]
+    for cell in new:
+        record.add(gate.row_of(cell, gate.plan_of(cell), of))
+    click.echo(f"{len(new)} rows added to {out}, {len(cells) - len(new)} were there", err=True)
 
 
 _COLUMNS = {

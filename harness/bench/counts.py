@@ -25,8 +25,11 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from harness.bench.record import Origin, provenance
+from harness.benchmarks.shim import plan_facts
 from harness.cases import PRESETS, absent
-from harness.rows import Cell
+from harness.metrics import COUNTS
+from harness.rows import Cell, Row
 from helora_core.adapter.atomic import replacing
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
@@ -136,6 +139,23 @@ def counts_of(plan: Plan) -> Counts:
         "bytes_down": plan.bytes_down,
         "bytes_keys": plan.key_bytes,
     }
+
+
+def row_of(cell: Cell, plan: Plan, of: Origin) -> Row:
+    """The counts of a cell's plan as a result row, per token."""
+    runs = plan.runs(cell.tokens)
+    counts = msgspec.structs.asdict(plan.counts)
+    metrics: dict[str, int | float] = {name: runs * counts[old] / cell.tokens for old, name in COUNTS.items()}
+    metrics |= {
+        "rotation_keys": len(plan.rotation_steps),
+        "live_ciphertexts": _most_alive(plan),
+        "bytes_up_per_token": runs * plan.bytes_up / cell.tokens,
+        "bytes_down_per_token": runs * plan.bytes_down / cell.tokens,
+        "bytes_keys": plan.key_bytes,
+    }
+    secure = get_manager().backends()[cell.backend].spec.provides_security
+    facts = provenance(of, cell.backend, plan_facts(plan), secure=secure)
+    return Row(kind="counts", cell=cell, metrics=metrics, provenance=facts)
 
 
 def _most_alive(plan: Plan) -> int:

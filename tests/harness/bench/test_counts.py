@@ -13,8 +13,9 @@ from click.testing import CliRunner, Result
 
 from harness import cases
 from harness.bench import counts as gate
+from harness.bench import record
 from harness.bench.counts import Locked, LockRefused
-from harness.rows import Cell
+from harness.rows import Cell, read_rows
 from helora_core import manager as managers
 from helora_core.cli.main import main
 from helora_core.packing.rank_bsgs import RankBSGSLayout
@@ -200,6 +201,19 @@ class TestCommand:
         document = json.loads(check("--check", "--json").stdout)
         assert (document["state"], document["exit_status"], document["differences"]) == ("OK", 0, [])
         assert document["counts"]["numpy rank_bsgs 512:512:8 1"]["rotations"] == 14
+
+    def test_counts_are_kept_as_rows_once_for_a_commit(
+        self, check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clean = record.Origin(record.origin().commit, dirty=False)
+        monkeypatch.setattr(record, "origin", lambda: clean)
+        for said in ("2 rows added", "0 rows added"):
+            assert said in check("--check", "--out", str(tmp_path / "rows.jsonl")).stderr
+        rows = read_rows(tmp_path / "rows.jsonl")
+        assert [row.cell.backend for row in rows] == ["numpy", "tenseal"]
+        assert rows[0].metrics["rotations_per_token"] == 14
+        assert rows[0].provenance.security == "none"
+        assert rows[0].metrics["bytes_up_per_token"] > rows[0].metrics["bytes_down_per_token"]
 
     def test_without_check_it_shows_a_table(self, check: Check) -> None:
         result = check("--preset", "ci")
