@@ -299,7 +299,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--backend", default="tenseal", show_default=True)
-@click.option("--rounds", default=3, show_default=True, help="Interleaved runs of plans that are near the best.")
+@click.option("--rounds", default=5, show_default=True, help="Interleaved runs of plans that are near the best.")
 @click.option("--output", type=click.Path(path_type=Path), default=DATA, show_default=False)
 def measure(backend: str, rounds: int, output: Path) -> None:
     """Calibrate, run and write the figures; some ten minutes on an otherwise idle machine."""
