@@ -163,6 +163,7 @@ def _print(out: Path, found: Sequence[Measured], dirty: bool) -> None:
             numbers=_NUMBERS,
         )  # fmt: skip
         click.echo("steps in ms: one token for each sequence; bound by: what takes most of a step, and its share of it")
+        click.echo("results are not sanitised: these plans do not keep weights from the key holder (docs/security.md)")
     for row in rows:
         if row.outcome == "failed":
             click.secho(f"FAILED {row.cell}: {row.reason}", fg="red", err=True)

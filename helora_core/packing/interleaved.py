@@ -36,6 +36,21 @@ def padded(matrix: Vector, rows: int, columns: int) -> Vector:
     return np.pad(matrix, ((0, rows - matrix.shape[0]), (0, columns - matrix.shape[1])))
 
 
+def interleave(x: Vector, period: int, tokens_per_run: int) -> list[Vector]:
+    """Slot vectors of period · tokens_per_run values, one a block, from activations of shape (tokens, width)."""
+    count = blocks(x.shape[1], period)
+    features = np.zeros((count * period, tokens_per_run))
+    features[: x.shape[1], : x.shape[0]] = x.T
+    return [block.ravel() for block in features.reshape(count, period, tokens_per_run)]
+
+
+def deinterleave(outputs: list[Vector], period: int, tokens_per_run: int, tokens: int, width: int) -> Vector:
+    """Values of shape (tokens, width) from slot vectors, one a block."""
+    rows = [output[: period * tokens_per_run].reshape(period, tokens_per_run) for output in outputs]
+    values: Vector = np.concatenate(rows)[:width, :tokens].T.copy()
+    return values
+
+
 def periods(
     widest: int,
     narrowest: int,
@@ -94,16 +109,11 @@ class InterleavedLayout:
 
     def pack(self, x: Vector) -> list[Vector]:
         """Slot vectors, one a block, from activations of shape (tokens, d_in)."""
-        features = np.zeros((self.blocks_in * self.period, self.tokens_per_run))
-        features[: x.shape[1], : x.shape[0]] = x.T
-        return [block.ravel() for block in features.reshape(self.blocks_in, self.period, self.tokens_per_run)]
+        return interleave(x, self.period, self.tokens_per_run)
 
     def unpack(self, outputs: list[Vector], tokens: int, client_module: LoRAModule | None) -> Vector:
         """Δ of shape (tokens, d_out) from slot vectors, one a block."""
-        used = self.period * self.tokens_per_run
-        rows = [output[:used].reshape(self.period, self.tokens_per_run) for output in outputs]
-        values: Vector = np.concatenate(rows)[: self.shape.d_out, :tokens].T.copy()
-        return values
+        return deinterleave(outputs, self.period, self.tokens_per_run, tokens, self.shape.d_out)
 
 
 class InterleavedPacking:
