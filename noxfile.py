@@ -1,6 +1,6 @@
 """The suites that CI runs, each in an environment of its own: ``nox`` for all, ``nox -s lint`` for one.
 
-The README's ``uv run pytest`` is the quick way to the default tests on one Python.
+The README's ``uv run pytest -n auto`` is the quick way to the default tests on one Python.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ def _wheels() -> list[str]:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The default tests, on every supported Python."""
-    session.install(*CORE, *PLUGINS, *_group("history"))  # without asv and its viewer, their tests would be skipped
-    session.run("pytest", *session.posargs)
+    # Without asv and its viewer, their tests would be skipped.
+    session.install(*CORE, *PLUGINS, *_group("history"), "pytest-xdist>=3.8")
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session(python="3.11")
