@@ -108,9 +108,11 @@ class InterleavedLayout:
         return {"period": self.period, "blocks_in": self.blocks_in, "blocks_out": self.blocks_out}
 
     def pack(self, x: Vector) -> list[Vector]:
+        """Slot vectors, one a block, from activations of shape (tokens, d_in)."""
         return interleave(x, self.period, self.tokens_per_run)
 
     def unpack(self, outputs: list[Vector], tokens: int, client_module: LoRAModule | None) -> Vector:
+        """Δ of shape (tokens, d_out) from slot vectors, one a block."""
         return deinterleave(outputs, self.period, self.tokens_per_run, tokens, self.shape.d_out)
 
 
