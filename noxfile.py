@@ -17,7 +17,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
-CORE = ["-e", ".[conformance]"]
+CORE = ["-e", ".[conformance,keys]"]
 PLUGINS = ["-e", "harness", "-e", "plugins/helora-numpy", "-e", "plugins/helora-tenseal[native]",
            "-e", "plugins/helora-pyfhel", "-e", "plugins/helora-openfhe"]  # fmt: skip
 OTHER_LIBRARIES = ["-e", "plugins/helora-pyfhel[native]", "-e", "plugins/helora-openfhe[native]"]
@@ -72,6 +72,7 @@ def conformance(session: nox.Session) -> None:
         "pytest",
         "plugins",
         "tests/test_across_backends.py",
+        "tests/test_across_backends_keys.py",
         "tests/test_across_backends_sanitize.py",
         "--helora-require",
         *session.posargs,
@@ -107,6 +108,23 @@ def bench(session: nox.Session) -> None:
         "tests/harness/test_asv_benchmarks.py",
         *session.posargs,
         env={"HELORA_REQUIRE_BROWSER": "1"} if has_browser else None,
+    )
+
+
+@nox.session(python="3.11", default=False)
+def bounds(session: nox.Session) -> None:
+    """The bound on errors against 2 000 drawn modules and activations, on the emulation and on SEAL; about ten
+    minutes.
+    """
+    session.install(*CORE, *PLUGINS)
+    session.run(
+        "pytest",
+        "tests/compiler/test_precision.py",
+        "-k",
+        "no_error_exceeds",
+        "--hypothesis-show-statistics",
+        *session.posargs,
+        env={"HELORA_BOUND_CASES": "2000", "HELORA_BOUND_BACKENDS": "numpy,tenseal"},
     )
 
 

@@ -49,9 +49,9 @@ def _kit(name: str) -> dict[str, Any]:
 def _lora(name: str) -> dict[str, float]:
     """One module of a 1.5-billion-parameter model, through the whole straight line."""
     manager = get_manager()
-    plan = compile_plan(SHAPE, manager.load_packing("rank_bsgs"), params=FAST)
+    plan = compile_plan(SHAPE, manager.load_packing("rank_bsgs"), params=FAST, private_weights=False)
     module, x = synthetic_module(SHAPE, seed=1), synthetic_activations(SHAPE, TOKENS, seed=2)
-    (outcome,) = run_adapter(manager.load_backend(name), [Work(module, x, plan)])
+    (outcome,) = run_adapter(manager.load_backend(name), [Work(module, x, plan)], private_weights=False)
     return {
         "ms_per_token": outcome.run.times.total / 1e6 / TOKENS,
         "precision_bits": precision_bits(outcome.run.delta, module.reference_delta(x)),

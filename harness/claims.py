@@ -650,6 +650,7 @@ def plan_of(variant: Variant) -> Plan:
         sanitize_bits=variant.sanitize_bits,
         free_scales=backend.capabilities.free_plaintext_scale,
         public_encryption=not backend.capabilities.symmetric_encryption,
+        private_weights=False,
     )
     require_capabilities(backend, plan)
     return plan

@@ -85,6 +85,8 @@ def ab(
     if (len(commits) != 2) == (backends is None):
         raise click.UsageError("Give BASE and HEAD, or --backends A B.")
     plan = Plan(spawns, blocks)
+    if out is not None:
+        _check_appendable(out)
     try:
         with _codes(repo, commits) as (names, codes):
             names = backends or names
@@ -107,6 +109,15 @@ def ab(
     if over:
         click.echo(f"slower than {fail_over:g} times, twice: {'; '.join(map(str, over))}", err=True)
         sys.exit(1)
+
+
+def _check_appendable(path: Path) -> None:
+    """Refuse a file that nothing can be added to, before an hour is spent; nothing in it is ever replaced."""
+    try:
+        with path.open("ab"):
+            pass
+    except OSError as error:
+        raise click.ClickException(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from helora_core.cli.options import as_json
+from helora_core.cli.options import force as force_option
 
 HISTORY = Path(__file__).with_name("history")
 """Where the rows of this project are, by default: every ``*.jsonl`` in it."""
@@ -45,14 +46,19 @@ def _read(paths: tuple[Path, ...]) -> list[Any]:
 @_of_rows
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Keep the site in this directory.")
 @click.option("--serve", "port", type=click.IntRange(0, 65535), help="Serve it to this machine at this port; 0: any.")
+@force_option
 @as_json
-def history(paths: tuple[Path, ...], repo: Path, out: Path | None, port: int | None, as_json: bool) -> None:
+def history(
+    paths: tuple[Path, ...], repo: Path, out: Path | None, port: int | None, force: bool, as_json: bool
+) -> None:
     """Make the history site of all rows, and keep it or serve it."""
     from harness.history_site import build_site, serve
     from helora_core.cli.output import print_json
 
     if out is None and port is None:
         raise click.UsageError("Give --out DIR to keep the site, or --serve PORT to look at it.")
+    if out is not None:
+        _check_folder(out, force=force)
     with tempfile.TemporaryDirectory() as folder:
         site = build_site(_read(paths), repo, out or Path(folder, "site"))
         if as_json:
@@ -70,34 +76,64 @@ def history(paths: tuple[Path, ...], repo: Path, out: Path | None, port: int | N
 @click.option(
     "--asv", "asv_dir", type=click.Path(path_type=Path, file_okay=False), help="A project for asv's commands."
 )
-@click.option("--csv", "csv_file", type=click.File("w", encoding="utf-8", atomic=True), help="One table; - prints it.")
-@click.option("--html", "html_file", type=click.File("w", encoding="utf-8", atomic=True), help="One page of drawings.")
+@click.option("--csv", "csv_path", type=click.Path(path_type=Path, allow_dash=True), help="One table; - prints it.")
+@click.option("--html", "html_path", type=click.Path(path_type=Path), help="One page of drawings.")
+@force_option
 @as_json
 def export(
-    paths: tuple[Path, ...], repo: Path, asv_dir: Path | None, csv_file: Any, html_file: Any, as_json: bool
+    paths: tuple[Path, ...],
+    repo: Path,
+    asv_dir: Path | None,
+    csv_path: Path | None,
+    html_path: Path | None,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Write all rows in other forms."""
     from harness.export.csv import to_csv
     from harness.export.html import to_html
     from harness.history_site import write_asv_project
     from helora_core.cli.output import print_json
+    from helora_core.runtime.outputs import opened
 
-    if asv_dir is None and csv_file is None and html_file is None:
+    if asv_dir is None and csv_path is None and html_path is None:
         raise click.UsageError("Give at least one of --asv DIR, --csv FILE and --html FILE.")
-    rows = _read(paths)
-    if csv_file is not None:
-        csv_file.write(to_csv(rows))
-    if html_file is not None:
-        html_file.write(to_html(rows))
+    if asv_dir is not None:
+        _check_folder(asv_dir / "results", force=force)
+    printed = csv_path == Path("-")
+    targets = [path for path in (csv_path, html_path) if path is not None and path != Path("-")]
+    with opened(targets, force=force) as files:
+        rows = _read(paths)
+        if csv_path is not None and not printed:
+            files.write(csv_path, lambda file: file.write(to_csv(rows).encode()))
+        if html_path is not None:
+            files.write(html_path, lambda file: file.write(to_html(rows).encode()))
+    if printed:
+        click.echo(to_csv(rows), nl=False)
     left_out = [] if asv_dir is None else write_asv_project(rows, repo, asv_dir)
     if as_json:
-        files = [file and file.name for file in (csv_file, html_file)]
-        written = {"csv": files[0], "html": files[1], "asv": str(asv_dir) if asv_dir else None}
+        names = (("csv", csv_path), ("html", html_path), ("asv", asv_dir))
+        written = {name: str(path) if path else None for name, path in names}
         print_json({"schema": 1, "rows": len(rows), **written, "left_out": left_out})
         return
     _tell_left_out(left_out)
     if asv_dir is not None:
         click.echo(f"asv show --config {asv_dir / 'asv.conf.json'}", err=True)
+
+
+def _check_folder(folder: Path, *, force: bool) -> None:
+    """Refuse to replace what an earlier command made, unless that is asked for.
+
+    Raises:
+        InvalidInput: There is something already.
+    """
+    from helora_core.errors import InvalidInput
+
+    if not force and folder.is_dir() and any(folder.iterdir()):
+        raise InvalidInput(
+            f"{folder}: is there already, and not empty.",
+            hint="Choose another place; --force replaces what this command made before.",
+        )
 
 
 def _tell_left_out(lines: Iterable[str]) -> None:

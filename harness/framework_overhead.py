@@ -27,6 +27,7 @@ from helora_core.adapter.synthetic import synthetic_activations, synthetic_modul
 from helora_core.backend.ledger import Ledger
 from helora_core.backend.session import open_sessions
 from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.exponents import normalized_tokens
 from helora_core.compiler.ir import OpKind
 from helora_core.compiler.ir import plaintexts as names_of
 from helora_core.compiler.plan import Plan
@@ -52,7 +53,8 @@ class RawSEAL:
     """The same by hand: contexts, keys and encoded weights, and the calls in a row."""
 
     def __init__(self, plan: Plan, module: LoRAModule, x: Vector) -> None:
-        self._plan, self._x = plan, x
+        self._plan = plan.for_module(module)
+        self._x, self._exponents = normalized_tokens(x)
         params = plan.params
         parms = seal.EncryptionParameters(seal.SCHEME_TYPE.CKKS)
         parms.set_poly_modulus_degree(params.ring_degree)
@@ -67,7 +69,7 @@ class RawSEAL:
         self._galois_keys = seal.GaloisKeys()
         elements = [pow(3, step, 2 * params.ring_degree) for step in plan.rotation_steps]
         keygen.create_galois_keys(elements, self._galois_keys)
-        self._steps = self._compiled(module)
+        self._steps = self._compiled(plan.normalized(module))
 
     def _compiled(self, module: LoRAModule) -> list[tuple[OpKind, tuple[int, ...], Any, tuple[int, ...]]]:
         parms_ids = {}
@@ -105,7 +107,8 @@ class RawSEAL:
         result = self._transported(self._computed(upload).save)
         decrypted = seal.Plaintext()
         self._decryptor.decrypt(result, decrypted)
-        return self._plan.layout.unpack([np.array(self._encoder.decode_double(decrypted))], self._x.shape[0], None)
+        delta = self._plan.layout.unpack([np.array(self._encoder.decode_double(decrypted))], self._x.shape[0], None)
+        return np.ldexp(delta, self._exponents[:, np.newaxis] + (self._plan.exponent or 0))
 
     def _computed(self, x: Any) -> Any:
         evaluator = self._evaluator
@@ -151,7 +154,7 @@ def paired_ms(first: Token, second: Token, pairs: int) -> tuple[list[float], lis
 def main(shape: str, ring: int, pairs: int) -> None:
     """Print the ratio of helora to raw SEAL, as JSON."""
     module_shape = ModuleShape.parse(shape)
-    plan = compile_plan(module_shape, RankBSGS(), ring_degree=ring)
+    plan = compile_plan(module_shape, RankBSGS(), ring_degree=ring, private_weights=False)
     module, x = synthetic_module(module_shape, seed=1), synthetic_activations(module_shape, 1, seed=2)
     through_helora, raw = helora_token(plan, module, x), RawSEAL(plan, module, x).token
     reference = module.reference_delta(x)

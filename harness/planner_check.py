@@ -22,16 +22,17 @@ import click
 import msgspec
 import numpy as np
 
-from helora_core.adapter.atomic import replacing
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.backend.ledger import Ledger
 from helora_core.backend.session import open_sessions
+from helora_core.cli.options import force as force_option
 from helora_core.compiler.plan import Plan
 from helora_core.manager import get_manager
 from helora_core.runtime.calibrate import calibrate
 from helora_core.runtime.constants import encode_constants, plaintext_bytes
 from helora_core.runtime.module_run import run_module
+from helora_core.runtime.outputs import opened
 from helora_core.runtime.planner import Candidate, Constraints, Machine, rank
 from helora_core.runtime.predict import bottleneck
 from helora_core.runtime.profile import Profile
@@ -301,18 +302,23 @@ def main() -> None:
 @click.option("--backend", default="tenseal", show_default=True)
 @click.option("--rounds", default=5, show_default=True, help="Interleaved runs of plans that are near the best.")
 @click.option("--output", type=click.Path(path_type=Path), default=DATA, show_default=False)
-def measure(backend: str, rounds: int, output: Path) -> None:
+@force_option
+def measure(backend: str, rounds: int, output: Path, force: bool) -> None:
     """Calibrate, run and write the figures; some ten minutes on an otherwise idle machine."""
+    with opened([output], force=force or output == DATA) as files:  # the committed figures are there to be replaced
+        found = _figures(backend, rounds)
+        files.write(output, lambda file: file.write(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n"))
+    shown, broken = verdicts(found)
+    click.echo("\n".join([*shown, *(f"BROKEN {each}" for each in broken)]))
+
+
+def _figures(backend: str, rounds: int) -> Measurements:
     manager = get_manager()
     spec = manager.backends()[backend]
     library = manager.load_backend(backend)
     profile = calibrate(library, library=spec.spec.library, library_version=spec.library_version)
     cells = list(_cells(library, Machine(library, profile), backend, rounds))
-    found = Measurements(backend=backend, profile=profile, rounds=rounds, cells=cells)
-    with replacing(output) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
-    shown, broken = verdicts(found)
-    click.echo("\n".join([*shown, *(f"BROKEN {each}" for each in broken)]))
+    return Measurements(backend=backend, profile=profile, rounds=rounds, cells=cells)
 
 
 @main.command()

@@ -22,6 +22,7 @@ _PUBLIC = {
     "get_manager": "helora_core.manager",
     "load_adapter": "helora_core.adapter.load",
     "open_sessions": "helora_core.backend.session",
+    "restore_client": "helora_core.backend.key_export",
     "run_adapter": "helora_core.runtime.adapter_run",
 }
 

@@ -59,6 +59,12 @@ class HopelessPacking(HeloraError):
     code = "hopeless-packing"
 
 
+class ProgramTooLarge(HeloraError):
+    """A module, or the program that a packing makes of it, is larger than anything that could be run."""
+
+    code = "program-too-large"
+
+
 class PackingUnavailable(HeloraError):
     """No installed plugin offers a packing of that name."""
 
@@ -129,6 +135,12 @@ class CorruptPayload(HeloraError):
     """Serialised bytes are truncated, altered or of an unknown format."""
 
     code = "corrupt-payload"
+
+
+class VersionMismatch(HeloraError):
+    """Bytes are whole, but of another version of a library or of helora than the one that is to read them."""
+
+    code = "version-mismatch"
 
 
 class AdapterFormatError(HeloraError):

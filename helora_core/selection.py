@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from helora_core.manager import PluginManager
 
 AUTO = "auto"
-
-PREFERENCE = ("cupy", "rns", "tenseal", "openfhe", "pyfhel")
-"""Fastest first: our engine on CUDA, on CPU, then the libraries. Others that encrypt follow; emulations come last."""
 
 _LOG = logging.getLogger("helora.selection")
 
@@ -64,7 +61,7 @@ def select_backend(
         return Selection(wanted, manager.backends()[wanted].spec.provides_security, ())
     skipped: list[tuple[str, str]] = []
     for name in _by_preference(manager):
-        secure = name in PREFERENCE or manager.backends()[name].spec.provides_security
+        secure = manager.backends()[name].spec.provides_security
         reason = "it encrypts nothing" if not secure and not allow_emulation else _why_not(manager, name, plans)
         if reason is None:
             return Selection(name, secure, tuple(skipped))
@@ -72,24 +69,25 @@ def select_backend(
         skipped.append((name, reason))
     raise BackendUnavailable(
         "No backend that encrypts can be used here: "
-        + "; ".join(f"{name}: {reason}" for name, reason in skipped)
+        + ("; ".join(f"{name}: {reason}" for name, reason in skipped) or "none is installed")
         + ".",
         hint="Install one, as with pip install 'helora-tenseal[native]'; or, where nothing needs hiding, "
         "pass --allow-emulation.",
     )
 
 
-def _by_preference(manager: PluginManager) -> Iterator[str]:
-    """The preferred names, installed or not, then the others that encrypt, then the emulations."""
-    yield from PREFERENCE
-    others = [name for name in sorted(manager.backends()) if name not in PREFERENCE]
-    yield from sorted(others, key=lambda name: not manager.backends()[name].spec.provides_security)
+def _by_preference(manager: PluginManager) -> list[str]:
+    """The backends that encrypt, those with the highest preference first, then the emulations; a name means nothing."""
+
+    def rank(name: str) -> tuple[bool, int, str]:
+        spec = manager.backends()[name].spec
+        return not spec.provides_security, -spec.preference, name
+
+    return sorted(manager.backends(), key=rank)
 
 
 def _why_not(manager: PluginManager, name: str, plans: Collection[Plan]) -> str | None:
     """Why a backend cannot run the plans, or None."""
-    if name not in manager.backends():
-        return "not installed"
     from helora_core.params.security import require_secure
     from helora_core.runtime.adapter_run import require_capabilities
 

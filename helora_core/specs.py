@@ -38,6 +38,8 @@ class BackendSpec:
         summary: One line for listings.
         library: The PyPI name of the library it drives, for the version shown; empty if it has none.
         provides_security: Whether ciphertexts really hide anything. An emulation says False and is shown as such.
+        preference: Where several can run the work, ``auto`` takes the one with the highest; 0 is behind all that ask
+            to be preferred. Emulations come after all that encrypt, whatever they ask.
         availability: None if it can be used here, else the reason in words. It must not raise and must be quick.
     """
 
@@ -46,10 +48,16 @@ class BackendSpec:
     summary: str
     library: str = ""
     provides_security: bool
+    preference: int = 0
     availability: Callable[[], str | None] = always_available
 
     def __post_init__(self) -> None:
         _check_name_and_target("backend", self.name, self.target)
+        # Only True is a promise: "no", 1 or a mock would be taken for one.
+        if not isinstance(self.provides_security, bool):
+            raise ValueError(f"backend {self.name!r}: provides_security {self.provides_security!r} is not a bool")
+        if isinstance(self.preference, bool) or not isinstance(self.preference, int):
+            raise ValueError(f"backend {self.name!r}: preference {self.preference!r} is not an int")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,7 @@ _AT_EVERY_LEVEL = (
 
 def _operations(params: CKKSParams) -> Iterator[tuple[str, int]]:
     yield from ((name, params.max_level) for name in _AT_THE_TOP)
-    yield "mask", 0
+    yield "mask", max(0, params.max_level - 1)
     for level in range(params.max_level, -1, -1):
         yield from ((name, level) for name in _AT_EVERY_LEVEL)
         if level:
@@ -73,7 +73,7 @@ def _operations(params: CKKSParams) -> Iterator[tuple[str, int]]:
 def make_profile() -> Callable[..., Profile]:
     """``make_profile(*chains, time=…, without=…, backend=…)``: every operation takes what ``time`` says, 1 µs if not.
 
-    Without chains it has all those with one to four data primes and with or without a special one, in each ring from
+    Without chains it has all those with one to six data primes and with or without a special one, in each ring from
     2048 to 16384.
     """
 
@@ -81,7 +81,7 @@ def make_profile() -> Callable[..., Profile]:
         return [
             CKKSParams(ring_degree=ring, data_bits=(60, *(40,) * more), special_bits=special, scale_bits=30)
             for ring in (2048, 4096, 8192, 16384)
-            for more in range(4)
+            for more in range(6)
             for special in ((), (60,))
         ]
 

@@ -35,13 +35,21 @@ def _usable() -> list[str]:
 def _plan(packing: str) -> Plan:
     """Each backend compiles for itself: that the plans are equal is what is tested. Masks want their own parameters."""
     loaded = get_manager().load_packing(packing)
-    return compile_plan(SHAPE, loaded, params=None if loaded.modulus_use is ModulusUse.MASKED else FAST, tokens=len(X))
+    return compile_plan(
+        SHAPE,
+        loaded,
+        params=None if loaded.modulus_use is ModulusUse.MASKED else FAST,
+        tokens=len(X),
+        private_weights=False,
+    )
 
 
 @cache
 def _outcome(backend: str, packing: str) -> Outcome | CapabilityMissing:
     try:
-        (outcome,) = run_adapter(get_manager().load_backend(backend), [Work(MODULE, X, _plan(packing))])
+        (outcome,) = run_adapter(
+            get_manager().load_backend(backend), [Work(MODULE, X, _plan(packing))], private_weights=False
+        )
     except CapabilityMissing as refusal:
         return refusal
     return outcome

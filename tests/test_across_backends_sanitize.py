@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from helora_core.backend import residues
 from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
 from helora_core.backend.encodings import checked_native, from_native, native_encoding
 from helora_core.backend.protocol import Decryptor, Evaluator
-from helora_core.backend.sanitize import rerandomize, sanitize, trim, uniform_mask
+from helora_core.backend.sanitize import rerandomize, sanitize, uniform_mask
 from helora_core.errors import CapabilityMissing
 from helora_core.manager import get_manager
 from helora_core.params.ckks import CKKSParams
@@ -27,6 +28,7 @@ PARAMS = CKKSParams(ring_degree=2048, data_bits=(45, 40, 40), special_bits=(60,)
 N = PARAMS.ring_degree
 SCALE = 2.0**PARAMS.scale_bits
 FLOOD_BITS = 20
+MASK_BITS = 45
 REFRESHED = 8 * public_encryption_std(N) / math.sqrt(N / 2)
 """What re-randomising adds to a coefficient at most, in integer units."""
 
@@ -43,17 +45,19 @@ class Bench(NamedTuple):
     def parts(self) -> tuple[Evaluator, CKKSParams, Capabilities]:
         return self.server, self.params, self.capabilities
 
-    def native(self, values: NDArray[np.float64], encoding: Encoding) -> tuple[Any, Encoding]:
-        native, values = checked_native(values, encoding, self.capabilities, self.params.slots, who="tests")
+    def native(self, values: NDArray[np.float64], encoding: Encoding, level: int) -> tuple[Any, Encoding]:
+        native, values = checked_native(
+            values, encoding, self.capabilities, self.params, level=level, scale=SCALE, who="tests"
+        )
         return values, native
 
     def halved(self, values: NDArray[np.float64], encoding: Encoding, *, level: int) -> Any:
         """The values times a half, once for each level, rescaled."""
-        values, native = self.native(values, encoding)
+        values, native = self.native(values, encoding, self.params.max_level)
         fresh = self.client.encrypt(values, scale=SCALE, encoding=native)
         ciphertext = self.server.deserialize(self.client.serialize(fresh))
         for at in range(self.params.max_level, level, -1):
-            half, native = self.native(np.full(1, 0.5), Encoding.SCALAR)
+            half, native = self.native(np.full(1, 0.5), Encoding.SCALAR, at)
             plaintext = self.server.encode(half, level=at, scale=SCALE, encoding=native)
             ciphertext = self.server.rescale(self.server.multiply_plain(ciphertext, plaintext))
         return ciphertext
@@ -61,7 +65,8 @@ class Bench(NamedTuple):
     def decrypted(self, ciphertext: Any, encoding: Encoding) -> NDArray[np.float64]:
         native = native_encoding(encoding, self.capabilities, who="tests")
         values = self.client.decrypt(self.client.deserialize(self.server.serialize(ciphertext)), encoding=native)
-        return from_native(values, encoding, native, self.capabilities, self.params.slots)
+        scale = self.client.scale(ciphertext)
+        return from_native(values, encoding, native, self.capabilities, self.params, scale=scale)
 
 
 def _usable(rescale: RescaleMode) -> list[str]:
@@ -85,7 +90,7 @@ every_explicit_backend = pytest.mark.parametrize("backend", _usable(RescaleMode.
 def test_slots_come_back_with_the_error_that_was_asked_for(backend: str, level: int) -> None:
     bench, x = _bench(backend), np.random.default_rng(1).uniform(-1, 1, size=N // 2)
     before = bench.halved(x, Encoding.SLOTS, level=level)
-    after = sanitize(*bench.parts, before, flood_bits=FLOOD_BITS)
+    after = sanitize(*bench.parts, before, encoding=Encoding.SLOTS, flood_bits=FLOOD_BITS, mask_bits=MASK_BITS)
     assert bench.server.level(after) == level
     assert bench.server.scale(after) == bench.server.scale(before)
     error = bench.decrypted(after, Encoding.SLOTS) - bench.decrypted(before, Encoding.SLOTS)
@@ -96,38 +101,80 @@ def test_slots_come_back_with_the_error_that_was_asked_for(backend: str, level: 
 
 
 @every_explicit_backend
+@pytest.mark.parametrize("level", [0, 2])
+def test_slots_that_nobody_reads_and_imaginary_parts_are_drowned(backend: str, level: int) -> None:
+    bench, x = _bench(backend), np.random.default_rng(1).uniform(-1, 1, size=N // 2)
+    before = bench.halved(x, Encoding.SLOTS, level=level)
+    read = np.arange(N // 2) % 3 == 0
+    after = sanitize(
+        *bench.parts,
+        before,
+        encoding=Encoding.SLOTS,
+        flood_bits=FLOOD_BITS,
+        mask_bits=MASK_BITS,
+        keep=np.flatnonzero(read).tolist(),
+    )
+    seen, was = (bench.client.decrypt(each, encoding=Encoding.COMPLEX_SLOTS) for each in (after, before))
+    added, scale = seen - was, bench.server.scale(after)
+    flood, mask = 2.0**FLOOD_BITS * math.sqrt(N / 2) / scale, 2.0**MASK_BITS / scale
+    assert np.std(added.real[read]) == pytest.approx(flood, rel=0.2)
+    assert np.std(added.real[~read]) == pytest.approx(mask, rel=0.15)
+    assert np.std(added.imag) == pytest.approx(mask, rel=0.12)
+    assert abs(np.corrcoef(seen.real[~read], x[~read])[0, 1]) < 5 / math.sqrt(N / 3)
+
+
+@every_explicit_backend
 def test_a_flood_of_two_limbs_comes_back_as_large_as_it_was_made(backend: str) -> None:
     bench = _bench(backend)
-    before = bench.halved(np.zeros(N), Encoding.COEFFICIENTS, level=2)
-    after = bench.decrypted(sanitize(*bench.parts, before, flood_bits=90), Encoding.COEFFICIENTS)
+    before = bench.halved(np.full(N, 0.5), Encoding.COEFFICIENTS, level=2)
+    sanitized = sanitize(*bench.parts, before, encoding=Encoding.COEFFICIENTS, flood_bits=90)
+    after = bench.decrypted(sanitized, Encoding.COEFFICIENTS)
     assert np.std(after) * SCALE == pytest.approx(2.0**90, rel=0.08)
 
 
 @every_explicit_backend
-@pytest.mark.parametrize("level", [0, 2])
-def test_coefficients_to_keep_come_back_and_the_others_do_not(backend: str, level: int) -> None:
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_coefficients_to_keep_come_back_and_the_others_are_uniform(backend: str, level: int) -> None:
     bench, x = _bench(backend), np.random.default_rng(2).uniform(-1, 1, size=N)
     before = bench.halved(x, Encoding.COEFFICIENTS, level=level)
-    keep = np.arange(63, N, 64)
-    message_bits = None if level == 0 else PARAMS.scale_bits
-    after = trim(*bench.parts, before, keep=keep.tolist(), message_bits=message_bits, statistical_bits=20)
-    seen = bench.decrypted(after, Encoding.COEFFICIENTS)
-    assert np.max(np.abs(seen - bench.decrypted(before, Encoding.COEFFICIENTS))[keep]) < 2.0**-24
+    keep = np.arange(63, N, 64).tolist()
+    arguments: dict[str, Any] = {"encoding": Encoding.COEFFICIENTS, "flood_bits": 12, "keep": keep}
+    if not bench.capabilities.exact_integers:
+        with pytest.raises(CapabilityMissing, match="through doubles"):
+            sanitize(*bench.parts, before, **arguments)
+        return
+    seen = bench.decrypted(sanitize(*bench.parts, before, **arguments), Encoding.COEFFICIENTS)
+    assert np.max(np.abs(seen - bench.decrypted(before, Encoding.COEFFICIENTS))[keep]) < 2.0 ** (12 + 3 - 40)
     others = np.delete(seen, keep)
     assert abs(np.corrcoef(others, np.delete(x, keep))[0, 1]) < 5 / math.sqrt(others.size)
-    assert np.max(np.abs(others)) > 2.0**3
+    share = others * bench.server.scale(before) / math.prod(bench.params.data_primes[: level + 1])
+    assert np.max(np.abs(share)) <= 0.5
+    assert abs(np.mean(share)) < 5 / math.sqrt(12 * share.size)
+    assert np.mean(share**2) == pytest.approx(1 / 12, abs=5 / math.sqrt(180 * share.size))
 
 
 @every_explicit_backend
-def test_masks_come_off_exactly(backend: str) -> None:
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_masks_come_off_exactly(backend: str, level: int) -> None:
     bench, x = _bench(backend), np.random.default_rng(3).uniform(-1, 1, size=N)
-    before = bench.halved(x, Encoding.COEFFICIENTS, level=0)
-    prime = bench.params.data_primes[0]
+    before = bench.halved(x, Encoding.COEFFICIENTS, level=level)
+    if not bench.capabilities.exact_integers:
+        with pytest.raises(CapabilityMissing, match="through doubles"):
+            uniform_mask(*bench.parts, before)
+        return
+    primes = bench.params.data_primes[: level + 1]
     masked, mask = uniform_mask(*bench.parts, before)
-    scale = bench.server.scale(before)
-    seen, message = (np.rint(bench.decrypted(each, Encoding.COEFFICIENTS) * scale) for each in (masked, before))
-    error = ((seen - message).astype(np.int64) - mask + prime // 2) % prime - prime // 2
-    assert np.max(np.abs(error)) < REFRESHED
+    back = bench.server.encode(
+        residues.negative(mask, primes), level=level, scale=bench.server.scale(masked), encoding=Encoding.INTEGERS
+    )
+    shown = bench.server.add_plain(masked, back)
+    seen, was = (bench.client.decrypt(each, encoding=Encoding.INTEGERS) for each in (shown, before))
+    error = residues.values_of((seen + residues.negative(was, primes)) % _column(primes), primes, 1.0)
+    assert 0 < np.max(np.abs(error)) < REFRESHED
+
+
+def _column(primes: tuple[int, ...]) -> NDArray[np.uint64]:
+    return np.array(primes, dtype=np.uint64)[:, np.newaxis]
 
 
 @every_explicit_backend
@@ -147,4 +194,4 @@ def test_libraries_that_rescale_by_themselves_are_refused() -> None:
         bench = _bench(backend)
         ciphertext = bench.client.encrypt(np.ones(4), scale=SCALE)
         with pytest.raises(CapabilityMissing, match="rescales by itself"):
-            sanitize(*bench.parts, ciphertext, flood_bits=FLOOD_BITS)
+            sanitize(*bench.parts, ciphertext, encoding=Encoding.SLOTS, flood_bits=FLOOD_BITS)

@@ -56,6 +56,22 @@ def test_a_backend_must_say_whether_it_provides_security() -> None:
         BackendSpec(name="acme", target="acme:Acme", summary="")
 
 
+@pytest.mark.parametrize("promise", ["no", "True", 1, None, object()])
+def test_security_is_promised_by_true_alone(promise: Any) -> None:
+    with pytest.raises(ValueError, match="not a bool"):
+        backend_spec(name="acme", provides_security=promise)
+
+
+@pytest.mark.parametrize("preference", ["high", 1.5, True, None])
+def test_a_preference_is_a_whole_number(preference: Any) -> None:
+    with pytest.raises(ValueError, match="not an int"):
+        backend_spec(name="acme", preference=preference)
+
+
+def test_a_backend_is_not_preferred_unless_it_says_so() -> None:
+    assert backend_spec(name="acme").preference == 0
+
+
 def test_a_backend_without_a_check_is_available() -> None:
     assert backend_spec(name="acme").availability is always_available
     assert always_available() is None

@@ -35,11 +35,11 @@ def counts(
     budgets: Path | None,
     as_json: bool,
 ) -> None:
-    """Count the operations of every cell; hold them to harness/counts.lock.json.
+    """Count what every cell costs, sanitised and plain; hold it to harness/counts.lock.json.
 
     No clock and no secret is involved: plans are compiled and counted. With --check the exit status is 0 if all is
     as locked, 1 for a cell that costs more or breaks its budget, 3 for one that costs less or is new, 4 for one that
-    is lost.
+    is lost. Rows of --out are of the plain plans.
     """
     if check and update:
         raise click.UsageError("--check and --update exclude each other.")
@@ -55,15 +55,16 @@ def counts(
     if out is not None:
         _append(out, [cell for cell in here if not isinstance(now[gate.name_of(cell)], str)])
     if require:
-        now |= {gate.name_of(cell): missing[cell.backend] for cell in cells if cell.backend in missing}
+        lost = [cell for cell in cells if cell.backend in missing]
+        now |= {name: missing[cell.backend] for cell in lost for name in gate.names_of(cell)}
     document = {"schema": gate.SCHEMA, "preset": name, "counts": now, "absent": missing}
     found: list[Difference] = []
     if check or update:
         allowed = gate.budgets(now, budgets or gate.BUDGETS)
-        locked = gate.read_lock(lock) if check or lock.exists() else {}
+        locked = gate.read_lock(lock, to_update=update)
         if update:
-            locked = gate.updated(locked, now, allowed)
-            gate.write_lock(locked, lock)
+            gate.write_lock(gate.updated(locked, now, allowed), lock, budgets_path=budgets or gate.BUDGETS)
+            locked = gate.read_lock(lock)
         found = gate.judge(locked, now, allowed, known=gate.known_cells())
     state = gate.state_of(found)
     if as_json:
@@ -93,7 +94,8 @@ def _append(out: Path, cells: Sequence[Cell]) -> None:
 _COLUMNS = {
     "rotations": "rot", "keyswitches": "ks", "rescales": "resc", "ct_pt": "ct×pt", "encrypts": "enc",
     "decrypts": "dec", "rotation_keys": "keys", "live_ciphertexts": "live", "tokens_per_run": "tok/run",
-    "ring_degree": "N", "bytes_up": "KiB up", "bytes_down": "KiB down", "bytes_keys": "KiB keys",
+    "ring_degree": "N", "modulus_bits": "bits", "bytes_up": "KiB up", "bytes_down": "KiB down",
+    "bytes_keys": "KiB keys",
 }  # fmt: skip
 
 

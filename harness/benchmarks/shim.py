@@ -57,7 +57,8 @@ def compiled(packing: str, shape: str, *, tokens: int = 1, free_scales: bool = T
     refusal = _found("HeloraError", "helora_core.errors")
     try:
         strategy = _found("get_manager", "helora_core.manager")().load_packing(packing)
-        options: dict[str, Any] = {"free_scales": free_scales}
+        # History is of results sent as they are, which a commit with private weights by default has to be asked for.
+        options: dict[str, Any] = {"free_scales": free_scales, "private_weights": False}
         if tokens > 1:  # cells of one token keep the plan that the published history has of them
             options["tokens"] = tokens
         return compile_plan(parse(shape), strategy, **_accepted(compile_plan, options))

@@ -292,7 +292,7 @@ def _scaling(module: str, value: object) -> float:
     if isinstance(value, (int, float, np.floating)) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     raise AdapterFormatError(
-        f"LoRA module {module!r}: scaling is {value!r}, not a finite number.",
+        f"LoRA module {module!r}: scaling is {_kind(value)}, not a finite number.",
         hint="Give α/r, or α/√r for rank-stabilised LoRA.",
     )
 

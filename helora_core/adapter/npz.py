@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from helora_core.adapter.atomic import replacing
 from helora_core.adapter.lora import LoRAAdapter, LoRAModule, module_from_file
 from helora_core.errors import AdapterFormatError, InvalidInput
+from helora_core.reading.malformed import Malformed
+from helora_core.reading.npy import read_arrays
 
 _FIELDS = ("down", "up", "scaling")
 
@@ -40,8 +42,8 @@ def load_npz(path: str | os.PathLike[str]) -> LoRAAdapter:
     """Load an adapter as `save_npz` writes it. Matrices may be float16, float32 or float64.
 
     Raises:
-        AdapterFormatError: The file is missing, damaged or pickled, an array is unknown or lacking, or a module is not
-            valid (see `LoRAModule`).
+        AdapterFormatError: The file is missing, damaged, pickled or inflates beyond measure, an array is unknown or
+            lacking, or a module is not valid (see `LoRAModule`).
     """
     source = Path(path)
     fields: dict[str, dict[str, NDArray[Any]]] = {}
@@ -59,15 +61,15 @@ def load_npz(path: str | os.PathLike[str]) -> LoRAAdapter:
 
 def _read_arrays(source: Path) -> dict[str, NDArray[Any]]:
     try:
-        with open(source, "rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if isinstance(archive, np.lib.npyio.NpzFile):
-                return {key: archive[key] for key in archive.files}
-    except Exception as error:  # on damaged files zipfile and NumPy raise whatever their inner workings stumble on
+        found = read_arrays(source)
+    except (Malformed, OSError) as error:
+        why = error.reason if isinstance(error, Malformed) else error.strerror or error
         raise AdapterFormatError(
-            f"{source}: cannot be read as an .npz file ({error}).",
+            f"{source}: cannot be read as an .npz file ({why}).",
             hint="Give a file that save_npz or numpy.savez wrote, whole, with plain number arrays in it.",
         ) from error
+    if isinstance(found, dict):
+        return found
     raise AdapterFormatError(
         f"{source}: it holds a single array, not an .npz archive.",
         hint="Write the adapter with save_npz or numpy.savez.",

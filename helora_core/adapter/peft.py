@@ -9,123 +9,141 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from helora_core.adapter.lora import FloatArray, LoRAAdapter, LoRAModule, module_from_file
+from helora_core.adapter.containers import CONFIG_FILE, TENSOR_FILE, check_peft_directory
+from helora_core.adapter.declared import check_ranks, declared_scaling
+from helora_core.adapter.features import feature_of, unsupported
+from helora_core.adapter.lora import LoRAAdapter
+from helora_core.adapter.pairs import Layout, Pairs, Side, adapter_of, number
 from helora_core.adapter.peft_config import PEFTConfig, read_peft_config
 from helora_core.adapter.safetensors_io import StoredTensor, read_safetensors
+from helora_core.adapter.wrappers import KEY_PREFIX, ModuleName, module_name, without_wrappers
 from helora_core.errors import AdapterFormatError
 
-CONFIG_FILE = "adapter_config.json"
-TENSOR_FILE = "adapter_model.safetensors"
-KEY_PREFIX = "base_model.model."
+__all__ = ["CONFIG_FILE", "KEY_PREFIX", "TENSOR_FILE", "load_peft"]
 
-_PICKLED_FILE = "adapter_model.bin"
-
-# save_pretrained leaves the adapter's name out of the keys; a state dict saved by hand still has it after lora_A.
-_LORA_KEY = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(?:\.(?P<adapter>[^.]+))?\.weight")
+_SIDES: dict[str, Side] = {"lora_A": "down", "lora_B": "up"}
 
 # What VeLoRA and MonteCLoRA keep for their training passes; in evaluation mode PEFT runs both as plain LoRA.
-_TRAINING_ONLY = re.compile(r".*\.lora_(velora_embed|monteclora_sampler)(\..*)?")
+_TRAINING_ONLY = re.compile(r".*\.lora_(velora_embed|monteclora_sampler)(\..*)?", re.DOTALL)
 
-_NOT_PLAIN_LORA = (
-    (re.compile(r".*\.lora_magnitude_vector(\..*)?"), "a magnitude vector of DoRA"),
-    (re.compile(r".*\.lora_B(\.[^.]+)?\.bias"), "a bias in lora_B (lora_bias)"),
-    (re.compile(r".*\.lora_embedding_[AB](\..*)?"), "LoRA on an embedding"),
-    (re.compile(r".*\.lora_diag(\..*)?"), "a diagonal of KaSA"),
-    (re.compile(r".*trainable_tokens.*"), "trained token embeddings (trainable_token_indices)"),
-    (re.compile(r".*\.modules_to_save\..*"), "a module saved in full (modules_to_save)"),
-    (re.compile(r".*\.bias"), "a bias of the base model"),
-)
+_ALPHA = re.compile(r"(?P<module>.+?)(\.lora_[AB])?\.(lora_)?alpha")
 
-_NOT_SAVED_BY_PEFT = f"Give the directory that PEFT's save_pretrained wrote, with {CONFIG_FILE} and {TENSOR_FILE}."
 
-_Pair = dict[str, tuple[str, StoredTensor]]
+@dataclass(frozen=True)
+class LoRAKey:
+    """What the key of a LoRA matrix says.
+
+    Attributes:
+        module: The module it belongs to.
+        side: Whether it is ``down`` (lora_A) or ``up`` (lora_B).
+        adapter: The adapter's name, which save_pretrained leaves out and a state dict saved by hand still has.
+    """
+
+    module: ModuleName
+    side: Side
+    adapter: str | None
+
+
+def parse_key(key: str) -> LoRAKey | None:
+    """Read a key as PEFT and whatever wraps PEFT's models write it; None if it is not that of a LoRA matrix."""
+    parts = key.split(".")
+    for place in range(len(parts) - 2, 0, -1):
+        side = _SIDES.get(parts[place])
+        if side is not None:
+            ending = without_wrappers(parts[place + 1 :])
+            if ending[-1:] != ["weight"] or len(ending) > 2:
+                return None
+            return LoRAKey(module_name(".".join(parts[:place])), side, ending[0] if len(ending) == 2 else None)
+    return None
 
 
 def load_peft(directory: str | os.PathLike[str]) -> LoRAAdapter:
     """Load a LoRA adapter from a PEFT directory.
 
     Matrices may be F64, F32, F16 or BF16 and are widened to float64 exactly. The scaling is α/r or α/√r with the
-    module's own α and r. Module names lose PEFT's ``base_model.model.`` prefix.
+    module's own α and r. Module names lose PEFT's ``base_model.model.`` prefix and what training tools wrapped around
+    the modules.
 
     Raises:
         AdapterFormatError: A file is missing or damaged, or the adapter is not plain LoRA; the message names the file
             and the feature or tensor.
     """
     root = Path(directory)
-    _check_directory(root)
+    check_peft_directory(root)
     config = read_peft_config(root / CONFIG_FILE)
     path = root / TENSOR_FILE
-    pairs = _pair(path, read_safetensors(path))
-    modules = [_module(path, config, name, pair) for name, pair in pairs.items()]
-    return LoRAAdapter.from_modules(modules, source=str(root))
+    names, pairs, alphas = _sorted_out(path, read_safetensors(path))
+    found = pairs.complete()
+    scalings = {name: declared_scaling(path, config, names[name]) for name in found}
+    check_ranks(path, config, {name: pair.rank for name, pair in found.items()})
+    for name, (key, tensor) in alphas.items():
+        _check_alpha(path, config, name, scalings, key, tensor)
+    adapter = adapter_of(path, found, lambda name, pair: scalings[name])
+    return LoRAAdapter(adapter.modules, str(root))
 
 
-def _check_directory(root: Path) -> None:
-    if not root.is_dir():
-        raise AdapterFormatError(
-            f"{root}: is not a directory.", hint=f"Give the directory that holds {CONFIG_FILE} and {TENSOR_FILE}."
-        )
-    if not (root / CONFIG_FILE).exists():
-        raise _no_config(root)
-    if not (root / TENSOR_FILE).exists():
-        raise _no_tensors(root)
-
-
-def _no_config(root: Path) -> AdapterFormatError:
-    # save_pretrained puts every adapter but the one called "default" into a directory of its name
-    nested = ", ".join(sorted(str(found.parent) for found in root.glob(f"*/{CONFIG_FILE}")))
-    return AdapterFormatError(
-        f"{root}: there is no {CONFIG_FILE}.",
-        hint=f"Give one of the adapters below it: {nested}." if nested else _NOT_SAVED_BY_PEFT,
-    )
-
-
-def _no_tensors(root: Path) -> AdapterFormatError:
-    if not (root / _PICKLED_FILE).exists():
-        return AdapterFormatError(f"{root}: there is no {TENSOR_FILE}.", hint=_NOT_SAVED_BY_PEFT)
-    return AdapterFormatError(
-        f"{root}: there is no {TENSOR_FILE}, only {_PICKLED_FILE}, a pickle, which can run any code when it is loaded.",
-        hint="If you trust it, load it with PEFT and save it with save_pretrained(…, safe_serialization=True).",
-    )
-
-
-def _pair(path: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, _Pair]:
-    """The tensors by module and side (A or B), each with its key; every tensor is in the result or refused."""
-    pairs: dict[str, _Pair] = {}
+def _sorted_out(
+    path: Path, tensors: Mapping[str, StoredTensor]
+) -> tuple[dict[str, ModuleName], Pairs, dict[str, tuple[str, StoredTensor]]]:
+    """Names, matrices and leftover α of all modules; every tensor is in the result, no part of Δ, or refused."""
+    names: dict[str, ModuleName] = {}
+    pairs = Pairs(path, Layout("lora_A", "lora_B"))
+    alphas = {}
     adapters: set[str | None] = set()
+    first: dict[tuple[str, Side], str | None] = {}
     for key, tensor in tensors.items():
-        found = _LORA_KEY.fullmatch(key)
-        if found is None:
-            if not _TRAINING_ONLY.fullmatch(key):
-                raise _foreign_tensor(path, key)
-            continue
-        adapters.add(found["adapter"])
-        pair = pairs.setdefault(found["module"].removeprefix(KEY_PREFIX), {})
-        if found["side"] in pair and len(adapters) == 1:
-            raise AdapterFormatError(
-                f"{path}: {pair[found['side']][0]!r} and {key!r} are the same matrix of one module.",
-                hint=f"Keep one of them; PEFT writes keys with the prefix {KEY_PREFIX!r}.",
-            )
-        pair[found["side"]] = (key, tensor)
+        found = parse_key(key)
+        if found is not None:
+            name = found.module.shown
+            adapters.add(found.adapter)
+            if first.setdefault((name, found.side), found.adapter) != found.adapter:
+                continue  # several adapters, as is said below
+            names.setdefault(name, found.module)
+            pairs.add(name, found.side, key, tensor)
+        elif (alpha := _ALPHA.fullmatch(key)) is not None:
+            alphas[module_name(alpha["module"]).shown] = (key, tensor)
+        elif not _no_part_of_delta(key, tensors):
+            raise _foreign_tensor(path, key)
     if len(adapters) > 1:
         named = ", ".join(sorted(repr(name) if name else "one without a name" for name in adapters))
         raise AdapterFormatError(
             f"{path}: it holds several adapters ({named}).", hint="Save each with save_pretrained(selected_adapters=…)."
         )
-    if not pairs:
-        raise AdapterFormatError(f"{path}: it holds no LoRA matrix.", hint="Check that the adapter was saved by PEFT.")
-    return pairs
+    outer = sorted({name.outer for name in names.values() if name.outer})
+    if len(outer) > 1 or (outer and any(name.outer == "" for name in names.values())):
+        raise AdapterFormatError(
+            f"{path}: it holds adapters of several models (in front of {KEY_PREFIX!r} stand {', '.join(outer)}).",
+            hint="Save the adapter of each model into a directory of its own, with its own configuration.",
+        )
+    return names, pairs, alphas
+
+
+def _no_part_of_delta(key: str, tensors: Mapping[str, StoredTensor]) -> bool:
+    """Whether a tensor does not change Δ.
+
+    PEFT saves the base layer along where its size may have changed (lm_head). It is what Δ is added to; quantised ones
+    have more than a weight: absmax, scales and the like. A bias that is there alone was trained.
+    """
+    if _TRAINING_ONLY.fullmatch(key):
+        return True
+    layer, found, entry = key.partition(".base_layer.")
+    if not found or "lora_" in entry or "modules_to_save" in entry:
+        return False
+    return entry != "bias" or f"{layer}.base_layer.weight" in tensors
 
 
 def _foreign_tensor(path: Path, key: str) -> AdapterFormatError:
-    for pattern, feature in _NOT_PLAIN_LORA:
-        if pattern.fullmatch(key):
-            return AdapterFormatError(
-                f"{path}: tensor {key!r} is {feature}, which is not supported.",
-                hint="Train or convert the adapter as plain LoRA on linear layers.",
-            )
+    feature = feature_of(key)
+    if feature is not None:
+        return unsupported(path, key, feature)
+    if re.fullmatch(r".*\.lora_(down|up)\.weight|.*\.lora[._](linear_layer\.)?(down|up)\.weight|.*\.lora_[ab]", key):
+        return AdapterFormatError(
+            f"{path}: tensor {key!r} is named as in files of kohya, diffusers or MLX, not as in PEFT's.",
+            hint=f"Take the file away from {CONFIG_FILE} and give it by itself, if it says its own scaling.",
+        )
     return AdapterFormatError(
         f"{path}: tensor {key!r} is not part of a LoRA module.",
         hint="If it is a weight of the base model (modules_to_save, or a resized or targeted embedding), save the "
@@ -133,34 +151,21 @@ def _foreign_tensor(path: Path, key: str) -> AdapterFormatError:
     )
 
 
-def _module(path: Path, config: PEFTConfig, name: str, pair: _Pair) -> LoRAModule:
-    if len(pair) == 1:
-        [(side, (key, _))] = pair.items()
-        other = "B" if side == "A" else "A"
-        raise AdapterFormatError(
-            f"{path}: tensor {key!r} has no lora_{other} beside it.",
-            hint="Save the adapter again; both matrices of a module are needed.",
-        )
-    declared = config.rank_of(name)
-    down, up = _matrix(path, *pair["A"]), _matrix(path, *pair["B"])
-    module = module_from_file(path, name, down, up, config.scaling_of(name))
-    if module.shape.rank != declared:
-        raise AdapterFormatError(
-            f"{path}: module {name!r} has rank {module.shape.rank}, but {CONFIG_FILE} declares rank {declared}.",
-            hint="If the tensors are right, correct r or rank_pattern: the scaling depends on the rank.",
-        )
-    return module
-
-
-def _matrix(path: Path, key: str, tensor: StoredTensor) -> FloatArray:
-    if len(tensor.shape) in (3, 4, 5):
-        raise AdapterFormatError(
-            f"{path}: tensor {key!r} has {len(tensor.shape)} dimensions: LoRA on a convolution is not supported.",
-            hint="Target linear layers only.",
-        )
-    if not tensor.is_float:
-        raise AdapterFormatError(
-            f"{path}: tensor {key!r} is stored as {tensor.dtype}.",
-            hint="Save the adapter as float32, float16 or bfloat16.",
-        )
-    return tensor.widened()
+def _check_alpha(
+    path: Path, config: PEFTConfig, name: str, scalings: Mapping[str, float], key: str, tensor: StoredTensor
+) -> None:
+    """Whether an α that a converter left beside the matrices is the one that the configuration has."""
+    if name in scalings:
+        rank = config.rank_of(name)
+        alpha = number(path, key, tensor)
+        if alpha / (rank**0.5 if config.use_rslora else rank) == scalings[name]:
+            return
+        what = f"is an α of module {name!r} that is not the one in {CONFIG_FILE}"
+    else:
+        what = "is an α, as kohya's files have it, of no module that is there"
+    raise AdapterFormatError(
+        f"{path}: tensor {key!r} {what}.",
+        hint="A converter from kohya's format left it; PEFT passes over it. Find out which α the adapter was trained "
+        "with: if it is the tensor's, write that into lora_alpha or alpha_pattern; then save the adapter without the "
+        "tensor.",
+    )

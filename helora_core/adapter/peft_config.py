@@ -7,15 +7,24 @@ an unknown field that is set is refused, because a newer PEFT may compute someth
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from helora_core.adapter.key_patterns import Budget, PatternRefused, key_pattern
 from helora_core.errors import AdapterFormatError
+from helora_core.reading import strict_json
+from helora_core.reading.files import read_bytes
+from helora_core.reading.malformed import Malformed
+
+MOST_BYTES = 4 << 20
+"""Largest configuration that is read."""
+
+MOST_KEY_CHARACTERS = 256 << 10
+"""Characters of all keys of both patterns together: 3000 modules named in each by 40. Compiling them takes seconds."""
 
 Rank = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 _Value = TypeVar("_Value", int, float)
@@ -54,6 +63,9 @@ _HARMLESS = {
     "runtime_config",
 }
 
+# those of them, and of the fields below, that are true or false; PEFT would take any text for true
+_FLAGS = ("fan_in_fan_out", "inference_mode", "ensure_weight_tying", "use_dora", "lora_bias", "use_qalora")
+
 # fields that change what is computed, with the feature's name
 _REFUSED = {
     "use_dora": "DoRA",
@@ -80,7 +92,7 @@ _NO_OBJECT = "Fetch or save the adapter again; PEFT's save_pretrained writes thi
 _WRONG_TYPE = "r must be a positive integer, lora_alpha a number, and the patterns objects of such values."
 
 
-class PEFTConfig(msgspec.Struct, frozen=True, kw_only=True):
+class PEFTConfig(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The part of ``adapter_config.json`` that Δ depends on.
 
     Attributes:
@@ -105,15 +117,21 @@ class PEFTConfig(msgspec.Struct, frozen=True, kw_only=True):
         order, so where two match, it is that order which decides, in PEFT and here.
 
         Raises:
-            re.error: A key is no regular expression; `read_peft_config` has refused it before.
+            AdapterFormatError: A key is no regular expression that can be matched in bounded time, which
+                `read_peft_config` has refused before; or all keys together take too long.
         """
-        return _by_pattern(self.rank_pattern, module, self.r)
+        return _by_pattern("rank_pattern", self.rank_pattern, module, self.r, self._budget)
 
     def scaling_of(self, module: str) -> float:
         """α/r, or α/√r, with the module's own α and declared rank; matched as in `rank_of`."""
-        alpha = _by_pattern(self.alpha_pattern, module, self.lora_alpha)
+        alpha = _by_pattern("alpha_pattern", self.alpha_pattern, module, self.lora_alpha, self._budget)
         rank = self.rank_of(module)
         return alpha / (math.sqrt(rank) if self.use_rslora else rank)
+
+    @cached_property
+    def _budget(self) -> Budget:
+        """What all modules of this adapter may spend together."""
+        return Budget()
 
 
 def read_peft_config(path: Path) -> PEFTConfig:
@@ -121,34 +139,38 @@ def read_peft_config(path: Path) -> PEFTConfig:
 
     Raises:
         AdapterFormatError: The file is missing or no JSON object, is not about LoRA, switches on something that is not
-            plain LoRA, or has fields of wrong types.
+            plain LoRA, has fields of wrong types, or patterns that cannot be matched in bounded time.
     """
-    content = _read(path)
+    return parse_peft_config(path, _read(path))
+
+
+def parse_peft_config(path: Path, content: bytes) -> PEFTConfig:
+    """As `read_peft_config`, from bytes that are in memory; ``path`` is the file that messages name."""
     fields: dict[str, Any] = _decoded(path, content, dict[str, Any], _NO_OBJECT)
     _check_kind(path, fields)
     _check_features(path, fields)
     _check_init(path, fields.get("init_lora_weights"))
     config: PEFTConfig = _decoded(path, content, PEFTConfig, _WRONG_TYPE)
-    for key in (*(config.rank_pattern or ()), *(config.alpha_pattern or ())):
-        _check_pattern(path, key)
+    _check_patterns(path, (*(config.rank_pattern or ()), *(config.alpha_pattern or ())))
     return config
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
+        return read_bytes(path, most=MOST_BYTES)
+    except (Malformed, OSError) as error:
+        why = error.reason if isinstance(error, Malformed) else error.strerror or error
         raise AdapterFormatError(
-            f"{path}: cannot be read ({error.strerror or error}).",
+            f"{path}: cannot be read ({why}).",
             hint="Give the directory that PEFT's save_pretrained wrote, and check that you may read it.",
         ) from error
 
 
 def _decoded(path: Path, content: bytes, kind: Any, hint: str) -> Any:
     try:
-        return msgspec.json.decode(content, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise AdapterFormatError(f"{path}: is not the JSON of a PEFT configuration ({error}).", hint=hint) from error
+        return strict_json.decode(content, kind, most=MOST_BYTES)
+    except Malformed as error:
+        raise AdapterFormatError(f"{path}: {error.reason}; it is no PEFT configuration.", hint=hint) from error
 
 
 def _check_kind(path: Path, fields: Mapping[str, Any]) -> None:
@@ -166,6 +188,12 @@ def _check_features(path: Path, fields: Mapping[str, Any]) -> None:
             f"{path}: bias is {bias!r}: trained biases of the base model are not part of Δ.",
             hint="Train with bias='none'.",
         )
+    for name in _FLAGS:
+        if not isinstance(fields.get(name), bool | None):
+            raise AdapterFormatError(
+                f"{path}: {name} is a {type(fields[name]).__name__}, not true or false.",
+                hint="Save the adapter again, or write true or false.",
+            )
     for name, value in fields.items():
         if not value or name in _READ or name in _HARMLESS:
             continue
@@ -190,23 +218,33 @@ def _check_init(path: Path, init: object) -> None:
     )
 
 
-def _check_pattern(path: Path, key: str) -> None:
-    try:
-        _compiled(key)
-    except (re.error, RecursionError, OverflowError) as error:
+def _check_patterns(path: Path, keys: Sequence[str]) -> None:
+    length = sum(map(len, keys))
+    if length > MOST_KEY_CHARACTERS:
         raise AdapterFormatError(
-            f"{path}: the pattern {key!r} is not a regular expression ({error}).",
-            hint="Correct it in rank_pattern or alpha_pattern.",
+            f"{path}: the keys of rank_pattern and alpha_pattern have {length} characters, and at most "
+            f"{MOST_KEY_CHARACTERS} are read.",
+            hint="Say the same by fewer keys: a key is a regular expression, and may mean many modules.",
+        )
+    for key in keys:
+        try:
+            key_pattern(key)
+        except PatternRefused as error:
+            raise AdapterFormatError(
+                f"{path}: the pattern {key!r} is refused: {error}.",
+                hint="Correct it in rank_pattern or alpha_pattern; names, sets, choices and repetitions are enough.",
+            ) from error
+
+
+def _by_pattern(
+    field: str, patterns: Mapping[str, _Value] | None, module: str, default: _Value, budget: Budget
+) -> _Value:
+    try:
+        for key, value in (patterns or {}).items():
+            if key_pattern(key).matches(module, budget):
+                return value
+    except PatternRefused as error:
+        raise AdapterFormatError(
+            f"{field}: {error}.", hint="Write its keys as plain module names, or as fewer and simpler patterns."
         ) from error
-
-
-@lru_cache(maxsize=4096)  # EVA names every module in both patterns, more than re's own cache holds
-def _compiled(key: str) -> re.Pattern[str]:
-    return re.compile(rf"(.*\.)?({key})$")
-
-
-def _by_pattern(patterns: Mapping[str, _Value] | None, module: str, default: _Value) -> _Value:
-    for key, value in (patterns or {}).items():
-        if _compiled(key).match(module):
-            return value
     return (patterns or {}).get(module, default)  # PEFT's last resort: a name that does not match itself as a pattern

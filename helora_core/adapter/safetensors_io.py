@@ -14,9 +14,10 @@ from typing import BinaryIO, Literal, TypeAlias
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, deserialize
 
 from helora_core.errors import AdapterFormatError, InvalidInput
+from helora_core.reading.malformed import Malformed
+from helora_core.reading.safetensors import read_tensors
 
 FloatDType: TypeAlias = Literal["f64", "f32", "f16", "bf16"]
 
@@ -35,7 +36,7 @@ class StoredTensor:
 
     dtype: str
     shape: tuple[int, ...]
-    data: bytes | bytearray = field(repr=False)
+    data: bytes | bytearray | memoryview = field(repr=False)
 
     @property
     def is_float(self) -> bool:
@@ -55,21 +56,21 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
     """All tensors of a file by name.
 
     Raises:
-        AdapterFormatError: The file is missing, unreadable, truncated or not safetensors.
+        AdapterFormatError: The file is missing, unreadable, truncated, too large or not safetensors.
     """
     try:
-        entries = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
+        tensors, _ = read_tensors(path)
     except OSError as error:
         raise AdapterFormatError(
             f"{path}: cannot be read ({error.strerror or error}).",
             hint="Give the directory that PEFT's save_pretrained wrote, and check that you may read it.",
         ) from error
-    except SafetensorError as error:
+    except Malformed as error:
         raise AdapterFormatError(
-            f"{path}: is not a whole safetensors file ({error}).",
+            f"{path}: {error.reason}.",
             hint="Fetch or save it again; if it came by git, run git lfs pull.",
         ) from error
-    return {name: StoredTensor(entry["dtype"], tuple(entry["shape"]), entry["data"]) for name, entry in entries}
+    return {name: StoredTensor(tensor.dtype, tensor.shape, tensor.data) for name, tensor in tensors.items()}
 
 
 def write_safetensors(file: BinaryIO, tensors: Mapping[str, NDArray[np.float64]], dtype: FloatDType) -> None:

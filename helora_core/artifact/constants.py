@@ -9,13 +9,12 @@ known, from the plan's names alone; what is not needed of it are spaces, which t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 import numpy as np
-from safetensors import SafetensorError, deserialize
 
 from helora_core.artifact.files import damaged
 from helora_core.backend.capabilities import Encoding
@@ -23,6 +22,8 @@ from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import ConstantSpec, Plan
 from helora_core.errors import InvalidProgram
 from helora_core.packing.protocol import Vector
+from helora_core.reading.malformed import Malformed
+from helora_core.reading.safetensors import Tensor, parse_tensors
 
 _WIDTH = 8
 _LARGEST = 10**15
@@ -93,9 +94,11 @@ def read_constants(data: bytes, plan: Plan, path: Path) -> Iterator[tuple[str, V
             as long as the program needs.
     """
     try:
-        tensors = dict(deserialize(data))  # type: ignore[no-untyped-call]
-    except SafetensorError as error:
-        raise damaged(path, f"is not a whole safetensors file ({error})") from error
+        tensors, metadata = parse_tensors(data, most_header=header_room(plan.constant_specs))
+    except Malformed as error:
+        raise damaged(path, error.reason) from error
+    if metadata:
+        raise damaged(path, "has metadata, which no artifact has")
     if tensors.keys() != plan.constant_specs.keys():
         wrong = sorted(tensors.keys() ^ plan.constant_specs.keys())[0]
         raise damaged(path, f"does not hold the constants of its plan ({wrong!r} is one too many or too few)")
@@ -107,12 +110,12 @@ def read_constants(data: bytes, plan: Plan, path: Path) -> Iterator[tuple[str, V
         yield name, vector
 
 
-def _vector(tensor: Mapping[str, Any], room: int) -> Vector | None:
+def _vector(tensor: Tensor, room: int) -> Vector | None:
     """The vector that a tensor stands for, if it is one and fits into ``room`` places."""
-    shape = tuple(tensor["shape"])
-    if tensor["dtype"] != "F64" or len(shape) not in (1, 2) or not 0 < shape[0] <= room:
+    shape = tensor.shape
+    if tensor.dtype != "F64" or len(shape) not in (1, 2) or not 0 < shape[0] <= room:
         return None
-    stored = np.frombuffer(tensor["data"], dtype="<f8").astype(np.float64, copy=False)
+    stored = np.frombuffer(tensor.data, dtype="<f8").astype(np.float64, copy=False)
     if len(shape) == 1:
         return stored
     return np.repeat(stored, room // shape[0]) if shape[1] == 1 and room % shape[0] == 0 else None

@@ -7,20 +7,20 @@ file can change the manifest too. Against that, compare the digest of the manife
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.artifact.files import damaged
-from helora_core.compiler.magnitudes import Magnitudes
 from helora_core.errors import ArtifactInvalid, ArtifactUnsupported, HeloraError
+from helora_core.reading import strict_json
+from helora_core.reading.malformed import Malformed
 
 FORMAT = "helora-artifact"
-SCHEMA = 1
+SCHEMA = 2
 """Raised whenever an older helora could not read the files any more."""
 
 MANIFEST = "manifest.json"
@@ -56,21 +56,14 @@ class ModuleEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         parts: The adapter's modules that it consists of, in the order of their outputs.
         plan: Digest of its plan.
         constants: The file with its plaintexts.
-        down_rms: Root mean square of ``down``; how results are flooded depends on it.
-        up_rms: Likewise of the scaled ``up``.
+        exponent: Δ is 2^exponent times what the plaintexts make.
     """
 
     name: str
     parts: tuple[Part, ...]
     plan: str
     constants: str
-    down_rms: float
-    up_rms: float
-
-    @property
-    def magnitudes(self) -> Magnitudes:
-        """How large the weights are, for activations of size 1."""
-        return Magnitudes(x_rms=1.0, down_rms=self.down_rms, up_rms=self.up_rms)
+    exponent: Annotated[int, msgspec.Meta(ge=-4096, le=4096)]
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,16 +115,16 @@ def encode_json(value: object, *, indent: int = 2) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=indent or -1) + b"\n"
 
 
-def decode_json(data: bytes, kind: type[T], path: Path) -> T:
+def decode_json(data: bytes, kind: type[T], path: Path, *, most: int = MANIFEST_BYTES) -> T:
     """Read JSON of a known form.
 
     Raises:
-        ArtifactInvalid: It is not JSON, or not of that form.
+        ArtifactInvalid: It is not JSON that can be read in one way only, or not of that form.
     """
     try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise damaged(path, f"cannot be understood ({error})") from error
+        return strict_json.decode(data, kind, most=most)
+    except Malformed as error:
+        raise damaged(path, f"cannot be understood: it {error.reason}") from error
     except HeloraError as error:
         raise damaged(path, f"makes no sense: {error.message}") from error
 
@@ -144,8 +137,8 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
         ArtifactUnsupported: A newer helora wrote it.
     """
     try:
-        head = msgspec.json.decode(data, type=_Head)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        head = strict_json.decode(data, _Head, most=MANIFEST_BYTES)
+    except Malformed as error:
         raise _foreign(path) from error
     if head.format != FORMAT:
         raise _foreign(path)
@@ -189,10 +182,6 @@ def _check_modules(manifest: Manifest, path: Path) -> None:
             raise damaged(path, f"has a module named {name!r}")
     if not names or len(set(names)) != len(names) or len(set(parts)) != len(parts):
         raise damaged(path, "has no module, or two of one name")
-    for module in manifest.modules:
-        sizes = (module.down_rms, module.up_rms)
-        if not all(math.isfinite(size) and size >= 0 for size in sizes):
-            raise damaged(path, f"module {module.name!r} has no size of its weights")
     if {module.plan for module in manifest.modules} != set(manifest.plans):
         raise damaged(path, "has a plan without a module, or a module without its plan")
 

@@ -1,4 +1,7 @@
-"""A directory that appears whole or not at all, and takes the place of nothing but an artifact."""
+"""A directory that appears whole or not at all, and takes the place of nothing but an artifact.
+
+It is made before there is anything to put into it, so that no work is lost to a place that cannot be written to.
+"""
 
 from __future__ import annotations
 
@@ -52,21 +55,46 @@ def _no_artifact(target: Path, why: str) -> InvalidInput:
 
 
 @contextmanager
-def taking_the_place(target: Path) -> Iterator[Path]:
+def taking_the_place(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """A new directory beside ``target`` that takes its place when the block ends without an error, else is deleted.
 
-    What is there already must have passed ``check_place``; it is put aside first, and back if the exchange fails.
+    It is made at once: a block that computes for hours finds out before that nothing can be written. What is at
+    ``target`` by then must pass ``check_place``; it is put aside first, and back if the exchange fails.
 
     Raises:
-        InvalidInput: The place cannot be written to.
+        InvalidInput: The place cannot be written to; or not any more, and the new directory stays beside it.
     """
+    target = Path(os.path.abspath(target))
+    with saying_where(target):
+        check_place(target, replace=replace)
     mark = secrets.token_hex(6)
     unfinished = target.with_name(f".{target.name}.{mark}.part")
-    aside = target.with_name(f".{target.name}.{mark}.old")
-    try:
+    with saying_where(target):
         unfinished.mkdir()
+    try:
         yield unfinished
-        sync_directory(unfinished)
+        with saying_where(target):
+            sync_directory(unfinished)
+        _exchange(unfinished, target, target.with_name(f".{target.name}.{mark}.old"), replace=replace)
+    except _Kept as kept:
+        raise kept.refusal from kept.__cause__
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+class _Kept(Exception):
+    """What was made cannot take its place, and is not thrown away either."""
+
+    def __init__(self, refusal: InvalidInput) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def _exchange(unfinished: Path, target: Path, aside: Path, *, replace: bool) -> None:
+    """Put ``unfinished`` in the place of ``target``, which somebody may have changed meanwhile."""
+    try:
+        check_place(target, replace=replace)
         if target.exists():
             os.rename(target, aside)
         try:
@@ -75,16 +103,33 @@ def taking_the_place(target: Path) -> Iterator[Path]:
             if aside.exists():
                 os.rename(aside, target)
             raise
-        sync_directory(target.parent)
-    except OSError as error:
+    except (InvalidInput, OSError) as error:
+        why = error.message.rstrip(".") if isinstance(error, InvalidInput) else f"{error.strerror or error}"
+        raise _Kept(
+            InvalidInput(
+                f"{target}: cannot be written any more ({why}); what was made is in {unfinished}.",
+                hint="Move it to where you want it.",
+            )
+        ) from error
+    sync_directory(target.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def saying_where(target: Path) -> Iterator[None]:
+    """Turn errors of the system into refusals that name ``target``.
+
+    Raises:
+        InvalidInput: It cannot be written to.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError of a name with a null character
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InvalidInput(
-            f"{target}: cannot be written ({error.strerror or error}).",
+            f"{target}: cannot be written ({why}).",
             hint="Choose a path in an existing directory that you may write to, on a disk with room.",
         ) from error
-    finally:
-        for leftover in (unfinished, aside):
-            if target.exists() or leftover is unfinished:
-                shutil.rmtree(leftover, ignore_errors=True)
 
 
 @contextmanager

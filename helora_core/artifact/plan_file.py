@@ -1,8 +1,8 @@
 """A plan on disk, and back: nothing that follows from something else is taken from the file.
 
-The program comes from the file, since it may leave out what a module's zeros make superfluous; levels, scales, counts,
-security and digest are worked out again, and the layout is the one that the installed packing makes for the same shape
-with the same figures.
+Levels, scales, counts, security and digest are worked out again, the layout is the one that the installed packing makes
+for the same shape with the same figures. Whether the program is the one that the compiler makes of it is seen with the
+plaintexts, for it may leave out what their zeros make superfluous (``verify``).
 """
 
 from __future__ import annotations
@@ -16,23 +16,43 @@ import msgspec
 from helora_core.adapter.lora import ModuleShape
 from helora_core.artifact.files import damaged
 from helora_core.artifact.manifest import decode_json, encode_json
-from helora_core.compiler.builder import Builder
 from helora_core.compiler.checks import annotate
-from helora_core.compiler.ir import Op, Program
+from helora_core.compiler.ir import Program
+from helora_core.compiler.limits import check_shape
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.settings import Settings
-from helora_core.errors import ArtifactUnsupported, HeloraError, InsecureParameters, InvalidInput
+from helora_core.errors import ArtifactUnsupported, HeloraError, InsecureParameters, InvalidInput, LeakageRefused
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
 from helora_core.packing.protocol import Interactive, Layout, ModulusUse, Packing
-from helora_core.params.security import require_secure
+from helora_core.params.security import (
+    DEFAULT_SECURITY_BITS,
+    DEFAULT_TABLE,
+    SecurityVerdict,
+    load_table,
+    require_secure,
+)
+from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS, require_private_weights
 
 PLAN_BYTES = 256 << 20
 """Largest plan that is read: about a million operations."""
 
-LARGEST_DIMENSION = 1 << 20
-"""Widest module that is read back: layouts of absurd shapes would take for ever to make."""
-
 LoadPacking = Callable[[str], Packing]
+
+
+class Demands(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan must keep to be loaded, whatever it says of itself.
+
+    Attributes:
+        private_weights: Whether the key holder may learn nothing of the weights beyond Δ.
+        sanitize_bits: Statistical distance to which results must be sanitised at least; None for not at all.
+        security_bits: Level to insist on, if the plan was not compiled for a higher one.
+        table: Name of the security table to judge by, beside the plan's own.
+    """
+
+    private_weights: bool = True
+    sanitize_bits: int | None = DEFAULT_SANITIZE_BITS
+    security_bits: int = DEFAULT_SECURITY_BITS
+    table: str = DEFAULT_TABLE
 
 
 class PlanFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,23 +131,24 @@ def encode_plan(plan: Plan) -> bytes:
     )
 
 
-def restore_plan(data: bytes, path: Path, load_packing: LoadPacking, *, security_bits: int) -> Plan:
-    """Make the plan again and check all that can be checked without a backend.
+def restore_plan(data: bytes, path: Path, load_packing: LoadPacking, demands: Demands) -> Plan:
+    """Make the plan again and check all that can be checked without a backend and without plaintexts.
 
     Args:
         data: As ``encode_plan`` made it.
         path: Where it was read, for refusals.
         load_packing: Gives the installed packing of a name.
-        security_bits: Level to insist on, if the plan was not compiled for a higher one.
+        demands: What the plan must keep.
 
     Raises:
-        ArtifactInvalid: It is no plan, its program breaks a law, or does not do what the plan says.
+        ArtifactInvalid: It is no plan, or its program breaks a law.
         ArtifactUnsupported: The installed packing has another version or makes another plan.
         InsecureParameters: The security table refuses the parameters.
+        LeakageRefused: It shows weights to the key holder, and they are to be private; or it is sanitised too little.
         InvalidInput: The plan cannot be run without the adapter.
         PackingUnavailable, PluginLoadError: The packing is not installed, or broken.
     """
-    stored = decode_json(data, PlanFile, path)
+    stored = decode_json(data, PlanFile, path, most=PLAN_BYTES)
     packing = load_packing(stored.packing)
     if packing.version != stored.packing_version:
         raise ArtifactUnsupported(
@@ -136,9 +157,8 @@ def restore_plan(data: bytes, path: Path, load_packing: LoadPacking, *, security
             hint="Compile the adapter again, or install what the artifact was made with.",
         )
     try:
-        plan = _plan(stored, packing, path, security_bits)
+        plan = _plan(stored, packing, path, demands)
         require_storable(plan)
-        _check_program(plan, path)
     except (ArtifactUnsupported, InsecureParameters, InvalidInput):
         raise
     except HeloraError as error:
@@ -148,16 +168,14 @@ def restore_plan(data: bytes, path: Path, load_packing: LoadPacking, *, security
             f"{path}: the plan's digest is {plan.digest[:12]}…, and the file states {stored.digest[:12]}….",
             hint="Another helora may have made it, or it was changed: compile the adapter again.",
         )
+    _check_leakage(plan, path, demands)
     return plan
 
 
-def _plan(stored: PlanFile, packing: Packing, path: Path, security_bits: int) -> Plan:
+def _plan(stored: PlanFile, packing: Packing, path: Path, demands: Demands) -> Plan:
     settings, program = stored.settings, stored.program
-    if max(msgspec.structs.astuple(stored.shape)) > LARGEST_DIMENSION:
-        raise damaged(path, f"is for a module of shape {stored.shape}, beyond {LARGEST_DIMENSION}")
-    verdict = require_secure(
-        settings.params, security_bits=max(security_bits, stored.security_bits), table=stored.security_table
-    )
+    check_shape(stored.shape)
+    verdict = _verdict(stored, demands)
     values = annotate(program, settings.params, settings.scales)
     layout = _layout(stored, packing, path)
     return Plan(
@@ -172,6 +190,39 @@ def _plan(stored: PlanFile, packing: Packing, path: Path, security_bits: int) ->
         tokens=stored.tokens,
         costs=stored.costs,
     )
+
+
+def _verdict(stored: PlanFile, demands: Demands) -> SecurityVerdict:
+    """What is demanded says whether the parameters are secure; and what they were compiled for, if that is more.
+
+    Raises:
+        InsecureParameters: Either table refuses the parameters.
+    """
+    params = stored.settings.params
+    require_secure(params, security_bits=stored.security_bits, table=stored.security_table)
+    higher = max(demands.security_bits, stored.security_bits)
+    level = higher if higher in load_table(demands.table).levels else demands.security_bits
+    return require_secure(params, security_bits=level, table=demands.table)
+
+
+def _check_leakage(plan: Plan, path: Path, demands: Demands) -> None:
+    """Hold a plan to what its results may show.
+
+    Raises:
+        LeakageRefused: They show weights, or are sanitised less than is demanded.
+    """
+    if demands.private_weights:
+        require_private_weights(
+            plan.packing.name,
+            plan.packing.leakage,
+            sanitize_bits=plan.sanitize_bits,
+            qualifying=["one that keeps them private (`helora packings`)"],
+        )
+    if plan.packing.leakage.needs_sanitize and (plan.sanitize_bits or 0) < (demands.sanitize_bits or 0):
+        raise LeakageRefused(
+            f"{path}: results are sanitised to {plan.sanitize_bits or 0} bits; {demands.sanitize_bits} are asked for.",
+            hint=f"Compile the adapter with --sanitize {demands.sanitize_bits}, or ask for less here.",
+        )
 
 
 def _layout(stored: PlanFile, packing: Packing, path: Path) -> Layout:
@@ -190,43 +241,3 @@ def _layouts(stored: PlanFile, packing: Packing) -> Iterator[Layout]:
     for tokens in dict.fromkeys((stored.tokens, None)):
         for costs in dict.fromkeys((stored.costs, DEFAULT_COSTS)):
             yield from packing.layouts(stored.shape, slots, tokens=tokens, costs=costs)
-
-
-def _check_program(plan: Plan, path: Path) -> None:
-    """Hold the file's program against the one that the layout emits, of which it may leave out parts.
-
-    Raises:
-        ArtifactInvalid: It reads or names what the layout does not have, or sends results that are not sanitised
-            as the plan says.
-    """
-    builder = Builder(
-        plan.params.slots,
-        encoding=plan.packing.encoding,
-        rescales=plan.settings.rescales,
-        sanitize_bits=plan.sanitize_bits,
-    )
-    plan.layout.emit(builder)
-    emitted, program = builder.program(), plan.program
-    positions = program.input_positions
-    if program.encoding is not emitted.encoding or len(program.outputs) != len(emitted.outputs):
-        raise damaged(path, "holds a program whose results are not those of its layout")
-    if len(set(positions)) != len(positions) or not set(positions) <= set(emitted.input_positions):
-        raise damaged(path, "holds a program that reads what its layout does not pack")
-    if not _names(program) <= _names(emitted):
-        raise damaged(path, "holds a program with constants that its layout does not have")
-    if any(position < 0 for op in program.ops for position in op.positions):
-        raise damaged(path, "holds a program with a negative position")
-    if plan.sanitize_bits and any(
-        sent is not None and msgspec.structs.replace(program.ops[sent], args=()) != meant
-        for sent, meant in zip(program.outputs, _sanitized(emitted), strict=True)
-    ):
-        raise damaged(path, f"holds a program whose results are not sanitised to {plan.sanitize_bits} bits")
-
-
-def _sanitized(emitted: Program) -> list[Op]:
-    """How each result is to be sanitised: to which distance, and what of it the client may read."""
-    return [msgspec.structs.replace(emitted.ops[output], args=()) for output in emitted.results]
-
-
-def _names(program: Program) -> set[str]:
-    return {name for op in program.ops for name in (op.constant, *op.constants) if name}

@@ -24,12 +24,13 @@ from helora_core.artifact.manifest import (
     parse_manifest,
 )
 from helora_core.artifact.parameters import KeySet, key_sets
-from helora_core.artifact.plan_file import PLAN_BYTES, LoadPacking, restore_plan
-from helora_core.compiler.magnitudes import Magnitudes
+from helora_core.artifact.plan_file import PLAN_BYTES, Demands, LoadPacking, restore_plan
+from helora_core.artifact.verify import check_modules
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidInput
 from helora_core.packing.protocol import Vector
-from helora_core.params.security import DEFAULT_SECURITY_BITS
+from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE
+from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,11 @@ class ArtifactModule:
         return self._entry.name
 
     @property
+    def path(self) -> Path:
+        """The file with its plaintexts."""
+        return self._path
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """The adapter's modules that it consists of."""
         return self._entry.parts
@@ -61,9 +67,9 @@ class ArtifactModule:
         return self.plan.shape
 
     @property
-    def magnitudes(self) -> Magnitudes:
-        """How large its weights are, for activations of size 1."""
-        return self._entry.magnitudes
+    def exponent(self) -> int:
+        """Δ is 2^exponent times what the plaintexts make."""
+        return self._entry.exponent
 
     def vectors(self, plan: Plan) -> Iterator[tuple[str, Vector]]:
         """The plaintexts, from a file that is read and verified whole.
@@ -121,29 +127,46 @@ class Artifact:
 
 
 def read_artifact(
-    directory: Path, load_packing: LoadPacking, *, security_bits: int = DEFAULT_SECURITY_BITS
+    directory: Path,
+    load_packing: LoadPacking,
+    *,
+    private_weights: bool = True,
+    sanitize_bits: int | None = DEFAULT_SANITIZE_BITS,
+    security_bits: int = DEFAULT_SECURITY_BITS,
+    table: str = DEFAULT_TABLE,
 ) -> Artifact:
     """Read and verify an artifact.
+
+    Hashes say nothing of who made it, so nothing that it states is believed: plans have to be those that the installed
+    packings and compiler make, and plaintexts those that the packing makes of normalised weights.
 
     Args:
         directory: As ``write_artifact`` wrote it.
         load_packing: Gives the installed packing of a name, as ``PluginManager.load_packing``.
+        private_weights: Whether the key holder may learn nothing of the weights beyond Δ.
+        sanitize_bits: Statistical distance to which results must be sanitised at least; None for not at all, which
+            private weights do not allow.
         security_bits: Level to insist on, for plans that were not compiled for a higher one.
+        table: Security table to insist on, beside the one that a plan was compiled by.
 
     Raises:
         ArtifactInvalid: It is none, or a file is missing, not listed, a link, cut short or changed; or its contents
-            contradict each other.
+            contradict each other, or what the packings make.
         ArtifactUnsupported: Another version of helora or of a packing made it.
         InsecureParameters: The security table refuses the parameters.
+        LeakageRefused: A plan shows weights to the key holder, or sanitises its results too little.
         PackingUnavailable, PluginLoadError: A packing is not installed, or broken.
     """
+    demands = Demands(
+        private_weights=private_weights, sanitize_bits=sanitize_bits, security_bits=security_bits, table=table
+    )
     data = read_file(directory / MANIFEST, most=MANIFEST_BYTES)
     manifest = parse_manifest(data, directory / MANIFEST)
     _check_listing(directory, manifest)
     plans: dict[str, Plan] = {}
     for digest, name in manifest.plans.items():
         content = _read(directory, name, manifest.files[name])
-        plans[digest] = restore_plan(content, directory / name, load_packing, security_bits=security_bits)
+        plans[digest] = restore_plan(content, directory / name, load_packing, demands)
         if plans[digest].digest != digest:
             raise damaged(directory / name, "is filed under the digest of another plan")
     _check_parameters(directory, manifest, list(plans.values()))
@@ -153,8 +176,9 @@ def read_artifact(
     )
     for module, entry in zip(modules, manifest.modules, strict=True):
         check_parts(entry, module.shape, directory / MANIFEST)
-        for _ in module.vectors(module.plan):
-            pass
+    for digest, name in manifest.plans.items():
+        of_plan = [module for module in modules if module.plan is plans[digest]]
+        check_modules(plans[digest], directory / name, of_plan)
     return Artifact(directory, hashlib.sha256(data).hexdigest(), manifest, modules)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +24,8 @@ from helora_core.artifact.manifest import (
     plan_file,
 )
 from helora_core.artifact.parameters import key_sets
-from helora_core.artifact.place import check_place, new_file, sync_directory, taking_the_place
+from helora_core.artifact.place import new_file, saying_where, sync_directory, taking_the_place
 from helora_core.artifact.plan_file import encode_plan, require_storable
-from helora_core.compiler.magnitudes import Magnitudes
 from helora_core.compiler.plan import Plan
 from helora_core.params.security import require_secure
 
@@ -76,16 +74,27 @@ def write_artifact(
             the adapter.
         InsecureParameters: The security table refuses a plan's parameters.
     """
+    with taking_the_place(target, replace=replace) as unfinished:
+        return fill(unfinished, modules, on_constant)
+
+
+def fill(
+    directory: Path, modules: Sequence[Compiled], on_constant: Callable[[int], object] = lambda count: None
+) -> Written:
+    """Write compiled modules into an empty directory, as ``taking_the_place`` gives one.
+
+    Raises:
+        InvalidInput: A plan cannot be run without the adapter, or the disk is full.
+        InsecureParameters: The security table refuses a plan's parameters.
+    """
     for compiled in modules:
         require_storable(compiled.plan)
         verdict = compiled.plan.verdict
         require_secure(compiled.plan.params, security_bits=verdict.asked_bits, table=verdict.table)
-    target = Path(os.path.abspath(target))
-    check_place(target, replace=replace)
-    with taking_the_place(target) as unfinished:
-        manifest = _write_all(unfinished, modules, on_constant)
-        _write(unfinished / MANIFEST, encode_json(manifest))
-        size, digest = fingerprint(unfinished / MANIFEST)
+    with saying_where(directory):
+        manifest = _write_all(directory, modules, on_constant)
+        _write(directory / MANIFEST, encode_json(manifest))
+        size, digest = fingerprint(directory / MANIFEST)
     return Written(manifest, digest, size + sum(entry.bytes for entry in manifest.files.values()))
 
 
@@ -100,7 +109,12 @@ def _write_all(directory: Path, modules: Sequence[Compiled], on_constant: Callab
     for number, compiled in enumerate(modules):
         entries.append(_entry(compiled, constants_file(number)))
         with new_file(directory / constants_file(number)) as file:
-            write_constants(file, compiled.plan, compiled.plan.layout.constants(compiled.module), on_constant)
+            write_constants(
+                file,
+                compiled.plan,
+                compiled.plan.layout.constants(compiled.plan.normalized(compiled.module)),
+                on_constant,
+            )
     for folder in ("plans", "modules"):
         sync_directory(directory / folder)
     return Manifest(
@@ -115,15 +129,12 @@ def _write_all(directory: Path, modules: Sequence[Compiled], on_constant: Callab
 
 
 def _entry(compiled: Compiled, file: str) -> ModuleEntry:
-    sizes = Magnitudes.of(compiled.module)
     return ModuleEntry(
         name=compiled.module.name,
         parts=compiled.parts,
         plan=compiled.plan.digest,
         constants=file,
-        # Six digits: the last ones depend on the order in which a processor adds.
-        down_rms=float(f"{sizes.down_rms:.6g}"),
-        up_rms=float(f"{sizes.up_rms:.6g}"),
+        exponent=compiled.plan.for_module(compiled.module).exponent or 0,
     )
 
 

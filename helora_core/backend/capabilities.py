@@ -18,6 +18,8 @@ class Encoding(str, Enum):
     """Real values as the N coefficients of m: products are negacyclic convolutions."""
     SCALAR = "scalar"
     """One real value in every slot, which is the constant polynomial."""
+    INTEGERS = "integers"
+    """The coefficients of m themselves, as residues modulo each prime: what must be exact beyond a double's 53 bits."""
 
 
 class RescaleMode(str, Enum):
@@ -33,8 +35,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """The abilities of a backend. What is missing, core replaces where it can and refuses where it cannot.
 
     Attributes:
-        encodings: The encodings it takes itself. SLOTS is the least. Core makes COEFFICIENTS of COMPLEX_SLOTS by the
-            canonical embedding, and SCALAR of SLOTS.
+        encodings: The encodings it takes itself. SLOTS is the least. Core makes COEFFICIENTS of
+            INTEGERS, exactly, or else of COMPLEX_SLOTS by the canonical embedding; and SCALAR of SLOTS.
         rescale: Whether programs rescale or the library does.
         slot_generator: g, if slot j is the polynomial's value at exp(iπ·g^j/N): 5, or 3 in SEAL. Coefficients that core
             makes of complex slots are the polynomial's own only if it is right.
@@ -56,3 +58,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     hoisting: bool = False
     seeded_keys: bool = False
     compressed_upload: bool = False
+
+    @property
+    def exact_integers(self) -> bool:
+        """Whether polynomials are encoded and read back modulo the primes, without a double in between."""
+        return Encoding.INTEGERS in self.encodings

@@ -1,30 +1,38 @@
-"""Encodings that a backend lacks, made of those it has: coefficients of complex slots, scalars of slots."""
+"""Encodings that a backend lacks, made of those it has: coefficients of integers or complex slots, scalars of slots."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
 from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.embedding import coefficients_to_slots, slots_to_coefficients
 from helora_core.backend.protocol import Values
+from helora_core.backend.residues import Integers, values_of
 from helora_core.backend.values import check_values
-from helora_core.errors import CapabilityMissing
+from helora_core.errors import CapabilityMissing, PrecisionLost
+from helora_core.params.ckks import CKKSParams
 
-_MADE_OF = {Encoding.COEFFICIENTS: Encoding.COMPLEX_SLOTS, Encoding.SCALAR: Encoding.SLOTS}
+_MADE_OF = {
+    # Integers are exact, and complex slots go through doubles.
+    Encoding.COEFFICIENTS: (Encoding.INTEGERS, Encoding.COEFFICIENTS, Encoding.COMPLEX_SLOTS),
+    Encoding.SCALAR: (Encoding.SCALAR, Encoding.SLOTS),
+}
 
 
 def can_encode(encoding: Encoding, capabilities: Capabilities) -> bool:
     """Whether the backend takes an encoding, or one that core can make it of."""
-    return bool({encoding, _MADE_OF.get(encoding, encoding)} & capabilities.encodings)
+    return not capabilities.encodings.isdisjoint(_MADE_OF.get(encoding, (encoding,)))
 
 
 def native_encoding(encoding: Encoding, capabilities: Capabilities, *, who: str) -> Encoding:
     """The backend's own encoding through which ``encoding`` goes.
 
     Raises:
-        CapabilityMissing: The backend has neither this encoding nor the one it can be made of.
+        CapabilityMissing: The backend has neither this encoding nor one that it can be made of.
     """
-    for candidate in (encoding, _MADE_OF.get(encoding, encoding)):
+    for candidate in _MADE_OF.get(encoding, (encoding,)):
         if candidate in capabilities.encodings:
             return candidate
     raise CapabilityMissing(
@@ -34,27 +42,70 @@ def native_encoding(encoding: Encoding, capabilities: Capabilities, *, who: str)
 
 
 def checked_native(
-    values: Values, encoding: Encoding, capabilities: Capabilities, slots: int, *, who: str
+    values: Values,
+    encoding: Encoding,
+    capabilities: Capabilities,
+    params: CKKSParams,
+    *,
+    level: int,
+    scale: float,
+    who: str,
 ) -> tuple[Encoding, Values]:
     """The encoding that the backend is given, and the values as that takes them.
+
+    Args:
+        values: As ``check_values`` wants them.
+        encoding: What they are.
+        capabilities: The backend's.
+        params: As ``Backend.resolve`` returned them.
+        level: At which they are encoded.
+        scale: By which they are multiplied.
+        who: Named in errors.
 
     Raises:
         InvalidInput, SlotOverflow: As ``check_values`` does.
         CapabilityMissing: As ``native_encoding`` does.
+        PrecisionLost: Coefficients times the scale do not fit the modulus.
     """
-    check_values(values, slots, who=who, encoding=encoding)
+    check_values(values, params.slots, who=who, encoding=encoding)
     native = native_encoding(encoding, capabilities, who=who)
     if native is encoding:
         return native, values
     if encoding is Encoding.SCALAR:
-        return native, np.full(slots, values[0])
-    return native, coefficients_to_slots(values, 2 * slots, capabilities.slot_generator)
+        return native, np.full(params.slots, values[0])
+    if native is Encoding.INTEGERS:
+        return native, _integers(values, params, level, scale, who)
+    return native, coefficients_to_slots(values, params.ring_degree, capabilities.slot_generator)
 
 
-def from_native(values: Values, encoding: Encoding, native: Encoding, capabilities: Capabilities, slots: int) -> Values:
-    """Decrypted values of ``native``, as ``encoding`` gives them."""
+def _integers(values: Values, params: CKKSParams, level: int, scale: float, who: str) -> Values:
+    primes = params.data_primes[: level + 1]
+    largest, modulus_bits = float(np.max(np.abs(values))), math.log2(math.prod(primes))
+    if largest and math.log2(largest) + math.log2(scale) >= modulus_bits - 1:
+        raise PrecisionLost(
+            f"{who}: coefficients at scale 2^{math.log2(scale):.1f} do not fit the {modulus_bits:.0f}-bit modulus of "
+            f"level {level}.",
+            hint="Use smaller values or scales, or a larger base prime.",
+        )
+    padded = np.zeros(params.ring_degree)
+    padded[: values.size] = values
+    return Integers.of_values(padded, scale).residues(primes)
+
+
+def from_native(
+    values: Values,
+    encoding: Encoding,
+    native: Encoding,
+    capabilities: Capabilities,
+    params: CKKSParams,
+    *,
+    scale: float,
+) -> Values:
+    """Decrypted values of ``native``, as ``encoding`` gives them; ``scale`` is the ciphertext's."""
     if native is encoding:
         return values
     if encoding is Encoding.SCALAR:
         return values[:1]
-    return slots_to_coefficients(values, 2 * slots, capabilities.slot_generator)
+    if native is Encoding.INTEGERS:
+        return values_of(values, params.data_primes[: len(values)], scale)
+    return slots_to_coefficients(values, params.ring_degree, capabilities.slot_generator)

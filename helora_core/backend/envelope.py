@@ -4,7 +4,11 @@ Libraries check little: SEAL reads a ciphertext with a flipped bit as long as it
 one made with another key without complaint. The envelope says what is inside, for which keys, and has a SHA-256 over
 all of it. The checksum finds accidents; it does not authenticate the sender (transport security does).
 
-Layout, big-endian: magic ``HLRA`` | version u8 | kind u8 | key id 16 bytes | payload length u64 | payload | SHA-256.
+It also says which library in which version made the payload: another one may read it wrongly without a sign.
+
+Layout, big-endian: magic ``HLRA`` | version u8 | kind u8 | key id 16 bytes | origin length u16 | payload length u64 |
+origin | payload | SHA-256 of all before. Every version begins with magic and version and ends in the SHA-256, so that
+an envelope of another version is told from a damaged one.
 """
 
 from __future__ import annotations
@@ -12,14 +16,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
+from dataclasses import dataclass
 from enum import IntEnum
 
-from helora_core.errors import CorruptPayload, ForeignCiphertext
+from helora_core.backend.origin import UNKNOWN, Origin
+from helora_core.errors import CorruptPayload, ForeignCiphertext, VersionMismatch
 
 MAGIC = b"HLRA"
-VERSION = 1
+VERSION = 2
 KEY_ID_BYTES = 16
-_HEADER = struct.Struct(f">4sBB{KEY_ID_BYTES}sQ")
+_PREFIX = struct.Struct(">4sB")
+_HEADER = struct.Struct(f">4sBB{KEY_ID_BYTES}sHQ")
 _CHECKSUM_BYTES = 32
 _RESEND = "Send it again; if it keeps failing, check that both sides run the same version of helora."
 
@@ -29,54 +36,149 @@ class PayloadKind(IntEnum):
 
     CIPHERTEXT = 1
     EVALUATION_KEYS = 2
+    SECRET_KEYS = 3
+    """A client's own, encrypted; see ``helora_core.backend.key_export``."""
 
 
-def wrap(kind: PayloadKind, key_id: bytes, payload: bytes) -> bytes:
+_NAMES = {
+    PayloadKind.CIPHERTEXT: "a ciphertext",
+    PayloadKind.EVALUATION_KEYS: "evaluation keys",
+    PayloadKind.SECRET_KEYS: "a client's keys",
+}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What an envelope held, after all that it says was checked.
+
+    Attributes:
+        payload: The library's bytes.
+        key_id: Whose keys they are for.
+        origin: Who made them.
+    """
+
+    payload: bytes
+    key_id: bytes
+    origin: Origin
+
+
+def wrap(kind: PayloadKind, key_id: bytes, payload: bytes, origin: Origin = UNKNOWN) -> bytes:
     """Put ``payload`` into an envelope for the keys named by ``key_id`` (16 bytes)."""
-    head = _HEADER.pack(MAGIC, VERSION, kind, key_id, len(payload))
+    if len(key_id) != KEY_ID_BYTES:
+        raise CorruptPayload(
+            f"Envelope: a key pair is named by {KEY_ID_BYTES} bytes, not {len(key_id)}.",
+            hint="Report this to the author of the backend.",
+        )
+    made_by = origin.encoded()
+    head = _HEADER.pack(MAGIC, VERSION, kind, key_id, len(made_by), len(payload)) + made_by
     digest = hashlib.sha256(head)
     digest.update(payload)
     return b"".join((head, payload, digest.digest()))
 
 
-def unwrap(kind: PayloadKind, key_id: bytes | None, envelope: bytes) -> bytes:
-    """Take the payload out of an envelope, checking everything the envelope says.
+def unwrap(
+    kind: PayloadKind,
+    key_id: bytes | None,
+    envelope: bytes,
+    *,
+    origin: Origin | None = None,
+    most_bytes: int | None = None,
+) -> bytes:
+    """The payload of an envelope; arguments and errors as of ``opened``."""
+    return opened(kind, key_id, envelope, origin=origin, most_bytes=most_bytes).payload
+
+
+def opened(
+    kind: PayloadKind,
+    key_id: bytes | None,
+    envelope: bytes,
+    *,
+    origin: Origin | None = None,
+    most_bytes: int | None = None,
+) -> Opened:
+    """Open an envelope, checking everything it says.
 
     Args:
         kind: What is expected inside.
         key_id: Whose keys it must be for, or None to accept any (the first message of a client).
         envelope: The bytes as received.
-
-    Returns:
-        The payload.
+        origin: Who must have made it, or None to accept any.
+        most_bytes: How long the payload may be, or None for any length. It is checked first.
 
     Raises:
-        CorruptPayload: Truncated, altered, too long, of another kind or another version.
-        ForeignCiphertext: Intact, but made for other keys.
+        CorruptPayload: Truncated, altered, too long, or of another kind.
+        VersionMismatch: Intact, but of another version of the format or of the library.
+        ForeignCiphertext: Intact, but made for other keys or by another backend.
     """
-    if len(envelope) < _HEADER.size + _CHECKSUM_BYTES or envelope[:4] != MAGIC:
-        raise CorruptPayload(f"Envelope: {len(envelope)} bytes that are not a helora payload.", hint=_RESEND)
-    _, version, found_kind, found_key_id, length = _HEADER.unpack_from(envelope)
-    if version != VERSION:
+    what = f"Envelope with {_NAMES[kind]}:"
+    room = None if most_bytes is None else most_bytes + _HEADER.size + _CHECKSUM_BYTES + (1 << 16)
+    if room is not None and len(envelope) > room:
+        if envelope[:5] == _PREFIX.pack(MAGIC, VERSION) and envelope[5] != kind:  # the likeliest mistake
+            raise _other_kind(kind, envelope[5])
         raise CorruptPayload(
+            f"{what} {len(envelope)} bytes, and these parameters make at most {most_bytes}.",
+            hint="Check that both sides use the same parameters; a server of other limits takes them as an argument.",
+        )
+    if len(envelope) < _PREFIX.size + _CHECKSUM_BYTES or envelope[:4] != MAGIC:
+        raise CorruptPayload(f"Envelope: {len(envelope)} bytes that are not a helora payload.", hint=_RESEND)
+    body, checksum = envelope[:-_CHECKSUM_BYTES], envelope[-_CHECKSUM_BYTES:]
+    if not hmac.compare_digest(hashlib.sha256(body).digest(), checksum):
+        raise CorruptPayload(
+            f"Envelope: {len(envelope)} bytes whose checksum does not match: some were altered or lost.", hint=_RESEND
+        )
+    _, version = _PREFIX.unpack_from(envelope)
+    if version != VERSION:
+        raise VersionMismatch(
             f"Envelope: format version {version}; this helora reads version {VERSION}.",
             hint="Use the same version of helora on both sides.",
         )
-    if length != len(envelope) - _HEADER.size - _CHECKSUM_BYTES:
-        raise CorruptPayload(
-            f"Envelope: {len(envelope)} bytes do not hold the {length} bytes of payload announced.", hint=_RESEND
-        )
-    body, checksum = envelope[:-_CHECKSUM_BYTES], envelope[-_CHECKSUM_BYTES:]
-    if not hmac.compare_digest(hashlib.sha256(body).digest(), checksum):
-        raise CorruptPayload("Envelope: the checksum does not match; bytes were altered.", hint=_RESEND)
-    if found_kind != kind:
-        raise CorruptPayload(
-            f"Envelope: expected {kind.name.lower()}, found kind {found_kind}.",
-            hint="Pass ciphertexts where ciphertexts are expected and evaluation keys where keys are.",
-        )
-    if key_id is not None and found_key_id != key_id:
+    payload, found = _parts(body)
+    if found.kind != kind:
+        raise _other_kind(kind, found.kind)
+    if origin is not None:
+        origin.require(found.origin, what)
+    if key_id is not None and found.key_id != key_id:
         raise ForeignCiphertext(
-            "Envelope: the ciphertext was made for other keys than this session's.",
+            f"{what} made for other keys than this session's.",
             hint="Encrypt with the client session whose evaluation keys this server holds.",
         )
-    return envelope[_HEADER.size : -_CHECKSUM_BYTES]
+    if most_bytes is not None and len(payload) > most_bytes:
+        raise CorruptPayload(
+            f"{what} {len(payload)} bytes, and these parameters make at most {most_bytes}.",
+            hint="Check that both sides use the same parameters.",
+        )
+    return Opened(payload, found.key_id, found.origin)
+
+
+def _other_kind(expected: PayloadKind, found: int) -> CorruptPayload:
+    known = PayloadKind(found).name.lower() if found in list(PayloadKind) else "unknown"
+    return CorruptPayload(
+        f"Envelope: expected {expected.name.lower()}, found kind {found} ({known}).",
+        hint="Pass ciphertexts where ciphertexts are expected and evaluation keys where keys are.",
+    )
+
+
+@dataclass(frozen=True)
+class _Head:
+    kind: int
+    key_id: bytes
+    origin: Origin
+
+
+def _parts(body: bytes) -> tuple[bytes, _Head]:
+    """The payload, and what stands before it.
+
+    Raises:
+        CorruptPayload: The lengths are not its own, or it does not say who made it.
+    """
+    if len(body) < _HEADER.size:
+        raise CorruptPayload(f"Envelope: {len(body)} bytes that are not a helora payload.", hint=_RESEND)
+    _, _, kind, key_id, made_by, length = _HEADER.unpack_from(body)
+    if length != len(body) - _HEADER.size - made_by:
+        raise CorruptPayload(
+            f"Envelope: {len(body)} bytes do not hold the {length} bytes of payload announced.", hint=_RESEND
+        )
+    origin = Origin.decoded(body[_HEADER.size : _HEADER.size + made_by])
+    if origin is None:
+        raise CorruptPayload("Envelope: it does not say which library made it.", hint=_RESEND)
+    return body[_HEADER.size + made_by :], _Head(kind, key_id, origin)

@@ -2,6 +2,10 @@
 
 The ledger wraps the backend's two roles; a backend never counts itself. What it counts is compared with the plan's
 prediction after every execution, so the two use the same type.
+
+It sees the operations of the server's program, and the client's encryptions and decryptions as calls. It does not see
+what they consist of: to sanitise a result is one operation, whatever encryptions of zero and floods it takes. Encoding
+and key generation are none, and only a clock sees what a library does inside a call.
 """
 
 from __future__ import annotations
@@ -13,10 +17,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.ntt import Residues
 from helora_core.backend.protocol import (
     Ciphertext,
     CiphertextCodec,
@@ -25,6 +28,7 @@ from helora_core.backend.protocol import (
     Plaintext,
     SupportsDot,
     SupportsHoisting,
+    SupportsKeyExport,
     SupportsPublicKey,
     Values,
 )
@@ -192,26 +196,28 @@ class MeteredEvaluator(_Metered):
         params: CKKSParams,
         capabilities: Capabilities,
         *,
+        encoding: Encoding,
         flood_bits: int,
+        mask_bits: int,
         keep: Sequence[int] | None,
-        message_bits: int,
     ) -> Ciphertext:
-        """A result re-randomised, flooded and trimmed, counted as one; see ``helora_core.backend.sanitize``."""
+        """A result re-randomised, flooded and masked, counted as one; see ``helora_core.backend.sanitize``."""
         with self._ledger.timed("sanitizes"):
             return sanitize(
                 self._evaluator,
                 params,
                 capabilities,
                 ciphertext,
+                encoding=encoding,
                 flood_bits=flood_bits,
+                mask_bits=mask_bits,
                 keep=keep,
-                message_bits=message_bits,
             )
 
     def uniform_mask(
         self, ciphertext: Ciphertext, params: CKKSParams, capabilities: Capabilities
-    ) -> tuple[Ciphertext, NDArray[np.int64]]:
-        """A result masked, counted as sanitised, and the mask; see ``helora_core.backend.sanitize``."""
+    ) -> tuple[Ciphertext, Residues]:
+        """A value masked, counted as sanitised, and the mask; see ``helora_core.backend.sanitize``."""
         with self._ledger.timed("sanitizes"):
             return uniform_mask(self._evaluator, params, capabilities, ciphertext)
 
@@ -236,6 +242,19 @@ class MeteredDecryptor(_Metered):
         super().__init__(decryptor, ledger)
         self._decryptor = decryptor
         self.evaluation_keys = decryptor.evaluation_keys
+
+    def export_keys(self) -> bytes:
+        """The keys in the clear, for core to encrypt at once; uncounted.
+
+        Raises:
+            CapabilityMissing: The backend cannot.
+        """
+        if not isinstance(self._decryptor, SupportsKeyExport):
+            raise CapabilityMissing(
+                "ClientSession.export_keys: this backend cannot export its keys.",
+                hint="Keep the process, or use a backend that can (numpy, tenseal, pyfhel, openfhe).",
+            )
+        return self._decryptor.export_keys()
 
     def encrypt(self, values: Values, *, scale: float, encoding: Encoding) -> Ciphertext:
         """Encryption, counted."""

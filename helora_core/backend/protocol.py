@@ -175,8 +175,38 @@ class SupportsPublicKey(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsKeyExport(Protocol):
+    """A decryptor whose keys can be put away; its backend is a ``SupportsKeyRestore``."""
+
+    def export_keys(self) -> bytes:
+        """The secret key, and what else ``restore_keys`` needs: in the clear, for core to encrypt at once."""
+        ...
+
+
+@runtime_checkable
+class SupportsKeyRestore(Protocol):
+    """A backend that makes a decryptor again of what one exported."""
+
+    def restore_keys(self, params: CKKSParams, exported: bytes) -> Decryptor:
+        """A decryptor of the same keys and ``key_id``, rotation keys and the public key included.
+
+        Args:
+            params: Resolved, those that the keys were made for.
+            exported: What ``export_keys`` returned; core has authenticated it.
+
+        Raises:
+            CorruptPayload: The bytes are not keys of these parameters.
+        """
+        ...
+
+
 class Backend(Protocol):
-    """One CKKS library."""
+    """One CKKS library.
+
+    It may state a ``library_version``, as ``"tenseal 0.3.16"``: messages carry it, and those of another one are
+    refused, naming both. Without it, the version of the plugin's distribution stands in.
+    """
 
     name: str
     capabilities: Capabilities

@@ -1,17 +1,18 @@
-"""What a server does to a result before the client, who holds the secret key, may see it: circuit privacy.
+"""What a server does to a result before the client, which holds the secret key, may see it: circuit privacy.
 
-The client knows the polynomials (c₀, c₁) that she sent. Of a product with a plaintext w she gets (c₀·w, c₁·w), and a
+The client knows the polynomials (c₀, c₁) that it sent. Of a product with a plaintext w it gets (c₀·w, c₁·w), and a
 division modulo the primes is w. So the server
 
 - *re-randomises*: it adds a fresh public-key encryption of zero, whose polynomials nobody else knows;
-- *floods*: what is left of w is in the noise, which the client sees when she decrypts and subtracts the message. Noise
+- *floods*: what is left of w is in the noise, which the client sees when it decrypts and subtracts the message. Noise
   that is 2^k times as large, and independent of w, drowns it (Gentry, STOC 2009, §2; Ducas and Stehlé, EUROCRYPT 2016,
   call the whole sanitisation);
-- *trims*, where results are coefficients: the coefficients that are not the result hold other products with w, and are
-  drowned as messages are, in noise as large as they or uniform modulo the modulus.
+- *masks* what is not the result: the other coefficients hold other products with w, and become uniform modulo the
+  modulus; the other slots, and the imaginary parts, hold what the rounding of w made of x, and are drowned in noise as
+  much larger. docs/privacy.md lists every term and what covers it.
 
 None of it hides what the result itself says: enough results give the product of the factors away. Nor does it help
-against a client who made her public key other than she should.
+against a client that made its public key other than it should.
 
 *Integer units* are those of the encoded polynomial's coefficients: values times the scale.
 """
@@ -26,25 +27,18 @@ from numpy.typing import NDArray
 
 from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
 from helora_core.backend.coefficient_noise import (
-    Integers,
+    LARGEST_NORMAL,
     add_integers,
-    centred,
+    add_residues,
+    normal_in_slots,
     normal_integers,
-    uniform_integers,
 )
 from helora_core.backend.encodings import checked_native
+from helora_core.backend.ntt import Residues
 from helora_core.backend.protocol import Ciphertext, Evaluator, SupportsPublicKey
+from helora_core.backend.residues import Integers, uniform
 from helora_core.errors import CapabilityMissing, InvalidInput, LevelExhausted, PrecisionLost, ScaleMismatch
 from helora_core.params.ckks import CKKSParams
-
-STATISTICAL_BITS = 40
-"""By default a mask exceeds the message it hides by this many bits."""
-
-MASK_MODULUS_BITS = 46
-"""Largest modulus of ``uniform_mask``: its integers must come out of the client's decoder exactly too."""
-
-_TAIL_BITS = 3
-"""A normal variate among some thousands is hardly ever 8 standard deviations large, and never 9 of ours."""
 
 _MOST_BITS = 960
 _WHO = "sanitize"
@@ -56,40 +50,50 @@ def sanitize(
     capabilities: Capabilities,
     ciphertext: Ciphertext,
     *,
+    encoding: Encoding,
     flood_bits: int,
+    mask_bits: int = 0,
     keep: Sequence[int] | None = None,
-    message_bits: int | None = None,
-    statistical_bits: int = STATISTICAL_BITS,
 ) -> Ciphertext:
-    """Re-randomise a result, flood it, and trim it to the coefficients that the client may read.
+    """Re-randomise a result, flood it, and drown all that the client is not meant to read.
 
-    Level and scale stay. The error added to a slot has the standard deviation 2^flood_bits · sqrt(N/2) / scale, to a
-    coefficient 2^flood_bits / scale; what re-randomising adds is ``params.noise.public_encryption_std`` at most, and
-    trimming adds about 2^-50 of the mask to the coefficients kept.
+    Level and scale stay. The error added to a real slot has the standard deviation 2^flood_bits · sqrt(N/2) / scale, to
+    a coefficient 2^flood_bits / scale; what re-randomising adds is ``params.noise.public_encryption_std`` at most, and
+    drowning the other slots adds about 2^-50 of their noise to those kept.
 
     Args:
         evaluator: The server's, with a public key.
         params: As ``Backend.resolve`` returned them.
         capabilities: The backend's.
         ciphertext: The result, at the level and scale at which it is sent.
+        encoding: SLOTS or COEFFICIENTS: what the client reads.
         flood_bits: As for ``flooding``.
-        keep: As for ``trim``; None if every place may be read, as with results in slots.
-        message_bits: As for ``trim``.
-        statistical_bits: As for ``trim``.
+        mask_bits: For slots, log2 of the standard deviation, in integer units, of what drowns the imaginary parts and
+            the slots that are not kept. Coefficients that are not kept become uniform modulo the modulus.
+        keep: The slots, or coefficients, that the client is meant to read; None for all.
 
     Raises:
-        CapabilityMissing: The backend or its keys have no public key, rescales by itself, or takes neither coefficients
-            nor complex slots, or no plaintext of this scale.
+        CapabilityMissing: The backend or its keys have no public key, rescales by itself, takes no plaintext of this
+            scale or neither coefficients nor complex slots; or coefficients are to be masked, and it does not encode
+            integers exactly.
         InvalidInput: A size or position is out of range, or the parameters are not resolved.
         PrecisionLost: The noise does not fit the modulus.
     """
-    noise = _flood(params, evaluator.level(ciphertext), flood_bits)
-    if keep is not None:
-        masked = _masked_positions(keep, params.ring_degree)
-        mask = _mask(params, evaluator.level(ciphertext), message_bits, statistical_bits)
-        noise = mask.where(masked, noise)
+    level = evaluator.level(ciphertext)
+    noise = _flood(params, level, flood_bits)
     fresh = rerandomize(evaluator, params, capabilities, ciphertext)
-    return add_integers(evaluator, params, capabilities, fresh, noise)
+    if encoding is Encoding.SLOTS:
+        readable = ~_others(keep, params.slots)
+        std = math.hypot(2.0**flood_bits, 2.0 ** _checked_bits(mask_bits, "mask_bits") / math.sqrt(params.slots))
+        _check_fits(params, level, math.log2(std), "a flood with its mask")
+        mask = normal_in_slots(params.ring_degree, mask_bits, readable, capabilities.slot_generator)
+        return add_integers(evaluator, params, capabilities, fresh, noise.plus(mask))
+    if keep is None:
+        return add_integers(evaluator, params, capabilities, fresh, noise)
+    _check_exact(capabilities)
+    primes = params.data_primes[: level + 1]
+    others, hidden = _others(keep, params.ring_degree), uniform(primes, params.ring_degree)
+    return add_residues(evaluator, fresh, np.where(others, hidden, noise.residues(primes)))
 
 
 def rerandomize(
@@ -142,8 +146,10 @@ def encryption_of_zero(
     zero = evaluator.encrypt_public(np.zeros(1), scale=start, encoding=Encoding.SLOTS)
     for at in range(params.max_level, level, -1):
         if not capabilities.free_plaintext_scale:
-            one = checked_native(np.ones(1), Encoding.SCALAR, capabilities, params.slots, who=_WHO)
-            zero = evaluator.multiply_plain(zero, evaluator.encode(one[1], level=at, scale=start, encoding=one[0]))
+            native, one = checked_native(
+                np.ones(1), Encoding.SCALAR, capabilities, params, level=at, scale=start, who=_WHO
+            )
+            zero = evaluator.multiply_plain(zero, evaluator.encode(one, level=at, scale=start, encoding=native))
         zero = evaluator.rescale(zero)
     return zero
 
@@ -164,75 +170,31 @@ def flooding(
     return add_integers(evaluator, params, capabilities, ciphertext, noise)
 
 
-def trim(
-    evaluator: Evaluator,
-    params: CKKSParams,
-    capabilities: Capabilities,
-    ciphertext: Ciphertext,
-    *,
-    keep: Sequence[int] | None,
-    message_bits: int | None = None,
-    statistical_bits: int = STATISTICAL_BITS,
-) -> Ciphertext:
-    """Mask all coefficients but those that the client may read.
-
-    The mask is uniform modulo the level's modulus, which hides perfectly. If ``message_bits`` is given and
-    2^(message_bits + statistical_bits) is less than half the modulus, it is uniform below that, which hides each
-    coefficient to a statistical distance of 2^-statistical_bits. Give it where the modulus is much larger than the
-    result: the encoder's and the decoder's doubles add about 2^-50 of the mask to the coefficients kept.
-
-    Args:
-        evaluator: The server's.
-        params: As ``Backend.resolve`` returned them.
-        capabilities: The backend's.
-        ciphertext: A result in coefficients.
-        keep: Positions of the coefficients that stay readable; None keeps all, and does nothing.
-        message_bits: log2 of a bound on the other coefficients, in integer units; None for the whole modulus.
-        statistical_bits: How much larger than that the mask is.
-
-    Raises:
-        InvalidInput, CapabilityMissing, PrecisionLost: As ``sanitize`` does.
-    """
-    if keep is None:
-        return ciphertext
-    masked = _masked_positions(keep, params.ring_degree)
-    mask = _mask(params, evaluator.level(ciphertext), message_bits, statistical_bits)
-    nothing = Integers(np.zeros_like(mask.limbs))
-    return add_integers(evaluator, params, capabilities, ciphertext, mask.where(masked, nothing))
-
-
 def uniform_mask(
     evaluator: Evaluator, params: CKKSParams, capabilities: Capabilities, ciphertext: Ciphertext
-) -> tuple[Ciphertext, NDArray[np.int64]]:
-    """Re-randomise a result at level 0, and hide all its coefficients behind integers uniform modulo its prime q₀.
+) -> tuple[Ciphertext, Residues]:
+    """Re-randomise a value, and hide all its coefficients behind integers uniform modulo its level's modulus.
 
-    Decrypted, scaled to integer units and rounded, the coefficients are (z + e + ρ) mod q₀, of the message z and the
-    noise e: uniform, whatever z and e are. The masks are added exactly.
+    Read back exactly, the coefficients are z + e + ρ modulo the primes, of the message z and the noise e: uniform,
+    whatever z and e are.
 
     Args:
         evaluator: The server's, with a public key.
         params: As ``Backend.resolve`` returned them.
-        capabilities: The backend's.
-        ciphertext: A result in coefficients, at level 0.
+        capabilities: The backend's, which must have ``exact_integers``.
+        ciphertext: A value in coefficients.
 
     Returns:
-        The masked ciphertext, and ρ: int64, shape (N,), 0 ≤ ρ < q₀.
+        The masked ciphertext, and the residues of ρ: uint64, shape (primes of the level, N).
 
     Raises:
-        InvalidInput: The ciphertext is not at level 0, or q₀ has more than ``MASK_MODULUS_BITS`` bits.
-        CapabilityMissing, PrecisionLost: As ``sanitize`` does.
+        InvalidInput, CapabilityMissing: As ``sanitize`` does.
     """
     _check_resolved(params)
-    level, prime = evaluator.level(ciphertext), params.data_primes[0]
-    if level != 0 or prime.bit_length() > MASK_MODULUS_BITS:
-        raise InvalidInput(
-            f"uniform_mask: masks are made modulo one prime of at most {MASK_MODULUS_BITS} bits, not at level {level} "
-            f"with a base prime of {prime.bit_length()} bits.",
-            hint="Rescale the result to level 0, of parameters whose base prime is that short.",
-        )
+    _check_exact(capabilities)
     fresh = rerandomize(evaluator, params, capabilities, ciphertext)
-    mask = uniform_integers(params.ring_degree, prime)
-    return add_integers(evaluator, params, capabilities, fresh, centred(mask, prime)), mask.limbs[0]
+    mask = uniform(params.data_primes[: evaluator.level(ciphertext) + 1], params.ring_degree)
+    return add_residues(evaluator, fresh, mask), mask
 
 
 def _start_scale(scale: float, primes: Sequence[int]) -> float:
@@ -296,38 +258,40 @@ def _checked_bits(bits: int, name: str) -> int:
     return bits
 
 
-def _masked_positions(keep: Sequence[int], ring_degree: int) -> NDArray[np.bool_]:
-    """Where the coefficients stand that are not kept: bool, shape (N,)."""
-    if not keep or not all(0 <= position < ring_degree for position in keep):
+def _others(keep: Sequence[int] | None, places: int) -> NDArray[np.bool_]:
+    """Where nothing is kept: bool, shape (places,)."""
+    if keep is None:
+        return np.zeros(places, dtype=bool)
+    if not keep or not all(0 <= position < places for position in keep):
         raise InvalidInput(
-            f"{_WHO}: the {len(keep)} coefficients to keep are none, or not all among the {ring_degree} of the ring.",
+            f"{_WHO}: the {len(keep)} places to keep are none, or not all among the {places} that there are.",
             hint="Name those that hold the result; None keeps all.",
         )
-    masked = np.ones(ring_degree, dtype=bool)
-    masked[list(keep)] = False
-    return masked
+    others = np.ones(places, dtype=bool)
+    others[list(keep)] = False
+    return others
 
 
 def _flood(params: CKKSParams, level: int, bits: int) -> Integers:
-    modulus = _modulus(params, level)
-    if _checked_bits(bits, "flood_bits") + 1 + _TAIL_BITS >= modulus.bit_length() - 1:
-        raise PrecisionLost(
-            f"{_WHO}: a flood of {bits} bits wraps around the {modulus.bit_length()}-bit modulus of level {level}.",
-            hint="Flood less, rescale less before, or use parameters with a larger modulus at that level.",
-        )
+    _check_fits(params, level, _checked_bits(bits, "flood_bits"), "a flood")
     return normal_integers(params.ring_degree, bits)
 
 
-def _mask(params: CKKSParams, level: int, message_bits: int | None, statistical_bits: int) -> Integers:
-    modulus = _modulus(params, level)
-    if message_bits is not None:
-        wanted = 1 << (
-            1 + _checked_bits(message_bits, "message_bits") + _checked_bits(statistical_bits, "statistical_bits")
-        )
-        modulus = min(modulus, wanted)
-    return centred(uniform_integers(params.ring_degree, modulus), modulus)
-
-
-def _modulus(params: CKKSParams, level: int) -> int:
+def _check_fits(params: CKKSParams, level: int, bits: float, what: str) -> None:
+    """Refuse normal noise that wraps around: of deviation 2^bits a coefficient."""
     _check_resolved(params)
-    return math.prod(params.data_primes[: level + 1])
+    modulus_bits = math.log2(math.prod(params.data_primes[: level + 1]))
+    if bits + math.log2(LARGEST_NORMAL) >= modulus_bits - 1:
+        raise PrecisionLost(
+            f"{_WHO}: {what} of {bits:.0f} bits wraps around the {modulus_bits:.0f}-bit modulus of level {level}.",
+            hint="Flood less, rescale less before, or use parameters with a larger modulus at that level.",
+        )
+
+
+def _check_exact(capabilities: Capabilities) -> None:
+    if not capabilities.exact_integers:
+        raise CapabilityMissing(
+            f"{_WHO}: this backend encodes coefficients through doubles, whose errors would tell the weights that a "
+            "mask is to hide.",
+            hint="Choose a backend with the capability exact_integers, or a packing that keeps its results in slots.",
+        )

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from helora_core.backend.capabilities import Encoding
+from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.protocol import Values
-from helora_core.errors import InvalidInput, SlotOverflow
+from helora_core.errors import CapabilityMissing, InvalidInput, SlotOverflow
 
 
 def check_scale(scale: float, *, who: str) -> None:
@@ -21,14 +21,30 @@ def check_scale(scale: float, *, who: str) -> None:
         raise InvalidInput(f"{who}: {scale} is no scale.", hint="Use a power of two, as the plan's scales are.")
 
 
+def check_encoding(encoding: Encoding, capabilities: Capabilities, *, who: str) -> None:
+    """Refuse an encoding that a backend does not claim, rather than take its values for slots.
+
+    Raises:
+        CapabilityMissing: It is none of the backend's own.
+    """
+    if encoding not in capabilities.encodings:
+        raise CapabilityMissing(
+            f"{who}: this backend takes {', '.join(sorted(capabilities.encodings))}, not {encoding.value}.",
+            hint="Go through a session, which makes other encodings of these where it can.",
+        )
+
+
 def check_values(values: Values, slots: int, *, who: str, encoding: Encoding = Encoding.SLOTS) -> None:
     """Refuse what no backend should see.
 
     Raises:
         InvalidInput: Not a one-dimensional array of the encoding's dtype (complex128 for complex slots, else float64),
-            empty, or not finite; or several values for a scalar.
+            empty, or not finite; several values for a scalar; or integers that are not uint64 of shape (primes, N).
         SlotOverflow: More values than the encoding has places: ``slots``, or twice as many coefficients.
     """
+    if encoding is Encoding.INTEGERS:
+        _check_residues(values, 2 * slots, who)
+        return
     dtype = np.dtype(np.complex128 if encoding is Encoding.COMPLEX_SLOTS else np.float64)
     if not isinstance(values, np.ndarray) or values.dtype != dtype or values.ndim != 1 or values.size == 0:
         found = f"{values.dtype}, shape {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
@@ -47,3 +63,17 @@ def check_values(values: Values, slots: int, *, who: str, encoding: Encoding = E
         )
     if not np.isfinite(values).all():
         raise InvalidInput(f"{who}: values hold NaN or infinity.", hint="Clean the input; CKKS has no such values.")
+
+
+def _check_residues(values: Values, ring_degree: int, who: str) -> None:
+    if not isinstance(values, np.ndarray) or values.dtype != np.uint64 or values.ndim != 2 or not len(values):
+        found = f"{values.dtype}, shape {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise InvalidInput(
+            f"{who}: integers are residues, a uint64 array of shape (primes, {ring_degree}), not {found}.",
+            hint="Make them with helora_core.backend.residues.",
+        )
+    if values.shape[1] != ring_degree:
+        raise InvalidInput(
+            f"{who}: a polynomial of {values.shape[1]} coefficients; the ring has {ring_degree}.",
+            hint="Pad it with zeros.",
+        )

@@ -40,40 +40,48 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Where the profile goes; by default to where helora looks for it.",
 )
+@options.force
+@options.security_table
 @options.as_json
 def calibrate(
-    backend: str | None, rings: tuple[int, ...], rounds: int, output_path: Path | None, as_json: bool
+    backend: str | None, rings: tuple[int, ...], rounds: int, output_path: Path | None, force: bool,
+    security_table: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Time a backend's operations on this machine.
 
-    Writes a profile: what each operation takes by ring degree, number of primes and level. A profile that is there
-    already is replaced as a whole. Keep the machine quiet meanwhile.
+    Writes a profile: what each operation takes by ring degree, number of primes and level. With --force it replaces
+    one that is there already as a whole. Keep the machine quiet meanwhile.
     """
+    from functools import partial
+
     import msgspec
 
     from helora_core.cli.output import print_json, tell_selection, warn
     from helora_core.manager import get_manager
     from helora_core.runtime.calibrate import calibrate as time_operations
     from helora_core.runtime.calibrate import chains_for
-    from helora_core.runtime.profile import target_path, write_profile
+    from helora_core.runtime.outputs import opened
+    from helora_core.runtime.profile import dump_profile, target_path
     from helora_core.selection import select_backend
 
     manager = get_manager()
-    chains = chains_for(rings)
+    chains = chains_for(rings, table=security_table)
     selection = select_backend(manager, backend)
     tell_selection(selection)
     path = target_path(selection.name, output_path)
     registered = manager.backends()[selection.name]
-    with _round_progress(rounds) as advance:
-        profile = time_operations(
-            manager.load_backend(selection.name),
-            chains=chains,
-            rounds=rounds,
-            library=registered.spec.library,
-            library_version=registered.library_version,
-            on_round=advance,
-        )
-    write_profile(profile, path)
+    with opened([path], force=force) as files:  # before the work, which takes minutes
+        with _round_progress(rounds) as advance:
+            profile = time_operations(
+                manager.load_backend(selection.name),
+                chains=chains,
+                rounds=rounds,
+                library=registered.spec.library,
+                library_version=registered.library_version,
+                on_round=advance,
+                table=security_table,
+            )
+        files.write(path, partial(dump_profile, profile))
     if as_json:
         print_json({"output": str(path), "secure": selection.secure, **msgspec.to_builtins(profile)})
     else:

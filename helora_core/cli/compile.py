@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace the artifact that is at --out.")
 @click.option(
     "--tokens",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, options.MOST_TOKENS),
     metavar="T",
     help="Tokens that will be there to be run; by default as few as a run can have.",
 )
@@ -51,18 +51,19 @@ def compile(
     Equal inputs give equal bytes. `helora run --artifact DIR` runs it. The weights in it can be read: it is as secret
     as the adapter.
     """
-    from helora_core.artifact.place import check_place
-    from helora_core.artifact.write import write_artifact
-    from helora_core.cli.output import print_json, progress
+    from helora_core.artifact.place import taking_the_place
+    from helora_core.artifact.write import fill
+    from helora_core.cli.output import print_json, progress, warn_of_security
 
-    check_place(target, replace=force)
-    modules = _compiled(adapter_path, module_name, tokens, execution)
-    with progress("plaintexts", sum(len(compiled.plan.constant_specs) for compiled in modules)) as advance:
-        written = write_artifact(target, modules, replace=force, on_constant=advance)
+    with taking_the_place(target, replace=force) as unfinished:  # before the work, which may take long
+        modules = _compiled(adapter_path, module_name, tokens, execution)
+        with progress("plaintexts", sum(len(compiled.plan.constant_specs) for compiled in modules)) as advance:
+            written = fill(unfinished, modules, advance)
     if as_json:
         print_json(_document(target, modules, written))
     else:
         _show(_document(target, modules, written))
+    warn_of_security(compiled.plan for compiled in modules)
 
 
 def _compiled(adapter_path: Path, module_name: str, tokens: int | None, execution: options.Execution) -> list[Compiled]:
@@ -89,7 +90,7 @@ def _compiled(adapter_path: Path, module_name: str, tokens: int | None, executio
             plans[subject.key] = plan
         widths = zip(subject.names, subject.parts, strict=True)
         parts = tuple(Part(name=name, d_out=shape.d_out) for name, shape in widths)
-        compiled.append(Compiled(subject.module, parts, plans[subject.key]))
+        compiled.append(Compiled(subject.module, parts, plans[subject.key].for_module(subject.module)))
     return compiled
 
 

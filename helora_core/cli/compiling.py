@@ -27,9 +27,10 @@ def constraints(execution: Execution) -> Constraints:
         sanitize_bits=execution.sanitize_bits,
         budget=execution.budget,
         rtt_ms=execution.rtt_ms,
-        min_bits=execution.min_bits,
+        target_bits=execution.target_bits,
         ring_degree=execution.ring,
         security_bits=int(execution.security),
+        table=execution.security_table,
     )
 
 
@@ -124,7 +125,9 @@ def _compile_named(shape: ModuleShape, tokens: int | None, module: LoRAModule | 
         tokens=tokens,
         ring_degree=execution.ring,
         security_bits=int(execution.security),
-        precision_bits=execution.min_bits,
+        table=execution.security_table,
+        precision_bits=execution.target_bits,
+        private_weights=execution.private_weights,
         sanitize_bits=execution.sanitize_bits,
         free_scales=all(each.free_plaintext_scale for each in abilities),
         public_encryption=not all(each.symmetric_encryption for each in abilities),
@@ -160,7 +163,9 @@ def for_batches(plan: Plan, execution: Execution, module: LoRAModule | None) -> 
         tokens=tokens,
         ring_degree=plan.params.ring_degree,
         security_bits=int(execution.security),
-        precision_bits=execution.min_bits,
+        table=execution.security_table,
+        precision_bits=execution.target_bits,
+        private_weights=execution.private_weights,
         sanitize_bits=plan.sanitize_bits,
         free_scales=plan.free_scales,
         public_encryption=plan.public_encryption,

@@ -12,23 +12,24 @@ first, then the environment, then the file.
 
 from __future__ import annotations
 
+import math
 import os
-import sys
 from pathlib import Path
 
 import click
 
 from helora_core.errors import InvalidInput
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from helora_core.reading.malformed import Malformed
+from helora_core.reading.strict_toml import read_toml
 
 KEYS = (
-    "backend", "packing", "ring", "security", "min_bits", "private_weights", "sanitize", "batch", "rtt_ms",
-    "max_rotations", "max_keyswitches", "max_rescales", "max_bytes", "max_key_bytes", "max_depth",
+    "backend", "packing", "ring", "security", "security_table", "target_bits", "min_bits", "private_weights",
+    "sanitize", "batch", "rtt_ms", "max_rotations", "max_keyswitches", "max_rescales", "max_bytes", "max_key_bytes",
+    "max_depth",
 )  # fmt: skip
+
+FLAGS = ("private_weights",)
+"""Keys that are true or false; no other is."""
 
 
 def _path() -> Path | None:
@@ -43,20 +44,43 @@ def read_defaults() -> dict[str, str]:
     """Option defaults by parameter name, as text, empty if there is no file.
 
     Raises:
-        InvalidInput: The file named does not exist, is no TOML, or has a key that is no option.
+        InvalidInput: The file named does not exist, is no TOML, has a key that is no option, or a value that no option
+            could have.
     """
     path = _path()
     if path is None:
         return {}
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInput(f"{path}: {error}", hint="Write key = value lines, as in ring = 8192.") from error
+        content = read_toml(path)
+    except (Malformed, OSError) as error:
+        why = error.reason if isinstance(error, Malformed) else f"cannot be read ({error.strerror or error})"
+        raise InvalidInput(f"{path}: {why}.", hint="Write key = value lines, as in ring = 8192.") from error
     defaults = {key.replace("-", "_"): value for key, value in content.items()}
+    if len(defaults) != len(content):
+        raise InvalidInput(
+            f"{path}: a setting is there twice, with a dash and with an underscore.", hint="Write each setting once."
+        )
     unknown = sorted(set(defaults) - set(KEYS))
     if unknown:
         raise InvalidInput(
             f"{path}: there is no setting {', '.join(unknown)}.",
             hint=f"The settings are {', '.join(KEYS)}.",
         )
+    for key, value in defaults.items():
+        _check_value(path, key, value)
     return {key: str(value) for key, value in defaults.items()}
+
+
+def _check_value(path: Path, key: str, value: object) -> None:
+    """Refuse what would only become an option's value by being turned into text."""
+    if key in FLAGS:
+        sound, wanted = isinstance(value, bool), "true or false"
+    else:
+        whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63  # as TOML has them
+        sound = whole or isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
+        wanted = "text or a number in range"
+    if not sound:
+        raise InvalidInput(
+            f"{path}: {key} is a {type(value).__name__}, not {wanted}.",
+            hint=f"Write {key} = true, or false." if key in FLAGS else f"Write {key} as on the command line.",
+        )

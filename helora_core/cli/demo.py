@@ -25,7 +25,7 @@ def demo(module_name: str, tokens: int, execution: options.Execution, as_json: b
     The adapter is a LoRA of SmolLM2-135M-Instruct on q_proj and v_proj of its 30 layers, the activations are those of
     a real prompt. Exit status 1 if any module falls under --min-bits.
     """
-    from helora_core.cli.execution import run_work, show
+    from helora_core.cli.execution import run_work, show, warn_of
     from helora_core.cli.output import print_json
     from helora_core.data.bundled import bundled_activations, bundled_adapter
     from helora_core.runtime.report import require_precision
@@ -37,3 +37,4 @@ def demo(module_name: str, tokens: int, execution: options.Execution, as_json: b
     require_precision(document["modules"], execution.min_bits)
     if as_json:  # after the check, since a refusal is the one JSON document of its command
         print_json(document)
+        warn_of(outcomes, document)

@@ -69,7 +69,15 @@ def run_plans(work: Sequence[Work], execution: Execution) -> tuple[list[Outcome]
     backend, secure, library = selection.name, selection.secure, manager.load_backend(selection.name)
     with token_progress(sum(job.x.shape[0] for job in work)) as advance:
         telemetry = Telemetry(manager.telemetry_sinks())
-        outcomes = list(run_adapter(library, work, telemetry=telemetry, on_tokens=advance))
+        outcomes = list(
+            run_adapter(
+                library,
+                work,
+                private_weights=execution.private_weights,
+                telemetry=telemetry,
+                on_tokens=advance,
+            )
+        )
     require_budget(outcomes, execution.budget)
     rows = [outcome_row(outcome, backend=backend, secure=secure) for outcome in outcomes]
     return outcomes, {"backend": backend, "secure": secure, "modules": rows}
@@ -77,7 +85,7 @@ def run_plans(work: Sequence[Work], execution: Execution) -> tuple[list[Outcome]
 
 def show(outcomes: list[Outcome], document: dict[str, Any]) -> None:
     """The rows as a table, with a total, and what the run does not protect."""
-    from helora_core.cli.output import print_table, warn_of_security
+    from helora_core.cli.output import print_table
 
     rows = document["modules"]
     numbers = ("tok/run", "rot/tok", "ks/tok", "resc/tok", "pack+enc", "compute", "dec+unp", "ms/tok", "tok/s", "bits",
@@ -85,7 +93,16 @@ def show(outcomes: list[Outcome], document: dict[str, Any]) -> None:
     columns = ("module", "shape", "packing", *numbers, "leakage")
     print_table(columns, [*map(_cells, rows), _total(rows)], numbers=numbers, footer=True)
     click.echo("pack+enc, compute, dec+unp: ms per token; bits: −log2(max|error| / max|Δ|); up, down: bytes per token")
-    warn_of_security(outcomes[0], backend=document["backend"], secure=document["secure"])
+    warn_of(outcomes, document)
+
+
+def warn_of(outcomes: list[Outcome], document: dict[str, Any]) -> None:
+    """Say on standard error what the run does not protect, if anything."""
+    from helora_core.cli.output import warn_of_security
+
+    warn_of_security(
+        [outcome.work.plan for outcome in outcomes], backend=document["backend"], secure=document["secure"]
+    )
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -113,13 +130,13 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _least_bits(row: dict[str, Any]) -> float:
     measured = row["precision_bits"]
-    return float(row["precision_bound_bits"] if measured is None else measured)
+    return float(row["bound_bits"] if measured is None else measured)
 
 
 def _bits(row: dict[str, Any]) -> str:
-    """Measured bits; without the adapter the bound that holds beforehand, in brackets."""
+    """Measured bits; without the adapter what the bound on the error leaves, in brackets."""
     measured = row["precision_bits"]
-    return f"({row['precision_bound_bits']:.1f})" if measured is None else f"{measured:.1f}"
+    return f"({row['bound_bits']:.1f})" if measured is None else f"{measured:.1f}"
 
 
 def _total(rows: list[dict[str, Any]]) -> tuple[str, ...]:

@@ -32,14 +32,14 @@ def explain(
         print_json([{"module": name, "tokens": tokens, "ranking": rows} for name, rows in ranked])
         return
     for name, rows in ranked:
-        _print_ranking(name, tokens, rows)
+        _print_ranking(f"{name}, {tokens} token{'s' * (tokens > 1)} in flight, {execution.secure_by}", tokens, rows)
 
 
-def _print_ranking(name: str | None, tokens: int, rows: list[dict[str, Any]]) -> None:
+def _print_ranking(title: str, tokens: int, rows: list[dict[str, Any]]) -> None:
     from helora_core.cli.output import print_table, seconds, size
 
-    click.echo(f"\n{name}, {tokens} token{'s' * (tokens > 1)} in flight")
-    numbers = ("N", "tok/run", "ms/tok", "enc", "compute", "dec", "rot/tok", "bits ≥", "bytes/tok")
+    click.echo(f"\n{title}")
+    numbers = ("N", "tok/run", "ms/tok", "enc", "compute", "dec", "rot/tok", "bits", "bytes/tok")
     table = []
     for rank, row in enumerate(row for row in rows if not row["refusal"]):
         plan = row["plan"]
@@ -57,7 +57,7 @@ def _print_ranking(name: str | None, tokens: int, rows: list[dict[str, Any]]) ->
                     for key in ("ms_per_token", "encrypt_ms", "compute_ms", "decrypt_ms")
                 ),
                 f"{plan['rotations'] * runs / tokens:.2f}",
-                f"{plan['precision_bound_bits']:.1f}",
+                f"{plan['expected_bits']:.1f}",
                 size(runs * (plan["bytes_up_estimate"] + plan["bytes_down_estimate"]) / tokens),
                 plan["leakage_label"],
                 row.get("bottleneck", "not calibrated"),

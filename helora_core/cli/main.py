@@ -57,11 +57,16 @@ def _refuse(error: HeloraError, *, as_json: bool) -> None:
     if as_json:
         from helora_core.cli.output import print_json
 
-        print_json({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
+        print_json({"error": {"code": error.code, "message": _as_text(error.message), "hint": _as_text(error.hint)}})
         return
     click.secho(f"error [{error.code}]", fg="red", bold=True, err=True, nl=False)
     click.echo(f" {error.message}", err=True)
     click.echo(f"  hint: {error.hint}", err=True)
+
+
+def _as_text(message: str) -> str:
+    """The message in Unicode: names of files need not be, and Python has surrogates for their bytes."""
+    return message.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,21 @@ if TYPE_CHECKING:
 
 DEFAULT_PACKING = "auto"
 
+MOST_TOKENS = 1 << 31
+"""More than anybody has at once, and few enough to count with."""
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 JSON_ASKED = "helora_core.cli.json"
 """Where the root context notes that refusals are wanted as JSON too."""
+
+
+def _known_table(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    from helora_core.params.security import TABLES
+
+    if value not in TABLES:
+        raise click.BadParameter(f"there is no table {value!r}; choose from {', '.join(TABLES)}.", ctx, param)
+    return value
 
 
 def _note_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
@@ -41,24 +53,42 @@ ring: Decorator = click.option(
     "--ring", type=int, envvar="HELORA_RING", show_envvar=True, metavar="N",
     help="Ring degree; by default the smallest that is secure and precise enough.",
 )  # fmt: skip
+
+
+def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    # Whatever is held against NaN passes.
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number of bits.", ctx, param)
+    return value
+
+
+target_bits: Decorator = click.option(
+    "--target-bits", type=click.FloatRange(min=0), callback=_number, default=14.0, show_default=True, metavar="BITS",
+    help="Precision to choose parameters for, relative to the max|Δ| to be expected; some Δ are smaller.",
+)  # fmt: skip
 min_bits: Decorator = click.option(
-    "--min-bits", type=float, default=12.0, show_default=True, metavar="BITS",
-    help="Precision to insist on, relative to max|Δ|.",
+    "--min-bits", type=click.FloatRange(min=0), callback=_number, default=12.0, show_default=True, metavar="BITS",
+    help="Precision to insist on, relative to the max|Δ| that came out; below it nothing is written.",
 )  # fmt: skip
 security: Decorator = click.option(
     "--security", type=click.Choice(["128", "192", "256"]), default="128", show_default=True,
     help="Security level in bits.",
 )  # fmt: skip
+security_table: Decorator = click.option(
+    "--security-table", default="guidelines-2024", show_default=True, metavar="NAME", callback=_known_table,
+    help="Published table of secure parameters: guidelines-2024 or he-standard-2018; against quantum computers "
+    "he-standard-2018-quantum or, stricter, adps16-quantum.",
+)  # fmt: skip
 private_weights: Decorator = click.option(
     "--private-weights/--no-private-weights", default=True, show_default=True,
-    help="Refuse what shows weights to the key holder, and sanitise results; or let her learn them.",
+    help="Refuse what shows weights to the key holder, and sanitise results; or let it learn them.",
 )  # fmt: skip
 sanitize: Decorator = click.option(
     "--sanitize", type=click.IntRange(0, 64), metavar="BITS",
     help="Re-randomise and flood results to this statistical distance; 40 for private weights, else 0: not at all.",
 )  # fmt: skip
 batch: Decorator = click.option(
-    "--batch", type=click.IntRange(min=1), metavar="T",
+    "--batch", type=click.IntRange(1, MOST_TOKENS), metavar="T",
     help="Tokens to run together, which the layout is chosen for; by default all there are.",
 )  # fmt: skip
 _rtt_ms: Decorator = click.option(
@@ -72,6 +102,7 @@ module: Decorator = click.option(
     "--module", "module_name", default="all", show_default=True, metavar="NAME",
     help="A module's name or its ending (`q_proj`, `layers.3.self_attn.q_proj`), with shell wildcards, or all.",
 )  # fmt: skip
+force: Decorator = click.option("--force", is_flag=True, help="Replace output files that are there already.")
 _allow_emulation: Decorator = click.option(
     "--allow-emulation", is_flag=True, help="Let auto fall back to an emulation, which ENCRYPTS NOTHING."
 )
@@ -92,7 +123,7 @@ def adapter(*, required: bool) -> Decorator:
     """The option that names an adapter."""
     return click.option(
         "--adapter", "adapter_path", required=required, type=click.Path(path_type=Path), metavar="PATH",
-        help="PEFT directory or .npz file.",
+        help="Directory of PEFT or MLX, or file: .safetensors of kohya or diffusers, .gguf, .npz.",
     )  # fmt: skip
 
 
@@ -104,6 +135,8 @@ class Execution:
     packing: str
     ring: int | None
     security: str
+    security_table: str
+    target_bits: float
     min_bits: float
     private_weights: bool
     sanitize: int | None
@@ -126,13 +159,16 @@ class Execution:
         return Budget(**{name: getattr(self, f"max_{name}") for name in Budget.__struct_fields__})
 
     @property
+    def secure_by(self) -> str:
+        """Which security is asked for, in words."""
+        return f"{self.security} bits of security by {self.security_table}"
+
+    @property
     def sanitize_bits(self) -> int | None:
         """To which distance results are sanitised; None for not at all."""
-        from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS
+        from helora_core.privacy.policy import settled_sanitize_bits
 
-        if self.sanitize is None:
-            return DEFAULT_SANITIZE_BITS if self.private_weights else None
-        return self.sanitize or None
+        return settled_sanitize_bits(self.private_weights, self.sanitize)
 
 
 def execution(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -153,6 +189,8 @@ def execution(command: Callable[..., Any]) -> Callable[..., Any]:
         sanitize,
         private_weights,
         min_bits,
+        target_bits,
+        security_table,
         security,
         ring,
         packing,

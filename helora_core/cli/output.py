@@ -11,7 +11,7 @@ import click
 import msgspec
 
 if TYPE_CHECKING:
-    from helora_core.runtime.adapter_run import Outcome
+    from helora_core.compiler.plan import Plan
     from helora_core.selection import Selection
 
 _PIPE_WIDTH = 200
@@ -89,18 +89,30 @@ def warn(message: str) -> None:
     click.secho(f"warning: {message}", fg="yellow", err=True)
 
 
-def warn_of_security(outcome: Outcome, *, backend: str, secure: bool) -> None:
-    """Say what the run does not protect, if anything."""
-    from helora_core.privacy.policy import keeps_weights_private
+def warn_of_security(plans: Iterable[Plan], *, backend: str = "", secure: bool = True) -> None:
+    """Say what running some plans does not protect, if anything: each thing once.
 
-    plan = outcome.work.plan
-    leakage = plan.packing.leakage
+    Args:
+        plans: The plans.
+        backend: Where they are run.
+        secure: Whether it encrypts at all.
+    """
+    from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS, keeps_weights_private
+
     if not secure:
         warn(f"backend {backend} is an emulation: nothing was encrypted.")
-    if not keeps_weights_private(leakage):
-        warn(f"WEIGHTS NOT PRIVATE: packing {plan.packing.name}: {leakage.explanation}")
-    if leakage.needs_sanitize and plan.sanitize_bits is None:
-        warn("WEIGHTS NOT PRIVATE: results are not sanitised; who inspects their polynomials learns weights.")
+    said: list[str] = []
+    for plan in plans:
+        leakage = plan.packing.leakage
+        if not keeps_weights_private(leakage):
+            said.append(f"WEIGHTS NOT PRIVATE: packing {plan.packing.name}: {leakage.explanation}")
+        bits = plan.sanitize_bits or 0
+        if leakage.needs_sanitize and not bits:
+            said.append("WEIGHTS NOT PRIVATE: results are not sanitised: their polynomials show weights.")
+        elif leakage.needs_sanitize and bits < DEFAULT_SANITIZE_BITS:
+            said.append(f"results are sanitised to {bits} bits, fewer than {DEFAULT_SANITIZE_BITS}.")
+    for message in dict.fromkeys(said):
+        warn(message)
 
 
 def seconds(milliseconds: float) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--model", metavar="NAME", help="The modules of a model, instead of an adapter; as in qwen2.5-1.5b.")
 @click.option(
     "--tokens",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, options.MOST_TOKENS),
     metavar="T",
     help="Tokens that are there to be run; by default as few as a run can have, filling it.",
 )
@@ -48,10 +48,9 @@ def plan(
     Operations, depth, exact rotation keys, parameters with their security, leakage, digest. Nothing is run, and no
     library for homomorphic encryption is needed. JSON is one object for --shape or a full module name, else a list.
     """
-    from helora_core.cli.compiling import check_budget, for_batches, plan_compiler
+    from helora_core.cli.compiling import check_budget, plan_compiler
     from helora_core.cli.output import print_json
     from helora_core.cli.subjects import subjects
-    from helora_core.compiler.batch import smallest_batch
 
     if sum(each is not None for each in (adapter_path, shape, model)) != 1:
         raise click.UsageError("Give one of --adapter PATH, --shape D_IN:D_OUT:R and --model NAME.")
@@ -67,10 +66,10 @@ def plan(
         if each.key not in cells:
             compiled = compile_shape(each.shape, batch, each.module)
             check_budget(compiled, tokens or compiled.tokens_per_run, execution, each.module)
-            enough = smallest_batch(for_batches(compiled, execution, each.module))
-            found = {"batch_for_default_budget": None if enough is None else enough[0]}
+            found = {"batch_for_default_budget": _batch_for_default_budget(compiled, execution, each)}
             cells[each.key] = compiled, found | each.savings(lambda part: compile_shape(part, batch, None))
         compiled, found = cells[each.key]
+        compiled = compiled if each.module is None else compiled.for_module(each.module)
         rows.append({"module": name or shape, **compiled.to_dict(tokens=tokens), **found})
         if show:
             rows[-1]["program"] = _program(compiled, each, passes=passes)
@@ -78,6 +77,21 @@ def plan(
         print_json(rows[0] if shape or module_name in wanted else rows)
     else:
         _print(rows)
+
+
+def _batch_for_default_budget(plan: Plan, execution: options.Execution, subject: Subject) -> int | None:
+    """Tokens that keep the default budget when they run together; None if none do, as far as programs are in reach."""
+    from helora_core.cli.compiling import for_batches
+    from helora_core.compiler.batch import smallest_batch
+    from helora_core.compiler.limits import LARGEST_ALTERNATIVE, together_within
+    from helora_core.errors import ProgramTooLarge
+
+    try:
+        with together_within(LARGEST_ALTERNATIVE):
+            enough = smallest_batch(for_batches(plan, execution, subject.module))
+    except ProgramTooLarge:
+        return None
+    return None if enough is None else enough[0]
 
 
 def _program(plan: Plan, subject: Subject, *, passes: bool) -> str:
@@ -123,7 +137,8 @@ def _compare_rings(shapes: set[ModuleShape], execution: options.Execution, as_js
             shape,
             compile_shape(shape, None, None).packing,
             security_bits=int(execution.security),
-            precision_bits=execution.min_bits,
+            table=execution.security_table,
+            precision_bits=execution.target_bits,
             sanitize_bits=execution.sanitize_bits,
             backend=library,
         )

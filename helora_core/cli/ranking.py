@@ -10,6 +10,7 @@ import click
 from helora_core.cli import options
 
 if TYPE_CHECKING:
+    from helora_core.cli.subjects import Subject
     from helora_core.runtime.planner import Candidate
 
 
@@ -19,7 +20,12 @@ _subject = (
     click.option("--shape", metavar="D_IN:D_OUT:R", help="A module's shape, instead of an adapter; as in 1536:256:16."),
     click.option("--model", metavar="NAME", help="The modules of a model, instead of an adapter."),
     click.option(
-        "--tokens", type=click.IntRange(min=1), default=1, show_default=True, metavar="T", help="Tokens in flight."
+        "--tokens",
+        type=click.IntRange(1, options.MOST_TOKENS),
+        default=1,
+        show_default=True,
+        metavar="T",
+        help="Tokens in flight.",
     ),
     options.execution,
     options.as_json,
@@ -48,19 +54,32 @@ def ranked_rows(
     if sum(each is not None for each in (adapter_path, shape, model)) != 1:
         raise click.UsageError("Give one of --adapter PATH, --shape D_IN:D_OUT:R and --model NAME.")
     found = subjects(adapter_path, module_name, shape, model, share=execution.share)
-    known: dict[Any, list[dict[str, Any]]] = {}
+    known: dict[Any, list[Candidate]] = {}
     ranked = []
     for name, each in found.items():
         if each.key not in known:
-            known[each.key] = [_row(candidate) for candidate in candidates(each.shape, tokens, execution, each.module)]
-        ranked.append((name or shape, known[each.key]))
+            known[each.key] = candidates(each.shape, tokens, execution, each.module)
+        exponents = _exponents(each, known[each.key])
+        ranked.append((name or shape, [_row(candidate, exponents) for candidate in known[each.key]]))
     return ranked
 
 
-def _row(candidate: Candidate) -> dict[str, Any]:
+def _exponents(subject: Subject, ranked: list[Candidate]) -> dict[bool, int]:
+    """The module's exponents, of plans that multiply by up·down at once and of those that do not; none for a shape."""
+    from helora_core.compiler.exponents import normalized
+
+    if subject.module is None:
+        return {}
+    kinds = {candidate.plan.merged for candidate in ranked if candidate.plan is not None}
+    return {merged: normalized(subject.module, merged=merged)[1] for merged in kinds}
+
+
+def _row(candidate: Candidate, exponents: dict[bool, int]) -> dict[str, Any]:
     from helora_core.runtime.predict import bottleneck
 
     plan, prediction = candidate.plan, candidate.prediction
+    if plan is not None and exponents:
+        plan = plan.with_exponent(exponents[plan.merged])
     row: dict[str, Any] = {
         "backend": candidate.backend,
         "packing": candidate.packing,

@@ -21,6 +21,7 @@ def ring_rows(
     packing: Packing,
     *,
     security_bits: int,
+    table: str,
     precision_bits: float,
     sanitize_bits: int | None,
     backend: Backend | None,
@@ -29,16 +30,21 @@ def ring_rows(
     from helora_core.compiler.rings import ring_options
 
     options = ring_options(
-        shape, packing, security_bits=security_bits, precision_bits=precision_bits, sanitize_bits=sanitize_bits
+        shape,
+        packing,
+        security_bits=security_bits,
+        table=table,
+        precision_bits=precision_bits,
+        sanitize_bits=sanitize_bits,
     )
-    return [_row(shape, option, backend) for option in options]
+    return [_row(shape, option, backend, table) for option in options]
 
 
 _OF_A_PLAN = ("security_bits", "modulus_bits", "tokens_per_run", "rotations", "rotations_per_token",
               "predicted_ms_per_run", "predicted_ms_per_token")  # fmt: skip
 
 
-def _row(shape: ModuleShape, option: RingOption, backend: Backend | None) -> dict[str, Any]:
+def _row(shape: ModuleShape, option: RingOption, backend: Backend | None, table: str) -> dict[str, Any]:
     row: dict[str, Any] = {
         "shape": str(shape),
         "ring_degree": option.ring_degree,
@@ -58,20 +64,20 @@ def _row(shape: ModuleShape, option: RingOption, backend: Backend | None) -> dic
         "rotations_per_token": plan.counts.rotations / plan.tokens_per_run,
     }
     if backend is not None:
-        predicted = _predicted_ms(row, plan, backend)
+        predicted = _predicted_ms(row, plan, backend, table)
         row["predicted_ms_per_run"] = predicted
         row["predicted_ms_per_token"] = None if predicted is None else predicted / plan.tokens_per_run
     return row
 
 
-def _predicted_ms(row: dict[str, Any], plan: Plan, backend: Backend) -> float | None:
+def _predicted_ms(row: dict[str, Any], plan: Plan, backend: Backend, table: str) -> float | None:
     """Counts of the plan, times what its operations take here; None where the backend cannot have this ring."""
     from helora_core.errors import CapabilityMissing, InsecureParameters, InvalidParameters
     from helora_core.runtime.calibrate import calibrate
     from helora_core.runtime.predict import predict
 
     try:
-        profile = calibrate(backend, chains=(plan.params,), rounds=3)
+        profile = calibrate(backend, chains=(plan.params,), rounds=3, table=table)
     except CapabilityMissing:
         return None
     except (InvalidParameters, InsecureParameters) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,9 @@ from helora_core.cli import options
 
 if TYPE_CHECKING:
     from helora_core.runtime.adapter_run import Outcome
+    from helora_core.runtime.outputs import Outputs
+
+    Execute = Callable[[], tuple[list[Outcome], dict[str, Any]]]
 
 
 @click.command()
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(path_type=Path),
     metavar="X.npy",
-    help="Activations, tokens × d_in; an .npz holds one array per module, by name.",
+    help="Activations, tokens × d_in: .npy, or .npz or .safetensors with an array per module, by name.",
 )
 @click.option(
     "--output",
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
     metavar="DELTA.npy",
     help="Where Δ goes, tokens × d_out, float64; for several modules one file each, DELTA.<module>.npy.",
 )
+@options.force
 @options.execution
 @options.as_json
 def run(
@@ -47,30 +53,34 @@ def run(
     module_name: str,
     input_path: Path,
     output_path: Path,
+    force: bool,
     execution: options.Execution,
     as_json: bool,
 ) -> None:
     """Run your adapter encrypted on your activations.
 
-    Writes Δ. Each Δ is checked against the plaintext reference first; nothing is written if any falls under --min-bits.
-    With --artifact there is no reference: --min-bits is then held against the bound that the plan gives beforehand.
+    Writes Δ, with a bound on its error. Nothing is written if the bound leaves any Δ less than --min-bits, or if one is
+    off by more than the bound: with --adapter each is checked against the plaintext reference.
     """
-    from helora_core.cli.execution import show
+    from helora_core.cli.execution import show, warn_of
     from helora_core.cli.output import print_json
-    from helora_core.cli.serving import run_artifact, tell_unchecked
     from helora_core.runtime.arrays import check_target
+    from helora_core.runtime.outputs import opened
 
-    check_target(output_path)  # before the work, which may take hours, rather than after it
+    check_target(output_path)
     if adapter_path is not None and artifact_path is None:
-        outcomes, document = _run_adapter(adapter_path, module_name, input_path, execution)
+        names, execute = _adapter(adapter_path, module_name, input_path, execution)
     elif artifact_path is not None and adapter_path is None:
-        outcomes, document = run_artifact(artifact_path, module_name, input_path, execution)
-        tell_unchecked(document["artifact_digest"])
+        names, execute = _artifact(artifact_path, module_name, input_path, execution)
     else:
         raise click.UsageError("Give one of --adapter PATH and --artifact DIR.")
-    _write(outcomes, document, output_path)
+    targets = _targets(names, output_path)
+    with opened(targets.values(), force=force) as files:  # before the work, which may take hours
+        outcomes, document = execute()
+        _write(outcomes, document, targets, files)
     if as_json:
         print_json(document)
+        warn_of(outcomes, document)
     else:
         show(outcomes, document)
         for row in document["modules"]:
@@ -78,32 +88,60 @@ def run(
                 click.echo(f"wrote {name}")
 
 
-def _run_adapter(
+def _adapter(
     adapter_path: Path, module_name: str, input_path: Path, execution: options.Execution
-) -> tuple[list[Outcome], dict[str, Any]]:
+) -> tuple[list[str], Execute]:
+    """Names of the modules, and what runs them."""
     from helora_core.adapter.load import load_adapter
     from helora_core.cli.execution import run_work
     from helora_core.runtime.arrays import read_activations
     from helora_core.runtime.report import require_precision
 
     modules = load_adapter(adapter_path).select(module_name)
-    arrays = read_activations(input_path, [module.name for module in modules])
-    outcomes, document = run_work(modules, arrays, execution)
-    require_precision(document["modules"], execution.min_bits)
-    return outcomes, document
+
+    def execute() -> tuple[list[Outcome], dict[str, Any]]:
+        arrays = read_activations(input_path, [module.name for module in modules])
+        outcomes, document = run_work(modules, arrays, execution)
+        require_precision(document["modules"], execution.min_bits)
+        return outcomes, document
+
+    return [module.name for module in modules], execute
 
 
-def _write(outcomes: list[Outcome], document: dict[str, Any], path: Path) -> None:
-    """One file for each of the adapter's modules, of those that ran as one as well."""
-    from helora_core.runtime.arrays import write_array
+def _artifact(
+    artifact_path: Path, module_name: str, input_path: Path, execution: options.Execution
+) -> tuple[list[str], Execute]:
+    """Names of the modules that were compiled, and what runs them."""
+    from helora_core.cli.serving import open_artifact, run_artifact, tell_unchecked
+    from helora_core.runtime.report import require_precision
 
-    deltas = [outcome.work.deltas(outcome.run.delta) for outcome in outcomes]
-    alone = sum(map(len, deltas)) == 1
-    for parts, row in zip(deltas, document["modules"], strict=True):
+    artifact = open_artifact(artifact_path, execution)
+    modules = artifact.select(module_name)
+
+    def execute() -> tuple[list[Outcome], dict[str, Any]]:
+        outcomes, document = run_artifact(artifact, modules, input_path, execution)
+        require_precision(document["modules"], execution.min_bits)
+        tell_unchecked(artifact.digest)
+        return outcomes, document
+
+    return [part.name for module in modules for part in module.parts], execute
+
+
+def _targets(names: list[str], path: Path) -> dict[str, Path]:
+    """Where each module's Δ goes: one file for each, of those that run as one as well."""
+    if len(names) == 1:
+        return {names[0]: path}
+    # An .npz adapter may name its modules by path; what stands for a slash is no part of another name then.
+    escaped = {name: name.replace("%", "%25").replace("/", "%2F") for name in names}
+    return {name: path.with_name(f"{path.stem}.{escaped[name]}{path.suffix}") for name in names}
+
+
+def _write(outcomes: list[Outcome], document: dict[str, Any], targets: dict[str, Path], files: Outputs) -> None:
+    import numpy as np
+
+    for outcome, row in zip(outcomes, document["modules"], strict=True):
         written = []
-        for name, delta in parts.items():
-            file_name = name.replace("/", "%2F")  # an .npz adapter may name its modules by path
-            target = path if alone else path.with_name(f"{path.stem}.{file_name}{path.suffix}")
-            write_array(target, delta)
-            written.append(str(target))
+        for name, delta in outcome.work.deltas(outcome.run.delta).items():
+            files.write(targets[name], partial(np.save, arr=delta, allow_pickle=False))
+            written.append(str(targets[name]))
         row["output"] = written[0] if len(written) == 1 else written

@@ -7,20 +7,23 @@ Scales are followed in whole bits of the nominal primes; the library tracks the 
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Mapping
 
 import msgspec
 
 from helora_core.backend.capabilities import Encoding
-from helora_core.compiler.ir import Op, OpKind, Program, plaintexts
-from helora_core.errors import InvalidProgram, LevelExhausted, ScaleMismatch
+from helora_core.backend.coefficient_noise import LARGEST_NORMAL
+from helora_core.compiler.ir import PRODUCTS, Op, OpKind, Program, plaintexts
+from helora_core.errors import InvalidProgram, LevelExhausted, PrecisionLost, ScaleMismatch
 from helora_core.packing.protocol import ScaleRole
 from helora_core.params.ckks import CKKSParams
 
-_REPORT = "This is a fault of the packing or of a compiler pass, not of your data: report it with the plan's --show."
+NOMINAL_SLACK_BITS = 0.25
+"""What the primes of a chain may be shorter together than their bit lengths say: libraries take the closest to 2^bits.
+What they really are is checked again when weights are encoded."""
 
-ANSWER_SPARE_BITS = 1
-"""A client's answer, an integer modulo q, is encrypted at half its size: libraries encode integers up to a quarter of
-the modulus, and no larger ones."""
+_REPORT = "This is a fault of the packing or of a compiler pass, not of your data: report it with the plan's --show."
 
 
 class Scales(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +51,7 @@ def annotate(program: Program, params: CKKSParams, scales: Scales) -> tuple[Valu
     Raises:
         InvalidProgram: An operation reads what is not there yet, has the wrong operands, rotates out of range or
             rotates coefficients, adds values of different levels, names one constant at two levels or scales, masks
-            above level 0, or lets a scale outgrow the modulus or sink to 1.
+            at the highest level, or lets a scale outgrow the modulus or sink to 1.
         ScaleMismatch: Two values of different scales are added.
         LevelExhausted: A value at level 0 is rescaled.
     """
@@ -72,7 +75,7 @@ def annotate(program: Program, params: CKKSParams, scales: Scales) -> tuple[Valu
             _check_scale(i, info, params)
             known[op.kind, op.role, first] = found
         info, use = found
-        for name in () if op.kind not in _PRODUCTS else plaintexts(op) or (op.constant,):
+        for name in () if op.kind not in PRODUCTS else plaintexts(op) or (op.constant,):
             if constants.setdefault(name, use) != use:
                 raise InvalidProgram(f"%{i}: constant {name!r} is used at two levels or scales.", hint=_REPORT)
         infos.append(info)
@@ -96,7 +99,6 @@ _ARITY = {
 }
 """Operands of the operations that have a fixed number of them; the others have one or more."""
 
-_PRODUCTS = frozenset({OpKind.MULTIPLY_PLAIN, OpKind.DOT_PLAIN, OpKind.DOT_SCALARS})
 _NAMED = frozenset({OpKind.MULTIPLY_PLAIN, OpKind.DOT_SCALARS, OpKind.MASK, OpKind.UNMASK})
 
 
@@ -111,7 +113,7 @@ def _check_operands(i: int, op: Op, program: Program) -> None:
             raise InvalidProgram(f"%{i}: rotation by {op.steps} is outside 1..{program.slots - 1}.", hint=_REPORT)
         if program.encoding is not Encoding.SLOTS:
             raise InvalidProgram(f"%{i}: coefficients do not rotate.", hint=_REPORT)
-    elif (kind in _PRODUCTS and op.role is None) or (kind in _NAMED and not op.constant):
+    elif (kind in PRODUCTS and op.role is None) or (kind in _NAMED and not op.constant):
         raise InvalidProgram(f"%{i}: a product needs a constant and its role, a mask a name.", hint=_REPORT)
     elif kind is OpKind.DOT_PLAIN and len(op.constants) != len(args):
         raise InvalidProgram(f"%{i}: {len(args)} operands and {len(op.constants)} plaintexts.", hint=_REPORT)
@@ -125,17 +127,17 @@ def _apply(i: int, op: Op, first: ValueInfo | None, params: CKKSParams, scales: 
     """What becomes of operands that are all like the first one; an input has none."""
     if first is None:
         return _info(params.max_level, scales.input_bits)
-    if op.kind in _PRODUCTS:
+    if op.kind in PRODUCTS:
         return _info(first.level, first.scale_bits + scales.of(op.role))
     if op.kind is OpKind.RESCALE:
         if first.level == 0:
             raise LevelExhausted(f"%{i}: rescale of %{op.args[0]}, which is at level 0.", hint=_REPORT)
         return _info(first.level - 1, first.scale_bits - params.data_bits[first.level])
-    if op.kind is OpKind.MASK and first.level != 0:
-        raise InvalidProgram(f"%{i}: a mask at level {first.level}; only one prime may be left.", hint=_REPORT)
+    if op.kind is OpKind.MASK and first.level == params.max_level:
+        raise InvalidProgram(f"%{i}: a mask at level {first.level}, above which no prime is left.", hint=_REPORT)
     if op.kind is OpKind.ASK_CLIENT:
-        # She sends the integers modulo the base prime times the other primes, so that wrapping around is harmless.
-        gained = sum(params.data_bits[first.level + 1 :]) - ANSWER_SPARE_BITS
+        # It sends the integers modulo the lower primes times the upper ones, so that wrapping around is harmless.
+        gained = sum(params.data_bits[first.level + 1 :])
         return _info(params.max_level, first.scale_bits + gained)
     return first
 
@@ -165,3 +167,37 @@ def _check_scale(i: int, info: ValueInfo, params: CKKSParams) -> None:
             f"level {info.level}.",
             hint=_REPORT,
         )
+
+
+def check_headroom(
+    program: Program,
+    values: tuple[ValueInfo, ...],
+    params: CKKSParams,
+    flood_bits: Mapping[int, int],
+    mask_bits: Mapping[int, int],
+) -> None:
+    """Refuse a program of which a result could wrap around the modulus, or a value before it is rescaled.
+
+    No value exceeds one (``helora_core.compiler.exponents``); a flood or a mask does not exceed ``LARGEST_NORMAL`` of
+    its deviations a coefficient, and noise is below either, or else below one. Other values may wrap around: sums and
+    products modulo the same primes end where they would without.
+
+    Raises:
+        PrecisionLost: Names the operation, and how many bits are missing.
+    """
+    checked = {*program.results, *(op.args[0] for op in program.ops if op.kind is OpKind.RESCALE)}
+    for i in sorted(checked):
+        info = values[i]
+        largest = 2.0**info.scale_bits * 2
+        largest += LARGEST_NORMAL * 2.0 ** flood_bits.get(i, 0)
+        largest += LARGEST_NORMAL * 2.0 ** mask_bits.get(i, 0) / math.sqrt(params.slots)
+        primes = params.data_primes[: info.level + 1]
+        room_bits = (
+            math.log2(math.prod(primes)) if primes else params.modulus_bits_at(info.level) - NOMINAL_SLACK_BITS
+        ) - 1
+        if math.log2(largest) >= room_bits:
+            raise PrecisionLost(
+                f"%{i}: values of {math.log2(largest):.1f} bits, flood and mask included, could wrap the modulus "
+                f"at level {info.level}, which holds {room_bits:.1f}.",
+                hint="Leave the choice of parameters to the compiler, or use a larger modulus.",
+            )

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
-from helora_core.compiler.builder import Builder
-from helora_core.compiler.checks import ValueInfo, annotate
-from helora_core.compiler.cost import relative_cost
+from helora_core.compiler.checks import ValueInfo, annotate, check_headroom
 from helora_core.compiler.ir import Program
+from helora_core.compiler.limits import Meter, MeteredBuilder, cheapest, check_shape
 from helora_core.compiler.passes import PASSES
 from helora_core.compiler.passes.skip_zeros import skip_zeros
 from helora_core.compiler.plan import Plan
@@ -22,10 +21,7 @@ from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
 from helora_core.packing.protocol import Layout, Packing
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, security_verdict
-
-PRECISION_MARGIN_BITS = 1.0
-"""A plan is wanted to be better than asked by this much: the bound is for one module of usual weights, and adapters
-have hundreds that differ."""
+from helora_core.privacy.policy import require_private_weights, settled_sanitize_bits
 
 
 def compile_plan(
@@ -38,6 +34,7 @@ def compile_plan(
     precision_bits: float = DEFAULT_PRECISION_BITS,
     security_bits: int = DEFAULT_SECURITY_BITS,
     table: str = DEFAULT_TABLE,
+    private_weights: bool = True,
     sanitize_bits: int | None = None,
     free_scales: bool = True,
     public_encryption: bool = False,
@@ -55,19 +52,27 @@ def compile_plan(
         precision_bits: When choosing, bits of max|Δ| that must survive by ``Plan.precision``.
         security_bits: Level that parameters are chosen for, and that the plan's verdict is about.
         table: Name of the security table.
-        sanitize_bits: Re-randomise and flood results to this statistical distance; None to send them as they are.
+        private_weights: Refuse a packing that shows weights to the key holder, and sanitise results. False lets the key
+            holder learn the weights: only right where it owns the adapter.
+        sanitize_bits: Re-randomise and flood results to this statistical distance; if None, 40 bits for private weights
+            and not at all else.
         free_scales: Whether plaintexts may have scales of their own; False for backends that give all the same one.
         public_encryption: Whether clients encrypt with a public key, for the bound on precision: it is noisier.
-        module: Leave out what its zeros make superfluous; the plan is then for modules with the same zeros.
+        module: The module to run: the plan has its exponent, and leaves out what its zeros make superfluous.
         costs: What operations cost on the backend, to choose among layouts.
 
     Raises:
+        LeakageRefused: Weights are to be private, and the packing shows them or results are not to be sanitised.
         SlotOverflow: The module does not fit the ring's slots.
+        ProgramTooLarge: The module, or each program for it, is larger than anything that could be run.
         InvalidParameters: No ring will do, or ``params`` have too few levels for the packing.
         PrecisionLost: No parameters that could be chosen keep the precision.
         InvalidProgram, ScaleMismatch, LevelExhausted: The packing emitted a program that breaks a law.
     """
-
+    check_shape(shape)
+    sanitize_bits = settled_sanitize_bits(private_weights, sanitize_bits)
+    if private_weights:
+        require_private_weights(packing.name, packing.leakage, sanitize_bits=sanitize_bits)
     lowered: dict[tuple[int, bool], tuple[Layout, Program]] = {}
 
     def compiled(settings: Settings) -> Plan:
@@ -80,7 +85,7 @@ def compile_plan(
             layout, program = lowered[same]
             values = annotate(program, settings.params, settings.scales)
         verdict = security_verdict(settings.params, security_bits=security_bits, table=table)
-        return Plan(
+        plan = Plan(
             packing,
             shape,
             layout,
@@ -94,10 +99,10 @@ def compile_plan(
             public_encryption,
             free_scales,
         )
+        return plan.for_module(module) if module is not None else plan
 
     if params is not None:
         return compiled(settings_given(packing, params))
-    just_enough: Plan | None = None
     refusal: PrecisionLost | None = None
     for settings in settings_options(
         shape,
@@ -108,19 +113,17 @@ def compile_plan(
         table=table,
         sanitize_bits=sanitize_bits,
         free_scales=free_scales,
+        public_encryption=public_encryption,
     ):
         plan = compiled(settings)
         report = plan.precision()
         try:
             check_precision(report, precision_bits)
+            check_headroom(plan.program, plan.values, plan.params, report.flood_bits, report.mask_bits)
         except PrecisionLost as error:
             refusal = refusal or error
             continue
-        if report.bits >= precision_bits + PRECISION_MARGIN_BITS:
-            return plan
-        just_enough = just_enough or plan
-    if just_enough is not None:
-        return just_enough
+        return plan
     raise refusal or ValueError("there were no settings to try")
 
 
@@ -134,14 +137,11 @@ def _cheapest(
     costs: OperationCosts,
 ) -> tuple[Layout, Program, tuple[ValueInfo, ...]]:
     """The layout that costs least for all tokens, its program, and what is known of the program's values."""
-    best: tuple[float, Layout, Program] | None = None
-    for layout in packing.layouts(shape, settings.params.slots, tokens=tokens, costs=costs):
-        # A layout is judged by the program it emits; only the cheapest is checked and transformed.
-        program = _emit(layout, packing, settings, sanitize_bits)
-        runs = 1 if tokens is None else -(-tokens // layout.tokens_per_run)
-        cost = runs * relative_cost(program, costs)
-        if best is None or cost < best[0]:
-            best = (cost, layout, program)
+    layouts = packing.layouts(shape, settings.params.slots, tokens=tokens, costs=costs)
+    # A layout is judged by the program it emits; only the cheapest is checked and transformed.
+    best = cheapest(
+        layouts, lambda each, meter: _emit(each, packing, settings, sanitize_bits, meter), tokens=tokens, costs=costs
+    )
     if best is None:
         raise ValueError(f"packing {packing.name} gave no layout for {shape}")
     _, layout, program = best
@@ -157,21 +157,34 @@ def emitted_cost(
     tokens: int,
     sanitize_bits: int | None = None,
     costs: OperationCosts = DEFAULT_COSTS,
+    most: float = math.inf,
 ) -> float:
     """What ``tokens`` tokens cost with the packing's cheapest layout, before any pass or check: rather too much.
 
+    Infinite if it is more than ``most``, beyond which no layout is looked at.
+
     Raises:
-        SlotOverflow: As ``compile_plan`` does.
+        SlotOverflow, ProgramTooLarge: As ``compile_plan`` does.
     """
-    lowest = math.inf
-    for layout in packing.layouts(shape, settings.params.slots, tokens=tokens, costs=costs):
-        program = _emit(layout, packing, settings, sanitize_bits)
-        lowest = min(lowest, -(-tokens // layout.tokens_per_run) * relative_cost(program, costs))
-    return lowest
+    check_shape(shape)
+    layouts = packing.layouts(shape, settings.params.slots, tokens=tokens, costs=costs)
+    best = cheapest(
+        layouts,
+        lambda each, meter: _emit(each, packing, settings, sanitize_bits, meter),
+        tokens=tokens,
+        costs=costs,
+        most=most,
+    )
+    return math.inf if best is None else best[0]
 
 
-def _emit(layout: Layout, packing: Packing, settings: Settings, sanitize_bits: int | None) -> Program:
-    builder = Builder(
+def _emit(
+    layout: Layout, packing: Packing, settings: Settings, sanitize_bits: int | None, meter: Meter | None = None
+) -> Program:
+    meter = meter or Meter()
+    meter.who = f"Packing {packing.name}"
+    builder = MeteredBuilder(
+        meter,
         settings.params.slots,
         encoding=packing.encoding,
         rescales=settings.rescales,

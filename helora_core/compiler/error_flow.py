@@ -1,28 +1,29 @@
-"""How messages and errors grow through a program: the rules behind ``helora_core.compiler.precision``.
+"""How errors grow through a program: the rules behind ``helora_core.compiler.precision``.
 
-For each value: the root mean square of its message, and the variance of its error by source, in units of the value.
-Sizes are those of ``helora_core.params.noise``, w is the root mean square of the weights, and terms are independent.
+Weights and activations are those of ``helora_core.compiler.exponents``: ‖x‖₂, the spectral norm of ``down`` and the
+rows of ``up`` are at most one. Everything here holds for all of them. For each value, in its own units (integers over
+the scale):
+
+- *noise*, which is random: its variance by source, in any slot or coefficient. Sizes are those of
+  ``helora_core.params.noise``. A product-sum with a row of weights multiplies it by ‖row‖² ≤ 1, wherever in the row the
+  weight is; so each product counts as one term of a row whose terms weigh the same, and operands as noisy as the worst.
+- *rounding of weights*, which is not: Σ δ² over the terms of a row. By Cauchy and Schwarz it moves a result by √(Σ δ²)
+  at most, and what it moved z by moves Δ by √rank times as much at most.
 
 ==============  ===================================================================================================
-input           rounding and encryption; all slots are taken as full
-rotation        a key switch at the level, and a spike in slot 0 that later rotations move and later products scale
-product         error·w; message·(rounding of the weights)
-numbers         the same, but a number rounds once and not in every coefficient
-coefficients    a product adds up as many terms as the weights have coefficients: error·w·√terms
-rescale         its rounding; and message·|2^s/prime − 1| where the library keeps scales nominal
-sanitising      the flood, and an encryption of zero
-asking          all error so far is part of the client's answer, which is encrypted anew
+input           rounding and encryption
+rotation        a key switch at the level; after a product, a spike in slot 0 that later rotations move
+product         noise·‖row‖²; δ² a term: of numbers and coefficients 1/4, of slots N/12 and what ``rounding_slack`` adds
+rescale         its rounding; and 2^s/prime − 1 of the message where the library keeps scales nominal
+sanitising      the flood, the mask's rest, and an encryption of zero
+asking          all noise so far is part of the client's answer, which is encrypted anew
 ==============  ===================================================================================================
 
 Reasons, where there was a choice:
 
 - *Spikes.* Key switches are unevenly noisy: in slot 0 by a factor √(3N)/π more than on average, in SEAL at least
-  (``noise.keyswitch_worst_std``). Bounding every slot by it would cost 6 bits after a few folds, so each value carries
-  the extra variance slot by slot: a fold copies a spike to another slot, and only what meets in a slot adds up.
-- *Averages for products.* A slot of a product is error times one weight; a slot of a sum of n products has n·w² on
-  average. That one weight may be large is left to the extremes in ``helora_core.compiler.magnitudes``.
-- *Padding.* Weights that are padded with zeros count as if they were not. It costs a bit at most, since ranks and
-  widths are padded to less than twice their size.
+  (``noise.keyswitch_worst_std``). A row may have all its weight there, so before a product every slot counts as slot 0.
+  Between products only additions follow, of which the extra variance is known slot by slot.
 - *Alike.* Values that come about in the same way from alike values have the same sizes, so one of each class is
   followed: the d_out results of ``cpmm`` are one class, and so are the blocks of ``halevi_shoup``.
 - *Merged weights.* If one product alone lies between input and Δ, its weights can only be those of up·down.
@@ -32,8 +33,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 
@@ -42,31 +43,45 @@ from numpy.typing import NDArray
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.backend.capabilities import Encoding
-from helora_core.compiler.checks import ANSWER_SPARE_BITS, Scales, ValueInfo
-from helora_core.compiler.ir import Op, OpKind, Program
-from helora_core.compiler.magnitudes import Magnitudes
+from helora_core.compiler.checks import Scales, ValueInfo
+from helora_core.compiler.ir import PRODUCTS, Op, OpKind, Program
 from helora_core.packing.protocol import ScaleRole
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
+from helora_core.privacy.floods import flood_deviation_bits, mask_deviation_bits
 
-_FLOAT_ERROR = 2.0**-50
-"""What a transform in doubles leaves of a value, with room for its length."""
+MEAN_ROUNDING_SLACK = 2.2
+"""Rounding a plaintext of slots moves its slots by N/12 in the mean square if what is cut off is random, and twice
+that if it was dithered."""
 
-_PRODUCTS = (OpKind.MULTIPLY_PLAIN, OpKind.DOT_PLAIN, OpKind.DOT_SCALARS)
+FLOAT64_ERROR = 2.0**-46
+"""What transforms in doubles leave of values up to one, at the client on both ways."""
+
+_MASK_REST = 2.0**-50
+"""What a transform in doubles leaves of a mask in the slots that are read."""
+
+
+def rounding_slack(terms: int) -> float:
+    """How much more than N/12 the rounding of weights in slots may move a result, in the mean square over a row.
+
+    What is cut off is as good as random for nearly all weights, and a sum of its squares over a row is χ²; more than
+    half of this comes once in 2^20 plaintexts (Laurent and Massart, Annals of Statistics 28 (2000), lemma 1). It is no
+    assumption: what rounding really does is worked out when weights are encoded, and where it is more than this they
+    are dithered, which makes it random, of twice the mean square (``helora_core.runtime.rounding``).
+    """
+    rare = math.log(2.0**32) / terms
+    return 2 * (1 + 2 * math.sqrt(rare) + 2 * rare)
 
 
 class Source(Enum):
-    """Where error comes from; the value is its row in a table of variances."""
+    """Where noise comes from; the value is its row in a table of variances."""
 
     ENCRYPTION = 0
     INPUT_ROUNDING = 1
-    WEIGHT_ROUNDING = 2
-    KEY_SWITCHING = 3
-    RESCALING = 4
-    SCALE_DRIFT = 5
-    FLOODING = 6
-    FLOAT64 = 7
-    FIRST_ROUND = 8
+    KEY_SWITCHING = 2
+    RESCALING = 3
+    FIRST_ROUND = 4
+    FLOODING = 5
 
     @property
     def label(self) -> str:
@@ -79,19 +94,26 @@ class Noisy:
     """What is known of one value, in its own units (integers divided by the scale).
 
     Attributes:
-        message: Root mean square of a slot, or of a coefficient.
-        variances: Of the error, by source, averaged over slots or coefficients.
+        stage: Products behind it.
+        terms: Terms of a row that the last of them has added up.
+        variances: Of the noise, by source, in any place but for the spikes.
         spikes: Variance on top of that in each slot, from key switches; None where there was none.
+        down_rounding, up_rounding: Σ δ² of the rows of weights; squares of what rounding may move it by.
+        drift: What nominal scales may move it by.
     """
 
-    message: float
-    variances: NDArray[np.float64]
+    stage: int = 0
+    terms: float = 0.0
+    variances: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(Source)))
     spikes: NDArray[np.float64] | None = None
+    down_rounding: float = 0.0
+    up_rounding: float = 0.0
+    drift: float = 0.0
 
     @property
     def variance(self) -> float:
-        """Of the error, averaged."""
-        return float(self.variances.sum())
+        """Of the noise, in the worst place."""
+        return float(self.variances.sum()) + self.spike
 
     @property
     def spike(self) -> float:
@@ -99,10 +121,16 @@ class Noisy:
         return 0.0 if self.spikes is None else float(self.spikes.max())
 
     def plus(self, source: Source, variance: float) -> Noisy:
-        """The same with independent error on top."""
+        """The same with independent noise on top."""
         more = self.variances.copy()
         more[source.value] += variance
-        return Noisy(self.message, more, self.spikes)
+        return replace(self, variances=more)
+
+    def flattened(self) -> Noisy:
+        """The same, with noise everywhere as in the worst place."""
+        if self.spikes is None:
+            return self
+        return replace(self.plus(Source.KEY_SWITCHING, self.spike), spikes=None)
 
 
 _Counted = Sequence[tuple[Noisy, int]]
@@ -114,21 +142,22 @@ class ErrorFlow:
     """Follows one program.
 
     Attributes:
-        program, values, params, scales, magnitudes, shape, public_encryption, nominal_scales: As for ``analyse``.
+        program, values, params, scales, shape, public_encryption, nominal_scales: As for ``analyse``.
         merged: Whether weights are those of up·down.
         flood_bits: Filled in by ``results``: log2 of the standard deviation of each flood, in integer units.
+        mask_bits: Likewise of what drowns the slots that are not to be read.
     """
 
     program: Program
     values: Sequence[ValueInfo]
     params: CKKSParams
     scales: Scales
-    magnitudes: Magnitudes
     shape: ModuleShape
     merged: bool
     public_encryption: bool
     nominal_scales: bool
     flood_bits: dict[int, int] = field(default_factory=dict)
+    mask_bits: dict[int, int] = field(default_factory=dict)
 
     @property
     def _coefficients(self) -> bool:
@@ -142,20 +171,43 @@ class ErrorFlow:
     def results(self) -> list[Noisy]:
         """What is known of the program's results."""
         classes, alike = _alike(self.program, self.values)
-        wanted = {classes[output] for output in self.program.results}
-        last = {each: reader for reader, (_, operands) in enumerate(alike) for each, _ in operands}
-        live: dict[int, Noisy] = {}
-        flood_bits: dict[int, int] = {}
-        for number, (i, operands) in enumerate(alike):
-            live[number] = self._apply(i, self.program.ops[i], [(live[each], count) for each, count in operands])
-            if i in self.flood_bits:
-                flood_bits[number] = self.flood_bits[i]
-            for each in {number, *(each for each, _ in operands)} - wanted:
-                if last.get(each, each) == number:
-                    del live[each]
-        if flood_bits:
-            self.flood_bits.update({i: flood_bits[each] for i, each in enumerate(classes) if each in flood_bits})
-        return [live[classes[output]] for output in self.program.results]
+        worst: dict[int, Noisy] = {}
+        stages = self._stages(alike)
+        known = [Noisy()] * len(alike)
+        for number in sorted(range(len(alike)), key=stages.__getitem__):
+            i, operands = alike[number]
+            op = self.program.ops[i]
+            read = [(known[each], count) for each, count in operands]
+            if op.kind in PRODUCTS:
+                stage = stages[number] - 1
+                if stage not in worst:
+                    worst[stage] = self._worst(known, alike, stages, stage)
+                read = [(replace(each, variances=worst[stage].variances, spikes=None), count) for each, count in read]
+            known[number] = self._apply(i, op, read)
+        for i, number in enumerate(classes):
+            first = alike[number][0]
+            for bits in (self.flood_bits, self.mask_bits):
+                if first in bits:
+                    bits[i] = bits[first]
+        return [known[classes[output]] for output in self.program.results]
+
+    def _stages(self, alike: _Alike) -> list[int]:
+        """Products on the way to each class."""
+        stages: list[int] = []
+        for i, operands in alike:
+            before = max((stages[each] for each, _ in operands), default=0)
+            stages.append(before + (self.program.ops[i].kind in PRODUCTS))
+        return stages
+
+    def _worst(self, known: Sequence[Noisy], alike: _Alike, stages: Sequence[int], stage: int) -> Noisy:
+        """The noisiest of the values of a stage that products read: a row may have all its weight on it."""
+        read = {
+            each
+            for number, (i, operands) in enumerate(alike)
+            if self.program.ops[i].kind in PRODUCTS and stages[number] == stage + 1
+            for each, _ in operands
+        }
+        return max((known[each].flattened() for each in read), key=lambda each: each.variance)
 
     def _apply(self, i: int, op: Op, operands: _Counted) -> Noisy:
         """What value ``i`` is, from its distinct operands and how often it reads each."""
@@ -164,7 +216,7 @@ class ErrorFlow:
         first = operands[0][0]
         if op.kind is OpKind.ROTATE:
             return self._rotated(i, op, first)
-        if op.kind in _PRODUCTS:
+        if op.kind in PRODUCTS:
             return self._product(op, operands)
         if op.kind is OpKind.ADD:
             return _doubled(first) if op.args[0] == op.args[1] else _sum(operands)
@@ -175,18 +227,21 @@ class ErrorFlow:
         if op.kind is OpKind.MASK:
             return self._randomized(i, first)
         if op.kind is OpKind.ASK_CLIENT:
-            return self._answered(i, op, [operand for operand, _ in operands])
+            return self._answered(i, [operand for operand, _ in operands])
         return first
 
     @cached_property
     def _input(self) -> Noisy:
-        n, message, i = self.params.ring_degree, self.magnitudes.x_rms, self.program.inputs[0]
+        i = self.program.inputs[0]
         return (
-            Noisy(message, np.zeros(len(Source)))
-            .plus(Source.INPUT_ROUNDING, self._unit(i, noise.encoding_std(n)))
+            Noisy()
+            .plus(Source.INPUT_ROUNDING, self._unit(i, self._input_rounding_std()))
             .plus(Source.ENCRYPTION, self._unit(i, self._encryption_std()))
-            .plus(Source.FLOAT64, (message * _FLOAT_ERROR) ** 2)
         )
+
+    def _input_rounding_std(self) -> float:
+        n = self.params.ring_degree
+        return noise.encoding_std(n) if self._coefficients else noise.slot_encoding_std(n)
 
     def _encryption_std(self) -> float:
         n = self.params.ring_degree
@@ -194,12 +249,14 @@ class ErrorFlow:
 
     def _rotated(self, i: int, op: Op, operand: Noisy) -> Noisy:
         even, worst = self._keyswitch(i)
+        if operand.stage == 0:
+            return operand.plus(Source.KEY_SWITCHING, worst)
         if operand.spikes is None:
             spikes = np.zeros(self.program.slots)
         else:
             spikes = np.concatenate((operand.spikes[op.steps :], operand.spikes[: op.steps]))
         spikes[0] += worst - even
-        return Noisy(operand.message, operand.variances, spikes).plus(Source.KEY_SWITCHING, even)
+        return replace(operand.plus(Source.KEY_SWITCHING, even), spikes=spikes)
 
     def _keyswitch(self, i: int) -> tuple[float, float]:
         """The variance of a key switch for value ``i``: averaged, and in slot 0."""
@@ -216,38 +273,29 @@ class ErrorFlow:
         return {}
 
     def _product(self, op: Op, operands: _Counted) -> Noisy:
-        gain, message_gain, rounding = self._gains(op)
+        """A sum of products: each is ``terms`` of the ``columns`` terms of a row."""
+        n, (rows, columns) = self.params.ring_degree, self._matrix(op)
         total = _sum(operands)
-        product = Noisy(
-            total.message * math.sqrt(message_gain),
-            total.variances * gain,
-            None if total.spikes is None else total.spikes * gain,
-        )
-        return product.plus(Source.WEIGHT_ROUNDING, total.message**2 * rounding)
-
-    def _gains(self, op: Op) -> tuple[float, float, float]:
-        """What a product makes of the variance of noise, of the square of messages, and of that by its own rounding."""
-        n, weight = self.params.ring_degree, self._weight_rms(op) ** 2
-        # What a mask is taken off of is rounded to a grid that is coarser than its scale.
-        coarser = ANSWER_SPARE_BITS if op.role is ScaleRole.UP and self._asks else 0
-        rounding = 4.0 ** (coarser - self.scales.of(op.role))
+        count = sum(times for _, times in operands)
+        each = 4.0 ** -self.scales.of(op.role)
         if op.kind is OpKind.DOT_SCALARS:
-            return weight, weight, rounding / 12
-        if not self._coefficients:
-            return weight, weight, rounding * noise.encoding_std(n) ** 2
-        # Blocks of the matrix's columns are an operand each.
-        rows, columns = self._matrix(op)
-        width = min(n, -(-columns // len(op.args)))
-        return weight * min(n, rows * width), weight * width, rounding / 12 * width
-
-    @cached_property
-    def _asks(self) -> bool:
-        return any(op.kind is OpKind.ASK_CLIENT for op in self.program.ops)
-
-    def _weight_rms(self, op: Op) -> float:
-        if self.merged:
-            return self.magnitudes.merged_rms(self.shape)
-        return self.magnitudes.up_rms if op.role is ScaleRole.UP else self.magnitudes.down_rms
+            terms, gain, rounding = 1, 1 / columns, each / 4
+        elif not self._coefficients:
+            terms, gain, rounding = 1, 1 / columns, each * rounding_slack(columns) * noise.slot_encoding_std(n) ** 2
+        else:
+            # Blocks of the matrix's columns are an operand each; other rows of the plaintext meet noise as well.
+            terms = min(n, -(-columns // len(op.args)))
+            gain, rounding = min(n, rows * terms) / columns, each / 4
+        energy = count * terms * rounding
+        up = op.role is ScaleRole.UP and total.stage > 0
+        return Noisy(
+            stage=total.stage + 1,
+            terms=count * terms,
+            variances=total.variances * gain,
+            down_rounding=total.down_rounding * terms + (0.0 if up else energy),
+            up_rounding=energy if up else 0.0,
+            drift=max(operand.drift for operand, _ in operands),
+        )
 
     def _matrix(self, op: Op) -> tuple[int, int]:
         """Rows and columns of the matrix that an operation's weights are of."""
@@ -268,7 +316,7 @@ class ErrorFlow:
         else:
             # Primes that are 1 mod 2N lie 2N·ln(2^bits) apart on average; the chain's own are the nearest few.
             drift = 2 * self.params.ring_degree * bits * math.log(2) * len(self.params.data_bits) / 2.0**bits
-        return rescaled.plus(Source.SCALE_DRIFT, (operand.message * drift) ** 2)
+        return replace(rescaled, drift=operand.drift + drift)
 
     def _randomized(self, i: int, operand: Noisy) -> Noisy:
         """With a fresh encryption of zero added, by the public key; divided by a prime, only the rounding is left."""
@@ -278,56 +326,44 @@ class ErrorFlow:
         )
 
     def _sanitized(self, i: int, op: Op, operand: Noisy) -> Noisy:
-        """Flooded so that the noise shows to a statistical distance of 2^-bits over a whole ciphertext, at most.
-
-        Normal noise of deviation σ hides an error e up to ‖e‖/(2σ), by Pinsker's inequality; ‖e‖ is √N times an error's
-        deviation, or the root of the coefficients that are kept. Twice the model's deviation is taken, since a flood
-        must err on the safe side.
-        """
+        """Flooded, and what is not to be read drowned: ``helora_core.privacy.floods`` says how much it takes."""
         n = self.params.ring_degree
         # From slots to integers in the coefficients: a slot's real part has N/2 times a coefficient's variance.
         places = 1.0 if self._coefficients else n / 2
-        units = 4.0 ** self.values[i].scale_bits / places
-        seen = len(op.positions) or n  # the noise of other coefficients is masked together with them
-        norm = max(1.0, 2 * math.sqrt(seen * _ciphertext_noise(operand) * units))
-        bits = math.ceil(op.bits + math.log2(norm / 2))
-        self.flood_bits[i] = bits
-        return self._randomized(i, operand).plus(Source.FLOODING, 4.0**bits / units)
+        unit = 2.0 ** self.values[i].scale_bits / math.sqrt(places)
+        # The noise of other coefficients is masked together with them; that of other slots is noise as any.
+        seen = len(op.positions) or n if self._coefficients else n
+        self.flood_bits[i] = flood_deviation_bits(math.sqrt(seen * operand.variance) * unit, op.bits)
+        if not self._coefficients:
+            # Other slots, and imaginary parts, hold what the rounding of the last weights made of x or z.
+            rank = self.shape.rank if operand.up_rounding else self.shape.d_in
+            last = (operand.up_rounding or operand.down_rounding) / rounding_slack(rank) * MEAN_ROUNDING_SLACK
+            content = math.sqrt(n * last) * 2.0 ** self.values[i].scale_bits
+            self.mask_bits[i] = mask_deviation_bits(content, op.bits)
+        flooded = self._randomized(i, operand)
+        # Doubles leave a rest of the mask in the places that are read.
+        rest = _MASK_REST * 2.0 ** (self.mask_bits.get(i, 0) - self.values[i].scale_bits)
+        return flooded.plus(Source.FLOODING, (2.0 ** self.flood_bits[i] / unit) ** 2 + rest**2)
 
-    def _answered(self, i: int, op: Op, operands: list[Noisy]) -> Noisy:
-        """The client encrypts what she decrypted, errors included, as integers modulo the base prime.
+    def _answered(self, i: int, operands: list[Noisy]) -> Noisy:
+        """The client encrypts what it decrypted, noise included, as integers modulo the primes.
 
-        Those errors stand in as many coefficients as the numbers of z, and not in all that the next product adds up.
-        They are part of what she asks for, and no noise of a ciphertext that a flood has to hide.
+        That noise stands in as many coefficients as z has numbers, and not in all that the next product adds up.
         """
         worst = max(operands, key=lambda operand: operand.variance)
         n, rank = self.params.ring_degree, self.shape.rank
         share = rank / min(n, self.shape.d_out * rank)
-        worst = Noisy(worst.message, np.zeros(len(Source))).plus(Source.FIRST_ROUND, worst.variance * share)
-        largest = 2.0 ** (self.params.data_bits[0] - self.values[op.args[0]].scale_bits)
-        return (
-            worst.plus(Source.INPUT_ROUNDING, self._unit(i, noise.encoding_std(n)))
-            .plus(Source.ENCRYPTION, self._unit(i, self._encryption_std()))
-            .plus(Source.FLOAT64, largest**2 / 12 * _FLOAT_ERROR**2)
+        answer = replace(worst, variances=np.zeros(len(Source)), spikes=None)
+        return answer.plus(Source.FIRST_ROUND, worst.variance * share).plus(
+            Source.ENCRYPTION, self._unit(i, self._encryption_std())
         )
 
 
-_CIPHERTEXT_NOISE = [Source.ENCRYPTION.value, Source.KEY_SWITCHING.value, Source.RESCALING.value]
+_Alike = list[tuple[int, tuple[tuple[int, int], ...]]]
+"""Of each class of values: its first value, and the classes that this reads, with how often."""
 
 
-def _ciphertext_noise(value: Noisy) -> float:
-    """The variance of what a flood must drown: noise that was multiplied by weights.
-
-    The rounding of weights is no noise: the client gets the result of the weights as they are encoded, exactly, since
-    the rounded polynomials are the ones that she would be given by a server that computed in the clear. Key switches
-    enter with their mean square over the slots, which is what reaches the coefficients.
-    """
-    return float(value.variances[_CIPHERTEXT_NOISE].sum())
-
-
-def _alike(
-    program: Program, values: Sequence[ValueInfo]
-) -> tuple[list[int], list[tuple[int, tuple[tuple[int, int], ...]]]]:
+def _alike(program: Program, values: Sequence[ValueInfo]) -> tuple[list[int], _Alike]:
     """The class of every value, and of each class its first value and the classes that this reads, with how often.
 
     A value's class is determined by the operation, by level and scale, and by the operands' classes. Which numbers or
@@ -335,7 +371,7 @@ def _alike(
     """
     numbers: dict[tuple[object, ...], int] = {}
     classes: list[int] = []
-    alike: list[tuple[int, tuple[tuple[int, int], ...]]] = []
+    alike: _Alike = []
     for i, (op, info) in enumerate(zip(program.ops, values, strict=True)):
         if len(op.args) == 1:
             operands: tuple[tuple[int, int], ...] = ((classes[op.args[0]], 1),)
@@ -351,27 +387,40 @@ def _alike(
     return classes, alike
 
 
-def _sum(operands: _Counted) -> Noisy:
-    """The sum of independent values, given with how often each is a term."""
-    message = 0.0
-    variances = np.zeros(len(Source))
-    spikes: NDArray[np.float64] | None = None
+def _sum(operands: Iterable[tuple[Noisy, int]]) -> Noisy:
+    """The sum of values with independent noise, given with how often each is a term."""
+    total = Noisy()
     for operand, count in operands:
-        message += count * operand.message**2
-        variances += count * operand.variances
+        spikes = total.spikes
         if operand.spikes is not None:
             spikes = count * operand.spikes if spikes is None else spikes + count * operand.spikes
-    return Noisy(math.sqrt(message), variances, spikes)
+        total = Noisy(
+            stage=max(total.stage, operand.stage),
+            terms=total.terms + count * operand.terms,
+            variances=total.variances + count * operand.variances,
+            spikes=spikes,
+            down_rounding=total.down_rounding + count * operand.down_rounding,
+            up_rounding=total.up_rounding + count * operand.up_rounding,
+            drift=max(total.drift, operand.drift),
+        )
+    return total
 
 
 def _doubled(operand: Noisy) -> Noisy:
     """A value added to itself."""
-    return Noisy(2 * operand.message, 4 * operand.variances, None if operand.spikes is None else 4 * operand.spikes)
+    return replace(
+        operand,
+        variances=4 * operand.variances,
+        spikes=None if operand.spikes is None else 4 * operand.spikes,
+        down_rounding=4 * operand.down_rounding,
+        up_rounding=4 * operand.up_rounding,
+        drift=2 * operand.drift,
+    )
 
 
 def merges(program: Program) -> bool:
     """Whether only one product lies between inputs and results."""
     depths: list[int] = []
     for op in program.ops:
-        depths.append(max(map(depths.__getitem__, op.args), default=0) + (op.kind in _PRODUCTS))
+        depths.append(max(map(depths.__getitem__, op.args), default=0) + (op.kind in PRODUCTS))
     return max((depths[output] for output in program.results), default=0) == 1

@@ -29,13 +29,19 @@ class OpKind(str, Enum):
     ADD = "add"
     RESCALE = "rescale"
     SANITIZE = "sanitize"
-    """Re-randomise, drown the noise, and the coefficients that are not in ``positions`` unless that is empty."""
+    """Re-randomise, drown the noise, and the slots or coefficients that are not in ``positions`` unless that is
+    empty.
+    """
     MASK = "mask"
-    """Add integers that are uniform modulo the level's one prime, remembered under ``constant``."""
+    """Add integers that are uniform modulo the level's primes, remembered under ``constant``."""
     ASK_CLIENT = "ask_client"
-    """The client decrypts the operands and sends her answer as one fresh ciphertext."""
+    """The client decrypts the operands and sends its answer as one fresh ciphertext."""
     UNMASK = "unmask"
     """Subtract the product of the plaintext ``constant`` and what the layout answers to the masks ``constants``."""
+
+
+PRODUCTS = frozenset({OpKind.MULTIPLY_PLAIN, OpKind.DOT_PLAIN, OpKind.DOT_SCALARS})
+"""Operations that multiply by weights."""
 
 
 class Op(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -49,7 +55,7 @@ class Op(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         constants: Of a fused sum: names of the plaintexts, one for each operand. Of ``UNMASK``: names of masks.
         role: Of products: which scale the plaintexts have.
         positions: Of an input: which of the vectors of ``Layout.pack`` it is. Of ``DOT_SCALARS``: for each operand the
-            place of its number in the vector. Of ``SANITIZE``: the coefficients to keep readable.
+            place of its number in the vector. Of ``SANITIZE``: the slots or coefficients to keep readable.
         bits: Of ``SANITIZE``: statistical distance, in bits, that the flood is made for.
     """
 
@@ -147,10 +153,6 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         return self.ops[i].kind is OpKind.ROTATE and self.ops[i].args == args
 
 
-UNMASK_PARTS = 2
-"""Plaintexts that taking masks off adds up: libraries encode integers up to a quarter of the modulus at once."""
-
-
 def products(op: Op) -> int:
     """How many products with plaintexts or numbers an operation is."""
     if op.kind in (OpKind.DOT_PLAIN, OpKind.DOT_SCALARS):
@@ -162,7 +164,7 @@ def additions(op: Op) -> int:
     """How many sums of ciphertexts an operation is; what sanitising adds is counted with it."""
     if op.kind in (OpKind.DOT_PLAIN, OpKind.DOT_SCALARS):
         return len(op.args) - 1
-    return UNMASK_PARTS if op.kind is OpKind.UNMASK else int(op.kind is OpKind.ADD)
+    return int(op.kind in (OpKind.ADD, OpKind.UNMASK))
 
 
 def plaintexts(op: Op) -> tuple[str, ...]:
@@ -219,7 +221,7 @@ def describe(op: Op) -> str:
     if op.kind is OpKind.UNMASK:
         operands += [f'"{name}"' for name in op.constants]
     if op.kind is OpKind.SANITIZE:
-        operands.append(f"bits={op.bits}" + (f", keep {len(op.positions)} coefficients" if op.positions else ""))
+        operands.append(f"bits={op.bits}" + (f", keep {len(op.positions)} places" if op.positions else ""))
     return f"{op.kind.value} {', '.join(operands)}".rstrip()
 
 

@@ -6,7 +6,7 @@ It is pure data and arithmetic. Equal inputs give an equal ``digest`` in any pro
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,20 +16,22 @@ import numpy as np
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.ledger import OperationCounts
-from helora_core.compiler.checks import ANSWER_SPARE_BITS, Scales, ValueInfo
+from helora_core.compiler.checks import Scales, ValueInfo
 from helora_core.compiler.cost import Budget, Sizes, check_budget, count_operations
+from helora_core.compiler.error_flow import merges
+from helora_core.compiler.exponents import normalized
 from helora_core.compiler.ir import OpKind, Program, plaintexts
-from helora_core.compiler.magnitudes import Magnitudes
 from helora_core.compiler.precision import PrecisionReport, analyse
 from helora_core.compiler.settings import Settings
 from helora_core.compiler.sizes import bytes_down, bytes_up, key_bytes
 from helora_core.errors import BudgetExceeded, InvalidInput
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
-from helora_core.packing.protocol import Layout, Packing, Vector
+from helora_core.packing.protocol import Layout, Packing, ScaleRole, Vector
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import SecurityVerdict
+from helora_core.privacy.policy import keeps_weights_private
 
-SCHEMA = 2
+SCHEMA = 3
 """Raised whenever the meaning of a digested field changes."""
 
 
@@ -40,14 +42,13 @@ class ConstantSpec(msgspec.Struct, frozen=True, kw_only=True):
         level: Of the ciphertexts that it multiplies.
         scale_bits: log2 of its scale.
         encoding: How it is encoded.
-        grid_bits: Round it to multiples of 2^-grid_bits first, and keep those integers: a mask will be taken off what
-            it multiplies.
+        role: Which of the two matrices it is of.
     """
 
     level: int
     scale_bits: int
     encoding: Encoding = Encoding.SLOTS
-    grid_bits: int | None = None
+    role: ScaleRole = ScaleRole.DOWN
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,9 @@ class Plan:
         public_encryption: Whether the client is taken to encrypt with a public key; likewise.
         free_scales: Whether the backend is taken to follow exact scales; those that give every plaintext the same scale
             call it 2^bits whatever the primes that they divide by. Likewise.
+        exponent: Δ is 2^exponent times what the program computes, for the module that the plan is for; None for a shape
+            alone. It is public and tells the size of the weights to a factor of two. No part of the digest: what runs
+            is the same for every module of the shape.
     """
 
     packing: Packing
@@ -82,6 +86,35 @@ class Plan:
     costs: OperationCosts = DEFAULT_COSTS
     public_encryption: bool = False
     free_scales: bool = True
+    exponent: int | None = None
+
+    def for_module(self, module: LoRAModule) -> Plan:
+        """The plan for a module of its shape."""
+        return self.with_exponent(normalized(module, merged=self.merged)[1])
+
+    def with_exponent(self, exponent: int) -> Plan:
+        """The plan for a module of this exponent, as an offer states it."""
+        if exponent == self.exponent:
+            return self
+        plan = replace(self, exponent=exponent)
+        # What was worked out does not depend on it.
+        plan.__dict__.update({name: value for name, value in self.__dict__.items() if name not in plan.__dict__})
+        return plan
+
+    def normalized(self, module: LoRAModule) -> LoRAModule:
+        """The module as the program takes it (``helora_core.compiler.exponents``).
+
+        Raises:
+            InvalidInput: The plan is for a module of another shape or exponent.
+        """
+        scaled, exponent = normalized(module, merged=self.merged)
+        if module.shape != self.shape or self.exponent not in (None, exponent):
+            raise InvalidInput(
+                f"Module {module.name} has shape {module.shape} and exponent {exponent}; the plan is for {self.shape} "
+                f"and {self.exponent}.",
+                hint="Compile a plan for this module, or take plan.for_module(module).",
+            )
+        return scaled
 
     @property
     def params(self) -> CKKSParams:
@@ -109,19 +142,27 @@ class Plan:
         specs: dict[str, ConstantSpec] = {}
         for op in self.program.ops:
             level, scale_bits = self.values[op.args[0]].level if op.args else 0, self.scales.of(op.role)
+            role = op.role or ScaleRole.DOWN
             for name in plaintexts(op):
-                specs[name] = ConstantSpec(level=level, scale_bits=scale_bits, encoding=self.program.encoding)
+                specs[name] = ConstantSpec(
+                    level=level, scale_bits=scale_bits, encoding=self.program.encoding, role=role
+                )
             if op.kind is OpKind.DOT_SCALARS:
-                specs[op.constant] = ConstantSpec(level=level, scale_bits=scale_bits, encoding=Encoding.SCALAR)
-            if op.kind is OpKind.UNMASK:
-                spec = specs[op.constant]
-                specs[op.constant] = msgspec.structs.replace(spec, grid_bits=spec.scale_bits - ANSWER_SPARE_BITS)
+                specs[op.constant] = ConstantSpec(
+                    level=level, scale_bits=scale_bits, encoding=Encoding.SCALAR, role=role
+                )
         return specs
 
     @property
     def round_trips(self) -> int:
         """Messages to the server and back: one, and one more each time the server asks the client."""
         return 1 + sum(op.kind is OpKind.ASK_CLIENT for op in self.program.ops)
+
+    @property
+    def keeps_weights_private(self) -> bool:
+        """Whether the key holder learns Δ alone, and the public powers of two."""
+        leakage = self.packing.leakage
+        return keeps_weights_private(leakage) and bool(self.sanitize_bits or not leakage.needs_sanitize)
 
     @property
     def leakage_label(self) -> str:
@@ -143,30 +184,34 @@ class Plan:
         """Executions that ``tokens`` tokens take; the last may be partly padding."""
         return -(-tokens // self.tokens_per_run)
 
-    def precision(
-        self, magnitudes: Magnitudes | None = None, *, tokens: int | None = None, public_encryption: bool | None = None
-    ) -> PrecisionReport:
-        """A bound on the error of the result, before anything runs; and how large floods must be.
-
-        Each token counts as a run of its own, also where many share one: by up to a bit too careful.
+    def precision(self, *, public_encryption: bool | None = None) -> PrecisionReport:
+        """A bound on the error of the result, before anything runs; and how large floods and masks must be.
 
         Args:
-            magnitudes: Sizes of activations and weights; those of synthetic ones if None.
-            tokens: Tokens whose largest Δ is meant; those of one run if None.
             public_encryption: Whether the client encrypts with a public key; as the plan has it if None.
         """
-        return analyse(
-            self.program,
-            self.values,
-            self.params,
-            self.scales,
-            magnitudes,
-            shape=self.shape,
-            client_finishes=self.packing.client_finishes,
-            tokens=self.tokens_per_run if tokens is None else tokens,
-            public_encryption=self.public_encryption if public_encryption is None else public_encryption,
-            nominal_scales=not self.free_scales,
-        )
+        public = self.public_encryption if public_encryption is None else public_encryption
+        if public not in self._reports:
+            self._reports[public] = analyse(
+                self.program,
+                self.values,
+                self.params,
+                self.scales,
+                shape=self.shape,
+                client_finishes=self.packing.client_finishes,
+                public_encryption=public,
+                nominal_scales=not self.free_scales,
+            )
+        return self._reports[public]
+
+    @cached_property
+    def _reports(self) -> dict[bool, PrecisionReport]:
+        return {}
+
+    @cached_property
+    def merged(self) -> bool:
+        """Whether the program multiplies by up·down at once."""
+        return not self.packing.client_finishes and merges(self.program)
 
     @cached_property
     def bytes_up(self) -> int:
@@ -272,10 +317,13 @@ class Plan:
             "needs_sanitize": self.packing.leakage.needs_sanitize,
             "sanitize_bits": self.sanitize_bits,
             "leakage_note": self.packing.leakage.explanation,
+            "exponent": self.exponent,
             "bytes_up_estimate": self.bytes_up * self.runs(tokens),
             "bytes_down_estimate": self.bytes_down * self.runs(tokens),
             "key_bytes_estimate": self.key_bytes,
-            "precision_bound_bits": self.precision(tokens=tokens).bits,
+            "expected_bits": self.precision().bits,
+            "normalized_error_bound": self.precision().error_bound,
+            "flood_bits": sorted(set(self.precision().flood_bits.values())),
             "over_budget": self._over_budget(tokens),
             "digest": self.digest,
         }

@@ -27,14 +27,14 @@ class PlanCache:
         self._plans: OrderedDict[tuple[ModuleShape, bytes, int], Plan] = OrderedDict()
 
     def plan(self, module: LoRAModule, tokens: int) -> Plan:
-        """The plan to run ``tokens`` tokens through ``module``; errors are those of the compiler."""
+        """The plan to run ``tokens`` tokens through ``module``, with its exponent; errors are those of the compiler."""
         key = (module.shape, zero_pattern(module), tokens)
         if key not in self._plans:
             self._plans[key] = self._compile(module, tokens)
             if len(self._plans) > self._capacity:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(key)
-        return self._plans[key]
+        return self._plans[key].for_module(module)
 
     def __len__(self) -> int:
         return len(self._plans)

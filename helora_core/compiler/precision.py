@@ -1,18 +1,15 @@
-"""How precise a plan's result will be, and how large its floods must be, before anything runs.
+"""How far a plan's result can be from Δ, and how large its floods must be, before anything runs.
 
-``analyse`` follows messages and errors through the program (``helora_core.compiler.error_flow``) up to Δ, and compares
-the largest error with the largest Δ, as ``helora_core.runtime.reference.precision_bits`` does with measured ones. Both
-are random; the bound is
+``analyse`` follows errors through the program (``helora_core.compiler.error_flow``) up to Δ. The bound is absolute, in
+the units of ``helora_core.compiler.exponents`` (where max|Δ| ≤ 1), holds for all weights and activations, and fails
+with a probability of 2^-40 at most over the randomness of keys, encryption and flood, for all values of a run
+together:
 
-    bits = log2(median max|Δ| / median max|error|) − √(a² + b²),
+    error ≤ rounding of weights + t·σ(noise) + t'·σ(flood).
 
-a and b being the bits by which an unlucky Δ is smaller and an unlucky error is larger than its median. The two are
-independent, so that both at once would be too pessimistic by bits for a small rank and a single token.
-
-A client that finishes adds up as many slots as the results' messages lack of z's, and multiplies by ``up``; no packing
-has to say how many.
-
-How far the bound is from measurements is in docs/adr/0022-precision-bound.md.
+t' is that of normal noise. In slots, noise is rounding or error times a secret, whose values are two normal ones
+multiplied: Laplace's distribution, with a longer tail. How many bits of Δ the bound leaves depends on the Δ that comes
+out; ``PrecisionReport.bits`` are for the one to be expected.
 """
 
 from __future__ import annotations
@@ -21,40 +18,41 @@ import math
 from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 
 from helora_core.adapter.lora import ModuleShape
+from helora_core.backend.capabilities import Encoding
 from helora_core.compiler.checks import Scales, ValueInfo
-from helora_core.compiler.error_flow import ErrorFlow, Noisy, Source, merges
+from helora_core.compiler.error_flow import FLOAT64_ERROR, ErrorFlow, Noisy, Source, merges
 from helora_core.compiler.ir import Program
-from helora_core.compiler.magnitudes import Magnitudes, largest_delta, largest_error, largest_spike
+from helora_core.compiler.signal import expected_delta
 from helora_core.errors import PrecisionLost
 from helora_core.params.ckks import CKKSParams
 
 MOST_BITS = 53.0
 """What a result in float64 can have."""
 
-UNLUCKY = 0.005
-"""Share of the cases in which error, or signal, may lie beyond its quantile."""
+FAILURE_BITS = 40
+"""The bound fails with a probability of 2^-40 at most."""
 
 
 class PrecisionReport(msgspec.Struct, frozen=True, kw_only=True):
     """What can be said of a plan's precision before anything runs.
 
     Attributes:
-        bits: Bits of max|Δ| that survive, at least.
-        error_rms: Root mean square of the error of Δ.
-        error_max: Bound on the largest error of Δ.
-        terms: Share of each source in the error's variance; they add up to 1, unless there is no error at all.
+        error_bound: Bound on the error of every value of Δ, where ‖x‖₂ ≤ 1 and weights are normalised: times the powers
+            of two of token and module, that of the Δ that is returned.
+        bits: −log2(error_bound / max|Δ|) for the smallest max|Δ| to be expected.
+        terms: Share of each source in the bound; they add up to 1.
         flood_bits: For each ``SANITIZE``, by value number: log2 of the standard deviation of the flood of a
             coefficient, in integer units.
+        mask_bits: Likewise of what drowns a slot's unread part; absent for coefficients.
     """
 
+    error_bound: float
     bits: float
-    error_rms: float
-    error_max: float
     terms: dict[str, float]
     flood_bits: dict[int, int]
+    mask_bits: dict[int, int]
 
 
 def analyse(
@@ -62,12 +60,9 @@ def analyse(
     values: Sequence[ValueInfo],
     params: CKKSParams,
     scales: Scales,
-    magnitudes: Magnitudes | None = None,
     *,
     shape: ModuleShape,
     client_finishes: bool = False,
-    tokens: int = 1,
-    runs: int | None = None,
     public_encryption: bool = False,
     nominal_scales: bool = False,
 ) -> PrecisionReport:
@@ -78,21 +73,16 @@ def analyse(
         values: Level and scale of its values, as ``annotate`` gives them.
         params: Nominal or resolved parameters.
         scales: The plan's scales.
-        magnitudes: Sizes of activations and weights; those of synthetic ones of this shape if None.
         shape: The module's shape.
         client_finishes: Whether the client applies ``up`` in the clear, as ``Packing.client_finishes`` says.
-        tokens: Tokens whose largest Δ and largest error are compared.
-        runs: Executions that they take; one each if None.
         public_encryption: Whether the client encrypts with a public key, which is noisier.
         nominal_scales: Whether the library calls a scale 2^bits whatever the primes that it divides by.
     """
-    magnitudes = Magnitudes.of_shape(shape) if magnitudes is None else magnitudes
     flow = ErrorFlow(
         program=program,
         values=values,
         params=params,
         scales=scales,
-        magnitudes=magnitudes,
         shape=shape,
         merged=not client_finishes and merges(program),
         public_encryption=public_encryption,
@@ -100,68 +90,76 @@ def analyse(
     )
     results = flow.results()
     if not results:
-        return PrecisionReport(bits=MOST_BITS, error_rms=0.0, error_max=0.0, terms={}, flood_bits={})
-    worst = max(results, key=lambda result: result.variance + result.spike)
+        return PrecisionReport(error_bound=0.0, bits=MOST_BITS, terms={}, flood_bits={}, mask_bits={})
     if client_finishes:
-        worst = _finished(worst, magnitudes, shape)
-    return _report(flow, worst, tokens, tokens if runs is None else runs)
-
-
-def _finished(z: Noisy, magnitudes: Magnitudes, shape: ModuleShape) -> Noisy:
-    """What the client makes of it: z, summed from as many places as its message lacks of z's, times ``up``."""
-    summed = max(1.0, (magnitudes.z_rms(shape) / z.message) ** 2) if z.message else float(shape.d_in)
-    gain = summed * shape.rank * magnitudes.up_rms**2
-    spikes = None if z.spikes is None else np.array([gain / summed * z.spikes.sum()])
-    return Noisy(z.message * math.sqrt(gain), z.variances * gain, spikes)
-
-
-def _report(flow: ErrorFlow, worst: Noisy, tokens: int, runs: int) -> PrecisionReport:
-    spikes = np.zeros(0) if worst.spikes is None else worst.spikes[worst.spikes > 0]
-    # Every result of every run has these spikes, though not all of its slots are part of some token's Δ.
-    times = min(runs * len(flow.program.results), tokens * flow.shape.d_out / max(1, spikes.size))
-
-    def error(probability: float) -> float:
-        even = largest_error(flow.shape, tokens, probability) * math.sqrt(worst.variance)
-        return max(even, largest_spike(worst.variance + spikes, times, probability) if spikes.size else 0.0)
-
-    def delta(probability: float) -> float:
-        # Where Δ is zero, precision is that of the absolute error.
-        return flow.magnitudes.delta_rms(flow.shape) * largest_delta(flow.shape, tokens, probability) or 1.0
-
-    bits, error_max = MOST_BITS, error(1 - UNLUCKY)
-    if error_max:
-        unlucky = math.hypot(math.log2(error_max / error(0.5)), math.log2(delta(0.5) / delta(UNLUCKY)))
-        bits = min(MOST_BITS, math.log2(delta(0.5) / error(0.5)) - unlucky)
+        results = [_finished(z, shape) for z in results]
+    places = len(results) * params.ring_degree
+    amplitudes = max(
+        (_amplitudes(each, places, program.encoding) for each in results), key=lambda each: sum(each.values())
+    )
+    bound = sum(amplitudes.values())
     return PrecisionReport(
-        bits=bits,
-        error_rms=math.sqrt(worst.variance),
-        error_max=error_max,
-        terms=_shares(worst),
+        error_bound=bound,
+        bits=min(MOST_BITS, math.log2(expected_delta(shape) / bound)),
+        terms={name: amplitude / bound for name, amplitude in amplitudes.items() if amplitude},
         flood_bits=flow.flood_bits,
+        mask_bits=flow.mask_bits,
     )
 
 
-def _shares(result: Noisy) -> dict[str, float]:
-    """What part of the worst slot's variance each source has."""
-    shares = result.variances.copy()
-    shares[Source.KEY_SWITCHING.value] += result.spike
-    total = float(shares.sum())
-    return {source.label: float(shares[source.value] / total) for source in Source if shares[source.value]}
+def _finished(z: Noisy, shape: ModuleShape) -> Noisy:
+    """What the client makes of it: z, summed over the slots that its row is spread over, times a row of ``up``."""
+    spread = max(1.0, shape.d_in / z.terms)
+    whole = z.flattened()
+    return Noisy(
+        stage=z.stage,
+        terms=z.terms * spread,
+        variances=whole.variances * spread,
+        down_rounding=z.down_rounding * spread * shape.rank,
+        drift=z.drift,
+    )
+
+
+def normal_tail(places: int) -> float:
+    """Standard deviations that none of so many normal values exceeds, but with a probability of 2^-40."""
+    return math.sqrt(2 * (math.log(2 * places) + FAILURE_BITS * math.log(2)))
+
+
+def _laplace_tail(places: int) -> float:
+    return (math.log(places) + FAILURE_BITS * math.log(2)) / math.sqrt(2)
+
+
+def _amplitudes(result: Noisy, places: int, encoding: Encoding) -> dict[str, float]:
+    """What each source adds to the bound."""
+    whole = result.flattened().variances
+    flood = float(whole[Source.FLOODING.value])
+    noise = float(whole.sum()) - flood
+    tail = normal_tail(places) if encoding is Encoding.COEFFICIENTS else _laplace_tail(places)
+    amplitudes = {
+        source.label: float(whole[source.value]) * tail / math.sqrt(noise)
+        for source in Source
+        if source is not Source.FLOODING and noise
+    }
+    return amplitudes | {
+        "flooding": normal_tail(places) * math.sqrt(flood),
+        "weight rounding": math.sqrt(result.down_rounding) + math.sqrt(result.up_rounding),
+        "scale drift": result.drift,
+        "float64": FLOAT64_ERROR,
+    }
 
 
 def check_precision(report: PrecisionReport, asked_bits: float) -> None:
-    """Refuse a plan that may leave less precision than is asked for.
+    """Refuse a plan that is expected to leave less precision than is asked for.
 
     Raises:
-        PrecisionLost: Names the bound, what dominates the error, and what would help.
+        PrecisionLost: Names the bits to be expected, what dominates the bound, and what would help.
     """
     if report.bits >= asked_bits:
         return
     source = max(report.terms, key=lambda name: report.terms[name])
     raise PrecisionLost(
-        f"The plan keeps {max(0.0, report.bits):.1f} bits of the largest result at least; {asked_bits:g} were asked "
-        "for. "
-        f"{report.terms[source]:.0%} of the error's variance is {source}.",
+        f"The plan is expected to keep {max(0.0, report.bits):.1f} bits of Δ; {asked_bits:g} were asked for. "
+        f"{report.terms[source]:.0%} of the bound on the error is {source}.",
         hint=f"{_REMEDIES[source]}, or ask for less precision.",
     )
 
@@ -173,7 +171,7 @@ _REMEDIES = {
     "key switching": "Raise the scale of the input, or give the special primes more bits",
     "rescaling": "Raise the scale of the input",
     "scale drift": "Use a backend that tracks exact scales",
-    "flooding": "Raise the scale of the input, or sanitise to fewer bits",
-    "first round": "Give the base prime more bits",
+    "flooding": "Use a larger ring, or sanitise to fewer bits",
+    "first round": "Give the base primes more bits",
     "float64": "Ask for what double precision holds",
 }

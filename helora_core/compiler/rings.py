@@ -43,6 +43,7 @@ def ring_options(
                 security_bits=security_bits,
                 table=table,
                 sanitize_bits=sanitize_bits,
+                private_weights=False,
             )
             options.append(RingOption(ring_degree, plan, None))
         except HeloraError as refusal:

@@ -1,38 +1,40 @@
-"""Parameters and scales of a plan, chosen together: what is scaled up must be rescaled or fit the modulus."""
+"""Parameters and scales of a plan, chosen together: what is scaled up must be rescaled or fit the modulus.
+
+The smallest scales that will do follow from the bounds of ``helora_core.compiler.error_flow``, taken the other way
+round; the plan that is compiled for them is held to those bounds themselves."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.backend.capabilities import Encoding
-from helora_core.compiler.checks import ANSWER_SPARE_BITS, Scales
+from helora_core.backend.coefficient_noise import LARGEST_NORMAL
+from helora_core.compiler.checks import Scales
+from helora_core.compiler.error_flow import MEAN_ROUNDING_SLACK, rounding_slack
+from helora_core.compiler.precision import normal_tail
+from helora_core.compiler.signal import expected_delta
 from helora_core.errors import InsecureParameters, InvalidParameters, SlotOverflow
 from helora_core.packing.protocol import ModulusUse, Packing
-from helora_core.params.choose import MAX_SCALE_BITS, Requirement, choose_params
+from helora_core.params import noise
+from helora_core.params.choose import Requirement, choose_params
 from helora_core.params.ckks import CKKSParams
-from helora_core.params.flat import FlatRequirement, choose_flat_params, plaintext_bits
-from helora_core.params.masked import (
-    HEADROOM_BITS,
-    LEAST_HEADROOM_BITS,
-    MaskedRequirement,
-    choose_masked_params,
-    masked_scales,
-)
+from helora_core.params.flat import FlatRequirement, FlatScales, choose_flat
+from helora_core.params.masked import MaskedRequirement, MaskedScales, choose_masked, scales_within
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE
+from helora_core.privacy.floods import flood_deviation_bits, mask_deviation_bits
 
 DEFAULT_PRECISION_BITS = 12.0
 
-SLOT_WEIGHT_BITS = 26
-"""Scale of weights in slots: rounding costs about 0.29·√N/2^26 a slot, 12 bits of a weight of 0.01 at N=8192."""
+_NOISE_SHARE_BITS, _DOWN_SHARE_BITS, _UP_SHARE_BITS = 0.6, 1.7, 5.0
 
-COEFFICIENT_WEIGHT_BITS = 18
-"""Scale of weights as coefficients or numbers, whose rounding has no √N."""
-
-
-_FINER_BITS = (0, 5, 10)
+_MASK_ROOM_BITS = 2.7
+"""A mask, the message beside it, and the sign."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,10 +55,10 @@ def settings_given(packing: Packing, params: CKKSParams) -> Settings:
     """Settings for parameters that the caller chose: each rescale brings the scale back to the input's.
 
     Raises:
-        InvalidParameters: They have too few levels for the packing, or no prime to mask modulo it.
+        InvalidParameters: They have too few levels for the packing, or too few bits to mask.
     """
     if packing.modulus_use is ModulusUse.MASKED:
-        return _masked(params)
+        return _masked(params, scales_within(params))
     if params.max_level < packing.depth:
         raise InvalidParameters(
             f"Packing {packing.name} rescales {packing.depth} times; the parameters have {params.max_level} levels.",
@@ -67,11 +69,112 @@ def settings_given(packing: Packing, params: CKKSParams) -> Settings:
     return Settings(params=params, scales=scales, rescales=True)
 
 
-def _masked(params: CKKSParams, headroom_bits: int = HEADROOM_BITS) -> Settings:
-    """``up`` is encoded finer than its grid, by what the client's answers are smaller than their modulus."""
-    bits = masked_scales(params, headroom_bits)
-    scales = Scales(input_bits=bits.input_bits, down_bits=bits.down_bits, up_bits=bits.up_bits + ANSWER_SPARE_BITS)
+def _masked(params: CKKSParams, found: MaskedScales) -> Settings:
+    scales = Scales(input_bits=found.input_bits, down_bits=found.down_bits, up_bits=found.up_bits)
     return Settings(params=params, scales=scales, rescales=True)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The smallest scales at which a packing's errors are as small as asked for.
+
+    Attributes:
+        shape, packing: What is packed.
+        precision_bits: Bits wanted of the Δ that is to be expected.
+        sanitize_bits: To which distance results are flooded; 0 for none.
+        public_encryption: Whether the client encrypts with a public key.
+    """
+
+    shape: ModuleShape
+    packing: Packing
+    precision_bits: float
+    sanitize_bits: int
+    public_encryption: bool
+
+    @property
+    def _coefficients(self) -> bool:
+        return self.packing.encoding is Encoding.COEFFICIENTS
+
+    @property
+    def _products(self) -> int:
+        """Products under encryption between input and result."""
+        return 1 if self.packing.client_finishes else self.packing.depth
+
+    @property
+    def absolute_bits(self) -> float:
+        """−log2 of the error that leaves the precision."""
+        return self.precision_bits - math.log2(expected_delta(self.shape))
+
+    def flat(self, ring_degree: int, data_bits: tuple[int, ...], special_bits: tuple[int, ...]) -> FlatScales:
+        """Two thirds of the error are noise, or flood; the rest is what rounding weights makes of it, nearly all of it
+        those of ``down``: masks leave those of ``up`` more bits than they need.
+        """
+        share = self.absolute_bits + _NOISE_SHARE_BITS
+        down = self.shape.d_in * (1 if self._merged else self.shape.rank) * self._slack(self.shape.d_in)
+        up = self.shape.rank * self._slack(self.shape.rank)
+        return FlatScales(
+            input_bits=math.ceil(share + math.log2(self._noise(ring_degree, data_bits, sum(special_bits)))),
+            down_bits=math.ceil(
+                self.absolute_bits + _DOWN_SHARE_BITS + math.log2(down * self._rounding(ring_degree)) / 2
+            ),
+            up_bits=(
+                math.ceil(self.absolute_bits + _UP_SHARE_BITS + math.log2(up * self._rounding(ring_degree)) / 2)
+                if self._products > 1
+                else 0
+            ),
+        )
+
+    @property
+    def _merged(self) -> bool:
+        return self._products == 1 and not self.packing.client_finishes
+
+    def _rounding(self, ring_degree: int) -> float:
+        """δ² of a weight, in units of its plaintext."""
+        return 1 / 4 if self._coefficients else noise.slot_encoding_std(ring_degree) ** 2
+
+    def _slack(self, terms: int) -> float:
+        return 1.0 if self._coefficients else rounding_slack(terms)
+
+    def _noise(self, ring_degree: int, data_bits: tuple[int, ...], special_bits: int) -> float:
+        """Bound on the noise or flood of a result, in units of the input's encoding."""
+        std = noise.public_encryption_std(ring_degree) if self.public_encryption else noise.encryption_std(ring_degree)
+        if self.packing.rotates:
+            std = math.hypot(std, noise.keyswitch_worst_std(ring_degree, data_bits, special_bits))
+        places = math.sqrt(ring_degree / 2)
+        if self._coefficients:
+            # Other rows of a plaintext meet the noise as well: as many as there are.
+            std *= math.sqrt(min(self.shape.rank, ring_degree)) / places
+        tail = normal_tail(ring_degree * self.shape.d_out)
+        if not self.sanitize_bits:
+            return tail * std
+        norm = math.sqrt(ring_degree) * std / (1.0 if self._coefficients else places)
+        flood = 2.0 ** flood_deviation_bits(norm, self.sanitize_bits)
+        return tail * flood * (1.0 if self._coefficients else places)
+
+    def mask_bits(self, ring_degree: int) -> int:
+        """How much input and ``down`` scale are below the modulus, for what drowns other slots to fit."""
+        if self._coefficients or not self.sanitize_bits:
+            return 0
+        terms = self.shape.rank if self._products > 1 else self.shape.d_in
+        content = math.sqrt(ring_degree * terms * self._rounding(ring_degree) * MEAN_ROUNDING_SLACK)
+        deviation = mask_deviation_bits(content, self.sanitize_bits) - math.log2(ring_degree / 2) / 2
+        return math.ceil(deviation + math.log2(LARGEST_NORMAL) + _MASK_ROOM_BITS)
+
+    def masked(self, ring_degree: int) -> MaskedScales:
+        """The first round's noise is that of a rescale, and becomes part of Δ."""
+        share = self.absolute_bits + _NOISE_SHARE_BITS
+        rescale = noise.rescale_std(ring_degree) / math.sqrt(ring_degree / 2)
+        tail = normal_tail(ring_degree * self.shape.d_out)
+        bound = tail * 2 * rescale
+        if self.sanitize_bits:
+            seen = math.sqrt(min(self.shape.d_out, ring_degree))
+            bound = tail * 2.0 ** flood_deviation_bits(2 * seen * rescale, self.sanitize_bits)
+        return MaskedScales(
+            input_bits=0,
+            z_bits=math.ceil(share + math.log2(bound)),
+            down_bits=math.ceil(share + 2 + math.log2(self.shape.d_in * self.shape.rank / 4) / 2),
+            up_bits=math.ceil(share + 2 + math.log2(self.shape.rank / 4) / 2),
+        )
 
 
 def settings_options(
@@ -84,37 +187,40 @@ def settings_options(
     table: str = DEFAULT_TABLE,
     sanitize_bits: int | None = None,
     free_scales: bool = True,
+    public_encryption: bool = False,
 ) -> Iterator[Settings]:
     """Settings to try one after the other until a plan is precise enough: the cheapest first.
 
-    Small weights (those of a merged matrix, say) want a larger scale than usual, and then perhaps a larger ring.
+    The bounds that they are chosen by are those of the plan up to what its layout adds (padding, the number of
+    results), so that a few bits more than were asked for are tried next.
 
     Raises:
         SlotOverflow, InvalidParameters, InsecureParameters: Nothing will do at all.
     """
     tried: list[Settings] = []
-    for ring in (ring_degree,) if ring_degree else (None, 2, 4):
-        for finer_bits in _FINER_BITS:
-            degree = ring if ring is None or ring_degree else ring * tried[0].params.ring_degree
-            try:
-                settings = settings_for(
-                    shape,
-                    packing,
-                    ring_degree=degree,
-                    precision_bits=precision_bits,
-                    security_bits=security_bits,
-                    table=table,
-                    sanitize_bits=sanitize_bits,
-                    free_scales=free_scales,
-                    finer_bits=finer_bits,
-                )
-            except (SlotOverflow, InvalidParameters, InsecureParameters):
-                if not tried:
-                    raise
-                continue
-            if settings not in tried:
-                tried.append(settings)
-                yield settings
+    for extra_bits in _EXTRA_BITS:
+        try:
+            settings = settings_for(
+                shape,
+                packing,
+                ring_degree=ring_degree,
+                precision_bits=precision_bits + extra_bits,
+                security_bits=security_bits,
+                table=table,
+                sanitize_bits=sanitize_bits,
+                free_scales=free_scales,
+                public_encryption=public_encryption,
+            )
+        except (SlotOverflow, InvalidParameters, InsecureParameters):
+            if not tried:
+                raise
+            continue
+        if settings not in tried:
+            tried.append(settings)
+            yield settings
+
+
+_EXTRA_BITS = (0, 1, 2, 4, 8)
 
 
 def settings_for(
@@ -127,60 +233,40 @@ def settings_for(
     table: str = DEFAULT_TABLE,
     sanitize_bits: int | None = None,
     free_scales: bool = True,
-    finer_bits: int = 0,
+    public_encryption: bool = False,
 ) -> Settings:
     """Choose parameters and scales for a packing.
 
     Args:
-        shape, packing, ring_degree, precision_bits, security_bits, table, sanitize_bits, free_scales: As of
-            ``compile_plan``.
-        finer_bits: Make scales larger by this many bits: of weights, or of all where each rescale brings it back.
+        shape, packing, ring_degree, precision_bits, security_bits, table, sanitize_bits, free_scales,
+        public_encryption: As
+            of ``compile_plan``.
 
     Raises:
         SlotOverflow, InvalidParameters, InsecureParameters: As ``choose_params`` does.
     """
+    wanted = _Wanted(shape, packing, precision_bits, sanitize_bits or 0, public_encryption)
+    common: dict[str, Any] = {
+        "slots": packing.min_slots(shape),
+        "precision_bits": precision_bits,
+        "security_bits": security_bits,
+        "table": table,
+        "ring_degree": ring_degree,
+    }
     if packing.modulus_use is ModulusUse.MASKED:
-        # Weights cannot be finer without the base prime's headroom.
-        headroom_bits = LEAST_HEADROOM_BITS if finer_bits else HEADROOM_BITS
-        masked = MaskedRequirement(
-            slots=packing.min_slots(shape),
-            headroom_bits=headroom_bits,
-            flood_bits=sanitize_bits or 0,
-            precision_bits=precision_bits,
-            security_bits=security_bits,
-            table=table,
-            ring_degree=ring_degree,
-        )
-        return _masked(choose_masked_params(masked), headroom_bits)
-    if not free_scales or (packing.modulus_use is ModulusUse.LEVELS and sanitize_bits is None):
-        params = choose_params(
-            Requirement(
-                depth=packing.depth,
-                slots=packing.min_slots(shape),
-                rotates=packing.rotates,
-                precision_bits=precision_bits,
-                security_bits=security_bits,
-                table=table,
-                ring_degree=ring_degree,
-                max_scale_bits=MAX_SCALE_BITS + finer_bits,
-            )
-        )
+        return _masked(*choose_masked(MaskedRequirement(flood_bits=sanitize_bits or 0, least=wanted.masked, **common)))
+    if not free_scales or (packing.modulus_use is ModulusUse.LEVELS and not sanitize_bits):
+        common["precision_bits"] = max(0.0, wanted.absolute_bits)
+        params = choose_params(Requirement(depth=packing.depth, rotates=packing.rotates, **common))
         return settings_given(packing, params)
-    weight_bits = SLOT_WEIGHT_BITS if packing.encoding is Encoding.SLOTS else COEFFICIENT_WEIGHT_BITS
-    weight_bits += finer_bits
-    params = choose_flat_params(
+    params, found = choose_flat(
         FlatRequirement(
-            weight_bits=weight_bits * packing.depth,
-            slots=packing.min_slots(shape),
             rotates=packing.rotates,
-            coefficients=packing.encoding is Encoding.COEFFICIENTS,
             flood_bits=sanitize_bits or 0,
-            precision_bits=precision_bits,
-            security_bits=security_bits,
-            table=table,
-            ring_degree=ring_degree,
+            least=wanted.flat,
+            mask_bits=wanted.mask_bits,
+            **common,
         )
     )
-    weight_bits = plaintext_bits(params) // packing.depth
-    scales = Scales(input_bits=params.scale_bits, down_bits=weight_bits, up_bits=weight_bits)
-    return Settings(params=params, scales=scales, rescales=False)
+    scales = Scales(input_bits=found.input_bits, down_bits=found.down_bits, up_bits=found.up_bits or found.down_bits)
+    return Settings(params=msgspec.structs.replace(params, scale_bits=found.input_bits), scales=scales, rescales=False)

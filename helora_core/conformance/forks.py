@@ -8,11 +8,11 @@ import signal
 import warnings
 from collections.abc import Callable
 
-TIMEOUT_S = 60
+TIMEOUT_S = 20
 
 
 def in_a_fork(work: Callable[[], bytes]) -> bytes:
-    """What ``work`` returns in a forked child; nothing if it raised, crashed, or hung for a minute.
+    """What ``work`` returns in a forked child; nothing if it raised, crashed, or hung.
 
     Only the first 64 KiB are returned.
     """

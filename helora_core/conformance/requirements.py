@@ -16,6 +16,7 @@ _ABILITIES: dict[str, Callable[[Capabilities], bool]] = {
     "coefficients": lambda has: bool({Encoding.COMPLEX_SLOTS, Encoding.COEFFICIENTS} & has.encodings),
     "public key": lambda has: has.public_key,
     "no public key": lambda has: not has.public_key,
+    "exact integers": lambda has: has.exact_integers,
     "hoisting": lambda has: has.hoisting,
     "seeded keys": lambda has: has.seeded_keys,
     "no seeded keys": lambda has: not has.seeded_keys,

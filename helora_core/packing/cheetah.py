@@ -48,8 +48,8 @@ MOST_COEFFICIENTS = 1 << 27
 """More tokens together stop paying where the products' plaintexts, at about T·r·d_in/N of N coefficients each, fill the
 memory: a gibibyte of them for each prime."""
 
-Number = TypeVar("Number", np.float64, np.int64)
-"""Activations and results are real; between two rounds they are integers."""
+Number = TypeVar("Number", np.float64, np.uint64)
+"""Activations and results are real; between two rounds they are residues."""
 
 
 @dataclass(frozen=True)
@@ -222,10 +222,10 @@ def cheapest_splits(
 
 
 def splits(height: int, columns: int, ring_degree: int, tokens: int) -> Iterator[InnerProducts]:
-    """For each number of ciphertexts down, the fewest blocks, all of about the same width."""
-    for groups in range(1, height + 1):
-        rows = blocks(height, groups)
-        room = ring_degree // (rows * tokens)
-        if room:
-            width = blocks(columns, blocks(columns, room))
-            yield InnerProducts(ScaleRole.DOWN, height, columns, width, rows, tokens)
+    """For each number of rows a ciphertext can have, the fewest blocks, all of about the same width."""
+    rows = min(height, ring_degree // tokens)
+    while rows:
+        rows = blocks(height, blocks(height, rows))  # as even as the number of ciphertexts down allows
+        width = blocks(columns, blocks(columns, ring_degree // (rows * tokens)))
+        yield InnerProducts(ScaleRole.DOWN, height, columns, width, rows, tokens)
+        rows -= 1

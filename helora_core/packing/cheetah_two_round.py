@@ -1,31 +1,29 @@
-"""``cheetah_two_round``: z goes back to the client under a mask, she encrypts it afresh, the server applies ``up``.
+"""``cheetah_two_round``: z goes back to the client under a mask, it encrypts it afresh, the server applies ``up``.
 
 Why: two products of coefficient packings do not compose under encryption, since the numbers of z stand far apart and
-only key switches could bring them together. The client can do it for nothing, if she may not see them: a second round
-trip takes the place of all rotations, and everything fits a ring of 4096.
+only key switches could bring them together. The client can do it for nothing, if it may not see them: a second round
+trip takes the place of all rotations.
 
-Layout. Round one is ``cheetah``: J ciphertexts that hold z = down·x among partial convolutions. Each is rescaled to
-level 0, re-randomised, and masked on *all* coefficients with integers ρ uniform modulo its one prime q₀. The client
-decrypts m = (z + e + ρ) mod q₀, picks the T·r coefficients of z, and encrypts them as the x of a second ``cheetah``,
-for U = (α/r)·``up`` with w = r and as many rows as N holds. The server multiplies, and takes U·ρ off.
+Layout. Round one is ``cheetah``: J ciphertexts that hold z = down·x among partial convolutions. Each is rescaled by the
+upper prime q, re-randomised, and masked on *all* coefficients with integers ρ uniform modulo the lower primes, Q'
+together. The client decrypts m = (z + e + ρ) mod Q', picks the T·r coefficients of z, and encrypts them as the x of a
+second ``cheetah``, for U = (α/r)·``up`` with w = r and as many rows as N holds. The server multiplies, takes U·ρ off.
 
-Exactness. m is an integer, and not z + ρ, but smaller by a multiple of q₀ that the server does not know. The client
-encrypts the integers (q₁/2)·m, rounded, modulo Q = q₀·q₁: a half, because libraries encode no integers beyond Q/4. The
-server's factors are integers U' = 2·U'' with U'' = round(2^b·U). Then, modulo Q,
+Exactness. m is an integer, and not z + e + ρ, but smaller by a multiple of Q' that the server does not know. The
+client encrypts the integers q·m modulo Q = Q'·q, exactly. The server's factors are integers U'' = round(2^b·U). Then,
+modulo Q,
 
-    U'·(q₁/2)·m = q₁·U''·(z + e + ρ) + a rounding error of U'/2 for each number of m,
+    U''·q·m = q·U''·(z + e + ρ),
 
-since q₁·q₀ vanishes. It computes U''·ρ mod q₀ in integers, times q₁, and subtracts it. Left is q₁·U''·(z + e), which
-must be less than Q/2, with the fresh noise times U' on it, far below q₁.
+since q·Q' vanishes. It computes q·U''·ρ modulo Q, exactly too, and subtracts it. Left is q·U''·(z + e), which must be
+less than Q/2, with the fresh noise times U'' on it, far below q.
 
 Cost: 0 rotations; B·J products with ``down`` as in ``cheetah``, and J' = ⌈d_out/⌊N/(T·r)⌋⌉ with ``up``; J rescales; J
 masks; B + 1 ciphertexts up and J + J' down, in two round trips, for T tokens.
 
 Leakage: m is uniform whatever z and the noise are: perfect hiding, unlike a mask that is merely large. Of the last
-round's results she is meant to read Δ; their other coefficients give ``up`` away, and their noise depends on it: both
-are drowned if results are sanitised. What no flood of that size drowns is e, the error of z, which comes back as up·e:
-she is given up·(down·x + e) for an e that is fresh in each run, about 2^-15 of z. From many runs with the same x she
-can estimate the covariance of up·e, hence up·upᵀ: more than the product up·down that any results give away in the end.
+round's results the client is meant to read Δ; their other coefficients give ``up`` away, and their noise depends on it,
+that of e included, which comes back as up·e: in sanitised plans the former are masked and the latter is flooded.
 
 Source: Cheetah (Huang, Lu, Hong, Ding; USENIX Security 2022) for the products, and GAZELLE (USENIX Security 2018) for a
 server that lets the client re-encrypt additive shares; the exact second round under CKKS is ours.
@@ -88,7 +86,7 @@ class CheetahTwoRoundLayout:
     def pack(self, x: Vector) -> list[Vector]:
         return self.down.pack(x)
 
-    def answer(self, received: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    def answer(self, received: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
         (packed,) = self.up.pack(self.down.unpack(received))
         return packed
 
@@ -112,7 +110,7 @@ class CheetahTwoRound:
         needs_sanitize=True,
         explanation=(
             "The key holder decrypts z under a uniform mask, which hides it perfectly, and then Δ; the last round's "
-            "noise and other coefficients depend on up, and Δ's rounding errors show up·upᵀ after many equal queries."
+            "noise and other coefficients depend on up."
         ),
     )
 

@@ -53,7 +53,7 @@ class MergedDiagonalsLayout(InterleavedLayout):
         x = [builder.input() for _ in range(self.blocks_in)]
         babies = [[builder.rotate(block, baby * self.tokens_per_run) for baby in range(self.baby_steps)] for block in x]
         for block_out in range(self.blocks_out):
-            builder.output(builder.rescale(self._delta(builder, babies, block_out)))
+            builder.output(builder.rescale(self._delta(builder, babies, block_out)), keep=self.wanted(block_out))
 
     def _delta(self, builder: ProgramBuilder, babies: list[list[Value]], block_out: int) -> Value:
         """Block c of Δ: the giant steps from the last to the first, by Horner's rule."""

@@ -111,6 +111,11 @@ class InterleavedLayout:
         """Slot vectors, one a block, from activations of shape (tokens, d_in)."""
         return interleave(x, self.period, self.tokens_per_run)
 
+    def wanted(self, block: int) -> tuple[int, ...]:
+        """The slots of a block of Δ that are meant to be read, its features of all tokens; empty if these are all."""
+        features = min(self.period, self.shape.d_out - block * self.period)
+        return tuple(range(features * self.tokens_per_run)) if features < self.period else ()
+
     def unpack(self, outputs: list[Vector], tokens: int, client_module: LoRAModule | None) -> Vector:
         """Δ of shape (tokens, d_out) from slot vectors, one a block."""
         return deinterleave(outputs, self.period, self.tokens_per_run, tokens, self.shape.d_out)

@@ -42,7 +42,7 @@ class OuterProductLayout(InterleavedLayout):
         z = [self._inner_product(builder, x, j) for j in range(self.shape.rank)]
         for block in range(self.blocks_out):
             terms = [builder.multiply_plain(z_j, f"up.{block}.{j}", ScaleRole.UP) for j, z_j in enumerate(z)]
-            builder.output(builder.rescale(builder.sum(terms)))
+            builder.output(builder.rescale(builder.sum(terms)), keep=self.wanted(block))
 
     def _inner_product(self, builder: ProgramBuilder, x: list[Value], j: int) -> Value:
         """z_j in every feature. Rescaled before it is folded: rotations are cheaper a level below."""

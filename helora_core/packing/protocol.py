@@ -39,7 +39,7 @@ class ModulusUse(str, Enum):
     FLAT = "flat"
     """No rescale: one modulus holds the scales of input and plaintexts together. Sanitised plans are all made so."""
     MASKED = "masked"
-    """Two primes: one to compute above, and one modulo which masks are uniform."""
+    """Lower primes, modulo which masks are uniform, and one more to compute above them."""
 
 
 class ProgramBuilder(Protocol):
@@ -74,7 +74,7 @@ class ProgramBuilder(Protocol):
         ...
 
     def mask(self, value: Value, name: str) -> Value:
-        """Hide the coefficients from the client: add fresh integers ρ, uniform modulo the level's one prime."""
+        """Hide the coefficients from the client: add fresh integers ρ, uniform modulo the level's primes."""
         ...
 
     def ask_client(self, values: Sequence[Value]) -> Value:
@@ -90,8 +90,8 @@ class ProgramBuilder(Protocol):
 
         Args:
             value: The ciphertext.
-            keep: In coefficient encoding, the coefficients that she is meant to read; all if empty. A sanitised plan
-                drowns the others.
+            keep: The slots (their real parts), or the coefficients, that the client is meant to read; all if empty. A
+                sanitised plan drowns the others. Other slots must hold zeros, but for what rounding makes of them.
         """
         ...
 
@@ -136,8 +136,8 @@ class Layout(Protocol):
 class Interactive(Protocol):
     """A layout whose server asks the client in between."""
 
-    def answer(self, received: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-        """The coefficients that the client encrypts, at most N, from those that she decrypted, N a ciphertext.
+    def answer(self, received: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+        """The coefficients that the client encrypts, at most N, from those that it decrypted, N a ciphertext.
 
         It picks and places integers and adds none up, so that the server can do the same to its masks.
         """

@@ -79,7 +79,7 @@ class RankBSGSLayout(InterleavedLayout):
         babies = self._babies(builder, y, self.baby_steps_up)
         for block in range(self.blocks_out):
             delta = self._diagonal_sum(builder, [babies], [f"up.{block}"], self.baby_steps_up, ScaleRole.UP)
-            builder.output(builder.rescale(delta))
+            builder.output(builder.rescale(delta), keep=self.wanted(block))
 
     def _rotate(self, builder: ProgramBuilder, value: Value, features: int) -> Value:
         return builder.rotate(value, features * self.tokens_per_run)

@@ -1,6 +1,6 @@
 """The automatic choice: the smallest ring that holds a plan's depth, precision and slots at the security asked for.
 
-Within a ring the scale is made as large as the modulus allows (up to 40 bits): wider primes cost nothing, since a
+Within a ring the scale is made as large as the modulus allows (up to 44 bits): wider primes cost nothing, since a
 residue takes a machine word whatever the prime's length.
 """
 
@@ -14,14 +14,17 @@ from helora_core.params.noise import keyswitch_worst_std, rescale_std
 from helora_core.params.security import require_secure
 from helora_core.params.smallest_ring import RingRequirement, smallest_ring
 
-MAX_SCALE_BITS = 40
-"""A larger scale buys precision that no adapter in half precision can use."""
+MAX_SCALE_BITS = 44
+"""A larger scale buys precision that no adapter in half precision can use, even by a bound for the worst weights."""
 
-INTEGER_BITS = 20
-"""The base prime exceeds the scale by this much, so that decrypted values up to 2^19 do not wrap."""
+HEADROOM_BITS = 3
+"""The base prime exceeds the scale by this much: no value exceeds one (``helora_core.compiler.exponents``)."""
 
-MESSAGE_HEADROOM_BITS = 6
-"""A Δ is smaller than its x by about this much (``up`` is of order 10^-2), and its last rescale's noise is not."""
+_SPECIAL_SPARE_BITS = 8
+"""The special prime exceeds the others by this much, so that the noise of a key switch is that of its rounding."""
+
+_DEVIATIONS = 32
+"""What the largest error may be, in standard deviations: ``helora_core.compiler.precision`` has the tail."""
 
 UNUSED_SPECIAL_BITS = 20
 """Libraries reserve a special prime even for a plan that never switches keys; then a short one will do."""
@@ -42,27 +45,22 @@ class Requirement(RingRequirement, frozen=True, kw_only=True):
 
 
 def required_scale_bits(requirement: Requirement, ring_degree: int) -> int:
-    """Smallest scale, in bits, at which the noisiest operation leaves ``precision_bits`` of the result in this ring.
-
-    The largest error over a ciphertext's slots is taken as six standard deviations.
-    """
-    noise_bits = math.log2(6 * rescale_std(ring_degree)) + MESSAGE_HEADROOM_BITS
+    """Smallest scale, in bits, at which the noisiest operation moves no value of up to one by 2^-precision_bits."""
+    noise_bits = math.log2(_DEVIATIONS * rescale_std(ring_degree))
     if requirement.rotates:
-        # The noise of key switches meets x and z, which are of order 1, rather than the small Δ. The widest chain
-        # that choose_params builds has the most of it.
+        # The widest chain that choose_params builds has the most of it.
         widest = _chain(requirement, ring_degree, MAX_SCALE_BITS)
         worst = keyswitch_worst_std(ring_degree, widest.data_bits, sum(widest.special_bits))
-        noise_bits = max(noise_bits, math.log2(6 * worst))
+        noise_bits = max(noise_bits, math.log2(_DEVIATIONS * worst))
     return math.ceil(requirement.precision_bits + noise_bits)
 
 
 def _chain(requirement: Requirement, ring_degree: int, scale_bits: int) -> CKKSParams:
-    base = min(scale_bits + INTEGER_BITS, MAX_PRIME_BITS)
+    base = min(scale_bits + HEADROOM_BITS, MAX_PRIME_BITS - _SPECIAL_SPARE_BITS)
     return CKKSParams(
         ring_degree=ring_degree,
         data_bits=(base, *[scale_bits] * requirement.depth),
-        # Key-switching noise grows with (largest data prime) / (special prime): make them equal.
-        special_bits=(base if requirement.rotates else UNUSED_SPECIAL_BITS,),
+        special_bits=(base + _SPECIAL_SPARE_BITS if requirement.rotates else UNUSED_SPECIAL_BITS,),
         scale_bits=scale_bits,
     )
 

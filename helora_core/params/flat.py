@@ -1,48 +1,67 @@
 """The choice of a modulus that is never rescaled: it holds the scales of input and plaintexts together.
 
 Flooding multiplies a result's noise by 2^bits, so a sanitised plan wants a large input scale and no rescale: that would
-bring signal and noise down together while the flood's own floor stays. The input gets all the modulus that is left, or
-shares it with plaintexts that are coefficients. One prime without a special one beside it is taken where it suffices:
-at 128 bits of security, 53 bits in a ring of 2048.
+bring signal and noise down together while the flood's own floor stays. The caller says how large each scale must be at
+least (``FlatScales``); the smallest ring, with the fewest primes, whose modulus holds them is taken, and what is to
+spare is shared out. One prime without a special one beside it is taken where it suffices: at 128 bits of security, 53
+bits in a ring of 2048.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Iterator
+
+import msgspec
 
 from helora_core.params.choose import UNUSED_SPECIAL_BITS
 from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
-from helora_core.params.noise import encryption_std, keyswitch_worst_std
 from helora_core.params.smallest_ring import FloodRequirement, check_flood, no_modulus_holds, smallest_ring
 
-HEADROOM_BITS = 8
-"""The modulus exceeds the result's scale by this much, so that decrypted values up to 2^7 do not wrap."""
+HEADROOM_BITS = 3
+"""No value exceeds one: twice as much, the sign, and what primes are short of their lengths."""
 
-LARGEST_INPUT_BITS = 75
+LARGEST_INPUT_BITS = 84
 """A larger input scale buys nothing: the encoding's own double precision ends before."""
 
-_ONE_PRIME_BITS = 55
-"""SEAL's special prime must exceed the data primes for the noise of a key switch to stay small."""
+LARGEST_WEIGHT_BITS = 50
+"""Nor does a larger scale of plaintexts."""
 
+_SPECIAL_SPARE_BITS = 8
+"""The special prime exceeds the data primes by this much, so that the noise of a key switch is that of its rounding."""
 
+_MOST_PRIMES = 6
 _LARGEST_OF_65537 = 32768
+
+
+class FlatScales(msgspec.Struct, frozen=True, kw_only=True):
+    """log2 of the scales of input and weights; ``up_bits`` is 0 for plans with one product."""
+
+    input_bits: int
+    down_bits: int
+    up_bits: int
+
+    @property
+    def total(self) -> int:
+        """Of a result."""
+        return self.input_bits + self.down_bits + self.up_bits
 
 
 class FlatRequirement(FloodRequirement, frozen=True, kw_only=True):
     """What a plan without rescales needs of its parameters: all that ``FloodRequirement`` has, and these.
 
     Attributes:
-        weight_bits: log2 of the scales of all plaintexts on a path from input to output, together.
         rotates: Whether keys are switched at all.
-        coefficients: Whether results are read as coefficients, whose noise has no factor √N.
+        least: For a chain's ring degree, bits of the data primes and of the special ones, the smallest scales that do.
+        mask_bits: For a ring degree: the modulus exceeds input and ``down`` scales by so much that a mask over other
+            slots fits; 0 for none.
     """
 
-    weight_bits: int
     rotates: bool
-    coefficients: bool = False
+    least: Callable[[int, tuple[int, ...], tuple[int, ...]], FlatScales]
+    mask_bits: Callable[[int], int]
 
 
-def choose_flat_params(requirement: FlatRequirement) -> CKKSParams:
+def choose_flat(requirement: FlatRequirement) -> tuple[CKKSParams, FlatScales]:
     """Choose the smallest ring whose modulus holds the scales; ``scale_bits`` of the result is the input's scale.
 
     Raises:
@@ -51,21 +70,9 @@ def choose_flat_params(requirement: FlatRequirement) -> CKKSParams:
     check_flood(requirement.flood_bits)
     params = smallest_ring(requirement, lambda ring, limit_bits: _flat_chain(requirement, ring, limit_bits))
     if params is None:
-        raise no_modulus_holds(
-            requirement,
-            f"plaintext scales of {requirement.weight_bits} bits with {requirement.precision_bits:g} bits of precision",
-        )
-    return params
-
-
-def required_input_bits(requirement: FlatRequirement, ring_degree: int, special_bits: int) -> int:
-    """Smallest input scale, in bits, at which noise and flood leave the precision, the message being of order 1."""
-    std = encryption_std(ring_degree)
-    if requirement.rotates:
-        std = max(std, keyswitch_worst_std(ring_degree, (_ONE_PRIME_BITS,) * 3, special_bits))
-    if requirement.coefficients:
-        std /= math.sqrt(ring_degree / 2)
-    return math.ceil(requirement.precision_bits + requirement.flood_bits + math.log2(6 * std) + 1)
+        raise no_modulus_holds(requirement, f"{requirement.precision_bits:g} bits of precision without a rescale")
+    scales = _shared_out(requirement, params)
+    return msgspec.structs.replace(params, scale_bits=scales.input_bits), scales
 
 
 def reserved_special_bits(ring_degree: int) -> int:
@@ -78,36 +85,70 @@ def reserved_special_bits(ring_degree: int) -> int:
     return 16 if ring_degree == 4096 else 17
 
 
-def plaintext_bits(params: CKKSParams) -> int:
-    """What these parameters leave for the scales of all plaintexts on a path together."""
-    return params.data_modulus_bits - HEADROOM_BITS - params.scale_bits
-
-
 def _flat_chain(requirement: FlatRequirement, ring_degree: int, limit_bits: int) -> CKKSParams | None:
+    for primes, special in _chains(requirement, ring_degree):
+        longest = min(MAX_PRIME_BITS, special[0] - _SPECIAL_SPARE_BITS) if requirement.rotates else MAX_PRIME_BITS
+        room = min(limit_bits - sum(special), primes * longest)
+        least = requirement.least(ring_degree, (-(-room // primes),) * primes, special)
+        needed = _needed(requirement, ring_degree, least)
+        if needed <= room:
+            total = min(room, _useful(least, needed))
+            return CKKSParams(
+                ring_degree=ring_degree,
+                data_bits=tuple(total // primes + (i < total % primes) for i in range(primes)),
+                special_bits=special,
+                scale_bits=least.input_bits,
+            )
+    return None
+
+
+def _needed(requirement: FlatRequirement, ring_degree: int, least: FlatScales) -> int:
+    """Bits of modulus that the smallest scales take."""
+    mask_bits = requirement.mask_bits(ring_degree)
+    masked = least.input_bits + least.down_bits + mask_bits if mask_bits else 0
+    return max(least.total + HEADROOM_BITS, masked)
+
+
+def _chains(requirement: FlatRequirement, ring_degree: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Numbers of data primes, and special primes, from the cheapest on."""
     if requirement.rotates:
-        return _chain_of(requirement, ring_degree, limit_bits, special=(MAX_PRIME_BITS,))
+        # The more primes, the shorter they are, and the special one with them: the data gets the difference.
+        for primes in range(1, _MOST_PRIMES + 1):
+            for special in range(MAX_PRIME_BITS, 39, -1):
+                yield primes, (special,)
+        return
     # Without key switches, a single prime needs no special one beside it; libraries of RNS chains reserve one.
-    alone = _chain_of(requirement, ring_degree, min(limit_bits, MAX_PRIME_BITS), special=())
-    return alone or _chain_of(requirement, ring_degree, limit_bits, special=(reserved_special_bits(ring_degree),))
+    yield 1, ()
+    for primes in range(2, _MOST_PRIMES + 1):
+        yield primes, (reserved_special_bits(ring_degree),)
 
 
-def _chain_of(
-    requirement: FlatRequirement, ring_degree: int, limit_bits: int, *, special: tuple[int, ...]
-) -> CKKSParams | None:
-    least = required_input_bits(requirement, ring_degree, sum(special))
-    beyond_input = requirement.weight_bits + HEADROOM_BITS
-    room = limit_bits - sum(special)
-    if least + beyond_input > room:
-        return None
-    # Rounding the number of primes up costs time, filling them up costs nothing.
-    largest_prime = _ONE_PRIME_BITS if requirement.rotates else MAX_PRIME_BITS
-    primes = -(-(least + beyond_input) // largest_prime)
-    total = min(room, primes * largest_prime, max(least, LARGEST_INPUT_BITS) + beyond_input)
-    spare = total - beyond_input - least
-    return CKKSParams(
-        ring_degree=ring_degree,
-        data_bits=tuple(total // primes + (i < total % primes) for i in range(primes)),
-        special_bits=special,
-        # As coefficients, weights round about as coarsely as inputs are noisy: they share what is to spare.
-        scale_bits=least + (spare - spare // 2 if requirement.coefficients else spare),
-    )
+def _useful(least: FlatScales, needed: int) -> int:
+    """Bits of modulus beyond which larger scales buy nothing."""
+    weights = LARGEST_WEIGHT_BITS * (2 if least.up_bits else 1)
+    most = max(least.input_bits, LARGEST_INPUT_BITS) + weights + HEADROOM_BITS
+    return max(most, needed)
+
+
+def _shared_out(requirement: FlatRequirement, params: CKKSParams) -> FlatScales:
+    """The smallest scales, each raised by a share of what is to spare; ``up`` gets what a mask leaves to no other."""
+    least = requirement.least(params.ring_degree, params.data_bits, params.special_bits)
+    mask_bits = requirement.mask_bits(params.ring_degree)
+    total = params.data_modulus_bits
+    room = total - HEADROOM_BITS
+    scales = least
+    while scales.total < room:
+        before = scales
+        # Whichever is the least above its minimum, so that input and weights stay in proportion.
+        for name in sorted(("input_bits", "down_bits"), key=lambda each: getattr(scales, each) - getattr(least, each)):
+            limit = LARGEST_INPUT_BITS if name == "input_bits" else LARGEST_WEIGHT_BITS
+            larger = msgspec.structs.replace(scales, **{name: getattr(scales, name) + 1})
+            masked = larger.input_bits + larger.down_bits + mask_bits if mask_bits else 0
+            if getattr(larger, name) <= limit and larger.total <= room and masked <= total:
+                scales = larger
+                break
+        if least.up_bits and scales.total < room and scales.up_bits < LARGEST_WEIGHT_BITS:
+            scales = msgspec.structs.replace(scales, up_bits=scales.up_bits + 1)
+        if scales == before:
+            break
+    return scales

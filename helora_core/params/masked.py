@@ -1,128 +1,123 @@
-"""The choice of two data primes for programs that mask: q₀ to mask modulo, and q₁ to compute above it.
+"""The choice of data primes for programs that mask: lower ones to mask modulo, and one more to compute above them.
 
-The first product is rescaled by q₁, so that z is left as integers of about ``z_bits`` modulo q₀ alone. Masked with
-integers uniform modulo q₀ they come back multiplied by q₁, modulo Q = q₀·q₁: what wraps around modulo q₀ vanishes. The
-second product, with integers of ``up`` on a grid of 2^-up_bits, has to stay below q₀/2 in units of q₁, and its noise
-below q₁, with room for a flood.
+The first product is rescaled by the upper prime q, so that z is left modulo the lower ones, Q' together. Masked with
+integers uniform modulo Q' it comes back multiplied by q, modulo Q'·q: what wraps around modulo Q' vanishes. The second
+product, with integers of ``up``, has to stay below Q'/2 in units of q.
+
+Where results are flooded, the flood has to drown what the first round's noise becomes in Δ: Q' takes two primes then.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 
 import msgspec
 
 from helora_core.errors import InvalidParameters
 from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
-from helora_core.params.flat import reserved_special_bits
-from helora_core.params.noise import ERROR_STD, rescale_std
+from helora_core.params.flat import HEADROOM_BITS, reserved_special_bits
 from helora_core.params.smallest_ring import FloodRequirement, check_flood, no_modulus_holds, smallest_ring
 
-LARGEST_BASE_BITS = 46
-"""Masked integers must come out of a decoder's doubles exactly, and a transform loses up to six bits of 53."""
+_BEYOND_DOWN_BITS = 4
+"""The first product is rescaled by more than the scale of ``down``, so that its noise is below that of the rounding."""
 
-HEADROOM_BITS = 6
-"""By default Δ up to 2^5 does not wrap around modulo q₀."""
+_MOST_SPARE_BITS = 8
 
-LEAST_HEADROOM_BITS = 4
-"""Where precision is short, Δ up to 2^3 does not: adapters' results are of the order of 0.1, or of 1 for outliers."""
+_SHORTEST_BITS = 20
+"""Shorter primes are few, or none, where they have to be 1 mod 2N."""
 
-_LEAST_UPPER_BITS = 30
 
-_WEIGHT_BITS = 5
-"""Rounding costs 0.29 units; a weight of ``up`` of 0.02 and a few deviations make that 2^5."""
+class MaskedScales(msgspec.Struct, frozen=True, kw_only=True):
+    """log2 of the scales of input, ``down``, ``up``, and of z once it is rescaled."""
 
-_FLOODED_DEVIATIONS = 9
-
-_FOR_THE_RANK = 2
-"""Δ is a sum over the rank, larger than its terms by about 2^2; the noise was taken for a sum over the ring already."""
-
-_MOST_SPARE_BITS = 12
+    input_bits: int
+    down_bits: int
+    up_bits: int
+    z_bits: int
 
 
 class MaskedRequirement(FloodRequirement, frozen=True, kw_only=True):
     """What a plan that masks needs of its parameters: all that ``FloodRequirement`` has, and this.
 
     Attributes:
-        headroom_bits: Bits of the base prime beyond the scales of z and ``up``.
+        least: For a ring degree, the smallest scales of z, ``down`` and ``up`` that will do; that of the input follows.
     """
 
-    headroom_bits: int = HEADROOM_BITS
+    least: Callable[[int], MaskedScales]
 
 
-class MaskedScales(msgspec.Struct, frozen=True, kw_only=True):
-    """log2 of the scales of input and ``down``, and of the grid that ``up`` is rounded to."""
-
-    input_bits: int
-    down_bits: int
-    up_bits: int
-
-
-def choose_masked_params(requirement: MaskedRequirement) -> CKKSParams:
-    """Choose the smallest ring whose modulus holds two such primes; ``scale_bits`` of the result is the input's scale.
+def choose_masked(requirement: MaskedRequirement) -> tuple[CKKSParams, MaskedScales]:
+    """Choose the smallest ring whose modulus holds such primes; ``scale_bits`` of the result is the input's scale.
 
     Raises:
         SlotOverflow, InvalidParameters: As ``choose_params`` does; or the flood is negative.
     """
     check_flood(requirement.flood_bits)
-    params = smallest_ring(requirement, lambda ring, limit_bits: _finest_chain(requirement, ring, limit_bits))
+    found: dict[int, MaskedScales] = {}
+
+    def chain(ring_degree: int, limit_bits: int) -> CKKSParams | None:
+        least = requirement.least(ring_degree)
+        chosen = _chain(least, ring_degree, limit_bits)
+        for _ in range(_MOST_SPARE_BITS if chosen else 0):
+            finer = msgspec.structs.replace(
+                least, z_bits=least.z_bits + 1, up_bits=least.up_bits + 1, down_bits=least.down_bits + 1
+            )
+            params = _chain(finer, ring_degree, limit_bits)
+            # What is to spare is taken as long as it costs no further prime.
+            if chosen is None or params is None or len(params.data_bits) > len(chosen.data_bits):
+                break
+            chosen, least = params, finer
+        if chosen:
+            found[ring_degree] = masked_scales(chosen, least)
+        return chosen
+
+    params = smallest_ring(requirement, chain)
     if params is None:
-        raise no_modulus_holds(
-            requirement,
-            f"a mask of at most {LARGEST_BASE_BITS} bits and results of {requirement.precision_bits:g} bits of "
-            "precision",
-        )
-    return params
+        raise no_modulus_holds(requirement, f"a mask over results of {requirement.precision_bits:g} bits of precision")
+    return params, found[params.ring_degree]
 
 
-def masked_scales(params: CKKSParams, headroom_bits: int = HEADROOM_BITS) -> MaskedScales:
-    """The scales that two data primes allow.
+def masked_scales(params: CKKSParams, least: MaskedScales) -> MaskedScales:
+    """The scales under primes that are there.
 
     Raises:
-        InvalidParameters: They are not two, or the base prime is too long or too short to mask modulo it.
+        InvalidParameters: They have no prime above the lower ones, or too few bits for the scales.
     """
-    base = params.data_bits[0]
-    room = base - headroom_bits
-    if len(params.data_bits) != 2 or base > LARGEST_BASE_BITS or room < 2:
+    lower, upper = sum(params.data_bits[:-1]), params.data_bits[-1]
+    if len(params.data_bits) < 2 or lower < least.z_bits + least.up_bits + HEADROOM_BITS:
         raise InvalidParameters(
-            f"Masks are made modulo the first of two data primes, of at most {LARGEST_BASE_BITS} bits, not with data "
-            f"primes of {list(params.data_bits)} bits.",
+            f"Masks are made modulo all data primes but the last, of at least "
+            f"{least.z_bits + least.up_bits + HEADROOM_BITS} bits together, not with data primes of "
+            f"{list(params.data_bits)} bits.",
             hint="Leave the choice of parameters to the plan.",
         )
-    z_bits = (room + 1) // 2
-    product_bits = z_bits + params.data_bits[1]
-    return MaskedScales(input_bits=(product_bits + 1) // 2, down_bits=product_bits // 2, up_bits=room // 2)
+    z_bits = lower - least.up_bits - HEADROOM_BITS
+    return msgspec.structs.replace(least, input_bits=z_bits + upper - least.down_bits, z_bits=z_bits)
 
 
-def _finest_chain(requirement: MaskedRequirement, ring_degree: int, limit_bits: int) -> CKKSParams | None:
-    """The primes that keep most bits beyond the precision asked for, or None."""
-    for spare_bits in range(_MOST_SPARE_BITS, -1, -1):
-        params = _chain(requirement, ring_degree, limit_bits, requirement.precision_bits + spare_bits)
-        if params is not None:
-            return params
-    return None
+def scales_within(params: CKKSParams) -> MaskedScales:
+    """Scales for primes that the caller chose: z and ``up`` share the lower ones.
 
-
-def _chain(
-    requirement: MaskedRequirement, ring_degree: int, limit_bits: int, precision_bits: float
-) -> CKKSParams | None:
-    """The primes that keep so much precision, or None; the longest second one that there is room for."""
-    places = math.sqrt(ring_degree / 2)
-    z_bits = math.ceil(precision_bits + math.log2(6 * rescale_std(ring_degree) / places))
-    up_bits = math.ceil(precision_bits + _WEIGHT_BITS)
-    base = z_bits + up_bits + requirement.headroom_bits
-    # The noise of the client's answer, times weights that fill the ring and are twice as fine as their grid: as
-    # many deviations as a flood is made for, and as many of the flood's.
-    noise_bits = math.log2(_FLOODED_DEVIATIONS * 4 * ERROR_STD * math.sqrt(ring_degree) * 2) - _FOR_THE_RANK
-    upper = max(_LEAST_UPPER_BITS, math.ceil(precision_bits + requirement.flood_bits + noise_bits) - z_bits)
-    special = reserved_special_bits(ring_degree)
-    room = limit_bits - special - base
-    if base > LARGEST_BASE_BITS or upper > min(room, MAX_PRIME_BITS):
-        return None
-    params = CKKSParams(
-        ring_degree=ring_degree,
-        data_bits=(base, min(room, MAX_PRIME_BITS)),
-        special_bits=(special,),
-        scale_bits=1,
+    Raises:
+        InvalidParameters: There is no prime above the lower ones, or too few bits.
+    """
+    room = sum(params.data_bits[:-1]) - HEADROOM_BITS
+    least = MaskedScales(
+        input_bits=0,
+        z_bits=max(1, (room + 1) // 2),
+        up_bits=max(1, room // 2),
+        down_bits=max(1, params.data_bits[-1] - _BEYOND_DOWN_BITS),
     )
-    return msgspec.structs.replace(params, scale_bits=masked_scales(params, requirement.headroom_bits).input_bits)
+    return masked_scales(params, least)
+
+
+def _chain(scales: MaskedScales, ring_degree: int, limit_bits: int) -> CKKSParams | None:
+    lower = max(_SHORTEST_BITS, scales.z_bits + scales.up_bits + HEADROOM_BITS)
+    special = reserved_special_bits(ring_degree)
+    primes = -(-lower // MAX_PRIME_BITS)
+    upper = max(scales.down_bits + _BEYOND_DOWN_BITS, _SHORTEST_BITS)
+    if lower + upper + special > limit_bits or upper > MAX_PRIME_BITS:
+        return None
+    bits = tuple(lower // primes + (i < lower % primes) for i in range(primes))
+    params = CKKSParams(ring_degree=ring_degree, data_bits=(*bits, upper), special_bits=(special,), scale_bits=1)
+    return msgspec.structs.replace(params, scale_bits=masked_scales(params, scales).input_bits)

@@ -26,6 +26,15 @@ def encoding_std(ring_degree: int) -> float:
     return _real_slot_std(ring_degree, _ROUNDING_VARIANCE)
 
 
+def slot_encoding_std(ring_degree: int) -> float:
+    """Rounding a plaintext of real slots.
+
+    Its polynomial is its own conjugate, and so is what rounding adds: its slots are real, and have no imaginary part to
+    share their variance with.
+    """
+    return math.sqrt(ring_degree * _ROUNDING_VARIANCE)
+
+
 def encryption_std(ring_degree: int) -> float:
     """The error of a fresh symmetric encryption."""
     return _real_slot_std(ring_degree, ERROR_STD**2)

@@ -1,13 +1,15 @@
 """Which parameter sets are secure: published tables as data, and the refusal of what they do not allow.
 
-A table gives, for a ring degree and a security level, the largest log2(QP) at which the best known classical attack
-on RLWE with a ternary secret still costs 2^level. Special primes count: key-switching keys are RLWE samples modulo QP.
+A table gives, for a ring degree and a security level, the largest log2(QP) at which the best known attack on RLWE with
+a ternary secret still costs 2^level: a classical attack, or one with a quantum computer. Special primes count:
+key-switching keys are RLWE samples modulo QP.
 """
 
 from __future__ import annotations
 
 import functools
 from importlib import resources
+from typing import Literal
 
 import msgspec
 
@@ -15,12 +17,12 @@ from helora_core.errors import InsecureParameters, InvalidParameters
 from helora_core.params.ckks import CKKSParams
 
 DEFAULT_TABLE = "guidelines-2024"
-TABLES = ("guidelines-2024", "he-standard-2018")
+TABLES = ("guidelines-2024", "he-standard-2018", "he-standard-2018-quantum", "adps16-quantum")
 DEFAULT_SECURITY_BITS = 128
 
 
 class SecurityTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A published table: ``max_modulus_bits[level][ring_degree]`` bounds log2(QP)."""
+    """A published table: ``max_modulus_bits[level][ring_degree]`` bounds log2(QP) against ``attacks`` of a kind."""
 
     schema: int
     name: str
@@ -28,6 +30,7 @@ class SecurityTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     source: str
     read: str
     secret: str
+    attacks: Literal["classical", "quantum"]
     max_modulus_bits: dict[int, dict[int, int]]
 
     @property

@@ -1,6 +1,6 @@
 """Whether a plan may run where the adapter's weights are private: the strict default.
 
-Weights are private from the key holder if her decrypted results show Δ alone (or what is uniformly masked), and if the
+Weights are private from the key holder if its decrypted results show Δ alone (or what is uniformly masked), and if the
 results are sanitised, since the polynomials of a bare result give the plaintext factors away.
 """
 
@@ -12,7 +12,8 @@ from helora_core.errors import LeakageRefused
 from helora_core.privacy.leakage import Leakage, LeakageClass
 
 DEFAULT_SANITIZE_BITS = 40
-"""Statistical distance, in bits, between results with one adapter and with another of the same Δ."""
+"""Statistical distance, in bits, between what a result holds beyond Δ of the weights as they are rounded to
+plaintexts, and noise that does not depend on them."""
 
 
 def keeps_weights_private(leakage: Leakage) -> bool:
@@ -20,8 +21,17 @@ def keeps_weights_private(leakage: Leakage) -> bool:
     return leakage.key_holder in (LeakageClass.NOTHING, LeakageClass.MASKED_Z)
 
 
+def settled_sanitize_bits(private_weights: bool, asked: int | None) -> int | None:
+    """To which distance results are sanitised: as asked, 40 bits by default for private weights, None for not at
+    all.
+    """
+    if asked is None:
+        return DEFAULT_SANITIZE_BITS if private_weights else None
+    return asked or None
+
+
 def require_private_weights(
-    packing: str, leakage: Leakage, *, sanitize_bits: int | None, qualifying: Sequence[str]
+    packing: str, leakage: Leakage, *, sanitize_bits: int | None, qualifying: Sequence[str] = ("rank_bsgs", "cpmm")
 ) -> None:
     """Refuse a plan that hands weights to the key holder.
 
@@ -37,10 +47,12 @@ def require_private_weights(
     if not keeps_weights_private(leakage):
         raise LeakageRefused(
             f"Packing {packing} does not keep weights private: {leakage.explanation}",
-            hint=f"Use {' or '.join(qualifying)}; or, if the key holder owns the adapter, --no-private-weights.",
+            hint=f"Use {' or '.join(qualifying)}; or, if the key holder owns the adapter, "
+            "--no-private-weights (private_weights=False).",
         )
     if leakage.needs_sanitize and not sanitize_bits:
         raise LeakageRefused(
             f"Packing {packing}: results that are not sanitised give weights to a key holder who inspects ciphertexts.",
-            hint=f"Sanitise them, as --sanitize {DEFAULT_SANITIZE_BITS} does, or allow it with --no-private-weights.",
+            hint=f"Sanitise them, as --sanitize {DEFAULT_SANITIZE_BITS} does, or allow it with "
+            "--no-private-weights (private_weights=False).",
         )

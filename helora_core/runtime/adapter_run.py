@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from helora_core.adapter.lora import LoRAModule
-from helora_core.backend.capabilities import RescaleMode
+from helora_core.backend.capabilities import Encoding, RescaleMode
 from helora_core.backend.encodings import can_encode
 from helora_core.backend.ledger import Ledger
 from helora_core.backend.protocol import Backend
@@ -19,6 +19,7 @@ from helora_core.backend.session import ClientSession, ServerSession, open_sessi
 from helora_core.compiler.plan import Plan
 from helora_core.errors import CapabilityMissing
 from helora_core.params.ckks import CKKSParams
+from helora_core.privacy.policy import require_private_weights
 from helora_core.runtime.batching import check_activations
 from helora_core.runtime.constants import ConstantCache, Weights
 from helora_core.runtime.module_run import ModuleRun, run_module
@@ -81,6 +82,8 @@ def require_capabilities(backend: Backend, plan: Plan) -> None:
     own_scales = any(spec.scale_bits != plan.params.scale_bits for spec in plan.constant_specs.values())
     if own_scales and not abilities.free_plaintext_scale:
         missing.append("plaintext scales of their own")
+    if _needs_exact_integers(plan) and not abilities.exact_integers:
+        missing.append("exact integers")
     if plan.needs_public_key and not abilities.public_key:
         missing.append("public-key encryption at the server")
     if plan.needs_public_key and abilities.rescale is not RescaleMode.EXPLICIT:
@@ -92,10 +95,16 @@ def require_capabilities(backend: Backend, plan: Plan) -> None:
         )
 
 
+def _needs_exact_integers(plan: Plan) -> bool:
+    """Whether coefficients are masked: through doubles, weights would stand in what rounding leaves of them."""
+    return plan.program.encoding is Encoding.COEFFICIENTS and plan.needs_public_key
+
+
 def run_adapter(
     backend: Backend,
     work: Sequence[Work],
     *,
+    private_weights: bool = True,
     telemetry: Telemetry | None = None,
     cache: ConstantCache | None = None,
     on_tokens: Callable[[int], object] = lambda tokens: None,
@@ -108,11 +117,13 @@ def run_adapter(
     Args:
         backend: The CKKS library.
         work: Modules with their activations and plans.
+        private_weights: Refuse plans that show weights to the key holder; False where it owns the adapter.
         telemetry: Told of each module executed.
         cache: Keeps encoded weights for modules that come again; a fresh one if None.
         on_tokens: Called with the tokens finished after each run.
 
     Raises:
+        LeakageRefused: A plan shows weights, and they are to be private.
         InvalidInput: Activations that a module cannot take.
         CapabilityMissing, InsecureParameters, LedgerMismatch, …: As the steps raise them.
     """
@@ -121,6 +132,8 @@ def run_adapter(
     activations = [check_activations(job.x, job.module.shape, who=job.module.name) for job in work]
     plans = list({id(job.plan): job.plan for job in work}.values())
     for plan in plans:
+        if private_weights:
+            require_private_weights(plan.packing.name, plan.packing.leakage, sanitize_bits=plan.sanitize_bits)
         require_capabilities(backend, plan)
     keys: dict[CKKSParams, _Keys] = {}
     for job, x in zip(work, activations, strict=True):

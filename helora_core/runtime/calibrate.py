@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +32,14 @@ from helora_core.errors import (
 )
 from helora_core.params.choose import Requirement, choose_params
 from helora_core.params.ckks import CKKSParams
+from helora_core.params.security import DEFAULT_TABLE, load_table
 from helora_core.runtime.probes import Probe, probes_for
 from helora_core.runtime.profile import ChainFigures, Figure, Profile, Provenance, RefusedChain
 
 DEFAULT_ROUNDS = 30
+
+_SHORTEST_PRIME = 20
+"""No shorter data prime is of use."""
 
 SAMPLE_NS = 1_000_000
 """A sample lasts at least about this long, which is a thousand times what reading the clock takes."""
@@ -47,42 +52,55 @@ def _chain(ring_degree: int, data_bits: tuple[int, ...], special_bits: tuple[int
 DEFAULT_CHAINS = (
     _chain(2048, (53,), (), 24),
     _chain(4096, (60,), (), 27),
-    _chain(4096, (46,), (60,), 20),
-    _chain(4096, (53, 33), (20,), 33),
-    _chain(4096, (44, 46), (16,), 22),
+    _chain(4096, (43, 40), (20,), 22),
     _chain(8192, (60,), (), 27),
-    _chain(8192, (60, 40), (60,), 40),
-    _chain(8192, (60, 40, 40), (60,), 40),
-    _chain(8192, (53, 52, 53), (53,), 26),
-    _chain(8192, (45, 60), (17,), 22),
-    _chain(8192, (60, 40), (20,), 40),
+    _chain(8192, (60, 60), (17,), 30),
+    _chain(8192, (55, 55, 38), (17,), 40),
+    _chain(8192, (50, 44), (60,), 40),
+    _chain(8192, (47, 44, 44), (55,), 40),
+    _chain(8192, (41, 40, 40, 40), (53,), 40),
+    _chain(8192, (34, 34, 33, 33, 33), (47,), 33),
     _chain(16384, (60,), (), 27),
-    _chain(16384, (60, 40), (60,), 40),
-    _chain(16384, (60, 40, 40), (60,), 40),
+    _chain(16384, (50, 44), (60,), 40),
+    _chain(16384, (47, 44, 44), (55,), 40),
+    _chain(16384, (47, 47, 47, 46), (60,), 40),
 )
 """One for each number of primes that plans have at these rings, rescaling or not; a wide one, and those of masks."""
 
 
-def chains_for(rings: Collection[int] = ()) -> tuple[CKKSParams, ...]:
+def chains_for(rings: Collection[int] = (), *, table: str = DEFAULT_TABLE) -> tuple[CKKSParams, ...]:
     """The chains to calibrate at ``rings``; by default the default ones; at any other ring those of depth 0 to 2.
+
+    Where a security table allows less than a chain has, its data primes are as much shorter: operations take as long,
+    since a residue takes a machine word whatever the prime's length.
+
+    Args:
+        rings: Ring degrees.
+        table: Name of the security table that the chains have to keep, at 128 bits.
 
     Raises:
         InvalidParameters, InsecureParameters: No secure chain exists at a ring.
     """
-    if not rings:
-        return DEFAULT_CHAINS
     chains: list[CKKSParams] = []
-    for ring_degree in dict.fromkeys(rings):
+    for ring_degree in dict.fromkeys(rings or (chain.ring_degree for chain in DEFAULT_CHAINS)):
         known = [chain for chain in DEFAULT_CHAINS if chain.ring_degree == ring_degree]
-        chains += known or [_chain(ring_degree, (60,), (), 27), *_rescaling_chains(ring_degree)]
-    return tuple(chains)
+        chains += known or [_chain(ring_degree, (60,), (), 27), *_rescaling_chains(ring_degree, table)]
+    return tuple(_within(chain, table) for chain in chains)
 
 
-def _rescaling_chains(ring_degree: int) -> list[CKKSParams]:
-    return [
-        choose_params(Requirement(depth=depth, slots=1, rotates=True, precision_bits=0, ring_degree=ring_degree))
-        for depth in (1, 2)
-    ]
+def _rescaling_chains(ring_degree: int, table: str) -> list[CKKSParams]:
+    wanted = partial(Requirement, slots=1, rotates=True, precision_bits=0, ring_degree=ring_degree, table=table)
+    return [choose_params(wanted(depth=depth)) for depth in (1, 2)]
+
+
+def _within(chain: CKKSParams, table: str) -> CKKSParams:
+    """The chain with data primes that a table allows; as it is if there is none, for keys to be refused."""
+    limit, special, primes = load_table(table).limit(chain.ring_degree, 128), sum(chain.special_bits), chain.data_bits
+    total = min(sum(primes), limit - special)
+    if total == sum(primes) or total < len(primes) * _SHORTEST_PRIME:
+        return chain
+    data_bits = tuple(total // len(primes) + (i < total % len(primes)) for i in range(len(primes)))
+    return _chain(chain.ring_degree, data_bits, chain.special_bits, min(chain.scale_bits, data_bits[-1]))
 
 
 def require_calibratable(backend: Backend) -> None:
@@ -131,6 +149,7 @@ def calibrate(
     library: str = "",
     library_version: str | None = None,
     on_round: Callable[[], object] = lambda: None,
+    table: str = DEFAULT_TABLE,
 ) -> Profile:
     """Time a backend's operations on this machine.
 
@@ -141,6 +160,7 @@ def calibrate(
         library: Name of the library that the backend drives, for the provenance.
         library_version: The library's version.
         on_round: Called after each round.
+        table: Name of the security table.
 
     Raises:
         CapabilityMissing: The library rescales when it sees fit.
@@ -154,7 +174,7 @@ def calibrate(
     refusals: list[tuple[CKKSParams, HeloraError]] = []
     for params in chains:
         try:
-            resolved, probes = probes_for(backend, params)
+            resolved, probes = probes_for(backend, params, table=table)
         except (InvalidParameters, InsecureParameters) as error:
             refusals.append((params, error))
         else:

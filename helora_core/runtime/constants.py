@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -13,10 +14,12 @@ from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.protocol import Plaintext
 from helora_core.backend.session import ServerSession
-from helora_core.compiler.magnitudes import Magnitudes
+from helora_core.compiler.checks import check_headroom
+from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import ConstantSpec, Plan
-from helora_core.errors import InvalidInput
+from helora_core.errors import InvalidInput, PrecisionLost
 from helora_core.packing.protocol import Vector
+from helora_core.runtime.rounding import Squares, dither, moves_too_much, rounding_squares
 
 DEFAULT_BYTE_BUDGET = 4 << 30
 """Bytes of encoded plaintexts to keep: 4 GiB."""
@@ -38,8 +41,8 @@ class StoredModule(Protocol):
         ...
 
     @property
-    def magnitudes(self) -> Magnitudes:
-        """How large its weights are."""
+    def exponent(self) -> int:
+        """That of the module: Δ is 2^exponent times what the plaintexts make."""
         ...
 
     def vectors(self, plan: Plan) -> Iterator[tuple[str, Vector]]:
@@ -58,17 +61,18 @@ class EncodedConstants:
         server: The session that they are encoded for.
         bytes_held: Bytes of the plaintexts that are kept encoded.
         over_budget: How many are not.
-        flood_bits: For each ``SANITIZE`` of the program, how large its flood is for weights of this size.
+        exponent: Δ is 2^exponent times what they make.
+        report: Errors, floods and masks under this server's keys; the same for all weights.
     """
 
-    def __init__(
-        self, server: ServerSession, specs: dict[str, ConstantSpec], byte_budget: int, flood_bits: Mapping[int, int]
-    ) -> None:
+    def __init__(self, plan: Plan, server: ServerSession, byte_budget: int, exponent: int) -> None:
         self.server = server
-        self.flood_bits = flood_bits
+        self.exponent = exponent
+        self.report = plan.precision(public_encryption=not server.capabilities.symmetric_encryption)
         self.bytes_held = 0
         self.over_budget = 0
-        self._specs = specs
+        self._specs = plan.constant_specs
+        self._unmasked = {op.constant for op in plan.program.ops if op.kind is OpKind.UNMASK}
         self._byte_budget = byte_budget
         self._encoded: dict[str, Plaintext] = {}
         self._numbers: dict[str, Vector] = {}
@@ -78,12 +82,14 @@ class EncodedConstants:
         """Keep a plaintext, encoded if the budget allows."""
         spec = self._specs[name]
         size = plaintext_bytes(spec, self.server.params.ring_degree)
-        if spec.grid_bits is not None:
-            self._integers[name] = np.rint(np.ldexp(vector, spec.grid_bits)).astype(np.int64)
-            if not self._integers[name].any():
+        if spec.encoding is Encoding.COEFFICIENTS:
+            integers = np.rint(np.ldexp(vector, spec.scale_bits)).astype(np.int64)
+            if not integers.any():
                 # No library multiplies by zero, and another polynomial put in its place would be none of the grid.
-                self._integers[name][0] = 1
-            vector = np.ldexp(self._integers[name].astype(np.float64), -spec.grid_bits)
+                integers[0] = 1
+            if name in self._unmasked:
+                self._integers[name] = integers
+            vector = np.ldexp(integers.astype(np.float64), -spec.scale_bits)
         if spec.encoding is Encoding.SCALAR:
             # A scalar's plaintext is as large as any: a matrix of them would fill the memory.
             self._numbers[name] = vector
@@ -100,7 +106,7 @@ class EncodedConstants:
         return self._encode(self._numbers[name], self._specs[name]) if kept is None else kept
 
     def integers(self, name: str) -> NDArray[np.int64]:
-        """The plaintext of this name as integers on its grid, if its spec has one."""
+        """The plaintext of this name as the integers that it is, if masks are taken off what it multiplies."""
         return self._integers[name]
 
     def scalar(self, name: str, position: int) -> Plaintext:
@@ -134,39 +140,54 @@ def encode_constants(
         on_constant: Called with 1 for each plaintext made, for progress bars.
 
     Raises:
-        InvalidInput: The module has another shape than the plan.
+        InvalidInput: The module has another shape than the plan, or another exponent.
+        PrecisionLost: What the server's parameters really are leaves too little headroom.
     """
     if module.shape != plan.shape:
         raise InvalidInput(
             f"Module {module.name} has shape {module.shape}; the plan is for {plan.shape}.",
             hint="Compile a plan for this module's shape.",
         )
-    encoded = EncodedConstants(server, plan.constant_specs, byte_budget, _flood_bits(plan, module, server))
-    made = plan.layout.constants(module) if isinstance(module, LoRAModule) else module.vectors(plan)
-    for name, vector in made:
-        if name in plan.constant_specs:
-            encoded.put(name, vector)
-            on_constant(1)
+    if isinstance(module, LoRAModule):
+        exponent = plan.for_module(module).exponent or 0
+        every = partial(plan.layout.constants, plan.normalized(module))
+    else:
+        exponent, every = module.exponent, partial(module.vectors, plan)
+    encoded = EncodedConstants(plan, server, byte_budget, exponent)
+    check_headroom(plan.program, plan.values, server.params, encoded.report.flood_bits, encoded.report.mask_bits)
+
+    def made() -> Iterator[tuple[str, Vector]]:
+        return ((name, vector) for name, vector in every() if name in plan.constant_specs)
+
+    squares: dict[str, Squares] = {}
+    for name, vector in made():
+        spec = plan.constant_specs[name]
+        encoded.put(name, vector)
+        if spec.encoding is Encoding.SLOTS:
+            squares[name] = rounding_squares(vector, spec, plan.params.ring_degree)
+        on_constant(1)
+    if squares and moves_too_much(plan, squares):
+        return _dithered(plan, made, EncodedConstants(plan, server, byte_budget, exponent), module.name)
     return encoded
 
 
-def _flood_bits(plan: Plan, module: Weights, server: ServerSession) -> Mapping[int, int]:
-    """Floods for these weights, but no smaller than for usual ones: their size shows in the noise."""
-    if plan.sanitize_bits is None:
-        return {}
-    usual, own = Magnitudes.of_shape(plan.shape), magnitudes_of(module)
-    larger = Magnitudes(
-        x_rms=usual.x_rms,
-        down_rms=max(usual.down_rms, own.down_rms),
-        up_rms=max(usual.up_rms, own.up_rms),
-    )
-    report = plan.precision(larger, public_encryption=not server.capabilities.symmetric_encryption)
-    return report.flood_bits
-
-
-def magnitudes_of(module: Weights) -> Magnitudes:
-    """How large a module's weights are."""
-    return Magnitudes.of(module) if isinstance(module, LoRAModule) else module.magnitudes
+def _dithered(
+    plan: Plan, made: Callable[[], Iterator[tuple[str, Vector]]], encoded: EncodedConstants, name: str
+) -> EncodedConstants:
+    """The plaintexts with noise below their grid, so that rounding them is random."""
+    n = plan.params.ring_degree
+    squares: dict[str, Squares] = {}
+    for constant, vector in made():
+        spec, noise = plan.constant_specs[constant], dither(plan.constant_specs[constant], n)
+        squares[constant] = rounding_squares(vector, spec, n, noise)
+        noise[: vector.size] += vector
+        encoded.put(constant, noise)
+    if moves_too_much(plan, squares):  # once in a million modules
+        raise PrecisionLost(
+            f"Module {name}: rounding its weights to plaintexts would move Δ by more than the plan's bound allows.",
+            hint="Encode it again: what rounding does is random.",
+        )
+    return encoded
 
 
 class ConstantCache:

@@ -12,9 +12,6 @@ from helora_core.errors import InvalidInput
 from helora_core.runtime.constants import EncodedConstants
 from helora_core.runtime.interactive import Masks
 
-MESSAGE_INTEGER_BITS = 10
-"""Coefficients that a client may not read are taken to be below 2^10: the mask that hides them is larger by that."""
-
 AskClient = Callable[[Sequence[Ciphertext]], Ciphertext]
 
 
@@ -40,7 +37,7 @@ def execute(
         server: The session to compute in.
         inputs: One ciphertext for each vector of ``plan.pack``, in order.
         constants: The module's weights, encoded for this plan and server.
-        ask_client: Sends ciphertexts to the client and brings her answer, for plans of several rounds.
+        ask_client: Sends ciphertexts to the client and brings its answer, for plans of several rounds.
 
     Raises:
         InvalidInput: The number of inputs is not the program's.
@@ -77,9 +74,10 @@ def execute(
         elif op.kind is OpKind.SANITIZE:
             live[i] = server.sanitize(
                 operands[0],
-                flood_bits=constants.flood_bits[i],
+                encoding=program.encoding,
+                flood_bits=constants.report.flood_bits[i],
+                mask_bits=constants.report.mask_bits.get(i, 0),
                 keep=op.positions or None,
-                message_bits=plan.values[i].scale_bits + MESSAGE_INTEGER_BITS,
             )
         elif op.kind is OpKind.MASK:
             live[i] = masks.hide(op.constant, operands[0])

@@ -17,9 +17,9 @@ from helora_core.compiler.plan import Plan
 from helora_core.errors import LedgerMismatch
 from helora_core.packing.protocol import Vector
 from helora_core.runtime.batching import batches
+from helora_core.runtime.client_run import ClientRun
 from helora_core.runtime.constants import EncodedConstants
-from helora_core.runtime.executor import execute
-from helora_core.runtime.interactive import decrypt_integers, encrypt_answer
+from helora_core.runtime.executor import AskClient, execute
 
 
 class PhaseTimes(msgspec.Struct):
@@ -55,6 +55,7 @@ class ModuleRun(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         delta: Δ, float64, shape (tokens, d_out).
+        error_bound: What no value of a token's Δ is off by more: float64, shape (tokens,). See ``RunResult``.
         times: Wall time per phase.
         bytes_up: Ciphertext bytes that the client sent.
         bytes_down: Ciphertext bytes that it received.
@@ -62,6 +63,7 @@ class ModuleRun(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     delta: Vector
+    error_bound: Vector
     times: PhaseTimes
     bytes_up: int
     bytes_down: int
@@ -95,26 +97,25 @@ def run_module(
         LedgerMismatch: What was executed is not what the plan predicted.
     """
     before = ledger.counts()
-    link = _Link(plan, client, server)
-    deltas = []
+    plan = plan.with_exponent(constants.exponent)
+    link = _Link(server)
+    results = []
     for batch in batches(plan, x):
         with link.times.phase("encrypt"):
-            upload = [
-                link.up(client.encrypt(vector, scale_bits=plan.scales.input_bits, encoding=plan.program.encoding))
-                for vector in plan.pack(batch)
-            ]
+            run = ClientRun(plan, client, batch, module=client_module)
+            upload = link.counted_up(run.messages())
         with link.times.phase("compute"):
             received = [server.receive(message) for message in upload]
-            results = execute(plan, server, received, constants, ask_client=link.ask_client)
-            download = [link.down(result) for result in results]
+            outputs = execute(plan, server, received, constants, ask_client=link.asking(run))
+            download = link.down(outputs)
         with link.times.phase("decrypt"):
-            outputs = [client.decrypt(client.receive(message), encoding=plan.program.encoding) for message in download]
-            deltas.append(plan.unpack(outputs, batch.shape[0], client_module))
+            results.append(run.result(download))
         on_tokens(batch.shape[0])
     executed = ledger.counts().minus(before)
     _check_ledger(plan, executed, plan.counts.times(plan.runs(x.shape[0])))
     return ModuleRun(
-        delta=np.concatenate(deltas),
+        delta=np.concatenate([result.delta for result in results]),
+        error_bound=np.concatenate([result.error_bound for result in results]),
         times=link.times,
         bytes_up=link.bytes_up,
         bytes_down=link.bytes_down,
@@ -125,34 +126,33 @@ def run_module(
 class _Link:
     """Counts the bytes between both sides and times what each does, in questions of the server as well."""
 
-    def __init__(self, plan: Plan, client: ClientSession, server: ServerSession) -> None:
+    def __init__(self, server: ServerSession) -> None:
         self.times = PhaseTimes()
         self.bytes_up = 0
         self.bytes_down = 0
-        self._plan = plan
-        self._client = client
         self._server = server
 
-    def up(self, ciphertext: Ciphertext) -> bytes:
+    def counted_up(self, messages: list[bytes]) -> list[bytes]:
         """From the client."""
-        message = self._client.send(ciphertext)
-        self.bytes_up += len(message)
-        return message
+        self.bytes_up += sum(map(len, messages))
+        return messages
 
-    def down(self, ciphertext: Ciphertext) -> bytes:
+    def down(self, ciphertexts: Sequence[Ciphertext]) -> list[bytes]:
         """From the server."""
-        message = self._server.send(ciphertext)
-        self.bytes_down += len(message)
-        return message
+        messages = [self._server.send(ciphertext) for ciphertext in ciphertexts]
+        self.bytes_down += sum(map(len, messages))
+        return messages
 
-    def ask_client(self, ciphertexts: Sequence[Ciphertext]) -> Ciphertext:
+    def asking(self, run: ClientRun) -> AskClient:
         """Down to the client and up again; called within the phase ``compute``."""
-        download = [self.down(ciphertext) for ciphertext in ciphertexts]
-        with self.times.phase("decrypt"):
-            integers = decrypt_integers(self._plan, self._client, [self._client.receive(each) for each in download])
-        with self.times.phase("encrypt"):
-            message = self.up(encrypt_answer(self._plan, self._client, integers))
-        return self._server.receive(message)
+
+        def ask(ciphertexts: Sequence[Ciphertext]) -> Ciphertext:
+            download = self.down(ciphertexts)
+            with self.times.phase("decrypt"):
+                (message,) = self.counted_up([run.answer(download)])
+            return self._server.receive(message)
+
+        return ask
 
 
 def _check_ledger(plan: Plan, executed: OperationCounts, predicted: OperationCounts) -> None:

@@ -17,7 +17,7 @@ import msgspec
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.backend.protocol import Backend
-from helora_core.compiler.compile import PRECISION_MARGIN_BITS, compile_plan, emitted_cost
+from helora_core.compiler.compile import compile_plan, emitted_cost
 from helora_core.compiler.cost import Budget, relative_cost
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.precision import check_precision
@@ -66,7 +66,7 @@ class Constraints(msgspec.Struct, frozen=True, kw_only=True):
         sanitize_bits: To which distance results are sanitised; None for not at all.
         budget: Bounds on operations, bytes and depth.
         rtt_ms: Network round trip that each message to the server and back is charged.
-        min_bits: Bits of max|Δ| that the plan's bound must keep, with ``PRECISION_MARGIN_BITS`` to spare.
+        target_bits: Bits of the Δ to be expected that the plan's bound on errors must leave.
         ring_degree: The only ring to consider; None for all.
         security_bits: 128, 192 or 256.
         table: Name of the security table.
@@ -76,7 +76,7 @@ class Constraints(msgspec.Struct, frozen=True, kw_only=True):
     sanitize_bits: int | None = DEFAULT_SANITIZE_BITS
     budget: Budget = NO_BUDGET
     rtt_ms: float = 0.0
-    min_bits: float = DEFAULT_PRECISION_BITS
+    target_bits: float = DEFAULT_PRECISION_BITS
     ring_degree: int | None = None
     security_bits: int = DEFAULT_SECURITY_BITS
     table: str = DEFAULT_TABLE
@@ -215,27 +215,36 @@ def _compiled(
     abilities = None if machine.backend is None else machine.backend.capabilities
     options: dict[str, Any] = {
         "ring_degree": ring_degree,
-        "precision_bits": constraints.min_bits,
+        "precision_bits": constraints.target_bits,
         "security_bits": constraints.security_bits,
         "table": constraints.table,
-        "sanitize_bits": constraints.sanitize_bits,
+        "sanitize_bits": constraints.sanitize_bits or 0,
         "free_scales": abilities is None or abilities.free_plaintext_scale,
+        "public_encryption": abilities is not None and not abilities.symmetric_encryption,
     }
     settings = settings_for(shape, packing, **options)
     costs = DEFAULT_COSTS
     if machine.profile is not None:
         costs = operation_costs(machine.profile, settings.params, rtt_ms=constraints.rtt_ms)
     if best < math.inf:
+        most = HOPELESS * best
         roughly = emitted_cost(
-            shape, packing, settings, tokens=tokens, sanitize_bits=constraints.sanitize_bits, costs=costs
+            shape, packing, settings, tokens=tokens, sanitize_bits=constraints.sanitize_bits, costs=costs, most=most
         )
-        if roughly > HOPELESS * best:
+        if roughly > most:
             raise HopelessPacking(
-                f"Planner: {packing.name} costs about {roughly / best:.0f} times as much as what is known already.",
+                f"Planner: {packing.name} costs more than {HOPELESS:g} times as much as what is known already.",
                 hint="Ask for it by name (--packing) to see what it costs.",
             )
-    public = abilities is not None and not abilities.symmetric_encryption
-    plan = compile_plan(shape, packing, tokens=tokens, module=module, costs=costs, public_encryption=public, **options)
+    plan = compile_plan(
+        shape,
+        packing,
+        tokens=tokens,
+        module=module,
+        costs=costs,
+        private_weights=constraints.private_weights,
+        **options,
+    )
     return plan, costs
 
 
@@ -243,7 +252,7 @@ def _priced(
     plan: Plan, tokens: int, name: str, machine: Machine, constraints: Constraints, costs: OperationCosts
 ) -> Candidate:
     """The candidate that a plan is, if it keeps the constraints."""
-    check_precision(plan.precision(), constraints.min_bits + PRECISION_MARGIN_BITS)
+    check_precision(plan.precision(), constraints.target_bits)
     plan.check_budget(tokens, constraints.budget)
     if machine.backend is not None:
         require_capabilities(machine.backend, plan)

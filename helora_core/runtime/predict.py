@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from helora_core.backend.capabilities import Encoding
 from helora_core.compiler.ir import Op, OpKind, additions
 from helora_core.compiler.plan import Plan
 from helora_core.errors import ProfileMissing
@@ -160,7 +161,8 @@ def _charges(plan: Plan, i: int, op: Op) -> Iterator[tuple[str, Charge]]:
 def _hiding(plan: Plan, op: Op, level: int) -> Charge:
     """What it takes to sanitise, mask or unmask a value; sanitising is timed at the highest level only."""
     if op.kind is OpKind.SANITIZE:
-        return "sanitize_trimmed" if op.positions else "sanitize", plan.params.max_level, 1
+        trimmed = op.positions and plan.program.encoding is Encoding.COEFFICIENTS
+        return "sanitize_trimmed" if trimmed else "sanitize", plan.params.max_level, 1
     return op.kind.value, level, 1
 
 

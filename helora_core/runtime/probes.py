@@ -22,16 +22,14 @@ from typing import Any
 
 import numpy as np
 
+from helora_core.backend import residues
 from helora_core.backend.capabilities import Encoding
-from helora_core.backend.coefficient_noise import LIMB_BITS
 from helora_core.backend.embedding import coefficients_to_slots, slots_to_coefficients
 from helora_core.backend.encodings import can_encode
 from helora_core.backend.protocol import Backend, Ciphertext, Plaintext, Values
-from helora_core.backend.sanitize import MASK_MODULUS_BITS
 from helora_core.backend.session import open_sessions
-from helora_core.compiler.ir import UNMASK_PARTS
 from helora_core.params.ckks import CKKSParams
-from helora_core.runtime.interactive import negacyclic_modulo
+from helora_core.params.security import DEFAULT_TABLE
 
 _POOL = 8
 """Operands to take in turn."""
@@ -70,13 +68,13 @@ class Probe:
     together: int = 0
 
 
-def probes_for(backend: Backend, params: CKKSParams) -> tuple[CKKSParams, list[Probe]]:
+def probes_for(backend: Backend, params: CKKSParams, *, table: str = DEFAULT_TABLE) -> tuple[CKKSParams, list[Probe]]:
     """The resolved parameters, and all that can be timed for them.
 
     Raises:
         InvalidParameters, InsecureParameters: As ``open_sessions`` does.
     """
-    bench = _Bench(backend, params)
+    bench = _Bench(backend, params, table)
     probes = [*bench.embedding(), *bench.trip_up()]
     ciphertexts = bench.received()
     probes += bench.sanitizing()
@@ -92,14 +90,16 @@ def probes_for(backend: Backend, params: CKKSParams) -> tuple[CKKSParams, list[P
 class _Bench:
     """Open sessions for one chain, and operands."""
 
-    def __init__(self, backend: Backend, params: CKKSParams) -> None:
+    def __init__(self, backend: Backend, params: CKKSParams, table: str) -> None:
         self.capabilities = backend.capabilities
         self.together = _TOGETHER if self.capabilities.hoisting else (1,)
         # A special prime shorter than the data primes is only there because the library wants one: a rotation's noise
         # would drown everything, and no plan rotates there.
         self.rotates = sum(params.special_bits) >= max(params.data_bits)
         steps = range(1, max(self.together) + 1) if self.rotates else ()
-        self.client, self.server = open_sessions(backend, params, steps, public_key=self.capabilities.public_key)
+        self.client, self.server = open_sessions(
+            backend, params, steps, public_key=self.capabilities.public_key, table=table
+        )
         self.params = self.client.params
         self.encodings = [
             encoding for encoding in (Encoding.SLOTS, Encoding.COEFFICIENTS) if can_encode(encoding, self.capabilities)
@@ -146,16 +146,17 @@ class _Bench:
         if not self.capabilities.public_key or not self.capabilities.free_plaintext_scale:
             return
         top = self.params.max_level
-        flood_bits = min(_FLOOD_BITS, self.params.data_modulus_bits - _FLOOD_ROOM_BITS)
-        if flood_bits > LIMB_BITS:
-            wide = partial(self.server.sanitize, flood_bits=flood_bits, message_bits=flood_bits)
-            whole = [self._wide(vector, Encoding.SLOTS, flood_bits) for vector in self.vectors[Encoding.SLOTS]]
-            yield Probe("sanitize", top, _each(partial(wide, keep=None), whole))
-            if Encoding.COEFFICIENTS in self.encodings:
-                vectors = self.vectors[Encoding.COEFFICIENTS]
-                kept = [self._wide(vector, Encoding.COEFFICIENTS, flood_bits) for vector in vectors]
-                yield Probe("sanitize_trimmed", top, _each(partial(wide, keep=range(_KEPT)), kept))
-        if top and self.params.data_bits[0] <= MASK_MODULUS_BITS and Encoding.COEFFICIENTS in self.encodings:
+        noise_bits = min(_FLOOD_BITS, self.params.data_modulus_bits - _FLOOD_ROOM_BITS)
+        wide = partial(self.server.sanitize, flood_bits=noise_bits, mask_bits=noise_bits)
+        whole = [self._wide(vector, Encoding.SLOTS, noise_bits) for vector in self.vectors[Encoding.SLOTS]]
+        yield Probe("sanitize", top, _each(partial(wide, keep=range(_KEPT), encoding=Encoding.SLOTS), whole))
+        if not self.capabilities.exact_integers:
+            return
+        vectors = self.vectors[Encoding.COEFFICIENTS]
+        kept = [self._wide(vector, Encoding.COEFFICIENTS, noise_bits) for vector in vectors]
+        trimmed = partial(wide, keep=range(_KEPT), encoding=Encoding.COEFFICIENTS)
+        yield Probe("sanitize_trimmed", top, _each(trimmed, kept))
+        if top:
             yield from self._masking(top)
 
     def _wide(self, vector: Values, encoding: Encoding, scale_bits: int) -> Ciphertext:
@@ -164,28 +165,22 @@ class _Bench:
         return self.server.receive(self.client.send(fresh))
 
     def _masking(self, top: int) -> Iterator[Probe]:
+        """Masks are made at the level below the highest, and taken off at the highest."""
         vectors = self.vectors[Encoding.COEFFICIENTS]
-        results = [self._wide(vector, Encoding.COEFFICIENTS, self.scale_bits) for vector in vectors]
-        for level in range(top, 0, -1):
-            one = self.server.encode(
-                np.ones(1), level=level, scale_bits=self.params.data_bits[level], encoding=Encoding.SCALAR
-            )
-            products = [self.server.evaluator.multiply_plain(result, one) for result in results]
-            results = [self.server.evaluator.rescale(product) for product in products]
-        yield Probe("mask", 0, _each(self.server.uniform_mask, results))
-        factor, residues = np.arange(_KEPT), np.arange(self.params.ring_degree) * (2**30 + 3)
+        fresh = [self._wide(vector, Encoding.COEFFICIENTS, self.scale_bits) for vector in vectors]
+        one = self.server.encode(np.ones(1), level=top, scale_bits=self.params.data_bits[top], encoding=Encoding.SCALAR)
+        products = [self.server.evaluator.multiply_plain(result, one) for result in fresh]
+        yield Probe(
+            "mask", top - 1, _each(self.server.uniform_mask, list(map(self.server.evaluator.rescale, products)))
+        )
+        primes = self.params.data_primes
+        answer = residues.uniform(primes, self.params.ring_degree)
 
         def unmask(ciphertext: Ciphertext) -> Ciphertext:
-            base = self.params.data_primes[0]
-            share = negacyclic_modulo(factor, residues % base, base, self.params.ring_degree) / base
-            for _ in range(UNMASK_PARTS):
-                plaintext = self.server.encode(
-                    share, level=top, scale_bits=self.scale_bits, encoding=Encoding.COEFFICIENTS
-                )
-                ciphertext = self.server.evaluator.add_plain(ciphertext, plaintext)
-            return ciphertext
+            taken = residues.negative(residues.product(answer, answer, primes), primes)
+            plaintext = self.server.encode(taken, level=top, scale_bits=self.scale_bits, encoding=Encoding.INTEGERS)
+            return self.server.evaluator.add_plain(ciphertext, plaintext)
 
-        fresh = [self._wide(vector, Encoding.COEFFICIENTS, self.scale_bits) for vector in vectors]
         yield Probe("unmask", top, _each(unmask, fresh))
 
     def received(self) -> list[Ciphertext]:

@@ -12,7 +12,7 @@ import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 import msgspec
 
@@ -20,15 +20,21 @@ from helora_core import __version__
 from helora_core.adapter.atomic import replacing
 from helora_core.errors import CorruptPayload, InvalidInput, ProfileMissing
 from helora_core.params.ckks import CKKSParams
+from helora_core.reading import strict_json
+from helora_core.reading.files import read_bytes
+from helora_core.reading.malformed import Malformed
 
 SCHEMA = 1
 """Raised when files of an older helora would be misread, or misread this one's."""
 
+MOST_BYTES = 16 << 20
+"""Largest profile that is read; one of all rings and chains has a few hundred KiB."""
+
 _FORMAT = "helora-profile"
 
-_Time = Annotated[float, msgspec.Meta(ge=0)]
-_Whole = Annotated[int, msgspec.Meta(ge=0)]
-_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_Time = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
+_Whole = Annotated[int, msgspec.Meta(ge=0, le=2**48)]
+_Positive = Annotated[int, msgspec.Meta(ge=1, le=2**48)]
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,8 +221,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
     def _calibrate(self, params: CKKSParams) -> str:
         return (
-            f"Run helora calibrate --backend {self.provenance.backend} --ring {params.ring_degree}; for a chain that "
-            "this does not cover, or an operation that the backend lacks, choose other parameters or another backend."
+            f"Run helora calibrate --backend {self.provenance.backend} --ring {params.ring_degree} --force; for a "
+            "chain that this does not cover, or an operation that the backend lacks, choose other parameters or "
+            "another backend."
         )
 
 
@@ -298,7 +305,12 @@ def write_profile(profile: Profile, path: Path) -> None:
         InvalidInput: The place cannot be written to.
     """
     with replacing(path) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
+        dump_profile(profile, file)
+
+
+def dump_profile(profile: Profile, file: BinaryIO) -> None:
+    """Write a profile as JSON into an open file."""
+    file.write(msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
 
 
 class _Header(msgspec.Struct):
@@ -314,24 +326,28 @@ def read_profile(path: Path) -> Profile:
         CorruptPayload: It is no profile, is damaged, or is of another schema.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, most=MOST_BYTES)
+    except Malformed as error:
+        raise CorruptPayload(
+            f"{path}: this is no profile of helora (it {error.reason}).", hint="Name a file of helora calibrate."
+        ) from error
     except OSError as error:
         raise InvalidInput(
             f"{path}: cannot be read ({error.strerror or error}).", hint="Run helora calibrate to make a profile."
         ) from error
     try:
-        header = msgspec.json.decode(content, type=_Header)
+        header = strict_json.decode(content, _Header, most=MOST_BYTES)
         if header.format != _FORMAT:
             raise CorruptPayload(f"{path}: this is no profile of helora.", hint="Name a file of helora calibrate.")
         if header.schema != SCHEMA:
             raise CorruptPayload(
                 f"{path}: this profile has schema {header.schema}; this helora reads schema {SCHEMA}.",
-                hint="Update helora." if header.schema > SCHEMA else "Run helora calibrate again.",
+                hint="Update helora." if header.schema > SCHEMA else "Run helora calibrate again, with --force.",
             )
-        return msgspec.json.decode(content, type=Profile)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return strict_json.decode(content, Profile, most=MOST_BYTES)
+    except Malformed as error:
         raise CorruptPayload(
-            f"{path}: this profile is damaged ({error}).", hint="Run helora calibrate again."
+            f"{path}: this profile is damaged (it {error.reason}).", hint="Run helora calibrate again, with --force."
         ) from error
 
 
@@ -348,6 +364,6 @@ def load_profile(backend_name: str, environ: Mapping[str, str] | None = None) ->
     if profile.provenance.backend != backend_name:
         raise CorruptPayload(
             f"{path}: this is the profile of {profile.provenance.backend}, not of {backend_name}.",
-            hint=f"Run helora calibrate --backend {backend_name}.",
+            hint=f"Run helora calibrate --backend {backend_name} --force.",
         )
     return profile

@@ -37,7 +37,7 @@ def execute_plain(
         program: The program.
         inputs: The vectors that ``plan.pack`` gives.
         constants: The plaintexts.
-        answer: What the client sends for what she receives, in programs of several rounds.
+        answer: What the client sends for what it receives, in programs of several rounds.
 
     Raises:
         ValueError: The number of inputs is not the program's, or the program asks the client and nobody answers.
@@ -78,7 +78,7 @@ def negacyclic_product(left: Vector, right: Vector) -> Vector:
 def run_plain(plan: Plan, module: LoRAModule, x: Vector) -> Vector:
     """Δ of one run (x of shape (tokens, d_in)) by way of the plan, without encryption.
 
-    Between rounds the client answers as she would to masks of zero, on a grid as fine as doubles hold.
+    Between rounds the client answers as it would to masks of zero, on a grid as fine as doubles hold.
     """
     layout = plan.layout
 
@@ -86,7 +86,9 @@ def run_plain(plan: Plan, module: LoRAModule, x: Vector) -> Vector:
         assert isinstance(layout, Interactive)
         largest = max(float(np.max(np.abs(vector))) for vector in received)
         grid = 2.0 ** (_GRID_BITS - math.frexp(largest)[1])
-        return layout.answer([np.rint(vector * grid).astype(np.int64) for vector in received]) / grid
+        # Residues modulo 2^64 stand for negative integers too, as residues modulo primes do.
+        integers = [np.rint(vector * grid).astype(np.int64).view(np.uint64) for vector in received]
+        return layout.answer(integers).view(np.int64) / grid
 
     outputs = execute_plain(plan.program, plan.pack(x), dict(layout.constants(module)), answer=answer)
     return plan.unpack(outputs, x.shape[0], module if plan.packing.client_finishes else None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from helora_core.adapter.lora import LoRAModule
 from helora_core.compiler.cost import Budget, Sizes, check_budget
 from helora_core.errors import BudgetExceeded, PrecisionLost
 from helora_core.runtime.adapter_run import Outcome
+from helora_core.runtime.client_run import relative_bits
 from helora_core.runtime.reference import precision_bits
 
 _NS_PER_MS = 1e6
@@ -33,6 +35,8 @@ def outcome_row(outcome: Outcome, *, backend: str, secure: bool) -> dict[str, An
         "backend": backend,
         "secure": secure,
         **outcome.work.plan.to_dict(tokens=tokens),
+        "error_bound": float(np.max(run.error_bound)),
+        "bound_bits": relative_bits(run.delta, run.error_bound),
         **_precision(outcome),
         "load_ms": outcome.load_ns / _NS_PER_MS,
         "encrypt_ms": ms_per_token(run.times.encrypt),
@@ -57,17 +61,32 @@ def _precision(outcome: Outcome) -> dict[str, float | None]:
     }
 
 
-def require_precision(rows: Iterable[dict[str, Any]], min_bits: float) -> None:
-    """Insist on the measured precision.
+def require_precision(rows: Sequence[dict[str, Any]], min_bits: float) -> None:
+    """Insist on the precision of what came out, by the bound on its error; and on the bound, where it can be checked.
 
     Raises:
-        PrecisionLost: Names every module under ``min_bits``.
+        PrecisionLost: Names every module under ``min_bits``, or whose error exceeds its bound.
     """
-    short = [f"{row['module']} has {row['precision_bits']:.1f}" for row in rows if row["precision_bits"] < min_bits]
-    if short:
+    wrong = [
+        row["module"]
+        for row in rows
+        if row["max_abs_error"] is not None and not row["max_abs_error"] <= row["error_bound"]
+    ]
+    if wrong:
         raise PrecisionLost(
-            f"Runtime: precision under {min_bits:g} bits: {', '.join(short)}.",
-            hint="Use a larger ring or scale, or accept fewer bits with --min-bits.",
+            f"Runtime: Δ is off by more than the bound allows: {', '.join(wrong)}.",
+            hint="The backend may be at fault: run `helora conform` on it, and report this.",
+        )
+    short = {row["module"]: row["bound_bits"] for row in rows if not row["bound_bits"] >= min_bits}
+    if short:
+        missing = max(min_bits - max(bits, 0.0) for bits in short.values())
+        wanted = math.ceil(max(row["expected_bits"] for row in rows if row["module"] in short) + missing)
+        raise PrecisionLost(
+            f"Runtime: the bound on the error leaves less than {min_bits:g} bits of Δ: "
+            + ", ".join(f"{name} has {bits:.1f}" for name, bits in short.items())
+            + ".",
+            hint=f"Ask for parameters with --target-bits {wanted}, if there are any: these Δ are small beside ‖x‖ and "
+            "the weights. Or accept fewer bits with --min-bits.",
         )
 
 

@@ -43,11 +43,12 @@ def refused() -> Callable[..., AbstractContextManager[None]]:
 
 
 @pytest.fixture(scope="session")
-def safetensors_bytes() -> Callable[[Mapping[str, Stored]], bytes]:
+def safetensors_bytes() -> Callable[..., bytes]:
     """Puts a safetensors file together from (dtype, shape, data), without the code under test."""
 
-    def build(entries: Mapping[str, Stored]) -> bytes:
-        header, data = {}, b""
+    def build(entries: Mapping[str, Stored], metadata: Mapping[str, str] = {}) -> bytes:
+        header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+        data = b""
         for name, (dtype, shape, blob) in entries.items():
             header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(blob)]}
             data += blob
@@ -57,24 +58,46 @@ def safetensors_bytes() -> Callable[[Mapping[str, Stored]], bytes]:
     return build
 
 
+def stored(values: NDArray[Any] | Stored) -> Stored:
+    """An array as a safetensors file has it; what NumPy has not comes as it is."""
+    if isinstance(values, tuple):
+        return values
+    return f"{values.dtype.kind.upper()}{8 * values.itemsize}", values.shape, values.tobytes()
+
+
 @pytest.fixture
-def peft_directory(tmp_path: Path, safetensors_bytes: Callable[[Mapping[str, Stored]], bytes]) -> Callable[..., Path]:
+def single_file(tmp_path: Path, safetensors_bytes: Callable[..., bytes]) -> Callable[..., Path]:
+    """Writes one safetensors file of tensors, with metadata, and perhaps a configuration beside it."""
+
+    def write(
+        tensors: Mapping[str, NDArray[Any] | Stored],
+        metadata: Mapping[str, str] = {},
+        *,
+        name: str = "lora.safetensors",
+        config: Mapping[str, Any] | None = None,
+    ) -> Path:
+        content = safetensors_bytes({key: stored(values) for key, values in tensors.items()}, metadata)
+        (tmp_path / name).write_bytes(content)
+        if config is not None:
+            (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def peft_directory(tmp_path: Path, safetensors_bytes: Callable[..., bytes]) -> Callable[..., Path]:
     """Writes a PEFT directory: a sound one (q_proj, 3 → 4, r = 2, α = 4), but for the changes given.
 
     A change to None leaves the entry out. Tensors are float arrays, or (dtype, shape, data) for what NumPy has not.
     """
-
-    def store(values: NDArray[np.floating[Any]] | Stored) -> Stored:
-        if isinstance(values, tuple):
-            return values
-        return f"F{8 * values.itemsize}", values.shape, values.tobytes()
 
     def write(
         config: Mapping[str, Any] = {},
         tensors: Mapping[str, NDArray[np.floating[Any]] | Stored | None] = {},
     ) -> Path:
         fields = {name: value for name, value in {**SOUND_CONFIG, **config}.items() if value is not None}
-        entries = {name: store(values) for name, values in {**SOUND_TENSORS, **tensors}.items() if values is not None}
+        entries = {name: stored(values) for name, values in {**SOUND_TENSORS, **tensors}.items() if values is not None}
         (tmp_path / "adapter_config.json").write_text(json.dumps(fields))
         (tmp_path / "adapter_model.safetensors").write_bytes(safetensors_bytes(entries))
         return tmp_path

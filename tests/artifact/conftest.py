@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,21 @@ SHAPE = ModuleShape.parse("37:20:3")
 
 
 def compiled(module: LoRAModule, packing: str = "rank_bsgs", **options: Any) -> Compiled:
-    plan = compile_plan(module.shape, get_manager().load_packing(packing), **options)
+    plan = compile_plan(module.shape, get_manager().load_packing(packing), **{"sanitize_bits": 40, **options})
     return Compiled(module, (Part(name=module.name, d_out=module.shape.d_out),), plan)
 
 
 @pytest.fixture(scope="session")
 def plan() -> Plan:
-    return compile_plan(SHAPE, get_manager().load_packing("rank_bsgs"), tokens=5)
+    return compile_plan(SHAPE, get_manager().load_packing("rank_bsgs"), tokens=5, sanitize_bits=40)
 
 
 @pytest.fixture(scope="session")
 def modules(plan: Plan) -> list[Compiled]:
-    """Two modules that share a plan, and one of another shape."""
-    alike = [synthetic_module(SHAPE, seed=i, name=f"layers.{i}.q_proj") for i in range(2)]
+    """Two modules that share a plan, one 2^20 times as large as the other, and one of another shape."""
+    alike = [
+        replace(synthetic_module(SHAPE, seed=i, name=f"layers.{i}.q_proj"), scaling=2.0 ** (20 * i)) for i in range(2)
+    ]
     other = synthetic_module(ModuleShape.parse("24:8:2"), seed=7, name="layers.1.v_proj")
     parts = [(Part(name=module.name, d_out=20),) for module in alike]
     return [*(Compiled(module, part, plan) for module, part in zip(alike, parts, strict=True)), compiled(other)]

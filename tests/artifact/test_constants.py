@@ -24,7 +24,7 @@ def small() -> Plan:
     """A plan of few constants."""
     from helora_core.adapter.lora import ModuleShape
 
-    return compile_plan(ModuleShape.parse("5:3:1"), get_manager().load_packing("rank_bsgs"))
+    return compile_plan(ModuleShape.parse("5:3:1"), get_manager().load_packing("rank_bsgs"), private_weights=False)
 
 
 def stored(plan: Plan, vectors: list[tuple[str, Any]]) -> bytes:

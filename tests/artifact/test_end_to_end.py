@@ -33,14 +33,15 @@ def test_delta_from_an_artifact(
     compiled = []
     for name in NAMES:
         module = adapter.modules[name]
-        plan = compile_plan(module.shape, packing, tokens=TOKENS, sanitize_bits=sanitize_bits)
+        plan = compile_plan(module.shape, packing, tokens=TOKENS, sanitize_bits=sanitize_bits, private_weights=False)
         compiled.append(Compiled(module, (Part(name=name, d_out=module.shape.d_out),), plan))
     write_artifact(tmp_path / "artifact", compiled)
     del compiled
 
+    demands = {} if sanitize_bits else {"private_weights": False, "sanitize_bits": None}
     x = {name: values[:TOKENS] for name, values in bundled_activations().items()}
-    work = [Work(module, x[module.name], module.plan) for module in read(tmp_path / "artifact").modules]
-    outcomes = list(run_adapter(manager.load_backend(backend), work))
+    work = [Work(module, x[module.name], module.plan) for module in read(tmp_path / "artifact", **demands).modules]
+    outcomes = list(run_adapter(manager.load_backend(backend), work, private_weights=False))
     assert [outcome.work.module.name for outcome in outcomes] == list(NAMES)
     rows: list[dict[str, Any]] = []
     for outcome in outcomes:

@@ -11,8 +11,9 @@ import pytest
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_module
-from helora_core.artifact.plan_file import encode_plan, restore_plan
+from helora_core.artifact.plan_file import Demands, encode_plan, restore_plan
 from helora_core.artifact.read import Artifact
+from helora_core.artifact.verify import Programs
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import Plan
@@ -34,8 +35,12 @@ Read = Callable[..., Artifact]
 Forge = Callable[..., None]
 
 
-def restored(data: bytes, **options: Any) -> Plan:
-    return restore_plan(data, PATH, get_manager().load_packing, **{"security_bits": 128, **options})
+ANY = {"private_weights": False, "sanitize_bits": None}
+"""Demands of a server whose key holder owns the adapter."""
+
+
+def restored(data: bytes, **demands: Any) -> Plan:
+    return restore_plan(data, PATH, get_manager().load_packing, Demands(**ANY | demands))
 
 
 def storable() -> list[str]:
@@ -44,7 +49,7 @@ def storable() -> list[str]:
     for name in get_manager().packings():
         packing = get_manager().load_packing(name)
         if not packing.client_finishes and not isinstance(
-            compile_plan(SHAPE, packing, precision_bits=8).layout, Interactive
+            compile_plan(SHAPE, packing, precision_bits=8, private_weights=False).layout, Interactive
         ):
             found.append(name)
     return found
@@ -55,7 +60,9 @@ def storable() -> list[str]:
 @pytest.mark.parametrize("packing", storable())
 def test_plans_come_back(packing: str, tokens: int | None, sanitize_bits: int | None) -> None:
     strategy = get_manager().load_packing(packing)
-    plan = compile_plan(SHAPE, strategy, tokens=tokens, sanitize_bits=sanitize_bits, precision_bits=8)
+    plan = compile_plan(
+        SHAPE, strategy, tokens=tokens, sanitize_bits=sanitize_bits, precision_bits=8, private_weights=False
+    )
     again = restored(encode_plan(plan))
     assert again.digest == plan.digest
     assert again.to_dict() == plan.to_dict()
@@ -67,7 +74,7 @@ def test_plans_that_leave_out_zeros_come_back() -> None:
     up = dense.up.copy()
     up[:, 1:] = 0
     module = LoRAModule("m", dense.down, up, dense.scaling)
-    plan = compile_plan(SHAPE, get_manager().load_packing("halevi_shoup"), module=module)
+    plan = compile_plan(SHAPE, get_manager().load_packing("halevi_shoup"), module=module, private_weights=False)
     assert restored(encode_plan(plan)).program == plan.program
 
 
@@ -75,13 +82,13 @@ def test_plans_that_leave_out_zeros_come_back() -> None:
 def test_layouts_chosen_by_other_costs_come_back(rotate: float) -> None:
     costs = OperationCosts(rotate=rotate, rotate_further=rotate / 10)
     shape = ModuleShape.parse("300:700:16")
-    plan = compile_plan(shape, get_manager().load_packing("rank_bsgs"), tokens=3, costs=costs)
+    plan = compile_plan(shape, get_manager().load_packing("rank_bsgs"), tokens=3, costs=costs, private_weights=False)
     assert restored(encode_plan(plan)).digest == plan.digest
 
 
 def test_packings_whose_server_needs_the_adapter_are_refused(refused: Any) -> None:
     for name in set(get_manager().packings()) - set(storable()):
-        plan = compile_plan(SHAPE, get_manager().load_packing(name), precision_bits=8)
+        plan = compile_plan(SHAPE, get_manager().load_packing(name), precision_bits=8, private_weights=False)
         with refused(InvalidInput, name, "artifact"):
             restored(encode_plan(plan))
 
@@ -126,10 +133,6 @@ LIES: dict[str, Callable[[Any], object]] = {
     "an unknown operation": lambda content: content["program"]["ops"][0].update(kind="decrypt"),
     "an operand to come": lambda content: content["program"]["ops"][1].update(args=[99]),
     "a rotation out of range": lambda content: _first(content, OpKind.ROTATE).update(steps=4096),
-    "an input that is not packed": lambda content: _first(content, OpKind.INPUT).update(positions=[7]),
-    "a negative input": lambda content: _first(content, OpKind.INPUT).update(positions=[-1]),
-    "a constant of no layout": lambda content: _first(content, OpKind.DOT_PLAIN)["constants"].__setitem__(0, "up.9.9"),
-    "an output more": lambda content: content["program"]["outputs"].append(0),
     "other slots": lambda content: content["program"].update(slots=2048),
     "a ring of no power": lambda content: content["settings"]["params"].update(ring_degree=8191),
     "a level of no table": lambda content: content.update(security_bits=130),
@@ -151,6 +154,10 @@ def test_plans_that_cannot_be_are_refused(
 
 
 CHANGES: dict[str, Callable[[Any], object]] = {
+    "an output more": lambda content: content["program"]["outputs"].append(0),
+    "a constant of no layout": lambda content: _first(content, OpKind.DOT_PLAIN)["constants"].__setitem__(0, "up.9.9"),
+    "a negative input": lambda content: _first(content, OpKind.INPUT).update(positions=[-1]),
+    "an input that is not packed": lambda content: _first(content, OpKind.INPUT).update(positions=[7]),
     "digest": lambda content: content.update(digest="0" * 64),
     "rotation": lambda content: _first(content, OpKind.ROTATE).update(steps=1),
     "figures": lambda content: content["layout"].update(period=512),
@@ -171,7 +178,7 @@ def test_another_plan_under_the_same_digest_is_refused(
 
 @pytest.mark.parametrize("lie", ["not at all", "less", "more is shown"])
 def test_results_are_sanitised_as_the_plan_says(refused: Any, lie: str) -> None:
-    plan = compile_plan(SHAPE, get_manager().load_packing("rank_bsgs"), sanitize_bits=40)
+    plan = compile_plan(SHAPE, get_manager().load_packing("rank_bsgs"), sanitize_bits=40, private_weights=False)
     output = plan.program.results[0]
     if lie == "not at all":
         program = msgspec.structs.replace(plan.program, outputs=plan.program.ops[output].args)
@@ -181,5 +188,5 @@ def test_results_are_sanitised_as_the_plan_says(refused: Any, lie: str) -> None:
         ops[output] = msgspec.structs.replace(ops[output], **changed)
         program = msgspec.structs.replace(plan.program, ops=tuple(ops))
     forged = Plan(plan.packing, plan.shape, plan.layout, plan.settings, program, plan.values, plan.verdict, 40)
-    with refused(ArtifactInvalid, "not sanitised to 40 bits"):
-        restored(encode_plan(forged))
+    with refused(ArtifactInvalid, "not the one of its layout"):
+        Programs(restored(encode_plan(forged)), PATH).check({})

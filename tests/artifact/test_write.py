@@ -40,7 +40,7 @@ def test_plaintexts_are_the_packings_own_for_any_reader(artifact: Path, modules:
     file: Any
     with safe_open(artifact / "modules/0000.safetensors", framework="numpy") as file:
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    made = dict(first.plan.layout.constants(first.module))
+    made = dict(first.plan.layout.constants(first.plan.normalized(first.module)))
     assert set(stored) == set(first.plan.constant_specs)
     for name, vector in stored.items():
         assert vector.dtype == np.float64
@@ -70,7 +70,7 @@ shapes = [ModuleShape.parse(text) for text in ("37:20:3", "24:8:2", "9:9:1")]
 packing = get_manager().load_packing("rank_bsgs")
 modules = [
     Compiled(synthetic_module(s, seed=i, name=f"m{i}"), (Part(name=f"m{i}", d_out=s.d_out),),
-             compile_plan(s, packing, tokens=5, sanitize_bits=None if i else 40))
+             compile_plan(s, packing, tokens=5, sanitize_bits=None if i else 40, private_weights=False))
     for i, s in enumerate(shapes)
 ]
 print(write_artifact(Path(sys.argv[1]), modules).digest)
@@ -163,7 +163,7 @@ def test_packings_whose_client_needs_the_adapter_are_refused(
     modules: list[Compiled], tmp_path: Path, refused: Any, packing: str
 ) -> None:
     module = modules[0].module
-    plan = compile_plan(module.shape, get_manager().load_packing(packing))
+    plan = compile_plan(module.shape, get_manager().load_packing(packing), private_weights=False)
     with refused(InvalidInput, packing, "in the clear", hint="--adapter"):
         write_artifact(tmp_path / "new", [Compiled(module, modules[0].parts, plan)])
     assert list(tmp_path.iterdir()) == []
@@ -172,7 +172,7 @@ def test_packings_whose_client_needs_the_adapter_are_refused(
 def test_insecure_parameters_are_refused(modules: list[Compiled], tmp_path: Path, refused: Any) -> None:
     params = CKKSParams(ring_degree=4096, data_bits=(60, 40, 40), special_bits=(60,), scale_bits=40)
     module = modules[0].module
-    plan = compile_plan(module.shape, get_manager().load_packing("rank_bsgs"), params=params)
+    plan = compile_plan(module.shape, get_manager().load_packing("rank_bsgs"), params=params, private_weights=False)
     with refused(InsecureParameters, "4096"):
         write_artifact(tmp_path / "new", [Compiled(module, modules[0].parts, plan)])
 

@@ -13,6 +13,7 @@ from helora_core.backend.protocol import Backend, Decryptor, Evaluator
 from helora_core.backend.session import ClientSession, InsecureParametersWarning, ServerSession, open_sessions
 from helora_core.manager import get_manager
 from helora_core.params.ckks import CKKSParams
+from tests.backend.bench import Bench, N, open_bench
 
 # Far too small to be secure, and quick for it; the three data primes differ, so that none can stand for another.
 QUICK = CKKSParams(ring_degree=1024, data_bits=(48, 30, 34), special_bits=(48,), scale_bits=30)
@@ -96,3 +97,18 @@ def roles(backend: Backend) -> Roles:
 def other_roles(backend: Backend) -> Roles:
     """The same parameters and steps, and other keys."""
     return make_roles(backend)
+
+
+@pytest.fixture(scope="session")
+def bench(backend: Backend) -> Bench:
+    return open_bench(backend)
+
+
+@pytest.fixture(scope="session")
+def x() -> NDArray[np.float64]:
+    return np.random.default_rng(1).uniform(-1, 1, size=N)
+
+
+@pytest.fixture(scope="session")
+def slots() -> NDArray[np.float64]:
+    return np.random.default_rng(2).uniform(-1, 1, size=SLOTS)

@@ -70,12 +70,28 @@ class TestWhatIsSaidIsTrue:
 
     def test_every_encoding_named_round_trips_without_cores_help(self, backend: Any, roles: Any) -> None:
         examples = {Encoding.COMPLEX_SLOTS: np.linspace(1, 2j, SLOTS), Encoding.SCALAR: np.array([3.0])}
-        for encoding in backend.capabilities.encodings:
+        # tests/backend/test_exact_integers.py has those that are no values over a scale.
+        for encoding in backend.capabilities.encodings - {Encoding.INTEGERS}:
             values = examples.get(encoding, np.linspace(-1, 1, SLOTS))
             fresh = roles.decryptor.encrypt(values, scale=2.0**30, encoding=encoding)
             found = roles.decryptor.decrypt(fresh, encoding=encoding)
             assert found.dtype == values.dtype
             np.testing.assert_allclose(found[: values.size], values, rtol=0, atol=CLOSE)
+
+    @pytest.mark.parametrize("encoding", Encoding)
+    def test_encodings_not_named_are_refused_rather_than_taken_for_others(
+        self, backend: Any, roles: Any, refused: Any, encoding: Encoding
+    ) -> None:
+        if encoding in backend.capabilities.encodings:
+            return
+        fresh = roles.decryptor.encrypt(np.ones(4), scale=2.0**30)
+        for call in (
+            lambda: roles.decryptor.encrypt(np.ones(4), scale=2.0**30, encoding=encoding),
+            lambda: roles.evaluator.encode(np.ones(4), level=TOP, scale=2.0**30, encoding=encoding),
+            lambda: roles.decryptor.decrypt(fresh, encoding=encoding),
+        ):
+            with refused(CapabilityMissing, encoding.value, hint="session"):
+                call()
 
 
 class TestEncodings:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helora_core.backend.envelope import PayloadKind, unwrap, wrap
-from helora_core.errors import CorruptPayload, ForeignCiphertext
+from helora_core.backend.envelope import PayloadKind, opened, unwrap, wrap
+from helora_core.backend.origin import UNKNOWN, Origin, origin_of
+from helora_core.errors import CorruptPayload, ForeignCiphertext, HeloraError, VersionMismatch
 
 OURS, THEIRS = bytes(range(16)), bytes(range(1, 17))
 CIPHERTEXT, KEYS = PayloadKind.CIPHERTEXT, PayloadKind.EVALUATION_KEYS
-HEADER_BYTES, CHECKSUM_BYTES = 30, 32
-SAMPLE = wrap(CIPHERTEXT, OURS, b"any payload")
+HEADER_BYTES, CHECKSUM_BYTES = 32, 32
+ORIGIN = Origin("tenseal", "tenseal 0.3.16")
+SAMPLE = wrap(CIPHERTEXT, OURS, b"any payload", ORIGIN)
 
 key_ids = st.binary(min_size=16, max_size=16)
 
@@ -23,13 +26,16 @@ key_ids = st.binary(min_size=16, max_size=16)
 def envelope(
     *,
     magic: bytes = b"HLRA",
-    version: int = 1,
+    version: int = 2,
     kind: int = 1,
     length: int | None = None,
     payload: bytes = b"any payload",
+    origin: bytes = b"tenseal\ntenseal 0.3.16",
+    origin_length: int | None = None,
 ) -> bytes:
     """An envelope put together from the documented layout, with a true checksum whatever it says."""
-    body = magic + struct.pack(">BB16sQ", version, kind, OURS, len(payload) if length is None else length) + payload
+    lengths = len(origin) if origin_length is None else origin_length, len(payload) if length is None else length
+    body = magic + struct.pack(">BB16sHQ", version, kind, OURS, *lengths) + origin + payload
     return body + hashlib.sha256(body).digest()
 
 
@@ -42,7 +48,7 @@ def test_the_payload_comes_out_as_it_went_in(kind: PayloadKind, key_id: bytes, p
 
 def test_the_layout_is_the_documented_one() -> None:
     assert envelope() == SAMPLE
-    assert len(SAMPLE) == HEADER_BYTES + len(b"any payload") + CHECKSUM_BYTES
+    assert len(SAMPLE) == HEADER_BYTES + len(b"tenseal\ntenseal 0.3.16any payload") + CHECKSUM_BYTES
 
 
 @pytest.mark.parametrize("key_id", [OURS, None])
@@ -88,7 +94,7 @@ def test_the_other_kind_is_refused(sent: PayloadKind, expected: PayloadKind) -> 
         unwrap(expected, OURS, wrap(sent, OURS, b"any payload"))
 
 
-@pytest.mark.parametrize("kind", [0, 3, 255])
+@pytest.mark.parametrize("kind", [0, 4, 255])
 def test_a_kind_that_does_not_exist_is_refused(kind: int) -> None:
     with pytest.raises(CorruptPayload, match=f"found kind {kind}"):
         unwrap(CIPHERTEXT, OURS, envelope(kind=kind))
@@ -100,10 +106,90 @@ def test_another_magic_is_refused_even_under_a_true_checksum(magic: bytes) -> No
         unwrap(CIPHERTEXT, OURS, envelope(magic=magic))
 
 
-@pytest.mark.parametrize("version", [0, 2, 255])
-def test_another_version_is_refused_by_its_number(version: int) -> None:
-    with pytest.raises(CorruptPayload, match=f"version {version}"):
+@pytest.mark.parametrize("version", [0, 1, 3, 255])
+def test_another_version_is_refused_by_its_number_and_ours(version: int) -> None:
+    with pytest.raises(VersionMismatch, match=f"version {version}; this helora reads version 2"):
         unwrap(CIPHERTEXT, OURS, envelope(version=version))
+
+
+def test_an_envelope_of_version_1_is_not_called_corrupt() -> None:
+    body = b"HLRA" + struct.pack(">BB16sQ", 1, 1, OURS, 3) + b"old"
+    with pytest.raises(VersionMismatch, match="version 1; this helora reads version 2"):
+        unwrap(CIPHERTEXT, OURS, body + hashlib.sha256(body).digest())
+
+
+def test_another_version_of_the_library_is_refused_and_both_are_named() -> None:
+    with pytest.raises(VersionMismatch, match=r"tenseal 0\.3\.16; tenseal 0\.4\.0"):
+        unwrap(CIPHERTEXT, OURS, SAMPLE, origin=Origin("tenseal", "tenseal 0.4.0"))
+
+
+def test_another_backend_is_refused_and_both_are_named() -> None:
+    with pytest.raises(ForeignCiphertext, match=r"backend tenseal; this session's is openfhe"):
+        unwrap(CIPHERTEXT, OURS, SAMPLE, origin=Origin("openfhe", "openfhe 1.6"))
+
+
+def test_who_made_it_is_told() -> None:
+    found = opened(CIPHERTEXT, OURS, SAMPLE, origin=ORIGIN)
+    assert (found.origin, found.key_id, found.payload) == (ORIGIN, OURS, b"any payload")
+
+
+@given(st.text(max_size=300), st.text(max_size=300))
+def test_whatever_a_backend_calls_itself_is_carried_and_shown(backend: str, library: str) -> None:
+    sent = Origin(backend, library)
+    read = opened(KEYS, None, wrap(KEYS, OURS, b"", sent)).origin
+    assert read == Origin.decoded(sent.encoded())
+    assert read.backend.isprintable()
+    assert len(read.library) <= 100
+
+
+@pytest.mark.parametrize("origin", [b"", b"tenseal", b"a\nb\nc", b"\xff\n\xff", b"a\x1b\nb", b"a\n" + b"b" * 101])
+def test_an_origin_that_is_none_is_refused(origin: bytes) -> None:
+    with pytest.raises(CorruptPayload, match="which library"):
+        unwrap(CIPHERTEXT, OURS, envelope(origin=origin))
+
+
+@pytest.mark.parametrize("origin_length", [0, 21, 23, 33, 34, 65535])
+def test_a_false_length_of_the_origin_is_refused(origin_length: int) -> None:
+    with pytest.raises(CorruptPayload):
+        unwrap(CIPHERTEXT, OURS, envelope(origin_length=origin_length))
+
+
+def test_a_backend_says_its_library_or_the_distribution_that_it_comes_in() -> None:
+    class Stated:
+        name = "acme"
+        library_version = "libacme 3"
+
+    class Silent:
+        name = "acme"
+
+    assert origin_of(Stated()) == Origin("acme", "libacme 3")
+    assert origin_of(Silent()) == Origin("acme", UNKNOWN.library)
+    Silent.__module__ = "helora_numpy.backend"
+    assert origin_of(Silent()).library.startswith("helora-numpy ")
+
+
+@pytest.mark.parametrize("size", [12, 70_000])
+def test_more_than_the_parameters_can_make_is_refused(size: int) -> None:
+    message = wrap(CIPHERTEXT, OURS, bytes(size), ORIGIN)
+    assert unwrap(CIPHERTEXT, OURS, message, most_bytes=size) == bytes(size)
+    with pytest.raises(CorruptPayload, match="at most"):
+        unwrap(CIPHERTEXT, OURS, message, most_bytes=size - 1)
+
+
+def test_a_message_far_too_long_is_not_even_hashed() -> None:
+    with pytest.raises(CorruptPayload, match="at most 10"):
+        unwrap(CIPHERTEXT, OURS, b"HLRA" + bytes(1 << 20), most_bytes=10)
+
+
+@given(st.binary(max_size=300), st.data())
+def test_a_changed_envelope_raises_nothing_but_refusals(payload: bytes, data: st.DataObject) -> None:
+    """With a true checksum, so that what stands behind it is reached."""
+    body = bytearray(wrap(data.draw(st.sampled_from(PayloadKind)), OURS, payload, ORIGIN)[:-CHECKSUM_BYTES])
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(body)))
+        body[place : place + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=6))
+    with suppress(HeloraError):
+        opened(CIPHERTEXT, OURS, bytes(body) + hashlib.sha256(body).digest(), origin=ORIGIN, most_bytes=500)
 
 
 @pytest.mark.parametrize("length", [0, 10, 12, 2**64 - 1])

@@ -3,202 +3,27 @@
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from helora_core.backend import coefficient_noise
-from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
-from helora_core.backend.coefficient_noise import (
-    Integers,
-    add_integers,
-    centred,
-    normal_integers,
-    uniform_integers,
-)
-from helora_core.backend.encodings import checked_native, from_native, native_encoding
-from helora_core.backend.protocol import Backend, Decryptor, Evaluator
+from helora_core.backend.capabilities import Encoding, RescaleMode
+from helora_core.backend.protocol import Backend
 from helora_core.backend.sanitize import (
     _start_scale,
     encryption_of_zero,
     flooding,
     rerandomize,
     sanitize,
-    trim,
     uniform_mask,
 )
 from helora_core.errors import CapabilityMissing, InvalidInput, LevelExhausted, PrecisionLost, ScaleMismatch
-from helora_core.params.ckks import CKKSParams
-from helora_core.params.noise import public_encryption_std
-
-# Far too small to be secure, and quick for it. The base prime is short enough for masks.
-QUICK = CKKSParams(ring_degree=1024, data_bits=(45, 30, 34), special_bits=(48,), scale_bits=30)
-N = QUICK.ring_degree
-SCALE = 2.0**QUICK.scale_bits
-TOP = QUICK.max_level
-STEPS = tuple(range(1, 8))
-
-
-def least(integers: NDArray[np.object_], modulus: int) -> NDArray[np.object_]:
-    """The residues of least size."""
-    residues: NDArray[np.object_] = (integers + modulus // 2) % modulus - modulus // 2
-    return residues
-
-
-class Bench(NamedTuple):
-    """Both roles, and coefficients in and out of them."""
-
-    params: CKKSParams
-    capabilities: Capabilities
-    client: Decryptor
-    server: Evaluator
-
-    @property
-    def parts(self) -> tuple[Evaluator, CKKSParams, Capabilities]:
-        """What every function of the module is given first."""
-        return self.server, self.params, self.capabilities
-
-    def encrypted(self, coefficients: NDArray[np.float64], level: int = TOP) -> Any:
-        native, values = checked_native(
-            coefficients, Encoding.COEFFICIENTS, self.capabilities, self.params.slots, who="tests"
-        )
-        fresh = self.client.encrypt(values, scale=SCALE, encoding=native)
-        ciphertext = self.server.deserialize(self.client.serialize(fresh))
-        while self.server.level(ciphertext) > level:
-            at = self.server.level(ciphertext)
-            one = self.server.encode(np.ones(1), level=at, scale=2.0**33, encoding=Encoding.SCALAR)
-            ciphertext = self.server.rescale(self.server.multiply_plain(ciphertext, one))
-        return ciphertext
-
-    def decrypted(self, ciphertext: Any) -> NDArray[np.float64]:
-        """Coefficients, in integer units."""
-        result = self.client.deserialize(self.server.serialize(ciphertext))
-        native = native_encoding(Encoding.COEFFICIENTS, self.capabilities, who="tests")
-        values = self.client.decrypt(result, encoding=native)
-        values = from_native(values, Encoding.COEFFICIENTS, native, self.capabilities, self.params.slots)
-        return values * self.server.scale(ciphertext)
-
-    def residues_added(self, before: Any, after: Any) -> NDArray[np.object_]:
-        """What was added to each coefficient, as the residue of least size modulo the level's modulus."""
-        modulus = math.prod(self.params.data_primes[: self.server.level(before) + 1])
-        ends = [np.array([round(value) for value in self.decrypted(each)], dtype=object) for each in (before, after)]
-        return least(ends[1] - ends[0], modulus)
-
-
-def open_bench(backend: Backend, *, public_key: bool = True) -> Bench:
-    params = backend.resolve(QUICK)
-    return Bench(params, backend.capabilities, *backend.generate_keys(params, STEPS, public_key=public_key))
-
-
-@pytest.fixture(scope="module")
-def bench(backend: Backend) -> Bench:
-    return open_bench(backend)
-
-
-@pytest.fixture(scope="module")
-def x() -> NDArray[np.float64]:
-    return np.random.default_rng(1).uniform(-1, 1, size=N)
-
-
-def floats(integers: Integers) -> NDArray[np.float64]:
-    return np.array([float(each) for each in integers.exact()])
-
-
-class TestIntegers:
-    @pytest.mark.parametrize("bits", [0, 1, 30, 46, 47, 90, 140])
-    def test_normal_integers_have_the_deviation_asked_for(self, bits: int) -> None:
-        noise = floats(normal_integers(16384, bits)) / 2.0**bits
-        assert abs(np.mean(noise)) < 0.04
-        # At 2^0, rounding to integers adds 1/12.
-        assert np.var(noise) == pytest.approx(1 + 4.0**-bits / 12, rel=0.06)
-        inside = np.mean(np.abs(noise) < 1)
-        assert inside == pytest.approx(0.683, abs=0.02) or bits < 2
-
-    @pytest.mark.parametrize("bits", [50, 90, 96, 140])
-    def test_every_bit_below_the_top_is_random(self, bits: int) -> None:
-        noise = normal_integers(16384, bits).exact()
-        for bit in range(bits - 1):
-            assert abs(float(np.mean([each >> bit & 1 for each in noise])) - 0.5) < 0.025, f"bit {bit}"
-
-    @pytest.mark.parametrize("modulus", [2, 3, 1000003, 1 << 48, (1 << 96) + 1, (1 << 158) - 77])
-    def test_uniform_integers_are_uniform(self, modulus: int) -> None:
-        drawn = uniform_integers(16384, modulus).exact()
-        assert min(drawn) >= 0
-        assert max(drawn) < modulus
-        for part in range(4):
-            inside = sum(part * modulus <= 4 * each < (part + 1) * modulus for each in drawn) / len(drawn)
-            of_all = (
-                len(range(-(-part * modulus // 4), -(-(part + 1) * modulus // 4))) / modulus if modulus < 10 else 0.25
-            )
-            assert inside == pytest.approx(of_all, abs=0.02)
-
-    @given(st.integers(2, 2**150))
-    def test_centred_residues_are_congruent_and_of_least_size(self, modulus: int) -> None:
-        drawn = uniform_integers(8, modulus)
-        for before, after in zip(drawn.exact(), centred(drawn, modulus).exact(), strict=True):
-            assert (before - after) % modulus == 0
-            assert -modulus <= 2 * after <= modulus
-
-    def test_all_randomness_is_the_operating_systems(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def counted(size: int) -> bytes:
-            asked.append(size)
-            return bytes(range(256)) * (size // 256 + 1)
-
-        asked: list[int] = []
-        np.random.seed(0)
-        first = normal_integers(64, 90).exact()
-        np.random.seed(0)
-        assert first != normal_integers(64, 90).exact()
-        monkeypatch.setattr(secrets, "token_bytes", lambda size: counted(size)[:size])
-        assert normal_integers(64, 90).exact() == normal_integers(64, 90).exact()
-        assert uniform_integers(64, 1 << 90).exact() == uniform_integers(64, 1 << 90).exact()
-        assert sum(asked) >= 2 * (64 * 8 + 64 * 6) + 2 * 64 * 12
-
-    @pytest.mark.parametrize(("bits", "limbs"), [(0, 1), (46, 1), (47, 1), (90, 2), (94, 2), (95, 2), (140, 3)])
-    def test_a_flood_is_added_in_few_limbs_that_fit_a_double(self, bits: int, limbs: int) -> None:
-        noise = normal_integers(1024, bits)
-        assert len(noise.limbs) == limbs
-        assert np.max(np.abs(noise.limbs)) < 2**51
-
-    @given(st.integers(1, 140), st.integers(2, 2**140))
-    def test_integers_of_different_length_are_chosen_from_by_place(self, bits: int, modulus: int) -> None:
-        chosen = np.arange(8) % 3 == 0
-        left, right = normal_integers(8, bits), uniform_integers(8, modulus)
-        expected = [a if c else b for a, b, c in zip(left.exact(), right.exact(), chosen, strict=True)]
-        assert left.where(chosen, right).exact() == expected
-
-    @given(st.lists(st.integers(-(2**47), 2**47), min_size=1, max_size=8), st.integers(40, 47))
-    def test_parts_add_up_to_the_limb_and_each_is_taken(self, integers: list[int], fits: int) -> None:
-        def encode(part: NDArray[np.int64]) -> NDArray[np.int64]:
-            if np.max(np.abs(part)) > 2**fits:
-                raise PrecisionLost("too large", hint="none")
-            return part
-
-        limb = np.array(integers, dtype=np.int64)
-        parts = list(coefficient_noise._in_parts(limb, encode))
-        assert np.array_equal(np.sum(parts, axis=0), limb)
-        assert len(parts) <= 2 ** (47 - fits)
-
-    def test_an_encoder_that_takes_nothing_is_believed_in_the_end(self) -> None:
-        def refuse(part: NDArray[np.int64]) -> None:
-            raise PrecisionLost("too large", hint="none")
-
-        with pytest.raises(PrecisionLost):
-            list(coefficient_noise._in_parts(np.ones(4, dtype=np.int64), refuse))
-
-    def test_integers_are_added_exactly(self, bench: Bench, x: NDArray[np.float64]) -> None:
-        """As large as the smallest modulus takes them; decrypting and an emulated encoder round."""
-        ciphertext = bench.encrypted(x, 0)
-        integers = centred(uniform_integers(N, bench.params.data_primes[0]), bench.params.data_primes[0])
-        added = bench.residues_added(ciphertext, add_integers(*bench.parts, ciphertext, integers))
-        assert np.max(np.abs(added - np.array(integers.exact(), dtype=object))) <= 8
+from tests.backend.bench import QUICK, REFRESHED, SCALE, SLOTS, TOP, Bench, N, by_chance, is_normal, open_bench
+from tests.backend.exact import chi_square, integers_of, least
 
 
 def program_scales() -> Iterator[tuple[float, tuple[int, ...]]]:
@@ -243,12 +68,12 @@ class TestEncryptionOfZero:
         assert bench.server.level(zero) == level
         assert bench.server.scale(zero) == scale
         total = bench.server.add(ciphertext, zero)
-        bound = 8 * public_encryption_std(N) / math.sqrt(N / 2)
-        assert np.max(np.abs(bench.decrypted(total) - bench.decrypted(ciphertext))) < bound
+        error = np.abs(bench.added(ciphertext, total)).astype(float)
+        assert 0 < np.max(error) < REFRESHED
 
     def test_it_is_another_one_each_time(self, bench: Bench) -> None:
-        one, other = (encryption_of_zero(*bench.parts, level=0, scale=SCALE) for _ in range(2))
-        assert bench.server.serialize(one) != bench.server.serialize(other)
+        zeros = [encryption_of_zero(*bench.parts, level=0, scale=SCALE) for _ in range(40)]
+        assert len({bench.server.serialize(zero) for zero in zeros}) == 40
 
     @pytest.mark.parametrize("level", [-1, TOP + 1])
     def test_levels_that_are_not_there_are_refused(self, bench: Bench, refused: Any, level: int) -> None:
@@ -262,13 +87,22 @@ class TestFlooding:
         self, bench: Bench, x: NDArray[np.float64], bits: int, level: int
     ) -> None:
         ciphertext = bench.encrypted(x, level)
-        flooded = flooding(*bench.parts, ciphertext, flood_bits=bits)
-        noise = bench.residues_added(ciphertext, flooded).astype(float)
-        assert np.std(noise) == pytest.approx(2.0**bits, rel=0.12)
-        assert abs(np.mean(noise)) < 0.2 * 2.0**bits
-        error = bench.client.decrypt(flooded) - bench.client.decrypt(ciphertext)
-        asked = 2.0**bits * math.sqrt(N / 2) / bench.server.scale(ciphertext)
-        assert np.std(error) == pytest.approx(asked, rel=0.18)
+        flooded = [flooding(*bench.parts, ciphertext, flood_bits=bits) for _ in range(6)]
+        noise = np.concatenate([bench.added(ciphertext, each).astype(float) for each in flooded])
+        is_normal(noise, 2.0**bits)
+        error = np.concatenate(
+            [bench.client.decrypt(each) - bench.client.decrypt(ciphertext) for each in flooded]
+        ) * bench.server.scale(ciphertext)
+        is_normal(error, 2.0**bits * math.sqrt(N / 2))
+
+    @pytest.mark.parametrize(("bits", "level"), [(30, 0), (96, TOP)])
+    def test_it_is_as_large_where_integers_are_not_exact(
+        self, bench: Bench, x: NDArray[np.float64], bits: int, level: int
+    ) -> None:
+        ciphertext = bench.encrypted(x, level)
+        parts = (bench.server, bench.params, bench.inexact, ciphertext)
+        noise = [bench.added(ciphertext, flooding(*parts, flood_bits=bits)) for _ in range(3)]
+        is_normal(np.concatenate(noise).astype(float), 2.0**bits)
 
     def test_a_flood_that_wraps_around_is_refused(self, bench: Bench, refused: Any, x: NDArray[np.float64]) -> None:
         ciphertext = bench.encrypted(x, 0)
@@ -276,121 +110,223 @@ class TestFlooding:
             flooding(*bench.parts, ciphertext, flood_bits=41)
         flooding(*bench.parts, ciphertext, flood_bits=39)
 
-    @pytest.mark.parametrize("bits", [-1, 1024])
+    @pytest.mark.parametrize("bits", [-1, 961, 1024, 5000])
     def test_sizes_that_are_none_are_refused(
         self, bench: Bench, refused: Any, x: NDArray[np.float64], bits: int
     ) -> None:
+        ciphertext = bench.encrypted(x)
         with refused(InvalidInput, f"flood_bits={bits}"):
-            flooding(*bench.parts, bench.encrypted(x), flood_bits=bits)
-
-
-class TestTrim:
-    KEEP = tuple(range(31, N, 32))
-
-    @pytest.mark.parametrize("level", [0, TOP])
-    def test_what_is_not_kept_is_uniform_modulo_the_whole_modulus(
-        self, bench: Bench, x: NDArray[np.float64], level: int
-    ) -> None:
-        kept = np.isin(np.arange(N), self.KEEP)
-        modulus = math.prod(bench.params.data_primes[: level + 1])
-        ciphertext = bench.encrypted(x, level)
-        added = bench.residues_added(ciphertext, trim(*bench.parts, ciphertext, keep=self.KEEP))
-        shares = (added[~kept] / modulus).astype(float)
-        assert np.max(np.abs(shares)) > 0.49
-        assert abs(np.mean(shares)) < 5 / math.sqrt(12 * shares.size)
-        assert np.mean(shares**2) == pytest.approx(1 / 12, abs=5 / math.sqrt(180 * shares.size))
-        assert np.max(np.abs(added[kept].astype(float))) < max(8.0, 2.0**-48 * modulus)
-
-    def test_a_bounded_message_needs_no_more_than_its_bound_and_the_statistical_bits(
-        self, bench: Bench, x: NDArray[np.float64]
-    ) -> None:
-        kept = np.isin(np.arange(N), self.KEEP)
-        ciphertext = bench.encrypted(x)
-        trimmed = trim(*bench.parts, ciphertext, keep=self.KEEP, message_bits=30, statistical_bits=25)
-        added = bench.residues_added(ciphertext, trimmed).astype(float)
-        assert 0.98 * 2.0**55 < np.max(np.abs(added[~kept])) <= 1.001 * 2.0**55
-        assert np.max(np.abs(added[kept])) < 2.0**9
-
-    def test_to_keep_all_changes_nothing(self, bench: Bench, x: NDArray[np.float64]) -> None:
-        ciphertext = bench.encrypted(x)
-        assert trim(*bench.parts, ciphertext, keep=None) is ciphertext
-
-    @pytest.mark.parametrize("keep", [(), (-1,), (0, N)])
-    def test_positions_that_are_none_are_refused(
-        self, bench: Bench, refused: Any, x: NDArray[np.float64], keep: tuple[int, ...]
-    ) -> None:
-        with refused(InvalidInput, f"the {len(keep)} coefficients to keep", hint="None keeps all"):
-            trim(*bench.parts, bench.encrypted(x), keep=keep)
+            flooding(*bench.parts, ciphertext, flood_bits=bits)
+        with refused(InvalidInput, f"mask_bits={bits}"):
+            sanitize(*bench.parts, ciphertext, encoding=Encoding.SLOTS, flood_bits=20, mask_bits=bits)
 
 
 class TestUniformMask:
-    def test_the_client_sees_the_message_and_the_mask_modulo_the_prime(
-        self, bench: Bench, x: NDArray[np.float64]
+    @pytest.mark.parametrize("level", range(TOP + 1))
+    def test_the_client_sees_the_message_and_the_mask_modulo_the_primes(
+        self, bench: Bench, x: NDArray[np.float64], level: int
     ) -> None:
-        ciphertext = bench.encrypted(x, 0)
-        prime = bench.params.data_primes[0]
+        ciphertext = bench.encrypted(x, level)
         masked, mask = uniform_mask(*bench.parts, ciphertext)
-        assert mask.dtype == np.int64
-        assert mask.min() >= 0
-        assert mask.max() < prime
+        primes = bench.params.data_primes[: level + 1]
+        assert mask.dtype == np.uint64
+        assert mask.shape == (level + 1, N)
+        assert (mask < np.array(primes, dtype=np.uint64)[:, np.newaxis]).all()
+        assert bench.server.level(masked) == level
+        assert bench.server.scale(masked) == bench.server.scale(ciphertext)
         # What re-randomising adds, and nothing else: the masks are exact.
-        bound = 8 * public_encryption_std(N) / math.sqrt(N / 2)
-        error = least(bench.residues_added(ciphertext, masked) - mask.astype(object), prime)
-        assert np.max(np.abs(error)) < bound
+        added = bench.added(ciphertext, masked) - np.array(integers_of(mask, primes), dtype=object)
+        error = np.abs(np.array(least(added.tolist(), bench.modulus(level)), dtype=object)).astype(float)
+        assert 0 < np.max(error) < REFRESHED
 
-    def test_masked_residues_are_uniform_and_unrelated_to_the_message(
-        self, bench: Bench, x: NDArray[np.float64]
+    @pytest.mark.parametrize("level", [0, TOP])
+    def test_masked_coefficients_are_uniform_and_unrelated_to_the_message(
+        self, bench: Bench, x: NDArray[np.float64], level: int
     ) -> None:
-        masked, mask = uniform_mask(*bench.parts, bench.encrypted(x, 0))
-        seen = bench.decrypted(masked) / bench.params.data_primes[0]
-        assert abs(np.mean(seen)) < 5 / math.sqrt(12 * N)
-        assert np.mean(seen**2) == pytest.approx(1 / 12, abs=5 / math.sqrt(180 * N))
-        assert abs(np.corrcoef(seen, x)[0, 1]) < 5 / math.sqrt(N)
-        assert not np.array_equal(mask, uniform_mask(*bench.parts, bench.encrypted(x, 0))[1])
+        ciphertext = bench.encrypted(x, level)
+        draws = [uniform_mask(*bench.parts, ciphertext) for _ in range(4)]
+        seen = np.array([[each / bench.modulus(level) for each in bench.integers(masked)] for masked, _ in draws])
+        assert chi_square(seen.ravel()) < 8
+        for row in seen:
+            assert abs(np.corrcoef(row, x)[0, 1]) < by_chance(N)
+        assert len({mask.tobytes() for _, mask in draws}) == 4
 
-    def test_masks_modulo_several_primes_are_refused(self, bench: Bench, refused: Any, x: NDArray[np.float64]) -> None:
-        with refused(InvalidInput, "not at level 1", hint="level 0"):
-            uniform_mask(*bench.parts, bench.encrypted(x, 1))
-
-    def test_masks_modulo_a_long_prime_are_refused(self, backend: Backend, refused: Any) -> None:
-        params = backend.resolve(msgspec.structs.replace(QUICK, data_bits=(47,)))
-        client, server = backend.generate_keys(params, (), public_key=True)
-        ciphertext = server.deserialize(client.serialize(client.encrypt(np.ones(4), scale=SCALE)))
-        with refused(InvalidInput, "47 bits"):
-            uniform_mask(server, params, backend.capabilities, ciphertext)
+    def test_without_exact_integers_it_is_refused(self, bench: Bench, refused: Any, x: NDArray[np.float64]) -> None:
+        with refused(CapabilityMissing, "through doubles", hint="exact_integers"):
+            uniform_mask(bench.server, bench.params, bench.inexact, bench.encrypted(x, 0))
 
 
-class TestSanitize:
-    def test_slots_keep_level_scale_and_value(self, bench: Bench) -> None:
-        x = np.random.default_rng(2).normal(size=N // 2)
-        ciphertext = bench.server.deserialize(bench.client.serialize(bench.client.encrypt(x, scale=2.0**60)))
-        result = sanitize(*bench.parts, ciphertext, flood_bits=40)
-        assert bench.server.level(result) == TOP
-        assert bench.server.scale(result) == 2.0**60
-        error = bench.client.decrypt(result) - x
-        assert np.std(error) == pytest.approx(2.0 ** (40 - 60) * math.sqrt(N / 2), rel=0.18)
+class TestSanitizeSlots:
+    """Real parts of the slots to keep are flooded; all the others, and the imaginary parts, are drowned."""
 
-    def test_coefficients_are_flooded_where_kept_and_masked_elsewhere(
-        self, bench: Bench, x: NDArray[np.float64]
+    FLOOD = 24
+    MASK = 50
+    KEEP = tuple(range(5, SLOTS, 7))
+
+    @pytest.mark.parametrize("keep", [None, KEEP, tuple(range(SLOTS)), (SLOTS - 1,)])
+    def test_what_is_added_to_each_part(
+        self, bench: Bench, slots: NDArray[np.float64], keep: tuple[int, ...] | None
     ) -> None:
-        keep = range(0, N, 2)
+        ciphertext = bench.encrypted(slots, encoding=Encoding.SLOTS)
+        read = np.isin(np.arange(SLOTS), range(SLOTS) if keep is None else keep)
+        results = [
+            sanitize(
+                *bench.parts,
+                ciphertext,
+                encoding=Encoding.SLOTS,
+                flood_bits=self.FLOOD,
+                mask_bits=self.MASK,
+                keep=keep,
+            )
+            for _ in range(8)
+        ]
+        for result in results:
+            assert bench.server.level(result) == TOP
+            assert bench.server.scale(result) == SCALE
+        added = np.array([bench.slots_added(ciphertext, result) for result in results])
+        if read.sum() > 8:
+            is_normal(added.real[:, read].ravel(), 2.0**self.FLOOD * math.sqrt(N / 2))
+        else:
+            assert np.max(np.abs(added.real[:, read])) < 6 * 2.0**self.FLOOD * math.sqrt(N / 2)
+        if not read.all():
+            is_normal(added.real[:, ~read].ravel(), 2.0**self.MASK)
+        is_normal(added.imag.ravel(), 2.0**self.MASK)
+        # Each draw is another.
+        assert np.max(np.abs(np.corrcoef(added.imag) - np.eye(8))) < by_chance(SLOTS)
+
+    def test_the_result_is_there_to_read(self, bench: Bench, slots: NDArray[np.float64]) -> None:
+        ciphertext = bench.encrypted(slots, encoding=Encoding.SLOTS)
+        result = sanitize(*bench.parts, ciphertext, encoding=Encoding.SLOTS, flood_bits=8, mask_bits=60, keep=self.KEEP)
+        seen = bench.decrypted(result, Encoding.SLOTS) / SCALE
+        keep = list(self.KEEP)
+        assert np.max(np.abs(seen - slots)[keep]) < 6 * 2.0**8 * math.sqrt(N / 2) / SCALE
+        others = np.delete(seen, keep)
+        assert abs(np.corrcoef(others, np.delete(slots, keep))[0, 1]) < by_chance(others.size)
+
+    @pytest.mark.parametrize("level", [0, 1])
+    def test_at_lower_levels_and_where_integers_are_not_exact(
+        self, bench: Bench, slots: NDArray[np.float64], level: int
+    ) -> None:
+        ciphertext = bench.encrypted(slots, level, Encoding.SLOTS)
+        for capabilities in (bench.capabilities, bench.inexact):
+            results = [
+                sanitize(
+                    bench.server,
+                    bench.params,
+                    capabilities,
+                    ciphertext,
+                    encoding=Encoding.SLOTS,
+                    flood_bits=16,
+                    mask_bits=34,
+                    keep=range(0, SLOTS, 2),
+                )
+                for _ in range(3)
+            ]
+            added = np.array([bench.slots_added(ciphertext, result) for result in results])
+            is_normal(added.real[:, ::2].ravel(), 2.0**16 * math.sqrt(N / 2))
+            is_normal(added.real[:, 1::2].ravel(), 2.0**34)
+            is_normal(added.imag.ravel(), 2.0**34)
+
+    def test_a_mask_that_wraps_around_is_refused(self, bench: Bench, refused: Any, slots: NDArray[np.float64]) -> None:
+        """A mask's coefficients are smaller than what it adds to slots by 2^4.5: 44 bits, and 3.1 for the largest."""
+        ciphertext = bench.encrypted(slots, 0, Encoding.SLOTS)
+        sanitize(*bench.parts, ciphertext, encoding=Encoding.SLOTS, flood_bits=8, mask_bits=45)
+        with refused(PrecisionLost, "flood with its mask of 42 bits", "45-bit modulus of level 0"):
+            sanitize(*bench.parts, ciphertext, encoding=Encoding.SLOTS, flood_bits=8, mask_bits=46)
+
+
+class TestSanitizeCoefficients:
+    """Coefficients to keep are flooded; all the others are uniform modulo the whole modulus."""
+
+    KEEP = tuple(range(31, N, 32))
+
+    @pytest.mark.parametrize("level", range(TOP + 1))
+    def test_what_is_not_kept_is_uniform_modulo_the_whole_modulus(
+        self, bench: Bench, x: NDArray[np.float64], level: int
+    ) -> None:
+        others = ~np.isin(np.arange(N), self.KEEP)
+        ciphertext = bench.encrypted(x, level)
+        kept, seen = [], []
+        for _ in range(5):
+            result = sanitize(*bench.parts, ciphertext, encoding=Encoding.COEFFICIENTS, flood_bits=12, keep=self.KEEP)
+            assert bench.server.level(result) == level
+            assert bench.server.scale(result) == bench.server.scale(ciphertext)
+            kept.append(bench.added(ciphertext, result)[~others].astype(float))
+            seen.append(np.array(bench.integers(result), dtype=object)[others])
+        is_normal(np.concatenate(kept), 2.0**12)
+        modulus = bench.modulus(level)
+        shares = np.array([[float(each) / modulus for each in row] for row in seen])
+        assert chi_square(np.minimum(shares.ravel(), 1 - 2.0**-53)) < 8
+        for prime in bench.params.data_primes[: level + 1]:
+            residues = np.array([[int(each) % prime / prime for each in row] for row in seen])
+            assert chi_square(residues.ravel()) < 8
+        for row in shares:
+            assert abs(np.corrcoef(row, x[others])[0, 1]) < by_chance(row.size)
+        assert np.max(np.abs(np.corrcoef(shares) - np.eye(5))) < by_chance(shares.shape[1])
+
+    def test_to_keep_all_floods_all_and_masks_nothing(self, bench: Bench, x: NDArray[np.float64]) -> None:
         ciphertext = bench.encrypted(x)
-        result = sanitize(*bench.parts, ciphertext, flood_bits=24, keep=keep, message_bits=30, statistical_bits=20)
-        added = bench.residues_added(ciphertext, result).astype(float)
-        assert np.std(added[::2]) == pytest.approx(2.0**24, rel=0.15)
-        assert np.std(added[1::2]) == pytest.approx(2.0**50 / math.sqrt(3), rel=0.1)
+        for keep in (None, range(N)):
+            added = [
+                bench.added(
+                    ciphertext,
+                    sanitize(*bench.parts, ciphertext, encoding=Encoding.COEFFICIENTS, flood_bits=24, keep=keep),
+                )
+                for _ in range(3)
+            ]
+            is_normal(np.concatenate(added).astype(float), 2.0**24)
+
+    def test_without_exact_integers_all_may_be_kept_and_nothing_masked(
+        self, bench: Bench, refused: Any, x: NDArray[np.float64]
+    ) -> None:
+        ciphertext = bench.encrypted(x)
+        parts = (bench.server, bench.params, bench.inexact, ciphertext)
+        result = sanitize(*parts, encoding=Encoding.COEFFICIENTS, flood_bits=24)
+        assert np.std(bench.added(ciphertext, result).astype(float)) == pytest.approx(2.0**24, rel=0.12)
+        for keep in (self.KEEP, range(N)):
+            with refused(CapabilityMissing, "through doubles", hint="exact_integers"):
+                sanitize(*parts, encoding=Encoding.COEFFICIENTS, flood_bits=24, keep=keep)
 
     def test_the_same_ciphertext_becomes_another_one_each_time(self, bench: Bench, x: NDArray[np.float64]) -> None:
         ciphertext = bench.encrypted(x)
-        first, second = (bench.decrypted(sanitize(*bench.parts, ciphertext, flood_bits=30)) for _ in range(2))
-        assert abs(np.corrcoef(first - x * SCALE, second - x * SCALE)[0, 1]) < 5 / math.sqrt(N)
+        first, second = (
+            sanitize(*bench.parts, ciphertext, encoding=Encoding.COEFFICIENTS, flood_bits=30) for _ in range(2)
+        )
+        assert bench.server.serialize(first) != bench.server.serialize(second)
+        errors = [bench.added(ciphertext, each).astype(float) for each in (first, second)]
+        assert abs(np.corrcoef(*errors)[0, 1]) < by_chance(N)
+
+
+class TestPlacesToKeep:
+    """None keeps all; to keep nothing is no result, and so is a place that is not there."""
+
+    @pytest.mark.parametrize(("encoding", "places"), [(Encoding.SLOTS, SLOTS), (Encoding.COEFFICIENTS, N)])
+    @pytest.mark.parametrize("keep", [(), (-1,), (0, "end"), range(0), [-1, 0, 1]])
+    def test_places_that_are_none_are_refused(
+        self, bench: Bench, refused: Any, x: NDArray[np.float64], encoding: Encoding, places: int, keep: Any
+    ) -> None:
+        keep = [places if each == "end" else each for each in keep]
+        with refused(InvalidInput, f"the {len(keep)} places to keep", f"{places}", hint="None keeps all"):
+            sanitize(*bench.parts, bench.encrypted(x), encoding=encoding, flood_bits=20, mask_bits=20, keep=keep)
+
+    @pytest.mark.parametrize("keep", [[7], (7, 7), np.array([7]), range(7, 8)])
+    @pytest.mark.parametrize("encoding", [Encoding.SLOTS, Encoding.COEFFICIENTS])
+    def test_any_sequence_names_them(self, bench: Bench, x: NDArray[np.float64], encoding: Encoding, keep: Any) -> None:
+        values = x[:SLOTS].copy()
+        ciphertext = bench.encrypted(values, encoding=encoding)
+        result = sanitize(*bench.parts, ciphertext, encoding=encoding, flood_bits=4, mask_bits=60, keep=keep)
+        far = np.abs(bench.decrypted(result, encoding) - bench.decrypted(ciphertext, encoding)) > 2.0**20
+        assert not far[7]
+        assert np.mean(far) > 0.99
 
 
 class TestRefusals:
     def test_a_backend_that_rescales_by_itself(self, bench: Bench, refused: Any, x: NDArray[np.float64]) -> None:
         automatic = msgspec.structs.replace(bench.capabilities, rescale=RescaleMode.AUTOMATIC)
         with refused(CapabilityMissing, "rescales by itself", hint="helora backends"):
-            sanitize(bench.server, bench.params, automatic, bench.encrypted(x), flood_bits=20)
+            sanitize(
+                bench.server, bench.params, automatic, bench.encrypted(x), encoding=Encoding.COEFFICIENTS, flood_bits=20
+            )
 
     def test_a_backend_without_public_keys(self, bench: Bench, refused: Any, x: NDArray[np.float64]) -> None:
         without = msgspec.structs.replace(bench.capabilities, public_key=False)
@@ -400,7 +336,7 @@ class TestRefusals:
     def test_keys_without_a_public_one(self, backend: Backend, refused: Any, x: NDArray[np.float64]) -> None:
         bench = open_bench(backend, public_key=False)
         with refused(CapabilityMissing, "no public key was generated", hint="public_key=True"):
-            sanitize(*bench.parts, bench.encrypted(x), flood_bits=20)
+            sanitize(*bench.parts, bench.encrypted(x), encoding=Encoding.COEFFICIENTS, flood_bits=20)
 
     def test_an_evaluator_that_cannot_encrypt(self, bench: Bench, refused: Any) -> None:
         with refused(CapabilityMissing, "cannot encrypt"):
@@ -412,9 +348,13 @@ class TestRefusals:
             encryption_of_zero(bench.server, bench.params, fixed, level=0, scale=2.0**60)
 
     def test_parameters_without_primes(self, bench: Bench, refused: Any, x: NDArray[np.float64]) -> None:
+        ciphertext = bench.encrypted(x, 0)
         for call in (rerandomize, uniform_mask):
             with refused(InvalidInput, "no primes", hint="resolve"):
-                call(bench.server, QUICK, bench.capabilities, bench.encrypted(x, 0))
+                call(bench.server, QUICK, bench.capabilities, ciphertext)
+        for encoding in (Encoding.SLOTS, Encoding.COEFFICIENTS):
+            with refused(InvalidInput, "no primes", hint="resolve"):
+                sanitize(bench.server, QUICK, bench.capabilities, ciphertext, encoding=encoding, flood_bits=20)
 
 
 class TestLinearOracle:
@@ -443,5 +383,5 @@ class TestLinearOracle:
             encoded = bench.server.encode(np.tile(diagonal, period), level=TOP, scale=2.0**24)
             term = bench.server.multiply_plain(bench.server.rotate(x, step), encoded)
             total = term if total is None else bench.server.add(total, term)
-        result = sanitize(*bench.parts, total, flood_bits=54)
+        result = sanitize(*bench.parts, total, encoding=Encoding.SLOTS, flood_bits=54, mask_bits=94, keep=range(self.D))
         return bench.client.decrypt(result)[: self.D]

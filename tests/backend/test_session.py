@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import pickle
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import BuiltinMethodType, FunctionType, MethodType
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from helora_core.backend.envelope import PayloadKind, unwrap, wrap
 from helora_core.backend.ledger import Ledger
+from helora_core.backend.limits import MessageLimits
+from helora_core.backend.origin import Origin, origin_of
 from helora_core.backend.session import InsecureParametersWarning, ServerSession, open_sessions
 from helora_core.errors import (
     CapabilityMissing,
@@ -24,6 +31,7 @@ from helora_core.errors import (
     InvalidParameters,
     MissingRotationKey,
     SlotOverflow,
+    VersionMismatch,
 )
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.presets import FAST, SAFE
@@ -129,7 +137,7 @@ class TestSecurity:
                 Wider.made_keys = True
                 return super().generate_keys(*args, **kwargs)
 
-        with pytest.raises(InsecureParameters, match="240 bits"):
+        with pytest.raises(InsecureParameters, match="230 bits"):
             open_sessions(Wider(), FAST, ())
         assert not Wider.made_keys
 
@@ -231,11 +239,99 @@ class TestServerFromKeys:
 
     def test_intact_envelopes_of_bytes_that_are_no_keys_are_refused(self, sessions: Any, backend: Any) -> None:
         keys = unwrap(PayloadKind.EVALUATION_KEYS, None, sessions.client.evaluation_keys())
+        origin = origin_of(backend)
         message = sessions.client._transport.codec.serialize(sessions.client.encrypt(V, scale_bits=30))
         for payload in (b"", b"\x00", keys[:10], keys[:40], keys[:-1], keys[1:], b"\0" + keys, message):
-            envelope = wrap(PayloadKind.EVALUATION_KEYS, bytes(16), payload)
+            envelope = wrap(PayloadKind.EVALUATION_KEYS, bytes(16), payload, origin)
             with pytest.raises(CorruptPayload):
                 ServerSession.from_keys(backend, sessions.client.params, envelope, ledger=Ledger())
+
+    def test_keys_of_another_version_or_backend_are_refused_and_both_are_named(
+        self, sessions: Any, backend: Any
+    ) -> None:
+        keys = unwrap(PayloadKind.EVALUATION_KEYS, None, sessions.client.evaluation_keys())
+        own, key_id = origin_of(backend), sessions.client._decryptor.key_id
+        for other, error in (
+            (Origin(own.backend, "libfoo 0.1"), VersionMismatch),
+            (Origin("acme", ""), ForeignCiphertext),
+        ):
+            envelope = wrap(PayloadKind.EVALUATION_KEYS, key_id, keys, other)
+            with pytest.raises(error) as caught:
+                ServerSession.from_keys(backend, sessions.client.params, envelope, ledger=Ledger())
+            named = (other.library, own.library) if error is VersionMismatch else (other.backend, own.backend)
+            assert all(name in caught.value.message for name in named)
+
+    def test_keys_under_another_name_than_their_own_are_refused(self, sessions: Any, backend: Any) -> None:
+        keys = unwrap(PayloadKind.EVALUATION_KEYS, None, sessions.client.evaluation_keys())
+        envelope = wrap(PayloadKind.EVALUATION_KEYS, bytes(16), keys, origin_of(backend))
+        with pytest.raises(CorruptPayload, match="another key pair"):
+            ServerSession.from_keys(backend, sessions.client.params, envelope, ledger=Ledger())
+
+    def test_more_keys_than_a_plan_needs_are_refused_where_the_plan_is_known(self, sessions: Any, backend: Any) -> None:
+        keys, params = sessions.client.evaluation_keys(), sessions.client.params
+        own = MessageLimits.of(params, rotations=8)
+        ServerSession.from_keys(backend, params, keys, ledger=Ledger(), limits=own)
+        with pytest.raises(CorruptPayload, match="at most 42"):
+            ServerSession.from_keys(backend, params, keys, ledger=Ledger(), limits=MessageLimits(10, 10))
+
+
+class TestLimits:
+    def test_messages_longer_than_any_ciphertext_never_reach_the_library(self, sessions: Any, backend: Any) -> None:
+        client, server = sessions.client, sessions.server
+        longest = MessageLimits.of(client.params).ciphertext_bytes
+        assert len(client.send(client.encrypt(V, scale_bits=30))) < longest
+        message = wrap(PayloadKind.CIPHERTEXT, client._decryptor.key_id, bytes(longest + 1), origin_of(backend))
+        for receive in (client.receive, server.receive):
+            with pytest.raises(CorruptPayload, match="these parameters make at most"):
+                receive(message)
+
+    def test_whatever_a_library_raises_of_bytes_is_a_refusal(
+        self, sessions: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(payload: bytes) -> object:
+            raise RuntimeError("secret 3.14")
+
+        message = sessions.client.send(sessions.client.encrypt(V, scale_bits=30))
+        monkeypatch.setattr(sessions.server._transport.codec, "deserialize", fails)
+        with pytest.raises(CorruptPayload) as caught:
+            sessions.server.receive(message)
+        assert "3.14" not in str(caught.value)
+
+    @given(data=st.data())
+    def test_changed_messages_raise_nothing_but_refusals(
+        self, sessions: Any, backend: Any, data: st.DataObject
+    ) -> None:
+        """With true checksums, so that the library sees them."""
+        client, server = sessions.client, sessions.server
+        kind = data.draw(st.sampled_from([PayloadKind.CIPHERTEXT, PayloadKind.EVALUATION_KEYS]))
+        of_keys = kind is PayloadKind.EVALUATION_KEYS
+        message = client.evaluation_keys() if of_keys else client.send(client.encrypt(V, scale_bits=30))
+        payload = bytearray(unwrap(kind, None, message))
+        for _ in range(data.draw(st.integers(1, 3))):
+            place = data.draw(st.integers(0, 200) | st.integers(0, 1 << 30)) % (len(payload) + 1)
+            payload[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))
+        changed = wrap(kind, client._decryptor.key_id, bytes(payload), origin_of(backend))
+        with suppress(HeloraError):
+            if of_keys:
+                ServerSession.from_keys(backend, client.params, changed, ledger=Ledger())
+            else:
+                server.receive(changed)
+
+    def test_limits_grow_with_ring_chain_and_rotations(self, quick: CKKSParams) -> None:
+        small, large = MessageLimits.of(quick, rotations=1), MessageLimits.of(SAFE, rotations=1)
+        assert small.ciphertext_bytes < large.ciphertext_bytes
+        assert small.key_bytes < MessageLimits.of(quick, rotations=2).key_bytes < MessageLimits.of(quick).key_bytes
+
+
+class TestPickling:
+    @pytest.mark.parametrize("use", [pickle.dumps, copy.copy, copy.deepcopy])
+    def test_sessions_are_not_pickled_and_say_what_to_do(self, sessions: Any, use: Callable[[object], object]) -> None:
+        with pytest.raises(InvalidInput, match="secret key") as caught:
+            use(sessions.client)
+        assert "export_keys" in caught.value.hint
+        with pytest.raises(InvalidInput) as caught:
+            use(sessions.server)
+        assert "from_keys" in caught.value.hint
 
 
 class TestOtherClients:

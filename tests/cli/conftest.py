@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import click.testing
+import numpy as np
 import pytest
 
 import helora_core
+from helora_core.adapter.lora import LoRAModule
 from helora_core.cli.main import main
 
 REPOSITORY = Path(helora_core.__file__).parents[1]
@@ -72,6 +74,18 @@ def refusal(helora: Callable[..., click.testing.Result]) -> Callable[..., dict[s
         return error
 
     return run
+
+
+@pytest.fixture
+def turned_away() -> Callable[..., LoRAModule]:
+    """A module with the same ``up`` whose ``down`` sees next to nothing of these tokens: few bits of Δ are left."""
+
+    def turning(module: LoRAModule, x: Any, *, left: float = 1e-6) -> LoRAModule:
+        basis, _ = np.linalg.qr(np.asarray(x, dtype=np.float64).T)
+        seen = (module.down @ basis) @ basis.T
+        return LoRAModule(module.name, module.down - (1 - left) * seen, module.up, module.scaling)
+
+    return turning
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_the_bundled_adapter_end_to_end(helora_json: Callable[..., Any], tmp_pat
     reference = bundled_adapter().modules[BUNDLED].reference_delta(x)
     measured = precision_bits(np.load(tmp_path / "d.npy"), reference)
     (row,) = document["modules"]
-    assert 12 <= row["precision_bound_bits"] <= measured
+    assert 12 <= row["bound_bits"] <= measured
     assert row["precision_bits"] is None
     assert row["sanitize_bits"] == (None if how else 40)
 
@@ -148,7 +148,7 @@ def test_the_bound_stands_in_for_the_check(refusal: Callable[..., Any], artifact
         "run", "--artifact", "artifact", "--input", "x.npy", "--output", "d.npy", "--min-bits", "40", *NUMPY
     )
     assert error["code"] == "precision-lost"
-    assert "cannot be checked" in error["message"]
+    assert "the bound on the error leaves less than 40 bits" in error["message"]
     assert not (tmp_path / "d.npy").exists()
 
 

@@ -74,6 +74,12 @@ def test_a_file_that_makes_no_sense_is_refused(
     assert said in error["message"]
 
 
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="no /dev/null here")
+def test_a_device_may_stand_for_no_file(helora_json: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELORA_CONFIG", "/dev/null")
+    assert helora_json(*SHAPE)["ring_degree"] == 8192
+
+
 def test_a_file_that_is_named_must_be_there(refusal: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HELORA_CONFIG", "missing.toml")
     assert "missing.toml" in refusal(*SHAPE)["message"]
@@ -82,3 +88,37 @@ def test_a_file_that_is_named_must_be_there(refusal: Callable[..., Any], monkeyp
 def test_a_value_of_the_wrong_kind_in_the_file_is_a_wrong_command_line(helora: Any, settings: Any) -> None:
     settings('ring = "large"')
     assert helora(*SHAPE).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("ring = " + "[" * 5000 + "]" * 5000, "not TOML"),
+        ("ring = " + "{a = " * 5000 + "1" + "}" * 5000, "not TOML"),
+        (".".join("a" * 5000) + " = 1", "no setting"),
+        ("ring = " + "9" * 5000, "not TOML"),
+        ("ring = 0x" + "F" * 9000, "ring"),
+        ("ring = 8192\nring = 16384", "not TOML"),
+        ("ring = 8192\n" + "#" * 70_000, "more than"),
+        ("min_bits = nan", "min_bits"),
+        ("min_bits = inf", "min_bits"),
+        ("min_bits = true", "min_bits"),
+        ("ring = [8192]", "ring"),
+        ("ring = 2020-01-01", "ring"),
+        ('private_weights = "no"', "private_weights"),
+        ("private_weights = 0", "private_weights"),
+        ("min-bits = 9\nmin_bits = 10", "twice"),
+    ],
+)
+def test_hostile_files_are_refused_without_a_traceback(
+    refusal: Callable[..., Any], settings: Any, content: str, said: str
+) -> None:
+    settings(content)
+    error = refusal(*SHAPE)
+    assert error["code"] == "invalid-input"
+    assert said in error["message"]
+
+
+def test_bytes_that_are_no_utf_8_are_refused(refusal: Callable[..., Any], settings: Any) -> None:
+    settings("").write_bytes(b'backend = "\xff"')
+    assert "UTF-8" in refusal(*SHAPE)["message"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 import helora_core.data.bundled
 from helora_core.adapter.lora import LoRAAdapter, LoRAModule
 from helora_core.compiler.compile import compile_plan
-from helora_core.data.bundled import bundled_adapter
+from helora_core.data.bundled import bundled_activations, bundled_adapter
 from helora_core.manager import get_manager
+from helora_core.plugin_records import RegisteredBackend
 
 ONE = ("--module", "layers.0.self_attn.q_proj")
 
@@ -29,12 +31,12 @@ def test_all_sixty_modules_run_encrypted_with_twelve_bits_and_more(
     keys |= documented("helora demo", "key of `modules`")
     for row in document["modules"]:
         assert set(row) == keys
-        assert row["precision_bits"] >= 12
+        assert row["precision_bits"] >= row["bound_bits"] >= 12
         assert row["security_bits"] >= 128
         assert row["sanitize_bits"] == 40
         assert row["tokens"] == 4
         assert row["executed"] == {name: row[name] * row["runs"] for name in row["executed"]}
-        assert row["max_abs_error"] > 0, "an encrypted result has noise"
+        assert 0 < row["max_abs_error"] <= row["error_bound"], "an encrypted result has noise"
 
 
 def test_what_the_ledger_counts_is_documented(helora_json: Callable[..., Any]) -> None:
@@ -45,12 +47,11 @@ def test_what_the_ledger_counts_is_documented(helora_json: Callable[..., Any]) -
 
 
 @pytest.fixture
-def faint_module(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Makes one bundled module so faint that noise drowns its Δ: its name."""
+def faint_module(monkeypatch: pytest.MonkeyPatch, turned_away: Callable[..., LoRAModule]) -> str:
+    """Makes one bundled module see next to nothing of the prompt: its name."""
     modules = dict(bundled_adapter().modules)
     name = "model.layers.0.self_attn.q_proj"
-    module = modules[name]
-    modules[name] = LoRAModule(name, module.down, module.up * 1e-9, module.scaling)
+    modules[name] = turned_away(modules[name], bundled_activations()[name])
     monkeypatch.setattr(helora_core.data.bundled, "bundled_adapter", lambda: LoRAAdapter(modules, "faint"))
     return name
 
@@ -71,7 +72,7 @@ def test_a_result_below_the_bits_asked_for_is_exit_status_1_and_one_document(
 
 def test_sixty_bits_are_refused(refusal: Callable[..., Any]) -> None:
     assert (
-        refusal("demo", "--min-bits", "60", "--packing", "rank_bsgs", "--no-private-weights", *ONE)["code"]
+        refusal("demo", "--target-bits", "60", "--packing", "rank_bsgs", "--no-private-weights", *ONE)["code"]
         == "invalid-parameters"
     )
 
@@ -84,7 +85,8 @@ def test_the_last_tokens_of_the_prompt_are_run(helora_json: Callable[..., Any]) 
 
 def test_the_options_reach_the_compiler(helora_json: Callable[..., Any]) -> None:
     arguments = (
-        "--backend", "numpy", "--security", "192", "--packing", "zero_moai", "--min-bits", "9", "--no-private-weights",
+        "--backend", "numpy", "--security", "192", "--packing", "zero_moai", "--target-bits", "9",
+        "--no-private-weights",
     )  # fmt: skip
     (row,) = helora_json("demo", *ONE, *arguments)["modules"]
     plan = compile_plan(
@@ -93,6 +95,7 @@ def test_the_options_reach_the_compiler(helora_json: Callable[..., Any]) -> None
         security_bits=192,
         precision_bits=9.0,
         tokens=16,
+        private_weights=False,
     )
     assert (row["digest"], row["security_limit_bits"]) == (plan.digest, plan.verdict.limit_bits)
     (row,) = helora_json("demo", *ONE, "--backend", "numpy", "--ring", "16384")["modules"]
@@ -104,9 +107,16 @@ class TestBackendChoice:
         document = helora_json("demo", *ONE, "--tokens", 1)
         assert document["secure"] is True
 
-    def test_what_was_passed_over_is_said_on_standard_error(self, helora: Callable[..., Any]) -> None:
+    def test_what_was_passed_over_is_said_on_standard_error(
+        self, helora: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        manager = get_manager()
+        tenseal = manager.backends()["tenseal"]
+        spec = replace(tenseal.spec, name="faster", preference=99, availability=lambda: "it has no device")
+        absent = RegisteredBackend(tenseal.origin, spec, tenseal.report)
+        monkeypatch.setattr(manager, "_backends", {**manager.backends(), "faster": absent})
         shown = helora("demo", *ONE, "--tokens", 1)
-        assert "backend tenseal (skipped " in shown.stderr
+        assert "backend tenseal (skipped faster: it has no device)" in shown.stderr
         assert "skipped" not in shown.stdout
 
     @pytest.mark.parametrize("name", [(), ("--backend", "auto")])

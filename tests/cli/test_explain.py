@@ -104,7 +104,7 @@ class TestPeople:
     [
         ((), "zero_moai", "does not keep weights private"),
         (("--max-rotations", 0.001), "rank_bsgs", "rotations per token"),
-        (("--min-bits", 40), "rank_bsgs", "40"),
+        (("--target-bits", 60), "rank_bsgs", "60"),
         (("--ring", 2048), "rank_bsgs", "2048"),
         (("--security", 256, "--ring", 8192), "rank_bsgs", "256"),
     ],

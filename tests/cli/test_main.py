@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -172,3 +173,9 @@ class TestCompletion:
     def test_commands_and_options_are_completed(self, in_new_process: Callable[..., Any], program: str) -> None:
         assert self.complete(in_new_process, program, "helora p") == ["packings", "plan", "predict"]
         assert self.complete(in_new_process, program, "helora plan --sh") == ["--shape", "--share", "--show"]
+
+
+def test_names_of_files_that_are_no_unicode_are_shown_in_json_too(refusal: Callable[..., Any], tmp_path: Path) -> None:
+    name = os.fsdecode(b"adapter-\xff")
+    error = refusal("plan", "--adapter", str(tmp_path / name))
+    assert "adapter-\\udcff" in error["message"]

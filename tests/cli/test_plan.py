@@ -11,7 +11,7 @@ import pytest
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import readable
-from helora_core.data.bundled import DIRECTORY
+from helora_core.data.bundled import DIRECTORY, bundled_adapter
 from helora_core.manager import get_manager
 
 ADAPTER = DIRECTORY / "adapter"
@@ -21,7 +21,8 @@ PLAIN = ("--packing", "rank_bsgs", "--no-private-weights")
 
 
 def plan_of(shape: str, packing: str = "rank_bsgs", **options: Any) -> Any:
-    return compile_plan(ModuleShape.parse(shape), get_manager().load_packing(packing), **options)
+    asked: dict[str, Any] = {"precision_bits": 14.0, "private_weights": False} | options
+    return compile_plan(ModuleShape.parse(shape), get_manager().load_packing(packing), **asked)
 
 
 @pytest.mark.parametrize("packing", ["rank_bsgs", "zero_moai"])
@@ -33,7 +34,7 @@ def test_a_shape_gives_one_object_which_is_the_plan(helora_json: Callable[..., A
 
 
 def test_options_reach_the_compiler(helora_json: Callable[..., Any]) -> None:
-    options = ("--ring", 16384, "--security", 192, "--min-bits", 9, "--tokens", 7)
+    options = ("--ring", 16384, "--security", 192, "--target-bits", 9, "--tokens", 7)
     row = helora_json("plan", "--shape", "64:64:4", *options, *PLAIN)
     plan = plan_of("64:64:4", ring_degree=16384, security_bits=192, precision_bits=9.0, tokens=7)
     del row["batch_for_default_budget"]
@@ -44,7 +45,7 @@ def test_options_reach_the_compiler(helora_json: Callable[..., Any]) -> None:
 def test_a_full_module_name_gives_one_object(helora_json: Callable[..., Any]) -> None:
     row = helora_json("plan", "--adapter", ADAPTER, "--module", Q, *PLAIN)
     del row["batch_for_default_budget"]
-    assert row == {"module": Q, **plan_of("576:576:8").to_dict()}
+    assert row == {"module": Q, **plan_of("576:576:8").for_module(bundled_adapter().modules[Q]).to_dict()}
 
 
 @pytest.mark.parametrize(("name", "count"), [("all", 60), ("q_proj", 30), ("layers.3.self_attn.q_proj", 1)])
@@ -53,6 +54,16 @@ def test_what_may_mean_several_modules_gives_a_list(helora_json: Callable[..., A
     assert len(rows) == count
     assert rows[0]["module"] == "model.layers.3.self_attn.q_proj" or name in ("all", "q_proj")
     assert len({row["digest"] for row in rows}) == (2 if name == "all" else 1)
+
+
+def test_modules_of_one_shape_have_exponents_of_their_own(helora_json: Callable[..., Any]) -> None:
+    plan = plan_of("576:576:8")
+    rows = helora_json("plan", "--adapter", ADAPTER, "--module", "q_proj", *PLAIN)
+    expected = [plan.for_module(module).exponent for module in bundled_adapter().select("q_proj")]
+    assert [row["exponent"] for row in rows] == expected
+    assert len(set(expected)) > 1
+    (ranked,) = helora_json("explain", "--adapter", ADAPTER, "--module", Q, *PLAIN)
+    assert ranked["ranking"][0]["plan"]["exponent"] == plan.for_module(bundled_adapter().modules[Q]).exponent
 
 
 def test_the_keys_are_those_documented(helora_json: Callable[..., Any], documented: Callable[..., set[str]]) -> None:
@@ -109,14 +120,19 @@ def test_each_shape_is_compiled_and_told_to_observers_once(
         (["--shape", "64:64:4", "--ring", "3000"], "invalid-parameters"),
         (["--shape", "64:64:4", "--ring", "2048", *PLAIN], "insecure-parameters"),
         (["--shape", "64:64:4", "--ring", "2048"], "invalid-parameters"),
-        (["--shape", "64:64:4", "--min-bits", "60", *PLAIN], "invalid-parameters"),
-        (["--shape", "64:64:4", "--min-bits", "nan"], "invalid-parameters"),
+        (["--shape", "64:64:4", "--target-bits", "60", *PLAIN], "invalid-parameters"),
         (["--adapter", "missing"], "adapter-format-error"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
 def test_what_cannot_be_planned_is_refused(refusal: Callable[..., Any], options: list[str], code: str) -> None:
     assert refusal("plan", *options)["code"] == code
+
+
+@pytest.mark.parametrize("option", ["--target-bits", "--min-bits"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-1"])
+def test_bits_are_numbers(helora: Callable[..., Any], option: str, value: str) -> None:
+    assert helora("plan", "--shape", "64:64:4", option, value).exit_code == 2
 
 
 def test_no_library_for_homomorphic_encryption_is_needed(in_new_process: Callable[..., Any]) -> None:
@@ -163,7 +179,7 @@ class TestRings:
     def test_a_ring_that_the_backend_cannot_have_is_explained(self, helora_json: Callable[..., Any]) -> None:
         rows = helora_json(
             "plan", "--shape", "30000:8:1", "--packing", "zero_moai", "--rings", "--no-private-weights",
-            "--backend", "tenseal",
+            "--backend", "tenseal", "--target-bits", "9",
         )  # fmt: skip
         (row,) = [row for row in rows if row["possible"] and row["ring_degree"] == 65536]
         assert row["rotations"] == 0

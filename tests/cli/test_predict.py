@@ -39,7 +39,9 @@ def test_the_keys_are_those_documented(
 def test_it_is_the_prediction_of_the_plan(helora_json: Callable[..., Any], profile: Profile) -> None:
     row = helora_json("predict", *SHAPE, *RANK_BSGS, "--ring", 8192, "--tokens", 5, "--rtt-ms", 3)
     strategy = get_manager().load_packing("rank_bsgs")
-    plan = compile_plan(ModuleShape.parse("96:64:8"), strategy, tokens=5, ring_degree=8192, sanitize_bits=40)
+    plan = compile_plan(
+        ModuleShape.parse("96:64:8"), strategy, tokens=5, ring_degree=8192, precision_bits=14, sanitize_bits=40
+    )
     expected = predict(plan, profile, tokens=5, rtt_ms=3)
     assert row["plan"]["digest"] == plan.digest
     assert row["ms_per_token"] == pytest.approx(expected.ms_per_token)

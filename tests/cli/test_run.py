@@ -19,20 +19,18 @@ NUMPY = ("--backend", "numpy")
 
 
 @pytest.fixture
-def adapter(tmp_path: Path) -> Path:
-    modules = [synthetic_module(SHAPE, seed=i, name=f"layers.{i}.q_proj") for i in range(2)]
-    # Δ so small against x that the noise, which x sets, drowns it.
-    faint = synthetic_module(SHAPE, seed=9, name="layers.9.faint")
-    modules.append(LoRAModule(faint.name, faint.down, faint.up * 1e-9, faint.scaling))
-    save_npz(LoRAAdapter.from_modules(modules, source="test"), tmp_path / "adapter.npz")
-    return tmp_path / "adapter.npz"
-
-
-@pytest.fixture
 def x(tmp_path: Path) -> Any:
     values = synthetic_activations(SHAPE, 5, seed=1).astype(np.float32)
     np.save(tmp_path / "x.npy", values)
     return values
+
+
+@pytest.fixture
+def adapter(tmp_path: Path, x: Any, turned_away: Callable[..., LoRAModule]) -> Path:
+    modules = [synthetic_module(SHAPE, seed=i, name=f"layers.{i}.q_proj") for i in range(2)]
+    modules.append(turned_away(synthetic_module(SHAPE, seed=9, name="layers.9.faint"), x))
+    save_npz(LoRAAdapter.from_modules(modules, source="test"), tmp_path / "adapter.npz")
+    return tmp_path / "adapter.npz"
 
 
 def assert_delta(path: Path, adapter: Path, module: str, x: Any) -> None:
@@ -104,6 +102,31 @@ def test_modules_named_like_paths_get_files_all_the_same(helora: Callable[..., A
         assert_delta(tmp_path / f"d.encoder%2F{i}.npy", tmp_path / "a.npz", f"encoder/{i}", x)
 
 
+@pytest.mark.parametrize("size", [1e-9, 1e9])
+def test_weights_and_activations_of_any_size_are_as_precise(
+    helora_json: Callable[..., Any], adapter: Path, x: Any, tmp_path: Path, size: float
+) -> None:
+    module = load_adapter(adapter).modules["layers.0.q_proj"]
+    scaled = LoRAModule("scaled", module.down * size, module.up * size, module.scaling)
+    save_npz(LoRAAdapter.from_modules([module, scaled], source="test"), tmp_path / "a.npz")
+    tokens = np.asarray(x, dtype=np.float64)
+    np.savez(tmp_path / "x.npz", **{module.name: tokens, "scaled": tokens * size})
+    document = helora_json("run", "--adapter", "a.npz", "--input", "x.npz", "--output", "d.npy", *NUMPY)
+    usual, other = document["modules"]
+    assert other["exponent"] != usual["exponent"]
+    assert other["precision_bits"] >= other["bound_bits"] == pytest.approx(usual["bound_bits"], abs=3)
+
+
+def test_target_bits_choose_and_min_bits_judge(helora_json: Callable[..., Any], adapter: Path, x: Any) -> None:
+    one = ("run", "--adapter", adapter, "--module", "layers.0.*", "--input", "x.npy", "--output", "d.npy", "--force")
+    one = (*one, *NUMPY)
+    (usual,) = helora_json(*one)["modules"]
+    (judged,) = helora_json(*one, "--min-bits", usual["bound_bits"] - 0.5)["modules"]
+    (chosen,) = helora_json(*one, "--target-bits", 20)["modules"]
+    assert judged["digest"] == usual["digest"] != chosen["digest"]
+    assert chosen["bound_bits"] > usual["bound_bits"]
+
+
 class TestNothingIsWritten:
     def files(self, tmp_path: Path) -> set[str]:
         return {path.name for path in tmp_path.rglob("*.npy")}
@@ -113,7 +136,7 @@ class TestNothingIsWritten:
     ) -> None:
         error = refusal(
             "run", "--adapter", adapter, "--module", "q_proj", "--input", "x.npy", "--output", "delta.npy",
-            "--min-bits", "60", "--packing", "rank_bsgs", "--no-private-weights", *NUMPY,
+            "--target-bits", "60", "--packing", "rank_bsgs", "--no-private-weights", *NUMPY,
         )  # fmt: skip
         assert error["code"] == "invalid-parameters"
         assert self.files(tmp_path) == {"x.npy"}
@@ -126,6 +149,17 @@ class TestNothingIsWritten:
         assert "layers.9.faint has" in error["message"]
         assert "q_proj" not in error["message"]
         assert self.files(tmp_path) == {"x.npy"}
+
+    def test_and_what_is_said_to_help_does(
+        self, refusal: Callable[..., Any], helora_json: Callable[..., Any], x: Any, turned_away: Callable[..., Any]
+    ) -> None:
+        module = turned_away(synthetic_module(SHAPE, seed=9, name="weak"), x, left=2.0**-8)
+        save_npz(LoRAAdapter.from_modules([module], source="test"), Path("weak.npz"))
+        run = ("run", "--adapter", "weak.npz", "--input", "x.npy", "--output", "delta.npy", "--packing", "rank_bsgs")
+        hint = refusal(*run, *NUMPY)["hint"]
+        target = hint.partition("--target-bits ")[2].partition(",")[0]
+        (row,) = helora_json(*run, *NUMPY, "--target-bits", target)["modules"]
+        assert row["bound_bits"] >= 12
 
     @pytest.mark.parametrize(
         ("changes", "code"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from helora_core.compiler.checks import ANSWER_SPARE_BITS, Scales
+from helora_core.compiler.checks import Scales
 from helora_core.compiler.ir import Op, OpKind, Program, plaintexts
 from helora_core.packing.protocol import ScaleRole, Vector
 from helora_core.params.ckks import CKKSParams
@@ -51,7 +51,7 @@ def _programs(draw: st.DrawFn, kinds: tuple[OpKind, ...] = DRAWN) -> Program:
             op, after = Op(kind=kind, args=args), state[arg]
         elif kind is OpKind.SANITIZE:
             op, after = Op(kind=kind, args=args, bits=40), state[arg]
-        elif kind is OpKind.MASK and level == 0:
+        elif kind is OpKind.MASK and level < PARAMS.max_level:
             op, after = Op(kind=kind, args=args, constant=f"mask.{i}"), state[arg]
         elif kind is OpKind.ASK_CLIENT and _fits(PARAMS.max_level, answered := scale + _gained(level)):
             op, after = Op(kind=kind, args=args), (PARAMS.max_level, answered)
@@ -88,7 +88,7 @@ def _fits(level: int, scale_bits: int) -> bool:
 
 def _gained(level: int) -> int:
     """What a client's answer to a value of this level is larger than that."""
-    return sum(PARAMS.data_bits[level + 1 :]) - ANSWER_SPARE_BITS
+    return sum(PARAMS.data_bits[level + 1 :])
 
 
 @pytest.fixture(scope="session")
@@ -135,7 +135,7 @@ def constants() -> Callable[[Program], dict[str, Vector]]:
 def computed(constants: Callable[[Program], dict[str, Vector]]) -> Callable[..., list[Vector]]:
     """The results of a program, on inputs that depend on their position alone.
 
-    The constants are those of ``constants`` if none are given. The client answers with her vectors, each the next
+    The constants are those of ``constants`` if none are given. The client answers with its vectors, each the next
     one's multiple, so that their order matters.
     """
 

@@ -17,7 +17,7 @@ SHAPE = ModuleShape.parse("1536:256:16")
 
 
 def for_tokens(tokens: int) -> Plan:
-    return compile_plan(SHAPE, RankBSGS(), tokens=tokens)
+    return compile_plan(SHAPE, RankBSGS(), tokens=tokens, private_weights=False)
 
 
 def found(budget: Budget | None) -> tuple[int, Plan]:
@@ -60,7 +60,7 @@ def test_a_budget_that_no_batch_changes_is_judged_by_the_first_plan() -> None:
 
     def noting(tokens: int) -> Plan:
         asked.append(tokens)
-        return compile_plan(SHAPE, ZeroMOAI(), tokens=tokens)
+        return compile_plan(SHAPE, ZeroMOAI(), tokens=tokens, private_weights=False)
 
     assert smallest_batch(noting, Budget(rotations=0, keyswitches=0, rescales=None)) is not None
     assert asked == [1]

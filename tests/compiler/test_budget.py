@@ -47,7 +47,9 @@ def costs_of(plan: Plan, tokens: int) -> dict[str, float]:
 
 @pytest.fixture(scope="module", params=["rank_bsgs", "outer_product", "zero_moai", "cheetah_two_round"])
 def plan(request: pytest.FixtureRequest) -> Plan:
-    return compile_plan(SHAPE, get_manager().load_packing(request.param), tokens=4, sanitize_bits=40)
+    return compile_plan(
+        SHAPE, get_manager().load_packing(request.param), tokens=4, sanitize_bits=40, private_weights=False
+    )
 
 
 @given(tokens=st.integers(1, 40))
@@ -65,7 +67,7 @@ def test_a_plan_fits_a_budget_of_what_it_costs_and_none_below(plan: Plan, cost: 
 @pytest.mark.parametrize("allowed", [0, 1, 2.5])
 def test_the_operation_that_is_blamed_is_the_first_one_too_many(cost: str, kind: OpKind, allowed: float) -> None:
     packing = "rank_bsgs" if cost == "rotations" else "zero_moai"
-    plan = compile_plan(ModuleShape.parse("1536:256:16"), get_manager().load_packing(packing))
+    plan = compile_plan(ModuleShape.parse("1536:256:16"), get_manager().load_packing(packing), private_weights=False)
     with pytest.raises(BudgetExceeded) as caught:
         plan.check_budget(1, only(**{cost: allowed}))
     found = re.search(r"for one token %(\d+) = (.+?) is the first too many", caught.value.message)
@@ -79,7 +81,9 @@ def test_the_operation_that_is_blamed_is_the_first_one_too_many(cost: str, kind:
 
 def test_where_one_run_keeps_the_bound_of_one_token_no_operation_is_blamed() -> None:
     """Padding is to blame: three runs for five tokens."""
-    plan = compile_plan(ModuleShape.parse("1536:256:16"), get_manager().load_packing("rank_bsgs"), tokens=2)
+    plan = compile_plan(
+        ModuleShape.parse("1536:256:16"), get_manager().load_packing("rank_bsgs"), tokens=2, private_weights=False
+    )
     rotations = plan.counts.rotations
     tokens = plan.tokens_per_run + 1
     with pytest.raises(BudgetExceeded) as caught:
@@ -109,10 +113,10 @@ def test_without_bounds_nothing_is_refused(used: Sizes, tokens: int) -> None:
 
 @pytest.fixture(scope="module", params=["numpy", "tenseal"])
 def outcome(request: pytest.FixtureRequest) -> Outcome:
-    plan = compile_plan(SHAPE, get_manager().load_packing("rank_bsgs"), tokens=4)
+    plan = compile_plan(SHAPE, get_manager().load_packing("rank_bsgs"), tokens=4, private_weights=False)
     module = synthetic_module(SHAPE, seed=1, name="layers.0.q_proj")
     work = [Work(module, synthetic_activations(SHAPE, 6, seed=1), plan)]
-    (outcome,) = run_adapter(get_manager().load_backend(request.param), work)
+    (outcome,) = run_adapter(get_manager().load_backend(request.param), work, private_weights=False)
     return outcome
 
 

@@ -111,10 +111,10 @@ class TestWhatIsKnownOfAValue:
         assert annotate(program(*ops), params, scales)[4:] == infos((0, 40), (0, 40), (0, 40), (0, 40))
 
     def test_an_answer_is_fresh_and_as_large_as_the_modulus_it_is_for(self, params: CKKSParams) -> None:
-        """Integers modulo the base prime, times the other primes, halved: libraries encode no larger ones."""
+        """Integers modulo the lower primes, times the upper ones."""
         scales = Scales(input_bits=90, down_bits=30, up_bits=30)
         ops = (INPUT, rescale(0), rescale(1), mask(2), ask(3, 3))
-        assert annotate(program(*ops), params, scales)[3:] == infos((0, 10), (2, 10 + 80 - 1))
+        assert annotate(program(*ops), params, scales)[3:] == infos((0, 10), (2, 10 + 80))
 
     def test_a_result_that_is_zero_has_no_value(self, params: CKKSParams, scales: Scales) -> None:
         assert annotate(program(INPUT, outputs=(None, 0)), params, scales) == infos((2, 40))
@@ -200,7 +200,11 @@ class TestRefusals:
                 "%2: constant 'v' is used",
                 id="numbers that are a plaintext too",
             ),
-            pytest.param(program(INPUT, mask(0)), "%1: a mask at level 2; only one prime", id="mask above level 0"),
+            pytest.param(
+                program(INPUT, mask(0)),
+                "%1: a mask at level 2, above which no prime is left",
+                id="mask at the highest level",
+            ),
             pytest.param(program(INPUT, mask(0, "")), "%1: a product needs", id="mask without name"),
             pytest.param(program(INPUT, unmask(0, "")), "%1: a product needs", id="unmask of nothing"),
             pytest.param(program(INPUT, ask()), "%1: ask_client cannot read ()", id="question about nothing"),

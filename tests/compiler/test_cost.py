@@ -38,7 +38,7 @@ def test_counts_are_those_of_the_program_as_it_reads(programs: st.SearchStrategy
         rotations=words["rotate"],
         keyswitches=words["rotate"],
         ct_pt=words["multiply_plain"] + fused,
-        additions=words["add"] + fused - words["dot_plain"] - words["dot_scalars"] + 2 * words["unmask"],
+        additions=words["add"] + fused - words["dot_plain"] - words["dot_scalars"] + words["unmask"],
         rescales=words["rescale"],
         sanitizes=words["sanitize"] + words["mask"],
         encrypts=words["input"] + words["ask_client"],

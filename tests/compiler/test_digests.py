@@ -29,7 +29,8 @@ from helora_core.compiler.compile import compile_plan
 from helora_core.manager import get_manager
 load = get_manager().load_packing
 for name, shape, tokens, sanitize_bits in {CASES!r}:
-    plan = compile_plan(ModuleShape.parse(shape), load(name), tokens=tokens, sanitize_bits=sanitize_bits)
+    options = dict(tokens=tokens, sanitize_bits=sanitize_bits, private_weights=False)
+    plan = compile_plan(ModuleShape.parse(shape), load(name), **options)
     print(plan.digest)
 """
 
@@ -38,7 +39,9 @@ for name, shape, tokens, sanitize_bits in {CASES!r}:
 def here() -> list[str]:
     load = get_manager().load_packing
     return [
-        compile_plan(ModuleShape.parse(shape), load(name), tokens=tokens, sanitize_bits=sanitize_bits).digest
+        compile_plan(
+            ModuleShape.parse(shape), load(name), tokens=tokens, sanitize_bits=sanitize_bits, private_weights=False
+        ).digest
         for name, shape, tokens, sanitize_bits in CASES
     ]
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from helora_core.backend.capabilities import Encoding
 from helora_core.compiler.builder import Builder
 from helora_core.compiler.ir import (
-    UNMASK_PARTS,
     Op,
     OpKind,
     Program,
@@ -101,7 +100,7 @@ def test_products_and_sums_are_counted_alike_whether_fused_or_not(programs: Prog
     for op in data.draw(programs).ops:
         fused = op.kind in (OpKind.DOT_PLAIN, OpKind.DOT_SCALARS)
         assert products(op) == (len(op.args) if fused else op.kind is OpKind.MULTIPLY_PLAIN)
-        extra = UNMASK_PARTS if op.kind is OpKind.UNMASK else op.kind is OpKind.ADD
+        extra = op.kind in (OpKind.ADD, OpKind.UNMASK)
         assert additions(op) == (len(op.args) - 1 if fused else extra)
         assert len(plaintexts(op)) == (0 if op.kind is OpKind.DOT_SCALARS else products(op))
 
@@ -184,7 +183,7 @@ def test_the_text_of_the_further_kinds() -> None:
         '%4 = mask %2, "z.0"',
         "%5 = ask_client %4, %3",
         '%6 = unmask %5, "up.0", "z.0", "z.1"',
-        "%7 = sanitize %6, bits=40, keep 2 coefficients",
+        "%7 = sanitize %6, bits=40, keep 2 places",
         "%8 = sanitize %6, bits=30",
         '%9 = dot_plain %0 "c0", %0 "c1", %0 "c2", %0 "c3", %0 "c4", %0 "c5", %0 "c6", … 4 more …, %0 "c11"',
         "return %7, %8",

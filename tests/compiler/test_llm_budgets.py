@@ -26,7 +26,7 @@ def test_each_keeps_the_default_budget_at_eight_tokens_or_fewer(
     model: str, name: str, shape: ModuleShape, sanitize_bits: int | None
 ) -> None:
     def compile_for(tokens: int) -> Plan:
-        return compile_plan(shape, RankBSGS(), tokens=tokens, sanitize_bits=sanitize_bits)
+        return compile_plan(shape, RankBSGS(), tokens=tokens, sanitize_bits=sanitize_bits, private_weights=False)
 
     found = smallest_batch(compile_for)
     assert found is not None

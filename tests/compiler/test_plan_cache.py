@@ -28,7 +28,7 @@ def asked() -> Asked:
 def make_cache(asked: Asked) -> Callable[..., PlanCache]:
     def compile_module(module: LoRAModule, tokens: int) -> Plan:
         asked.append((module.name, tokens))
-        return compile_plan(module.shape, RankBSGS(), tokens=tokens, module=module)
+        return compile_plan(module.shape, RankBSGS(), tokens=tokens, module=module, private_weights=False)
 
     return lambda **options: PlanCache(compile_module, **options)
 

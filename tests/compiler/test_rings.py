@@ -30,7 +30,9 @@ def test_each_ring_of_the_table_is_an_option_in_order(security_bits: int, table:
 def test_an_option_is_what_compiling_for_the_ring_gives() -> None:
     for option in ring_options(SHAPE, RankBSGS(), precision_bits=17.0):
         try:
-            plan = compile_plan(SHAPE, RankBSGS(), ring_degree=option.ring_degree, precision_bits=17.0)
+            plan = compile_plan(
+                SHAPE, RankBSGS(), ring_degree=option.ring_degree, precision_bits=17.0, private_weights=False
+            )
         except HeloraError as refusal:
             assert str(option.refusal) == str(refusal)  # noqa: PT017
         else:
@@ -39,15 +41,13 @@ def test_an_option_is_what_compiling_for_the_ring_gives() -> None:
 
 
 def test_each_ring_that_will_not_do_says_why() -> None:
-    """Too little modulus, and at 17 bits of precision too much noise."""
-    refusals = {
-        option.ring_degree: type(option.refusal) for option in ring_options(SHAPE, RankBSGS(), precision_bits=17.0)
-    }
-    assert refusals == {
-        **dict.fromkeys((1024, 2048, 4096), InsecureParameters),
-        8192: type(None),
-        **dict.fromkeys((16384, 32768, 65536), InvalidParameters),
-    }
+    """Too little modulus for 17 bits of precision; and too much noise for 19, in larger rings."""
+    for bits, small, large in ((17.0, InsecureParameters, type(None)), (20.0, InsecureParameters, InvalidParameters)):
+        refusals = {
+            option.ring_degree: type(option.refusal) for option in ring_options(SHAPE, RankBSGS(), precision_bits=bits)
+        }
+        assert {refusals[ring] for ring in (1024, 2048, 4096)} == {small}
+        assert refusals[16384] is large
 
 
 def test_a_ring_of_too_few_slots_for_the_rank_says_so() -> None:

@@ -34,7 +34,7 @@ def test_what_is_chosen_is_secure_and_keeps_the_laws(name: str, sanitize_bits: i
     chosen = settings_for(SHAPE, strategy, sanitize_bits=sanitize_bits, free_scales=free_scales)
     assert security_verdict(chosen.params).secure
     assert chosen.params.slots >= strategy.min_slots(SHAPE)
-    plan = compile_plan(SHAPE, strategy, sanitize_bits=sanitize_bits)
+    plan = compile_plan(SHAPE, strategy, sanitize_bits=sanitize_bits, private_weights=False)
     annotate(plan.program, plan.params, plan.scales)
     assert max(info.scale_bits for info in plan.values) < plan.params.data_modulus_bits
 
@@ -56,7 +56,7 @@ def test_with_given_parameters_each_rescale_brings_the_scale_back(bits: tuple[in
     params = CKKSParams(ring_degree=8192, data_bits=(60, *bits), special_bits=(60,), scale_bits=40)
     given_settings = settings_given(packing("rank_bsgs"), params)
     assert given_settings.scales == Scales(input_bits=40, down_bits=bits[1], up_bits=bits[0])
-    plan = compile_plan(SHAPE, packing("rank_bsgs"), params=params)
+    plan = compile_plan(SHAPE, packing("rank_bsgs"), params=params, private_weights=False)
     assert {plan.values[result].scale_bits for result in plan.program.results} == {40}
 
 
@@ -93,7 +93,7 @@ class TestOptions:
     @given(asked=st.floats(4, 24), name=st.sampled_from(NAMES))
     def test_a_plan_keeps_the_precision_that_was_asked_for_or_there_is_none(self, asked: float, name: str) -> None:
         try:
-            plan = compile_plan(SHAPE, packing(name), precision_bits=asked, sanitize_bits=40)
+            plan = compile_plan(SHAPE, packing(name), precision_bits=asked, sanitize_bits=40, private_weights=False)
         except (PrecisionLost, InvalidParameters):
             return
         assert plan.precision().bits >= asked

@@ -37,7 +37,9 @@ def test_a_ciphertext_is_two_polynomials_of_eight_bytes_a_residue() -> None:
 @pytest.mark.parametrize("sanitize_bits", [None, 40])
 def test_messages_are_what_the_program_sends(packing: str, sanitize_bits: int | None) -> None:
     strategy = get_manager().load_packing(packing)
-    plan = compile_plan(ModuleShape.parse("96:64:4"), strategy, tokens=4, sanitize_bits=sanitize_bits)
+    plan = compile_plan(
+        ModuleShape.parse("96:64:4"), strategy, tokens=4, sanitize_bits=sanitize_bits, private_weights=False
+    )
     uploads = plan.counts.encrypts
     assert plan.bytes_up * 2 == uploads * ciphertext_bytes(plan.params, plan.params.max_level)
     lowest, highest = (ciphertext_bytes(plan.params, level) for level in (0, plan.params.max_level))
@@ -48,7 +50,9 @@ def test_messages_are_what_the_program_sends(packing: str, sanitize_bits: int | 
 
 @given(tokens=st.integers(1, 50))
 def test_bytes_of_several_runs_add_up_and_keys_do_not(tokens: int) -> None:
-    plan = compile_plan(ModuleShape.parse("96:64:4"), get_manager().load_packing("rank_bsgs"), tokens=4)
+    plan = compile_plan(
+        ModuleShape.parse("96:64:4"), get_manager().load_packing("rank_bsgs"), tokens=4, private_weights=False
+    )
     row = plan.to_dict(tokens=tokens)
     assert row["bytes_up_estimate"] == plan.runs(tokens) * plan.bytes_up
     assert row["bytes_down_estimate"] == plan.runs(tokens) * plan.bytes_down
@@ -58,7 +62,13 @@ def test_bytes_of_several_runs_add_up_and_keys_do_not(tokens: int) -> None:
 @pytest.mark.parametrize("packing", ["rank_bsgs", "zero_moai", "cheetah"])
 def test_the_estimate_bounds_what_seal_sends_and_is_at_most_twice_as_much(packing: str) -> None:
     backend = get_manager().load_backend("tenseal")
-    plan = compile_plan(ModuleShape.parse("96:64:4"), get_manager().load_packing(packing), tokens=4, sanitize_bits=40)
+    plan = compile_plan(
+        ModuleShape.parse("96:64:4"),
+        get_manager().load_packing(packing),
+        tokens=4,
+        sanitize_bits=40,
+        private_weights=False,
+    )
     ledger = Ledger()
     client, server = open_sessions(
         backend, plan.params, plan.rotation_steps, ledger=ledger, public_key=plan.needs_public_key
@@ -84,7 +94,9 @@ def test_the_estimate_bounds_what_seal_sends_and_is_at_most_twice_as_much(packin
 def test_the_estimate_of_keys_bounds_what_seal_sends_and_is_at_most_thrice_as_much() -> None:
     backend = get_manager().load_backend("tenseal")
     params = CKKSParams(ring_degree=8192, data_bits=(60, 40, 40), special_bits=(60,), scale_bits=40)
-    plan = compile_plan(ModuleShape.parse("96:64:4"), get_manager().load_packing("rank_bsgs"), params=params)
+    plan = compile_plan(
+        ModuleShape.parse("96:64:4"), get_manager().load_packing("rank_bsgs"), params=params, private_weights=False
+    )
     client, _ = open_sessions(backend, plan.params, plan.rotation_steps)
     nothing, _ = open_sessions(backend, plan.params, ())
     sent = len(client.evaluation_keys()) - len(nothing.evaluation_keys())

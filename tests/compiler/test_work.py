@@ -17,7 +17,6 @@ from helora_core.compiler.checks import Scales, annotate
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.error_flow import ErrorFlow
 from helora_core.compiler.ir import Op, OpKind, Program
-from helora_core.compiler.magnitudes import Magnitudes
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.precision import PrecisionReport
 from helora_core.manager import get_manager
@@ -50,7 +49,15 @@ def test_each_layout_is_emitted_once(
     emitted: Counter[Layout], packing: str, tokens: int, sanitize_bits: int | None
 ) -> None:
     strategy = get_manager().load_packing(packing)
-    plan = compile_plan(SHAPE, strategy, tokens=tokens, sanitize_bits=sanitize_bits, ring_degree=8192, precision_bits=8)
+    plan = compile_plan(
+        SHAPE,
+        strategy,
+        tokens=tokens,
+        sanitize_bits=sanitize_bits,
+        ring_degree=8192,
+        precision_bits=8,
+        private_weights=False,
+    )
     layouts = strategy.layouts(SHAPE, plan.params.slots, tokens=tokens, costs=DEFAULT_COSTS)
     assert emitted == Counter(layouts)
 
@@ -61,12 +68,16 @@ def test_finer_scales_are_tried_on_the_same_program(emitted: Counter[Layout], mo
 
     def judged(plan: Plan, **_: Any) -> PrecisionReport:
         tried.append(plan.scales)
-        return PrecisionReport(bits=8.5 if len(tried) < 3 else 20, error_rms=0, error_max=0, terms={}, flood_bits={})
+        return PrecisionReport(
+            bits=7.5 if len(tried) < 3 else 20, error_bound=0, terms={"flooding": 1.0}, flood_bits={}, mask_bits={}
+        )
 
     monkeypatch.setattr(Plan, "precision", judged)
     strategy = get_manager().load_packing("cheetah")
-    plan = compile_plan(SHAPE, strategy, tokens=64, sanitize_bits=20, ring_degree=8192, precision_bits=8)
-    assert len({scales.down_bits for scales in tried}) == 3
+    plan = compile_plan(
+        SHAPE, strategy, tokens=64, sanitize_bits=20, ring_degree=8192, precision_bits=8, private_weights=False
+    )
+    assert len(set(tried)) == 3
     assert plan.scales == tried[-1]
     assert plan.values == annotate(plan.program, plan.params, plan.scales)
     assert set(emitted.values()) == {1}
@@ -84,7 +95,7 @@ def test_the_bound_follows_one_value_of_a_kind(monkeypatch: pytest.MonkeyPatch, 
         followed.append(1)
         return product(flow, *operands)
 
-    plan = compile_plan(SHAPE, get_manager().load_packing(packing), ring_degree=8192, tokens=32)
+    plan = compile_plan(SHAPE, get_manager().load_packing(packing), ring_degree=8192, tokens=32, private_weights=False)
     monkeypatch.setattr(ErrorFlow, "_product", counted)
     plan.precision()
     assert len(followed) <= products
@@ -101,17 +112,23 @@ def _followed(program: Program, params: CKKSParams, scales: Scales) -> tuple[lis
         values=annotate(program, params, scales),
         params=params,
         scales=scales,
-        magnitudes=Magnitudes.of_shape(SHAPE),
         shape=SHAPE,
         merged=False,
         public_encryption=False,
         nominal_scales=True,
     )
     results = [
-        (each.message, each.variances, np.zeros(program.slots) if each.spikes is None else each.spikes)
+        (
+            each.terms,
+            each.variances,
+            np.zeros(program.slots) if each.spikes is None else each.spikes,
+            each.down_rounding,
+            each.up_rounding,
+            each.drift,
+        )
         for each in flow.results()
     ]
-    return results, flow.flood_bits
+    return results, flow.flood_bits | {~i: bits for i, bits in flow.mask_bits.items()}
 
 
 def _check_followed(monkeypatch: pytest.MonkeyPatch, program: Program, params: CKKSParams, scales: Scales) -> None:

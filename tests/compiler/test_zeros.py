@@ -57,13 +57,13 @@ class TestPattern:
 
 class TestSupport:
     def test_a_dense_module_supports_everything(self) -> None:
-        plan = compile_plan(SHAPE, get_manager().load_packing("rank_bsgs"), params=QUICK)
+        plan = compile_plan(SHAPE, get_manager().load_packing("rank_bsgs"), params=QUICK, private_weights=False)
         assert support_of(plan.program, plan.layout, module()) == {}
 
     @pytest.mark.parametrize("packing", ["rank_bsgs", "zero_moai", "outer_product", "halevi_shoup", "cpmm"])
     def test_it_names_the_plaintexts_that_are_zero_throughout(self, packing: str) -> None:
         strategy = get_manager().load_packing(packing)
-        plan = compile_plan(SHAPE, strategy, params=QUICK)
+        plan = compile_plan(SHAPE, strategy, params=QUICK, private_weights=False)
         gated = module(scaling=0.0)
         support = support_of(plan.program, plan.layout, gated)
         zero = {name for name, vector in plan.layout.constants(gated) if not np.any(vector)}
@@ -91,8 +91,8 @@ def sparse_modules(draw: st.DrawFn) -> LoRAModule:
 @given(sparse=sparse_modules())
 def test_what_is_left_of_a_program_computes_the_same_for_no_more(packing: str, sparse: LoRAModule) -> None:
     strategy = get_manager().load_packing(packing)
-    full = compile_plan(SHAPE, strategy, params=QUICK)
-    lean = compile_plan(SHAPE, strategy, params=QUICK, module=sparse)
+    full = compile_plan(SHAPE, strategy, params=QUICK, private_weights=False)
+    lean = compile_plan(SHAPE, strategy, params=QUICK, module=sparse, private_weights=False)
     x = synthetic_activations(SHAPE, min(2, lean.tokens_per_run), seed=1)
     reference = sparse.reference_delta(x)
     np.testing.assert_allclose(run_plain(lean, sparse, x), reference, rtol=0, atol=1e-9)

@@ -51,8 +51,9 @@ PLUGIN = """
 
 BACKEND = """
     from doubles import DOUBLES, HonestBackend
+    from doubles.drawing import DrawsAlikeInEveryProcess
 
-    class Fake(type(DOUBLES[{double!r}].factory()) if {double!r} else HonestBackend):
+    class Fake({base}):
         name = "fake"
 """
 
@@ -66,11 +67,18 @@ class Installed:
         self._distribution("fakelib")
 
     def plugin(
-        self, availability: str = "by_looking", *, imports: str = "", double: str = "", secure: bool = True
+        self,
+        availability: str = "by_looking",
+        *,
+        imports: str = "",
+        double: str = "",
+        base: str = "",
+        secure: bool = True,
     ) -> None:
-        """With this availability, these imports, and the fault of this double."""
+        """With this availability, these imports, and the fault of this double, or with that base class."""
         self._write("fake_plugin.py", PLUGIN.format(availability=availability, imports=imports, secure=secure))
-        self._write("fake_backend.py", BACKEND.format(double=double))
+        base = base or (f"type(DOUBLES[{double!r}].factory())" if double else "HonestBackend")
+        self._write("fake_backend.py", BACKEND.format(base=base))
         self._distribution("helora-fake", "[helora]\nfake = fake_plugin\n", needs='fakelib; extra == "native"')
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
@@ -129,6 +137,17 @@ def test_a_plugin_that_does_not_look_or_raises_is_caught(installed: Installed, a
 def test_a_plugin_that_imports_its_backend_is_caught(installed: Installed) -> None:
     installed.plugin(imports="import fake_backend")
     assert conform("fake", keyword=LAZY) == pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.mark.parametrize(
+    ("base", "status"),
+    [("HonestBackend", pytest.ExitCode.OK), ("DrawsAlikeInEveryProcess", pytest.ExitCode.TESTS_FAILED)],
+)
+def test_a_generator_that_every_process_starts_alike_is_caught(
+    installed: Installed, base: str, status: pytest.ExitCode
+) -> None:
+    installed.plugin(base=base)
+    assert conform("fake", keyword="two_processes_do_not_draw_alike") == status
 
 
 def test_an_emulation_is_called_one_and_is_spared_the_laws_of_secrecy(

@@ -38,7 +38,7 @@ def row(*cells: int | float) -> str:
 
 def plan(packing: str, slots: int, d: int, rank: int) -> Plan:
     shape = ModuleShape(d_in=d, d_out=d, rank=rank)
-    return compile_plan(shape, get_manager().load_packing(packing), ring_degree=2 * slots)
+    return compile_plan(shape, get_manager().load_packing(packing), ring_degree=2 * slots, private_weights=False)
 
 
 def test_counts_of_rank_bsgs() -> None:
@@ -110,7 +110,7 @@ def test_counts_of_cheetah() -> None:
     expected = []
     for d, rank, tokens in COEFFICIENTS:
         shape = ModuleShape(d_in=d, d_out=d, rank=rank)
-        compiled = compile_plan(shape, get_manager().load_packing("cheetah"), tokens=tokens)
+        compiled = compile_plan(shape, get_manager().load_packing("cheetah"), tokens=tokens, private_weights=False)
         counts = compiled.counts
         assert (counts.rotations, counts.rescales, compiled.tokens_per_run) == (0, 0, tokens)
         sent = (counts.encrypts, counts.decrypts)
@@ -122,7 +122,9 @@ def test_counts_of_cheetah_two_round() -> None:
     expected = []
     for d, rank, tokens in [(d, rank, min(tokens, 8)) for d, rank, tokens in COEFFICIENTS]:
         shape = ModuleShape(d_in=d, d_out=d, rank=rank)
-        compiled = compile_plan(shape, get_manager().load_packing("cheetah_two_round"), tokens=tokens)
+        compiled = compile_plan(
+            shape, get_manager().load_packing("cheetah_two_round"), tokens=tokens, private_weights=False
+        )
         counts = compiled.counts
         assert (counts.rotations, compiled.round_trips, compiled.tokens_per_run) == (0, 2, tokens)
         assert counts.rescales == counts.sanitizes
@@ -176,7 +178,7 @@ def overview(packing: str, module: ModuleShape, compiled: Plan) -> tuple[int, ..
 def test_formulas_of_the_overview(packing: str, shape: str) -> None:
     module = ModuleShape.parse(shape)
     # A few bits, since those of a single number may be lost between two rounds.
-    compiled = compile_plan(module, get_manager().load_packing(packing), precision_bits=6)
+    compiled = compile_plan(module, get_manager().load_packing(packing), precision_bits=6, private_weights=False)
     counts = compiled.counts
     found = (counts.rotations, counts.ct_pt, counts.rescales, counts.encrypts, counts.decrypts)
     assert (*found, compiled.tokens_per_run) == overview(packing, module, compiled)

@@ -45,7 +45,7 @@ def test_every_decision_is_in_the_index_under_its_title() -> None:
     records = sorted(DOCS.glob("adr/0*.md"))
     titles = [record.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for record in records]
     numbers = [int(title.partition(".")[0]) for title in titles]
-    assert numbers == list(range(1, len(records) + 1))
+    assert numbers == sorted(set(numbers))
     assert [int(record.name[:4]) for record in records] == numbers
     index = (DOCS / "adr" / "index.md").read_text(encoding="utf-8").splitlines()
     expected = [
@@ -73,7 +73,9 @@ def test_the_readmes_table_has_the_plans_figures() -> None:
     modules = bundled_adapter().select("all")
     rotations = 0.0
     for module in modules:
-        plan = compile_plan(module.shape, strategy, tokens=16, sanitize_bits=DEFAULT_SANITIZE_BITS, module=module)
+        plan = compile_plan(
+            module.shape, strategy, tokens=16, sanitize_bits=DEFAULT_SANITIZE_BITS, module=module, private_weights=False
+        )
         per_token = plan.counts.rotations / plan.tokens_per_run
         rotations += per_token
         if ".layers.0." in module.name:

@@ -172,3 +172,13 @@ def test_a_real_comparison_of_the_same_code_runs_to_its_end() -> None:
 def test_what_is_to_be_compared_must_be_named() -> None:
     assert CliRunner().invoke(ab, ["HEAD"]).exit_code == 2
     assert CliRunner().invoke(ab, ["HEAD", "HEAD", "--cells", "nonsense"]).exit_code == 2
+
+
+def test_a_file_that_nothing_can_be_added_to_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from harness.cli_ab import ab
+
+    done = CliRunner().invoke(ab, ["--backends", "numpy", "numpy", "--out", str(tmp_path / "missing" / "ab.jsonl")])
+    assert done.exit_code == 1
+    assert "cannot be written" in done.output

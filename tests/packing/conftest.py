@@ -52,7 +52,7 @@ def plan_for() -> Callable[[ModuleShape, Packing], Plan]:
 
     def plan(shape: ModuleShape, packing: Packing) -> Plan:
         masks = packing.modulus_use is ModulusUse.MASKED
-        return compile_plan(shape, packing, params=SMALL_TO_MASK if masks else SMALL)
+        return compile_plan(shape, packing, params=SMALL_TO_MASK if masks else SMALL, private_weights=False)
 
     return plan
 
@@ -86,7 +86,9 @@ def small_plan() -> Callable[..., Plan]:
     """A plan in 512 slots for tokens that are there to be run together."""
 
     def plan(module: LoRAModule, packing: Packing, tokens: int | None, *, zeros: bool = False) -> Plan:
-        return compile_plan(module.shape, packing, params=SMALL, tokens=tokens, module=module if zeros else None)
+        return compile_plan(
+            module.shape, packing, params=SMALL, tokens=tokens, module=module if zeros else None, private_weights=False
+        )
 
     return plan
 

@@ -64,7 +64,7 @@ def run(backend: Backend, plan: Plan, module: LoRAModule, x: Vector) -> ModuleRu
 class TestExactness:
     @given(module=modules(), tokens=st.integers(1, 70), seed=st.integers(0, 99))
     def test_it_is_lora(self, module: LoRAModule, tokens: int, seed: int) -> None:
-        plan = compile_plan(module.shape, Cheetah(), tokens=tokens, params=SMALL)
+        plan = compile_plan(module.shape, Cheetah(), tokens=tokens, params=SMALL, private_weights=False)
         x = np.random.default_rng(seed).normal(size=(min(tokens, plan.tokens_per_run), module.shape.d_in))
         delta, reference = run_plain(plan, module, x), module.reference_delta(x)
         assert delta.shape == reference.shape
@@ -99,7 +99,7 @@ class TestExactness:
 
     @pytest.mark.parametrize("shape", LLM_SHAPES)
     def test_shapes_of_language_models_keep_twelve_bits_under_encryption(self, backend: Backend, shape: str) -> None:
-        plan = compile_plan(ModuleShape.parse(shape), Cheetah())
+        plan = compile_plan(ModuleShape.parse(shape), Cheetah(), private_weights=False)
         module = synthetic_module(plan.shape, seed=1)
         x = synthetic_activations(plan.shape, 2, seed=2)
         result = run(backend, plan, module, x)
@@ -108,14 +108,14 @@ class TestExactness:
 
     @pytest.mark.parametrize("tokens", [5, 16, 40])
     def test_tokens_share_ciphertexts_under_encryption(self, backend: Backend, tokens: int) -> None:
-        plan = compile_plan(ModuleShape.parse("96:40:8"), Cheetah(), tokens=tokens)
+        plan = compile_plan(ModuleShape.parse("96:40:8"), Cheetah(), tokens=tokens, private_weights=False)
         assert plan.tokens_per_run > 1
         module = synthetic_module(plan.shape, seed=1)
         x = synthetic_activations(plan.shape, tokens, seed=2)
         assert precision_bits(run(backend, plan, module, x).delta, module.reference_delta(x)) >= 12
 
     def test_parameters_with_levels_are_rescaled(self, backend: Backend) -> None:
-        plan = compile_plan(ModuleShape.parse("700:300:5"), Cheetah(), params=FAST)
+        plan = compile_plan(ModuleShape.parse("700:300:5"), Cheetah(), params=FAST, private_weights=False)
         assert plan.counts.rescales == plan.counts.decrypts
         module = synthetic_module(plan.shape, seed=1)
         x = synthetic_activations(plan.shape, 1, seed=2)
@@ -128,7 +128,7 @@ class TestCosts:
         [("512:512:8", 4096, 1), ("1536:1536:16", 4096, 8), ("1536:1536:16", 8192, 4)],
     )
     def test_whole_rows_take_the_published_number_of_products(self, shape: str, ring: int, products: int) -> None:
-        plan = compile_plan(ModuleShape.parse(shape), Cheetah(), ring_degree=ring)
+        plan = compile_plan(ModuleShape.parse(shape), Cheetah(), ring_degree=ring, private_weights=False)
         assert (plan.counts.ct_pt, plan.counts.decrypts, plan.counts.encrypts) == (products, products, 1)
         assert (plan.counts.rotations, plan.counts.rescales, plan.round_trips) == (0, 0, 1)
 
@@ -151,7 +151,10 @@ class TestCosts:
 
     def test_many_tokens_take_fewer_ciphertexts_each(self) -> None:
         shape = ModuleShape.parse("1536:1536:16")
-        alone, many = compile_plan(shape, Cheetah()), compile_plan(shape, Cheetah(), tokens=64)
+        alone, many = (
+            compile_plan(shape, Cheetah(), private_weights=False),
+            compile_plan(shape, Cheetah(), tokens=64, private_weights=False),
+        )
         assert many.counts.decrypts / many.tokens_per_run < alone.counts.decrypts / alone.tokens_per_run / 10
         assert many.counts.encrypts / many.tokens_per_run <= alone.counts.encrypts
 
@@ -198,14 +201,14 @@ class TestLeakage:
         assert Cheetah.client_finishes
 
     def test_a_sanitised_plan_keeps_the_coefficients_of_z_and_no_others(self) -> None:
-        plan = compile_plan(ModuleShape.parse("100:7:5"), Cheetah(), sanitize_bits=40)
+        plan = compile_plan(ModuleShape.parse("100:7:5"), Cheetah(), sanitize_bits=40, private_weights=False)
         kept = [op.positions for op in plan.program.ops if op.kind is OpKind.SANITIZE]
         assert kept == [(99, 199, 299, 399, 499)]
 
     def test_the_other_coefficients_give_down_away(self) -> None:
         """x = 1, 0, 0, …: the product is the plaintext."""
         module = synthetic_module(ModuleShape(d_in=50, d_out=3, rank=4), seed=1)
-        plan = compile_plan(module.shape, Cheetah(), params=SMALL)
+        plan = compile_plan(module.shape, Cheetah(), params=SMALL, private_weights=False)
         x = np.zeros((1, 50))
         x[0, 0] = 1.0
         (decrypted,) = execute_plain(plan.program, plan.pack(x), dict(plan.layout.constants(module)))

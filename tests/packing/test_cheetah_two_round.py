@@ -27,11 +27,11 @@ from helora_core.packing.cheetah_two_round import CheetahTwoRound
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import Interactive, Vector
 from helora_core.params.ckks import CKKSParams
-from helora_core.params.presets import FAST
 from helora_core.privacy.leakage import LeakageClass
+from helora_core.runtime.client_run import ClientRun
 from helora_core.runtime.constants import EncodedConstants, encode_constants
 from helora_core.runtime.executor import execute
-from helora_core.runtime.interactive import decrypt_integers, encrypt_answer
+from helora_core.runtime.interactive import encrypt_answer
 from helora_core.runtime.module_run import run_module
 from helora_core.runtime.reference import precision_bits, run_plain
 
@@ -72,7 +72,9 @@ def bench(backend: Backend, plan: Plan, module: LoRAModule | None = None) -> Ben
 
 
 def compiled(shape: str, tokens: int | None = None, sanitize_bits: int | None = None) -> Plan:
-    return compile_plan(ModuleShape.parse(shape), CheetahTwoRound(), tokens=tokens, sanitize_bits=sanitize_bits)
+    return compile_plan(
+        ModuleShape.parse(shape), CheetahTwoRound(), tokens=tokens, sanitize_bits=sanitize_bits, private_weights=False
+    )
 
 
 @st.composite
@@ -90,7 +92,7 @@ def modules(draw: st.DrawFn) -> LoRAModule:
 class TestExactness:
     @given(module=modules(), tokens=st.integers(1, 70), seed=st.integers(0, 99))
     def test_both_rounds_together_are_lora(self, module: LoRAModule, tokens: int, seed: int) -> None:
-        plan = compile_plan(module.shape, CheetahTwoRound(), tokens=tokens, params=SMALL)
+        plan = compile_plan(module.shape, CheetahTwoRound(), tokens=tokens, params=SMALL, private_weights=False)
         x = np.random.default_rng(seed).normal(size=(min(tokens, plan.tokens_per_run), module.shape.d_in))
         delta, reference = run_plain(plan, module, x), module.reference_delta(x)
         assert delta.shape == reference.shape
@@ -119,7 +121,7 @@ class TestExactness:
     @pytest.mark.filterwarnings(f"ignore::{InsecureParametersWarning.__module__}.{InsecureParametersWarning.__name__}")
     def test_rows_of_up_that_are_zero_give_zero(self, backend: Backend) -> None:
         """Libraries put another polynomial in the place of a zero plaintext; it must not meet a mask."""
-        plan = compile_plan(ModuleShape.parse("64:500:8"), CheetahTwoRound(), params=SMALL)
+        plan = compile_plan(ModuleShape.parse("64:500:8"), CheetahTwoRound(), params=SMALL, private_weights=False)
         assert plan.layout.figures["blocks_out"] > 1
         module = synthetic_module(plan.shape, seed=1)
         up = module.up.copy()
@@ -139,14 +141,17 @@ class TestCosts:
         plan = compiled(shape)
         counts = plan.counts
         assert plan.params.ring_degree == 4096
+        assert len(plan.params.data_bits) == 2
         assert plan.round_trips == 2
         assert (counts.rotations, counts.keyswitches, counts.ct_pt) == (0, 0, products)
         assert (counts.encrypts, counts.decrypts, counts.sanitizes) == (up, down, 1)
         assert counts.rescales == 1
 
-    def test_a_sanitised_plan_fits_the_same_ring_with_two_bits_less(self) -> None:
-        plan = compile_plan(ModuleShape.parse("1536:1536:16"), CheetahTwoRound(), sanitize_bits=40, precision_bits=10)
-        assert plan.params.ring_degree == 4096
+    def test_a_sanitised_plan_masks_modulo_two_primes(self) -> None:
+        """Its floods drown the first round's noise, which stands in Δ times ``up``."""
+        plan = compiled("1536:1536:16", sanitize_bits=40)
+        assert plan.params.ring_degree == 8192
+        assert len(plan.params.data_bits) == 3
         assert plan.counts.sanitizes == 1 + plan.layout.figures["blocks_out"]
 
     @given(
@@ -177,8 +182,9 @@ class TestCosts:
     def test_parameters_without_a_prime_to_mask_modulo_are_refused(
         self, refused: Callable[..., AbstractContextManager[None]]
     ) -> None:
-        with refused(InvalidParameters, "two data primes", "46 bits", hint="plan"):
-            compile_plan(ModuleShape.parse("64:64:4"), CheetahTwoRound(), params=FAST)
+        alone = CKKSParams(ring_degree=8192, data_bits=(50,), special_bits=(60,), scale_bits=20)
+        with refused(InvalidParameters, "data primes but the last", hint="plan"):
+            compile_plan(ModuleShape.parse("64:64:4"), CheetahTwoRound(), params=alone, private_weights=False)
 
 
 class TestMasks:
@@ -186,27 +192,20 @@ class TestMasks:
 
     @staticmethod
     def seen(one: Bench, x: Vector) -> tuple[Vector, Vector]:
-        """Δ, and the integers that the client decrypted in between."""
+        """Δ, and the integers modulo the first prime that the client decrypted in between."""
         integers: list[Vector] = []
+        plan = one.plan.for_module(one.module)
+        run = ClientRun(plan, one.client, x)
 
         def ask(ciphertexts: Sequence[Ciphertext]) -> Ciphertext:
-            received = decrypt_integers(
-                one.plan, one.client, [one.client.receive(one.server.send(each)) for each in ciphertexts]
-            )
-            integers.extend(received)
-            return one.server.receive(one.client.send(encrypt_answer(one.plan, one.client, received)))
+            messages = [one.client.receive(one.server.send(each)) for each in ciphertexts]
+            received = [one.client.decrypt(each, encoding=Encoding.INTEGERS) for each in messages]
+            integers.extend(residues[0] for residues in received)
+            return one.server.receive(one.client.send(encrypt_answer(plan, one.client, received)))
 
-        inputs = [
-            one.server.receive(
-                one.client.send(
-                    one.client.encrypt(v, scale_bits=one.plan.scales.input_bits, encoding=Encoding.COEFFICIENTS)
-                )
-            )
-            for v in one.plan.pack(x)
-        ]
-        results = execute(one.plan, one.server, inputs, one.constants, ask_client=ask)
-        outputs = [one.client.decrypt(result, encoding=Encoding.COEFFICIENTS) for result in results]
-        return one.plan.unpack(outputs, x.shape[0]), np.concatenate(integers)
+        inputs = [one.server.receive(message) for message in run.messages()]
+        results = execute(plan, one.server, inputs, one.constants, ask_client=ask)
+        return run.result([one.server.send(result) for result in results]).delta, np.concatenate(integers)
 
     def test_masked_coefficients_are_uniform(self, backend: Backend) -> None:
         """χ² of 4096 integers in 64 bins has 63 degrees of freedom: 150 is exceeded once in 10^8 runs."""
@@ -216,7 +215,7 @@ class TestMasks:
         assert integers.size == 4096
         assert integers.min() >= 0
         assert integers.max() < base
-        counts = np.bincount((integers * 64 // base).astype(int), minlength=64)
+        counts = np.bincount((integers / base * 64).astype(int), minlength=64)
         assert float(((counts - 64.0) ** 2 / 64.0).sum()) < 150
 
     def test_the_same_x_looks_different_each_time_and_gives_the_same(self, backend: Backend) -> None:
@@ -237,15 +236,17 @@ class TestMasks:
         # 40 uniform numbers each: means lie within 0.5 ± 6·0.289/√40.
         assert np.abs(seen.mean(axis=(0, 2)) - 0.5).max() < 0.28
 
-    def test_all_coefficients_are_masked_and_only_at_level_zero(self) -> None:
+    def test_every_value_that_is_asked_for_is_masked_below_the_upper_prime(self) -> None:
         plan = compiled("1536:1536:16")
         masked = [i for i, op in enumerate(plan.program.ops) if op.kind is OpKind.MASK]
         (asked,) = (op for op in plan.program.ops if op.kind is OpKind.ASK_CLIENT)
         assert set(asked.args) == set(masked)
-        assert {plan.values[i].level for i in masked} == {0}
+        assert {plan.values[i].level for i in masked} == {plan.params.max_level - 1}
 
     def test_a_sanitised_plan_keeps_delta_and_nothing_else(self) -> None:
-        plan = compile_plan(ModuleShape.parse("100:30:5"), CheetahTwoRound(), sanitize_bits=40, precision_bits=10)
+        plan = compile_plan(
+            ModuleShape.parse("100:30:5"), CheetahTwoRound(), sanitize_bits=40, precision_bits=10, private_weights=False
+        )
         kept = [op.positions for op in plan.program.ops if op.kind is OpKind.SANITIZE]
         assert kept == [tuple(5 * row + 4 for row in range(30))]
 

@@ -74,7 +74,7 @@ class TestCounts:
     @given(shape=SHAPES, tokens=st.sampled_from([None, 8, 100_000]))
     def test_they_follow_the_formula(self, shape: ModuleShape, tokens: int | None) -> None:
         """No rotation; r·(d_in + d_out) products; r + d_out rescales; d_in ciphertexts up and d_out down."""
-        plan = compile_plan(shape, CPMM(), tokens=tokens, params=FAST)
+        plan = compile_plan(shape, CPMM(), tokens=tokens, params=FAST, private_weights=False)
         assert (plan.counts.rotations, plan.counts.keyswitches, plan.rotation_steps) == (0, 0, ())
         assert plan.counts.ct_pt == shape.rank * (shape.d_in + shape.d_out)
         assert plan.counts.additions == shape.rank * (shape.d_in - 1) + shape.d_out * (shape.rank - 1)
@@ -86,7 +86,7 @@ class TestCounts:
         ("shape", "products", "rescales"), [("512:512:8", 8192, 520), ("1536:1536:16", 49152, 1552)]
     )
     def test_they_are_those_published(self, shape: str, products: int, rescales: int) -> None:
-        counts = compile_plan(ModuleShape.parse(shape), CPMM()).counts
+        counts = compile_plan(ModuleShape.parse(shape), CPMM(), private_weights=False).counts
         assert (counts.rotations, counts.ct_pt, counts.rescales) == (0, products, rescales)
 
     def test_what_is_zero_is_neither_sent_nor_multiplied_nor_sent_back(self, small_plan: SmallPlan) -> None:
@@ -100,7 +100,7 @@ class TestCounts:
 class TestLayout:
     def test_its_weights_are_the_rows_and_numbers(self) -> None:
         module = LoRAModule("m", np.arange(6.0).reshape(2, 3), np.arange(8.0).reshape(4, 2), 0.5)
-        plan = compile_plan(module.shape, CPMM())
+        plan = compile_plan(module.shape, CPMM(), private_weights=False)
         constants = {name: vector.tolist() for name, vector in plan.layout.constants(module)}
         assert constants == {
             "down.0": [0, 1, 2],
@@ -118,14 +118,14 @@ class TestLayout:
         assert [vector.tolist() for vector in packed] == [[1, 10], [2, 20], [3, 30]]
 
     def test_sums_are_one_operation_each(self) -> None:
-        program = compile_plan(ModuleShape.parse("100:60:5"), CPMM()).program
+        program = compile_plan(ModuleShape.parse("100:60:5"), CPMM(), private_weights=False).program
         kinds = [op.kind for op in program.ops if op.kind not in (OpKind.INPUT, OpKind.RESCALE)]
         assert kinds == [OpKind.DOT_SCALARS] * 65
 
     def test_inputs_are_gone_before_results_come(self, peak_live: Callable[[Plan], int]) -> None:
-        plan = compile_plan(ModuleShape.parse("300:70:5"), CPMM())
+        plan = compile_plan(ModuleShape.parse("300:70:5"), CPMM(), private_weights=False)
         assert peak_live(plan) == 300 + 5
-        assert peak_live(compile_plan(ModuleShape.parse("70:300:5"), CPMM())) == 300 + 5
+        assert peak_live(compile_plan(ModuleShape.parse("70:300:5"), CPMM(), private_weights=False)) == 300 + 5
 
 
 def test_the_key_holder_learns_nothing_but_the_result_once_it_is_sanitised() -> None:

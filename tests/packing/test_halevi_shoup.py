@@ -35,7 +35,7 @@ TOKENS = st.sampled_from([None, 1, 3, 8, 600])
 
 
 def plan_for(packing: HaleviShoup | HaleviShoupBSGS, shape: str, tokens: int | None = None) -> Plan:
-    return compile_plan(ModuleShape.parse(shape), packing, tokens=tokens)
+    return compile_plan(ModuleShape.parse(shape), packing, tokens=tokens, private_weights=False)
 
 
 def figures(plan: Plan) -> tuple[int, int, int, int]:
@@ -88,7 +88,7 @@ class TestCounts:
         self, packing: HaleviShoup | HaleviShoupBSGS, shape: ModuleShape, tokens: int | None
     ) -> None:
         """B(n−1) + B'(p/n−1) rotations with n keys; B·B'·p products; B' rescales."""
-        plan = compile_plan(shape, packing, tokens=tokens, params=FAST)
+        plan = compile_plan(shape, packing, tokens=tokens, params=FAST, private_weights=False)
         p, blocks_in, blocks_out, n = figures(plan)
         assert plan.counts.rotations == blocks_in * (n - 1) + blocks_out * (p // n - 1)
         assert plan.counts.keyswitches == plan.counts.rotations
@@ -193,7 +193,9 @@ class TestOneKey:
         x = synthetic_activations(module.shape, 2, seed=2)
         reference = module.reference_delta(x)
         bits = [
-            precision_bits(run_on("numpy", compile_plan(module.shape, packing), module, x).delta, reference)
+            precision_bits(
+                run_on("numpy", compile_plan(module.shape, packing, private_weights=False), module, x).delta, reference
+            )
             for packing in (HaleviShoup(), HaleviShoupBSGS())
         ]
         assert bits[0] > bits[1] - 1

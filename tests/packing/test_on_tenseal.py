@@ -34,8 +34,8 @@ def test_delta_keeps_its_precision_and_the_ledger_shows_what_the_plan_says(
 ) -> None:
     manager = get_manager()
     module = synthetic_module(ModuleShape.parse(shape), seed=1)
-    plan = compile_plan(module.shape, manager.load_packing(packing), tokens=tokens)
+    plan = compile_plan(module.shape, manager.load_packing(packing), tokens=tokens, private_weights=False)
     x = synthetic_activations(module.shape, tokens, seed=2)
-    (outcome,) = run_adapter(manager.load_backend("tenseal"), [Work(module, x, plan)])
+    (outcome,) = run_adapter(manager.load_backend("tenseal"), [Work(module, x, plan)], private_weights=False)
     assert outcome.run.executed == plan.counts.times(plan.runs(tokens))
     assert precision_bits(outcome.run.delta, module.reference_delta(x)) > 12

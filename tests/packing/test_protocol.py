@@ -136,7 +136,7 @@ def test_it_names_each_constant_of_its_program_once(
 @settings(max_examples=20)  # some packings emit thousands of operations for the widest of these shapes
 @given(shape=SHAPES)
 def test_the_program_is_as_deep_and_turns_as_it_says(packing: Packing, shape: ModuleShape) -> None:
-    plan = compile_plan(shape, packing, precision_bits=0)
+    plan = compile_plan(shape, packing, precision_bits=0, private_weights=False)
     if packing.modulus_use is ModulusUse.LEVELS:
         assert {plan.params.max_level - plan.values[output].level for output in plan.program.results} == {packing.depth}
     if not packing.rotates:

@@ -70,7 +70,9 @@ class TestCounts:
     def test_they_are_those_published(
         self, slots: int, d: int, rank: int, rotations: int, tokens: int, per_token: float, ct_pt: int
     ) -> None:
-        plan = compile_plan(ModuleShape(d_in=d, d_out=d, rank=rank), RankBSGS(), ring_degree=2 * slots)
+        plan = compile_plan(
+            ModuleShape(d_in=d, d_out=d, rank=rank), RankBSGS(), ring_degree=2 * slots, private_weights=False
+        )
         assert (plan.counts.rotations, plan.counts.keyswitches, plan.counts.ct_pt) == (rotations, rotations, ct_pt)
         assert (plan.counts.rescales, plan.counts.encrypts, plan.counts.decrypts) == (2, 1, 1)
         assert plan.tokens_per_run == tokens
@@ -134,14 +136,21 @@ class TestCounts:
         assert hoisted.baby_steps_up >= plain.baby_steps_up
 
     def test_an_unbalanced_module_is_as_wide_as_its_wider_side(self) -> None:
-        wide, tall = (compile_plan(ModuleShape.parse(text), RankBSGS()) for text in ("256:1536:16", "1536:256:16"))
-        assert wide.counts == tall.counts == compile_plan(ModuleShape.parse("1536:1536:16"), RankBSGS()).counts
+        wide, tall = (
+            compile_plan(ModuleShape.parse(text), RankBSGS(), private_weights=False)
+            for text in ("256:1536:16", "1536:256:16")
+        )
+        assert (
+            wide.counts
+            == tall.counts
+            == compile_plan(ModuleShape.parse("1536:1536:16"), RankBSGS(), private_weights=False).counts
+        )
 
     def test_256_tokens_of_a_model_with_1536_features_take_at_most_30_rotations_a_run(self) -> None:
-        plan = compile_plan(ModuleShape.parse("1536:1536:16"), RankBSGS(), tokens=256)
+        plan = compile_plan(ModuleShape.parse("1536:1536:16"), RankBSGS(), tokens=256, private_weights=False)
         assert plan.counts.rotations <= 30
         total = plan.counts.times(plan.runs(256))
-        alone = compile_plan(ModuleShape.parse("1536:1536:16"), RankBSGS(), tokens=2)
+        alone = compile_plan(ModuleShape.parse("1536:1536:16"), RankBSGS(), tokens=2, private_weights=False)
         assert 4 * total.rotations / 256 < alone.counts.rotations / 2
 
 
@@ -184,7 +193,7 @@ def test_the_key_holder_learns_nothing_but_the_result_once_it_is_sanitised() -> 
 
 
 def test_one_ciphertext_goes_each_way() -> None:
-    plan = compile_plan(ModuleShape.parse("4096:11:64"), RankBSGS())
+    plan = compile_plan(ModuleShape.parse("4096:11:64"), RankBSGS(), private_weights=False)
     assert (len(plan.program.inputs), len(plan.program.outputs)) == (1, 1)
 
 

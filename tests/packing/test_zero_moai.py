@@ -35,7 +35,7 @@ def layouts(shape: ModuleShape, slots: int, tokens: int | None = None) -> list[Z
 
 @given(SHAPES)
 def test_it_takes_no_rotation_and_a_product_for_each_block_and_ciphertext_that_comes_back(shape: ModuleShape) -> None:
-    plan = compile_plan(shape, ZeroMOAI(), precision_bits=0)
+    plan = compile_plan(shape, ZeroMOAI(), precision_bits=0, private_weights=False)
     width = min(plan.params.slots, shape.d_in)
     blocks = -(-shape.d_in // width)
     copies = min(plan.params.slots // width, shape.rank)
@@ -65,7 +65,7 @@ def test_tokens_that_are_there_share_the_slots(shape: ModuleShape, tokens: int) 
 @given(data=st.data(), tokens=st.integers(1, 40))
 def test_every_layout_is_exact(wide_modules: Modules, data: st.DataObject, tokens: int) -> None:
     module = data.draw(wide_modules)
-    settings = compile_plan(module.shape, ZeroMOAI(), params=SMALL).settings
+    settings = compile_plan(module.shape, ZeroMOAI(), params=SMALL, private_weights=False).settings
     for layout in layouts(module.shape, SMALL.slots, tokens):
         *_, last = lower(layout, ZeroMOAI(), settings)
         x = np.random.default_rng(tokens).normal(size=(layout.tokens_per_run, module.shape.d_in))
@@ -79,7 +79,10 @@ def test_every_layout_is_exact(wide_modules: Modules, data: st.DataObject, token
     [("1536:1536:16", 8192, 8), ("1536:1536:16", 4096, 16), ("512:8:8", 8192, 1), ("300:9:7", 4096, 2)],
 )
 def test_as_many_rows_as_fit_share_a_ciphertext(shape: str, ring: int, back: int) -> None:
-    assert compile_plan(ModuleShape.parse(shape), ZeroMOAI(), ring_degree=ring).counts.decrypts == back
+    assert (
+        compile_plan(ModuleShape.parse(shape), ZeroMOAI(), ring_degree=ring, private_weights=False).counts.decrypts
+        == back
+    )
 
 
 def test_copies_of_a_token_stand_one_after_the_other() -> None:

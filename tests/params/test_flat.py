@@ -2,116 +2,208 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from helora_core.errors import HeloraError, InvalidParameters, SlotOverflow
+from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
 from helora_core.params.flat import (
     HEADROOM_BITS,
     LARGEST_INPUT_BITS,
+    LARGEST_WEIGHT_BITS,
     FlatRequirement,
-    choose_flat_params,
-    plaintext_bits,
-    required_input_bits,
+    FlatScales,
+    choose_flat,
+    reserved_special_bits,
 )
+from helora_core.params.noise import encryption_std, keyswitch_worst_std
 from helora_core.params.security import DEFAULT_TABLE, load_table
 
-CHEETAH = FlatRequirement(weight_bits=18, slots=1, rotates=False, coefficients=True)
-RANK_BSGS = FlatRequirement(weight_bits=52, slots=2048, rotates=True, flood_bits=40)
+SPARE_BITS = 8
+"""How much longer a special prime is than those whose digits meet it."""
 
 
-def replaced(requirement: FlatRequirement, **fields: Any) -> FlatRequirement:
-    return msgspec.structs.replace(requirement, **fields)
+def requirement(
+    noise_bits: int, down_bits: int, up_bits: int = 0, *, rotates: bool = False, mask_bits: int = 0, **fields: Any
+) -> FlatRequirement:
+    """Scales so far above the noise of input and key switches; masks so far above both, and larger in larger rings."""
+
+    def least(ring_degree: int, data_bits: tuple[int, ...], special_bits: tuple[int, ...]) -> FlatScales:
+        std = encryption_std(ring_degree)
+        if rotates:
+            std = max(std, keyswitch_worst_std(ring_degree, data_bits, sum(special_bits)))
+        return FlatScales(input_bits=noise_bits + math.ceil(math.log2(std)), down_bits=down_bits, up_bits=up_bits)
+
+    def mask(ring_degree: int) -> int:
+        return mask_bits + ring_degree.bit_length() if mask_bits else 0
+
+    return FlatRequirement(**{"slots": 1, "rotates": rotates, "least": least, "mask_bits": mask, **fields})
 
 
 REQUIREMENTS = st.builds(
-    FlatRequirement,
-    weight_bits=st.integers(10, 80),
-    slots=st.sampled_from([1, 512, 2048, 8192]),
+    requirement,
+    st.integers(5, 90),
+    st.integers(5, 55),
+    st.integers(5, 55) | st.just(0),
     rotates=st.booleans(),
-    coefficients=st.booleans(),
-    flood_bits=st.sampled_from([0, 30, 40, 64]),
-    precision_bits=st.floats(0, 24),
+    mask_bits=st.integers(1, 60) | st.just(0),
+    slots=st.sampled_from([1, 512, 2048, 8192]),
     security_bits=st.sampled_from([128, 192, 256]),
 )
 
+CHEETAH = requirement(13, 18)
+
+
+def choice(wanted: FlatRequirement) -> tuple[CKKSParams, FlatScales]:
+    """What is chosen; examples for which nothing is are none."""
+    try:
+        return choose_flat(wanted)
+    except InvalidParameters:
+        assume(False)
+        raise
+
+
+def held(wanted: FlatRequirement, ring_degree: int, scales: FlatScales) -> int:
+    """Bits of modulus that the scales take."""
+    mask_bits = wanted.mask_bits(ring_degree)
+    return max(scales.total + HEADROOM_BITS, scales.input_bits + scales.down_bits + mask_bits if mask_bits else 0)
+
 
 @given(REQUIREMENTS)
-def test_the_modulus_holds_input_plaintexts_and_headroom_and_is_secure(requirement: FlatRequirement) -> None:
-    try:
-        params = choose_flat_params(requirement)
-    except InvalidParameters:
-        return
-    assert params.slots >= requirement.slots
-    assert params.modulus_bits <= load_table(DEFAULT_TABLE).limit(params.ring_degree, requirement.security_bits)
-    least = required_input_bits(requirement, params.ring_degree, sum(params.special_bits))
-    assert least <= params.scale_bits <= max(least, LARGEST_INPUT_BITS)
-    assert plaintext_bits(params) >= requirement.weight_bits
-    assert params.scale_bits + plaintext_bits(params) + HEADROOM_BITS == params.data_modulus_bits
-    if not requirement.coefficients:
-        assert plaintext_bits(params) == requirement.weight_bits
+def test_the_modulus_holds_scales_headroom_and_masks_and_is_secure(wanted: FlatRequirement) -> None:
+    params, scales = choice(wanted)
+    assert params.slots >= wanted.slots
+    assert params.modulus_bits <= load_table(DEFAULT_TABLE).limit(params.ring_degree, wanted.security_bits)
+    assert held(wanted, params.ring_degree, scales) <= params.data_modulus_bits
+    assert params.scale_bits == scales.input_bits
 
 
 @given(REQUIREMENTS)
-def test_primes_are_of_about_one_length(requirement: FlatRequirement) -> None:
-    try:
-        params = choose_flat_params(requirement)
-    except InvalidParameters:
-        return
+def test_no_scale_is_below_the_smallest_that_do_under_this_very_chain(wanted: FlatRequirement) -> None:
+    params, scales = choice(wanted)
+    least = wanted.least(params.ring_degree, params.data_bits, params.special_bits)
+    assert scales.input_bits >= least.input_bits
+    assert scales.down_bits >= least.down_bits
+    assert scales.up_bits >= least.up_bits
+    assert (scales.up_bits == 0) is (least.up_bits == 0)
+
+
+@given(REQUIREMENTS)
+def test_no_scale_could_be_larger_or_it_would_buy_nothing(wanted: FlatRequirement) -> None:
+    params, scales = choice(wanted)
+    for name, limit in (
+        ("input_bits", LARGEST_INPUT_BITS),
+        ("down_bits", LARGEST_WEIGHT_BITS),
+        ("up_bits", LARGEST_WEIGHT_BITS if scales.up_bits else 0),
+    ):
+        larger = msgspec.structs.replace(scales, **{name: getattr(scales, name) + 1})
+        full = held(wanted, params.ring_degree, larger) > params.data_modulus_bits
+        assert full or getattr(larger, name) > limit, name
+
+
+@given(REQUIREMENTS)
+def test_the_modulus_is_no_larger_than_scales_can_use(wanted: FlatRequirement) -> None:
+    params, scales = choice(wanted)
+    least = wanted.least(params.ring_degree, params.data_bits, params.special_bits)
+    most = max(least.input_bits, LARGEST_INPUT_BITS) + LARGEST_WEIGHT_BITS * (2 if scales.up_bits else 1)
+    needed = max(most + HEADROOM_BITS, held(wanted, params.ring_degree, least))
+    # The smallest scales are asked for before the primes are cut, when key switches may be noisier.
+    assert params.data_modulus_bits <= needed + (4 if wanted.rotates else 0)
+
+
+@given(REQUIREMENTS)
+def test_primes_are_of_about_one_length_and_the_special_one_longer_where_keys_are_switched(
+    wanted: FlatRequirement,
+) -> None:
+    params, _ = choice(wanted)
     assert max(params.data_bits) - min(params.data_bits) <= 1
+    if wanted.rotates:
+        (special,) = params.special_bits
+        assert max(params.data_bits) + SPARE_BITS <= special <= MAX_PRIME_BITS
+    elif len(params.data_bits) == 1:
+        assert params.special_bits == ()
+    else:
+        assert params.special_bits == (reserved_special_bits(params.ring_degree),)
+
+
+@given(REQUIREMENTS)
+def test_no_smaller_ring_holds_the_smallest_scales(wanted: FlatRequirement) -> None:
+    """Under any number of primes, with the noise of the shortest special prime that they allow."""
+    params, _ = choice(wanted)
+    table = load_table(DEFAULT_TABLE)
+    for ring in table.rings(wanted.security_bits):
+        if ring >= params.ring_degree or ring // 2 < wanted.slots:
+            continue
+        limit = table.limit(ring, wanted.security_bits)
+        for primes in range(1, 7):
+            for special in range(40, MAX_PRIME_BITS + 1) if wanted.rotates else (0 if primes == 1 else 16,):
+                longest = special - SPARE_BITS if wanted.rotates else MAX_PRIME_BITS
+                room = min(limit - special, primes * longest)
+                if room > 0:
+                    least = wanted.least(ring, (-(-room // primes),) * primes, (special,) if special else ())
+                    assert held(wanted, ring, least) > room or (not wanted.rotates and ring != 4096 and primes > 1)
 
 
 def test_one_prime_in_a_ring_of_2048_does_for_coefficients_that_nobody_floods() -> None:
     """The guidelines allow 53 bits there, and without key switches no special prime has to share them."""
-    params = choose_flat_params(CHEETAH)
+    params, scales = choose_flat(CHEETAH)
     assert (params.ring_degree, params.data_bits, params.special_bits) == (2048, (53,), ())
-    assert (params.scale_bits, plaintext_bits(params)) == (23, 22)
+    assert scales == FlatScales(input_bits=26, down_bits=24, up_bits=0)
 
 
 def test_a_flood_of_40_bits_over_coefficients_fits_a_ring_of_4096() -> None:
-    params = choose_flat_params(replaced(CHEETAH, flood_bits=40))
+    params, _ = choose_flat(requirement(13 + 40, 18))
     assert (params.ring_degree, params.data_bits, params.special_bits) == (4096, (45, 45), (16,))
 
 
-def test_several_primes_have_a_special_one_beside_them_even_if_no_key_is_switched() -> None:
-    params = choose_flat_params(replaced(CHEETAH, flood_bits=40))
-    assert len(params.special_bits) == 1
+def test_what_is_to_spare_is_shared_out_evenly() -> None:
+    _, scales = choose_flat(requirement(13, 18, 15, ring_degree=4096))
+    least = requirement(13, 18, 15).least(4096, (), ())
+    spare = [getattr(scales, name) - getattr(least, name) for name in ("input_bits", "down_bits", "up_bits")]
+    assert min(spare) > 0
+    assert max(spare) - min(spare) <= 1
 
 
-def test_what_rotates_has_a_full_special_prime() -> None:
-    params = choose_flat_params(RANK_BSGS)
-    assert (params.ring_degree, params.special_bits) == (8192, (60,))
-    assert choose_flat_params(replaced(RANK_BSGS, flood_bits=0)).special_bits == (60,)
+def test_a_mask_over_other_slots_leaves_what_is_to_spare_to_up() -> None:
+    """It stands beside input and ``down`` alone: they stay as they are, and a larger ``up`` costs nobody anything."""
+    params, scales = choose_flat(requirement(50, 24, 10, rotates=True, mask_bits=60))
+    least = requirement(50, 24, 10, rotates=True).least(params.ring_degree, params.data_bits, params.special_bits)
+    mask = 60 + params.ring_degree.bit_length()
+    assert scales.input_bits + scales.down_bits + mask == params.data_modulus_bits
+    assert scales.up_bits == min(LARGEST_WEIGHT_BITS, mask - HEADROOM_BITS)
+    assert scales.up_bits > least.up_bits
 
 
 def test_a_ring_that_is_asked_for_is_taken_and_filled() -> None:
-    params = choose_flat_params(replaced(CHEETAH, ring_degree=4096))
+    params, _ = choose_flat(msgspec.structs.replace(CHEETAH, ring_degree=4096))
     assert (params.ring_degree, params.data_bits) == (4096, (60,))
 
 
-@pytest.mark.parametrize("flood_bits", [30, 40, 50])
-def test_more_flooding_takes_a_larger_input_scale(flood_bits: int) -> None:
-    before = required_input_bits(CHEETAH, 4096, 20)
-    assert required_input_bits(replaced(CHEETAH, flood_bits=flood_bits), 4096, 20) == before + flood_bits
-
-
 @pytest.mark.parametrize(
-    ("fields", "error", "words"),
+    ("wanted", "fields", "error", "words"),
     [
-        ({"ring_degree": 1024}, InvalidParameters, "at ring degree 1024"),
-        ({"ring_degree": 2048, "flood_bits": 40}, InvalidParameters, "under a flood of 40 bits"),
-        ({"ring_degree": 2048, "slots": 2048}, SlotOverflow, "1024 slots"),
-        ({"ring_degree": 3000}, InvalidParameters, "no ring degree 3000"),
-        ({"weight_bits": 5000}, InvalidParameters, "5000 bits"),
-        ({"precision_bits": -1.0}, InvalidParameters, "makes no sense"),
-        ({"flood_bits": -5}, InvalidParameters, "A flood of -5 bits makes no sense"),
+        (CHEETAH, {"ring_degree": 1024}, InvalidParameters, "at ring degree 1024"),
+        (requirement(53, 18), {"ring_degree": 2048, "flood_bits": 40}, InvalidParameters, "under a flood of 40 bits"),
+        (CHEETAH, {"ring_degree": 2048, "slots": 2048}, SlotOverflow, "1024 slots"),
+        (CHEETAH, {"ring_degree": 3000}, InvalidParameters, "no ring degree 3000"),
+        (
+            requirement(13, 5000),
+            {"precision_bits": 11.5},
+            InvalidParameters,
+            "11.5 bits of precision without a rescale",
+        ),
+        (CHEETAH, {"precision_bits": -1.0}, InvalidParameters, "makes no sense"),
+        (CHEETAH, {"flood_bits": -5}, InvalidParameters, "A flood of -5 bits makes no sense"),
     ],
 )
-def test_what_cannot_be_is_refused_in_words(fields: dict[str, Any], error: type[HeloraError], words: str) -> None:
+def test_what_cannot_be_is_refused_in_words(
+    wanted: FlatRequirement, fields: dict[str, Any], error: type[HeloraError], words: str
+) -> None:
     with pytest.raises(error, match=words) as caught:
-        choose_flat_params(replaced(CHEETAH, **fields))
+        choose_flat(msgspec.structs.replace(wanted, **fields))
     assert caught.value.hint

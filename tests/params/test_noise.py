@@ -16,6 +16,7 @@ from helora_core.params.noise import (
     keyswitch_worst_std,
     public_encryption_std,
     rescale_std,
+    slot_encoding_std,
 )
 
 Coefficients = NDArray[np.float64]
@@ -80,6 +81,20 @@ def test_values_are_those_of_the_polynomial_at_the_odd_roots() -> None:
 @pytest.mark.parametrize("degree", DEGREES)
 def test_encoding_noise_is_that_of_rounded_coefficients(degree: int) -> None:
     assert encoding_std(degree) == pytest.approx(real_std(values(Draw(degree).rounding())), rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("degree", DEGREES)
+def test_of_real_slots_the_rounding_is_real_too(degree: int) -> None:
+    """Coefficients k and N − k are each other's negatives, and so are their roundings: nothing is left in between."""
+    polynomials = Draw(degree).digit(20) + Draw(degree).rounding()
+    polynomials[:, degree // 2] = 0.0
+    polynomials[:, degree // 2 + 1 :] = -polynomials[:, 1 : degree // 2][:, ::-1]
+    assert np.max(np.abs(values(polynomials).imag)) < 2.0**-20
+    moved = values(np.rint(polynomials) - polynomials)
+    assert np.max(np.abs(moved.imag)) < 2.0**-20
+    # The one coefficient that is always zero shows in a ring of eight.
+    expected = slot_encoding_std(degree) * math.sqrt(1 - 1 / degree)
+    assert expected == pytest.approx(real_std(moved), rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("degree", DEGREES)

@@ -37,6 +37,16 @@ PUBLISHED: dict[str, dict[int, tuple[int | None, ...]]] = {
         192: (19, 37, 75, 152, 305, 611),
         256: (14, 29, 58, 118, 237, 476),
     },
+    # The same, quantum attacks; as in Microsoft SEAL's hestdparms.h, SEAL_HE_STD_PARMS_*_TQ.
+    "he-standard-2018-quantum": {
+        128: (25, 51, 101, 202, 411, 827),
+        192: (17, 35, 70, 141, 284, 571),
+        256: (13, 27, 54, 109, 220, 443),
+    },
+    # Apple, swift-homomorphic-encryption, maxLog2CoefficientModulus: ternary secret, quantum128; without its 1024.
+    "adps16-quantum": {
+        128: (None, 41, 83, 165, 330, 660),
+    },
 }
 ENTRIES = [
     pytest.param(table, level, ring, limit, id=f"{table}-{level}-{ring}")
@@ -79,13 +89,15 @@ def test_a_table_says_where_it_comes_from(name: str) -> None:
     assert table.title
     assert re.search(r"\b20\d\d\b", table.source), "no year"
     assert "ternary" in table.source
+    assert f"{table.attacks} attacks" in table.source
+    assert table.attacks == ("quantum" if name.endswith("quantum") else "classical")
     assert re.fullmatch(r"20\d\d-[01]\d-[0-3]\d", table.read)
 
 
 @every_table
 def test_a_larger_ring_allows_more_and_a_higher_level_less(name: str) -> None:
     table = load_table(name)
-    assert table.levels == (128, 192, 256)
+    assert table.levels == ((128,) if name == "adps16-quantum" else (128, 192, 256))
     for level in table.levels:
         assert all(
             table.limit(small, level) < table.limit(large, level) for small, large in pairwise(table.rings(level))
@@ -135,6 +147,28 @@ def test_the_2018_table_can_be_selected_and_is_more_lenient() -> None:
     assert not security_verdict(params).secure
 
 
+@pytest.mark.parametrize(("stricter", "than"), [
+    ("guidelines-2024", "he-standard-2018"),
+    ("he-standard-2018-quantum", "guidelines-2024"),
+    ("adps16-quantum", "he-standard-2018-quantum"),
+])  # fmt: skip
+def test_tables_come_from_lenient_to_strict(stricter: str, than: str) -> None:
+    strict, lenient = load_table(stricter), load_table(than)
+    for level in strict.levels:
+        assert all(
+            strict.limit(ring, level) <= lenient.limit(ring, level)
+            for ring in strict.rings(level)
+            if ring in lenient.rings(level)
+        )
+
+
+def test_where_a_quantum_table_has_no_entry_nothing_is_allowed(refused: Refused) -> None:
+    with refused(InsecureParameters, "adps16-quantum", "<= 0 bits", hint="2048"):
+        require_secure(with_modulus(1024, 20), table="adps16-quantum")
+    with refused(InvalidParameters, "adps16-quantum", "192 bits", hint="128"):
+        require_secure(with_modulus(8192, 100), security_bits=192, table="adps16-quantum")
+
+
 def test_special_primes_count() -> None:
     without = with_modulus(8192, 200)
     assert require_secure(without).secure
@@ -151,7 +185,7 @@ def test_the_verdict_names_the_highest_level_met_whatever_was_asked() -> None:
     assert security_verdict(with_modulus(8192, 150), security_bits=256).security_bits == 128
 
 
-@pytest.mark.parametrize("name", ["", "guidelines", "../tables/guidelines-2024", "he-standard-2017"])
+@pytest.mark.parametrize("name", ["", "guidelines", "../tables/guidelines-2024", "he-standard-2017", "quantum"])
 def test_an_unknown_table_is_refused(refused: Refused, name: str) -> None:
     with refused(InvalidParameters, repr(name), hint="guidelines-2024, he-standard-2018"):
         load_table(name)

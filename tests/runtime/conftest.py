@@ -49,7 +49,9 @@ def make_bench() -> Callable[..., Bench]:
     def make(
         backend: Backend, shape: str = "37:90:5", packing: str = "rank_bsgs", params: CKKSParams | None = QUICK
     ) -> Bench:
-        plan = compile_plan(ModuleShape.parse(shape), get_manager().load_packing(packing), params=params)
+        plan = compile_plan(
+            ModuleShape.parse(shape), get_manager().load_packing(packing), params=params, private_weights=False
+        )
         ledger = Ledger()
         if params is None:
             client, server = open_sessions(backend, plan.params, plan.rotation_steps, ledger=ledger)

@@ -42,7 +42,7 @@ def counting(numpy_backend: Any) -> Any:
 
 
 def plan_for(shape: ModuleShape, packing: str = "rank_bsgs", **options: Any) -> Plan:
-    return compile_plan(shape, get_manager().load_packing(packing), **options)
+    return compile_plan(shape, get_manager().load_packing(packing), **options, private_weights=False)
 
 
 def work_for(*plans: Plan, tokens: int = 2) -> list[Work]:
@@ -57,7 +57,7 @@ def work_for(*plans: Plan, tokens: int = 2) -> list[Work]:
 
 
 def run(backend: Any, work: list[Work], **options: Any) -> list[Any]:
-    return list(run_adapter(backend, work, **options))
+    return list(run_adapter(backend, work, **options, private_weights=False))
 
 
 @pytest.mark.parametrize("packing", ["rank_bsgs", "zero_moai"])
@@ -122,13 +122,13 @@ class TestBeforeAnyKey:
         work = work_for(plan_for(Q), plan_for(V))
         work[-1] = Work(work[-1].module, bad, work[-1].plan)
         with pytest.raises(InvalidInput, match=r"layers\.1"):
-            next(run_adapter(counting, work))
+            next(run_adapter(counting, work, private_weights=False))
         assert counting.made == []
 
     def test_capabilities_are_checked_before_keys_are_made(self, counting: Any) -> None:
         counting.capabilities = msgspec.structs.replace(counting.capabilities, encodings=frozenset({Encoding.SCALAR}))
         with pytest.raises(CapabilityMissing):
-            next(run_adapter(counting, work_for(plan_for(Q))))
+            next(run_adapter(counting, work_for(plan_for(Q)), private_weights=False))
         assert counting.made == []
 
     @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64])
@@ -243,5 +243,7 @@ class TestTelemetry:
 
     def test_results_come_as_soon_as_they_are_there(self, numpy_backend: Any) -> None:
         told: list[int] = []
-        next(run_adapter(numpy_backend, work_for(plan_for(Q), plan_for(V)), on_tokens=told.append))
+        next(
+            run_adapter(numpy_backend, work_for(plan_for(Q), plan_for(V)), on_tokens=told.append, private_weights=False)
+        )
         assert sum(told) == 2

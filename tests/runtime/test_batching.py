@@ -26,7 +26,7 @@ SHAPE = ModuleShape(d_in=600, d_out=2, rank=1)
 @pytest.fixture(scope="module")
 def plan() -> Plan:
     """Four tokens a run."""
-    return compile_plan(SHAPE, RankBSGS())
+    return compile_plan(SHAPE, RankBSGS(), private_weights=False)
 
 
 class TestActivations:

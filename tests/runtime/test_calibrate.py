@@ -14,11 +14,9 @@ from helora_core.backend.capabilities import Encoding, RescaleMode
 from helora_core.compiler.compile import compile_plan
 from helora_core.errors import CapabilityMissing, InsecureParameters, InvalidInput, InvalidParameters
 from helora_core.manager import get_manager
-from helora_core.params.choose import Requirement, choose_params
 from helora_core.params.ckks import CKKSParams
-from helora_core.params.flat import FlatRequirement, choose_flat_params
 from helora_core.params.presets import FAST
-from helora_core.params.security import require_secure
+from helora_core.params.security import TABLES, require_secure, security_verdict
 from helora_core.runtime.calibrate import DEFAULT_CHAINS, calibrate, chains_for, fit_costs
 from helora_core.runtime.profile import Profile
 
@@ -56,8 +54,8 @@ def operations(profile: Profile, level: int, chain: int = 0) -> set[str]:
 
 class TestFigures:
     def test_every_operation_is_timed_at_every_level_where_there_is_one(self, profile: Profile) -> None:
-        assert operations(profile, 0) == AT_EVERY_LEVEL
-        assert operations(profile, 1) == AT_EVERY_LEVEL | AT_THE_TOP | {"rescale"}
+        assert operations(profile, 0) == AT_EVERY_LEVEL | {"mask"}
+        assert operations(profile, 1) == AT_EVERY_LEVEL | AT_THE_TOP | {"rescale", "unmask"}
 
     def test_each_has_one_figure_a_level(self, profile: Profile) -> None:
         counted = Counter((figure.operation, figure.level) for figure in profile.chains[0].figures)
@@ -97,7 +95,7 @@ class TestFigures:
 
     @pytest.mark.parametrize("packing", ["rank_bsgs", "zero_moai"])
     def test_the_default_chains_have_all_that_a_plan_executes(self, numpy_backend: Any, packing: str) -> None:
-        plan = compile_plan(ModuleShape.parse("37:90:5"), get_manager().load_packing(packing))
+        plan = compile_plan(ModuleShape.parse("37:90:5"), get_manager().load_packing(packing), private_weights=False)
         alike = [
             chain
             for chain in DEFAULT_CHAINS
@@ -152,12 +150,10 @@ class TestAbilities:
         assert products.isdisjoint(operations(timed, 0))
         assert products <= operations(timed, 1)
 
-    def test_masks_are_timed_where_one_prime_is_short_enough(self, backend: Any) -> None:
-        masked = CKKSParams(ring_degree=4096, data_bits=(44, 46), special_bits=(16,), scale_bits=22)
-        timed = calibrate(backend, chains=(masked,), rounds=1)
-        assert "mask" in operations(timed, 0)
-        assert "unmask" in operations(timed, 1)
-        assert "mask" not in operations(calibrate(backend, chains=(SHALLOW,), rounds=1), 0)
+    def test_masks_are_timed_below_the_highest_level_where_integers_are_exact(self, backend: Any) -> None:
+        doubles = altered(backend, encodings=backend.capabilities.encodings - {Encoding.INTEGERS})
+        timed = calibrate(doubles, chains=(SHALLOW,), rounds=1)
+        assert not {"mask", "unmask", "sanitize_trimmed"} & (operations(timed, 0) | operations(timed, 1))
 
     @pytest.mark.parametrize("special_bits", [(), (20,)], ids=["none", "too short"])
     def test_without_a_special_prime_fit_for_it_nothing_rotates(
@@ -208,22 +204,21 @@ class TestChains:
         for params in DEFAULT_CHAINS:
             require_secure(params)
 
-    @pytest.mark.parametrize(
-        ("depth", "rotates", "ring"),
-        [(0, False, 4096), (1, False, 4096), (1, True, 8192), (2, True, 8192), (1, True, 16384), (2, True, 16384)],
-    )
-    def test_the_default_ones_have_as_many_primes_as_plans(self, depth: int, rotates: bool, ring: int) -> None:
-        chosen = choose_params(Requirement(depth=depth, slots=1, rotates=rotates, ring_degree=ring))
-        assert (ring, len(chosen.data_bits), len(chosen.special_bits)) in [
-            (chain.ring_degree, len(chain.data_bits), len(chain.special_bits)) for chain in DEFAULT_CHAINS
-        ]
-
-    @pytest.mark.parametrize("ring", [2048, 4096, 8192, 16384])
-    def test_each_ring_has_the_single_prime_of_plans_without_rotations_and_rescales(self, ring: int) -> None:
-        chosen = choose_flat_params(FlatRequirement(weight_bits=22, slots=1, rotates=False, ring_degree=ring))
-        assert (ring, len(chosen.data_bits), chosen.special_bits) in [
-            (chain.ring_degree, len(chain.data_bits), chain.special_bits) for chain in DEFAULT_CHAINS
-        ]
+    @pytest.mark.parametrize("packing", sorted(get_manager().packings()))
+    @pytest.mark.parametrize("sanitize_bits", [0, 40])
+    def test_the_default_ones_are_those_of_plans(self, packing: str, sanitize_bits: int) -> None:
+        for shape in ("576:192:8", "1536:1536:16"):
+            plan = compile_plan(
+                ModuleShape.parse("64:64:8" if packing.startswith("halevi") else shape),
+                get_manager().load_packing(packing),
+                tokens=4,
+                sanitize_bits=sanitize_bits,
+                private_weights=False,
+            )
+            chain = plan.params
+            assert (chain.ring_degree, len(chain.data_bits), len(chain.special_bits)) in [
+                (each.ring_degree, len(each.data_bits), len(each.special_bits)) for each in DEFAULT_CHAINS
+            ]
 
     def test_rings_restrict_them(self) -> None:
         assert chains_for() == DEFAULT_CHAINS
@@ -232,7 +227,7 @@ class TestChains:
     def test_another_ring_gets_chains_of_its_own(self) -> None:
         chains = chains_for((32768, 4096))
         assert [(chain.ring_degree, len(chain.data_bits)) for chain in chains] == [
-            (32768, 1), (32768, 2), (32768, 3), (4096, 1), (4096, 1), (4096, 2), (4096, 2),
+            (32768, 1), (32768, 2), (32768, 3), (4096, 1), (4096, 2),
         ]  # fmt: skip
 
     def test_a_ring_that_is_none_is_refused(self) -> None:
@@ -275,3 +270,18 @@ class TestFit:
     def test_shapes_must_match(self) -> None:
         with pytest.raises(InvalidInput, match="shape"):
             fit_costs(self.NAMES, np.eye(3), np.ones(3))
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_chains_are_those_of_the_default_with_primes_that_the_table_allows(table: str) -> None:
+    chains = chains_for(table=table)
+    kinds = [(each.ring_degree, len(each.data_bits), each.special_bits) for each in chains]
+    assert kinds == [(each.ring_degree, len(each.data_bits), each.special_bits) for each in DEFAULT_CHAINS]
+    for chain, default in zip(chains, DEFAULT_CHAINS, strict=True):
+        assert security_verdict(chain, table=table).secure
+        assert chain == default or not security_verdict(default, table=table).secure
+
+
+def test_other_rings_get_chains_of_the_table() -> None:
+    for chain in chains_for([32768], table="adps16-quantum"):
+        assert security_verdict(chain, table="adps16-quantum").secure

@@ -137,7 +137,7 @@ class TestCache:
         self, bench: Any, numpy_backend: Any, make_bench: Callable[..., Any], modules: list[LoRAModule]
     ) -> None:
         cache, other = ConstantCache(), make_bench(numpy_backend)
-        longer = compile_plan(SHAPE, bench.plan.packing, params=bench.plan.params, tokens=64)
+        longer = compile_plan(SHAPE, bench.plan.packing, params=bench.plan.params, tokens=64, private_weights=False)
         assert longer.digest != bench.plan.digest
         found = [
             cache.constants(bench.plan, modules[0], bench.server),
@@ -190,9 +190,9 @@ class TestCache:
         told: list[int] = []
         cache = ConstantCache(on_constant=told.append)
         module = synthetic_module(SHAPE, seed=1)
-        plan = compile_plan(SHAPE, get_manager().load_packing("rank_bsgs"))
+        plan = compile_plan(SHAPE, get_manager().load_packing("rank_bsgs"), private_weights=False)
         x = synthetic_activations(SHAPE, 1, seed=1)
         for _ in range(2):
-            (outcome,) = run_adapter(numpy_backend, [Work(module, x, plan)], cache=cache)
+            (outcome,) = run_adapter(numpy_backend, [Work(module, x, plan)], cache=cache, private_weights=False)
             assert precision_bits(outcome.run.delta, module.reference_delta(x)) > 12
         assert len(told) == 2 * len(plan.constant_specs)

@@ -23,6 +23,7 @@ from helora_core.compiler.plan import Plan
 from helora_core.errors import ForeignCiphertext, InvalidInput, MissingRotationKey, SlotOverflow
 from helora_core.manager import get_manager
 from helora_core.packing.protocol import ScaleRole
+from helora_core.runtime.client_run import ClientRun
 from helora_core.runtime.constants import EncodedConstants, encode_constants
 from helora_core.runtime.executor import execute
 from helora_core.runtime.reference import execute_plain, precision_bits, run_plain
@@ -47,15 +48,12 @@ def with_program(plan: Plan, program: Program) -> Plan:
 
 def run(bench: Any, x: Any) -> Any:
     """One run by hand, both roles in one place."""
-    uploaded = [
-        bench.server.receive(bench.client.send(bench.client.encrypt(v, scale_bits=bench.plan.scales.input_bits)))
-        for v in bench.plan.pack(x)
-    ]
+    owner = bench.module if bench.plan.packing.client_finishes else None
+    client = ClientRun(bench.plan.for_module(bench.module), bench.client, x, module=owner)
+    uploaded = [bench.server.receive(message) for message in client.messages()]
     constants = encode_constants(bench.plan, bench.module, bench.server)
     outputs = execute(bench.plan, bench.server, uploaded, constants)
-    values = [bench.client.decrypt(output) for output in outputs]
-    owner = bench.module if bench.plan.packing.client_finishes else None
-    return bench.plan.unpack(values, x.shape[0], owner)
+    return client.result([bench.server.send(output) for output in outputs]).delta
 
 
 class TestAgainstTheReference:
@@ -113,7 +111,7 @@ class TestAgainstTheReference:
         x, y, w, v = rng.uniform(-1, 1, (4, slots))
         numbers = {"w": w, "v": v, "n": np.array([0.5, -3.0, 0.25])}
         uploaded = [bench.client.encrypt(each, scale_bits=36) for each in (x, y)]
-        constants = EncodedConstants(bench.server, plan.constant_specs, 1 << 30, {})
+        constants = EncodedConstants(plan, bench.server, 1 << 30, 0)
         for name, vector in numbers.items():
             constants.put(name, vector)
         outputs = execute(plan, bench.server, uploaded, constants)
@@ -125,7 +123,7 @@ class TestAgainstTheReference:
 
     def test_sanitised_results_are_the_same_within_their_flood(self, backend: Any) -> None:
         shape = ModuleShape.parse("37:90:5")
-        plan = compile_plan(shape, get_manager().load_packing("rank_bsgs"), sanitize_bits=20)
+        plan = compile_plan(shape, get_manager().load_packing("rank_bsgs"), sanitize_bits=20, private_weights=False)
         ledger = Ledger()
         client, server = open_sessions(backend, plan.params, plan.rotation_steps, ledger=ledger, public_key=True)
         bench = Bench(plan, synthetic_module(shape, seed=1), client, server, ledger)
@@ -210,8 +208,8 @@ class TestRefusals:
         bench = make_bench(numpy_backend)
         ops = (Op(kind=OpKind.INPUT, positions=(0,)), Op(kind=OpKind.ASK_CLIENT, args=(0,)))
         program = Program(slots=bench.plan.params.slots, ops=ops, outputs=(1,))
-        plan = replace(bench.plan, program=program)
-        constants = EncodedConstants(bench.server, {}, 0, {})
+        plan = with_program(bench.plan, program)
+        constants = EncodedConstants(plan, bench.server, 0, 0)
         ciphertext = bench.client.encrypt(np.ones(4), scale_bits=36)
         with pytest.raises(InvalidInput, match="no client was given") as caught:
             execute(plan, bench.server, [ciphertext], constants)

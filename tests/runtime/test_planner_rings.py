@@ -32,7 +32,9 @@ def ranked(machine: Machine, rotations: float, ring_degree: int | None = None) -
 
 
 def rotations_per_token(ring_degree: int | None) -> float:
-    plan = compile_plan(SHAPE, get_manager().load_packing("rank_bsgs"), tokens=TOKENS, ring_degree=ring_degree)
+    plan = compile_plan(
+        SHAPE, get_manager().load_packing("rank_bsgs"), tokens=TOKENS, ring_degree=ring_degree, private_weights=False
+    )
     return plan.counts.times(plan.runs(TOKENS)).rotations / TOKENS
 
 
@@ -71,6 +73,6 @@ def test_reasons_are_one_sentence_with_one_full_stop() -> None:
 
 
 def test_an_error_above_the_result_keeps_no_bits_and_not_fewer() -> None:
-    lost = PrecisionReport(bits=-3.2, error_rms=1.0, error_max=9.0, terms={"encryption": 1.0}, flood_bits={})
-    with pytest.raises(PrecisionLost, match=r"keeps 0\.0 bits of the largest result at least; 12 were asked for\."):
+    lost = PrecisionReport(bits=-3.2, error_bound=9.0, terms={"encryption": 1.0}, flood_bits={}, mask_bits={})
+    with pytest.raises(PrecisionLost, match=r"expected to keep 0\.0 bits of Δ; 12 were asked for\."):
         check_precision(lost, 12)

@@ -61,7 +61,7 @@ class TestRunPlain:
     def test_it_gives_delta(self, packing: RankBSGS | ZeroMOAI) -> None:
         """Δ = 2 · [[1], [0], [-1]] · ([[1, 10]] · x)."""
         module = LoRAModule("m", np.array([[1.0, 10.0]]), np.array([[1.0], [0.0], [-1.0]]), 2.0)
-        plan = compile_plan(module.shape, packing)
+        plan = compile_plan(module.shape, packing, private_weights=False)
         assert run_plain(plan, module, np.array([[3.0, 4.0]])).tolist() == [[86, 0, -86]]
 
 

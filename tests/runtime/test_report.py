@@ -62,18 +62,28 @@ class TestRow:
 
 
 class TestRequirePrecision:
-    ROWS = ({"module": "q", "precision_bits": 20.0}, {"module": "v", "precision_bits": 12.0})
+    ROWS = tuple(
+        {"module": name, "bound_bits": bits, "expected_bits": 13.0, "max_abs_error": None, "error_bound": 1e-3}
+        for name, bits in (("q", 20.0), ("v", 12.0))
+    )
 
     def test_enough_bits_everywhere_pass(self) -> None:
         require_precision(self.ROWS, 12.0)
         require_precision((), 60.0)
 
-    def test_every_module_that_falls_short_is_named_with_its_bits(self) -> None:
-        with pytest.raises(PrecisionLost, match=r"under 12\.5 bits: v has 12\.0\.") as caught:
+    def test_every_module_that_falls_short_is_named_with_its_bits_and_what_would_do(self) -> None:
+        with pytest.raises(PrecisionLost, match=r"less than 12\.5 bits of Δ: v has 12\.0\.") as caught:
             require_precision(self.ROWS, 12.5)
+        assert "--target-bits 14" in caught.value.hint
         assert "--min-bits" in caught.value.hint
         with pytest.raises(PrecisionLost, match=r"q has 20\.0, v has 12\.0"):
             require_precision(self.ROWS, 60)
+
+    def test_an_error_beyond_its_bound_is_no_result(self) -> None:
+        row = {**self.ROWS[0], "max_abs_error": 2e-3}
+        with pytest.raises(PrecisionLost, match="off by more than the bound") as caught:
+            require_precision([row], 0.0)
+        assert "conform" in caught.value.hint
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
     def test_a_result_that_is_not_finite_has_no_precision(self, outcome: Outcome, value: float) -> None:

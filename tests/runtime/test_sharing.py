@@ -77,8 +77,11 @@ def test_run_as_one_they_give_the_deltas_that_they_give_alone(numpy_backend: Any
     strategy = get_manager().load_packing(packing)
 
     def run(inputs: list[tuple[LoRAModule, Any]]) -> list[Any]:
-        work = [Work(module, each, compile_plan(module.shape, strategy, tokens=4)) for module, each in inputs]
-        return list(run_adapter(numpy_backend, work))
+        work = [
+            Work(module, each, compile_plan(module.shape, strategy, tokens=4, private_weights=False))
+            for module, each in inputs
+        ]
+        return list(run_adapter(numpy_backend, work, private_weights=False))
 
     (together,) = run([(stack(parts), each) for parts, each in shared_inputs([(module, x) for module in modules])])
     alone = run([(module, x) for module in modules])

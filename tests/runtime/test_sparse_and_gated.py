@@ -49,11 +49,13 @@ def run(backend: Any, packing: str, *modules: LoRAModule, sanitize_bits: int | N
         Work(
             module,
             x,
-            compile_plan(module.shape, strategy, tokens=TOKENS, module=module, sanitize_bits=sanitize_bits),
+            compile_plan(
+                module.shape, strategy, tokens=TOKENS, module=module, sanitize_bits=sanitize_bits, private_weights=False
+            ),
         )
         for module in modules
     ]
-    return list(run_adapter(backend, work))
+    return list(run_adapter(backend, work, private_weights=False))
 
 
 @pytest.mark.parametrize("sanitize_bits", [None, 40])
@@ -110,8 +112,10 @@ def test_features_that_no_weight_reads_are_not_sent(numpy_backend: Any) -> None:
     module = LoRAModule("half", down, sound.up, sound.scaling)
     strategy = get_manager().load_packing("rank_bsgs")
     x = synthetic_activations(shape, 1, seed=1)
-    plans = [compile_plan(shape, strategy, ring_degree=8192, module=each) for each in (sound, module)]
-    (outcome,) = run_adapter(numpy_backend, [Work(module, x, plans[1])])
+    plans = [
+        compile_plan(shape, strategy, ring_degree=8192, module=each, private_weights=False) for each in (sound, module)
+    ]
+    (outcome,) = run_adapter(numpy_backend, [Work(module, x, plans[1])], private_weights=False)
     assert outcome.run.executed.encrypts < plans[0].counts.encrypts
     assert precision_bits(outcome.run.delta, module.reference_delta(x)) > 11
 
@@ -121,5 +125,8 @@ def test_the_plan_of_a_closed_gate_is_another_than_that_of_an_open_one(packing: 
     """By the one, the other would come out as zero."""
     strategy = get_manager().load_packing(packing)
     shut = compact(gated())
-    closed, opened = (compile_plan(shut.shape, strategy, precision_bits=9, module=each) for each in (shut, None))
+    closed, opened = (
+        compile_plan(shut.shape, strategy, precision_bits=9, module=each, private_weights=False)
+        for each in (shut, None)
+    )
     assert closed.digest != opened.digest

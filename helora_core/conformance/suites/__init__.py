@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from helora_core.conformance.suites.arithmetic import Arithmetic
+from helora_core.conformance.suites.attacks import Attacks
 from helora_core.conformance.suites.bad_input import BadInput
 from helora_core.conformance.suites.concurrency import Concurrency
 from helora_core.conformance.suites.contract import Contract
 from helora_core.conformance.suites.encodings import Encodings
 from helora_core.conformance.suites.encryption import Encryption
+from helora_core.conformance.suites.every_level import EveryLevel
+from helora_core.conformance.suites.independence import Independence
 from helora_core.conformance.suites.ledger import LedgerCounts
 from helora_core.conformance.suites.levels import LevelsAndScales
 from helora_core.conformance.suites.lora import LoRAEndToEnd
@@ -22,12 +25,15 @@ SUITES: tuple[type, ...] = (
     Arithmetic,
     Rotation,
     LevelsAndScales,
+    EveryLevel,
     Encryption,
     Sessions,
     Serialization,
     BadInput,
     Concurrency,
     Noise,
+    Independence,
+    Attacks,
     LoRAEndToEnd,
     LedgerCounts,
 )

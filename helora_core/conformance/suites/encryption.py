@@ -12,7 +12,8 @@ from helora_core.backend.embedding import slots_to_coefficients
 from helora_core.backend.protocol import SupportsPublicKey
 from helora_core.conformance.bench import SCALE_BITS, SLOTS, Bench
 from helora_core.conformance.forks import in_a_fork
-from helora_core.conformance.requirements import requires, slow
+from helora_core.conformance.processes import drawn_in_processes
+from helora_core.conformance.requirements import requires
 from helora_core.conformance.secrets_in_bytes import strongest_correlation
 from helora_core.conformance.values import random_slots
 from helora_core.errors import CapabilityMissing, CorruptPayload, ForeignCiphertext
@@ -125,20 +126,34 @@ class Encryption:
         client.decrypt(server.evaluator.rotate(server.receive(client.send(sealed)), 1))
         assert (random.getstate(), repr(np.random.get_state())) == before
 
-    @slow
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
     def test_forked_processes_do_not_draw_alike(self, bench: Bench) -> None:
         """A generator is copied with its process: two workers then encrypt with the same errors, and the difference of
         their ciphertexts is that of their messages, for all to read. To refuse in the child is right too."""
         _only_if_it_claims_security(bench)
-        decryptor, _ = bench.backend.generate_keys(bench.params, ())
+        public = bench.capabilities.public_key
+        decryptor, evaluator = bench.backend.generate_keys(bench.params, (), public_key=public)
+        scale = 2.0**SCALE_BITS
 
-        def drawn() -> bytes:
-            return decryptor.decrypt(decryptor.encrypt(np.ones(4), scale=2.0**SCALE_BITS)).tobytes()
+        def by_the_client() -> bytes:
+            return decryptor.decrypt(decryptor.encrypt(np.ones(4), scale=scale)).tobytes()
 
-        drawn()
-        in_the_child = in_a_fork(drawn)
-        assert not in_the_child or in_the_child != drawn(), "both processes drew the same errors"
+        def by_the_server() -> bytes:
+            assert isinstance(evaluator, SupportsPublicKey)
+            return decryptor.decrypt(evaluator.encrypt_public(np.ones(4), scale=scale)).tobytes()
+
+        for drawn in (by_the_client, *([by_the_server] if public else [])):
+            drawn()
+            in_the_child = in_a_fork(drawn)
+            assert not in_the_child or in_the_child != drawn(), f"both processes drew the same errors {drawn.__name__}"
+
+    def test_two_processes_do_not_draw_alike(self, bench: Bench) -> None:
+        """Nor does a process that starts afresh: no generator begins where the last one began."""
+        _only_if_it_claims_security(bench)
+        if bench.backend.name not in get_manager().backends():
+            pytest.skip("not registered")
+        first, second = drawn_in_processes(bench.backend.name)
+        assert not [name for name in first if first[name] == second[name]]
 
     @requires("seeded keys")
     def test_a_seed_repeats_the_noise_and_no_seed_does_not(self, bench: Bench) -> None:

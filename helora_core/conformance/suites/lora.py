@@ -10,11 +10,12 @@ from helora_core.adapter.synthetic import synthetic_activations, synthetic_modul
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.settings import DEFAULT_PRECISION_BITS
-from helora_core.conformance.bench import PARAMS, Bench
+from helora_core.conformance.bench import Bench
 from helora_core.conformance.requirements import slow
 from helora_core.errors import CapabilityMissing, SlotOverflow
 from helora_core.manager import get_manager
 from helora_core.packing.protocol import ModulusUse, Vector
+from helora_core.params.presets import FAST
 from helora_core.runtime.adapter_run import Outcome, Work, require_capabilities, run_adapter
 from helora_core.runtime.reference import precision_bits
 
@@ -39,8 +40,8 @@ def _plan(packing: str, shape: ModuleShape) -> Plan:
     Masks need parameters of their own.
     """
     loaded = get_manager().load_packing(packing)
-    params = None if loaded.modulus_use is ModulusUse.MASKED else PARAMS
-    return compile_plan(shape, loaded, params=params)
+    params = None if loaded.modulus_use is ModulusUse.MASKED else FAST
+    return compile_plan(shape, loaded, params=params, private_weights=False)
 
 
 def _operations(plan: Plan) -> int:
@@ -66,7 +67,7 @@ def _outcome(
     if up == 0.0:
         module = type(module)(module.name, module.down, np.zeros_like(module.up), module.scaling)
     x = synthetic_activations(parsed, tokens, seed=2)
-    (outcome,) = run_adapter(bench.backend, [Work(module, x, plan)])
+    (outcome,) = run_adapter(bench.backend, [Work(module, x, plan)], private_weights=False)
     return outcome, module.reference_delta(x)
 
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 import struct
+from fractions import Fraction
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from helora_core.backend.capabilities import Encoding
-from helora_core.backend.embedding import slots_to_coefficients
+from helora_core.backend.embedding import coefficients_to_slots
+from helora_core.backend.residues import values_of
 from helora_core.errors import CorruptPayload, HeloraError, InvalidParameters, PrecisionLost
 from helora_core.params.ckks import CKKSParams
+from helora_core.params.noise import rescale_std
 from helora_core.params.presets import FAST
+from helora_numpy import polynomials
 from helora_numpy.backend import NumPyBackend
 
 BACKEND = NumPyBackend()
@@ -127,37 +133,80 @@ def test_unresolved_parameters_are_refused_rather_than_misjudged() -> None:
 
 
 class TestIntegersModuloQ:
-    """What was encrypted as coefficients wraps around, as in every library; what was encrypted in slots is refused."""
+    """What was encrypted as integers wraps around, as in every library; what was encrypted in slots is refused."""
 
+    N = PARAMS.ring_degree
     Q = math.prod(PARAMS.data_primes)
+
+    def encrypted(self, decryptor: Any, share: float) -> Any:
+        """An encryption of the integer Q·share in every coefficient."""
+        integer = int(Fraction(share) * self.Q)
+        residues = np.array([[integer % prime] * self.N for prime in PARAMS.data_primes], dtype=np.uint64)
+        return decryptor.encrypt(residues, scale=SCALE, encoding=Encoding.INTEGERS)
+
+    def shares(self, decryptor: Any, ciphertext: Any) -> Any:
+        """The coefficients of least size, over Q."""
+        residues = decryptor.decrypt(ciphertext, encoding=Encoding.INTEGERS)
+        return values_of(residues, PARAMS.data_primes, 1.0) / self.Q
 
     def test_sums_wrap_to_the_residue_of_least_size(self) -> None:
         decryptor, evaluator = BACKEND.generate_keys(PARAMS, ())
-        unit = self.Q / 8 / SCALE
-        ciphertext = decryptor.encrypt(np.array([1.9, -1.9, 0.5]) * unit, scale=SCALE, encoding=Encoding.COEFFICIENTS)
-        for _ in range(2):
+        ciphertext = self.encrypted(decryptor, 0.4)
+        for share in (0.4, -0.2, -0.4, 0.2):
+            received = evaluator.deserialize(evaluator.serialize(ciphertext))
+            np.testing.assert_allclose(self.shares(decryptor, received), share, rtol=0, atol=1e-12)
             ciphertext = evaluator.add(ciphertext, ciphertext)
-        ciphertext = evaluator.deserialize(evaluator.serialize(ciphertext))
-        decrypted = decryptor.decrypt(ciphertext, encoding=Encoding.COEFFICIENTS)
-        assert np.allclose(decrypted[:4] / unit, [-0.4, 0.4, 2.0, 0.0], atol=1e-9)
 
-    def test_multiples_of_the_modulus_vanish_in_a_product_with_integers(self) -> None:
+    def test_slots_of_them_are_those_of_the_coefficients_of_least_size(self) -> None:
+        """Read as slots, and rotated, they are as any library has them."""
+        decryptor, evaluator = BACKEND.generate_keys(PARAMS, (1,))
+        ciphertext = self.encrypted(decryptor, 1 - 2.0**-20)
+        slots = coefficients_to_slots(np.full(self.N, -(2.0**-20) * self.Q / SCALE), self.N)
+        largest = np.max(np.abs(slots))
+        for found, expected in ((ciphertext, slots), (evaluator.rotate(ciphertext, 1), np.roll(slots, -1))):
+            decrypted = decryptor.decrypt(found, encoding=Encoding.COMPLEX_SLOTS)
+            np.testing.assert_allclose(decrypted, expected, rtol=0, atol=2.0**-40 * largest)
+
+    def test_what_was_encoded_in_slots_still_may_not_outgrow_the_modulus(self) -> None:
         decryptor, evaluator = BACKEND.generate_keys(PARAMS, ())
-        quarter = np.array([self.Q / 8 / SCALE])
-        ciphertext = decryptor.encrypt(quarter, scale=SCALE, encoding=Encoding.COEFFICIENTS)
-        factor = evaluator.encode(np.array([0.0, 8.0]), level=2, scale=1.0, encoding=Encoding.COEFFICIENTS)
-        product = decryptor.decrypt(evaluator.multiply_plain(ciphertext, factor), encoding=Encoding.COEFFICIENTS)
-        assert np.abs(product * SCALE).max() < 2**-45 * self.Q
+        quarter = np.array([0.26 * self.Q / SCALE])
+        with pytest.raises(PrecisionLost):
+            evaluator.encode(quarter * 2, level=2, scale=SCALE, encoding=Encoding.SCALAR)
+        ciphertext = decryptor.encrypt(quarter, scale=SCALE, encoding=Encoding.SCALAR)
+        with pytest.raises(PrecisionLost):
+            evaluator.add(ciphertext, ciphertext)
 
-    def test_plaintexts_are_rounded_to_integers(self) -> None:
-        _, evaluator = BACKEND.generate_keys(PARAMS, ())
-        plaintext = evaluator.encode(np.array([0.3, 1.7]), level=0, scale=1.0, encoding=Encoding.COEFFICIENTS)
-        assert np.allclose(slots_to_coefficients(plaintext.values, PARAMS.ring_degree)[:2], [0.0, 2.0])
+    def test_residues_beyond_their_primes_are_no_ciphertext(self) -> None:
+        decryptor, _ = BACKEND.generate_keys(PARAMS, ())
+        payload = bytearray(decryptor.serialize(self.encrypted(decryptor, 0.1)))
+        decryptor.deserialize(bytes(payload))
+        for row, prime in enumerate(PARAMS.data_primes):
+            damaged = payload.copy()
+            struct.pack_into("<Q", damaged, 14 + 8 * (row * self.N + 5), prime)
+            with pytest.raises(CorruptPayload, match="beyond their primes"):
+                decryptor.deserialize(bytes(damaged))
 
-    def test_coefficients_beyond_a_quarter_of_the_modulus_are_refused(self) -> None:
+    @pytest.mark.parametrize("level", [0, 1, 3])
+    def test_neither_are_residues_of_another_level(self, level: int) -> None:
+        decryptor, _ = BACKEND.generate_keys(PARAMS, ())
+        payload = bytearray(decryptor.serialize(self.encrypted(decryptor, 0.1)))
+        struct.pack_into("<H", payload, 4, level)
+        with pytest.raises(CorruptPayload):
+            decryptor.deserialize(bytes(payload))
+
+    @given(st.lists(st.integers(0, Q - 1), min_size=8, max_size=8))
+    def test_rescaled_ones_are_divided_and_rounded_to_the_closest(self, some: list[int]) -> None:
+        """Exactly, before the noise of a rescale is added: what floors would be half a unit too small on the mean."""
+        integers = some * (self.N // 8)
+        last = PARAMS.data_primes[-1]
+        residues = np.array([[each % prime for each in integers] for prime in PARAMS.data_primes], dtype=np.uint64)
+        divided = polynomials.divide_by_last(polynomials.transformed(residues, PARAMS), PARAMS)
+        expected = [(2 * each + last) // (2 * last) for each in integers]
+        for row, prime in zip(polynomials.coefficients(divided, PARAMS), PARAMS.data_primes[:-1], strict=True):
+            assert row.tolist() == [each % prime for each in expected]
+
+    def test_they_get_the_noise_of_a_rescale(self) -> None:
         decryptor, evaluator = BACKEND.generate_keys(PARAMS, ())
-        large = np.array([0.26 * self.Q / SCALE])
-        with pytest.raises(PrecisionLost):
-            decryptor.encrypt(large, scale=SCALE, encoding=Encoding.COEFFICIENTS)
-        with pytest.raises(PrecisionLost):
-            evaluator.encode(large, level=2, scale=SCALE, encoding=Encoding.COEFFICIENTS)
+        rescaled = evaluator.rescale(self.encrypted(decryptor, 0.0))
+        noise = values_of(decryptor.decrypt(rescaled, encoding=Encoding.INTEGERS), PARAMS.data_primes[:-1], 1.0)
+        assert np.std(noise) == pytest.approx(rescale_std(self.N) / math.sqrt(self.N / 2), rel=0.15)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +14,16 @@ import pytest
 import helora_openfhe
 from helora_core.adapter.lora import ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
+from helora_core.backend.capabilities import Encoding
 from helora_core.backend.ledger import Ledger
 from helora_core.backend.session import open_sessions
 from helora_core.compiler.compile import compile_plan
 from helora_core.errors import CapabilityMissing, CorruptPayload, InvalidParameters
+from helora_core.manager import get_manager
 from helora_core.packing.rank_bsgs import RankBSGS
 from helora_core.packing.zero_moai import ZeroMOAI
 from helora_core.params.choose import Requirement, choose_params
+from helora_core.params.ckks import CKKSParams
 from helora_core.params.presets import FAST
 from helora_core.params.security import require_secure
 from helora_core.runtime.adapter_run import Work, run_adapter
@@ -38,9 +42,9 @@ BACKENDS = [OpenFHEBackend(), OpenFHEAutoBackend()]
 @pytest.mark.parametrize("packing", [RankBSGS(), ZeroMOAI()], ids=lambda packing: packing.name)
 def test_lora_of_a_large_model_is_precise(backend: OpenFHEBackend, packing: RankBSGS) -> None:
     shape = ModuleShape.parse("1536:1536:16")
-    plan = compile_plan(shape, packing)
+    plan = compile_plan(shape, packing, private_weights=False)
     module, x = synthetic_module(shape, seed=1), synthetic_activations(shape, 2, seed=2)
-    (outcome,) = run_adapter(backend, [Work(module, x, plan)])
+    (outcome,) = run_adapter(backend, [Work(module, x, plan)], private_weights=False)
     assert precision_bits(outcome.run.delta, module.reference_delta(x)) >= 12
 
 
@@ -73,15 +77,56 @@ def test_a_plan_without_rotations_needs_no_special_prime() -> None:
     assert require_secure(resolved).secure
 
 
-def test_unlike_data_primes_are_refused() -> None:
-    with pytest.raises(InvalidParameters, match="scale"):
-        OpenFHEBackend().resolve(msgspec.structs.replace(FAST, data_bits=(60, 40, 45)))
+@pytest.mark.parametrize("data_bits", [(53, 53, 52), (52, 51, 51), (47, 46), (55, 55, 55, 54), (45, 45)])
+def test_a_modulus_that_is_never_rescaled_is_made_of_as_many_bits(data_bits: tuple[int, ...]) -> None:
+    params = CKKSParams(ring_degree=8192, data_bits=data_bits, special_bits=(60,), scale_bits=70)
+    resolved = OpenFHEBackend().resolve(params)
+    assert resolved.max_level == params.max_level
+    assert math.log2(math.prod(resolved.data_primes)) == pytest.approx(sum(data_bits), abs=1e-6)
+    assert OpenFHEBackend().resolve(resolved) == resolved
 
 
-def test_another_plaintext_scale_is_refused() -> None:
-    _, server = open_sessions(OpenFHEBackend(), FAST, ())
+def test_one_prime_alone_is_below_its_power_of_two() -> None:
+    params = CKKSParams(ring_degree=2048, data_bits=(53,), special_bits=(), scale_bits=40)
+    assert OpenFHEBackend().resolve(params).data_bits == (53,)
+
+
+@pytest.mark.parametrize("data_bits", [(60, 40, 45), (60, 60), (45, 60), (60, 13)])
+def test_chains_that_openfhe_cannot_make_are_refused_with_its_limits(data_bits: tuple[int, ...]) -> None:
+    params = CKKSParams(ring_degree=2048, data_bits=data_bits, special_bits=(60,), scale_bits=40)
+    with pytest.raises(InvalidParameters, match="from 14 to 59 bits, no longer than the first"):
+        OpenFHEBackend().resolve(params)
+
+
+def test_the_automatic_backend_has_one_scale() -> None:
+    backend = OpenFHEAutoBackend()
+    with pytest.raises(InvalidParameters, match="that of the scale"):
+        backend.resolve(msgspec.structs.replace(FAST, data_bits=(60, 45, 45)))
+    _, server = open_sessions(backend, FAST, ())
     with pytest.raises(CapabilityMissing, match="scale"):
         server.encode(np.ones(4), level=0, scale_bits=30)
+
+
+@pytest.mark.parametrize("packing", ["rank_bsgs", "outer_product", "halevi_shoup_bsgs", "cheetah", "zero_moai"])
+def test_sanitised_results_are_as_precise_as_the_plan_says(packing: str) -> None:
+    """On input scales and a modulus that no single scale of OpenFHE's could hold."""
+    shape = ModuleShape.parse("96:64:4")
+    plan = compile_plan(shape, get_manager().load_packing(packing), sanitize_bits=40)
+    module, x = synthetic_module(shape, seed=1), synthetic_activations(shape, 2, seed=2)
+    (outcome,) = run_adapter(OpenFHEBackend(), [Work(module, x, plan)])
+    assert precision_bits(outcome.run.delta, module.reference_delta(x)) >= plan.precision().bits
+
+
+def test_exact_scales_leave_no_drift() -> None:
+    """Primes are not the power of two that OpenFHE takes them for: its own scale is off by 2^-22 a rescale."""
+    client, server = open_sessions(OpenFHEBackend(), FAST, ())
+    values = np.full(FAST.slots, 1000.0)
+    ciphertext = client.encrypt(values, scale_bits=40)
+    for level in (2, 1):
+        one = server.encode(np.ones(1), level=level, scale_bits=40, encoding=Encoding.SCALAR)
+        ciphertext = server.evaluator.rescale(server.evaluator.multiply_plain(ciphertext, one))
+    assert server.evaluator.scale(ciphertext) != 2.0**40
+    assert np.max(np.abs(client.decrypt(ciphertext) - values)) < 2.0**-22
 
 
 def test_a_server_in_another_process_needs_only_the_bytes(tmp_path: Path) -> None:
@@ -93,6 +138,7 @@ def test_a_server_in_another_process_needs_only_the_bytes(tmp_path: Path) -> Non
     (tmp_path / "params").write_bytes(msgspec.json.encode(client.params))
     program = """
 import sys, msgspec, pathlib
+from helora_core.backend.capabilities import Encoding
 from helora_core.backend.ledger import Ledger
 from helora_core.backend.session import ServerSession
 from helora_core.params.ckks import CKKSParams

@@ -115,8 +115,8 @@ class TestLoRA:
     )
     def test_delta_is_right_to_twelve_bits(self, packing: str, shape: str, tokens: int) -> None:
         manager, parsed = get_manager(), ModuleShape.parse(shape)
-        plan = compile_plan(parsed, manager.load_packing(packing))
+        plan = compile_plan(parsed, manager.load_packing(packing), private_weights=False)
         module, x = synthetic_module(parsed, seed=1), synthetic_activations(parsed, tokens, seed=2)
-        (outcome,) = run_adapter(manager.load_backend("pyfhel"), [Work(module, x, plan)])
+        (outcome,) = run_adapter(manager.load_backend("pyfhel"), [Work(module, x, plan)], private_weights=False)
         assert precision_bits(outcome.run.delta, module.reference_delta(x)) >= 12
         assert outcome.run.executed == plan.counts.times(plan.runs(tokens))

@@ -17,8 +17,8 @@ WANTED_BITS = 12.0
 
 def run(module: LoRAModule, x: object, packing: str = "rank_bsgs") -> Outcome:
     manager = get_manager()
-    plan = compile_plan(module.shape, manager.load_packing(packing))
-    (outcome,) = run_adapter(manager.load_backend("tenseal"), [Work(module, x, plan)])  # type: ignore[arg-type]
+    plan = compile_plan(module.shape, manager.load_packing(packing), private_weights=False)
+    (outcome,) = run_adapter(manager.load_backend("tenseal"), [Work(module, x, plan)], private_weights=False)  # type: ignore[arg-type]
     return outcome
 
 

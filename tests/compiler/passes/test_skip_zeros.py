@@ -192,7 +192,9 @@ def planned(module: LoRAModule, packing: str, *, zeros: bool = True, tokens: int
         params = CKKSParams(ring_degree=1024, data_bits=(46, 44), special_bits=(20,), scale_bits=32)
     else:
         params = CKKSParams(ring_degree=1024, data_bits=(60, 40, 40), special_bits=(60,), scale_bits=40)
-    return compile_plan(module.shape, loaded, params=params, module=module if zeros else None, tokens=tokens)
+    return compile_plan(
+        module.shape, loaded, params=params, module=module if zeros else None, tokens=tokens, private_weights=False
+    )
 
 
 def run(plan: Plan, module: LoRAModule, x: Vector) -> tuple[Vector, OperationCounts]:

@@ -6,10 +6,36 @@ law sees. A docstring says in its first line what is wrong, and then where such 
 
 from __future__ import annotations
 
-from doubles import computing, embedding, encrypting, entering, holding, promising, rotating, scaling, travelling
+from doubles import (
+    computing,
+    drawing,
+    embedding,
+    encrypting,
+    entering,
+    holding,
+    lowering,
+    promising,
+    rotating,
+    sanitizing,
+    scaling,
+    travelling,
+)
 from doubles.honest import HonestBackend
 from doubles.registry import DOUBLES, Double
 
 __all__ = ["DOUBLES", "Double", "HonestBackend"]
 
-_FILES = (promising, computing, embedding, rotating, scaling, encrypting, holding, travelling, entering)
+_FILES = (
+    promising,
+    computing,
+    embedding,
+    rotating,
+    scaling,
+    lowering,
+    encrypting,
+    drawing,
+    holding,
+    travelling,
+    entering,
+    sanitizing,
+)

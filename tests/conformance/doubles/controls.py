@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import msgspec
+
 from doubles.honest import HonestBackend, HonestDecryptor, HonestEvaluator
 from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
+from helora_core.backend.fixed_scale import ScaledDecryptor, ScaledEvaluator
+from helora_core.backend.protocol import SLOTS, Values
 from helora_core.errors import CapabilityMissing
 from helora_core.params.ckks import CKKSParams
 from helora_numpy.backend import EmulatedCiphertext as Ciphertext
@@ -38,7 +42,7 @@ class AutomaticBackend(HonestBackend):
     """A library that rescales products by itself and brings operands to one level, as OpenFHE's automatic modes do."""
 
     capabilities = Capabilities(
-        encodings=HonestBackend.capabilities.encodings,
+        encodings=HonestBackend.capabilities.encodings - {Encoding.INTEGERS},
         rescale=RescaleMode.AUTOMATIC,
         free_plaintext_scale=False,
         public_key=True,
@@ -66,3 +70,55 @@ class AutomaticBackend(HonestBackend):
         def _aligned(self, left: Ciphertext, right: Ciphertext) -> list[Ciphertext]:
             level = min(self._own(left).level, self._own(right).level)
             return [Ciphertext(each.values, level, each.scale, each.key_id) for each in (left, right)]
+
+
+class OneScaleBackend(HonestBackend):
+    """A library with one scale for all plaintexts, made into one with any by ``helora_core.backend.fixed_scale``."""
+
+    UNIT = 2.0**20  # which fits the shortest modulus that the kit has
+    capabilities = msgspec.structs.replace(
+        HonestBackend.capabilities, encodings=HonestBackend.capabilities.encodings - {Encoding.INTEGERS}
+    )
+
+    class decryptor_type(HonestDecryptor):  # noqa: N801
+        def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
+            return super().encrypt(values, scale=_the_only(scale), encoding=encoding)
+
+    class evaluator_type(HonestEvaluator):  # noqa: N801
+        def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
+            return super().encrypt_public(values, scale=_the_only(scale), encoding=encoding)
+
+        def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Plaintext:
+            return super().encode(values, level=level, scale=_the_only(scale), encoding=encoding)
+
+        def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
+            """The product of the integers, which is called one of the only scale as everything is."""
+            factor = self._own_plaintext(plaintext).values * OneScaleBackend.UNIT
+            return self._like(self._own(ciphertext), ciphertext.values * factor)
+
+        def rescale(self, ciphertext: Ciphertext) -> Ciphertext:
+            lower = super().rescale(ciphertext)
+            return self._like(lower, lower.values * (lower.scale / OneScaleBackend.UNIT), scale=OneScaleBackend.UNIT)
+
+    def generate_keys(  # type: ignore[override]
+        self,
+        params: CKKSParams,
+        rotation_steps: Collection[int],
+        *,
+        public_key: bool = False,
+        seed: int | None = None,
+    ) -> tuple[ScaledDecryptor, ScaledEvaluator]:
+        client, server = super().generate_keys(params, rotation_steps, public_key=public_key, seed=seed)
+        unit = self.UNIT
+        return ScaledDecryptor(client, params, unit, who="double"), ScaledEvaluator(server, params, unit, who="double")
+
+    def load_evaluator(  # type: ignore[override]
+        self, params: CKKSParams, evaluation_keys: bytes
+    ) -> ScaledEvaluator:
+        return ScaledEvaluator(super().load_evaluator(params, evaluation_keys), params, self.UNIT, who="double")
+
+
+def _the_only(scale: float) -> float:
+    if scale != OneScaleBackend.UNIT:
+        raise CapabilityMissing("double: there is one scale.", hint="Ask for that.")
+    return scale

@@ -21,9 +21,9 @@ class _Role(HonestRole):
 
     generator = 5
 
-    def _slots(self, values: Values, *context: Any) -> Any:
-        if Encoding.COEFFICIENTS not in context:
-            return super()._slots(values, *context)
+    def _encoded(self, values: Values, level: int, scale: float, encoding: Encoding, who: str) -> Any:
+        if encoding is not Encoding.COEFFICIENTS:
+            return super()._encoded(values, level, scale, encoding, who)
         check_values(values, self.params.slots, who="double", encoding=Encoding.COEFFICIENTS)
         coefficients = np.pad(values, (0, self.params.ring_degree - values.size))
         return coefficients_to_slots(self.stored(coefficients), self.params.ring_degree, self.generator)
@@ -48,8 +48,10 @@ class _Client(_Role, HonestDecryptor):
 class _TakesCoefficients(HonestBackend):
     """Right as it is; a double gives it a role that is not."""
 
+    # Of integers, core would make the coefficients itself.
     capabilities = msgspec.structs.replace(
-        HonestBackend.capabilities, encodings=HonestBackend.capabilities.encodings | {Encoding.COEFFICIENTS}
+        HonestBackend.capabilities,
+        encodings=HonestBackend.capabilities.encodings - {Encoding.INTEGERS} | {Encoding.COEFFICIENTS},
     )
 
     def __init_subclass__(cls) -> None:

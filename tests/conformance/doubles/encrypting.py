@@ -210,7 +210,7 @@ class DrawsErrorsWithABias(HonestDecryptor):
         return super()._noisy(values, std, scale) + 0.8 * std / scale
 
 
-@caught_by("test_the_noise_of_a_rotation_is_within_theory")
+@caught_by("test_the_noise_of_a_rotation_is_that_of_theory")
 class RotatesWithoutNoise(HonestEvaluator):
     """rotate adds no noise.
 
@@ -222,7 +222,7 @@ class RotatesWithoutNoise(HonestEvaluator):
         return with_values(rotated, np.roll(ciphertext.values, -steps))
 
 
-@caught_by("test_the_noise_of_a_rescale_is_within_theory")
+@caught_by("test_the_noise_of_a_rescale_is_that_of_theory")
 class RescalesWithoutNoise(HonestEvaluator):
     """rescale divides exactly.
 

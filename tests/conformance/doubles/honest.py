@@ -42,6 +42,13 @@ def with_values(ciphertext: EmulatedCiphertext, values: Values) -> EmulatedCiphe
 class HonestRole(_Role):
     """What both roles share: bytes that hide what is in them, and two places where values come in."""
 
+    _process = os.getpid()
+
+    def _noisy(self, values: Values, std: Any, scale: float) -> Any:
+        if self._process != os.getpid():  # a generator is copied with its process
+            self._process, self._rng = os.getpid(), np.random.default_rng()
+        return super()._noisy(values, std, scale)
+
     def taken(self, values: Values, encoding: Encoding) -> Values:
         """The values as they are checked; a fault may change them before anything looks at them."""
         return values
@@ -50,10 +57,11 @@ class HonestRole(_Role):
         """All slots (complex128) that were made of the values."""
         return slots
 
-    def _slots(self, values: Values, *context: Any) -> Any:
-        (encoding,) = (argument for argument in context if isinstance(argument, Encoding))
+    def _encoded(self, values: Values, level: int, scale: float, encoding: Encoding, who: str) -> Any:
+        if encoding is Encoding.INTEGERS:  # which are no slots
+            return super()._encoded(values, level, scale, encoding, who)
         taken = self.taken(values, encoding)
-        return self.placed(super()._slots(taken, *context), taken, encoding)
+        return self.placed(super()._encoded(taken, level, scale, encoding, who), taken, encoding)
 
     def serialize(self, ciphertext: EmulatedCiphertext) -> bytes:
         plain = super().serialize(ciphertext)
@@ -85,12 +93,6 @@ class HonestDecryptor(HonestRole, EmulatedDecryptor):
     def __init__(self, params: CKKSParams, keys: _EvaluationKeys, rng: np.random.Generator) -> None:
         super().__init__(params, keys, rng)
         self._secret_key = secrets.token_bytes(32)
-        self._process = os.getpid()
-
-    def _noisy(self, values: Values, std: float, scale: float) -> Any:
-        if self._process != os.getpid():  # a generator is copied with its process
-            self._process, self._rng = os.getpid(), np.random.default_rng()
-        return super()._noisy(values, std, scale)
 
 
 class HonestEvaluator(HonestRole, EmulatedEvaluator):

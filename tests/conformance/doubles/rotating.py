@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import msgspec
 import numpy as np
 
 from doubles.honest import HonestBackend, HonestDecryptor, HonestEvaluator, HonestRole, with_values
@@ -253,6 +254,21 @@ class ForgetsOldKeyPairs(HonestDecryptor):
     def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = SLOTS) -> Values:
         values = super().decrypt(ciphertext, encoding=encoding)
         return values if self.key_id == ForgetsOldKeyPairs.current else values[::-1].copy()
+
+
+@caught_by("test_keys_are_no_larger_than_the_stated_primes_make_them")
+class SendsKeysModuloMoreThanItStates(HonestDecryptor):
+    """Rotation keys have three special primes, and one is stated.
+
+    A library that picks them itself; the keys are less secure than the stated parameters.
+    """
+
+    def evaluation_keys(self) -> bytes:
+        keys = super().evaluation_keys()
+        params = self.params
+        size = 2 * len(params.data_bits) * params.ring_degree * (params.modulus_bits + 120) // 8
+        count = len(msgspec.msgpack.decode(keys, type=_EvaluationKeys).steps)
+        return keys + np.random.default_rng().bytes(size * count)
 
 
 @caught_by("test_steps_may_come_in_any_order_and_twice")

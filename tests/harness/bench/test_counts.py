@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,10 +18,12 @@ from harness.bench.counts import Locked, LockRefused
 from harness.rows import Cell, read_rows
 from helora_core import manager as managers
 from helora_core.cli.main import main
+from helora_core.compiler.plan import Plan
 from helora_core.packing.rank_bsgs import RankBSGSLayout
 
 CELL = "p q 8:8:2 1"
-LOCKED = {CELL: Locked({"rotations": 4, "ring_degree": 8192, "tokens_per_run": 2}, {"rotations": 6})}
+COUNTS = {"rotations": 4, "ring_degree": 8192, "modulus_bits": 160, "tokens_per_run": 2, "sanitize_bits": 40}
+LOCKED = {CELL: Locked(COUNTS, {"rotations": 6})}
 BUDGET = {CELL: {"rotations": 6}}
 
 
@@ -42,7 +44,12 @@ class TestJudge:
             ({"tokens_per_run": 4}, "REGRESS"),
             ({"ring_degree": 4096}, "REGRESS"),
             ({"rotations": 3, "ring_degree": 16384}, "REGRESS"),
-            ({"rescales": 1}, "STALE"),
+            ({"rescales": 1}, "REGRESS"),
+            ({"modulus_bits": 161}, "REGRESS"),
+            ({"modulus_bits": 159}, "STALE"),
+            ({"sanitize_bits": 20}, "REGRESS"),
+            ({"sanitize_bits": 60}, "REGRESS"),
+            ({"rotations": 0}, "STALE"),
         ],
     )
     def test_any_other_count_has_its_state(self, change: dict[str, int], state: str) -> None:
@@ -75,12 +82,25 @@ class TestJudge:
 
 
 class TestFiles:
-    def test_the_lock_reads_as_it_was_written(self, tmp_path: Path) -> None:
-        gate.write_lock(LOCKED, tmp_path / "lock.json")
-        assert gate.read_lock(tmp_path / "lock.json") == LOCKED
-        assert len((tmp_path / "lock.json").read_text().splitlines()) == 6
+    def test_the_lock_reads_as_it_was_written_but_for_zeros(self, tmp_path: Path) -> None:
+        (tmp_path / "b.toml").write_text('[[budget]]\ncells = "p *"\nrotations = 6\n')
+        lock = tmp_path / "lock.json"
+        gate.write_lock({CELL: COUNTS | {"rescales": 0}}, lock, budgets_path=tmp_path / "b.toml")
+        assert gate.read_lock(lock) == LOCKED
+        assert gate.judge(LOCKED, {CELL: COUNTS | {"rescales": 0}}, BUDGET) == []
+        assert len(lock.read_text().splitlines()) == 9
 
-    @pytest.mark.parametrize("content", ["", "{}", '{"schema":1,"cells":{}}', '{"schema":2,"cells":{"a":{"c":1}}}'])
+    def test_a_lock_of_an_earlier_schema_can_only_be_written_anew(self, tmp_path: Path) -> None:
+        (tmp_path / "lock.json").write_text('{"schema":2,"cells":{"a":{"counts":{}}}}')
+        with pytest.raises(LockRefused, match="its schema is 2"):
+            gate.read_lock(tmp_path / "lock.json")
+        for name in ("lock.json", "none.json"):
+            assert gate.read_lock(tmp_path / name, to_update=True) == {}
+
+    @pytest.mark.parametrize(
+        "content",
+        ["", "{}", '{"schema":1,"cells":{}}', '{"schema":4}', '{"schema":3,"budgets":[],"cells":{"a":{"c":"x"}}}'],
+    )
     def test_a_damaged_lock_is_refused_by_name(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "lock.json").write_text(content)
         with pytest.raises(LockRefused, match=r"lock\.json is no lock file"):
@@ -98,6 +118,11 @@ class TestFiles:
         )
         assert gate.budgets([CELL], tmp_path / "b.toml") == {CELL: {"a": 1, "b": 2}}
 
+    def test_a_budget_of_a_cell_holds_for_it_sanitised_too(self, tmp_path: Path) -> None:
+        (tmp_path / "b.toml").write_text('[[budget]]\ncells="* 1"\na=2\n[[budget]]\ncells="* sanitised"\nb=3\n')
+        name = CELL + gate.SANITISED
+        assert gate.budgets([CELL, name], tmp_path / "b.toml") == {CELL: {"a": 2}, name: {"a": 2, "b": 3}}
+
     @pytest.mark.parametrize("now", ["lost", {"rotations": 9}])
     def test_update_does_not_lock_what_is_lost_or_over_budget(self, now: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(gate, "known_cells", lambda: frozenset(LOCKED))
@@ -113,28 +138,86 @@ class TestFiles:
         assert set(gate.updated({**LOCKED, **elsewhere}, now, BUDGET)) == {CELL, "absent q 8:8:2 1"}
 
 
-Check = Callable[..., Result]
+class Check:
+    """``helora bench counts`` on two cells, against a lock and budgets of its own.
+
+    Attributes:
+        lock: The lock file, which ``--update`` wrote beforehand.
+        budgets: The file of budgets: as many rotations as there are.
+        rotations: Of both cells, in every mode.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.lock, self.budgets = folder / "lock.json", folder / "budgets.toml"
+        counts = gate.measured(cases.preset("ci"))
+        (self.rotations,) = {found["rotations"] for found in counts.values() if not isinstance(found, str)}
+        self.budgets.write_text(f'[[budget]]\ncells = "*"\nrotations = {self.rotations}\n')
+        assert self("--update").exit_code == 0
+
+    def __call__(self, *options: str) -> Result:
+        files = "--lock", str(self.lock), "--budgets", str(self.budgets)
+        return CliRunner().invoke(main, ["bench", "counts", *files, *(options or ("--check",))])
 
 
 @pytest.fixture
 def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
-    """``helora bench counts --check`` on two cells, against a lock that was made beforehand by ``--update``."""
+    """The command on a cell of the emulation and the same one of TenSEAL."""
     cells = tuple(Cell(backend=name, packing="rank_bsgs", shape="512:512:8", tokens=1) for name in ("numpy", "tenseal"))
     monkeypatch.setattr(cases, "PRESETS", MappingProxyType({"ci": cells}))
     monkeypatch.setattr(gate, "PRESETS", cases.PRESETS)
-    lock = str(tmp_path / "lock.json")
-
-    def run(*options: str) -> Result:
-        return CliRunner().invoke(main, ["bench", "counts", "--lock", lock, *(options or ("--check",))])
-
-    assert run("--update").exit_code == 0
-    return run
+    return Check(tmp_path)
 
 
 class TestCommand:
     def test_it_is_ok_where_nothing_changed(self, check: Check) -> None:
         result = check()
-        assert (result.exit_code, result.stdout) == (0, "counts: OK, 2 cells\n")
+        assert (result.exit_code, result.stdout) == (0, "counts: OK, 4 cells\n")
+
+    def test_a_ring_twice_as_large_for_sanitised_plans_alone_is_a_regress(
+        self, check: Check, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What runs by default is sanitised: a change that makes only that dearer must not pass."""
+        compile_plan = gate.compile_plan
+
+        def doubled(*arguments: Any, **options: Any) -> Plan:
+            plan = compile_plan(*arguments, **options)
+            if plan.sanitize_bits is None:
+                return plan
+            return compile_plan(*arguments, **options, ring_degree=2 * plan.params.ring_degree)
+
+        monkeypatch.setattr(gate, "compile_plan", doubled)
+        result = check()
+        assert result.exit_code == 1
+        for backend in ("numpy", "tenseal"):
+            assert re.search(rf"REGRESS  {backend} rank_bsgs 512:512:8 1 sanitised: .*ring degree ", result.stdout)
+        assert "8 1: " not in result.stdout
+
+    @pytest.mark.parametrize("sanitised", [False, True])
+    @pytest.mark.parametrize(
+        "name", ["ring_degree", "modulus_bits", "bytes_keys", "bytes_up", "bytes_down", "rotation_keys", "sanitizes"]
+    )
+    def test_whatever_a_mode_costs_more_is_a_regress_of_that_mode(
+        self, check: Check, monkeypatch: pytest.MonkeyPatch, name: str, sanitised: bool
+    ) -> None:
+        gated = gate.gated
+
+        def dearer(plan: Plan) -> dict[str, int]:
+            counts = gated(plan)
+            return counts | {name: counts[name] + 1} if bool(plan.sanitize_bits) == sanitised else counts
+
+        monkeypatch.setattr(gate, "gated", dearer)
+        result = check()
+        assert result.exit_code == 1
+        cells = re.findall(r"^REGRESS  (.*?):\d", result.stdout, re.MULTILINE)
+        assert sorted(cells) == ["numpy rank_bsgs 512", "tenseal rank_bsgs 512"]
+        assert result.stdout.count("8 1 sanitised: ") == (2 if sanitised else 0)
+
+    def test_less_sanitising_by_default_is_seen(self, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(gate, "MODES", gate.MODES | {gate.SANITISED: 20})
+        result = check()
+        assert result.exit_code == 1
+        assert "8 1 sanitised: " in result.stdout
+        assert "sanitize bits 40 → 20" in result.stdout
 
     def test_one_rotation_more_is_a_regress_over_budget(self, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
         emit = RankBSGSLayout.emit
@@ -144,20 +227,26 @@ class TestCommand:
                 def __getattr__(self, name: str) -> Any:
                     return getattr(builder, name)
 
-                def output(self, value: Any) -> None:
-                    builder.output(builder.rotate(value, 1))
+                def output(self, value: Any, keep: Any = ()) -> None:
+                    builder.output(builder.rotate(value, 1), keep)
 
             emit(self, Rotating())  # type: ignore[arg-type]
 
         monkeypatch.setattr(RankBSGSLayout, "emit", dearer)
         result = check()
         assert result.exit_code == 1
-        assert "REGRESS  numpy rank_bsgs 512:512:8 1: rotations 14 → 15, key switches 14 → 15" in result.stdout
-        assert "BUDGET   numpy rank_bsgs 512:512:8 1: rotations 15, and the budget is 14" in result.stdout
-        assert result.stdout.endswith("counts: REGRESS, 2 cells\n")
+        for mode in gate.MODES:
+            cell = f"numpy rank_bsgs 512:512:8 1{mode}"
+            one_more = f"{check.rotations} → {check.rotations + 1}"
+            assert f"REGRESS  {cell}: rotations {one_more}, key switches {one_more}" in result.stdout
+            assert (
+                f"BUDGET   {cell}: rotations {check.rotations + 1}, and the budget is {check.rotations}"
+                in result.stdout
+            )
+        assert result.stdout.endswith("counts: REGRESS, 4 cells\n")
         refused = check("--update")
         assert refused.exit_code == 1
-        assert "the budget is 14" in refused.stderr
+        assert f"the budget is {check.rotations}" in refused.stderr
 
     def test_a_backend_that_nobody_offers_any_more_is_lost(self, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HELORA_PLUGINS", "numpy,harness")
@@ -175,32 +264,38 @@ class TestCommand:
     ) -> None:
         monkeypatch.setattr(gate, "absent", lambda backends: {"tenseal": "the library is not installed"})
         result = check()
-        assert (result.exit_code, result.stdout) == (0, "counts: OK, 1 cells\n")
+        assert (result.exit_code, result.stdout) == (0, "counts: OK, 2 cells\n")
         assert "1 of 2 backends counted:\n  tenseal: the library is not installed" in result.stderr
         required = check("--check", "--require")
         assert required.exit_code == 4
-        assert "LOST     tenseal rank_bsgs 512:512:8 1: the library is not installed" in required.stdout
+        for mode in gate.MODES:
+            assert f"LOST     tenseal rank_bsgs 512:512:8 1{mode}: the library is not installed" in required.stdout
 
-    def test_a_looser_budget_is_seen(self, check: Check, tmp_path: Path) -> None:
-        looser = tmp_path / "looser.toml"
-        looser.write_text(gate.BUDGETS.read_text().replace("rotations = 14", "rotations = 15"))
-        result = check("--check", "--budgets", str(looser))
+    def test_a_looser_budget_is_seen(self, check: Check) -> None:
+        limit = f"rotations = {check.rotations}"
+        check.budgets.write_text(check.budgets.read_text().replace(limit, f"rotations = {check.rotations + 1}"))
+        result = check()
         assert result.exit_code == 1
-        assert "BUDGET   numpy rank_bsgs 512:512:8 1: budget loosened: rotations 14 → 15" in result.stdout
+        loosened = f"budget loosened: rotations {check.rotations} → {check.rotations + 1}"
+        for mode in gate.MODES:
+            assert f"BUDGET   numpy rank_bsgs 512:512:8 1{mode}: {loosened}" in result.stdout
 
-    def test_a_better_count_is_stale_until_it_is_locked(self, check: Check, tmp_path: Path) -> None:
-        lock = tmp_path / "lock.json"
-        lock.write_text(lock.read_text().replace('"keyswitches":14,"ct_pt"', '"keyswitches":15,"ct_pt"'))
+    def test_a_better_count_is_stale_until_it_is_locked(self, check: Check) -> None:
+        was = f'"keyswitches":{check.rotations},'
+        check.lock.write_text(check.lock.read_text().replace(was, f'"keyswitches":{check.rotations + 1},'))
         result = check()
         assert result.exit_code == 3
-        assert "STALE    numpy rank_bsgs 512:512:8 1: key switches 15 → 14" in result.stdout
+        for mode in gate.MODES:
+            less = f"key switches {check.rotations + 1} → {check.rotations}"
+            assert f"STALE    numpy rank_bsgs 512:512:8 1{mode}: {less}" in result.stdout
         assert check("--update").exit_code == 0
         assert check().exit_code == 0
 
     def test_json_says_the_same(self, check: Check) -> None:
         document = json.loads(check("--check", "--json").stdout)
         assert (document["state"], document["exit_status"], document["differences"]) == ("OK", 0, [])
-        assert document["counts"]["numpy rank_bsgs 512:512:8 1"]["rotations"] == 14
+        for mode in gate.MODES:
+            assert document["counts"][f"numpy rank_bsgs 512:512:8 1{mode}"]["rotations"] == check.rotations
 
     def test_counts_are_kept_as_rows_once_for_a_commit(
         self, check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -211,7 +306,7 @@ class TestCommand:
             assert said in check("--check", "--out", str(tmp_path / "rows.jsonl")).stderr
         rows = read_rows(tmp_path / "rows.jsonl")
         assert [row.cell.backend for row in rows] == ["numpy", "tenseal"]
-        assert rows[0].metrics["rotations_per_token"] == 14
+        assert rows[0].metrics["rotations_per_token"] == check.rotations
         assert rows[0].provenance.security == "none"
         assert rows[0].metrics["bytes_up_per_token"] > rows[0].metrics["bytes_down_per_token"]
 

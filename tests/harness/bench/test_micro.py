@@ -121,7 +121,7 @@ def test_progress_is_complete_whatever_is_left_out(tmp_path: Path) -> None:
 
 def test_the_chain_has_the_depth_asked_or_what_is_secure() -> None:
     assert chain_of(8192, None).max_level == 2
-    assert chain_of(4096, None).max_level == 1
+    assert chain_of(2048, None).max_level == 0
     assert chain_of(16384, 5).max_level == 5
     with pytest.raises(HeloraError):
         chain_of(4096, 5)

@@ -254,6 +254,25 @@ def test_the_commands_write_every_form(tmp_path: Path, rows: list[Row], repo: Pa
     assert "Performance report" in (tmp_path / "x.html").read_text()
 
 
+def test_what_is_there_is_replaced_only_with_force(tmp_path: Path, rows: list[Row], repo: Path) -> None:
+    append_rows(tmp_path / "a.jsonl", rows[:60])
+    (tmp_path / "site").mkdir()
+    for name in ("x.csv", "x.html", "site/index.html"):
+        (tmp_path / name).write_text("old", encoding="utf-8")
+    where = ("--rows", tmp_path / "a.jsonl", "--repo", repo)
+    for option in ("csv", "html"):
+        status, _, err = _command("export", *where, f"--{option}", tmp_path / f"x.{option}")
+        assert (status, "--force" in err) == (1, True)
+        assert (tmp_path / f"x.{option}").read_text() == "old"
+        assert _command("export", *where, f"--{option}", tmp_path / f"x.{option}", "--force")[0] == 0
+        assert (tmp_path / f"x.{option}").read_text() != "old"
+    status, _, err = _command("history", *where, "--out", tmp_path / "site")
+    assert (status, "--force" in err) == (1, True)
+    # Not even then, since it is none of ours.
+    assert _command("history", *where, "--out", tmp_path / "site", "--force")[0] == 1
+    assert (tmp_path / "site" / "index.html").read_text() == "old"
+
+
 def test_commands_refuse_in_words(tmp_path: Path) -> None:
     assert "Give --out DIR" in _command("history", "--rows", tmp_path)[2]
     assert "at least one of" in _command("export", "--rows", tmp_path)[2]

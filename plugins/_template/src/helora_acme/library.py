@@ -140,7 +140,8 @@ class Library:
         # FILL IN 10: the library's rotation to the left, with one key switch
         rotated = _Emulated(np.roll(ciphertext.slots, -steps), ciphertext.level, ciphertext.scale)
         bits, special_bits = self._params.data_bits[: ciphertext.level + 1], sum(self._params.special_bits)
-        return self._noisy(rotated, noise.keyswitch_std(self._params.ring_degree, bits, special_bits or max(bits)))
+        # Half of it in most slots: three quarters of its square are in the few where a digit's mean is large.
+        return self._noisy(rotated, noise.keyswitch_std(self._params.ring_degree, bits, special_bits or max(bits)) / 2)
 
     def _noisy(self, emulated: _Emulated, std: float) -> _Emulated:
         slots = emulated.slots + self._rng.normal(0.0, std / emulated.scale, emulated.slots.size)

@@ -1,12 +1,10 @@
 """CKKS emulated in NumPy: a double that is stricter than any real library, and hides nothing.
 
-A "ciphertext" is its slot values in the clear, with level, scale and key id. Every operation adds noise of the size
-that CKKS would (``helora_core.params.noise``), and everything that a library may let pass silently is refused: operands
-of different scales, levels or keys, rotations without their very key, values that outgrow the modulus.
+A "ciphertext" is its polynomial in the clear, with level, scale and key id. Every operation adds noise of the size that
+CKKS would (``helora_core.params.noise``), and everything that a library may let pass silently is refused: operands of
+different scales, levels or keys, rotations without their very key, values that outgrow the modulus.
 
-Only what was encrypted as coefficients may outgrow it: programs mask such integers on purpose, and they wrap around
-modulo Q in every library, to the residue of least size. Plaintexts that are coefficients are rounded to integers, in
-doubles, so that what is congruent to zero vanishes.
+Only what was encrypted as integers may outgrow it: programs mask such polynomials on purpose, and they wrap around.
 """
 
 from __future__ import annotations
@@ -17,19 +15,23 @@ import secrets
 import struct
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from helora_core.backend import residues
 from helora_core.backend.capabilities import Capabilities, Encoding
-from helora_core.backend.embedding import ComplexSlots, coefficients_to_slots, slots_to_coefficients
+from helora_core.backend.embedding import largest_coefficient
+from helora_core.backend.ntt import Residues
 from helora_core.backend.protocol import SLOTS, Values
-from helora_core.backend.values import check_scale, check_values
+from helora_core.backend.values import check_encoding, check_scale, check_values
 from helora_core.errors import (
     CapabilityMissing,
     CorruptPayload,
     ForeignCiphertext,
+    InvalidInput,
     InvalidParameters,
     LevelExhausted,
     LevelMismatch,
@@ -39,35 +41,33 @@ from helora_core.errors import (
 )
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
+from helora_numpy import polynomials
+from helora_numpy.polynomials import Polynomial
 from helora_numpy.primes import distinct_ntt_primes
 
 FloatArray = NDArray[np.float64]
 
 _WHO = "helora-numpy"
 _HEADER = struct.Struct("<4sHd")
-_MAGIC = {b"HNPY": False, b"HNPC": True}
-"""First bytes of a ciphertext, by whether it is an ``integer_polynomial``."""
+_MAGIC = {b"HNPY": False, b"HNPI": True}
+"""First bytes of a ciphertext, by whether its polynomial is held exactly, as residues."""
 
 
 @dataclass(frozen=True, eq=False)
 class EmulatedCiphertext:
-    """Slot values in the clear (complex128, shape (N/2,), read-only), with what CKKS would track about them.
+    """A polynomial in the clear (read-only), with what CKKS would track about it."""
 
-    ``integer_polynomial`` marks what was encrypted as coefficients, and may wrap around.
-    """
-
-    values: ComplexSlots
+    values: Polynomial
     level: int
     scale: float
     key_id: bytes
-    integer_polynomial: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class EmulatedPlaintext:
-    """Encoded slot values, for ciphertexts at ``level``."""
+    """An encoded polynomial, for ciphertexts at ``level``."""
 
-    values: ComplexSlots
+    values: Polynomial
     level: int
     scale: float
 
@@ -95,27 +95,39 @@ class _Role:
         return ciphertext.scale
 
     def serialize(self, ciphertext: EmulatedCiphertext) -> bytes:
-        self._own(ciphertext)
-        magic = next(magic for magic, wraps in _MAGIC.items() if wraps == ciphertext.integer_polynomial)
-        return _HEADER.pack(magic, ciphertext.level, ciphertext.scale) + ciphertext.values.astype("<c16").tobytes()
+        values = self._own(ciphertext).values
+        magic = next(magic for magic, exact in _MAGIC.items() if exact == polynomials.is_exact(values))
+        payload = values.astype("<u8" if polynomials.is_exact(values) else "<c16").tobytes()
+        return _HEADER.pack(magic, ciphertext.level, ciphertext.scale) + payload
 
     def deserialize(self, payload: bytes) -> EmulatedCiphertext:
-        if len(payload) != _HEADER.size + 16 * self.params.slots or payload[:4] not in _MAGIC:
-            raise CorruptPayload(
-                f"{_WHO}: {len(payload)} bytes are not a ciphertext of {self.params.slots} slots.",
-                hint="Send the ciphertext again, and check that both sides use the same parameters.",
-            )
-        _, level, scale = _HEADER.unpack_from(payload)
-        values: ComplexSlots = np.frombuffer(payload, "<c16", offset=_HEADER.size).astype(np.complex128)
-        if level > self.params.max_level or not (math.isfinite(scale) and scale > 0 and np.isfinite(values).all()):
-            raise CorruptPayload(
-                f"{_WHO}: a ciphertext of level {level} and scale {scale} cannot exist.",
-                hint="Send the ciphertext again.",
-            )
+        if len(payload) < _HEADER.size or payload[:4] not in _MAGIC:
+            raise self._corrupt(f"{len(payload)} bytes are not a ciphertext of {self.params.slots} slots")
+        magic, level, scale = _HEADER.unpack_from(payload)
+        if level > self.params.max_level or not (math.isfinite(scale) and scale > 0):
+            raise self._corrupt(f"a ciphertext of level {level} and scale {scale} cannot exist")
+        rows = level + 1 if _MAGIC[magic] else 1
+        if len(payload) != _HEADER.size + 8 * rows * self.params.ring_degree:
+            raise self._corrupt(f"{len(payload)} bytes are not a ciphertext of {self.params.slots} slots")
+        values: Polynomial
+        if _MAGIC[magic]:
+            values = np.frombuffer(payload, "<u8", offset=_HEADER.size).astype(np.uint64).reshape(rows, -1)
+            if (values >= np.array(self.params.data_primes[:rows], dtype=np.uint64)[:, np.newaxis]).any():
+                raise self._corrupt("residues beyond their primes")
+        else:
+            values = np.frombuffer(payload, "<c16", offset=_HEADER.size).astype(np.complex128)
+            if not np.isfinite(values).all():
+                raise self._corrupt("values that are not finite")
         try:
-            return self._ciphertext(values, level, scale, integer_polynomial=_MAGIC[payload[:4]])
+            return self._ciphertext(values, level, scale)
         except PrecisionLost as error:
             raise CorruptPayload(f"{_WHO}: no such ciphertext can exist ({error.message}).", hint=error.hint) from error
+
+    @staticmethod
+    def _corrupt(what: str) -> CorruptPayload:
+        return CorruptPayload(
+            f"{_WHO}: {what}.", hint="Send the ciphertext again, and check that both sides use the same parameters."
+        )
 
     def _own(self, ciphertext: EmulatedCiphertext) -> EmulatedCiphertext:
         if not isinstance(ciphertext, EmulatedCiphertext) or ciphertext.key_id != self.key_id:
@@ -125,71 +137,56 @@ class _Role:
             )
         return ciphertext
 
-    def _ciphertext(
-        self, values: ComplexSlots, level: int, scale: float, *, integer_polynomial: bool = False
-    ) -> EmulatedCiphertext:
-        if integer_polynomial:
-            values = self._wrapped(values, level, scale)
-        else:
+    def _ciphertext(self, values: Polynomial, level: int, scale: float) -> EmulatedCiphertext:
+        if not polynomials.is_exact(values):
             self._check_size(float(np.max(np.abs(values))), level, scale)
         values.flags.writeable = False
-        return EmulatedCiphertext(values, level, scale, self.key_id, integer_polynomial)
+        return EmulatedCiphertext(values, level, scale, self.key_id)
 
     def _modulus_bits(self, level: int) -> float:
         return sum(math.log2(prime) for prime in self.params.data_primes[: level + 1])
 
-    def _check_size(self, largest: float, level: int, scale: float, *, spare_bits: int = 1) -> None:
+    def _check_size(self, largest: float, level: int, scale: float) -> None:
         modulus_bits = self._modulus_bits(level)
-        if math.log2(scale) + math.log2(max(largest, 1.0)) >= modulus_bits - spare_bits:
+        if math.log2(scale) + math.log2(max(largest, 1.0)) >= modulus_bits - 1:
             raise PrecisionLost(
-                f"{_WHO}: values up to {largest:g} at scale 2^{math.log2(scale):.1f} wrap around the "
+                f"{_WHO}: values at scale 2^{math.log2(scale):.1f} wrap around the "
                 f"{modulus_bits:.0f}-bit modulus of level {level}.",
                 hint="Use smaller values or scales, or a larger base prime.",
             )
 
-    def _wrapped(self, values: ComplexSlots, level: int, scale: float) -> ComplexSlots:
-        """The slots of the polynomial whose coefficients are the residues of least size modulo Q."""
-        n, period = self.params.ring_degree, math.prod(self.params.data_primes[: level + 1]) / scale
-        # No coefficient is larger than the largest slot.
-        if float(np.max(np.abs(values))) < period / 2:
-            return values
-        coefficients = slots_to_coefficients(values, n)
-        turns = np.rint(coefficients / period)
-        return coefficients_to_slots(coefficients - turns * period, n) if turns.any() else values
+    def _noisy(self, values: Polynomial, std: float | FloatArray, scale: float) -> Polynomial:
+        return polynomials.with_noise(values, std, scale, self.params, self._rng)
 
-    def _noisy(self, values: ComplexSlots, std: float | FloatArray, scale: float) -> ComplexSlots:
-        """Values with noise of ``std / scale`` in the real and in the imaginary part."""
-        noise_parts: ComplexSlots = self._rng.normal(size=2 * values.size).view(np.complex128)
-        return values + noise_parts * (std / scale)
-
-    def _slots(self, values: Values, scale: float, encoding: Encoding, who: str) -> ComplexSlots:
+    def _encoded(self, values: Values, level: int, scale: float, encoding: Encoding, who: str) -> Polynomial:
+        """The polynomial, rounded to integers as every library does."""
+        check_encoding(encoding, NumPyBackend.capabilities, who=f"{_WHO} {who}")
         check_scale(scale, who=f"{_WHO} {who}")
         check_values(values, self.params.slots, who=f"{_WHO} {who}", encoding=encoding)
-        if encoding is Encoding.COEFFICIENTS:
-            return coefficients_to_slots(np.rint(values * scale) / scale, self.params.ring_degree)
+        if encoding is Encoding.INTEGERS:
+            primes = self.params.data_primes[: level + 1]
+            if len(values) != len(primes) or (values >= np.array(primes, dtype=np.uint64)[:, np.newaxis]).any():
+                raise InvalidInput(
+                    f"{_WHO} {who}: {len(values)} rows of residues are not those of the {len(primes)} primes of level "
+                    f"{level}.",
+                    hint="Make them with helora_core.backend.residues, for the level's primes.",
+                )
+            return polynomials.transformed(values, self.params)
         if encoding is Encoding.SCALAR:
-            return np.full(self.params.slots, values[0], dtype=np.complex128)
-        return np.pad(values.astype(np.complex128), (0, self.params.slots - values.size))
-
-    def _encoding_std(self, encoding: Encoding) -> float:
-        """Of what encoding adds: a scalar rounds once, in the constant coefficient, slots in every coefficient."""
-        if encoding is Encoding.COEFFICIENTS:  # rounded already
-            return 0.0
-        return math.sqrt(1 / 12) if encoding is Encoding.SCALAR else noise.encoding_std(self.params.ring_degree)
-
-    def _check_encodable(self, values: Values, slots: ComplexSlots, level: int, scale: float, who: Encoding) -> None:
-        """Refuse what does not fit the modulus; of coefficients, those beyond a quarter of it, as SEAL does."""
-        if who is Encoding.COEFFICIENTS:
-            self._check_size(float(np.max(np.abs(values))), level, scale, spare_bits=2)
-        else:
-            self._check_size(float(np.max(np.abs(slots))), level, scale)
+            constant = np.rint(values[0] * scale) / scale
+            self._check_size(abs(constant), level, scale)
+            return np.full(self.params.slots, constant, dtype=np.complex128)
+        slots = np.pad(values.astype(np.complex128), (0, self.params.slots - values.size))
+        # What must fit is the largest coefficient; random slots are larger than that.
+        largest = largest_coefficient(slots, self.params.ring_degree)
+        self._check_size(largest, level, scale)
+        return polynomials.rounded(slots, scale, self.params.ring_degree)
 
     def _encrypted(self, values: Values, scale: float, encoding: Encoding, std: float, who: str) -> EmulatedCiphertext:
         level = self.params.max_level
-        slots = self._slots(values, scale, encoding, who)
-        self._check_encodable(values, slots, level, scale, encoding)
-        noisy = self._noisy(slots, math.hypot(self._encoding_std(encoding), std), scale)
-        return self._ciphertext(noisy, level, scale, integer_polynomial=encoding is Encoding.COEFFICIENTS)
+        return self._ciphertext(
+            self._noisy(self._encoded(values, level, scale, encoding, who), std, scale), level, scale
+        )
 
 
 class EmulatedDecryptor(_Role):
@@ -204,15 +201,21 @@ class EmulatedDecryptor(_Role):
         return self._encrypted(values, scale, encoding, std, "encrypt")
 
     def decrypt(self, ciphertext: EmulatedCiphertext, *, encoding: Encoding = SLOTS) -> Values:
-        values: Values = self._own(ciphertext).values.copy()
-        if encoding is Encoding.COEFFICIENTS:
-            return slots_to_coefficients(values, self.params.ring_degree)
+        check_encoding(encoding, NumPyBackend.capabilities, who=f"{_WHO} decrypt")
+        polynomial = self._own(ciphertext).values
+        if encoding is Encoding.INTEGERS:
+            exact = polynomials.exact(polynomial, ciphertext.level, ciphertext.scale, self.params)
+            return polynomials.coefficients(exact, self.params)
+        values: Values = polynomials.slots(polynomial, ciphertext.scale, self.params).copy()
         if encoding is not Encoding.COMPLEX_SLOTS:
             values = values.real.copy()
         return values[:1] if encoding is Encoding.SCALAR else values
 
     def evaluation_keys(self) -> bytes:
         return msgspec.msgpack.encode(self._keys)
+
+    def export_keys(self) -> bytes:
+        return msgspec.msgpack.encode(self._keys)  # there is no secret: the key pair is its name
 
 
 class EmulatedEvaluator(_Role):
@@ -230,47 +233,68 @@ class EmulatedEvaluator(_Role):
         return self._encrypted(values, scale, encoding, std, "encrypt_public")
 
     def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> EmulatedPlaintext:
-        slots = self._slots(values, scale, encoding, "encode")
         if not 0 <= level <= self.params.max_level:
             raise LevelExhausted(
                 f"{_WHO}: encoding at level {level}; there are levels 0 to {self.params.max_level}.",
                 hint="Use parameters with more data primes.",
             )
-        self._check_encodable(values, slots, level, scale, encoding)
-        std = self._encoding_std(encoding)
-        return EmulatedPlaintext(self._noisy(slots, std, scale) if std else slots, level, scale)
+        return EmulatedPlaintext(self._encoded(values, level, scale, encoding, "encode"), level, scale)
 
     def _own_plaintext(self, plaintext: EmulatedPlaintext) -> EmulatedPlaintext:
-        if not isinstance(plaintext, EmulatedPlaintext) or plaintext.values.size != self.params.slots:
+        if not isinstance(plaintext, EmulatedPlaintext) or not self._fits_ring(plaintext.values):
             raise ForeignCiphertext(
                 f"{_WHO}: this is no plaintext of these parameters.", hint="Use what this evaluator's encode returned."
             )
         return plaintext
 
+    def _fits_ring(self, polynomial: Polynomial) -> bool:
+        places = self.params.ring_degree if polynomials.is_exact(polynomial) else self.params.slots
+        return bool(polynomial.shape[-1] == places)
+
     def add(self, left: EmulatedCiphertext, right: EmulatedCiphertext) -> EmulatedCiphertext:
         left, right = self._own(left), self._own(right)
         _same_level_and_scale(left, right, "add")
-        return self._like(left, left.values + right.values, other=right)
+        return self._sum(left, right)
 
     def sub(self, left: EmulatedCiphertext, right: EmulatedCiphertext) -> EmulatedCiphertext:
         left, right = self._own(left), self._own(right)
         _same_level_and_scale(left, right, "sub")
-        return self._like(left, left.values - right.values, other=right)
+        return self._sum(left, self.negate(right))
 
     def negate(self, ciphertext: EmulatedCiphertext) -> EmulatedCiphertext:
         ciphertext = self._own(ciphertext)
-        return self._like(ciphertext, -ciphertext.values)
+        if not polynomials.is_exact(ciphertext.values):
+            return self._like(ciphertext, -ciphertext.values)
+        primes = self.params.data_primes[: ciphertext.level + 1]
+        return self._like(ciphertext, residues.negative(ciphertext.values, primes))
 
     def add_plain(self, ciphertext: EmulatedCiphertext, plaintext: EmulatedPlaintext) -> EmulatedCiphertext:
         ciphertext, plaintext = self._own(ciphertext), self._own_plaintext(plaintext)
         _same_level_and_scale(ciphertext, plaintext, "add_plain")
-        return self._like(ciphertext, ciphertext.values + plaintext.values)
+        return self._sum(ciphertext, plaintext)
 
     def multiply_plain(self, ciphertext: EmulatedCiphertext, plaintext: EmulatedPlaintext) -> EmulatedCiphertext:
         ciphertext, plaintext = self._own(ciphertext), self._own_plaintext(plaintext)
         _same_level(ciphertext.level, plaintext.level, "multiply_plain")
-        product = ciphertext.values * plaintext.values
-        return self._like(ciphertext, product, scale=ciphertext.scale * plaintext.scale)
+        scale = ciphertext.scale * plaintext.scale
+        if math.log2(scale) >= self._modulus_bits(ciphertext.level):
+            raise PrecisionLost(
+                f"{_WHO}: a product of scale 2^{math.log2(scale):.1f} does not fit the modulus of level "
+                f"{ciphertext.level}.",
+                hint="Rescale first, or use smaller scales.",
+            )
+        if not (polynomials.is_exact(ciphertext.values) or polynomials.is_exact(plaintext.values)):
+            return self._like(ciphertext, ciphertext.values * plaintext.values, scale=scale)
+        product = polynomials.multiply(self._exact(ciphertext), self._exact(plaintext), self.params)
+        return self._like(ciphertext, product, scale=scale)
+
+    def _exact(self, operand: EmulatedCiphertext | EmulatedPlaintext) -> Residues:
+        return polynomials.exact(operand.values, operand.level, operand.scale, self.params)
+
+    def _sum(self, left: EmulatedCiphertext, right: EmulatedCiphertext | EmulatedPlaintext) -> EmulatedCiphertext:
+        if not (polynomials.is_exact(left.values) or polynomials.is_exact(right.values)):
+            return self._like(left, left.values + right.values)
+        return self._like(left, polynomials.add(self._exact(left), self._exact(right), self.params))
 
     def rotate(self, ciphertext: EmulatedCiphertext, steps: int) -> EmulatedCiphertext:
         ciphertext = self._own(ciphertext)
@@ -285,7 +309,8 @@ class EmulatedEvaluator(_Role):
         std = _keyswitch_stds(
             self.params.ring_degree, self.params.data_bits[: ciphertext.level + 1], sum(self.params.special_bits)
         )
-        rotated = self._noisy(np.roll(ciphertext.values, -steps), std, ciphertext.scale)
+        slots = polynomials.slots(ciphertext.values, ciphertext.scale, self.params)
+        rotated = self._noisy(np.roll(slots, -steps), std, ciphertext.scale)
         return self._like(ciphertext, rotated)
 
     def rotate_many(self, ciphertext: EmulatedCiphertext, steps: Sequence[int]) -> list[EmulatedCiphertext]:
@@ -299,24 +324,25 @@ class EmulatedEvaluator(_Role):
                 hint="Use parameters with one more data prime, or a packing of less depth.",
             )
         scale = ciphertext.scale / self.params.data_primes[ciphertext.level]
-        values = self._noisy(ciphertext.values, noise.rescale_std(self.params.ring_degree), scale)
+        values = ciphertext.values
+        if polynomials.is_exact(values):
+            values = polynomials.divide_by_last(values, self.params)
+        values = self._noisy(values, noise.rescale_std(self.params.ring_degree), scale)
         return self._like(ciphertext, values, level=ciphertext.level - 1, scale=scale)
 
     def _like(
         self,
         operand: EmulatedCiphertext,
-        values: ComplexSlots,
+        values: Polynomial,
         *,
         level: int | None = None,
         scale: float | None = None,
-        other: EmulatedCiphertext | None = None,
     ) -> EmulatedCiphertext:
         """A result of the operand's level and scale, if no others are given."""
         return self._ciphertext(
             values,
             operand.level if level is None else level,
             operand.scale if scale is None else scale,
-            integer_polynomial=operand.integer_polynomial or (other is not None and other.integer_polynomial),
         )
 
 
@@ -358,8 +384,9 @@ class NumPyBackend:
     """The emulation."""
 
     name = "numpy"
+    library_version = f"helora-numpy {version('helora-numpy')}"
     capabilities = Capabilities(
-        encodings=frozenset(Encoding),
+        encodings=frozenset(Encoding) - {Encoding.COEFFICIENTS},  # core makes them of integers
         public_key=True,
         hoisting=True,
         seeded_keys=True,
@@ -389,10 +416,16 @@ class NumPyBackend:
         return EmulatedDecryptor(params, keys, client_rng), EmulatedEvaluator(params, keys, server_rng)
 
     def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> EmulatedEvaluator:
-        try:
-            keys = msgspec.msgpack.decode(evaluation_keys, type=_EvaluationKeys)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise CorruptPayload(
-                f"{_WHO}: these bytes are not evaluation keys ({error}).", hint="Send the keys again."
-            ) from error
-        return EmulatedEvaluator(params, keys, np.random.default_rng())
+        return EmulatedEvaluator(params, _keys(evaluation_keys), np.random.default_rng())
+
+    def restore_keys(self, params: CKKSParams, exported: bytes) -> EmulatedDecryptor:
+        return EmulatedDecryptor(params, _keys(exported), np.random.default_rng())
+
+
+def _keys(message: bytes) -> _EvaluationKeys:
+    try:
+        return msgspec.msgpack.decode(message, type=_EvaluationKeys)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptPayload(
+            f"{_WHO}: these bytes are not evaluation keys ({error}).", hint="Send the keys again."
+        ) from error

@@ -37,6 +37,7 @@ def helora_backends() -> Iterable[BackendSpec]:
         summary="OpenFHE, FIXEDMANUAL: the program rescales; hoisted rotations.",
         library="openfhe",
         provides_security=True,
+        preference=20,
         availability=availability,
     )
     yield BackendSpec(

@@ -1,10 +1,11 @@
 """OpenFHE.
 
 Its Python bindings keep rotation keys in a table of the process, by the tag of the key pair: two key pairs do not mix,
-and this backend asks the table for nothing but the steps it made keys for. The plaintext scale is one for all
-(``ScalingModSize``), so that a plan's scales must be the parameters' own. Under FIXEDMANUAL the scale that OpenFHE
-tracks is nominal: after a rescale it is 2^scale_bits again, though the prime was not, which costs about 2^-22 of the
-value.
+and this backend asks the table for nothing but the steps it made keys for.
+
+The plaintext scale is one for all (``ScalingModSize``). Under FIXEDMANUAL it is a label that no arithmetic looks at:
+it is reset after each product and rescale, and ``helora_core.backend.fixed_scale`` keeps what scales really are.
+Under FLEXIBLEAUTO the library's scales decide when it rescales, and a plan's must be the parameters' own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -21,8 +23,9 @@ import numpy as np
 
 from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
 from helora_core.backend.embedding import largest_coefficient
-from helora_core.backend.protocol import SLOTS, Values
-from helora_core.backend.values import check_values
+from helora_core.backend.fixed_scale import ScaledDecryptor, ScaledEvaluator
+from helora_core.backend.protocol import SLOTS, Decryptor, Evaluator, Values
+from helora_core.backend.values import check_scale, check_values
 from helora_core.errors import (
     BackendUnavailable,
     CapabilityMissing,
@@ -32,10 +35,9 @@ from helora_core.errors import (
     LevelMismatch,
     MissingRotationKey,
     PrecisionLost,
-    ScaleMismatch,
 )
 from helora_core.params.ckks import CKKSParams
-from helora_openfhe.context import make_context, resolve
+from helora_openfhe.context import make_context, resolve, unit_bits
 from helora_openfhe.library import openfhe
 from helora_openfhe.payload import opened, sealed
 
@@ -68,6 +70,16 @@ class _EvaluationKeys(msgspec.Struct, forbid_unknown_fields=True):
     public_key: bytes
 
 
+class _ExportedKeys(msgspec.Struct, forbid_unknown_fields=True):
+    """What a client puts away. Rotation keys are made anew of the secret key."""
+
+    secret_key: bytes
+    public_key: bytes
+    steps: list[int]
+    key_id: bytes
+    sends_public_key: bool
+
+
 class _Role:
     """What client and server share. It has no key."""
 
@@ -76,6 +88,7 @@ class _Role:
         self._context = context
         self._params = params
         self._explicit = rescale is RescaleMode.EXPLICIT
+        self._unit_bits = unit_bits(params)
         self._key_tag = key_tag
         self._process = os.getpid()
 
@@ -108,6 +121,12 @@ class _Role:
             )
         # The bytes name the keys they were made with; read by a server of other keys, they must be taken for that.
         data.SetKeyTag(self._key_tag)
+        return self._made(data)
+
+    def _made(self, data: Any) -> OpenFHECiphertext:
+        if self._explicit:
+            data.SetNoiseScaleDeg(1)
+            data.SetScalingFactor(2.0**self._unit_bits)
         return OpenFHECiphertext(data, self.key_id)
 
     def _own(self, ciphertext: OpenFHECiphertext) -> OpenFHECiphertext:
@@ -123,9 +142,10 @@ class _Role:
                 f"{_WHO}: encoding at level {level}; there are levels 0 to {params.max_level}.",
                 hint="Use parameters with more data primes.",
             )
-        if scale != 2.0**params.scale_bits:
+        check_scale(scale, who=f"{_WHO} {who}")
+        if scale != 2.0**self._unit_bits:
             raise CapabilityMissing(
-                f"{_WHO}: every plaintext has the scale 2^{params.scale_bits}, not 2^{math.log2(scale):.1f}.",
+                f"{_WHO}: every plaintext has the scale 2^{self._unit_bits}, not 2^{math.log2(scale):.1f}.",
                 hint="Use plans whose scales are the parameters' own, as choose_params makes them.",
             )
         if os.getpid() != self._process:
@@ -136,9 +156,9 @@ class _Role:
             )
         if not self._fits(values, level, encoding):
             raise PrecisionLost(
-                f"{_WHO}: values up to {np.max(np.abs(values)):g} at scale 2^{params.scale_bits} do not fit the "
-                f"{params.modulus_bits_at(level)} bits of modulus at level {level}.",
-                hint="Use smaller values, or a larger base prime.",
+                f"{_WHO}: values at their scale do not fit the {params.modulus_bits_at(level)} bits of modulus "
+                f"at level {level}.",
+                hint="Use smaller values or scales, or a larger base prime.",
             )
         if encoding is Encoding.SCALAR:
             values = np.full(params.slots, values[0])
@@ -154,15 +174,19 @@ class _Role:
     def _fits(self, values: Values, level: int, encoding: Encoding) -> bool:
         """Whether the encoded polynomial fits the modulus: surely if its slots do, and else if its coefficients do."""
         params = self._params
-        spare_bits = params.modulus_bits_at(level) - 1 - params.scale_bits
-        slot_bits = math.log2(max(float(np.max(np.abs(values))), 1.0))
+        largest = float(np.max(np.abs(values)))
+        if largest == 0:
+            return True
+        # Residues end at half the modulus.
+        spare_bits = math.log2(math.prod(params.data_primes[: level + 1])) - 1 - self._unit_bits
+        slot_bits = math.log2(largest)
         if slot_bits < spare_bits:
             return True
         # A scalar is a coefficient itself; and some coefficient is at least 1/N of the largest slot.
-        if encoding is Encoding.SCALAR or not 0 < spare_bits >= slot_bits - math.log2(params.ring_degree):
+        if encoding is Encoding.SCALAR or slot_bits - math.log2(params.ring_degree) > spare_bits:
             return False
-        largest = largest_coefficient(values, params.ring_degree, OpenFHEBackend.capabilities.slot_generator)
-        return math.log2(largest) + params.scale_bits < math.log2(math.prod(params.data_primes[: level + 1])) - 2
+        coefficient = largest_coefficient(values, params.ring_degree, OpenFHEBackend.capabilities.slot_generator)
+        return math.log2(coefficient) < spare_bits - 1
 
 
 class OpenFHEDecryptor(_Role):
@@ -175,16 +199,24 @@ class OpenFHEDecryptor(_Role):
         steps: Collection[int],
         *,
         public_key: bool,
+        exported: _ExportedKeys | None = None,
     ) -> None:
         context = make_context(params, rescale)
-        pair = context.KeyGen()
-        super().__init__(context, params, rescale, secrets.token_bytes(16), pair.secretKey.GetKeyTag())
-        self._secret_key = pair.secretKey
+        if exported is None:
+            pair = context.KeyGen()
+            secret, key_id = pair.secretKey, secrets.token_bytes(16)
+            self._public_key = openfhe.Serialize(pair.publicKey, openfhe.BINARY)
+        else:
+            secret, key_id = openfhe.DeserializePrivateKeyString(exported.secret_key, openfhe.BINARY), exported.key_id
+            self._public_key = exported.public_key
+        super().__init__(context, params, rescale, key_id, secret.GetKeyTag())
+        self._secret_key = secret
         rotation_keys = b""
         if steps:
-            context.EvalRotateKeyGen(pair.secretKey, sorted(steps))
+            context.EvalRotateKeyGen(secret, sorted(steps))
             rotation_keys = openfhe.SerializeEvalAutomorphismKeyString(openfhe.BINARY, self._key_tag)
-        public = openfhe.Serialize(pair.publicKey, openfhe.BINARY) if public_key else b""
+        self._steps, self._sends_public_key = sorted(steps), public_key
+        public = self._public_key if public_key else b""
         keys = _EvaluationKeys(sorted(steps), self.key_id, self._key_tag, rotation_keys, public)
         self._evaluation_keys = sealed(msgspec.msgpack.encode(keys))
 
@@ -203,6 +235,11 @@ class OpenFHEDecryptor(_Role):
 
     def evaluation_keys(self) -> bytes:
         return self._evaluation_keys
+
+    def export_keys(self) -> bytes:
+        secret_key = openfhe.Serialize(self._secret_key, openfhe.BINARY)
+        keys = _ExportedKeys(secret_key, self._public_key, self._steps, self.key_id, self._sends_public_key)
+        return msgspec.msgpack.encode(keys)
 
 
 class OpenFHEEvaluator(_Role):
@@ -241,19 +278,11 @@ class OpenFHEEvaluator(_Role):
     def add_plain(self, ciphertext: OpenFHECiphertext, plaintext: OpenFHEPlaintext) -> OpenFHECiphertext:
         data = self._own(ciphertext).data
         self._check_plaintext(ciphertext, plaintext, "add_plain")
-        if self._explicit and data.GetNoiseScaleDeg() != 1:
-            raise _scale_mismatch("add_plain", data.GetScalingFactor(), plaintext.data.GetScalingFactor())
         return self._made(self._context.EvalAdd(data, plaintext.data))
 
     def multiply_plain(self, ciphertext: OpenFHECiphertext, plaintext: OpenFHEPlaintext) -> OpenFHECiphertext:
         data = self._own(ciphertext).data
         self._check_plaintext(ciphertext, plaintext, "multiply_plain")
-        scale_bits = (data.GetNoiseScaleDeg() + 1) * self._params.scale_bits
-        if self._explicit and scale_bits >= self._params.modulus_bits_at(plaintext.level):
-            raise PrecisionLost(
-                f"{_WHO}: a product of scale 2^{scale_bits} does not fit the modulus of level {plaintext.level}.",
-                hint="Rescale first.",
-            )
         return self._made(self._context.EvalMult(data, plaintext.data))
 
     def rotate(self, ciphertext: OpenFHECiphertext, steps: int) -> OpenFHECiphertext:
@@ -281,9 +310,6 @@ class OpenFHEEvaluator(_Role):
             )
         return self._made(self._context.Rescale(ciphertext.data))
 
-    def _made(self, data: Any) -> OpenFHECiphertext:
-        return OpenFHECiphertext(data, self.key_id)
-
     def _checked_steps(self, steps: Sequence[int]) -> list[int]:
         checked = [step % self._params.slots for step in steps]
         missing = [step for step in checked if step and step not in self._steps]
@@ -295,13 +321,10 @@ class OpenFHEEvaluator(_Role):
         return checked
 
     def _check_operands(self, left: OpenFHECiphertext, right: OpenFHECiphertext, who: str) -> None:
-        """Under FIXEDMANUAL OpenFHE would align levels, and add scales as they are: both are refused."""
+        """Under FIXEDMANUAL OpenFHE would align levels, which is refused."""
         left, right = self._own(left), self._own(right)
-        if not self._explicit:
-            return
-        _same_level(self.level(left), self.level(right), who)
-        if left.data.GetNoiseScaleDeg() != right.data.GetNoiseScaleDeg():
-            raise _scale_mismatch(who, left.data.GetScalingFactor(), right.data.GetScalingFactor())
+        if self._explicit:
+            _same_level(self.level(left), self.level(right), who)
 
     def _check_plaintext(self, ciphertext: OpenFHECiphertext, plaintext: OpenFHEPlaintext, who: str) -> None:
         if not isinstance(plaintext, OpenFHEPlaintext) or plaintext.ring_degree != self._params.ring_degree:
@@ -320,21 +343,14 @@ def _same_level(left: int, right: int, who: str) -> None:
         )
 
 
-def _scale_mismatch(who: str, left: float, right: float) -> ScaleMismatch:
-    return ScaleMismatch(
-        f"{_WHO}: {who} of operands with scales 2^{math.log2(left):.6f} and 2^{math.log2(right):.6f}.",
-        hint="Bring both operands through the same multiplications and rescales.",
-    )
-
-
 class OpenFHEBackend:
     """OpenFHE, rescaling as the program says (FIXEDMANUAL)."""
 
     name = "openfhe"
+    library_version = f"openfhe {version('openfhe')}"
     capabilities = Capabilities(
         encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS, Encoding.SCALAR}),
         rescale=RescaleMode.EXPLICIT,
-        free_plaintext_scale=False,
         public_key=True,
         hoisting=True,
     )
@@ -349,16 +365,16 @@ class OpenFHEBackend:
         *,
         public_key: bool = False,
         seed: int | None = None,
-    ) -> tuple[OpenFHEDecryptor, OpenFHEEvaluator]:
+    ) -> tuple[Decryptor, Evaluator]:
         if seed is not None:
             raise CapabilityMissing(
                 f"{_WHO}: keys cannot be made from a seed.",
                 hint="Leave the seed out; use the emulation for repeatable runs.",
             )
         decryptor = OpenFHEDecryptor(params, self.capabilities.rescale, rotation_steps, public_key=public_key)
-        return decryptor, self.load_evaluator(params, decryptor.evaluation_keys())
+        return self._decryptor(decryptor, params), self.load_evaluator(params, decryptor.evaluation_keys())
 
-    def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> OpenFHEEvaluator:
+    def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> Evaluator:
         body = opened(evaluation_keys, "evaluation keys")
         try:
             keys = msgspec.msgpack.decode(body, type=_EvaluationKeys)
@@ -366,11 +382,35 @@ class OpenFHEBackend:
             raise CorruptPayload(
                 f"{_WHO}: these bytes are not evaluation keys ({error}).", hint="Send the keys again."
             ) from error
-        return OpenFHEEvaluator(params, self.capabilities.rescale, keys)
+        return self._evaluator(OpenFHEEvaluator(params, self.capabilities.rescale, keys), params)
+
+    def _decryptor(self, role: OpenFHEDecryptor, params: CKKSParams) -> Decryptor:
+        return ScaledDecryptor(role, params, 2.0 ** unit_bits(params), who=_WHO)
+
+    def _evaluator(self, role: OpenFHEEvaluator, params: CKKSParams) -> Evaluator:
+        return ScaledEvaluator(role, params, 2.0 ** unit_bits(params), who=_WHO)
+
+    def restore_keys(self, params: CKKSParams, exported: bytes) -> Decryptor:
+        try:
+            keys = msgspec.msgpack.decode(exported, type=_ExportedKeys)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise CorruptPayload(f"{_WHO}: these bytes are not a client's keys.", hint="Export them again.") from error
+        decryptor = OpenFHEDecryptor(
+            params, self.capabilities.rescale, keys.steps, public_key=keys.sends_public_key, exported=keys
+        )
+        return self._decryptor(decryptor, params)
 
 
 class OpenFHEAutoBackend(OpenFHEBackend):
     """OpenFHE, rescaling by itself (FLEXIBLEAUTO)."""
 
     name = "openfhe_auto"
-    capabilities = msgspec.structs.replace(OpenFHEBackend.capabilities, rescale=RescaleMode.AUTOMATIC)
+    capabilities = msgspec.structs.replace(
+        OpenFHEBackend.capabilities, rescale=RescaleMode.AUTOMATIC, free_plaintext_scale=False
+    )
+
+    def _decryptor(self, role: OpenFHEDecryptor, params: CKKSParams) -> Decryptor:
+        return role
+
+    def _evaluator(self, role: OpenFHEEvaluator, params: CKKSParams) -> Evaluator:
+        return role

@@ -1,24 +1,32 @@
 """OpenFHE's parameters and contexts.
 
-OpenFHE takes sizes and picks the primes itself: the first of ``FirstModSize`` bits, the others near
-2^``ScalingModSize``, on both sides of it, so that a prime of a 40-bit scale may have 41 bits. ``resolve`` says what it
-really picked.
+OpenFHE takes two sizes and picks the primes itself: the first just below 2^``FirstModSize``, the others near
+2^``ScalingModSize``, on both sides of it, so that a prime of 40 bits may come out with 41. A chain of other lengths is
+made of the same bits, spread otherwise, where nothing divides by the single prime. ``resolve`` says what it really
+picked.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import msgspec
 
 from helora_core.backend.capabilities import RescaleMode
 from helora_core.errors import InvalidParameters
-from helora_core.params.ckks import CKKSParams
+from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
 from helora_openfhe.library import openfhe
 
 _AUXILIARY_BITS = 60
 """OpenFHE's fixed size of the special primes of hybrid key switching."""
+
+_LONGEST_OF_ONE_SPECIAL = 56
+
+_LEAST_SCALING_BITS, _MOST_SCALING_BITS = 14, 59
+"""OpenFHE's range of ``ScalingModSize``."""
 
 
 def _switches_by_special_prime(params: CKKSParams) -> bool:
@@ -30,21 +38,40 @@ def _switches_by_special_prime(params: CKKSParams) -> bool:
     return sum(params.special_bits) >= max(params.data_bits)
 
 
+class _Sizes(NamedTuple):
+    """What OpenFHE is told: log2 of the first prime, and of the others, which is the scale of its plaintexts too."""
+
+    first: int
+    scaling: int
+
+
+def unit_bits(params: CKKSParams) -> int:
+    """log2 of the one scale that OpenFHE encodes at.
+
+    Args:
+        params: As ``resolve`` returned them.
+    """
+    return _sizes_of(params).scaling
+
+
 def make_context(params: CKKSParams, rescale: RescaleMode) -> Any:
-    """A crypto context for these parameters, without any key.
+    """A crypto context for parameters that ``resolve`` returned, without any key.
 
     Raises:
         InvalidParameters: OpenFHE cannot realise them.
     """
-    _check(params)
+    return _context(params, _sizes_of(params), rescale)
+
+
+def _context(params: CKKSParams, sizes: _Sizes, rescale: RescaleMode) -> Any:
     wanted = openfhe.CCParamsCKKSRNS()
     # Core judges security on the primes that resolve reports; with a standard set, OpenFHE would pick its own ring.
     wanted.SetSecurityLevel(openfhe.HEStd_NotSet)
     wanted.SetRingDim(params.ring_degree)
     wanted.SetBatchSize(params.slots)
     wanted.SetMultiplicativeDepth(params.max_level)
-    wanted.SetFirstModSize(params.data_bits[0])
-    wanted.SetScalingModSize(params.scale_bits)
+    wanted.SetFirstModSize(sizes.first)
+    wanted.SetScalingModSize(sizes.scaling)
     wanted.SetSecretKeyDist(openfhe.UNIFORM_TERNARY)
     wanted.SetCKKSDataType(openfhe.CKKSDataType.COMPLEX)
     explicit = rescale is RescaleMode.EXPLICIT
@@ -68,33 +95,30 @@ def make_context(params: CKKSParams, rescale: RescaleMode) -> Any:
     return context
 
 
-def _check(params: CKKSParams) -> None:
-    later = set(params.data_bits[1:])
-    # Resolved parameters state real lengths: a prime just above 2^scale_bits has one bit more.
-    if not later <= {params.scale_bits, params.scale_bits + 1}:
-        raise InvalidParameters(
-            f"helora-openfhe: all data primes but the first are of the scale's {params.scale_bits} bits; "
-            f"{sorted(later)} were asked for.",
-            hint="Use equal lengths for all data primes but the first, and the same scale_bits.",
-        )
-
-
 def resolve(params: CKKSParams, rescale: RescaleMode) -> CKKSParams:
     """Fill in the primes that OpenFHE picks, and state their real lengths.
 
     Raises:
         InvalidParameters: OpenFHE cannot realise the parameters.
     """
-    data = _data_primes(make_context(params, rescale))
+    data: tuple[int, ...] = ()
+    asked_bits = sum(params.data_bits)
+    for sizes in _options(params, rescale):
+        found = _data_primes(_context(params, sizes, rescale))
+        if len(set(found)) != len(found):
+            raise InvalidParameters(
+                f"helora-openfhe: OpenFHE has not enough primes of {sizes.scaling} bits for ring degree "
+                f"{params.ring_degree}.",
+                hint="Use fewer data primes, or longer ones.",
+            )
+        data = data or found
+        # Primes on both sides of a power of two may multiply to one bit more than asked, which the table may not allow.
+        if math.prod(found).bit_length() <= asked_bits:
+            data = found
+            break
     special: tuple[int, ...] = ()
     if _switches_by_special_prime(params):
-        special = (_special_prime(params.ring_degree, data),)
-    if len(set(data)) != len(data):
-        raise InvalidParameters(
-            f"helora-openfhe: OpenFHE has not enough primes of {params.scale_bits} bits for ring degree "
-            f"{params.ring_degree}.",
-            hint="Use fewer data primes, or longer ones.",
-        )
+        special = _special_primes(params.ring_degree, data)
     return msgspec.structs.replace(
         params,
         data_bits=tuple(prime.bit_length() for prime in data),
@@ -102,6 +126,58 @@ def resolve(params: CKKSParams, rescale: RescaleMode) -> CKKSParams:
         data_primes=data,
         special_primes=special,
     )
+
+
+def _sizes_of(resolved: CKKSParams) -> _Sizes:
+    """The sizes that these primes came of: the first is below its power of two, the others are next to theirs."""
+    first, *later = resolved.data_primes
+    if not later:
+        return _alone(round(math.log2(first)))
+    scaling = {round(math.log2(prime)) for prime in later}
+    return _Sizes(max(round(math.log2(first)), *scaling), max(scaling))
+
+
+def _alone(first_bits: int) -> _Sizes:
+    """For one prime: were both sizes equal, OpenFHE would take the next prime above."""
+    return _Sizes(first_bits, min(first_bits, MAX_PRIME_BITS) - 1)
+
+
+def _options(params: CKKSParams, rescale: RescaleMode) -> Iterator[_Sizes]:
+    """Sizes that give a chain as asked, the closest first.
+
+    Raises:
+        InvalidParameters: There are none.
+    """
+    if params.data_primes:
+        yield _sizes_of(params)
+        return
+    first, *later = params.data_bits
+    if not later:
+        yield _alone(first)
+        return
+    total, shortest = sum(params.data_bits), min(later)
+    options = [_Sizes(first, shortest)] if shortest == max(later) else []
+    # Programs that rescale want each prime of the length asked for: their input's scale is that length. To the others
+    # only the modulus matters, and the planner divides it evenly.
+    if rescale is RescaleMode.EXPLICIT and params.scale_bits not in later and 0 <= first - shortest <= 1:
+        options += [_Sizes(total - len(later) * each, each) for each in range(shortest, _LEAST_SCALING_BITS - 1, -1)]
+    possible = [
+        sizes
+        for sizes in options
+        if _LEAST_SCALING_BITS <= sizes.scaling <= min(sizes.first, _MOST_SCALING_BITS)
+        and sizes.first <= MAX_PRIME_BITS
+    ]
+    if rescale is RescaleMode.AUTOMATIC and shortest != params.scale_bits:
+        possible = []
+    if not possible:
+        raise InvalidParameters(
+            f"helora-openfhe: OpenFHE's data primes after the first are of one length, from {_LEAST_SCALING_BITS} to "
+            f"{_MOST_SCALING_BITS} bits, no longer than the first"
+            f"{', and that of the scale' if rescale is RescaleMode.AUTOMATIC else ''}; {list(params.data_bits)} were "
+            f"asked for, with a scale of {params.scale_bits}.",
+            hint="Use equal lengths for all data primes but the first, and the same scale_bits.",
+        )
+    yield from possible
 
 
 def _data_primes(context: Any) -> tuple[int, ...]:
@@ -112,8 +188,20 @@ def _data_primes(context: Any) -> tuple[int, ...]:
     return tuple(int(prime["ptr_wrapper"]["data"]["value0"]["cm"]["v"]) for prime in element["p"])
 
 
-def _special_prime(ring_degree: int, data: tuple[int, ...]) -> int:
-    """The largest prime of 60 bits that is 1 mod 2N and not in the chain: OpenFHE's choice, which it does not show."""
+def _special_primes(ring_degree: int, data: tuple[int, ...]) -> tuple[int, ...]:
+    """The largest primes of 60 bits that are 1 mod 2N and not in the chain: OpenFHE's choice, which it does not show.
+
+    It is one, or two where a data prime has more than 56 bits: a rotation key then has a limb more (seen in OpenFHE
+    1.6.1's serialised keys, with first primes of 50 to 60 bits).
+    """
+    count = 1 if max(prime.bit_length() for prime in data) <= _LONGEST_OF_ONE_SPECIAL else 2
+    special: list[int] = []
+    while len(special) < count:
+        special.append(_next_special(ring_degree, (*data, *special)))
+    return tuple(special)
+
+
+def _next_special(ring_degree: int, data: tuple[int, ...]) -> int:
     candidate = (1 << _AUXILIARY_BITS) // (2 * ring_degree) * (2 * ring_degree) + 1
     while candidate >= 1 << _AUXILIARY_BITS or candidate in data or not _is_prime(candidate):
         candidate -= 2 * ring_degree

@@ -28,5 +28,6 @@ def helora_backends() -> Iterable[BackendSpec]:
         summary="Microsoft SEAL through Pyfhel: public-key encryption, exact rotation keys.",
         library="Pyfhel",
         provides_security=True,
+        preference=10,
         availability=availability,
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Collection
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -30,18 +31,32 @@ from helora_core.errors import (
 from helora_core.params.ckks import CKKSParams
 from helora_pyfhel.codec import PyfhelCiphertext, PyfhelPlaintext, Role
 from helora_pyfhel.context import WHO, Context, pyfhel_object, resolve
-from helora_pyfhel.keys import EvaluationKeys, load_keys, read_message
+from helora_pyfhel.keys import EvaluationKeys, ExportedKeys, load_client_keys, load_keys, read_export, read_message
+from helora_pyfhel.residues import from_plaintext
 
 
 class PyfhelDecryptor(Role):
     """The client's role, with the secret key."""
 
-    def __init__(self, context: Context, steps: Collection[int], key_id: bytes, *, public_key: bool) -> None:
+    def __init__(
+        self,
+        context: Context,
+        steps: Collection[int],
+        key_id: bytes,
+        *,
+        public_key: bool,
+        exported: ExportedKeys | None = None,
+    ) -> None:
         super().__init__(context, key_id)
         params = context.params
         self._steps = sorted(steps)
         self._sends_public_key = public_key
         self._keyed = pyfhel_object(params, {"qi": [*params.data_primes, *params.special_primes]}, keyed=True)
+        self._restored = b""
+        if exported is not None:
+            load_client_keys(self._keyed, exported)
+            self._restored = exported.evaluation_keys
+            return
         self._keyed.keyGen()
         if self._steps:  # without steps, Pyfhel makes keys for all powers of two
             self._keyed.rotateKeyGen(self._steps)
@@ -56,6 +71,9 @@ class PyfhelDecryptor(Role):
     def decrypt(self, ciphertext: PyfhelCiphertext, *, encoding: Encoding = SLOTS) -> Values:
         plaintext = self._keyed.decryptPtxt(self._own(ciphertext).data)
         values: Values
+        if encoding is Encoding.INTEGERS:
+            params = self._context.params
+            return from_plaintext(plaintext, params.data_primes[: self.level(ciphertext) + 1], params.ring_degree)
         if encoding is Encoding.COMPLEX_SLOTS:
             values = np.asarray(self._keyed.decodeComplex(plaintext), dtype=np.complex128)
         else:
@@ -63,9 +81,20 @@ class PyfhelDecryptor(Role):
         return values
 
     def evaluation_keys(self) -> bytes:
+        if self._restored:
+            return self._restored
         galois_keys = self._keyed.to_bytes_rotate_key("none") if self._steps else b""
         public_key = self._keyed.to_bytes_public_key("none") if self._sends_public_key else b""
         return msgspec.msgpack.encode(EvaluationKeys(self._steps, self.key_id, galois_keys, public_key))
+
+    def export_keys(self) -> bytes:
+        return msgspec.msgpack.encode(
+            ExportedKeys(
+                secret_key=self._keyed.to_bytes_secret_key("none"),
+                public_key=self._keyed.to_bytes_public_key("none"),
+                evaluation_keys=self.evaluation_keys(),
+            )
+        )
 
 
 class PyfhelEvaluator(Role):
@@ -85,7 +114,7 @@ class PyfhelEvaluator(Role):
 
     def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> PyfhelPlaintext:
         plaintext = self._encode(values, level, scale, encoding, "encode")
-        if plaintext.is_zero():
+        if encoding is not Encoding.INTEGERS and plaintext.is_zero():
             # A product with the zero polynomial would be a ciphertext that anyone can read. The polynomial 1 stands for
             # 1/scale in every slot: within the rounding error of any encoding.
             smallest = np.full(self._context.params.slots, 1.0 / scale)
@@ -186,8 +215,9 @@ class PyfhelBackend:
     """Pyfhel."""
 
     name = "pyfhel"
+    library_version = f"Pyfhel {version('Pyfhel')}"
     capabilities = Capabilities(
-        encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS}),
+        encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS, Encoding.INTEGERS}),
         slot_generator=3,
         symmetric_encryption=False,
         public_key=True,
@@ -214,3 +244,9 @@ class PyfhelBackend:
 
     def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> PyfhelEvaluator:
         return PyfhelEvaluator(Context(params), read_message(evaluation_keys))
+
+    def restore_keys(self, params: CKKSParams, exported: bytes) -> PyfhelDecryptor:
+        keys = read_export(exported)
+        sent = read_message(keys.evaluation_keys)
+        context = Context(params)
+        return PyfhelDecryptor(context, sent.steps, sent.key_id, public_key=bool(sent.public_key), exported=keys)

@@ -14,6 +14,7 @@ from helora_core.backend.values import check_values
 from helora_core.errors import CorruptPayload, ForeignCiphertext, InvalidInput, LevelExhausted, PrecisionLost
 from helora_core.params.ckks import CKKSParams
 from helora_pyfhel.context import WHO, Context
+from helora_pyfhel.residues import to_plaintext
 
 # Where SEAL's serialised ciphertext says whether it is in NTT form: after a header of 16 bytes and a parms_id of 32.
 _NTT_FLAG = 48
@@ -86,6 +87,8 @@ class Role:
             )
         if not 0 < scale < math.inf:  # Pyfhel replaces such a scale by a default of its own
             raise InvalidInput(f"{WHO} {who}: {scale} is not a scale.", hint="Use a positive number, as 2.0**40.")
+        if encoding is Encoding.INTEGERS:
+            return self._encode_integers(values, level, scale, who)
         values = np.require(values, requirements=("C", "W"))  # Pyfhel's buffers are both
         largest = float(np.max(np.abs(values.view(np.float64))))
         try:
@@ -93,10 +96,20 @@ class Role:
             return self._context.encode(values, level, scale, encoding)
         except ValueError as error:
             raise PrecisionLost(
-                f"{WHO}: values up to {largest:g} at scale 2^{math.log2(scale):.1f} do not fit the modulus of level "
-                f"{level} ({error}).",
+                f"{WHO}: values at scale 2^{math.log2(scale):.1f} do not fit the modulus of level {level} ({error}).",
                 hint="Use smaller values or scales, or a larger base prime.",
             ) from error
+
+    def _encode_integers(self, residues: Values, level: int, scale: float, who: str) -> Any:
+        primes = self._context.params.data_primes[: level + 1]
+        if len(residues) != len(primes) or (residues >= np.array(primes, dtype=np.uint64)[:, np.newaxis]).any():
+            raise InvalidInput(
+                f"{WHO} {who}: {len(residues)} rows of residues are not those of the {len(primes)} primes of level "
+                f"{level}.",
+                hint="Make them with helora_core.backend.residues, for the level's primes.",
+            )
+        like = self._context.encode(np.full(self._context.params.slots, 1 / scale), level, scale, Encoding.SLOTS)
+        return to_plaintext(residues, primes, like)
 
 
 def _check_range(largest: float, scale: float, level: int, params: CKKSParams) -> None:

@@ -33,6 +33,40 @@ class EvaluationKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     public_key: bytes
 
 
+class ExportedKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client puts away.
+
+    It encrypts with its own public key. The rotation keys are there too, in the message that the server got: Pyfhel
+    would make new ones for a secret of its own, not for the one it was given.
+    """
+
+    secret_key: bytes
+    public_key: bytes
+    evaluation_keys: bytes
+
+
+def read_export(exported: bytes) -> ExportedKeys:
+    """A client's keys from bytes.
+
+    Raises:
+        CorruptPayload: They are something else.
+    """
+    try:
+        return msgspec.msgpack.decode(exported, type=ExportedKeys)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _corrupt(type(error).__name__) from error
+
+
+def load_client_keys(pyfhel: Any, keys: ExportedKeys) -> None:
+    """Give a Pyfhel object a client's own keys.
+
+    Raises:
+        CorruptPayload: They are not keys of its parameters.
+    """
+    _load(pyfhel.from_bytes_secret_key, keys.secret_key)
+    _load(pyfhel.from_bytes_public_key, keys.public_key)
+
+
 def read_message(message: bytes) -> EvaluationKeys:
     """Evaluation keys from bytes.
 

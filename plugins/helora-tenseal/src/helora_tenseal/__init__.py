@@ -25,5 +25,6 @@ def helora_backends() -> Iterable[BackendSpec]:
         summary="Microsoft SEAL through TenSEAL's sealapi: symmetric encryption, exact rotation keys.",
         library="tenseal",
         provides_security=True,
+        preference=30,
         availability=availability,
     )

@@ -12,6 +12,7 @@ import math
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ import tenseal.sealapi as seal
 from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.embedding import largest_coefficient
 from helora_core.backend.protocol import SLOTS, Values
-from helora_core.backend.values import check_scale, check_values
+from helora_core.backend.values import check_encoding, check_scale, check_values
 from helora_core.errors import (
     CapabilityMissing,
     CorruptPayload,
@@ -35,6 +36,7 @@ from helora_core.errors import (
 )
 from helora_core.params.ckks import CKKSParams
 from helora_tenseal.context import Context, resolve
+from helora_tenseal.residues import from_plaintext, to_plaintext
 from helora_tenseal.seal_bytes import load, saved
 
 _WHO = "helora-tenseal"
@@ -71,6 +73,15 @@ class _EvaluationKeys(msgspec.Struct, forbid_unknown_fields=True):
     key_id: bytes
     galois_keys: bytes
     public_key: bytes
+
+
+class _ExportedKeys(msgspec.Struct, forbid_unknown_fields=True):
+    """What a client puts away. Rotation keys are made anew of the secret key."""
+
+    secret_key: bytes
+    steps: list[int]
+    key_id: bytes
+    public_key: bool
 
 
 class _Role:
@@ -125,6 +136,7 @@ class _Role:
 
     def _encode(self, values: Values, level: int, scale: float, encoding: Encoding, who: str) -> Any:
         params = self._context.params
+        check_encoding(encoding, TenSEALBackend.capabilities, who=f"{_WHO} {who}")
         check_scale(scale, who=f"{_WHO} {who}")
         check_values(values, params.slots, who=f"{_WHO} {who}", encoding=encoding)
         if not 0 <= level <= params.max_level:
@@ -132,6 +144,8 @@ class _Role:
                 f"{_WHO}: encoding at level {level}; there are levels 0 to {params.max_level}.",
                 hint="Use parameters with more data primes.",
             )
+        if encoding is Encoding.INTEGERS:
+            return self._encode_integers(values, level, scale, who)
         plaintext = seal.Plaintext()
         try:
             # Asked of SEAL alone, some versions wrap around silently.
@@ -142,11 +156,20 @@ class _Role:
             self._context.encoder.encode(places, self._context.parms_ids[level], scale, plaintext)
         except ValueError as error:
             raise PrecisionLost(
-                f"{_WHO}: values up to {np.max(np.abs(values)):g} at scale 2^{math.log2(scale):.1f} do not fit the "
-                f"modulus of level {level} ({error}).",
+                f"{_WHO}: values at scale 2^{math.log2(scale):.1f} do not fit the modulus of level {level} ({error}).",
                 hint="Use smaller values or scales, or a larger base prime.",
             ) from error
         return plaintext
+
+    def _encode_integers(self, residues: Values, level: int, scale: float, who: str) -> Any:
+        primes = self._context.params.data_primes[: level + 1]
+        if len(residues) != len(primes) or (residues >= np.array(primes, dtype=np.uint64)[:, np.newaxis]).any():
+            raise InvalidInput(
+                f"{_WHO} {who}: {len(residues)} rows of residues are not those of the {len(primes)} primes of level "
+                f"{level}.",
+                hint="Make them with helora_core.backend.residues, for the level's primes.",
+            )
+        return to_plaintext(residues, primes, self._context.seal, self._context.parms_ids[level], scale)
 
     def _fits(self, values: Values, level: int, scale: float, encoding: Encoding) -> bool:
         """Whether the encoded polynomial fits the modulus: surely if its slots do, and else if its coefficients do."""
@@ -165,10 +188,13 @@ class _Role:
 class TenSEALDecryptor(_Role):
     """The client's role, with the secret key."""
 
-    def __init__(self, context: Context, steps: Collection[int], key_id: bytes, *, public_key: bool) -> None:
+    def __init__(
+        self, context: Context, steps: Collection[int], key_id: bytes, *, public_key: bool, secret_key: Any = None
+    ) -> None:
         super().__init__(context, key_id)
-        keygen = seal.KeyGenerator(context.seal)
+        keygen = seal.KeyGenerator(context.seal, *(() if secret_key is None else (secret_key,)))
         secret_key = keygen.secret_key()
+        self._secret_key = secret_key
         self._encryptor = seal.Encryptor(context.seal, secret_key)
         self._decryptor = seal.Decryptor(context.seal, secret_key)
         elements = [context.galois_element(step) for step in sorted(steps)]
@@ -179,6 +205,7 @@ class TenSEALDecryptor(_Role):
             keygen.create_public_key(key)
             public = saved(key.save)
         self._evaluation_keys = msgspec.msgpack.encode(_EvaluationKeys(sorted(steps), key_id, galois_keys, public))
+        self._exported = sorted(steps), public_key
 
     def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> FreshCiphertext:
         plaintext = self._encode(values, self._context.params.max_level, scale, encoding, "encrypt")
@@ -186,8 +213,11 @@ class TenSEALDecryptor(_Role):
         return FreshCiphertext(payload, scale, self.key_id)
 
     def decrypt(self, ciphertext: SEALCiphertext | FreshCiphertext, *, encoding: Encoding = SLOTS) -> Values:
+        check_encoding(encoding, TenSEALBackend.capabilities, who=f"{_WHO} decrypt")
         plaintext = seal.Plaintext()
         self._decryptor.decrypt(self._own(ciphertext).data, plaintext)
+        if encoding is Encoding.INTEGERS:
+            return from_plaintext(plaintext, self._context.params.data_primes[: self.level(ciphertext) + 1])
         if encoding is Encoding.COMPLEX_SLOTS:
             return np.array(self._context.encoder.decode_complex(plaintext), dtype=np.complex128)
         values = np.array(self._context.encoder.decode_double(plaintext), dtype=np.float64)
@@ -195,6 +225,10 @@ class TenSEALDecryptor(_Role):
 
     def evaluation_keys(self) -> bytes:
         return self._evaluation_keys
+
+    def export_keys(self) -> bytes:
+        steps, public_key = self._exported
+        return msgspec.msgpack.encode(_ExportedKeys(saved(self._secret_key.save), steps, self.key_id, public_key))
 
 
 class TenSEALEvaluator(_Role):
@@ -228,7 +262,7 @@ class TenSEALEvaluator(_Role):
 
     def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> SEALPlaintext:
         plaintext = self._encode(values, level, scale, encoding, "encode")
-        if plaintext.is_zero():
+        if encoding is not Encoding.INTEGERS and plaintext.is_zero():
             # SEAL refuses products with the zero polynomial, whose result would be a ciphertext without secret. The
             # polynomial 1 stands for 1/scale in every slot: within the rounding error of any encoding.
             self._context.encoder.encode(1.0 / scale, self._context.parms_ids[level], scale, plaintext)
@@ -280,6 +314,10 @@ class TenSEALEvaluator(_Role):
         product = seal.Ciphertext()
         try:
             self._evaluator.multiply_plain(ciphertext.data, plaintext.data, product)
+        except RuntimeError as error:  # of zero, which anyone could read
+            raise InvalidInput(
+                f"{_WHO}: SEAL refuses this product ({error}).", hint="Leave products with zero out of the program."
+            ) from error
         except ValueError as error:
             raise PrecisionLost(
                 f"{_WHO}: a product of scales 2^{math.log2(ciphertext.data.scale):.1f} and "
@@ -344,8 +382,9 @@ class TenSEALBackend:
     """TenSEAL."""
 
     name = "tenseal"
+    library_version = f"tenseal {version('tenseal')}"
     capabilities = Capabilities(
-        encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS, Encoding.SCALAR}),
+        encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS, Encoding.SCALAR, Encoding.INTEGERS}),
         slot_generator=3,
         public_key=True,
         compressed_upload=True,
@@ -378,3 +417,12 @@ class TenSEALBackend:
                 f"{_WHO}: these bytes are not evaluation keys ({error}).", hint="Send the keys again."
             ) from error
         return TenSEALEvaluator(Context(params), keys)
+
+    def restore_keys(self, params: CKKSParams, exported: bytes) -> TenSEALDecryptor:
+        try:
+            keys = msgspec.msgpack.decode(exported, type=_ExportedKeys)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise CorruptPayload(f"{_WHO}: these bytes are not a client's keys.", hint="Export them again.") from error
+        context, secret_key = Context(params), seal.SecretKey()
+        _load_key(secret_key, keys.secret_key, context)
+        return TenSEALDecryptor(context, keys.steps, keys.key_id, public_key=keys.public_key, secret_key=secret_key)

@@ -1,0 +1,94 @@
+"""Powers of two taken off weights and activations, so that no value of any program exceeds one.
+
+Block floating point at the edges. The client scales each token's x to ‖x‖₂ ≤ 1. Of the module, each row of ``down`` is
+scaled and its column of ``up`` by the inverse, so that all rows weigh alike; then ``down`` to a spectral norm ≤ 1 and
+``up`` to rows of ‖·‖₂ ≤ 1. All factors are powers of two, which scale exactly, and put what they scale above one half.
+Then, by Cauchy and Schwarz,
+
+    |z_j| ≤ ‖z‖₂ ≤ 1,    |Δ_o| ≤ ‖up_o‖₂·‖z‖₂ ≤ 1,
+
+and so are all partial sums of products, since each leaves terms out. Where a packing multiplies by up·down at once, it
+is the rows of that product that are scaled to ‖·‖₂ ≤ 1. Bounds on errors and headroom stand on these norms: they hold
+for all weights and activations, large, small or concentrated.
+
+What is left to undo on Δ is one power of two a token, which the client knows, and one a module, which is public: it
+tells the size of the weights to a factor of two."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helora_core.adapter.lora import LoRAModule
+
+LARGEST_NORM = 1 + 2.0**-30
+"""What a norm of one may come to in doubles."""
+
+
+def normalized(module: LoRAModule, *, merged: bool = False) -> tuple[LoRAModule, int]:
+    """The module scaled as above, and the exponent e: its Δ is 2^e times that of the scaled one.
+
+    Args:
+        module: Any module; one whose Δ is always zero is given back with exponent 0.
+        merged: Whether a packing multiplies by up·down at once.
+    """
+    rows = np.array([exponent_of(row_norm(row[np.newaxis])) for row in module.down])
+    down = np.ldexp(module.down, -rows[:, np.newaxis])
+    up = np.ldexp(module.scaled_up, rows)
+    spectral = exponent_of(spectral_norm(down))
+    down = np.ldexp(down, -spectral)
+    exponent = exponent_of(row_norm(up @ down if merged else up))
+    scaled = LoRAModule(module.name, down, np.ldexp(up, -exponent), 1.0)
+    return scaled, exponent + spectral
+
+
+def is_normalized(module: LoRAModule, *, merged: bool = False) -> bool:
+    """Whether a module keeps the norms that headroom and bounds stand on."""
+    up = module.scaled_up @ module.down if merged else module.scaled_up
+    return max(spectral_norm(module.down), row_norm(up)) <= LARGEST_NORM
+
+
+def exponent_of(norm: float) -> int:
+    """The least e with norm ≤ 2^e; 0 for a norm of zero."""
+    if norm == 0:
+        return 0
+    mantissa, exponent = math.frexp(norm)
+    return exponent - (mantissa == 0.5)
+
+
+def normalized_tokens(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Each token scaled to ‖x‖₂ ≤ 1 by a power of two, and the exponents: x is 2^exponents[t] times the scaled row.
+
+    Args:
+        x: float64, shape (tokens, d_in), finite.
+
+    Returns:
+        The scaled rows, and int64 of shape (tokens,); 0 for a row of zeros.
+    """
+    # In two steps, since the square of a large or small value may overflow or vanish.
+    first = np.frexp(np.max(np.abs(x), axis=1, initial=0.0))[1].astype(np.int64)
+    rows = np.ldexp(x, -first[:, np.newaxis])
+    second = np.array([exponent_of(float(np.linalg.norm(row))) for row in rows], dtype=np.int64)
+    return np.ldexp(rows, -second[:, np.newaxis]), first + second
+
+
+def spectral_norm(matrix: NDArray[np.float64]) -> float:
+    """The largest singular value, from the Gram matrix of the shorter side, never too small by more than 2^-40."""
+    largest = float(np.max(np.abs(matrix), initial=0.0))
+    if largest == 0:
+        return 0.0
+    unit = math.frexp(largest)[1]
+    scaled = np.ldexp(matrix, -unit)
+    gram = scaled @ scaled.T if scaled.shape[0] <= scaled.shape[1] else scaled.T @ scaled
+    return math.ldexp(math.sqrt(float(np.linalg.eigvalsh(gram)[-1])) * (1 + 2.0**-40), unit)
+
+
+def row_norm(matrix: NDArray[np.float64]) -> float:
+    """The largest ‖·‖₂ of a row."""
+    largest = float(np.max(np.abs(matrix), initial=0.0))
+    if largest == 0:
+        return 0.0
+    unit = math.frexp(largest)[1]
+    return math.ldexp(float(np.max(np.linalg.norm(np.ldexp(matrix, -unit), axis=1))), unit)

@@ -1,0 +1,106 @@
+"""The two forms that an emulated polynomial has, and the way between them.
+
+Most are complex slots, in doubles. What was encrypted or encoded as integers is held exactly instead, modulo each prime
+of its level and transformed, as in a real library: programs mask such polynomials on purpose, and they wrap around.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helora_core.backend import ntt, residues
+from helora_core.backend.embedding import ComplexSlots, coefficients_to_slots, slots_to_coefficients
+from helora_core.backend.ntt import Residues
+from helora_core.backend.residues import Integers
+from helora_core.params.ckks import CKKSParams
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+Polynomial: TypeAlias = "ComplexSlots | Residues"
+"""complex128, shape (N/2,): values over the scale; or uint64, shape (primes, N): transformed residues."""
+
+
+def is_exact(polynomial: Polynomial) -> TypeIs[Residues]:
+    """Whether it is held as residues."""
+    return polynomial.dtype == np.uint64
+
+
+def transformed(coefficients: Residues, params: CKKSParams) -> Residues:
+    """Residues of coefficients, as this plugin keeps them."""
+    return np.stack([ntt.forward(row, p) for row, p in zip(coefficients, params.data_primes, strict=False)])
+
+
+def coefficients(polynomial: Residues, params: CKKSParams) -> Residues:
+    """Undoes ``transformed``."""
+    return np.stack([ntt.inverse(row, p) for row, p in zip(polynomial, params.data_primes, strict=False)])
+
+
+def exact(polynomial: Polynomial, level: int, scale: float, params: CKKSParams) -> Residues:
+    """The same polynomial as residues; slots are rounded to integers."""
+    if is_exact(polynomial):
+        return polynomial
+    real = slots_to_coefficients(polynomial, params.ring_degree)
+    primes = params.data_primes[: level + 1]
+    return transformed(Integers.of_values(real, scale).residues(primes), params)
+
+
+def slots(polynomial: Polynomial, scale: float, params: CKKSParams) -> ComplexSlots:
+    """The same polynomial as slots; of residues, the representatives of least size."""
+    if not is_exact(polynomial):
+        return polynomial
+    primes = params.data_primes[: len(polynomial)]
+    return coefficients_to_slots(
+        residues.values_of(coefficients(polynomial, params), primes, scale), params.ring_degree
+    )
+
+
+def with_noise(
+    polynomial: Polynomial, std: float | NDArray[np.float64], scale: float, params: CKKSParams, rng: np.random.Generator
+) -> Polynomial:
+    """With noise of ``std / scale`` in the real and in the imaginary part of each slot; of integers, where exact."""
+    if is_exact(polynomial):
+        level = len(polynomial) - 1
+        each = float(np.max(std)) / math.sqrt(params.ring_degree / 2)
+        errors = Integers(np.rint(rng.normal(scale=each, size=(1, params.ring_degree))).astype(np.int64))
+        return add(polynomial, transformed(errors.residues(params.data_primes[: level + 1]), params), params)
+    parts: ComplexSlots = rng.normal(size=2 * polynomial.size).view(np.complex128)
+    return polynomial + parts * (std / scale)
+
+
+def add(left: Residues, right: Residues, params: CKKSParams) -> Residues:
+    """The sum modulo each prime."""
+    primes = np.array(params.data_primes[: len(left)], dtype=np.uint64)[:, np.newaxis]
+    total = left + right
+    reduced: Residues = np.minimum(total, total - primes)
+    return reduced
+
+
+def multiply(left: Residues, right: Residues, params: CKKSParams) -> Residues:
+    """The product modulo x^N + 1 and each prime."""
+    return np.stack([ntt.product(a, b, p) for a, b, p in zip(left, right, params.data_primes, strict=False)])
+
+
+def divide_by_last(polynomial: Residues, params: CKKSParams) -> Residues:
+    """Divided by the last prime of the level and rounded, modulo the others."""
+    *others, last = params.data_primes[: len(polynomial)]
+    rows = coefficients(polynomial, params)
+    half = last // 2
+    # Centred, so that what is subtracted rounds rather than floors.
+    remainder = (rows[-1] + np.uint64(half)) % np.uint64(last)
+    divided = []
+    for row, prime in zip(rows[:-1], others, strict=True):
+        p = np.uint64(prime)
+        difference = (row + np.uint64(half % prime)) % p + (p - remainder % p)
+        divided.append(ntt.times(difference, pow(last, -1, prime), prime))
+    return transformed(np.stack(divided), params)
+
+
+def rounded(values: ComplexSlots, scale: float, ring_degree: int) -> ComplexSlots:
+    """The slots of the polynomial whose coefficients are the integers closest to those of ``values`` at the scale."""
+    real = slots_to_coefficients(values, ring_degree)
+    return coefficients_to_slots(np.rint(real * scale) / scale, ring_degree)

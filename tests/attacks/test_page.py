@@ -1,0 +1,27 @@
+"""The page tells what the attacks give: every one of them, with both verdicts."""
+
+from __future__ import annotations
+
+from attackers.cases import CASES
+from attackers.hiding import SHAPES
+from attackers.mutants import MUTANTS
+from attackers.table import rows
+
+
+def test_every_attack_is_on_the_page_with_its_verdicts() -> None:
+    shown = rows("attacks")
+    assert [row[0] for row in shown] == [case.name for case in CASES]
+    for case, (_, statistic, threshold, unprotected, protected) in zip(CASES, shown, strict=True):
+        figure, _, off = unprotected.partition(": ")
+        assert (statistic, threshold, off) == (case.statistic, f"{case.threshold:.3f}", case.off)
+        assert float(figure) > case.threshold >= float(protected)
+
+
+def test_every_packing_is_on_the_page_with_a_distance_below_that_promised() -> None:
+    shown = rows("floods")
+    assert {row[0].strip("`"): row[1] for row in shown} == SHAPES
+    assert all(float(cell.partition(":")[0]) <= -40 for row in shown for cell in row[2:])
+
+
+def test_every_weakening_is_on_the_page() -> None:
+    assert rows("mutants") == [[each.what, ", ".join(each.seen_in)] for each in MUTANTS]

@@ -1,0 +1,89 @@
+"""Whatever shape is planned for, the answer comes soon, in little memory, and is a plan or a refusal."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from helora_core.manager import get_manager
+
+MEMORY = 500 << 20
+SECONDS = 6.0
+"""Of CPU, with the start of Python: a machine that does other things counts up to three times as many."""
+
+_MEASURED = """
+import json, resource, sys
+from helora_core.cli.main import main
+status = 0
+try:
+    main()
+except SystemExit as end:
+    status = end.code
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps([status, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024]), file=sys.stderr)
+"""
+
+ABSURD = {
+    "plan": ("plan", "--shape", "1000000:1000000:16"),
+    "explain": ("explain", "--shape", "1000000:1000000:16"),
+    "a billion": ("plan", "--shape", "999999999:999999999:16"),
+    "ten billion": ("plan", "--shape", "10000000000:10000000000:16"),
+    "digits": ("plan", "--shape", "9" * 5000 + ":16:16"),
+    "rings": ("plan", "--shape", "1000000:1000000:16", "--rings"),
+    "rank": ("plan", "--shape", "100000:100000:100000"),
+    "rings and rank": ("plan", "--shape", "100000:100000:100000", "--rings"),
+    "one side": ("plan", "--shape", "16:1000000:1"),
+    "tokens": ("plan", "--shape", "512:512:8", "--tokens", "10000000"),
+    "predict": ("predict", "--shape", "1000000:1000000:16"),
+    **{
+        name: ("plan", "--shape", "300000:300000:16", "--packing", name, "--no-private-weights")
+        for name in get_manager().packings()
+    },
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured as Linux has it")
+@pytest.mark.parametrize("command", ABSURD.values(), ids=[name.replace(" ", "-") for name in ABSURD])
+def test_an_answer_comes_soon(command: tuple[str, ...]) -> None:
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (4 * MEMORY, 4 * MEMORY))  # libraries reserve more than they use
+
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED, *command, "--json"],
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        preexec_fn=limited,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    status, seconds, memory = json.loads(done.stderr.splitlines()[-1])
+    document: Any = json.loads(done.stdout)
+    assert status in (0, None) or (status == 1 and document["error"]["code"]), done.stderr
+    assert seconds < SECONDS
+    assert memory < MEMORY
+
+
+@pytest.mark.parametrize("tokens", ["0", str((1 << 31) + 1), "9" * 400])
+def test_tokens_that_nobody_has_are_a_wrong_command_line(helora: Callable[..., Any], tokens: str) -> None:
+    assert helora("plan", "--shape", "8:8:1", "--tokens", tokens).exit_code == 2
+
+
+def test_the_refusal_says_what_to_do(refusal: Callable[..., Any]) -> None:
+    error = refusal("plan", "--shape", "300000:300000:16", "--packing", "cpmm")
+    assert error["code"] == "program-too-large"
+    assert "cpmm" in error["message"]
+    assert "helora explain" in error["hint"]
+
+
+def test_a_batch_that_is_out_of_reach_is_none(helora_json: Callable[..., Any]) -> None:
+    zero_moai = ("--packing", "zero_moai", "--no-private-weights", "--target-bits", 9)
+    row = helora_json("plan", "--shape", "300000:300000:16", *zero_moai)
+    assert row["batch_for_default_budget"] is None

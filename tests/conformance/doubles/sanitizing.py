@@ -1,0 +1,115 @@
+"""Doubles that break what sanitising stands on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from doubles.honest import HonestEvaluator
+from doubles.registry import caught_by
+from helora_core.backend.capabilities import Encoding
+from helora_core.backend.protocol import SLOTS, Values
+from helora_numpy.backend import EmulatedCiphertext, EmulatedPlaintext
+
+
+@caught_by("test_encryptions_of_zero_are_fresh_at_every_level")
+class RecyclesEncryptionsOfZero(HonestEvaluator):
+    """Public-key encryptions of zero come from a pool of four.
+
+    Zeros are all that a server encrypts, and preparing them is the obvious way to make sanitising fast.
+    """
+
+    def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> EmulatedCiphertext:
+        if values.any():
+            return super().encrypt_public(values, scale=scale, encoding=encoding)
+        pool: dict[Any, Any] = self.__dict__.setdefault("_pool", {})
+        self._asked = (getattr(self, "_asked", -1) + 1) % 4
+        if (scale, self._asked) not in pool:
+            pool[scale, self._asked] = super().encrypt_public(values, scale=scale, encoding=encoding)
+        return pool[scale, self._asked]
+
+
+@caught_by("test_encryptions_of_zero_are_fresh_at_every_level")
+class EncryptsZeroTrivially(HonestEvaluator):
+    """The public-key encryption of zero is the ciphertext of zeros.
+
+    Libraries have a shortcut for plaintexts of zero, and it is the right sum.
+    """
+
+    def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> EmulatedCiphertext:
+        sealed = super().encrypt_public(values, scale=scale, encoding=encoding)
+        return sealed if values.any() else self._like(sealed, np.zeros_like(sealed.values))
+
+
+@caught_by("test_a_sanitised_query_of_zeros_says_nothing_of_the_weights")
+class LeavesOutIntegers(HonestEvaluator):
+    """A plaintext of integers adds nothing.
+
+    An encoding that nothing else uses may go through a path that nobody has tried.
+    """
+
+    def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> EmulatedPlaintext:
+        taken = np.zeros_like(values) if encoding is Encoding.INTEGERS else values
+        return super().encode(taken, level=level, scale=scale, encoding=encoding)
+
+
+@caught_by("test_floods_and_masks_are_as_large_as_asked")
+class WrapsIntegersAtOneWord(HonestEvaluator):
+    """Of integers, what fits the first prime is encoded.
+
+    Words of 64 bits hold one residue, and a polynomial modulo many primes is many.
+    """
+
+    def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> EmulatedPlaintext:
+        if encoding is Encoding.INTEGERS:
+            values = np.stack([values[0] % np.uint64(prime) for prime in self.params.data_primes[: level + 1]])
+        return super().encode(values, level=level, scale=scale, encoding=encoding)
+
+
+@caught_by("test_equal_queries_agree_in_what_is_read_alone")
+class RemembersIntegers(HonestEvaluator):
+    """Integers are encoded once for each level and scale.
+
+    A cache whose key leaves out the values gives the first ones for all that come later.
+    """
+
+    def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> EmulatedPlaintext:
+        if encoding is not Encoding.INTEGERS:
+            return super().encode(values, level=level, scale=scale, encoding=encoding)
+        cache: dict[Any, EmulatedPlaintext] = self.__dict__.setdefault("_cache", {})
+        if (level, scale) not in cache:
+            cache[level, scale] = super().encode(values, level=level, scale=scale, encoding=encoding)
+        return cache[level, scale]
+
+
+@caught_by("test_masked_values_are_uniform_and_unmask_exactly")
+class CutsResidues(HonestEvaluator):
+    """Residues lose their lowest 28 bits.
+
+    Words that pass through single precision, somewhere on the way, have 24 left.
+    """
+
+    def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> EmulatedPlaintext:
+        taken = values - values % np.uint64(1 << 28) if encoding is Encoding.INTEGERS else values
+        return super().encode(taken, level=level, scale=scale, encoding=encoding)
+
+
+@caught_by("test_noise_under_the_floods_of_a_plan_is_hidden")
+class SwitchesKeysNoisily(HonestEvaluator):
+    """A rotation adds eight times the noise of a key switch.
+
+    Libraries cut digits as they please, and special primes may be shorter than the plan takes them for.
+    """
+
+    def rotate(self, ciphertext: EmulatedCiphertext, steps: int) -> EmulatedCiphertext:
+        honest = self._noisy
+
+        def noisily(values: Any, std: Any, scale: float) -> Any:
+            return honest(values, 8 * std, scale)
+
+        self._noisy = noisily  # type: ignore[method-assign]
+        try:
+            return super().rotate(ciphertext, steps)
+        finally:
+            del self._noisy
