@@ -95,11 +95,10 @@ class KeyPattern:
     """
 
     def __init__(self, key: str) -> None:
-        expression = rf"(.*\.)?({key})$"
-        tree = _parsed(expression)
+        tree, compiled = _parsed(rf"(.*\.)?({key})$")
         self._plain: re.Pattern[str] | None = None
         if not _chooses(tree[1:]) and len(tree) == 3:
-            self._plain, self._length = re.compile(expression), len(key)
+            self._plain, self._length = compiled, len(key)
         else:
             self._automaton = _Automaton(tree)
 
@@ -118,16 +117,17 @@ class KeyPattern:
         return self._automaton.matches(name, budget)
 
 
-def _parsed(expression: str) -> Any:
+def _parsed(expression: str) -> tuple[Any, re.Pattern[str]]:
+    """The tree of an expression, and the compiled expression."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sets that may mean something else one day, and of flags in the middle
-            tree = _parser.parse(expression)
+            tree, compiled = _parser.parse(expression), re.compile(expression)
     except (re.error, RecursionError, OverflowError, ValueError) as error:
         raise PatternRefused(f"it is not a regular expression ({error})") from error
     if tree.state.flags != re.UNICODE:
         raise PatternRefused("it sets flags, which PEFT's newer Pythons refuse")
-    return tree
+    return tree, compiled
 
 
 def _chooses(items: Iterable[Any]) -> bool:

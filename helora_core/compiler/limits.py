@@ -23,7 +23,7 @@ from helora_core.packing.protocol import Layout, Value
 LARGEST_DIMENSION = 300_000
 """Widest module, or highest rank. The widest layers of published models are vocabularies of some 262 000 words."""
 
-LARGEST_PROGRAM = 110_000
+LARGEST_PROGRAM = 150_000
 """Operations of a program, where ``OPERANDS_OF_AN_OPERATION`` operands count as one more. ``halevi_shoup``, which takes
 most, has 87 000 for the widest layer of a model of 70 billion parameters, and half a megabyte of plaintext for each."""
 

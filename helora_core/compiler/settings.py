@@ -156,6 +156,7 @@ class _Wanted:
         if self._coefficients or not self.sanitize_bits:
             return 0
         terms = self.shape.rank if self._products > 1 else self.shape.d_in
+        terms = 1 << (terms - 1).bit_length()  # what layouts pad to
         content = math.sqrt(ring_degree * terms * self._rounding(ring_degree) * MEAN_ROUNDING_SLACK)
         deviation = mask_deviation_bits(content, self.sanitize_bits) - math.log2(ring_degree / 2) / 2
         return math.ceil(deviation + math.log2(LARGEST_NORMAL) + _MASK_ROOM_BITS)

@@ -41,8 +41,8 @@ def test_an_option_is_what_compiling_for_the_ring_gives() -> None:
 
 
 def test_each_ring_that_will_not_do_says_why() -> None:
-    """Too little modulus for 17 bits of precision; and too much noise for 19, in larger rings."""
-    for bits, small, large in ((17.0, InsecureParameters, type(None)), (20.0, InsecureParameters, InvalidParameters)):
+    """Too little modulus for 17 bits of precision; and too much noise for 22, in larger rings."""
+    for bits, small, large in ((17.0, InsecureParameters, type(None)), (22.0, InsecureParameters, InvalidParameters)):
         refusals = {
             option.ring_degree: type(option.refusal) for option in ring_options(SHAPE, RankBSGS(), precision_bits=bits)
         }

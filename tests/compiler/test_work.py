@@ -73,7 +73,7 @@ def test_finer_scales_are_tried_on_the_same_program(emitted: Counter[Layout], mo
         )
 
     monkeypatch.setattr(Plan, "precision", judged)
-    strategy = get_manager().load_packing("cheetah")
+    strategy = get_manager().load_packing("rank_bsgs")
     plan = compile_plan(
         SHAPE, strategy, tokens=64, sanitize_bits=20, ring_degree=8192, precision_bits=8, private_weights=False
     )

@@ -50,7 +50,7 @@ class Library:
         slots = np.zeros(self._params.slots)
         slots[: values.size] = values
         plaintext = _Emulated(slots, level, scale)
-        return self._noisy(plaintext, noise.encoding_std(self._params.ring_degree))
+        return self._noisy(plaintext, noise.slot_encoding_std(self._params.ring_degree))
 
     def decode(self, plaintext: Any, encoding: Encoding) -> Values:
         """All N/2 slots, as float64."""

@@ -347,13 +347,16 @@ class OpenFHEBackend:
     """OpenFHE, rescaling as the program says (FIXEDMANUAL)."""
 
     name = "openfhe"
-    library_version = f"openfhe {version('openfhe')}"
     capabilities = Capabilities(
         encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS, Encoding.SCALAR}),
         rescale=RescaleMode.EXPLICIT,
         public_key=True,
         hoisting=True,
     )
+
+    @property
+    def library_version(self) -> str:
+        return f"openfhe {version('openfhe')}"
 
     def resolve(self, params: CKKSParams) -> CKKSParams:
         return resolve(params, self.capabilities.rescale)

@@ -215,13 +215,16 @@ class PyfhelBackend:
     """Pyfhel."""
 
     name = "pyfhel"
-    library_version = f"Pyfhel {version('Pyfhel')}"
     capabilities = Capabilities(
         encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS, Encoding.INTEGERS}),
         slot_generator=3,
         symmetric_encryption=False,
         public_key=True,
     )
+
+    @property
+    def library_version(self) -> str:
+        return f"Pyfhel {version('Pyfhel')}"
 
     def resolve(self, params: CKKSParams) -> CKKSParams:
         return resolve(params)

@@ -382,13 +382,16 @@ class TenSEALBackend:
     """TenSEAL."""
 
     name = "tenseal"
-    library_version = f"tenseal {version('tenseal')}"
     capabilities = Capabilities(
         encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS, Encoding.SCALAR, Encoding.INTEGERS}),
         slot_generator=3,
         public_key=True,
         compressed_upload=True,
     )
+
+    @property
+    def library_version(self) -> str:
+        return f"tenseal {version('tenseal')}"
 
     def resolve(self, params: CKKSParams) -> CKKSParams:
         return resolve(params)
