@@ -53,7 +53,7 @@ def compile(
     """
     from helora_core.artifact.place import taking_the_place
     from helora_core.artifact.write import fill
-    from helora_core.cli.output import print_json, progress, warn_of_security
+    from helora_core.cli.output import print_json, progress, tell_zeros, warn_of_security
 
     with taking_the_place(target, replace=force) as unfinished:  # before the work, which may take long
         modules = _compiled(adapter_path, module_name, tokens, execution)
@@ -63,6 +63,7 @@ def compile(
         print_json(_document(target, modules, written))
     else:
         _show(_document(target, modules, written))
+    tell_zeros([compiled.module.name for compiled in modules if compiled.plan.is_zero])
     warn_of_security(compiled.plan for compiled in modules)
 
 

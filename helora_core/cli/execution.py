@@ -97,9 +97,10 @@ def show(outcomes: list[Outcome], document: dict[str, Any]) -> None:
 
 
 def warn_of(outcomes: list[Outcome], document: dict[str, Any]) -> None:
-    """Say on standard error what the run does not protect, if anything."""
-    from helora_core.cli.output import warn_of_security
+    """Say on standard error which Δ are zero, and what the run does not protect, if anything."""
+    from helora_core.cli.output import tell_zeros, warn_of_security
 
+    tell_zeros([row["module"] for row in document["modules"] if row["is_zero"]])
     warn_of_security(
         [outcome.work.plan for outcome in outcomes], backend=document["backend"], secure=document["secure"]
     )

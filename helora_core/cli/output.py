@@ -84,6 +84,20 @@ def tell_selection(selection: Selection) -> None:
         click.echo(f"backend {selection.name} (skipped {skipped})", err=True)
 
 
+def tell_zeros(names: Sequence[str]) -> None:
+    """Say on standard error of which modules Δ is zero, so that nothing was run for them: the first few by name."""
+    if names:
+        more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+        click.echo(
+            f"note: Δ = 0 whatever x is, for up, down or α are zero: {', '.join(names[:_FEW])}{more}. "
+            "Nothing is encrypted or computed there.",
+            err=True,
+        )
+
+
+_FEW = 3
+
+
 def warn(message: str) -> None:
     """One warning on standard error."""
     click.secho(f"warning: {message}", fg="yellow", err=True)

@@ -49,7 +49,7 @@ def plan(
     library for homomorphic encryption is needed. JSON is one object for --shape or a full module name, else a list.
     """
     from helora_core.cli.compiling import check_budget, plan_compiler
-    from helora_core.cli.output import print_json
+    from helora_core.cli.output import print_json, tell_zeros
     from helora_core.cli.subjects import subjects
 
     if sum(each is not None for each in (adapter_path, shape, model)) != 1:
@@ -77,6 +77,7 @@ def plan(
         print_json(rows[0] if shape or module_name in wanted else rows)
     else:
         _print(rows)
+    tell_zeros([row["module"] for row in rows if row["is_zero"]])
 
 
 def _batch_for_default_budget(plan: Plan, execution: options.Execution, subject: Subject) -> int | None:

@@ -171,6 +171,11 @@ class Plan:
         return leakage.key_holder.value if self.sanitize_bits else leakage.label
 
     @property
+    def is_zero(self) -> bool:
+        """Whether the module's Δ is zero whatever x is, as its weights or its scaling are: nothing is run for it then."""
+        return not self.program.results
+
+    @property
     def needs_public_key(self) -> bool:
         """Whether the server encrypts: to re-randomise what it sends."""
         return any(op.kind in (OpKind.SANITIZE, OpKind.MASK) for op in self.program.ops)
@@ -318,6 +323,7 @@ class Plan:
             "sanitize_bits": self.sanitize_bits,
             "leakage_note": self.packing.leakage.explanation,
             "exponent": self.exponent,
+            "is_zero": self.is_zero,
             "bytes_up_estimate": self.bytes_up * self.runs(tokens),
             "bytes_down_estimate": self.bytes_down * self.runs(tokens),
             "key_bytes_estimate": self.key_bytes,

@@ -16,6 +16,9 @@ def support_of(program: Program, layout: Layout, module: LoRAModule) -> Support:
     """The plaintexts that are zero throughout, and the zeros among the numbers that a program multiplies by."""
     if not has_zeros(module):
         return {}
+    if not (module.down.any() and module.scaled_up.any()):
+        # Where the client applies ``up``, no plaintext shows that Δ is zero.
+        return {name: () for name, _ in layout.constants(module)}
     numbers = {op.constant for op in program.ops if op.kind is OpKind.DOT_SCALARS}
     support: dict[str, tuple[int, ...]] = {}
     for name, vector in layout.constants(module):

@@ -93,7 +93,7 @@ class TestBound:
         result = run(backend, plan, module, x)
         errors = np.max(np.abs(result.delta - module.reference_delta(x)), axis=1)
         assert (errors <= result.error_bound).all()
-        assert (result.error_bound <= errors * 2**7).all()
+        assert (result.error_bound <= errors * 2**8).all()
 
     @pytest.mark.parametrize("factor", [1e-6, 1.0, 3e3])
     def test_it_is_relative_to_the_size_of_x_and_weights(self, factor: float) -> None:
@@ -121,6 +121,7 @@ class TestBound:
                 LoRAModule("dead", module.down, module.up, 0.0),
             ):
                 plan = compiled(packing, SMALL, tokens=3, module=dead)
+                assert plan.is_zero
                 assert np.max(np.abs(run("numpy", plan, dead, x).delta)) == 0, packing
 
 
