@@ -136,7 +136,7 @@ class Programs:
         return first, last
 
 
-_ANY_ZERO = LoRAModule("zeros", np.zeros((1, 1)), np.zeros((1, 1)), 1.0)
+_ANY_ZERO = LoRAModule("zeros", np.array([[0.0, 1.0]]), np.ones((1, 1)), 1.0)
 """Stands for a module that has zeros, where its plaintexts say which."""
 
 

@@ -44,7 +44,7 @@ KEYS = {
     *("security_bits", "security_table", "security_limit_bits"),
     *("leakage", "leakage_label", "needs_sanitize", "sanitize_bits", "leakage_note"),
     *("bytes_up_estimate", "bytes_down_estimate", "key_bytes_estimate"),
-    *("exponent", "expected_bits", "normalized_error_bound", "flood_bits", "over_budget", "digest"),
+    *("exponent", "is_zero", "expected_bits", "normalized_error_bound", "flood_bits", "over_budget", "digest"),
 }
 """What ``helora plan --json`` gives: scripts match on these, so a change is one of the interface."""
 
@@ -112,6 +112,7 @@ class TestToDict:
             "bytes_down_estimate": 2 * 8 * 8192,
             "key_bytes_estimate": plan.key_bytes,
             "exponent": None,
+            "is_zero": False,
             "expected_bits": plan.precision().bits,
             "normalized_error_bound": plan.precision().error_bound,
             "flood_bits": [],

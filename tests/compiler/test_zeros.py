@@ -64,10 +64,18 @@ class TestSupport:
     def test_it_names_the_plaintexts_that_are_zero_throughout(self, packing: str) -> None:
         strategy = get_manager().load_packing(packing)
         plan = compile_plan(SHAPE, strategy, params=QUICK, private_weights=False)
-        gated = module(scaling=0.0)
-        support = support_of(plan.program, plan.layout, gated)
-        zero = {name for name, vector in plan.layout.constants(gated) if not np.any(vector)}
+        sparse = module(rows=(1, 2), columns=(0, 3))
+        support = support_of(plan.program, plan.layout, sparse)
+        zero = {name for name, vector in plan.layout.constants(sparse) if not np.any(vector)}
         assert {name for name, places in support.items() if not places} == zero
+
+    @pytest.mark.parametrize("packing", ["rank_bsgs", "zero_moai", "cpmm"])
+    @pytest.mark.parametrize("nothing", [module(scaling=0.0), module(rows=(0, 1, 2, 3)), module(columns=(0, 1, 2, 3))])
+    def test_nothing_is_left_where_delta_is_zero(self, packing: str, nothing: LoRAModule) -> None:
+        """Not even what the client would multiply by zeros."""
+        plan = compile_plan(SHAPE, get_manager().load_packing(packing), module=nothing, private_weights=False)
+        assert plan.is_zero
+        assert not plan.program.inputs
 
 
 @st.composite
