@@ -8,8 +8,8 @@ Then, by Cauchy and Schwarz,
     |z_j| ≤ ‖z‖₂ ≤ 1,    |Δ_o| ≤ ‖up_o‖₂·‖z‖₂ ≤ 1,
 
 and so are all partial sums of products, since each leaves terms out. Where a packing multiplies by up·down at once, it
-is the rows of that product that are scaled to ‖·‖₂ ≤ 1. Bounds on errors and headroom stand on these norms: they hold
-for all weights and activations, large, small or concentrated.
+is the rows of that product that are scaled to ‖·‖₂ ≤ 1, unless its terms nearly cancel. Bounds on errors and headroom
+stand on these norms: they hold for all weights and activations, large, small or concentrated.
 
 What is left to undo on Δ is one power of two a token, which the client knows, and one a module, which is public: it
 tells the size of the weights to a factor of two."""
@@ -27,6 +27,11 @@ LARGEST_NORM = 1 + 2.0**-30
 """What a norm of one may come to in doubles."""
 
 
+MOST_CANCELLED_BITS = 8
+"""By how many bits up·down may be smaller than its terms and still be scaled to one. Where terms cancel further, what is
+left is rounding in doubles, and must not be scaled up to look like a value."""
+
+
 def normalized(module: LoRAModule, *, merged: bool = False) -> tuple[LoRAModule, int]:
     """The module scaled as above, and the exponent e: its Δ is 2^e times that of the scaled one.
 
@@ -39,7 +44,9 @@ def normalized(module: LoRAModule, *, merged: bool = False) -> tuple[LoRAModule,
     up = np.ldexp(module.scaled_up, rows)
     spectral = exponent_of(spectral_norm(down))
     down = np.ldexp(down, -spectral)
-    exponent = exponent_of(row_norm(up @ down if merged else up))
+    exponent = exponent_of(row_norm(up))
+    if merged:
+        exponent = max(exponent_of(row_norm(up @ down)), exponent - MOST_CANCELLED_BITS)
     scaled = LoRAModule(module.name, down, np.ldexp(up, -exponent), 1.0)
     return scaled, exponent + spectral
 

@@ -23,6 +23,7 @@ from helora_core.adapter.lora import ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.compiler.checks import Scales, ValueInfo
 from helora_core.compiler.error_flow import FLOAT64_ERROR, ErrorFlow, Noisy, Source, merges
+from helora_core.compiler.exponents import MOST_CANCELLED_BITS
 from helora_core.compiler.ir import Program
 from helora_core.compiler.signal import expected_delta
 from helora_core.errors import PrecisionLost
@@ -95,8 +96,10 @@ def analyse(
         results = [_finished(z, shape) for z in results]
     places = len(results) * params.ring_degree
     amplitudes = max(
-        (_amplitudes(each, places, program.encoding) for each in results), key=lambda each: sum(each.values())
-    )
+        (_amplitudes(each, places, program.encoding) | {"float64": _float64_error(shape, merged=flow.merged)}
+         for each in results),
+        key=lambda each: sum(each.values()),
+    )  # fmt: skip
     bound = sum(amplitudes.values())
     return PrecisionReport(
         error_bound=bound,
@@ -144,8 +147,14 @@ def _amplitudes(result: Noisy, places: int, encoding: Encoding) -> dict[str, flo
         "flooding": normal_tail(places) * math.sqrt(flood),
         "weight rounding": math.sqrt(result.down_rounding) + math.sqrt(result.up_rounding),
         "scale drift": result.drift,
-        "float64": FLOAT64_ERROR,
     }
+
+
+def _float64_error(shape: ModuleShape, *, merged: bool) -> float:
+    """Of transforms; and of up·down, whose ``rank`` terms may cancel but for a 2^-MOST_CANCELLED_BITS: each entry is off
+    by rank·2^-53 of ‖up_o‖₂·‖down_·i‖₂, and a row by √rank as much, since ‖down‖ is one.
+    """
+    return FLOAT64_ERROR + (shape.rank**1.5 * 2.0 ** (MOST_CANCELLED_BITS - MOST_BITS) if merged else 0.0)
 
 
 def check_precision(report: PrecisionReport, asked_bits: float) -> None:

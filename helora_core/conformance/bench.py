@@ -16,7 +16,7 @@ from helora_core.backend.session import ClientSession, ServerSession, open_sessi
 from helora_core.conformance.tolerance import Expected
 from helora_core.params.ckks import CKKSParams
 
-PARAMS = CKKSParams(ring_degree=8192, data_bits=(60, 40, 40), special_bits=(60,), scale_bits=40)
+PARAMS = CKKSParams(ring_degree=8192, data_bits=(56, 40, 40), special_bits=(60,), scale_bits=40)
 """The smallest 128-bit ring of depth 2; a longer base prime than plans have, since the values of laws are larger."""
 
 SCALE_BITS = PARAMS.scale_bits

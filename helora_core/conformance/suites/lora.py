@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from helora_core.adapter.lora import ModuleShape
+from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
@@ -31,7 +31,7 @@ QUICK_OPERATIONS = 1_500
 MOST_OPERATIONS = 60_000
 """Still longer ones are not run at all: minutes each, for nothing that a smaller module does not show."""
 
-_NO_WEIGHTS = "64:48:4"
+_SMALL = "64:48:4"
 
 
 def _plan(packing: str, shape: ModuleShape) -> Plan:
@@ -50,8 +50,9 @@ def _operations(plan: Plan) -> int:
 
 
 def _outcome(
-    bench: Bench, packing: str, shape: str, tokens: int, *, up: float = 1.0, most_operations: int = MOST_OPERATIONS
-) -> tuple[Outcome, Vector]:
+    bench: Bench, packing: str, shape: str, *, x: Vector, up: float = 1.0, most_operations: int = MOST_OPERATIONS
+) -> Outcome:
+    """A synthetic module of the shape run on x; with ``up`` 0, one without weights."""
     parsed = ModuleShape.parse(shape)
     try:
         plan = _plan(packing, parsed)
@@ -64,16 +65,24 @@ def _outcome(
         hint = ": runs with --thorough" if operations <= MOST_OPERATIONS else ""
         pytest.skip(f"slow, with {operations} operations{hint}")
     module = synthetic_module(parsed, seed=1)
-    if up == 0.0:
-        module = type(module)(module.name, module.down, np.zeros_like(module.up), module.scaling)
-    x = synthetic_activations(parsed, tokens, seed=2)
+    module = type(module)(module.name, module.down, module.up * up, module.scaling)
     (outcome,) = run_adapter(bench.backend, [Work(module, x, plan)], private_weights=False)
-    return outcome, module.reference_delta(x)
+    return outcome
+
+
+def _bits(outcome: Outcome) -> float:
+    module = outcome.work.module
+    assert isinstance(module, LoRAModule)
+    return precision_bits(outcome.run.delta, module.reference_delta(outcome.work.x))
+
+
+def _usual(shape: str | ModuleShape, tokens: int) -> Vector:
+    return synthetic_activations(ModuleShape.parse(str(shape)), tokens, seed=2)
 
 
 def _quick_shape(packing: str) -> ModuleShape:
     """The first shape that a packing is quick for."""
-    shapes = [ModuleShape.parse(shape) for shape in (*SHAPES, _NO_WEIGHTS)]
+    shapes = [ModuleShape.parse(shape) for shape in (*SHAPES, _SMALL)]
     return next((shape for shape in shapes if _operations(_plan(packing, shape)) <= QUICK_OPERATIONS), shapes[-1])
 
 
@@ -91,8 +100,7 @@ class LoRAEndToEnd:
         self, bench: Bench, packing: str, shape: str, pytestconfig: pytest.Config
     ) -> None:
         most = MOST_OPERATIONS if pytestconfig.getoption("--helora-thorough") else QUICK_OPERATIONS
-        outcome, reference = _outcome(bench, packing, shape, tokens=3, most_operations=most)
-        bits = precision_bits(outcome.run.delta, reference)
+        bits = _bits(_outcome(bench, packing, shape, x=_usual(shape, 3), most_operations=most))
         bench.achieved_bits.append(bits)
         assert bits >= DEFAULT_PRECISION_BITS, f"{bits:.1f} bits"
 
@@ -102,19 +110,33 @@ class LoRAEndToEnd:
     def test_delta_of_a_large_module_equals_the_plaintext_reference(
         self, bench: Bench, packing: str, shape: str
     ) -> None:
-        outcome, reference = _outcome(bench, packing, shape, tokens=2)
-        assert precision_bits(outcome.run.delta, reference) >= DEFAULT_PRECISION_BITS
+        assert _bits(_outcome(bench, packing, shape, x=_usual(shape, 2))) >= DEFAULT_PRECISION_BITS
 
     @pytest.mark.parametrize("packing", registered_packings())
     def test_a_module_without_weights_gives_zero(self, bench: Bench, packing: str) -> None:
         """PEFT initialises up with zeros; libraries that refuse zero plaintexts must not make it fail."""
-        outcome, _ = _outcome(bench, packing, _NO_WEIGHTS, tokens=1, up=0.0)
+        outcome = _outcome(bench, packing, _SMALL, x=_usual(_SMALL, 1), up=0.0)
         assert np.max(np.abs(outcome.run.delta)) < 2.0**-DEFAULT_PRECISION_BITS
+
+    @pytest.mark.parametrize("packing", registered_packings())
+    def test_the_bound_holds_for_activations_of_any_size(self, bench: Bench, packing: str) -> None:
+        """Massive channels, tiny tokens, x along a row of ``down``: nothing wraps around, and no error exceeds its
+        bound, which is no larger beside ‖x‖ than that of usual ones.
+        """
+        module = synthetic_module(ModuleShape.parse(_SMALL), seed=1)
+        usual = _usual(_SMALL, 1)[0]
+        massive = usual * np.where(np.arange(usual.size) == 7, 3000.0, 1.0)
+        x = np.stack([usual, usual * 1e-6, massive, module.down[0] * 1e8, np.zeros_like(usual)])
+        run = _outcome(bench, packing, _SMALL, x=x).run
+        errors = np.max(np.abs(run.delta - module.reference_delta(x)), axis=1)
+        assert (errors <= run.error_bound).all(), f"{errors} exceed {run.error_bound}"
+        beside = run.error_bound[:-1] / np.linalg.norm(x[:-1], axis=1)
+        assert beside.max() <= 2.01 * beside.min()
 
     @pytest.mark.parametrize("packing", registered_packings())
     def test_more_tokens_than_a_run_holds_are_all_right(self, bench: Bench, packing: str) -> None:
         shape = _quick_shape(packing)
         capacity = _plan(packing, shape).tokens_per_run
-        outcome, reference = _outcome(bench, packing, str(shape), tokens=capacity + 1)
-        assert precision_bits(outcome.run.delta, reference) >= DEFAULT_PRECISION_BITS
+        outcome = _outcome(bench, packing, str(shape), x=_usual(shape, capacity + 1))
+        assert _bits(outcome) >= DEFAULT_PRECISION_BITS
         assert outcome.run.executed == outcome.work.plan.counts.times(2)
