@@ -649,7 +649,7 @@ def plan_of(variant: Variant) -> Plan:
         ring_degree=variant.ring_degree,
         sanitize_bits=variant.sanitize_bits,
         free_scales=backend.capabilities.free_plaintext_scale,
-        public_encryption=not backend.capabilities.symmetric_encryption,
+        noise_model=backend.capabilities.noise_model,
         private_weights=False,
     )
     require_capabilities(backend, plan)

@@ -157,8 +157,8 @@ def plan_of(cell: Cell, sanitize_bits: int | None = None, plans: dict[tuple[obje
     manager = get_manager()
     backend = manager.load_backend(cell.backend)
     free_scales = backend.capabilities.free_plaintext_scale
-    public_encryption = not backend.capabilities.symmetric_encryption
-    key = cell.packing, cell.shape, cell.tokens, sanitize_bits, free_scales, public_encryption
+    noise_model = backend.capabilities.noise_model
+    key = cell.packing, cell.shape, cell.tokens, sanitize_bits, free_scales, noise_model
     plans = {} if plans is None else plans
     if key not in plans:
         plans[key] = compile_plan(
@@ -168,7 +168,7 @@ def plan_of(cell: Cell, sanitize_bits: int | None = None, plans: dict[tuple[obje
             private_weights=False,
             sanitize_bits=sanitize_bits,
             free_scales=free_scales,
-            public_encryption=public_encryption,
+            noise_model=noise_model,
         )
     require_capabilities(backend, plans[key])
     return plans[key]

@@ -6,6 +6,8 @@ from enum import Enum
 
 import msgspec
 
+from helora_core.params.noise import NoiseModel
+
 
 class Encoding(str, Enum):
     """How numbers become a plaintext polynomial m of Z[x]/(x^N + 1), rounded at the scale."""
@@ -43,6 +45,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         free_plaintext_scale: Whether each plaintext may have a scale of its own; if not, all have the parameters' one.
         symmetric_encryption: Whether the client encrypts with its secret key; if not, with a public key of its own,
             which adds more noise.
+        keyswitch_floors: Whether the division that ends a key switch rounds down. What that takes off in the mean has
+            to be made good by the plugin, with random bits: else it gathers in a few slots, far above all other noise.
         public_key: Whether a server can encrypt with a public key (``SupportsPublicKey``).
         hoisting: Whether it rotates one ciphertext by many steps for less than one by one (``SupportsHoisting``).
         seeded_keys: Whether ``generate_keys`` takes a seed. Only an emulation should.
@@ -54,10 +58,16 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     slot_generator: int = 5
     free_plaintext_scale: bool = True
     symmetric_encryption: bool = True
+    keyswitch_floors: bool = False
     public_key: bool = False
     hoisting: bool = False
     seeded_keys: bool = False
     compressed_upload: bool = False
+
+    @property
+    def noise_model(self) -> NoiseModel:
+        """What bounds on noise and floods have to know of the backend."""
+        return NoiseModel(public_encryption=not self.symmetric_encryption, keyswitch_floors=self.keyswitch_floors)
 
     @property
     def exact_integers(self) -> bool:

@@ -117,6 +117,7 @@ def plan_compiler(execution: Execution) -> CompileShape:
 def _compile_named(shape: ModuleShape, tokens: int | None, module: LoRAModule | None, execution: Execution) -> Plan:
     from helora_core.compiler.compile import compile_plan
     from helora_core.manager import get_manager
+    from helora_core.params.noise import NoiseModel
 
     abilities = [each.backend.capabilities for each in machines(execution).values() if each.backend is not None]
     return compile_plan(
@@ -130,7 +131,7 @@ def _compile_named(shape: ModuleShape, tokens: int | None, module: LoRAModule | 
         private_weights=execution.private_weights,
         sanitize_bits=execution.sanitize_bits,
         free_scales=all(each.free_plaintext_scale for each in abilities),
-        public_encryption=not all(each.symmetric_encryption for each in abilities),
+        noise_model=NoiseModel.noisiest(each.noise_model for each in abilities),
         module=module,
     )
 
@@ -168,7 +169,7 @@ def for_batches(plan: Plan, execution: Execution, module: LoRAModule | None) -> 
         private_weights=execution.private_weights,
         sanitize_bits=plan.sanitize_bits,
         free_scales=plan.free_scales,
-        public_encryption=plan.public_encryption,
+        noise_model=plan.noise_model,
         module=module,
         costs=plan.costs,
     )

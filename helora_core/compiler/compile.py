@@ -20,6 +20,7 @@ from helora_core.errors import PrecisionLost
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
 from helora_core.packing.protocol import Layout, Packing
 from helora_core.params.ckks import CKKSParams
+from helora_core.params.noise import USUAL_NOISE, NoiseModel
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, security_verdict
 from helora_core.privacy.policy import require_private_weights, settled_sanitize_bits
 
@@ -37,7 +38,7 @@ def compile_plan(
     private_weights: bool = True,
     sanitize_bits: int | None = None,
     free_scales: bool = True,
-    public_encryption: bool = False,
+    noise_model: NoiseModel = USUAL_NOISE,
     module: LoRAModule | None = None,
     costs: OperationCosts = DEFAULT_COSTS,
 ) -> Plan:
@@ -57,7 +58,7 @@ def compile_plan(
         sanitize_bits: Re-randomise and flood results to this statistical distance; if None, 40 bits for private weights
             and not at all else.
         free_scales: Whether plaintexts may have scales of their own; False for backends that give all the same one.
-        public_encryption: Whether clients encrypt with a public key, for the bound on precision: it is noisier.
+        noise_model: What is known of the backend's noise: ``capabilities.noise_model``.
         module: The module to run: the plan has its exponent, and leaves out what its zeros make superfluous.
         costs: What operations cost on the backend, to choose among layouts.
 
@@ -96,7 +97,7 @@ def compile_plan(
             sanitize_bits,
             tokens,
             costs,
-            public_encryption,
+            noise_model,
             free_scales,
         )
         return plan.for_module(module) if module is not None else plan
@@ -113,7 +114,7 @@ def compile_plan(
         table=table,
         sanitize_bits=sanitize_bits,
         free_scales=free_scales,
-        public_encryption=public_encryption,
+        noise_model=noise_model,
     ):
         plan = compiled(settings)
         report = plan.precision()

@@ -48,6 +48,7 @@ from helora_core.compiler.ir import PRODUCTS, Op, OpKind, Program
 from helora_core.packing.protocol import ScaleRole
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
+from helora_core.params.noise import NoiseModel
 from helora_core.privacy.floods import flood_deviation_bits, mask_deviation_bits
 
 MEAN_ROUNDING_SLACK = 2.2
@@ -142,7 +143,7 @@ class ErrorFlow:
     """Follows one program.
 
     Attributes:
-        program, values, params, scales, shape, public_encryption, nominal_scales: As for ``analyse``.
+        program, values, params, scales, shape, noise_model, nominal_scales: As for ``analyse``.
         merged: Whether weights are those of up·down.
         flood_bits: Filled in by ``results``: log2 of the standard deviation of each flood, in integer units.
         mask_bits: Likewise of what drowns the slots that are not to be read.
@@ -154,7 +155,7 @@ class ErrorFlow:
     scales: Scales
     shape: ModuleShape
     merged: bool
-    public_encryption: bool
+    noise_model: NoiseModel
     nominal_scales: bool
     flood_bits: dict[int, int] = field(default_factory=dict)
     mask_bits: dict[int, int] = field(default_factory=dict)
@@ -245,7 +246,7 @@ class ErrorFlow:
 
     def _encryption_std(self) -> float:
         n = self.params.ring_degree
-        return noise.public_encryption_std(n) if self.public_encryption else noise.encryption_std(n)
+        return noise.public_encryption_std(n) if self.noise_model.public_encryption else noise.encryption_std(n)
 
     def _rotated(self, i: int, op: Op, operand: Noisy) -> Noisy:
         even, worst = self._keyswitch(i)
@@ -264,7 +265,9 @@ class ErrorFlow:
         if info not in self._keyswitches:
             n, data = self.params.ring_degree, self.params.data_bits[: info.level + 1]
             special = sum(self.params.special_bits) or max(data)
-            even, worst = noise.keyswitch_std(n, data, special), noise.keyswitch_worst_std(n, data, special)
+            floors = self.noise_model.keyswitch_floors
+            even = noise.keyswitch_std(n, data, special, floors=floors)
+            worst = noise.keyswitch_worst_std(n, data, special, floors=floors)
             self._keyswitches[info] = self._unit(i, even), self._unit(i, worst)
         return self._keyswitches[info]
 

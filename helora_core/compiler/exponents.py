@@ -28,8 +28,8 @@ LARGEST_NORM = 1 + 2.0**-30
 
 
 MOST_CANCELLED_BITS = 8
-"""By how many bits up·down may be smaller than its terms and still be scaled to one. Where terms cancel further, what is
-left is rounding in doubles, and must not be scaled up to look like a value."""
+"""By how many bits up·down may be smaller than its terms and still be scaled to one. Where terms cancel further, what
+is left is rounding in doubles, and must not be scaled up to look like a value."""
 
 
 def normalized(module: LoRAModule, *, merged: bool = False) -> tuple[LoRAModule, int]:

@@ -28,6 +28,7 @@ from helora_core.errors import BudgetExceeded, InvalidInput
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
 from helora_core.packing.protocol import Layout, Packing, ScaleRole, Vector
 from helora_core.params.ckks import CKKSParams
+from helora_core.params.noise import USUAL_NOISE, NoiseModel
 from helora_core.params.security import SecurityVerdict
 from helora_core.privacy.policy import keeps_weights_private
 
@@ -66,7 +67,7 @@ class Plan:
         sanitize_bits: Statistical distance to which results are sanitised; None if they are sent as they are.
         tokens: Tokens that the layout was chosen for; None for fewest a run. Like ``costs``, no part of the digest.
         costs: By which layouts were compared.
-        public_encryption: Whether the client is taken to encrypt with a public key; likewise.
+        noise_model: What the backend's noise is taken to be; likewise.
         free_scales: Whether the backend is taken to follow exact scales; those that give every plaintext the same scale
             call it 2^bits whatever the primes that they divide by. Likewise.
         exponent: Δ is 2^exponent times what the program computes, for the module that the plan is for; None for a shape
@@ -84,7 +85,7 @@ class Plan:
     sanitize_bits: int | None = None
     tokens: int | None = None
     costs: OperationCosts = DEFAULT_COSTS
-    public_encryption: bool = False
+    noise_model: NoiseModel = USUAL_NOISE
     free_scales: bool = True
     exponent: int | None = None
 
@@ -172,7 +173,7 @@ class Plan:
 
     @property
     def is_zero(self) -> bool:
-        """Whether the module's Δ is zero whatever x is, as its weights or its scaling are: nothing is run for it then."""
+        """Whether the module's Δ is zero whatever x is, as weights or scaling are: nothing is run for it then."""
         return not self.program.results
 
     @property
@@ -189,28 +190,28 @@ class Plan:
         """Executions that ``tokens`` tokens take; the last may be partly padding."""
         return -(-tokens // self.tokens_per_run)
 
-    def precision(self, *, public_encryption: bool | None = None) -> PrecisionReport:
+    def precision(self, *, noise_model: NoiseModel | None = None) -> PrecisionReport:
         """A bound on the error of the result, before anything runs; and how large floods and masks must be.
 
         Args:
-            public_encryption: Whether the client encrypts with a public key; as the plan has it if None.
+            noise_model: What is known of the backend's noise; as the plan has it if None.
         """
-        public = self.public_encryption if public_encryption is None else public_encryption
-        if public not in self._reports:
-            self._reports[public] = analyse(
+        model = self.noise_model if noise_model is None else noise_model
+        if model not in self._reports:
+            self._reports[model] = analyse(
                 self.program,
                 self.values,
                 self.params,
                 self.scales,
                 shape=self.shape,
                 client_finishes=self.packing.client_finishes,
-                public_encryption=public,
+                noise_model=model,
                 nominal_scales=not self.free_scales,
             )
-        return self._reports[public]
+        return self._reports[model]
 
     @cached_property
-    def _reports(self) -> dict[bool, PrecisionReport]:
+    def _reports(self) -> dict[NoiseModel, PrecisionReport]:
         return {}
 
     @cached_property

@@ -28,6 +28,7 @@ from helora_core.compiler.ir import Program
 from helora_core.compiler.signal import expected_delta
 from helora_core.errors import PrecisionLost
 from helora_core.params.ckks import CKKSParams
+from helora_core.params.noise import USUAL_NOISE, NoiseModel
 
 MOST_BITS = 53.0
 """What a result in float64 can have."""
@@ -64,7 +65,7 @@ def analyse(
     *,
     shape: ModuleShape,
     client_finishes: bool = False,
-    public_encryption: bool = False,
+    noise_model: NoiseModel = USUAL_NOISE,
     nominal_scales: bool = False,
 ) -> PrecisionReport:
     """Bound the error of a plan's result.
@@ -76,7 +77,7 @@ def analyse(
         scales: The plan's scales.
         shape: The module's shape.
         client_finishes: Whether the client applies ``up`` in the clear, as ``Packing.client_finishes`` says.
-        public_encryption: Whether the client encrypts with a public key, which is noisier.
+        noise_model: What is known of the backend's noise.
         nominal_scales: Whether the library calls a scale 2^bits whatever the primes that it divides by.
     """
     flow = ErrorFlow(
@@ -86,7 +87,7 @@ def analyse(
         scales=scales,
         shape=shape,
         merged=not client_finishes and merges(program),
-        public_encryption=public_encryption,
+        noise_model=noise_model,
         nominal_scales=nominal_scales,
     )
     results = flow.results()
@@ -151,8 +152,8 @@ def _amplitudes(result: Noisy, places: int, encoding: Encoding) -> dict[str, flo
 
 
 def _float64_error(shape: ModuleShape, *, merged: bool) -> float:
-    """Of transforms; and of up·down, whose ``rank`` terms may cancel but for a 2^-MOST_CANCELLED_BITS: each entry is off
-    by rank·2^-53 of ‖up_o‖₂·‖down_·i‖₂, and a row by √rank as much, since ‖down‖ is one.
+    """Of transforms; and of up·down, whose ``rank`` terms may cancel but for a 2^-MOST_CANCELLED_BITS: each entry is
+    off by rank·2^-53 of ‖up_o‖₂·‖down_·i‖₂, and a row by √rank as much, since ‖down‖ is one.
     """
     return FLOAT64_ERROR + (shape.rank**1.5 * 2.0 ** (MOST_CANCELLED_BITS - MOST_BITS) if merged else 0.0)
 

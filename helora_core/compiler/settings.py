@@ -26,6 +26,7 @@ from helora_core.params.choose import Requirement, choose_params
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.flat import FlatRequirement, FlatScales, choose_flat
 from helora_core.params.masked import MaskedRequirement, MaskedScales, choose_masked, scales_within
+from helora_core.params.noise import USUAL_NOISE, NoiseModel
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE
 from helora_core.privacy.floods import flood_deviation_bits, mask_deviation_bits
 
@@ -82,14 +83,14 @@ class _Wanted:
         shape, packing: What is packed.
         precision_bits: Bits wanted of the Δ that is to be expected.
         sanitize_bits: To which distance results are flooded; 0 for none.
-        public_encryption: Whether the client encrypts with a public key.
+        noise_model: What is known of the backend's noise.
     """
 
     shape: ModuleShape
     packing: Packing
     precision_bits: float
     sanitize_bits: int
-    public_encryption: bool
+    noise_model: NoiseModel
 
     @property
     def _coefficients(self) -> bool:
@@ -137,9 +138,10 @@ class _Wanted:
 
     def _noise(self, ring_degree: int, data_bits: tuple[int, ...], special_bits: int) -> float:
         """Bound on the noise or flood of a result, in units of the input's encoding."""
-        std = noise.public_encryption_std(ring_degree) if self.public_encryption else noise.encryption_std(ring_degree)
+        public, floors = self.noise_model.public_encryption, self.noise_model.keyswitch_floors
+        std = noise.public_encryption_std(ring_degree) if public else noise.encryption_std(ring_degree)
         if self.packing.rotates:
-            std = math.hypot(std, noise.keyswitch_worst_std(ring_degree, data_bits, special_bits))
+            std = math.hypot(std, noise.keyswitch_worst_std(ring_degree, data_bits, special_bits, floors=floors))
         places = math.sqrt(ring_degree / 2)
         if self._coefficients:
             # Other rows of a plaintext meet the noise as well: as many as there are.
@@ -188,7 +190,7 @@ def settings_options(
     table: str = DEFAULT_TABLE,
     sanitize_bits: int | None = None,
     free_scales: bool = True,
-    public_encryption: bool = False,
+    noise_model: NoiseModel = USUAL_NOISE,
 ) -> Iterator[Settings]:
     """Settings to try one after the other until a plan is precise enough: the cheapest first.
 
@@ -210,7 +212,7 @@ def settings_options(
                 table=table,
                 sanitize_bits=sanitize_bits,
                 free_scales=free_scales,
-                public_encryption=public_encryption,
+                noise_model=noise_model,
             )
         except (SlotOverflow, InvalidParameters, InsecureParameters):
             if not tried:
@@ -234,19 +236,18 @@ def settings_for(
     table: str = DEFAULT_TABLE,
     sanitize_bits: int | None = None,
     free_scales: bool = True,
-    public_encryption: bool = False,
+    noise_model: NoiseModel = USUAL_NOISE,
 ) -> Settings:
     """Choose parameters and scales for a packing.
 
     Args:
         shape, packing, ring_degree, precision_bits, security_bits, table, sanitize_bits, free_scales,
-        public_encryption: As
-            of ``compile_plan``.
+        noise_model: As of ``compile_plan``.
 
     Raises:
         SlotOverflow, InvalidParameters, InsecureParameters: As ``choose_params`` does.
     """
-    wanted = _Wanted(shape, packing, precision_bits, sanitize_bits or 0, public_encryption)
+    wanted = _Wanted(shape, packing, precision_bits, sanitize_bits or 0, noise_model)
     common: dict[str, Any] = {
         "slots": packing.min_slots(shape),
         "precision_bits": precision_bits,

@@ -9,12 +9,42 @@ constants in place of the variances used here. The secret is ternary: variance 2
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 ERROR_STD = 3.2
 """Standard deviation of a coefficient of the RLWE error (the security tables assume 3.19 or 3.2)."""
 
 _SECRET_VARIANCE = 2 / 3
 _ROUNDING_VARIANCE = 1 / 12
+_FLOOR_VARIANCE = 1 / 12 + 1 / 4
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """Which of the ways that libraries differ in a backend takes, as far as its noise shows it.
+
+    Attributes:
+        public_encryption: The client encrypts with a public key.
+        keyswitch_floors: The division that ends a key switch rounds down, and random bits are added for what that takes
+            off in the mean: each coefficient is off by a uniform number of [0, 1) less a bit.
+    """
+
+    public_encryption: bool = False
+    keyswitch_floors: bool = False
+
+    @classmethod
+    def noisiest(cls, models: Iterable[NoiseModel]) -> NoiseModel:
+        """One that is as noisy as any of them."""
+        models = list(models)
+        return cls(
+            public_encryption=any(each.public_encryption for each in models),
+            keyswitch_floors=any(each.keyswitch_floors for each in models),
+        )
+
+
+USUAL_NOISE = NoiseModel()
+"""Of a backend that encrypts with the secret key and rounds to the nearest."""
 
 
 def _real_slot_std(ring_degree: int, coefficient_variance: float) -> float:
@@ -50,7 +80,7 @@ def rescale_std(ring_degree: int) -> float:
     return _real_slot_std(ring_degree, _ROUNDING_VARIANCE * (1 + ring_degree * _SECRET_VARIANCE))
 
 
-def keyswitch_std(ring_degree: int, data_bits: tuple[int, ...], special_bits: int) -> float:
+def keyswitch_std(ring_degree: int, data_bits: tuple[int, ...], special_bits: int, *, floors: bool = False) -> float:
     """One key switch: an RLWE error times each digit, divided by the special prime, and the rounding of that division.
 
     This is the root mean square over the slots; see ``keyswitch_worst_std``.
@@ -59,21 +89,27 @@ def keyswitch_std(ring_degree: int, data_bits: tuple[int, ...], special_bits: in
         ring_degree: N.
         data_bits: Bit lengths of the primes left; each gives one digit.
         special_bits: Bit length of the special primes together.
+        floors: As of ``NoiseModel.keyswitch_floors``.
     """
-    return _keyswitch_std(ring_degree, data_bits, special_bits, digit_square=ring_degree / 3)
+    return _keyswitch_std(ring_degree, data_bits, special_bits, ring_degree / 3, floors)
 
 
-def keyswitch_worst_std(ring_degree: int, data_bits: tuple[int, ...], special_bits: int) -> float:
+def keyswitch_worst_std(
+    ring_degree: int, data_bits: tuple[int, ...], special_bits: int, *, floors: bool = False
+) -> float:
     """The same in slot 0, where it is largest.
 
     SEAL's digits are not centred: their mean q/2 in every coefficient makes q/2·(1 + x + … + x^(N−1)), whose value at
     ζ is q/(1 − ζ), of size N·q/π, against a root mean square of q·sqrt(N/3). (Measured on SEAL: the error after a
     rotation at N=8192 is over ten times larger in slot 0 than in most.)
     """
-    return _keyswitch_std(ring_degree, data_bits, special_bits, digit_square=(ring_degree / math.pi) ** 2)
+    return _keyswitch_std(ring_degree, data_bits, special_bits, (ring_degree / math.pi) ** 2, floors)
 
 
-def _keyswitch_std(ring_degree: int, data_bits: tuple[int, ...], special_bits: int, *, digit_square: float) -> float:
+def _keyswitch_std(
+    ring_degree: int, data_bits: tuple[int, ...], special_bits: int, digit_square: float, floors: bool
+) -> float:
     """``digit_square`` is the mean square of a slot of a digit, for digits below 1."""
+    division = rescale_std(ring_degree) * (math.sqrt(_FLOOR_VARIANCE / _ROUNDING_VARIANCE) if floors else 1.0)
     digits = sum(ERROR_STD**2 * digit_square * 4.0 ** (bits - special_bits) for bits in data_bits)
-    return math.hypot(_real_slot_std(ring_degree, digits), rescale_std(ring_degree))
+    return math.hypot(_real_slot_std(ring_degree, digits), division)

@@ -84,7 +84,7 @@ class ClientRun:
         outputs = [client.decrypt(client.receive(message), encoding=plan.program.encoding) for message in download]
         delta = plan.unpack(outputs, self._tokens, self._module)
         exponents = self._exponents + (plan.exponent or 0)
-        bound = plan.precision(public_encryption=not client.capabilities.symmetric_encryption).error_bound
+        bound = plan.precision(noise_model=client.capabilities.noise_model).error_bound
         return RunResult(
             # What is known to be zero is zero, and not the noise that came for it.
             delta=np.where(self._nothing[:, np.newaxis], 0.0, np.ldexp(delta, exponents[:, np.newaxis])),

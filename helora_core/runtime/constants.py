@@ -68,7 +68,7 @@ class EncodedConstants:
     def __init__(self, plan: Plan, server: ServerSession, byte_budget: int, exponent: int) -> None:
         self.server = server
         self.exponent = exponent
-        self.report = plan.precision(public_encryption=not server.capabilities.symmetric_encryption)
+        self.report = plan.precision(noise_model=server.capabilities.noise_model)
         self.bytes_held = 0
         self.over_budget = 0
         self._specs = plan.constant_specs

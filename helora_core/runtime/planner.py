@@ -33,6 +33,7 @@ from helora_core.errors import (
 )
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
 from helora_core.packing.protocol import Packing
+from helora_core.params.noise import NoiseModel
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, require_secure
 from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS, keeps_weights_private, require_private_weights
 from helora_core.runtime.adapter_run import require_capabilities
@@ -220,7 +221,7 @@ def _compiled(
         "table": constraints.table,
         "sanitize_bits": constraints.sanitize_bits or 0,
         "free_scales": abilities is None or abilities.free_plaintext_scale,
-        "public_encryption": abilities is not None and not abilities.symmetric_encryption,
+        "noise_model": NoiseModel() if abilities is None else abilities.noise_model,
     }
     settings = settings_for(shape, packing, **options)
     costs = DEFAULT_COSTS

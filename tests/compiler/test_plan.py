@@ -28,6 +28,7 @@ from helora_core.packing.protocol import ScaleRole
 from helora_core.packing.rank_bsgs import RankBSGS
 from helora_core.packing.zero_moai import ZeroMOAI
 from helora_core.params.ckks import CKKSParams
+from helora_core.params.noise import NoiseModel
 
 Refused = Callable[..., AbstractContextManager[None]]
 
@@ -282,4 +283,5 @@ class TestDigest:
         )
         assert compile_plan(SHAPE, RankBSGS(), table="he-standard-2018", private_weights=False).digest == plan.digest
         assert compile_plan(SHAPE, RankBSGS(), tokens=2, private_weights=False).digest == plan.digest
-        assert compile_plan(SHAPE, RankBSGS(), public_encryption=True, private_weights=False).digest == plan.digest
+        noisy = NoiseModel(public_encryption=True, keyswitch_floors=True)
+        assert compile_plan(SHAPE, RankBSGS(), noise_model=noisy, private_weights=False).digest == plan.digest

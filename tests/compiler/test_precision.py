@@ -26,6 +26,7 @@ from helora_core.manager import get_manager
 from helora_core.packing.protocol import ScaleRole
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
+from helora_core.params.noise import NoiseModel
 from helora_core.runtime.adapter_run import Work, run_adapter
 from helora_core.runtime.module_run import ModuleRun
 from tests.compiler import drawn
@@ -167,7 +168,7 @@ class TestLaws:
     def test_noise_of_any_kind_takes_bits_away(self) -> None:
         plan = compiled("rank_bsgs", SMALL, params=CHAIN)
         usual = plan.precision().bits
-        assert plan.precision(public_encryption=True).bits < usual
+        assert plan.precision(noise_model=NoiseModel(public_encryption=True)).bits < usual
         nominal = analyse(plan.program, plan.values, plan.params, plan.scales, shape=plan.shape, nominal_scales=True)
         assert nominal.bits < usual
         assert nominal.terms["scale drift"] > 0

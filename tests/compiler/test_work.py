@@ -23,6 +23,7 @@ from helora_core.manager import get_manager
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import Layout, ScaleRole
 from helora_core.params.ckks import CKKSParams
+from helora_core.params.noise import NoiseModel
 
 SHAPE = ModuleShape(d_in=300, d_out=200, rank=7)
 PACKINGS = sorted(get_manager().packings())
@@ -114,7 +115,7 @@ def _followed(program: Program, params: CKKSParams, scales: Scales) -> tuple[lis
         scales=scales,
         shape=SHAPE,
         merged=False,
-        public_encryption=False,
+        noise_model=NoiseModel(),
         nominal_scales=True,
     )
     results = [

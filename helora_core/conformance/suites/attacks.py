@@ -22,6 +22,7 @@ from helora_core.compiler.compile import compile_plan
 from helora_core.conformance.bench import SCALE_BITS, SLOTS, Bench
 from helora_core.conformance.requirements import requires
 from helora_core.conformance.values import random_slots
+from helora_core.errors import InsecureParameters
 from helora_core.manager import get_manager
 from helora_core.params import noise
 from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS
@@ -131,8 +132,15 @@ class Attacks:
         up = rng.normal(size=(MODULE.d_out, MODULE.rank))
         module = LoRAModule("attacked", down, up / np.linalg.norm(up, axis=1, keepdims=True) * 0.999, 1.0)
         packing = get_manager().load_packing("rank_bsgs")
-        plan = compile_plan(MODULE, packing, module=module, free_scales=bench.capabilities.free_plaintext_scale)
-        client, server = bench.open(plan.params, plan.rotation_steps)
+        for ring_degree in (None, 16384):
+            plan = compile_plan(
+                MODULE, packing, module=module, ring_degree=ring_degree, noise_model=bench.capabilities.noise_model
+            )
+            try:
+                client, server = bench.open(plan.params, plan.rotation_steps)
+                break
+            except InsecureParameters:  # of a library whose special primes are longer than those asked for
+                continue
         constants = encode_constants(plan, module, server)
         run = ClientRun(plan, client, np.zeros((1, MODULE.d_in)))
         bare = _Bare(server.evaluator, server.params, server.capabilities)

@@ -77,7 +77,7 @@ class Service:
     def planned_anew(self) -> Service:
         """The same, with floods and masks as they are worked out now."""
         plan, constants = replace(self.plan), copy(self.constants)
-        constants.report = plan.precision(public_encryption=not self.server.capabilities.symmetric_encryption)
+        constants.report = plan.precision(noise_model=self.server.capabilities.noise_model)
         return replace(self, plan=plan, constants=constants)
 
     @property

@@ -335,6 +335,22 @@ class HasMoreSpecialPrimesThanItStates(_KeySwitching):
         return noise.rescale_std(n) / math.hypot(noise.rescale_std(n), noise.ERROR_STD * n / math.sqrt(24))
 
 
+@caught_by("test_no_slot_is_far_noisier_after_rotations_than_theory_has_it")
+class FloorsKeySwitches(HonestEvaluator):
+    """The division that ends a key switch rounds down.
+
+    OpenFHE's does: half a unit in each coefficient of both polynomials, the second times the secret.
+    """
+
+    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
+        rotated = super().rotate(ciphertext, steps)
+        n = self.params.ring_degree
+        powers = [pow(HonestBackend.capabilities.slot_generator, slot, 2 * n) for slot in range(n // 2)]
+        halves = 1 / (1 - np.exp(1j * np.pi / n * np.array(powers)))
+        secret = math.sqrt(2 * n / 3) * np.exp(1j)  # of the size that it has in any slot
+        return with_values(rotated, rotated.values - halves * secret / rotated.scale)
+
+
 @caught_by("test_encoding_rounds_to_the_nearest_at_every_level")
 class EncodesByTruncating(HonestEvaluator):
     """A plaintext's coefficients are rounded down.

@@ -40,6 +40,7 @@ from helora_core.params.ckks import CKKSParams
 from helora_openfhe.context import make_context, resolve, unit_bits
 from helora_openfhe.library import openfhe
 from helora_openfhe.payload import opened, sealed
+from helora_openfhe.rounding import HalfUnits
 
 _WHO = "helora-openfhe"
 _CALLER = "Use ciphertexts of the client whose evaluation keys this server holds."
@@ -247,6 +248,9 @@ class OpenFHEEvaluator(_Role):
 
     def __init__(self, params: CKKSParams, rescale: RescaleMode, keys: _EvaluationKeys) -> None:
         super().__init__(make_context(params, rescale), params, rescale, keys.key_id, keys.key_tag)
+        generator = OpenFHEBackend.capabilities.slot_generator
+        halves = len(params.special_bits)
+        self._halves = HalfUnits(self._context, params.ring_degree, halves, 2.0**self._unit_bits, generator)
         self._steps = frozenset(keys.steps)
         self._public_key = None
         if keys.steps:
@@ -288,16 +292,19 @@ class OpenFHEEvaluator(_Role):
     def rotate(self, ciphertext: OpenFHECiphertext, steps: int) -> OpenFHECiphertext:
         ciphertext = self._own(ciphertext)
         (step,) = self._checked_steps((steps,))
-        return self._made(self._context.EvalRotate(ciphertext.data, step)) if step else ciphertext
+        return self._switched(self._context.EvalRotate(ciphertext.data, step)) if step else ciphertext
 
     def rotate_many(self, ciphertext: OpenFHECiphertext, steps: Sequence[int]) -> list[OpenFHECiphertext]:
         ciphertext = self._own(ciphertext)
         checked = self._checked_steps(steps)
         digits = self._context.EvalFastRotationPrecompute(ciphertext.data)
         return [
-            self._made(self._context.EvalFastRotation(ciphertext.data, step, digits)) if step else ciphertext
+            self._switched(self._context.EvalFastRotation(ciphertext.data, step, digits)) if step else ciphertext
             for step in checked
         ]
+
+    def _switched(self, data: Any) -> OpenFHECiphertext:
+        return self._made(self._halves.added_to(data))
 
     def rescale(self, ciphertext: OpenFHECiphertext) -> OpenFHECiphertext:
         ciphertext = self._own(ciphertext)
@@ -350,6 +357,7 @@ class OpenFHEBackend:
     capabilities = Capabilities(
         encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS, Encoding.SCALAR}),
         rescale=RescaleMode.EXPLICIT,
+        keyswitch_floors=True,
         public_key=True,
         hoisting=True,
     )
