@@ -115,7 +115,7 @@ class Noise:
     @requires("explicit rescaling")
     def test_no_slot_is_far_noisier_after_rotations_than_theory_has_it(self, bench: Bench) -> None:
         """With digits far below the special prime, what is left of a key switch is the rounding of its last division.
-        If that rounds down, its mean is the same in all coefficients, and gathers in the slots near 1, whatever the key.
+        If that rounds down, its mean is the same in all coefficients, and gathers in the slots near 1.
         """
         client, server = bench.open(NARROW, STEPS)
         floors, params = bench.capabilities.keyswitch_floors, server.params
