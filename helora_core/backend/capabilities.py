@@ -67,7 +67,11 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def noise_model(self) -> NoiseModel:
         """What bounds on noise and floods have to know of the backend."""
-        return NoiseModel(public_encryption=not self.symmetric_encryption, keyswitch_floors=self.keyswitch_floors)
+        return NoiseModel(
+            public_encryption=not self.symmetric_encryption,
+            keyswitch_floors=self.keyswitch_floors,
+            nominal_scales=not self.free_plaintext_scale,
+        )
 
     @property
     def exact_integers(self) -> bool:

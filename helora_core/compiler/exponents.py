@@ -17,6 +17,7 @@ tells the size of the weights to a factor of two."""
 from __future__ import annotations
 
 import math
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +36,23 @@ is left is rounding in doubles, and must not be scaled up to look like a value."
 def normalized(module: LoRAModule, *, merged: bool = False) -> tuple[LoRAModule, int]:
     """The module scaled as above, and the exponent e: its Δ is 2^e times that of the scaled one.
 
+    It is remembered as long as the module is.
+
     Args:
         module: Any module; one whose Δ is always zero is given back with exponent 0.
         merged: Whether a packing multiplies by up·down at once.
     """
-    rows = np.array([exponent_of(row_norm(row[np.newaxis])) for row in module.down])
+    known = _KNOWN.setdefault(module, {})
+    if merged not in known:
+        known[merged] = _normalized(module, merged)
+    return known[merged]
+
+
+_KNOWN: WeakKeyDictionary[LoRAModule, dict[bool, tuple[LoRAModule, int]]] = WeakKeyDictionary()
+
+
+def _normalized(module: LoRAModule, merged: bool) -> tuple[LoRAModule, int]:
+    rows = np.array([exponent_of(norm) for norm in _row_norms(module.down)])
     down = np.ldexp(module.down, -rows[:, np.newaxis])
     up = np.ldexp(module.scaled_up, rows)
     spectral = exponent_of(spectral_norm(down))
@@ -94,8 +107,12 @@ def spectral_norm(matrix: NDArray[np.float64]) -> float:
 
 def row_norm(matrix: NDArray[np.float64]) -> float:
     """The largest ‖·‖₂ of a row."""
-    largest = float(np.max(np.abs(matrix), initial=0.0))
-    if largest == 0:
-        return 0.0
-    unit = math.frexp(largest)[1]
-    return math.ldexp(float(np.max(np.linalg.norm(np.ldexp(matrix, -unit), axis=1))), unit)
+    return max(_row_norms(matrix), default=0.0)
+
+
+def _row_norms(matrix: NDArray[np.float64]) -> list[float]:
+    """‖·‖₂ of each row, of whatever size its values are."""
+    largest = np.max(np.abs(matrix), axis=1, initial=0.0)
+    units = np.frexp(largest)[1]
+    norms = np.ldexp(np.linalg.norm(np.ldexp(matrix, -units[:, np.newaxis]), axis=1), units)
+    return [float(norm) for norm in norms]

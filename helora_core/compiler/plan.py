@@ -206,7 +206,7 @@ class Plan:
                 shape=self.shape,
                 client_finishes=self.packing.client_finishes,
                 noise_model=model,
-                nominal_scales=not self.free_scales,
+                nominal_scales=model.nominal_scales or not self.free_scales,
             )
         return self._reports[model]
 

@@ -28,10 +28,12 @@ class NoiseModel:
         public_encryption: The client encrypts with a public key.
         keyswitch_floors: The division that ends a key switch rounds down, and random bits are added for what that takes
             off in the mean: each coefficient is off by a uniform number of [0, 1) less a bit.
+        nominal_scales: The library calls a scale 2^bits whatever the primes that it divides by.
     """
 
     public_encryption: bool = False
     keyswitch_floors: bool = False
+    nominal_scales: bool = False
 
     @classmethod
     def noisiest(cls, models: Iterable[NoiseModel]) -> NoiseModel:
@@ -40,6 +42,7 @@ class NoiseModel:
         return cls(
             public_encryption=any(each.public_encryption for each in models),
             keyswitch_floors=any(each.keyswitch_floors for each in models),
+            nominal_scales=any(each.nominal_scales for each in models),
         )
 
 

@@ -147,7 +147,7 @@ class TestWrongModels:
         errors = np.abs(result.delta - module.reference_delta(x)).max(axis=1)
         assert (errors <= result.error_bound).all()
         for name in names:
-            monkeypatch.setattr(noise, name, lambda *args: 1e-6)
+            monkeypatch.setattr(noise, name, lambda *args, **options: 1e-6)
         forgetful = analyse(
             plan.program, plan.values, plan.params, plan.scales, shape=plan.shape,
             client_finishes=plan.packing.client_finishes,

@@ -28,9 +28,9 @@ SLOW = frozenset(name for name, law in STANDARD_TESTS.items() if hasattr(law, "h
 
 
 @pytest.fixture(scope="module")
-def control() -> Trial:
-    """The honest backend that all doubles are made of, held to every law."""
-    return hold(HonestBackend(), thorough=True)
+def control(pytestconfig: pytest.Config) -> Trial:
+    """The honest backend that all doubles are made of, held to every law, to the slow ones with ``--helora-thorough``."""
+    return hold(HonestBackend(), thorough=pytestconfig.getoption("--helora-thorough"))
 
 
 @pytest.fixture(scope="session")
@@ -39,19 +39,24 @@ def caught(request: pytest.FixtureRequest) -> dict[str, set[str]]:
     return defaultdict(set)
 
 
-def test_the_control_breaks_no_law(control: Trial) -> None:
+def test_the_control_breaks_no_law(control: Trial, pytestconfig: pytest.Config) -> None:
     assert not control.caught()
     outcomes = {law: set(ends) for law, ends in control.outcomes.items() if set(ends) != {"passed"}}
-    assert outcomes == {
+    expected = {
         # What it does not claim, or does, and what only registered plugins have. All else ran.
         "test_a_public_key_is_refused_unless_it_is_claimed": {"skipped"},
         "test_a_fresh_ciphertext_travels_at_about_half_the_size": {"skipped"},
         "test_listing_the_backend_imports_none_of_its_code": {"skipped"},
         "test_where_its_library_is_missing_it_says_so_in_words": {"skipped"},
         "test_two_processes_do_not_draw_alike": {"skipped"},
-        # Packings that take a hundred thousand operations for a module that others take a hundred for.
-        "test_delta_of_a_large_module_equals_the_plaintext_reference": {"passed", "skipped"},
     }
+    if pytestconfig.getoption("--helora-thorough"):
+        # Packings that take a hundred thousand operations for a module that others take a hundred for.
+        expected["test_delta_of_a_large_module_equals_the_plaintext_reference"] = {"passed", "skipped"}
+    else:
+        # Longer programs wait for it, whatever the law.
+        outcomes = {law: ends for law, ends in outcomes.items() if law not in SLOW and ends != {"passed", "skipped"}}
+    assert outcomes == expected
     assert control.outcomes.keys() >= STANDARD_TESTS.keys()
 
 

@@ -51,9 +51,9 @@ class EveryLevel:
             bench.agrees(product, x.multiply_plain(plain, SCALE_BITS))
             bench.agrees(bench.evaluator.rescale(product), x.multiply_plain(plain, SCALE_BITS).rescale())
         elif bench.explicit and bench.capabilities.free_plaintext_scale:
-            bits = 12
+            bits = 8
             scalar = bench.server.encode(np.array([-2.75]), level=0, scale_bits=bits, encoding=Encoding.SCALAR)
-            # -2.75·2^12 is an integer and needs no rounding, but an emulation may round slots all the same.
+            # -2.75·2^8 is an integer and needs no rounding, but an emulation may round slots all the same.
             rounding = STANDARD_DEVIATIONS * noise.encoding_std(2 * SLOTS) / 2.0**bits * x.magnitude
             error = 2.75 * x.error + rounding
             exact = replace(x, values=-2.75 * x.values, error=error, scale=x.scale * 2.0**bits)
