@@ -29,7 +29,7 @@ SLOW = frozenset(name for name, law in STANDARD_TESTS.items() if hasattr(law, "h
 
 @pytest.fixture(scope="module")
 def control(pytestconfig: pytest.Config) -> Trial:
-    """The honest backend that all doubles are made of, held to every law, to the slow ones with ``--helora-thorough``."""
+    """The honest backend that all doubles are made of, held to every law; slow ones wait for ``--helora-thorough``."""
     return hold(HonestBackend(), thorough=pytestconfig.getoption("--helora-thorough"))
 
 

@@ -6,6 +6,7 @@ out is the library's own, and nobody else looks into it. ``checks`` has refused 
 
 from __future__ import annotations
 
+import math
 import secrets
 import struct
 from collections.abc import Sequence
@@ -140,8 +141,10 @@ class Library:
         # FILL IN 10: the library's rotation to the left, with one key switch
         rotated = _Emulated(np.roll(ciphertext.slots, -steps), ciphertext.level, ciphertext.scale)
         bits, special_bits = self._params.data_bits[: ciphertext.level + 1], sum(self._params.special_bits)
-        # Half of it in most slots: three quarters of its square are in the few where a digit's mean is large.
-        return self._noisy(rotated, noise.keyswitch_std(self._params.ring_degree, bits, special_bits or max(bits)) / 2)
+        std = noise.keyswitch_std(self._params.ring_degree, bits, special_bits or max(bits))
+        rounding = noise.rescale_std(self._params.ring_degree)
+        # Half of what digits add in most slots: three quarters of its square are in the few where their mean is large.
+        return self._noisy(rotated, math.hypot(math.sqrt(std**2 - rounding**2) / 2, rounding))
 
     def _noisy(self, emulated: _Emulated, std: float) -> _Emulated:
         slots = emulated.slots + self._rng.normal(0.0, std / emulated.scale, emulated.slots.size)
