@@ -14,16 +14,13 @@ the law must exist, and a law that passes although it is listed fails the run: t
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from helora_core.reading.malformed import Malformed
+from helora_core.reading.strict_toml import read_toml
 
 FILE = "xfails.toml"
 
@@ -81,9 +78,9 @@ def _entries(path: Path) -> dict[str, str]:
     from helora_core.conformance.base import STANDARD_TESTS
 
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise pytest.UsageError(f"{path}: {error}") from error
+        tables = read_toml(path)
+    except Malformed as error:
+        raise pytest.UsageError(f"{path} {error}") from error
     entries = {}
     for law, table in tables.items():
         reason = table.get("reason") if isinstance(table, dict) else None
