@@ -5,8 +5,8 @@ writes the figures with their provenance to ``planner.json``. ``render`` makes o
 ``docs/packings.md``, between its marks. ``check`` fails if the page is not what the figures give, if the planner no
 longer makes the plans that were measured of the profile that they were predicted from, or if the figures break a bar:
 predictions within 15 % of the measurement in the median over held-out plans and within 50 % at worst; the chosen plan
-within 10 % of the best one measured. The worst are runs of a few milliseconds, and exact integers in NumPy: both take up
-to half as long again as in the loops that they were calibrated in.
+within 10 % of the best one measured. The worst are runs of a few milliseconds, and exact integers in NumPy: both take
+longer by up to three quarters than in the loops that they were calibrated in.
 
     python harness/planner_check.py measure
 """
