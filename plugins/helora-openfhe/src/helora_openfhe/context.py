@@ -132,14 +132,15 @@ def _sizes_of(resolved: CKKSParams) -> _Sizes:
     """The sizes that these primes came of: the first is below its power of two, the others are next to theirs."""
     first, *later = resolved.data_primes
     if not later:
-        return _alone(round(math.log2(first)))
+        return _alone(round(math.log2(first)), resolved.scale_bits)
     scaling = {round(math.log2(prime)) for prime in later}
     return _Sizes(max(round(math.log2(first)), *scaling), max(scaling))
 
 
-def _alone(first_bits: int) -> _Sizes:
-    """For one prime: were both sizes equal, OpenFHE would take the next prime above."""
-    return _Sizes(first_bits, min(first_bits, MAX_PRIME_BITS) - 1)
+def _alone(first_bits: int, scale_bits: int) -> _Sizes:
+    """For one prime, the scale asked for if it is shorter: were both sizes equal, OpenFHE would take the next above."""
+    longest = min(first_bits, MAX_PRIME_BITS) - 1
+    return _Sizes(first_bits, scale_bits if _LEAST_SCALING_BITS <= scale_bits <= longest else longest)
 
 
 def _options(params: CKKSParams, rescale: RescaleMode) -> Iterator[_Sizes]:
@@ -153,7 +154,7 @@ def _options(params: CKKSParams, rescale: RescaleMode) -> Iterator[_Sizes]:
         return
     first, *later = params.data_bits
     if not later:
-        yield _alone(first)
+        yield _alone(first, params.scale_bits)
         return
     total, shortest = sum(params.data_bits), min(later)
     options = [_Sizes(first, shortest)] if shortest == max(later) else []
