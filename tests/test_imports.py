@@ -42,7 +42,8 @@ MAY_IMPORT: dict[str, str] = {
     "data": "errors adapter",
     "selection": "errors params compiler runtime manager",
     "scaffold": "errors",
-    "conformance": "errors reading specs params adapter privacy packing backend compiler runtime manager plugin_records data",
+    "conformance": "errors reading specs params adapter privacy packing backend compiler runtime manager "
+    "plugin_records data",
     "cli": "errors reading specs params adapter privacy packing backend compiler runtime artifact manager data "
     "selection scaffold conformance",
     "__init__": "",

@@ -109,7 +109,7 @@ def test_the_automatic_backend_has_one_scale() -> None:
 
 @pytest.mark.parametrize("packing", ["rank_bsgs", "outer_product", "halevi_shoup_bsgs"])
 def test_sanitised_results_are_as_precise_as_the_plan_says(packing: str) -> None:
-    """On input scales and a modulus that no single scale of OpenFHE's could hold, nor N = 8192 with its special prime."""
+    """On scales that no single one of OpenFHE's could hold, and a modulus that N = 8192 has no room for."""
     shape, backend = ModuleShape.parse("96:64:4"), OpenFHEBackend()
     loaded, noise_model = get_manager().load_packing(packing), backend.capabilities.noise_model
     plan = compile_plan(shape, loaded, ring_degree=16384, noise_model=noise_model)
