@@ -1,7 +1,7 @@
 """The counts gate: what every cell costs, against the committed ``counts.lock.json`` and ``budgets.toml``.
 
 Counts are exact and the same on every machine, so they gate; clocks do not. A difference in the lock file *is* the
-claim that a change makes a plan cheaper or dearer. Each cell is counted twice: as it runs by default, with sanitised
+claim that a change makes a plan cost less or more. Each cell is counted twice: as it runs by default, with sanitised
 results, and plain, as benchmarks of others have it. Of both, ring, modulus, keys and bytes are locked with the
 operations. States, the gravest first, and exit statuses:
 

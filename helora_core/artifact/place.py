@@ -16,6 +16,7 @@ from typing import BinaryIO
 from helora_core.artifact.files import listing
 from helora_core.artifact.manifest import MANIFEST, is_file_of_artifact
 from helora_core.errors import HeloraError, InvalidInput
+from helora_core.runtime.outputs import saying_where
 
 
 def check_place(target: Path, *, replace: bool) -> None:
@@ -113,23 +114,6 @@ def _exchange(unfinished: Path, target: Path, aside: Path, *, replace: bool) -> 
         ) from error
     sync_directory(target.parent)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-@contextmanager
-def saying_where(target: Path) -> Iterator[None]:
-    """Turn errors of the system into refusals that name ``target``.
-
-    Raises:
-        InvalidInput: It cannot be written to.
-    """
-    try:
-        yield
-    except (OSError, ValueError) as error:  # ValueError of a name with a null character
-        why = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise InvalidInput(
-            f"{target}: cannot be written ({why}).",
-            hint="Choose a path in an existing directory that you may write to, on a disk with room.",
-        ) from error
 
 
 @contextmanager

@@ -8,6 +8,7 @@ shorter. The sizes of that module's weights are what floods are made for.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -109,20 +110,20 @@ class Readback:
         self._kept = keep
 
 
-class _Kind:
+class _Kind(ABC):
     """How a packing stores weights."""
 
+    @abstractmethod
     def numbers(self, shape: ModuleShape) -> int:
         """How many there are."""
-        raise NotImplementedError
 
+    @abstractmethod
     def places(self, layout: Layout, shape: ModuleShape) -> Iterator[tuple[str, Places]]:
         """For each constant, what stands where."""
-        raise NotImplementedError
 
+    @abstractmethod
     def recovered(self, numbers: Vector, shape: ModuleShape) -> Recovered:
         """The weights, of all numbers in order."""
-        raise NotImplementedError
 
 
 class _Factors(_Kind):

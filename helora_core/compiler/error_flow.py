@@ -33,18 +33,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.compiler.checks import Scales, ValueInfo
 from helora_core.compiler.ir import PRODUCTS, Op, OpKind, Program
+from helora_core.compiler.noisy import Noisy, Source, doubled, summed
 from helora_core.packing.protocol import ScaleRole
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
@@ -72,66 +71,6 @@ def rounding_slack(terms: int) -> float:
     """
     rare = math.log(2.0**32) / terms
     return 2 * (1 + 2 * math.sqrt(rare) + 2 * rare)
-
-
-class Source(Enum):
-    """Where noise comes from; the value is its row in a table of variances."""
-
-    ENCRYPTION = 0
-    INPUT_ROUNDING = 1
-    KEY_SWITCHING = 2
-    RESCALING = 3
-    FIRST_ROUND = 4
-    FLOODING = 5
-
-    @property
-    def label(self) -> str:
-        """For people."""
-        return self.name.lower().replace("_", " ")
-
-
-@dataclass(frozen=True, eq=False)
-class Noisy:
-    """What is known of one value, in its own units (integers divided by the scale).
-
-    Attributes:
-        stage: Products behind it.
-        terms: Terms of a row that the last of them has added up.
-        variances: Of the noise, by source, in any place but for the spikes.
-        spikes: Variance on top of that in each slot, from key switches; None where there was none.
-        down_rounding, up_rounding: Σ δ² of the rows of weights; squares of what rounding may move it by.
-        drift: What nominal scales may move it by.
-    """
-
-    stage: int = 0
-    terms: float = 0.0
-    variances: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(Source)))
-    spikes: NDArray[np.float64] | None = None
-    down_rounding: float = 0.0
-    up_rounding: float = 0.0
-    drift: float = 0.0
-
-    @property
-    def variance(self) -> float:
-        """Of the noise, in the worst place."""
-        return float(self.variances.sum()) + self.spike
-
-    @property
-    def spike(self) -> float:
-        """The largest spike."""
-        return 0.0 if self.spikes is None else float(self.spikes.max())
-
-    def plus(self, source: Source, variance: float) -> Noisy:
-        """The same with independent noise on top."""
-        more = self.variances.copy()
-        more[source.value] += variance
-        return replace(self, variances=more)
-
-    def flattened(self) -> Noisy:
-        """The same, with noise everywhere as in the worst place."""
-        if self.spikes is None:
-            return self
-        return replace(self.plus(Source.KEY_SWITCHING, self.spike), spikes=None)
 
 
 _Counted = Sequence[tuple[Noisy, int]]
@@ -220,7 +159,7 @@ class ErrorFlow:
         if op.kind in PRODUCTS:
             return self._product(op, operands)
         if op.kind is OpKind.ADD:
-            return _doubled(first) if op.args[0] == op.args[1] else _sum(operands)
+            return doubled(first) if op.args[0] == op.args[1] else summed(operands)
         if op.kind is OpKind.RESCALE:
             return self._rescaled(i, first)
         if op.kind is OpKind.SANITIZE:
@@ -278,7 +217,7 @@ class ErrorFlow:
     def _product(self, op: Op, operands: _Counted) -> Noisy:
         """A sum of products: each is ``terms`` of the ``columns`` terms of a row."""
         n, (rows, columns) = self.params.ring_degree, self._matrix(op)
-        total = _sum(operands)
+        total = summed(operands)
         count = sum(times for _, times in operands)
         each = 4.0 ** -self.scales.of(op.role)
         if op.kind is OpKind.DOT_SCALARS:
@@ -388,37 +327,6 @@ def _alike(program: Program, values: Sequence[ValueInfo]) -> tuple[list[int], _A
             alike.append((i, operands))
         classes.append(number)
     return classes, alike
-
-
-def _sum(operands: Iterable[tuple[Noisy, int]]) -> Noisy:
-    """The sum of values with independent noise, given with how often each is a term."""
-    total = Noisy()
-    for operand, count in operands:
-        spikes = total.spikes
-        if operand.spikes is not None:
-            spikes = count * operand.spikes if spikes is None else spikes + count * operand.spikes
-        total = Noisy(
-            stage=max(total.stage, operand.stage),
-            terms=total.terms + count * operand.terms,
-            variances=total.variances + count * operand.variances,
-            spikes=spikes,
-            down_rounding=total.down_rounding + count * operand.down_rounding,
-            up_rounding=total.up_rounding + count * operand.up_rounding,
-            drift=max(total.drift, operand.drift),
-        )
-    return total
-
-
-def _doubled(operand: Noisy) -> Noisy:
-    """A value added to itself."""
-    return replace(
-        operand,
-        variances=4 * operand.variances,
-        spikes=None if operand.spikes is None else 4 * operand.spikes,
-        down_rounding=4 * operand.down_rounding,
-        up_rounding=4 * operand.up_rounding,
-        drift=2 * operand.drift,
-    )
 
 
 def merges(program: Program) -> bool:

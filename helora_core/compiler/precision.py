@@ -22,9 +22,10 @@ import msgspec
 from helora_core.adapter.lora import ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.compiler.checks import Scales, ValueInfo
-from helora_core.compiler.error_flow import FLOAT64_ERROR, ErrorFlow, Noisy, Source, merges
+from helora_core.compiler.error_flow import FLOAT64_ERROR, ErrorFlow, merges
 from helora_core.compiler.exponents import MOST_CANCELLED_BITS
 from helora_core.compiler.ir import Program
+from helora_core.compiler.noisy import Noisy, Source
 from helora_core.compiler.signal import expected_delta
 from helora_core.errors import PrecisionLost
 from helora_core.params.ckks import CKKSParams

@@ -60,10 +60,10 @@ class Outputs:
             for path in paths:
                 if path in self._open:
                     raise InvalidInput(f"{path}: two results would be written to it.", hint="Run them one by one.")
-                with _saying(path):
+                with saying_where(path):
                     check_output(path, force=force)
                 unfinished = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-                with _saying(path):
+                with saying_where(path):
                     # Plainly, not by tempfile: it gets the permissions that the user's umask gives any new file.
                     self._open[path] = unfinished, open(unfinished, "xb")  # noqa: SIM115 - closed by keep or discard
         except BaseException:
@@ -77,7 +77,7 @@ class Outputs:
             InvalidInput: The disk is full, or fails.
         """
         _, file = self._open[path]
-        with _saying(path):
+        with saying_where(path):
             save(file)
             file.flush()
             os.fsync(file.fileno())
@@ -143,7 +143,12 @@ def opened(paths: Iterable[Path], *, force: bool) -> Iterator[Outputs]:
 
 
 @contextmanager
-def _saying(path: Path) -> Iterator[None]:
+def saying_where(path: Path) -> Iterator[None]:
+    """Turn errors of the system into refusals that name ``path``.
+
+    Raises:
+        InvalidInput: It cannot be written to.
+    """
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError of a name with a null character

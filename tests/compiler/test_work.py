@@ -17,6 +17,7 @@ from helora_core.compiler.checks import Scales, annotate
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.error_flow import ErrorFlow
 from helora_core.compiler.ir import Op, OpKind, Program
+from helora_core.compiler.noisy import Noisy
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.precision import PrecisionReport
 from helora_core.manager import get_manager
@@ -92,7 +93,7 @@ def test_the_bound_follows_one_value_of_a_kind(monkeypatch: pytest.MonkeyPatch, 
     followed: list[int] = []
     product = ErrorFlow._product
 
-    def counted(flow: ErrorFlow, *operands: Any) -> error_flow.Noisy:
+    def counted(flow: ErrorFlow, *operands: Any) -> Noisy:
         followed.append(1)
         return product(flow, *operands)
 

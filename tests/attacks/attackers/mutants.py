@@ -14,7 +14,8 @@ from helora_core.backend import coefficient_noise
 from helora_core.backend import sanitize as sanitizing
 from helora_core.backend.residues import Integers
 from helora_core.compiler import error_flow
-from helora_core.compiler.error_flow import ErrorFlow, Noisy, Source
+from helora_core.compiler.error_flow import ErrorFlow
+from helora_core.compiler.noisy import Noisy, Source
 from helora_core.packing.protocol import ScaleRole
 from helora_core.privacy import floods
 

@@ -176,7 +176,7 @@ class TestCommand:
     def test_a_ring_twice_as_large_for_sanitised_plans_alone_is_a_regress(
         self, check: Check, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What runs by default is sanitised: a change that makes only that dearer must not pass."""
+        """What runs by default is sanitised: a change that makes only that cost more must not pass."""
         compile_plan = gate.compile_plan
 
         def doubled(*arguments: Any, **options: Any) -> Plan:
@@ -201,11 +201,11 @@ class TestCommand:
     ) -> None:
         gated = gate.gated
 
-        def dearer(plan: Plan) -> dict[str, int]:
+        def costlier(plan: Plan) -> dict[str, int]:
             counts = gated(plan)
             return counts | {name: counts[name] + 1} if bool(plan.sanitize_bits) == sanitised else counts
 
-        monkeypatch.setattr(gate, "gated", dearer)
+        monkeypatch.setattr(gate, "gated", costlier)
         result = check()
         assert result.exit_code == 1
         cells = re.findall(r"^REGRESS  (.*?):\d", result.stdout, re.MULTILINE)
