@@ -72,6 +72,8 @@ def conformance(session: nox.Session) -> None:
     across = sorted(str(path) for path in Path("tests").glob("test_across_backends*.py"))
     for tests in (*([str(folder)] for folder in sorted(Path("plugins").glob("helora-*"))), across):
         session.run("pytest", *tests, "--helora-require", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    # The slow laws too, on the backend that all wrong doubles are made of; other runs of the tests leave them out.
+    session.run("pytest", "tests/conformance/test_doubles.py", "-k", "control_breaks_no_law", "--helora-thorough")
     session.run("python", "harness/backends_page.py", "check")
     session.run("helora", "bench", "counts", "--check", "--require")
 
