@@ -88,11 +88,18 @@ def values_of(residues: Residues, primes: Sequence[int], scale: float) -> NDArra
 
 def product(left: Residues, right: Residues, primes: Sequence[int]) -> Residues:
     """The product of two polynomials modulo x^N + 1 and each prime."""
+    return product_of_transforms(transformed(left, primes), transformed(right, primes), primes)
+
+
+def transformed(residues: Residues, primes: Sequence[int]) -> Residues:
+    """A polynomial by its values, modulo each prime: worth keeping of one that is multiplied again and again."""
+    return np.stack([ntt.forward(row, prime) for row, prime in zip(residues, primes, strict=True)])
+
+
+def product_of_transforms(left: Residues, right: Residues, primes: Sequence[int]) -> Residues:
+    """``product`` of what ``transformed`` gave."""
     return np.stack(
-        [
-            ntt.inverse(ntt.product(ntt.forward(a, p), ntt.forward(b, p), p), p)
-            for a, b, p in zip(left, right, primes, strict=True)
-        ]
+        [ntt.inverse(ntt.product(a, b, prime), prime) for a, b, prime in zip(left, right, primes, strict=True)]
     )
 
 

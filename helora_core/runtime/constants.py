@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.backend import residues
 from helora_core.backend.capabilities import Encoding
+from helora_core.backend.ntt import Residues
 from helora_core.backend.protocol import Plaintext
 from helora_core.backend.session import ServerSession
 from helora_core.compiler.checks import check_headroom
@@ -19,6 +21,7 @@ from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import ConstantSpec, Plan
 from helora_core.errors import InvalidInput, PrecisionLost
 from helora_core.packing.protocol import Vector
+from helora_core.runtime.interactive import lower_primes
 from helora_core.runtime.rounding import Squares, dither, moves_too_much, rounding_squares
 
 DEFAULT_BYTE_BUDGET = 4 << 30
@@ -77,6 +80,8 @@ class EncodedConstants:
         self._encoded: dict[str, Plaintext] = {}
         self._numbers: dict[str, Vector] = {}
         self._integers: dict[str, NDArray[np.int64]] = {}
+        self._factors: dict[str, Residues] = {}
+        self._lower = lower_primes(plan, server.params) if self._unmasked else ()
 
     def put(self, name: str, vector: Vector) -> None:
         """Keep a plaintext, encoded if the budget allows."""
@@ -105,9 +110,19 @@ class EncodedConstants:
         kept = self._encoded.get(name)
         return self._encode(self._numbers[name], self._specs[name]) if kept is None else kept
 
-    def integers(self, name: str) -> NDArray[np.int64]:
-        """The plaintext of this name as the integers that it is, if masks are taken off what it multiplies."""
-        return self._integers[name]
+    def factor(self, name: str) -> Residues:
+        """The transform of a plaintext that masks are multiplied by: uint64, shape (lower primes, N). It is kept as far
+        as the byte budget goes.
+        """
+        if name in self._factors:
+            return self._factors[name]
+        integers = np.zeros((1, self.server.params.ring_degree), dtype=np.int64)
+        integers[0, : self._integers[name].size] = self._integers[name]
+        factor = residues.transformed(residues.Integers(integers).residues(self._lower), self._lower)
+        if self.bytes_held + factor.nbytes <= self._byte_budget:
+            self._factors[name] = factor
+            self.bytes_held += factor.nbytes
+        return factor
 
     def scalar(self, name: str, position: int) -> Plaintext:
         """The plaintext of one number of a vector."""

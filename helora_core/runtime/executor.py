@@ -84,7 +84,7 @@ def execute(
         elif op.kind is OpKind.ASK_CLIENT:
             live[i] = ask_client(operands)
         elif op.kind is OpKind.UNMASK:
-            live[i] = masks.take_off(op, operands[0], constants.integers(op.constant))
+            live[i] = masks.take_off(op, operands[0], constants.factor(op.constant))
         del operands
         for value in freed:
             del live[value]

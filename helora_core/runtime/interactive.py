@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from helora_core.backend import residues
 from helora_core.backend.capabilities import Encoding
@@ -59,27 +58,42 @@ class Masks:
         self._plan = plan
         self._server = server
         self._masks: dict[str, Residues] = {}
+        self._answers: dict[tuple[str, ...], Residues] = {}
 
     def hide(self, name: str, ciphertext: Ciphertext) -> Ciphertext:
         """Mask a value, and remember the mask under this name."""
         hidden, self._masks[name] = self._server.uniform_mask(ciphertext)
         return hidden
 
-    def take_off(self, op: Op, ciphertext: Ciphertext, factor: NDArray[np.int64]) -> Ciphertext:
-        """Subtract the product of ``factor``, a plaintext's integers, and the answer to the masks."""
-        params = self._server.params
-        answer = _placed(self._plan, [self._masks[name] for name in op.constants], params)
-        padded = np.zeros((1, params.ring_degree), dtype=np.int64)
-        padded[0, : factor.size] = factor
-        weights = residues.Integers(padded).residues(params.data_primes)
-        product = residues.product(weights, answer, params.data_primes)
+    def take_off(self, op: Op, ciphertext: Ciphertext, factor: Residues) -> Ciphertext:
+        """Subtract the product of ``factor``, a plaintext's transform modulo the lower primes, and the answer to the
+        masks. Modulo the upper primes that answer is zero.
+        """
+        primes = self._server.params.data_primes
+        lower = primes[: len(factor)]
+        product = residues.product_of_transforms(factor, self._answer(op.constants, lower), lower)
+        whole = np.zeros((len(primes), product.shape[1]), dtype=np.uint64)
+        whole[: len(lower)] = residues.negative(product, lower)
         plaintext = self._server.encode(
-            residues.negative(product, params.data_primes),
+            whole,
             level=self._server.evaluator.level(ciphertext),
             scale_bits=self._plan.values[op.args[0]].scale_bits,
             encoding=Encoding.INTEGERS,
         )
         return self._server.evaluator.add_plain(ciphertext, plaintext)
+
+    def _answer(self, names: tuple[str, ...], primes: Sequence[int]) -> Residues:
+        """What the client makes of masks, transformed: the same for every result that reads it."""
+        if names not in self._answers:
+            placed = _placed(self._plan, [self._masks[name] for name in names], self._server.params)
+            self._answers[names] = residues.transformed(placed[: len(primes)], primes)
+        return self._answers[names]
+
+
+def lower_primes(plan: Plan, params: CKKSParams) -> tuple[int, ...]:
+    """Those that masks are uniform modulo."""
+    masked = next(i for i, op in enumerate(plan.program.ops) if op.kind is OpKind.MASK)
+    return params.data_primes[: plan.values[masked].level + 1]
 
 
 def interactive(plan: Plan) -> Interactive:

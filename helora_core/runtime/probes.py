@@ -174,10 +174,12 @@ class _Bench:
             "mask", top - 1, _each(self.server.uniform_mask, list(map(self.server.evaluator.rescale, products)))
         )
         primes = self.params.data_primes
-        answer = residues.uniform(primes, self.params.ring_degree)
+        lower = primes[:top]
+        answer = residues.uniform(lower, self.params.ring_degree)
 
         def unmask(ciphertext: Ciphertext) -> Ciphertext:
-            taken = residues.negative(residues.product(answer, answer, primes), primes)
+            taken = np.zeros((len(primes), self.params.ring_degree), dtype=np.uint64)
+            taken[:top] = residues.negative(residues.product_of_transforms(answer, answer, lower), lower)
             plaintext = self.server.encode(taken, level=top, scale_bits=self.scale_bits, encoding=Encoding.INTEGERS)
             return self.server.evaluator.add_plain(ciphertext, plaintext)
 
