@@ -4,15 +4,16 @@
 writes the figures with their provenance to ``planner.json``. ``render`` makes of them the table in
 ``docs/packings.md``, between its marks. ``check`` fails if the page is not what the figures give, if the planner no
 longer makes the plans that were measured of the profile that they were predicted from, or if the figures break a bar:
-predictions within 15 % of the measurement in the median over held-out plans and within 50 % at worst; the chosen plan
-within 10 % of the best one measured. The worst are runs of a few milliseconds, and exact integers in NumPy: both take
-longer by up to three quarters than in the loops that they were calibrated in.
+predictions within 15 % of the measurement in the median over held-out plans, within 30 % for nine of ten and
+within 50 % at worst; the chosen plan within 10 % of the best one measured. The profile is made once, and a shared
+machine may be half as slow again some minutes later: that is what the tenth plan is for.
 
     python harness/planner_check.py measure
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 from collections.abc import Iterable, Iterator
@@ -53,7 +54,7 @@ MOST_BYTES = 8 << 30
 NEAR = 2.5
 """A plan that is predicted to take longer than this many times the best cannot be the best one measured."""
 
-MEDIAN_BAR, WORST_BAR, CHOICE_BAR = 0.15, 0.50, 1.10
+MEDIAN_BAR, USUAL_BAR, WORST_BAR, CHOICE_BAR = 0.15, 0.30, 0.50, 1.10
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,7 +223,8 @@ def verdicts(measurements: Measurements) -> tuple[list[str], list[str]]:
     broken = []
     if len(timed) < 12:
         broken.append(f"only {len(timed)} plans were measured")
-    if statistics.median(errors) > MEDIAN_BAR or max(errors) > WORST_BAR:
+    usual = sorted(errors)[math.ceil(0.9 * len(errors)) - 1]
+    if statistics.median(errors) > MEDIAN_BAR or usual > USUAL_BAR or max(errors) > WORST_BAR:
         broken.append(f"predictions: {shown[0]}")
     losses = {}
     for key in dict.fromkeys((cell.shape, cell.tokens, cell.private) for cell in measurements.cells):
