@@ -33,7 +33,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tables
     except UnicodeDecodeError as error:
         raise Malformed(f"is not TOML (no UTF-8 at byte {error.start})") from error
-    except RecursionError as error:
-        raise Malformed("is not TOML that can be read (too many arrays or tables inside one another)") from error
+    except RecursionError as error:  # tomli also raises it itself, for a key of more than 1000 parts
+        raise Malformed("is not TOML that can be read (too many arrays, tables or parts of a key)") from error
     except ValueError as error:  # of which TOMLDecodeError is one, and a number of thousands of digits another
         raise Malformed(f"is not TOML ({error})") from error
