@@ -18,18 +18,18 @@ from typing import Any
 import click
 import msgspec
 
-from helora_core.adapter.atomic import replacing
 from helora_core.adapter.lora import ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.protocol import Backend
 from helora_core.compiler.compile import compile_plan
 from helora_core.errors import CapabilityMissing
-from helora_core.manager import get_manager
+from helora_core.execution.reference import precision_bits
+from helora_core.files.atomic import replacing
+from helora_core.host.manager import get_manager
 from helora_core.params.presets import FAST
-from helora_core.runtime.adapter_run import Work, run_adapter
-from helora_core.runtime.calibrate import calibrate
-from helora_core.runtime.reference import precision_bits
+from helora_core.parties.adapter_run import Work, run_adapter
+from helora_core.planning.calibrate import calibrate
 
 DATA = Path(__file__).with_name("backends.json")
 PAGE = Path(__file__).parents[1] / "docs" / "backends.md"

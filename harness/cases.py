@@ -101,7 +101,7 @@ def preset(name: str) -> tuple[Cell, ...]:
 
 def absent(backends: Iterable[str]) -> dict[str, str]:
     """Why each of these backends cannot be used here; those that can be are left out."""
-    from helora_core.manager import get_manager
+    from helora_core.host.manager import get_manager
 
     known = get_manager().backends()
     reasons = {

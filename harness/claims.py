@@ -26,22 +26,22 @@ from harness.bench.counts import counts_of
 from harness.bench.record import Origin, origin, provenance
 from harness.benchmarks.shim import plan_facts
 from harness.rows import Cell, MetricName, Provenance
-from helora_core.adapter.atomic import replacing
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.backend.ledger import Ledger
 from helora_core.backend.session import open_sessions
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.requirements import require_capabilities
 from helora_core.compiler.settings import DEFAULT_PRECISION_BITS
 from helora_core.errors import HeloraError
-from helora_core.manager import get_manager
+from helora_core.execution.constants import encode_constants
+from helora_core.execution.reference import precision_bits
+from helora_core.files.atomic import replacing
+from helora_core.host.manager import get_manager
 from helora_core.packing.protocol import Vector
 from helora_core.params.ckks import CKKSParams
-from helora_core.runtime.adapter_run import require_capabilities
-from helora_core.runtime.constants import encode_constants
-from helora_core.runtime.module_run import ModuleRun, run_module
-from helora_core.runtime.reference import precision_bits
+from helora_core.parties.module_run import ModuleRun, run_module
 
 SCHEMA = 1
 REPO = Path(__file__).parents[1]

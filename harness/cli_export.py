@@ -94,7 +94,7 @@ def export(
     from harness.export.html import to_html
     from harness.history_site import write_asv_project
     from helora_core.cli.output import print_json
-    from helora_core.runtime.outputs import opened
+    from helora_core.files.outputs import opened
 
     if asv_dir is None and csv_path is None and html_path is None:
         raise click.UsageError("Give at least one of --asv DIR, --csv FILE and --html FILE.")

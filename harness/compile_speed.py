@@ -25,7 +25,7 @@ from rich.table import Table
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
 from helora_core.errors import HeloraError
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 SHAPES = (
     "512:512:8",

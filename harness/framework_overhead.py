@@ -31,11 +31,11 @@ from helora_core.compiler.exponents import normalized_tokens
 from helora_core.compiler.ir import OpKind
 from helora_core.compiler.ir import plaintexts as names_of
 from helora_core.compiler.plan import Plan
+from helora_core.execution.constants import encode_constants
+from helora_core.execution.reference import precision_bits
 from helora_core.packing.protocol import Vector
 from helora_core.packing.rank_bsgs import RankBSGS
-from helora_core.runtime.constants import encode_constants
-from helora_core.runtime.module_run import run_module
-from helora_core.runtime.reference import precision_bits
+from helora_core.parties.module_run import run_module
 from helora_tenseal.backend import TenSEALBackend
 
 Token = Callable[[], Vector]

@@ -30,14 +30,14 @@ from helora_core.backend.ledger import Ledger
 from helora_core.backend.session import open_sessions
 from helora_core.cli.options import force as force_option
 from helora_core.compiler.plan import Plan
-from helora_core.manager import get_manager
-from helora_core.runtime.calibrate import calibrate
-from helora_core.runtime.constants import encode_constants, plaintext_bytes
-from helora_core.runtime.module_run import run_module
-from helora_core.runtime.outputs import opened
-from helora_core.runtime.planner import Candidate, Constraints, Machine, rank
-from helora_core.runtime.predict import bottleneck
-from helora_core.runtime.profile import Profile
+from helora_core.execution.constants import encode_constants, plaintext_bytes
+from helora_core.files.outputs import opened
+from helora_core.host.manager import get_manager
+from helora_core.parties.module_run import run_module
+from helora_core.planning.calibrate import calibrate
+from helora_core.planning.planner import CalibratedBackend, Candidate, Constraints, rank
+from helora_core.planning.predict import bottleneck
+from helora_core.planning.profile import Profile
 
 DATA = Path(__file__).with_name("planner.json")
 PAGE = Path(__file__).parents[1] / "docs" / "packings.md"
@@ -109,7 +109,7 @@ class _Bench:
         return run.times.total / 1e6
 
 
-def _ranked(machine: Machine, name: str, shape: str, tokens: int, private: bool) -> list[Candidate]:
+def _ranked(machine: CalibratedBackend, name: str, shape: str, tokens: int, private: bool) -> list[Candidate]:
     manager = get_manager()
     packings = [manager.load_packing(each) for each in manager.packings()]
     constraints = Constraints(private_weights=private, sanitize_bits=40 if private else None)
@@ -134,7 +134,7 @@ def _groups() -> Iterator[tuple[str, int, bool]]:
 
 
 def _cells(
-    backend: Any, machine: Machine, name: str, rounds: int, groups: Iterable[tuple[str, int, bool]]
+    backend: Any, machine: CalibratedBackend, name: str, rounds: int, groups: Iterable[tuple[str, int, bool]]
 ) -> Iterator[Cell]:
     for shape, tokens, private in groups:
         eligible = [each for each in _ranked(machine, name, shape, tokens, private) if each.refusal is None]
@@ -154,7 +154,7 @@ def _cells(
 def outdated(measurements: Measurements) -> Iterator[str]:
     """Groups of cells that the planner would not make now, of the same profile: their figures are of other plans."""
     name = measurements.backend
-    machine = Machine(get_manager().load_backend(name), measurements.profile)
+    machine = CalibratedBackend(get_manager().load_backend(name), measurements.profile)
     for shape, tokens, private in _groups():
         group = f"{shape} {tokens} {'private' if private else 'open'}"
         ranked = _ranked(machine, name, shape, tokens, private)
@@ -323,13 +323,13 @@ def _figures(backend: str, rounds: int) -> Measurements:
     spec = manager.backends()[backend]
     library = manager.load_backend(backend)
     profile = calibrate(library, library=spec.spec.library, library_version=spec.library_version)
-    cells = list(_cells(library, Machine(library, profile), backend, rounds, _groups()))
+    cells = list(_cells(library, CalibratedBackend(library, profile), backend, rounds, _groups()))
     return Measurements(backend=backend, profile=profile, rounds=rounds, cells=cells)
 
 
 def _again(committed: Measurements, shape: str) -> Measurements:
     """The figures with one shape measured again: what a moment's noise has spoilt."""
-    machine = Machine(get_manager().load_backend(committed.backend), committed.profile)
+    machine = CalibratedBackend(get_manager().load_backend(committed.backend), committed.profile)
     groups = [group for group in _groups() if group[0] == shape]
     anew = list(_cells(machine.backend, machine, committed.backend, committed.rounds, groups))
     cells = [

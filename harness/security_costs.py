@@ -16,12 +16,12 @@ from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
 from helora_core.errors import HeloraError, ProfileMissing
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
 from helora_core.params.security import TABLES
+from helora_core.planning.predict import operation_costs, predict
+from helora_core.planning.profile import Profile
 from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS
-from helora_core.runtime.predict import operation_costs, predict
-from helora_core.runtime.profile import Profile
 
 PAGE = Path(__file__).parents[1] / "docs" / "parameters.md"
 BEGIN, END = "<!-- begin: costs of security tables -->", "<!-- end: costs of security tables -->"

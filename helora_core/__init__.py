@@ -19,11 +19,11 @@ _PUBLIC = {
     "check_budget": "helora_core.compiler.cost",
     "choose_params": "helora_core.params.choose",
     "compile_plan": "helora_core.compiler.compile",
-    "get_manager": "helora_core.manager",
+    "get_manager": "helora_core.host.manager",
     "load_adapter": "helora_core.adapter.load",
     "open_sessions": "helora_core.backend.session",
     "restore_client": "helora_core.backend.key_export",
-    "run_adapter": "helora_core.runtime.adapter_run",
+    "run_adapter": "helora_core.parties.adapter_run",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -6,8 +6,8 @@ A plugin is a module named in its distribution's metadata under the entry-point 
     acme = "helora_acme"
 
 It implements the hooks it needs, each marked with ``@hookimpl``, and leaves out the others. The prefix ``helora_`` is
-kept for hooks: a function so named that is none of those below is refused as misspelt. ``helora_core.builtin`` uses the
-same door for what helora-core brings itself; ``helora_core.manager`` is the host.
+kept for hooks: any other function with this prefix is rejected as a typo. ``helora_core.host.builtin`` uses the same
+door for what helora-core brings itself; ``helora_core.host.manager`` is the host.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.settings import DEFAULT_PRECISION_BITS
 from helora_core.errors import CapabilityMissing
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 from helora_core.packing.protocol import ModulusUse
 from helora_core.params.presets import FAST
-from helora_core.runtime.adapter_run import Outcome, Work, run_adapter
+from helora_core.parties.adapter_run import Outcome, Work, run_adapter
 
 SHAPE = ModuleShape.parse("576:192:8")
 MODULE = synthetic_module(SHAPE, seed=3)

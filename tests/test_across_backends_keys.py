@@ -14,7 +14,7 @@ from helora_core.backend.limits import MessageLimits
 from helora_core.backend.protocol import SupportsKeyRestore
 from helora_core.backend.session import ServerSession, open_sessions
 from helora_core.errors import MissingRotationKey
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 from helora_core.params.presets import FAST
 
 pytest.importorskip("cryptography")

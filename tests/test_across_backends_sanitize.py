@@ -19,7 +19,7 @@ from helora_core.backend.encodings import checked_native, from_native, native_en
 from helora_core.backend.protocol import Decryptor, Evaluator
 from helora_core.backend.sanitize import rerandomize, sanitize, uniform_mask
 from helora_core.errors import CapabilityMissing
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.noise import public_encryption_std
 

@@ -17,8 +17,8 @@ import pytest
 from click.testing import CliRunner
 
 from helora_core import hookspecs
-from helora_core.manager import PluginManager
-from helora_core.plugin_records import Stage
+from helora_core.host.manager import PluginManager
+from helora_core.host.records import Stage
 from helora_core.specs import TelemetryEvent
 
 DOCS = (Path(__file__).parents[1] / "docs" / "hooks.md").read_text(encoding="utf-8")

@@ -22,30 +22,26 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MAY_IMPORT: dict[str, str] = {
     # The layers, each with all that it may know of, for types or at run time, at the top or in a function.
     "errors": "",
-    "reading": "",
+    "files": "errors",
     "specs": "",
     "privacy": "errors",
     "params": "errors",
-    "adapter": "errors reading params",
-    "backend": "errors reading params",
+    "adapter": "errors files params",
+    "backend": "errors files params",
     "packing": "errors params adapter privacy",
     "compiler": "errors params adapter privacy packing backend",
-    "runtime": "errors reading params adapter privacy packing backend compiler specs",
-    "artifact": "errors reading params adapter privacy packing backend compiler runtime",
+    "execution": "errors params adapter privacy packing backend compiler specs",
     # The plugin host, which names the layers' types only.
     "hookspecs": "specs compiler",
-    "builtin": "specs hookspecs",
-    "plugin_records": "errors specs",
-    "plugin_loading": "errors specs hookspecs plugin_records",
-    "manager": "errors specs hookspecs plugin_records plugin_loading packing backend compiler",
+    "host": "errors specs hookspecs packing backend compiler",
     # What stands on all of it.
+    "planning": "errors files params adapter privacy packing backend compiler execution host",
+    "artifact": "errors files params adapter privacy packing backend compiler execution",
+    "parties": "errors files params adapter privacy packing backend compiler execution",
     "data": "errors adapter",
-    "selection": "errors params compiler runtime manager",
-    "scaffold": "errors",
-    "conformance": "errors reading specs params adapter privacy packing backend compiler runtime manager "
-    "plugin_records data",
-    "cli": "errors reading specs params adapter privacy packing backend compiler runtime artifact manager data "
-    "selection scaffold conformance",
+    "conformance": "errors files specs params adapter privacy packing backend compiler execution parties host data",
+    "cli": "errors files specs params adapter privacy packing backend compiler execution planning parties artifact "
+    "host data conformance",
     "__init__": "",
     "__main__": "cli",
 }
@@ -154,7 +150,7 @@ def test_importing_helora_loads_nothing_else() -> None:
 
 
 def test_the_plugin_contract_needs_pluggy_alone() -> None:
-    assert newly_loaded("helora_core.hookspecs", "helora_core.specs", "helora_core.builtin") == {
+    assert newly_loaded("helora_core.hookspecs", "helora_core.specs", "helora_core.host.builtin") == {
         "helora_core",
         "pluggy",
     }
@@ -177,7 +173,7 @@ def test_cli_modules_import_only_light_ones_at_the_top(module: str) -> None:
     names = imported_on_import(PACKAGE / "cli" / f"{module.rpartition('.')[2]}.py")
     ours = {name for name in names if name.startswith("helora_core")}
     assert {name.partition(".")[0] for name in names - ours} <= STDLIB | LIGHT
-    assert {area(name) for name in ours} <= {"cli", "errors", "reading", "__init__"}
+    assert {area(name) for name in ours} <= {"cli", "errors", "files", "__init__"}
 
 
 def test_every_public_name_can_be_used() -> None:

@@ -15,7 +15,7 @@ from helora_core.cli.options import Decorator, as_json
 if TYPE_CHECKING:
     from harness.bench.e2e import Measured
     from harness.rows import Cell, Row
-    from helora_core.runtime.predict import Bottleneck
+    from helora_core.planning.predict import Bottleneck
 
 
 Convert = Callable[[Any, "click.Parameter | None", "click.Context | None"], Any]
@@ -86,7 +86,7 @@ def e2e(
     from harness.bench.grid import grid
     from harness.checkouts import Worker, code_here
     from helora_core.cli.output import progress, warn
-    from helora_core.manager import get_manager
+    from helora_core.host.manager import get_manager
 
     if preset is not None:
         _refuse_beside_preset("hidden_sizes", "ranks", "batch_sizes", "packing")

@@ -72,7 +72,7 @@ def micro(
     from harness.bench.micro import DEFAULT_RINGS, measure
     from harness.checkouts import Worker, code_here
     from helora_core.cli.output import progress, warn
-    from helora_core.manager import get_manager
+    from helora_core.host.manager import get_manager
 
     manager = get_manager()
     present, missing = record.usable(backends or manager.backends())

@@ -33,14 +33,14 @@ from harness.benchmarks.shim import plan_facts
 from harness.cases import PRESETS, absent
 from harness.metrics import COUNTS
 from harness.rows import Cell, Row
-from helora_core.adapter.atomic import replacing
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.requirements import require_capabilities
 from helora_core.errors import HeloraError
-from helora_core.manager import get_manager
+from helora_core.files.atomic import replacing
+from helora_core.host.manager import get_manager
 from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS
-from helora_core.runtime.adapter_run import require_capabilities
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -23,7 +23,7 @@ from harness.metrics import COUNTS, lost_bits
 from harness.rows import Cell, Row
 from helora_core.compiler.settings import DEFAULT_PRECISION_BITS
 from helora_core.errors import HeloraError
-from helora_core.runtime.predict import Bottleneck, Prediction, bottleneck
+from helora_core.planning.predict import Bottleneck, Prediction, bottleneck
 
 SCHEMA = 1
 _INSIDE = {

@@ -9,9 +9,9 @@ import msgspec
 
 from harness.rows import Cell
 from helora_core.adapter.lora import ModuleShape
-from helora_core.manager import get_manager
-from helora_core.runtime.planner import Constraints, Machine, choose, rank
-from helora_core.runtime.profile import load_profile
+from helora_core.host.manager import get_manager
+from helora_core.planning.planner import CalibratedBackend, Constraints, choose, rank
+from helora_core.planning.profile import load_profile
 
 AUTO = "auto"
 
@@ -48,7 +48,7 @@ def with_packing(cell: Cell) -> Cell:
     if cell.packing != AUTO:
         return cell
     manager = get_manager()
-    machine = Machine(manager.load_backend(cell.backend), load_profile(cell.backend))
+    machine = CalibratedBackend(manager.load_backend(cell.backend), load_profile(cell.backend))
     packings = [manager.load_packing(name) for name in manager.packings()]
     open_weights = Constraints(private_weights=False, sanitize_bits=None)
     ranked = rank(ModuleShape.parse(cell.shape), cell.tokens, {cell.backend: machine}, packings, open_weights)

@@ -30,12 +30,12 @@ from collections.abc import Callable
 from typing import Any
 
 from helora_core.errors import HeloraError, InsecureParameters, InvalidParameters
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 from helora_core.params.choose import Requirement, choose_params
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import security_verdict
-from helora_core.runtime.calibrate import SAMPLE_NS, chains_for, require_calibratable
-from helora_core.runtime.probes import Probe, probes_for
+from helora_core.planning.calibrate import SAMPLE_NS, chains_for, require_calibratable
+from helora_core.planning.probes import Probe, probes_for
 
 _HOISTED = 8
 _NAMES = {

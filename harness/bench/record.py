@@ -20,7 +20,7 @@ from harness.checkouts import Commit, git, resolve
 from harness.machine import machine_facts
 from harness.rows import Cell, Key, Kind, Provenance, Row, append_rows, key, read_rows, repair
 from helora_core.errors import BackendUnavailable
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 REPO = Path(__file__).parents[2]
 DEFAULT_OUT = "helora-bench.jsonl"

@@ -27,8 +27,8 @@ from helora_core.adapter.safetensors_io import StoredTensor, read_safetensors
 from helora_core.adapter.said_scaling import scaled
 from helora_core.adapter.wrappers import KEY_PREFIX, ModuleName, module_name
 from helora_core.errors import AdapterFormatError
-from helora_core.reading import strict_json
-from helora_core.reading.malformed import Malformed
+from helora_core.files import strict_json
+from helora_core.files.malformed import Malformed
 
 METADATA_KEY = "lora_adapter_metadata"
 

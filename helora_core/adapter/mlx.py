@@ -19,9 +19,9 @@ from helora_core.adapter.pairs import Layout, Pair, Pairs, adapter_of
 from helora_core.adapter.safetensors_io import read_safetensors
 from helora_core.adapter.wrappers import module_name
 from helora_core.errors import AdapterFormatError
-from helora_core.reading import strict_json
-from helora_core.reading.files import read_bytes
-from helora_core.reading.malformed import Malformed
+from helora_core.files import strict_json
+from helora_core.files.bounded import read_bytes
+from helora_core.files.malformed import Malformed
 
 MOST_CONFIG_BYTES = 4 << 20
 """Largest configuration that is read."""

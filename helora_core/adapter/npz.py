@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from helora_core.adapter.atomic import replacing
 from helora_core.adapter.lora import LoRAAdapter, LoRAModule, module_from_file
 from helora_core.errors import AdapterFormatError, InvalidInput
-from helora_core.reading.malformed import Malformed
-from helora_core.reading.npy import read_arrays
+from helora_core.files.atomic import replacing
+from helora_core.files.malformed import Malformed
+from helora_core.files.npy import read_arrays
 
 _FIELDS = ("down", "up", "scaling")
 

@@ -16,9 +16,9 @@ import msgspec
 
 from helora_core.adapter.key_patterns import Budget, PatternRefused, key_pattern
 from helora_core.errors import AdapterFormatError
-from helora_core.reading import strict_json
-from helora_core.reading.files import read_bytes
-from helora_core.reading.malformed import Malformed
+from helora_core.files import strict_json
+from helora_core.files.bounded import read_bytes
+from helora_core.files.malformed import Malformed
 
 MOST_BYTES = 4 << 20
 """Largest configuration that is read."""

@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
-from helora_core.adapter.atomic import replacing
 from helora_core.adapter.lora import LoRAAdapter, LoRAModule
 from helora_core.adapter.peft import CONFIG_FILE, KEY_PREFIX, TENSOR_FILE
 from helora_core.adapter.safetensors_io import FloatDType, write_safetensors
 from helora_core.errors import InvalidInput
+from helora_core.files.atomic import replacing
 
 
 def save_peft(

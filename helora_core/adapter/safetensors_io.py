@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helora_core.errors import AdapterFormatError, InvalidInput
-from helora_core.reading.malformed import Malformed
-from helora_core.reading.safetensors import read_tensors
+from helora_core.files.malformed import Malformed
+from helora_core.files.safetensors import read_tensors
 
 FloatDType: TypeAlias = Literal["f64", "f32", "f16", "bf16"]
 

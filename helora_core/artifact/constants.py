@@ -21,9 +21,9 @@ from helora_core.backend.capabilities import Encoding
 from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import ConstantSpec, Plan
 from helora_core.errors import InvalidProgram
+from helora_core.files.malformed import Malformed
+from helora_core.files.safetensors import Tensor, parse_tensors
 from helora_core.packing.protocol import Vector
-from helora_core.reading.malformed import Malformed
-from helora_core.reading.safetensors import Tensor, parse_tensors
 
 _WIDTH = 8
 _LARGEST = 10**15

@@ -16,8 +16,8 @@ import msgspec
 from helora_core.adapter.lora import ModuleShape
 from helora_core.artifact.files import damaged
 from helora_core.errors import ArtifactInvalid, ArtifactUnsupported, HeloraError
-from helora_core.reading import strict_json
-from helora_core.reading.malformed import Malformed
+from helora_core.files import strict_json
+from helora_core.files.malformed import Malformed
 
 FORMAT = "helora-artifact"
 SCHEMA = 2

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from helora_core.artifact.files import listing
 from helora_core.artifact.manifest import MANIFEST, is_file_of_artifact
 from helora_core.errors import HeloraError, InvalidInput
-from helora_core.runtime.outputs import saying_where
+from helora_core.files.outputs import saying_where
 
 
 def check_place(target: Path, *, replace: bool) -> None:

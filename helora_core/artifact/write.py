@@ -27,8 +27,8 @@ from helora_core.artifact.parameters import key_sets
 from helora_core.artifact.place import new_file, sync_directory, taking_the_place
 from helora_core.artifact.plan_file import encode_plan, require_storable
 from helora_core.compiler.plan import Plan
+from helora_core.files.outputs import saying_where
 from helora_core.params.security import require_secure
-from helora_core.runtime.outputs import saying_where
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ from helora_core.backend.origin import Origin, origin_of
 from helora_core.backend.protocol import Backend, SupportsKeyRestore
 from helora_core.backend.session import ClientSession, InsecureParametersWarning
 from helora_core.errors import CapabilityMissing, CorruptPayload, HeloraError, InvalidInput, VersionMismatch
+from helora_core.files import strict_json
+from helora_core.files.malformed import Malformed
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, require_secure
-from helora_core.reading import strict_json
-from helora_core.reading.malformed import Malformed
 
 SCRYPT_LOG_N = 17
 """scrypt's cost N = 2^17 with r = 8 and p = 1, as OWASP's cheat sheet on passwords asks for: 128 MiB."""

@@ -9,7 +9,7 @@ import click
 from helora_core.cli import options
 
 if TYPE_CHECKING:
-    from helora_core.manager import PluginManager
+    from helora_core.host.manager import PluginManager
 
 
 @click.command()
@@ -20,7 +20,7 @@ def backends(as_json: bool) -> None:
     Where each comes from, whether it can be used here or the reason why not, whether it encrypts, what it can do.
     """
     from helora_core.cli.output import print_json, print_table, warn
-    from helora_core.manager import get_manager
+    from helora_core.host.manager import get_manager
 
     manager = get_manager()
     rows = [_row(manager, name) for name in manager.backends()]

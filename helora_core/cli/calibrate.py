@@ -12,7 +12,7 @@ import click
 from helora_core.cli import options
 
 if TYPE_CHECKING:
-    from helora_core.runtime.profile import ChainFigures, Profile
+    from helora_core.planning.profile import ChainFigures, Profile
 
 
 @click.command()
@@ -57,12 +57,12 @@ def calibrate(
     import msgspec
 
     from helora_core.cli.output import print_json, tell_selection, warn
-    from helora_core.manager import get_manager
-    from helora_core.runtime.calibrate import calibrate as time_operations
-    from helora_core.runtime.calibrate import chains_for
-    from helora_core.runtime.outputs import opened
-    from helora_core.runtime.profile import dump_profile, target_path
-    from helora_core.selection import select_backend
+    from helora_core.files.outputs import opened
+    from helora_core.host.manager import get_manager
+    from helora_core.planning.calibrate import calibrate as time_operations
+    from helora_core.planning.calibrate import chains_for
+    from helora_core.planning.profile import dump_profile, target_path
+    from helora_core.planning.selection import select_backend
 
     manager = get_manager()
     chains = chains_for(rings, table=security_table)

@@ -100,15 +100,15 @@ def _compiler(execution: options.Execution) -> CompileShape:
     from helora_core.artifact.plan_file import why_not_storable
     from helora_core.cli.compiling import AUTO, constraints, machines, plan_compiler
     from helora_core.errors import NothingEligible
-    from helora_core.manager import get_manager
-    from helora_core.runtime.planner import Machine, choose, rank
+    from helora_core.host.manager import get_manager
+    from helora_core.planning.planner import CalibratedBackend, choose, rank
 
     if execution.packing != AUTO:
         return plan_compiler(execution)
     manager = get_manager()
     packings = [manager.load_packing(name) for name in manager.packings()]
     storable = [packing for packing in packings if why_not_storable(packing) is None]
-    found = machines(execution) or {"": Machine(None, None)}
+    found = machines(execution) or {"": CalibratedBackend(None, None)}
 
     def compile_shape(shape: ModuleShape, tokens: int | None, module: LoRAModule | None) -> Plan:
         plan = choose(rank(shape, tokens or 1, found, storable, constraints(execution), module=module)).plan

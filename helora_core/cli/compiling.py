@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from helora_core.cli.options import Execution
     from helora_core.compiler.plan import Plan
     from helora_core.compiler.plan_cache import PlanCache
-    from helora_core.runtime.planner import Candidate, Constraints, Machine
+    from helora_core.planning.planner import CalibratedBackend, Candidate, Constraints
 
     CompileShape = Callable[[ModuleShape, int | None, LoRAModule | None], Plan]
 
@@ -20,7 +20,7 @@ AUTO = "auto"
 
 def constraints(execution: Execution) -> Constraints:
     """What the options demand of a plan."""
-    from helora_core.runtime.planner import Constraints
+    from helora_core.planning.planner import Constraints
 
     return Constraints(
         private_weights=execution.private_weights,
@@ -34,16 +34,16 @@ def constraints(execution: Execution) -> Constraints:
     )
 
 
-def machines(execution: Execution) -> dict[str, Machine]:
+def machines(execution: Execution) -> dict[str, CalibratedBackend]:
     """The backends to plan for, with their profiles.
 
     The one named; else all calibrated ones that can be used here; else the one that ``auto`` would take, if any.
     """
     from helora_core.errors import BackendUnavailable
-    from helora_core.manager import get_manager
-    from helora_core.runtime.planner import Machine
-    from helora_core.runtime.profile import load_profile
-    from helora_core.selection import select_backend
+    from helora_core.host.manager import get_manager
+    from helora_core.planning.planner import CalibratedBackend
+    from helora_core.planning.profile import load_profile
+    from helora_core.planning.selection import select_backend
 
     manager = get_manager()
     if execution.backend in (None, AUTO):
@@ -51,7 +51,11 @@ def machines(execution: Execution) -> dict[str, Machine]:
             name for name, each in manager.backends().items() if not each.availability and each.spec.provides_security
         ]
         calibrated = {name: load_profile(name) for name in usable}
-        found = {name: Machine(manager.load_backend(name), profile) for name, profile in calibrated.items() if profile}
+        found = {
+            name: CalibratedBackend(manager.load_backend(name), profile)
+            for name, profile in calibrated.items()
+            if profile
+        }
         if found:
             return found
     try:
@@ -60,15 +64,15 @@ def machines(execution: Execution) -> dict[str, Machine]:
         if execution.backend not in (None, AUTO):
             raise
         return {}
-    return {name: Machine(manager.load_backend(name), load_profile(name))}
+    return {name: CalibratedBackend(manager.load_backend(name), load_profile(name))}
 
 
 def on_best_machine(execution: Execution, jobs: Sequence[tuple[LoRAModule, int]]) -> Execution:
     """The options with a backend named, where the planner has to choose among several calibrated ones."""
     if execution.packing != AUTO or len(found := machines(execution)) < 2:
         return execution
-    from helora_core.manager import get_manager
-    from helora_core.runtime.planner import best_machine
+    from helora_core.host.manager import get_manager
+    from helora_core.planning.planner import best_machine
 
     manager = get_manager()
     packings = [manager.load_packing(name) for name in manager.packings()]
@@ -79,13 +83,13 @@ def candidates(
     shape: ModuleShape, tokens: int, execution: Execution, module: LoRAModule | None = None
 ) -> list[Candidate]:
     """Every packing (or the one named) on every machine, ranked."""
-    from helora_core.manager import get_manager
-    from helora_core.runtime.planner import Machine, rank
+    from helora_core.host.manager import get_manager
+    from helora_core.planning.planner import CalibratedBackend, rank
 
     manager = get_manager()
     names = manager.packings() if execution.packing == AUTO else [execution.packing]
     packings = [manager.load_packing(name) for name in names]
-    found = machines(execution) or {"": Machine(None, None)}
+    found = machines(execution) or {"": CalibratedBackend(None, None)}
     return rank(shape, tokens, found, packings, constraints(execution), module=module)
 
 
@@ -95,8 +99,8 @@ def plan_compiler(execution: Execution) -> CompileShape:
     Raises:
         LeakageRefused: The packing named shows weights to the key holder, and they are to be private.
     """
-    from helora_core.manager import get_manager
-    from helora_core.runtime.planner import choose
+    from helora_core.host.manager import get_manager
+    from helora_core.planning.planner import choose
 
     manager = get_manager()
     if execution.packing != AUTO:
@@ -116,7 +120,7 @@ def plan_compiler(execution: Execution) -> CompileShape:
 
 def _compile_named(shape: ModuleShape, tokens: int | None, module: LoRAModule | None, execution: Execution) -> Plan:
     from helora_core.compiler.compile import compile_plan
-    from helora_core.manager import get_manager
+    from helora_core.host.manager import get_manager
     from helora_core.params.noise import NoiseModel
 
     abilities = [each.backend.capabilities for each in machines(execution).values() if each.backend is not None]
@@ -200,7 +204,7 @@ def check_budget(plan: Plan, tokens: int, execution: Execution, module: LoRAModu
 
 
 def _check_leakage(execution: Execution) -> None:
-    from helora_core.manager import get_manager
+    from helora_core.host.manager import get_manager
     from helora_core.privacy.policy import keeps_weights_private, require_private_weights
 
     manager = get_manager()

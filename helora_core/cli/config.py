@@ -19,8 +19,8 @@ from pathlib import Path
 import click
 
 from helora_core.errors import InvalidInput
-from helora_core.reading.malformed import Malformed
-from helora_core.reading.strict_toml import read_toml
+from helora_core.files.malformed import Malformed
+from helora_core.files.strict_toml import read_toml
 
 KEYS = (
     "backend", "packing", "ring", "security", "security_table", "target_bits", "min_bits", "private_weights",

@@ -35,7 +35,7 @@ def conform(
     from tempfile import TemporaryDirectory
 
     from helora_core.conformance.runner import conform as run_kit
-    from helora_core.runtime.outputs import opened
+    from helora_core.files.outputs import opened
 
     wanted = {"json": json_path, "html": html_path}
     with (

@@ -28,7 +28,7 @@ def demo(module_name: str, tokens: int, execution: options.Execution, as_json: b
     from helora_core.cli.execution import run_work, show, warn_of
     from helora_core.cli.output import print_json
     from helora_core.data.bundled import bundled_activations, bundled_adapter
-    from helora_core.runtime.report import require_precision
+    from helora_core.parties.report import require_precision
 
     activations = {name: x[-tokens:] for name, x in bundled_activations().items()}
     outcomes, document = run_work(bundled_adapter().select(module_name), activations, execution)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from helora_core.adapter.lora import LoRAModule
     from helora_core.cli.options import Execution
-    from helora_core.runtime.adapter_run import Outcome, Work
+    from helora_core.parties.adapter_run import Outcome, Work
 
 
 def run_work(
@@ -29,9 +29,9 @@ def run_work(
         The outcomes, and the JSON document ``{"backend", "secure", "modules"}``.
     """
     from helora_core.adapter.combine import compact, stack
+    from helora_core.adapter.sharing import shared_inputs
     from helora_core.cli.compiling import on_best_machine, plan_cache
-    from helora_core.runtime.adapter_run import Work
-    from helora_core.runtime.sharing import shared_inputs
+    from helora_core.parties.adapter_run import Work
 
     inputs = [(module, activations[module.name]) for module in modules]
     groups = shared_inputs(inputs) if execution.share else [((module,), x) for module, x in inputs]
@@ -53,11 +53,11 @@ def run_plans(work: Sequence[Work], execution: Execution) -> tuple[list[Outcome]
             ledger and the bytes sent after it.
     """
     from helora_core.cli.output import tell_selection, token_progress
-    from helora_core.manager import get_manager
-    from helora_core.runtime.adapter_run import run_adapter
-    from helora_core.runtime.report import outcome_row, require_budget
-    from helora_core.runtime.telemetry import Telemetry
-    from helora_core.selection import select_backend
+    from helora_core.execution.telemetry import Telemetry
+    from helora_core.host.manager import get_manager
+    from helora_core.parties.adapter_run import run_adapter
+    from helora_core.parties.report import outcome_row, require_budget
+    from helora_core.planning.selection import select_backend
 
     manager = get_manager()
     for job in work:

@@ -48,7 +48,7 @@ class _Commands(click.Group):
 
 
 def _plugin_commands() -> dict[str, click.Command]:
-    from helora_core.manager import get_manager
+    from helora_core.host.manager import get_manager
 
     return {command.name: command for command in get_manager().cli_commands() if command.name}
 

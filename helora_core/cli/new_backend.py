@@ -27,9 +27,9 @@ def new_backend(name: str, directory: Path, as_json: bool) -> None:
     wherever a call of the library belongs. Nothing is overwritten.
     """
     from helora_core.cli.output import print_json
-    from helora_core.manager import get_manager
-    from helora_core.scaffold import left_to_fill_in
-    from helora_core.scaffold import new_backend as render
+    from helora_core.host.manager import get_manager
+    from helora_core.host.scaffold import left_to_fill_in
+    from helora_core.host.scaffold import new_backend as render
 
     manager = get_manager()
     taken = {*manager.backends(), *(origin.plugin for origin in manager.plugins)}

@@ -12,7 +12,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from helora_core.compiler.plan import Plan
-    from helora_core.selection import Selection
+    from helora_core.planning.selection import Selection
 
 _PIPE_WIDTH = 200
 """Columns assumed where output is not a terminal: a table in a file or a CI log should not be folded."""

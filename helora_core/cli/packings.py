@@ -17,7 +17,7 @@ def packings(as_json: bool) -> None:
     Depth, whether they rotate, what the key holder learns, and when to use them.
     """
     from helora_core.cli.output import print_json, print_table
-    from helora_core.manager import get_manager
+    from helora_core.host.manager import get_manager
 
     manager = get_manager()
     rows: list[dict[str, Any]] = []

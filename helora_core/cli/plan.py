@@ -118,8 +118,8 @@ def _compare_rings(shapes: set[ModuleShape], execution: options.Execution, as_js
     from helora_core.cli.output import print_json
     from helora_core.cli.rings import print_rings, ring_rows
     from helora_core.errors import BackendUnavailable
-    from helora_core.manager import get_manager
-    from helora_core.selection import select_backend
+    from helora_core.host.manager import get_manager
+    from helora_core.planning.selection import select_backend
 
     manager = get_manager()
     compile_shape = plan_compiler(execution)

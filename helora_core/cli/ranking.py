@@ -11,7 +11,7 @@ from helora_core.cli import options
 
 if TYPE_CHECKING:
     from helora_core.cli.subjects import Subject
-    from helora_core.runtime.planner import Candidate
+    from helora_core.planning.planner import Candidate
 
 
 _subject = (
@@ -75,7 +75,7 @@ def _exponents(subject: Subject, ranked: list[Candidate]) -> dict[bool, int]:
 
 
 def _row(candidate: Candidate, exponents: dict[bool, int]) -> dict[str, Any]:
-    from helora_core.runtime.predict import bottleneck
+    from helora_core.planning.predict import bottleneck
 
     plan, prediction = candidate.plan, candidate.prediction
     if plan is not None and exponents:

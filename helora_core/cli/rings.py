@@ -73,8 +73,8 @@ def _row(shape: ModuleShape, option: RingOption, backend: Backend | None, table:
 def _predicted_ms(row: dict[str, Any], plan: Plan, backend: Backend, table: str) -> float | None:
     """Counts of the plan, times what its operations take here; None where the backend cannot have this ring."""
     from helora_core.errors import CapabilityMissing, InsecureParameters, InvalidParameters
-    from helora_core.runtime.calibrate import calibrate
-    from helora_core.runtime.predict import predict
+    from helora_core.planning.calibrate import calibrate
+    from helora_core.planning.predict import predict
 
     try:
         profile = calibrate(backend, chains=(plan.params,), rounds=3, table=table)

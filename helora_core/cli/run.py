@@ -12,8 +12,8 @@ import click
 from helora_core.cli import options
 
 if TYPE_CHECKING:
-    from helora_core.runtime.adapter_run import Outcome
-    from helora_core.runtime.outputs import Outputs
+    from helora_core.files.outputs import Outputs
+    from helora_core.parties.adapter_run import Outcome
 
     Execute = Callable[[], tuple[list[Outcome], dict[str, Any]]]
 
@@ -64,8 +64,8 @@ def run(
     """
     from helora_core.cli.execution import show, warn_of
     from helora_core.cli.output import print_json
-    from helora_core.runtime.arrays import check_target
-    from helora_core.runtime.outputs import opened
+    from helora_core.files.arrays import check_target
+    from helora_core.files.outputs import opened
 
     check_target(output_path)
     if adapter_path is not None and artifact_path is None:
@@ -94,8 +94,8 @@ def _adapter(
     """Names of the modules, and what runs them."""
     from helora_core.adapter.load import load_adapter
     from helora_core.cli.execution import run_work
-    from helora_core.runtime.arrays import read_activations
-    from helora_core.runtime.report import require_precision
+    from helora_core.files.arrays import read_activations
+    from helora_core.parties.report import require_precision
 
     modules = load_adapter(adapter_path).select(module_name)
 
@@ -113,7 +113,7 @@ def _artifact(
 ) -> tuple[list[str], Execute]:
     """Names of the modules that were compiled, and what runs them."""
     from helora_core.cli.serving import open_artifact, run_artifact, tell_unchecked
-    from helora_core.runtime.report import require_precision
+    from helora_core.parties.report import require_precision
 
     artifact = open_artifact(artifact_path, execution)
     modules = artifact.select(module_name)

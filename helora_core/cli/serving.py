@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from helora_core.artifact.read import Artifact, ArtifactModule
     from helora_core.cli.options import Execution
-    from helora_core.runtime.adapter_run import Outcome, Work
+    from helora_core.parties.adapter_run import Outcome, Work
 
 _SETTLED = ("packing", "ring", "batch", "share")
 """Options of ``Execution`` that were decided when the artifact was compiled."""
@@ -27,7 +27,7 @@ def open_artifact(directory: Path, execution: Execution) -> Artifact:
         ArtifactInvalid, ArtifactUnsupported, InsecureParameters, LeakageRefused: As ``read_artifact``.
     """
     from helora_core.artifact.read import read_artifact
-    from helora_core.manager import get_manager
+    from helora_core.host.manager import get_manager
 
     _refuse_settled()
     return read_artifact(
@@ -50,7 +50,7 @@ def run_artifact(
         PrecisionLost: The bound on the precision is below what is asked for; Δ itself cannot be checked.
     """
     from helora_core.cli.execution import run_plans
-    from helora_core.runtime.arrays import read_activations
+    from helora_core.files.arrays import read_activations
 
     arrays = read_activations(input_path, [part.name for module in modules for part in module.parts])
     work = []
@@ -82,7 +82,7 @@ def _work(module: ArtifactModule, arrays: dict[str, NDArray[Any]]) -> Work:
     """The module with the activations of its parts, which have to be the same for all of them."""
     import numpy as np
 
-    from helora_core.runtime.adapter_run import Work
+    from helora_core.parties.adapter_run import Work
 
     first, *others = (arrays[part.name] for part in module.parts)
     if not all(np.array_equal(first, other) for other in others):

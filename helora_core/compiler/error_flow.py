@@ -67,7 +67,7 @@ def rounding_slack(terms: int) -> float:
     What is cut off is as good as random for nearly all weights, and a sum of its squares over a row is χ²; more than
     half of this comes once in 2^20 plaintexts (Laurent and Massart, Annals of Statistics 28 (2000), lemma 1). It is no
     assumption: what rounding really does is worked out when weights are encoded, and where it is more than this they
-    are dithered, which makes it random, of twice the mean square (``helora_core.runtime.rounding``).
+    are dithered, which makes it random, of twice the mean square (``helora_core.execution.rounding``).
     """
     rare = math.log(2.0**32) / terms
     return 2 * (1 + 2 * math.sqrt(rare) + 2 * rare)

@@ -271,7 +271,7 @@ class Plan:
             raise InvalidInput(
                 f"Plan {self.packing.name} {self.shape}: one run takes 1 to {self.tokens_per_run} tokens of "
                 f"{self.shape.d_in} values, not an array of shape {x.shape}.",
-                hint="Split the tokens into runs first, as helora_core.runtime.batching.batches does.",
+                hint="Split the tokens into runs first, as helora_core.parties.batching.batches does.",
             )
         vectors = self.layout.pack(x)
         return [vectors[position] for position in self.program.input_positions]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from helora_core.plugin_records import RegisteredBackend
+from helora_core.host.records import RegisteredBackend
 
 _HIDE = """
 import importlib.machinery
@@ -25,7 +25,7 @@ importlib.machinery.PathFinder.find_spec = staticmethod(find_spec)
 
 _ASK = """
 import json, sys
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 manager = get_manager()
 backend = manager.backends()[{name!r}]
 imported = {module!r} in sys.modules

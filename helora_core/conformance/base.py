@@ -38,7 +38,7 @@ class BackendConformance(*SUITES):  # type: ignore[misc]
 
         A name that nobody registered is an error: skipped, a misspelt one would look like a missing library for ever.
         """
-        from helora_core.manager import get_manager
+        from helora_core.host.manager import get_manager
 
         name = cls.backend or request.config.getoption("--helora-backend")
         manager = get_manager()

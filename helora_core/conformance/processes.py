@@ -10,7 +10,7 @@ _DRAW = """
 import hashlib
 import numpy as np
 from helora_core.conformance.draws import SMALLEST
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 backend = get_manager().load_backend({name!r})
 params = backend.resolve(SMALLEST)
 public = backend.capabilities.public_key

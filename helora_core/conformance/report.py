@@ -12,17 +12,17 @@ import msgspec
 import pytest
 
 from helora_core import __version__
-from helora_core.adapter.atomic import replacing
 from helora_core.conformance import KIT_VERSION
 from helora_core.conformance.bench import Bench
 from helora_core.conformance.plugin import suite_of
+from helora_core.files.atomic import replacing
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def provenance(bench: Bench) -> dict[str, Any]:
     """Everything that a figure or verdict about this backend depends on."""
-    from helora_core.manager import get_manager
+    from helora_core.host.manager import get_manager
 
     registered = get_manager().backends().get(bench.backend.name)
     try:

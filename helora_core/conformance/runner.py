@@ -40,7 +40,7 @@ def conform(
         )
     import pytest
 
-    from helora_core.manager import get_manager
+    from helora_core.host.manager import get_manager
 
     get_manager().load_backend(backend)
     os.environ.pop("PYTEST_ADDOPTS", None)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from helora_core.reading.malformed import Malformed
-from helora_core.reading.strict_toml import read_toml
+from helora_core.files.malformed import Malformed
+from helora_core.files.strict_toml import read_toml
 
 FILE = "xfails.toml"
 

@@ -18,7 +18,7 @@ from helora_core.artifact.read import Artifact, read_artifact
 from helora_core.artifact.write import Compiled, write_artifact
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 SHAPE = ModuleShape.parse("37:20:3")
 

@@ -33,7 +33,7 @@ from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import Plan
 from helora_core.errors import HeloraError, InsecureParameters, LeakageRefused
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 from helora_core.params.security import security_verdict
 
 SHAPE = ModuleShape.parse("37:20:3")

@@ -16,7 +16,7 @@ from helora_core.artifact.constants import header_room, most_bytes, read_constan
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidProgram
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 
 @pytest.fixture(scope="module")

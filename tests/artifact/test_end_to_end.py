@@ -14,10 +14,10 @@ from helora_core.artifact.read import Artifact
 from helora_core.artifact.write import Compiled, write_artifact
 from helora_core.compiler.compile import compile_plan
 from helora_core.data.bundled import bundled_activations, bundled_adapter
-from helora_core.manager import get_manager
-from helora_core.runtime.adapter_run import Work, run_adapter
-from helora_core.runtime.reference import precision_bits
-from helora_core.runtime.report import outcome_row
+from helora_core.execution.reference import precision_bits
+from helora_core.host.manager import get_manager
+from helora_core.parties.adapter_run import Work, run_adapter
+from helora_core.parties.report import outcome_row
 
 NAMES = ("model.layers.3.self_attn.q_proj", "model.layers.3.self_attn.v_proj")
 TOKENS = 4

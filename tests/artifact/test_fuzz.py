@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from helora_core.artifact.read import read_artifact
 from helora_core.artifact.write import Compiled, write_artifact
 from helora_core.errors import ArtifactInvalid, HeloraError
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 _SCHEMA = re.compile(rb'"schema": [0-9]+')
 

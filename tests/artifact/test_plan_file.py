@@ -25,7 +25,7 @@ from helora_core.errors import (
     InvalidInput,
     PackingUnavailable,
 )
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 from helora_core.packing.costs import OperationCosts
 from helora_core.packing.protocol import Interactive
 

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from helora_core.artifact.write import Compiled, write_artifact
 from helora_core.compiler.compile import compile_plan
 from helora_core.errors import InsecureParameters, InvalidInput, InvalidProgram
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 from helora_core.params.ckks import CKKSParams
 
 
@@ -64,7 +64,7 @@ from helora_core.adapter.synthetic import synthetic_module
 from helora_core.artifact.manifest import Part
 from helora_core.artifact.write import Compiled, write_artifact
 from helora_core.compiler.compile import compile_plan
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 shapes = [ModuleShape.parse(text) for text in ("37:20:3", "24:8:2", "9:9:1")]
 packing = get_manager().load_packing("rank_bsgs")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from helora_core.backend.protocol import Backend
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 sys.path.insert(0, str(Path(__file__).parent))
 

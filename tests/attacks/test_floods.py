@@ -16,7 +16,7 @@ from attackers.service import Service, plan_of
 from helora_core.backend.coefficient_noise import normal_in_slots
 from helora_core.backend.embedding import coefficients_to_slots
 from helora_core.backend.protocol import Backend
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 
 def test_every_packing_is_among_them() -> None:

@@ -15,7 +15,7 @@ from helora_core.backend.protocol import Backend
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
 from helora_core.errors import PrecisionLost
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 SHAPES = {
     "rank_bsgs": "37:90:5",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from helora_core.backend.ledger import Ledger
 from helora_core.backend.protocol import Backend, Decryptor, Evaluator
 from helora_core.backend.session import ClientSession, InsecureParametersWarning, ServerSession, open_sessions
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 from helora_core.params.ckks import CKKSParams
 from tests.backend.bench import Bench, N, open_bench
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helora_core.runtime.profile import load_profile, read_profile
+from helora_core.planning.profile import load_profile, read_profile
 
 QUICK = ("--backend", "numpy", "--ring", "4096", "--rounds", "1")
 
@@ -77,7 +77,7 @@ def test_every_key_and_operation_is_documented(
 
 def test_the_default_of_rounds_is_that_of_the_function() -> None:
     from helora_core.cli.calibrate import calibrate
-    from helora_core.runtime.calibrate import DEFAULT_ROUNDS
+    from helora_core.planning.calibrate import DEFAULT_ROUNDS
 
     (rounds,) = (option for option in calibrate.params if option.name == "rounds")
     assert rounds.default == DEFAULT_ROUNDS
@@ -104,7 +104,7 @@ class TestRefusals:
     def test_an_output_that_cannot_be_written_before_the_work(
         self, refusal: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        import helora_core.runtime.calibrate as module
+        import helora_core.planning.calibrate as module
 
         monkeypatch.setattr(module, "calibrate", lambda *_, **__: pytest.fail("it was timed all the same"))
         error = refusal("calibrate", *QUICK, "--output", tmp_path / "missing" / "p.json")

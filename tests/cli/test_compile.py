@@ -15,7 +15,7 @@ from helora_core.adapter.lora import LoRAAdapter, ModuleShape
 from helora_core.adapter.npz import save_npz
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.data.bundled import DIRECTORY, bundled_activations, bundled_adapter
-from helora_core.runtime.reference import precision_bits
+from helora_core.execution.reference import precision_bits
 
 SHAPE = ModuleShape.parse("37:20:3")
 OPEN = ("--packing", "rank_bsgs", "--no-private-weights")

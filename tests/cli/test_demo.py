@@ -14,8 +14,8 @@ import helora_core.data.bundled
 from helora_core.adapter.lora import LoRAAdapter, LoRAModule
 from helora_core.compiler.compile import compile_plan
 from helora_core.data.bundled import bundled_activations, bundled_adapter
-from helora_core.manager import get_manager
-from helora_core.plugin_records import RegisteredBackend
+from helora_core.host.manager import get_manager
+from helora_core.host.records import RegisteredBackend
 
 ONE = ("--module", "layers.0.self_attn.q_proj")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from helora_core.manager import get_manager
-from helora_core.runtime.profile import write_profile
+from helora_core.host.manager import get_manager
+from helora_core.planning.profile import write_profile
 
 SHAPE = ("--shape", "96:64:8", "--backend", "numpy")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 MEMORY = 500 << 20
 SECONDS = 6.0

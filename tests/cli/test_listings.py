@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 DISTS = Path(__file__).parents[1] / "dists"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from helora_core.manager import get_manager
-from helora_core.scaffold import left_to_fill_in
+from helora_core.host.manager import get_manager
+from helora_core.host.scaffold import left_to_fill_in
 
 
 def test_it_writes_a_distribution_here_and_says_what_to_do(helora: Callable[..., Any], tmp_path: Path) -> None:

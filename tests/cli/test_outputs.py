@@ -43,7 +43,7 @@ def _inputs(tmp_path: Path, helora: Callable[..., Any], request: pytest.FixtureR
 @pytest.fixture
 def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail if anything is computed."""
-    for name in ("runtime.adapter_run.run_adapter", "runtime.calibrate.calibrate", "conformance.runner.conform"):
+    for name in ("parties.adapter_run.run_adapter", "planning.calibrate.calibrate", "conformance.runner.conform"):
         monkeypatch.setattr(f"helora_core.{name}", lambda *_, **__: pytest.fail("it was computed all the same"))
 
 
@@ -126,7 +126,7 @@ def test_what_fails_late_leaves_the_old_file(
     def fail(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    for target in ("runtime.report.outcome_row", "runtime.profile.dump_profile", "conformance.runner.conform"):
+    for target in ("parties.report.outcome_row", "planning.profile.dump_profile", "conformance.runner.conform"):
         monkeypatch.setattr(f"helora_core.{target}", fail)
     line, option, file = FILES[name]
     for each in written(name):

@@ -12,7 +12,7 @@ from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import readable
 from helora_core.data.bundled import DIRECTORY, bundled_adapter
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 ADAPTER = DIRECTORY / "adapter"
 Q = "model.layers.3.self_attn.q_proj"

@@ -13,7 +13,7 @@ import pytest
 from helora_core.adapter.lora import LoRAAdapter, LoRAModule, ModuleShape
 from helora_core.adapter.npz import save_npz
 from helora_core.adapter.synthetic import LLM_SHAPES, synthetic_activations, synthetic_module
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 RANK_BSGS = ("--packing", "rank_bsgs")
 NUMPY = ("--backend", "numpy")

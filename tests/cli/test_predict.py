@@ -10,9 +10,9 @@ import pytest
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
-from helora_core.manager import get_manager
-from helora_core.runtime.predict import predict
-from helora_core.runtime.profile import Profile, write_profile
+from helora_core.host.manager import get_manager
+from helora_core.planning.predict import predict
+from helora_core.planning.profile import Profile, write_profile
 
 SHAPE = ("--shape", "96:64:8", "--backend", "numpy")
 RANK_BSGS = ("--packing", "rank_bsgs")

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from helora_core.compiler.checks import Scales
 from helora_core.compiler.ir import Op, OpKind, Program, plaintexts
+from helora_core.execution.reference import execute_plain
 from helora_core.packing.protocol import ScaleRole, Vector
 from helora_core.params.ckks import CKKSParams
-from helora_core.runtime.reference import execute_plain
 
 PARAMS = CKKSParams(ring_degree=1024, data_bits=(60, 40, 40), special_bits=(60,), scale_bits=40)
 SCALES = Scales(input_bits=40, down_bits=40, up_bits=40)

@@ -18,9 +18,9 @@ from helora_core.compiler.cost import Budget, Sizes, check_budget
 from helora_core.compiler.ir import OpKind, describe
 from helora_core.compiler.plan import Plan
 from helora_core.errors import BudgetExceeded
-from helora_core.manager import get_manager
-from helora_core.runtime.adapter_run import Outcome, Work, run_adapter
-from helora_core.runtime.report import require_budget
+from helora_core.host.manager import get_manager
+from helora_core.parties.adapter_run import Outcome, Work, run_adapter
+from helora_core.parties.report import require_budget
 
 NONE = Budget(rotations=None, keyswitches=None, rescales=None)
 BOUNDED = NONE.__struct_fields__

@@ -14,8 +14,8 @@ from helora_core.backend.capabilities import Encoding
 from helora_core.compiler.builder import Builder
 from helora_core.compiler.ir import Op, OpKind, Program
 from helora_core.errors import InvalidProgram
+from helora_core.execution.reference import execute_plain
 from helora_core.packing.protocol import ScaleRole
-from helora_core.runtime.reference import execute_plain
 
 SLOTS = 8
 any_steps = st.one_of(st.integers(-3 * SLOTS, 3 * SLOTS), st.integers())

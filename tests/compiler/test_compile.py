@@ -17,7 +17,7 @@ from helora_core.compiler.cost import relative_cost
 from helora_core.compiler.ir import OpKind, Program
 from helora_core.compiler.passes import PASSES
 from helora_core.errors import InsecureParameters, InvalidParameters, InvalidProgram, SlotOverflow
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import Layout, Packing, ProgramBuilder, ScaleRole
 from helora_core.packing.rank_bsgs import RankBSGS, RankBSGSLayout

@@ -12,7 +12,7 @@ import pytest
 import helora_core
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 REPOSITORY = Path(helora_core.__file__).parents[1]
 
@@ -26,7 +26,7 @@ CASES = [
 CODE = f"""
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 load = get_manager().load_packing
 for name, shape, tokens, sanitize_bits in {CASES!r}:
     options = dict(tokens=tokens, sanitize_bits=sanitize_bits, private_weights=False)

@@ -23,7 +23,7 @@ from helora_core.compiler.limits import (
 )
 from helora_core.compiler.settings import settings_for
 from helora_core.errors import HeloraError, ProgramTooLarge
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 from helora_core.packing.cheetah import InnerProducts, splits
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
 from helora_core.packing.interleaved import blocks

@@ -22,13 +22,13 @@ from helora_core.compiler.plan import Plan
 from helora_core.compiler.precision import PrecisionReport, analyse, check_precision
 from helora_core.compiler.signal import expected_delta
 from helora_core.errors import HeloraError, PrecisionLost
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 from helora_core.packing.protocol import ScaleRole
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.noise import NoiseModel
-from helora_core.runtime.adapter_run import Work, run_adapter
-from helora_core.runtime.module_run import ModuleRun
+from helora_core.parties.adapter_run import Work, run_adapter
+from helora_core.parties.module_run import ModuleRun
 from tests.compiler import drawn
 
 DRAWN_CASES = int(os.environ.get("HELORA_BOUND_CASES", "200"))

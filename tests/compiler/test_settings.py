@@ -13,7 +13,7 @@ from helora_core.compiler.checks import Scales, annotate
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.settings import settings_for, settings_given, settings_options
 from helora_core.errors import HeloraError, InvalidParameters, PrecisionLost, SlotOverflow
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 from helora_core.packing.protocol import ModulusUse, Packing
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import security_verdict

@@ -12,11 +12,11 @@ from helora_core.backend.ledger import Ledger
 from helora_core.backend.session import open_sessions
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.sizes import ciphertext_bytes
-from helora_core.manager import get_manager
+from helora_core.execution.constants import encode_constants
+from helora_core.host.manager import get_manager
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.presets import FAST
-from helora_core.runtime.constants import encode_constants
-from helora_core.runtime.module_run import run_module
+from helora_core.parties.module_run import run_module
 
 HEADER_BYTES = 4096
 """More than any message has besides its residues."""

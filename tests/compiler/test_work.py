@@ -20,7 +20,7 @@ from helora_core.compiler.ir import Op, OpKind, Program
 from helora_core.compiler.noisy import Noisy
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.precision import PrecisionReport
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import Layout, ScaleRole
 from helora_core.params.ckks import CKKSParams

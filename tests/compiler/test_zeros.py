@@ -12,10 +12,10 @@ from helora_core.adapter.synthetic import synthetic_activations, synthetic_modul
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.cost import relative_cost
 from helora_core.compiler.zeros import has_zeros, support_of, zero_pattern
-from helora_core.manager import get_manager
+from helora_core.execution.reference import run_plain
+from helora_core.host.manager import get_manager
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.params.ckks import CKKSParams
-from helora_core.runtime.reference import run_plain
 
 QUICK = CKKSParams(ring_degree=1024, data_bits=(55, 36, 36), special_bits=(55,), scale_bits=36)
 SHAPE = ModuleShape.parse("20:24:4")

@@ -17,7 +17,7 @@ from helora_core.cli.main import main
 from helora_core.conformance import absence
 from helora_core.conformance.runner import conform
 from helora_core.errors import BackendUnavailable
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 pytest_plugins = ["pytester"]
 
@@ -217,7 +217,7 @@ def test_the_kit_costs_other_projects_nothing(installed: Installed) -> None:
     """pytest loads the kit's plugin wherever helora-core is installed; without laws, it imports nothing heavy."""
     (installed.folder / "test_other.py").write_text(
         "import sys\n\n\ndef test_nothing_heavy():\n"
-        "    heavy = {'numpy', 'msgspec', 'helora_core.manager', 'helora_core.conformance.base', 'tenseal'}\n"
+        "    heavy = {'numpy', 'msgspec', 'helora_core.host.manager', 'helora_core.conformance.base', 'tenseal'}\n"
         "    assert not heavy & sys.modules.keys()\n    assert 'helora_core.conformance.plugin' in sys.modules\n",
         encoding="utf-8",
     )

@@ -13,7 +13,7 @@ from helora_core.backend.protocol import Ciphertext
 from helora_core.conformance.bench import PARAMS, SCALE_BITS, SLOTS, Bench
 from helora_core.conformance.tolerance import Expected
 from helora_core.conformance.values import random_complex, random_slots
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 Result = tuple[Ciphertext, Expected]
 RUNS = 12

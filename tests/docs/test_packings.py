@@ -9,7 +9,7 @@ import pytest
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 PAGE = (Path(__file__).parents[2] / "docs" / "packings.md").read_text(encoding="utf-8")
 

@@ -10,7 +10,7 @@ import pytest
 
 from helora_core.compiler.compile import compile_plan
 from helora_core.data.bundled import bundled_adapter
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidParameters, PrecisionLost
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 from helora_core.params import presets
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import TABLES, load_table, security_verdict

@@ -21,7 +21,7 @@ import pytest
 from helora_core.backend.capabilities import Capabilities
 from helora_core.backend.protocol import Evaluator, SupportsHoisting, SupportsPublicKey
 from helora_core.conformance.base import STANDARD_TESTS
-from helora_core.scaffold import left_to_fill_in, template_folder
+from helora_core.host.scaffold import left_to_fill_in, template_folder
 
 if sys.version_info >= (3, 11):
     import tomllib

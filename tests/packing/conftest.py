@@ -14,11 +14,11 @@ from helora_core.backend.ledger import Ledger
 from helora_core.backend.session import InsecureParametersWarning, open_sessions
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
-from helora_core.manager import get_manager
+from helora_core.execution.constants import encode_constants
+from helora_core.host.manager import get_manager
 from helora_core.packing.protocol import ModulusUse, Packing, Vector
 from helora_core.params.ckks import CKKSParams
-from helora_core.runtime.constants import encode_constants
-from helora_core.runtime.module_run import ModuleRun, run_module
+from helora_core.parties.module_run import ModuleRun, run_module
 
 SMALL = CKKSParams(ring_degree=1024, data_bits=(60, 40, 40), special_bits=(60,), scale_bits=40)
 """Insecure, which no packing can see: 512 slots."""

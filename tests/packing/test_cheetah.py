@@ -20,16 +20,16 @@ from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import Plan
 from helora_core.errors import LeakageRefused
-from helora_core.manager import get_manager
+from helora_core.execution.constants import encode_constants
+from helora_core.execution.reference import execute_plain, negacyclic_product, precision_bits, run_plain
+from helora_core.host.manager import get_manager
 from helora_core.packing.cheetah import MOST_COEFFICIENTS, Cheetah, InnerProducts
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import ScaleRole, Vector
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.presets import FAST
+from helora_core.parties.module_run import ModuleRun, run_module
 from helora_core.privacy.leakage import LeakageClass
-from helora_core.runtime.constants import encode_constants
-from helora_core.runtime.module_run import ModuleRun, run_module
-from helora_core.runtime.reference import execute_plain, negacyclic_product, precision_bits, run_plain
 
 SMALL = CKKSParams(ring_degree=1024, data_bits=(60, 40), special_bits=(60,), scale_bits=40)
 """Insecure, which no packing can see: 1024 coefficients."""

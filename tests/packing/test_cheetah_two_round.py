@@ -21,19 +21,19 @@ from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidParameters, SlotOverflow
-from helora_core.manager import get_manager
+from helora_core.execution.constants import EncodedConstants, encode_constants
+from helora_core.execution.executor import execute
+from helora_core.execution.interactive import encrypt_answer
+from helora_core.execution.reference import precision_bits, run_plain
+from helora_core.host.manager import get_manager
 from helora_core.packing.cheetah import MOST_COEFFICIENTS
 from helora_core.packing.cheetah_two_round import CheetahTwoRound
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import Interactive, Vector
 from helora_core.params.ckks import CKKSParams
+from helora_core.parties.client_run import ClientRun
+from helora_core.parties.module_run import run_module
 from helora_core.privacy.leakage import LeakageClass
-from helora_core.runtime.client_run import ClientRun
-from helora_core.runtime.constants import EncodedConstants, encode_constants
-from helora_core.runtime.executor import execute
-from helora_core.runtime.interactive import encrypt_answer
-from helora_core.runtime.module_run import run_module
-from helora_core.runtime.reference import precision_bits, run_plain
 
 SMALL = CKKSParams(ring_degree=1024, data_bits=(46, 44), special_bits=(20,), scale_bits=32)
 """Insecure, which no packing can see: 1024 coefficients."""

@@ -15,13 +15,13 @@ from helora_core.backend.capabilities import Encoding
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import Plan
+from helora_core.execution.reference import precision_bits, run_plain
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.cpmm import CPMM
 from helora_core.packing.protocol import Vector
 from helora_core.params.presets import FAST
+from helora_core.parties.module_run import ModuleRun
 from helora_core.privacy.leakage import LeakageClass
-from helora_core.runtime.module_run import ModuleRun
-from helora_core.runtime.reference import precision_bits, run_plain
 
 Modules = st.SearchStrategy[LoRAModule]
 SmallPlan = Callable[..., Plan]

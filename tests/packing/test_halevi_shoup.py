@@ -14,15 +14,15 @@ from helora_core.adapter.synthetic import synthetic_activations, synthetic_modul
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import Plan
+from helora_core.execution.reference import precision_bits, run_plain
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.halevi_shoup import HaleviShoup, MergedDiagonalsLayout
 from helora_core.packing.halevi_shoup_bsgs import HaleviShoupBSGS
 from helora_core.packing.interleaved import MOST_PLAINTEXTS
 from helora_core.packing.protocol import ProgramBuilder, Vector
 from helora_core.params.presets import FAST
+from helora_core.parties.module_run import ModuleRun
 from helora_core.privacy.leakage import LeakageClass
-from helora_core.runtime.module_run import ModuleRun
-from helora_core.runtime.reference import precision_bits, run_plain
 
 Modules = st.SearchStrategy[LoRAModule]
 SmallPlan = Callable[..., Plan]

@@ -13,15 +13,15 @@ from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
+from helora_core.execution.reference import execute_plain, precision_bits, run_plain
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.interleaved import MOST_PLAINTEXTS
 from helora_core.packing.outer_product import OuterProduct
 from helora_core.packing.protocol import Vector
 from helora_core.packing.rank_bsgs import RankBSGS
 from helora_core.params.presets import FAST
+from helora_core.parties.module_run import ModuleRun
 from helora_core.privacy.leakage import LeakageClass
-from helora_core.runtime.module_run import ModuleRun
-from helora_core.runtime.reference import execute_plain, precision_bits, run_plain
 
 Modules = st.SearchStrategy[LoRAModule]
 SmallPlan = Callable[..., Plan]

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.backend.capabilities import Encoding
-from helora_core.builtin import helora_packings
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import Plan
 from helora_core.errors import SlotOverflow
+from helora_core.execution.reference import run_plain
+from helora_core.host.builtin import helora_packings
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import Layout, ModulusUse, Packing, Vector
 from helora_core.privacy.leakage import Leakage
-from helora_core.runtime.reference import run_plain
 
 PlanFor = Callable[[ModuleShape, Packing], Plan]
 Activations = Callable[..., Vector]

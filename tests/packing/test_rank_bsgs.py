@@ -20,11 +20,11 @@ from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.cost import count_operations
 from helora_core.compiler.ir import Op, OpKind
 from helora_core.compiler.plan import Plan
+from helora_core.execution.reference import execute_plain, run_plain
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import Packing, ProgramBuilder, ScaleRole, Value, Vector
 from helora_core.packing.rank_bsgs import RankBSGS, RankBSGSLayout
 from helora_core.privacy.leakage import LeakageClass
-from helora_core.runtime.reference import execute_plain, run_plain
 
 PlanFor = Callable[[ModuleShape, Packing], Plan]
 Activations = Callable[..., Vector]

@@ -14,12 +14,12 @@ from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.compiler.compile import compile_plan, lower
 from helora_core.compiler.plan import Plan
 from helora_core.errors import LeakageRefused
+from helora_core.execution.reference import execute_plain
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import Packing
 from helora_core.packing.zero_moai import ZeroMOAI, ZeroMOAILayout
 from helora_core.params.ckks import CKKSParams
 from helora_core.privacy.leakage import LeakageClass
-from helora_core.runtime.reference import execute_plain
 
 SMALL = CKKSParams(ring_degree=1024, data_bits=(60, 40, 40), special_bits=(60,), scale_bits=40)
 PlanFor = Callable[[ModuleShape, Packing], Plan]

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 import pytest
 
 from helora_core.errors import LeakageRefused
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 from helora_core.privacy.leakage import Leakage, LeakageClass
 from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS, keeps_weights_private, require_private_weights
 

@@ -23,12 +23,12 @@ from helora_core.conformance.bench import SCALE_BITS, SLOTS, Bench
 from helora_core.conformance.requirements import requires
 from helora_core.conformance.values import random_slots
 from helora_core.errors import InsecureParameters
-from helora_core.manager import get_manager
+from helora_core.execution.constants import encode_constants
+from helora_core.execution.executor import execute
+from helora_core.host.manager import get_manager
 from helora_core.params import noise
+from helora_core.parties.client_run import ClientRun
 from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS
-from helora_core.runtime.client_run import ClientRun
-from helora_core.runtime.constants import encode_constants
-from helora_core.runtime.executor import execute
 
 DEVIATIONS = 5.0
 """What chance does not make of a statistic but once in two million tries."""

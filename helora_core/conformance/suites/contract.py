@@ -12,7 +12,7 @@ from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.conformance.absence import Answer, ask_without, modules_of
 from helora_core.conformance.bench import PARAMS, STEPS, Bench
 from helora_core.errors import InvalidParameters
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import require_secure
 

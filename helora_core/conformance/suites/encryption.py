@@ -17,7 +17,7 @@ from helora_core.conformance.requirements import requires
 from helora_core.conformance.secrets_in_bytes import strongest_correlation
 from helora_core.conformance.values import random_slots
 from helora_core.errors import CapabilityMissing, CorruptPayload, ForeignCiphertext
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 
 class Encryption:

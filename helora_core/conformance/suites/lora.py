@@ -9,15 +9,16 @@ from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.requirements import require_capabilities
 from helora_core.compiler.settings import DEFAULT_PRECISION_BITS
 from helora_core.conformance.bench import Bench
 from helora_core.conformance.requirements import slow
 from helora_core.errors import CapabilityMissing, SlotOverflow
-from helora_core.manager import get_manager
+from helora_core.execution.reference import precision_bits
+from helora_core.host.manager import get_manager
 from helora_core.packing.protocol import ModulusUse, Vector
 from helora_core.params.presets import FAST
-from helora_core.runtime.adapter_run import Outcome, Work, require_capabilities, run_adapter
-from helora_core.runtime.reference import precision_bits
+from helora_core.parties.adapter_run import Outcome, Work, run_adapter
 
 SHAPES = ("576:192:8", "37:90:5", "1536:1536:16")
 """A rectangular module of a small model, one of odd sizes, and one of a 1.5-billion-parameter model."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helora_core.scaffold import FillIn, left_to_fill_in
+from helora_core.host.scaffold import FillIn, left_to_fill_in
 
 
 @pytest.mark.parametrize("left", left_to_fill_in(Path(__file__).parents[1]))

@@ -19,15 +19,15 @@ from helora_core.backend.ledger import Ledger
 from helora_core.backend.session import open_sessions
 from helora_core.compiler.compile import compile_plan
 from helora_core.errors import CapabilityMissing, CorruptPayload, InvalidParameters
-from helora_core.manager import get_manager
+from helora_core.execution.reference import precision_bits
+from helora_core.host.manager import get_manager
 from helora_core.packing.rank_bsgs import RankBSGS
 from helora_core.packing.zero_moai import ZeroMOAI
 from helora_core.params.choose import Requirement, choose_params
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.presets import FAST
 from helora_core.params.security import require_secure
-from helora_core.runtime.adapter_run import Work, run_adapter
-from helora_core.runtime.reference import precision_bits
+from helora_core.parties.adapter_run import Work, run_adapter
 
 REASON = helora_openfhe.availability()
 if REASON is not None:

@@ -16,11 +16,11 @@ from helora_core.adapter.lora import ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.compiler.compile import compile_plan
 from helora_core.errors import BackendUnavailable
-from helora_core.manager import get_manager
+from helora_core.execution.reference import precision_bits
+from helora_core.host.manager import get_manager
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
-from helora_core.runtime.adapter_run import Work, run_adapter
-from helora_core.runtime.reference import precision_bits
+from helora_core.parties.adapter_run import Work, run_adapter
 from helora_pyfhel import availability, context
 from helora_pyfhel.backend import PyfhelBackend
 
@@ -59,7 +59,7 @@ class TestAvailability:
     def test_listing_does_not_import_it(self) -> None:
         """In a process of its own, for this one has imported it."""
         code = (
-            "import sys; from helora_core.manager import get_manager; "
+            "import sys; from helora_core.host.manager import get_manager; "
             "backend = get_manager().backends()['pyfhel']; "
             "assert backend.availability is None, backend.availability; "
             "get_manager().load_backend('pyfhel'); assert 'Pyfhel' not in sys.modules"

@@ -8,9 +8,9 @@ from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.compiler.compile import compile_plan
 from helora_core.data.bundled import bundled_activations, bundled_adapter
-from helora_core.manager import get_manager
-from helora_core.runtime.adapter_run import Outcome, Work, run_adapter
-from helora_core.runtime.reference import precision_bits
+from helora_core.execution.reference import precision_bits
+from helora_core.host.manager import get_manager
+from helora_core.parties.adapter_run import Outcome, Work, run_adapter
 
 WANTED_BITS = 12.0
 

@@ -18,10 +18,10 @@ from helora_core.backend.protocol import Backend
 from helora_core.backend.session import ClientSession, ServerSession, open_sessions
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
-from helora_core.manager import get_manager
-from helora_core.runtime.client_run import ClientRun
-from helora_core.runtime.constants import EncodedConstants, encode_constants
-from helora_core.runtime.executor import execute
+from helora_core.execution.constants import EncodedConstants, encode_constants
+from helora_core.execution.executor import execute
+from helora_core.host.manager import get_manager
+from helora_core.parties.client_run import ClientRun
 
 Array = NDArray[np.float64]
 

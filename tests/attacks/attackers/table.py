@@ -12,7 +12,7 @@ from attackers.cases import CASES, Lab
 from attackers.hiding import SHAPES, distances
 from attackers.mutants import MUTANTS
 
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 PAGE = Path(__file__).parents[3] / "docs" / "attacks.md"
 

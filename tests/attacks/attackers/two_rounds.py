@@ -20,8 +20,8 @@ from helora_core.backend import residues
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.embedding import coefficients_to_slots
 from helora_core.compiler.ir import OpKind
-from helora_core.runtime.client_run import ClientRun
-from helora_core.runtime.interactive import _placed
+from helora_core.execution.interactive import _placed
+from helora_core.parties.client_run import ClientRun
 
 
 class DoublesService(Service):

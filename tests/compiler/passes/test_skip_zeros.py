@@ -21,12 +21,12 @@ from helora_core.compiler.ir import Op, OpKind, Program, plaintexts
 from helora_core.compiler.passes.skip_zeros import Support, skip_zeros
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.zeros import support_of
-from helora_core.manager import get_manager
+from helora_core.execution.constants import encode_constants
+from helora_core.execution.reference import precision_bits, run_plain
+from helora_core.host.manager import get_manager
 from helora_core.packing.protocol import ModulusUse, ScaleRole, Vector
 from helora_core.params.ckks import CKKSParams
-from helora_core.runtime.constants import encode_constants
-from helora_core.runtime.module_run import run_module
-from helora_core.runtime.reference import precision_bits, run_plain
+from helora_core.parties.module_run import run_module
 
 Programs = st.SearchStrategy[Program]
 Computed = Callable[..., list[Vector]]

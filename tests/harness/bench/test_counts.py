@@ -16,9 +16,9 @@ from harness.bench import counts as gate
 from harness.bench import record
 from harness.bench.counts import Locked, LockRefused
 from harness.rows import Cell, read_rows
-from helora_core import manager as managers
 from helora_core.cli.main import main
 from helora_core.compiler.plan import Plan
+from helora_core.host import manager as managers
 from helora_core.packing.rank_bsgs import RankBSGSLayout
 
 CELL = "p q 8:8:2 1"

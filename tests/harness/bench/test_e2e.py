@@ -23,7 +23,7 @@ from harness.checkouts import Asked, Code, Commit, Worker, code_here
 from harness.metrics import Better, metric
 from harness.rows import Cell, Row, read_rows
 from helora_core.cli.main import main
-from helora_core.manager import get_manager
+from helora_core.host.manager import get_manager
 
 CLEAN = Origin(Commit("a" * 40, datetime(2026, 1, 1, tzinfo=timezone.utc)), dirty=False)
 FEW = Steps(2, 60.0)

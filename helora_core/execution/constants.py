@@ -1,0 +1,238 @@
+"""A module's weights as the plaintexts of a plan: encoded once, as far as a byte budget goes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.backend import residues
+from helora_core.backend.capabilities import Encoding
+from helora_core.backend.ntt import Residues
+from helora_core.backend.protocol import Plaintext
+from helora_core.backend.session import ServerSession
+from helora_core.compiler.checks import check_headroom
+from helora_core.compiler.ir import OpKind
+from helora_core.compiler.plan import ConstantSpec, Plan
+from helora_core.errors import InvalidInput, PrecisionLost
+from helora_core.execution.interactive import lower_primes
+from helora_core.execution.rounding import Squares, dither, moves_too_much, rounding_squares
+from helora_core.packing.protocol import Vector
+
+DEFAULT_BYTE_BUDGET = 4 << 30
+"""Bytes of encoded plaintexts to keep: 4 GiB."""
+
+_RESIDUE_BYTES = 8
+
+
+class StoredModule(Protocol):
+    """A module whose plaintexts were made before, and whose matrices are not here."""
+
+    @property
+    def name(self) -> str:
+        """The module's name."""
+        ...
+
+    @property
+    def shape(self) -> ModuleShape:
+        """The module's shape."""
+        ...
+
+    @property
+    def exponent(self) -> int:
+        """That of the module: Δ is 2^exponent times what the plaintexts make."""
+        ...
+
+    def vectors(self, plan: Plan) -> Iterator[tuple[str, Vector]]:
+        """What ``plan.layout.constants`` gave for the module when they were made."""
+        ...
+
+
+Weights: TypeAlias = LoRAModule | StoredModule
+"""What a server computes with: an adapter's module, or the plaintexts that were made of one."""
+
+
+class EncodedConstants:
+    """Plaintexts by name. Those over the byte budget are kept as numbers and encoded each time they are used.
+
+    Attributes:
+        server: The session that they are encoded for.
+        bytes_held: Bytes of the plaintexts that are kept encoded.
+        over_budget: How many are not.
+        exponent: Δ is 2^exponent times what they make.
+        report: Errors, floods and masks under this server's keys; the same for all weights.
+    """
+
+    def __init__(self, plan: Plan, server: ServerSession, byte_budget: int, exponent: int) -> None:
+        self.server = server
+        self.exponent = exponent
+        self.report = plan.precision(noise_model=server.capabilities.noise_model)
+        self.bytes_held = 0
+        self.over_budget = 0
+        self._specs = plan.constant_specs
+        self._unmasked = {op.constant for op in plan.program.ops if op.kind is OpKind.UNMASK}
+        self._byte_budget = byte_budget
+        self._encoded: dict[str, Plaintext] = {}
+        self._numbers: dict[str, Vector] = {}
+        self._integers: dict[str, NDArray[np.int64]] = {}
+        self._factors: dict[str, Residues] = {}
+        self._lower = lower_primes(plan, server.params) if self._unmasked else ()
+
+    def put(self, name: str, vector: Vector) -> None:
+        """Keep a plaintext, encoded if the budget allows."""
+        spec = self._specs[name]
+        size = plaintext_bytes(spec, self.server.params.ring_degree)
+        if spec.encoding is Encoding.COEFFICIENTS:
+            integers = np.rint(np.ldexp(vector, spec.scale_bits)).astype(np.int64)
+            if not integers.any():
+                # No library multiplies by zero, and another polynomial put in its place would be none of the grid.
+                integers[0] = 1
+            if name in self._unmasked:
+                self._integers[name] = integers
+            vector = np.ldexp(integers.astype(np.float64), -spec.scale_bits)
+        if spec.encoding is Encoding.SCALAR:
+            # A scalar's plaintext is as large as any: a matrix of them would fill the memory.
+            self._numbers[name] = vector
+        elif self.bytes_held + size > self._byte_budget:
+            self._numbers[name] = vector
+            self.over_budget += 1
+        else:
+            self._encoded[name] = self._encode(vector, spec)
+            self.bytes_held += size
+
+    def plaintext(self, name: str) -> Plaintext:
+        """The plaintext of this name."""
+        kept = self._encoded.get(name)
+        return self._encode(self._numbers[name], self._specs[name]) if kept is None else kept
+
+    def factor(self, name: str) -> Residues:
+        """The transform of a plaintext that masks are multiplied by: uint64, shape (lower primes, N). It is kept as far
+        as the byte budget goes.
+        """
+        if name in self._factors:
+            return self._factors[name]
+        integers = np.zeros((1, self.server.params.ring_degree), dtype=np.int64)
+        integers[0, : self._integers[name].size] = self._integers[name]
+        factor = residues.transformed(residues.Integers(integers).residues(self._lower), self._lower)
+        if self.bytes_held + factor.nbytes <= self._byte_budget:
+            self._factors[name] = factor
+            self.bytes_held += factor.nbytes
+        return factor
+
+    def scalar(self, name: str, position: int) -> Plaintext:
+        """The plaintext of one number of a vector."""
+        return self._encode(self._numbers[name][position : position + 1], self._specs[name])
+
+    def _encode(self, vector: Vector, spec: ConstantSpec) -> Plaintext:
+        return self.server.encode(vector, level=spec.level, scale_bits=spec.scale_bits, encoding=spec.encoding)
+
+
+def plaintext_bytes(spec: ConstantSpec, ring_degree: int) -> int:
+    """Bytes of one encoded plaintext: a residue of 8 bytes for each coefficient and prime."""
+    return 0 if spec.encoding is Encoding.SCALAR else _RESIDUE_BYTES * ring_degree * (spec.level + 1)
+
+
+def encode_constants(
+    plan: Plan,
+    module: Weights,
+    server: ServerSession,
+    *,
+    byte_budget: int = DEFAULT_BYTE_BUDGET,
+    on_constant: Callable[[int], object] = lambda count: None,
+) -> EncodedConstants:
+    """Encode the module's weights as the plan's plaintexts, once for all tokens.
+
+    Args:
+        plan: The plan.
+        module: A module of the plan's shape.
+        server: Where they are used.
+        byte_budget: Bytes of plaintexts to keep encoded; the rest is encoded at each use.
+        on_constant: Called with 1 for each plaintext made, for progress bars.
+
+    Raises:
+        InvalidInput: The module has another shape than the plan, or another exponent.
+        PrecisionLost: What the server's parameters really are leaves too little headroom.
+    """
+    if module.shape != plan.shape:
+        raise InvalidInput(
+            f"Module {module.name} has shape {module.shape}; the plan is for {plan.shape}.",
+            hint="Compile a plan for this module's shape.",
+        )
+    if isinstance(module, LoRAModule):
+        exponent = plan.for_module(module).exponent or 0
+        every = partial(plan.layout.constants, plan.normalized(module))
+    else:
+        exponent, every = module.exponent, partial(module.vectors, plan)
+    encoded = EncodedConstants(plan, server, byte_budget, exponent)
+    check_headroom(plan.program, plan.values, server.params, encoded.report.flood_bits, encoded.report.mask_bits)
+
+    def made() -> Iterator[tuple[str, Vector]]:
+        return ((name, vector) for name, vector in every() if name in plan.constant_specs)
+
+    squares: dict[str, Squares] = {}
+    for name, vector in made():
+        spec = plan.constant_specs[name]
+        encoded.put(name, vector)
+        if spec.encoding is Encoding.SLOTS:
+            squares[name] = rounding_squares(vector, spec, plan.params.ring_degree)
+        on_constant(1)
+    if squares and moves_too_much(plan, squares):
+        return _dithered(plan, made, EncodedConstants(plan, server, byte_budget, exponent), module.name)
+    return encoded
+
+
+def _dithered(
+    plan: Plan, made: Callable[[], Iterator[tuple[str, Vector]]], encoded: EncodedConstants, name: str
+) -> EncodedConstants:
+    """The plaintexts with noise below their grid, so that rounding them is random."""
+    n = plan.params.ring_degree
+    squares: dict[str, Squares] = {}
+    for constant, vector in made():
+        spec, noise = plan.constant_specs[constant], dither(plan.constant_specs[constant], n)
+        squares[constant] = rounding_squares(vector, spec, n, noise)
+        noise[: vector.size] += vector
+        encoded.put(constant, noise)
+    if moves_too_much(plan, squares):  # once in a million modules
+        raise PrecisionLost(
+            f"Module {name}: rounding its weights to plaintexts would move Δ by more than the plan's bound allows.",
+            hint="Encode it again: what rounding does is random.",
+        )
+    return encoded
+
+
+class ConstantCache:
+    """Encoded weights by module, plan and server; over the byte budget, those used longest ago are dropped.
+
+    Args:
+        byte_budget: Bytes of encoded plaintexts to keep over all modules.
+        on_constant: Called with 1 for each plaintext made, for progress bars.
+    """
+
+    def __init__(
+        self, byte_budget: int = DEFAULT_BYTE_BUDGET, *, on_constant: Callable[[int], object] = lambda count: None
+    ) -> None:
+        self._byte_budget = byte_budget
+        self._on_constant = on_constant
+        self._kept: OrderedDict[tuple[str, Weights, ServerSession], EncodedConstants] = OrderedDict()
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of all plaintexts that are kept encoded."""
+        return sum(constants.bytes_held for constants in self._kept.values())
+
+    def constants(self, plan: Plan, module: Weights, server: ServerSession) -> EncodedConstants:
+        """The module's plaintexts; encoded now unless they are kept. Errors as of ``encode_constants``."""
+        key = (plan.digest, module, server)
+        if key not in self._kept:
+            self._kept[key] = encode_constants(
+                plan, module, server, byte_budget=self._byte_budget, on_constant=self._on_constant
+            )
+        self._kept.move_to_end(key)
+        while self.bytes_held > self._byte_budget and len(self._kept) > 1:
+            self._kept.popitem(last=False)
+        return self._kept[key]

@@ -1,0 +1,216 @@
+"""Finds the plugins that are installed, imports each and checks its hooks; what goes wrong comes back as data.
+
+This is done here and not by ``pluggy.PluginManager.load_setuptools_entrypoints`` for two reasons: there, whatever an
+entry point raises ends the host, so that one missing ``libX.so`` would take every backend away; and of two
+distributions with the same entry-point name one is silently dropped. Further, every plugin gets a pluggy host of its
+own. In a shared one the first implementation that raises ends the call for all plugins.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import inspect
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import Distribution, EntryPoint
+
+import pluggy
+
+from helora_core import hookspecs
+from helora_core.errors import PluginConflict, PluginLoadError
+from helora_core.host.records import Origin, Originated, PluginFailure, Stage, run_plugin_code
+
+CORE = EntryPoint(name="core", value="helora_core.host.builtin", group=hookspecs.PROJECT)
+"""What helora-core itself offers. In a checkout without installed metadata nothing declares it, so it is known here."""
+
+HOOKS = frozenset(name for name in vars(hookspecs) if name.startswith("helora_"))
+
+
+@dataclass(frozen=True)
+class LoadedPlugin(Originated):
+    """A plugin whose hooks were found right.
+
+    Attributes:
+        hooks: Calls this plugin's implementations, and no other plugin's.
+    """
+
+    hooks: pluggy.HookRelay
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question that names the nearest of the known names, with a space after it; empty if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean {near[0]!r}? " if near else ""
+
+
+def origin_of(entry_point: EntryPoint) -> Origin:
+    """Who declares the entry point."""
+    if entry_point.dist is None:
+        return Origin(entry_point.name, "helora-core" if entry_point is CORE else None, None)
+    return Origin(entry_point.name, _field(entry_point.dist, "Name"), _field(entry_point.dist, "Version"))
+
+
+def _field(distribution: Distribution, key: str) -> str | None:
+    """A field of the distribution's metadata, which may lack even the required ones."""
+    try:
+        values = distribution.metadata.get_all(key)
+    except FileNotFoundError:  # the importlib_metadata package, which serves all once it is imported, has no empty ones
+        return None
+    return values[0] if values else None
+
+
+def find_entry_points() -> tuple[list[EntryPoint], list[PluginFailure]]:
+    """The entry points of group ``helora`` on ``sys.path``, and the distributions whose metadata cannot be read.
+
+    A distribution that lies on the path twice counts once: the first hides the others, as it does for imports.
+    """
+    found: list[EntryPoint] = []
+    failures: list[PluginFailure] = []
+    seen: set[str] = set()
+    for distribution in importlib.metadata.distributions():
+        try:
+            entry_points = list(distribution.entry_points.select(group=hookspecs.PROJECT))
+            name = origin_of(entry_points[0]).distribution if entry_points else None
+        except Exception as error:  # these files are text that anybody may have written, and the parser is not robust
+            failures.append(_unreadable(distribution, error))
+            continue
+        name = re.sub(r"[-_.]+", "-", name or "").lower()
+        if name not in seen:
+            found += entry_points
+        if name:
+            seen.add(name)
+    return found, failures
+
+
+def _unreadable(distribution: Distribution, cause: Exception) -> PluginFailure:
+    try:
+        name = _field(distribution, "Name")
+    except Exception:  # that may be the very file that cannot be read
+        name = None
+    place = f"{name or 'a distribution'} in {distribution.locate_file('')}"
+    error = PluginLoadError(
+        f"the metadata of {place} cannot be read ({type(cause).__name__}: {cause}); it may declare plugins",
+        hint=f"Reinstall {place}, or delete its .dist-info folder if nothing else is left of it.",
+    )
+    error.__cause__ = cause
+    return PluginFailure(Origin("unknown", name, None), "discover", error)
+
+
+def refuse_rivals(
+    kind: str, name: str, claimants: Sequence[Origin], stage: Stage, way_out: str = ""
+) -> list[PluginFailure]:
+    """The failures of those that claim one name; core, if it is among them, stands first and keeps the name.
+
+    Args:
+        kind: What the name is a name of.
+        name: The name that more than one claims.
+        claimants: All who claim it.
+        stage: When this came out.
+        way_out: What can be done besides uninstalling, to be added to the next step.
+    """
+    last = claimants[-1].who
+    if len(set(claimants)) == 1:
+        hint = f"Tell the author of {last} that it declares {name!r} twice; until then, uninstall it."
+    elif claimants[0].plugin == CORE.name:
+        hint = f"Nothing overrides helora-core: ask the author of {last} for another name, or uninstall it."
+    else:
+        hint = f"Uninstall all but one of them, for instance {last}{way_out}."
+    error = PluginConflict(f"the {kind} name {name!r} is claimed by {' and by '.join(map(str, claimants))}", hint=hint)
+    losers = claimants[1:] if claimants[0].plugin == CORE.name else claimants
+    return [PluginFailure(origin, stage, error) for origin in dict.fromkeys(losers)]
+
+
+def choose(
+    entry_points: Iterable[EntryPoint], pins: Collection[str] | None
+) -> tuple[list[EntryPoint], list[PluginFailure]]:
+    """Say which entry points to load: core first, then the others by name.
+
+    Args:
+        entry_points: All that are installed. Core is added if it is not among them.
+        pins: The names to load beside core; None for all.
+
+    Returns:
+        The entry points to load, and the failures: a name that two distributions use (neither is loaded, except that
+        nothing takes the place of core), and a pin that is not installed.
+    """
+    installed = sorted(entry_points, key=lambda entry_point: entry_point.name)
+    core = next((each for each in installed if (each.name, each.value) == (CORE.name, CORE.value)), CORE)
+    claims: defaultdict[str, list[EntryPoint]] = defaultdict(list, {CORE.name: [core]})
+    for entry_point in installed:
+        if entry_point is not core:
+            claims[entry_point.name].append(entry_point)
+    chosen: list[EntryPoint] = []
+    failures: list[PluginFailure] = []
+    for name, rivals in claims.items():
+        if pins is not None and name not in {CORE.name, *pins}:
+            continue
+        if len(rivals) == 1 or name == CORE.name:
+            chosen.append(rivals[0])
+        if len(rivals) > 1:
+            failures += refuse_rivals("plugin", name, [origin_of(rival) for rival in rivals], "discover")
+    failures += [_missing_pin(pin, claims) for pin in sorted(set(pins or ()) - set(claims))]
+    return chosen, failures
+
+
+def _missing_pin(pin: str, installed: Collection[str]) -> PluginFailure:
+    error = PluginLoadError(
+        f"HELORA_PLUGINS names the plugin {pin!r}, which no installed distribution offers",
+        hint=f"{did_you_mean(pin, installed)}Install it, or take it out of HELORA_PLUGINS; "
+        f"installed plugins: {', '.join(installed)}.",
+    )
+    return PluginFailure(Origin(pin, None, None), "discover", error)
+
+
+def load_plugin(entry_point: EntryPoint) -> LoadedPlugin | PluginFailure:
+    """Import what the entry point names and check its hooks. Only KeyboardInterrupt comes out as an exception."""
+    origin = origin_of(entry_point)
+    try:
+        plugin = run_plugin_code(
+            entry_point.load,
+            f"importing {entry_point.value!r} of {origin}",
+            f"Reinstall {origin.who} and the libraries it needs, or uninstall it; HELORA_PLUGINS can leave it "
+            "out meanwhile.",
+        )
+    except PluginLoadError as error:
+        return PluginFailure(origin, "import", error)
+    try:
+        return LoadedPlugin(origin, _checked_hooks(plugin, origin))
+    except PluginLoadError as error:
+        return PluginFailure(origin, "validate", error)
+
+
+def _checked_hooks(plugin: object, origin: Origin) -> pluggy.HookRelay:
+    """Register the plugin in a pluggy host of its own, and refuse what pluggy lets pass or finds only on asking."""
+    host = pluggy.PluginManager(hookspecs.PROJECT)
+    host.add_hookspecs(hookspecs)
+    hint = "Tell the plugin's author: helora_core/hookspecs.py has every hook with its signature and an example."
+    run_plugin_code(lambda: host.register(plugin, origin.plugin), f"checking the hooks of {origin}", hint)
+    callers = host.get_hookcallers(plugin) or ()
+    marked = {caller.name for caller in callers if not _is_optional(caller)}
+    unmarked = {name for name in dir(plugin) if _is_unmarked_hook(host, plugin, name)}
+    unknown = sorted((marked | unmarked) - HOOKS)
+    if unknown:
+        raise PluginLoadError(
+            f"{origin} implements {unknown[0]}, which is no hook of helora", hint=did_you_mean(unknown[0], HOOKS) + hint
+        )
+    if unmarked:
+        raise PluginLoadError(
+            f"{origin} defines {min(unmarked)} without @hookimpl, so that it would never be called",
+            hint="Tell the plugin's author to put @hookimpl, from helora_core.hookspecs, above it.",
+        )
+    if not callers:
+        raise PluginLoadError(f"{origin} implements no hook", hint=hint)
+    return host.hook
+
+
+def _is_optional(caller: pluggy.HookCaller) -> bool:
+    """Whether the plugin says itself that this hook may be unknown, as one from a later helora."""
+    return not caller.has_spec() and all(implementation.optionalhook for implementation in caller.get_hookimpls())
+
+
+def _is_unmarked_hook(host: pluggy.PluginManager, plugin: object, name: str) -> bool:
+    is_function = name.startswith("helora_") and inspect.isroutine(inspect.getattr_static(plugin, name, None))
+    return is_function and host.parse_hookimpl_opts(plugin, name) is None

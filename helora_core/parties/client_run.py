@@ -1,0 +1,108 @@
+"""The client's side of one run: it scales, packs and encrypts, answers in between, and undoes it all on Δ.
+
+Encoding, scales and exponents come from the plan, so that nobody can pass others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from helora_core.adapter.lora import LoRAModule
+from helora_core.backend.capabilities import Encoding
+from helora_core.backend.session import ClientSession
+from helora_core.compiler.exponents import normalized_tokens
+from helora_core.compiler.plan import Plan
+from helora_core.errors import InvalidInput
+from helora_core.execution.interactive import encrypt_answer
+from helora_core.execution.reference import FLOAT64_BITS
+from helora_core.packing.protocol import Vector
+
+
+class RunResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run gave.
+
+    Attributes:
+        delta: Δ, float64, shape (tokens, d_out).
+        error_bound: float64, shape (tokens,): what no value of a token's Δ is off by more, but with a probability of
+            2^-40 over the randomness of keys, encryption and flood. 0 for an x of zeros, whose Δ is known.
+    """
+
+    delta: Vector
+    error_bound: Vector
+
+
+class ClientRun:
+    """One execution of a plan, for 1 to ``plan.tokens_per_run`` tokens.
+
+    Args:
+        plan: For the module: ``compile_plan(…, module=…)`` or ``plan.for_module`` made it, or an offer.
+        client: The session that holds the key.
+        x: Activations, float64, shape (tokens, d_in), finite.
+        module: The adapter in the clear, for packings whose client finishes the sum.
+
+    Raises:
+        InvalidInput: ``x`` is not such an array, or the plan is for no module yet.
+    """
+
+    def __init__(self, plan: Plan, client: ClientSession, x: Vector, *, module: LoRAModule | None = None) -> None:
+        if plan.exponent is None:
+            raise InvalidInput(
+                f"Plan {plan.packing.name} {plan.shape} is for no module yet: its exponent is not known.",
+                hint="Compile it with the module, or take plan.for_module(module).",
+            )
+        self._plan = plan
+        self._client = client
+        self._module = plan.normalized(module) if module is not None else None
+        self._tokens = x.shape[0]
+        scaled, self._exponents = normalized_tokens(x)
+        self._nothing: NDArray[np.bool_] = np.logical_not(scaled.any(axis=1))
+        self._vectors = plan.pack(scaled)
+
+    def messages(self) -> list[bytes]:
+        """What to upload first: a ciphertext for each vector of the packed activations."""
+        plan, client = self._plan, self._client
+        return [
+            client.send(client.encrypt(vector, scale_bits=plan.scales.input_bits, encoding=plan.program.encoding))
+            for vector in self._vectors
+        ]
+
+    def answer(self, download: Sequence[bytes]) -> bytes:
+        """What to upload for what the server asks in between, in plans of several rounds."""
+        received = [
+            self._client.decrypt(self._client.receive(message), encoding=Encoding.INTEGERS) for message in download
+        ]
+        return self._client.send(encrypt_answer(self._plan, self._client, received))
+
+    def result(self, download: Sequence[bytes]) -> RunResult:
+        """Δ, from the results that the server sent."""
+        plan, client = self._plan, self._client
+        outputs = [client.decrypt(client.receive(message), encoding=plan.program.encoding) for message in download]
+        delta = plan.unpack(outputs, self._tokens, self._module)
+        exponents = self._exponents + (plan.exponent or 0)
+        bound = plan.precision(noise_model=client.capabilities.noise_model).error_bound
+        return RunResult(
+            # What is known to be zero is zero, and not the noise that came for it.
+            delta=np.where(self._nothing[:, np.newaxis], 0.0, np.ldexp(delta, exponents[:, np.newaxis])),
+            error_bound=np.where(self._nothing, 0.0, np.ldexp(bound, exponents)),
+        )
+
+
+def relative_bits(delta: NDArray[np.float64], error_bound: NDArray[np.float64]) -> float:
+    """−log2(error bound / max|Δ|) of the Δ that came out, 0 to 53: what can be said of it without the adapter. −inf if
+    a value is not finite.
+
+    Args:
+        delta: Δ, shape (tokens, d_out).
+        error_bound: Of each token's values, shape (tokens,).
+    """
+    bound, largest = float(np.max(error_bound, initial=0.0)), float(np.max(np.abs(delta), initial=0.0))
+    if not np.isfinite(delta).all():
+        return -math.inf
+    if bound == 0.0:
+        return FLOAT64_BITS
+    return float(np.clip(np.log2(largest / bound), 0.0, FLOAT64_BITS)) if largest else 0.0

@@ -1,0 +1,110 @@
+"""What a run has to show, as JSON-ready data: the rows behind ``helora demo`` and ``helora run``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from helora_core.adapter.lora import LoRAModule
+from helora_core.compiler.cost import Budget, Sizes, check_budget
+from helora_core.errors import BudgetExceeded, PrecisionLost
+from helora_core.execution.reference import precision_bits
+from helora_core.parties.adapter_run import Outcome
+from helora_core.parties.client_run import relative_bits
+
+_NS_PER_MS = 1e6
+
+
+def outcome_row(outcome: Outcome, *, backend: str, secure: bool) -> dict[str, Any]:
+    """One module's row; the keys are documented in docs/cli.md. Times are per token, operation counts are totals.
+
+    Without the adapter there is nothing to hold Δ against: precision and error are None then.
+    """
+    run, module = outcome.run, outcome.work.module
+    tokens = int(run.delta.shape[0])
+
+    def ms_per_token(elapsed_ns: int) -> float:
+        return elapsed_ns / (tokens * _NS_PER_MS)
+
+    return {
+        "module": module.name,
+        "backend": backend,
+        "secure": secure,
+        **outcome.work.plan.to_dict(tokens=tokens),
+        "error_bound": float(np.max(run.error_bound)),
+        "bound_bits": relative_bits(run.delta, run.error_bound),
+        **_precision(outcome),
+        "load_ms": outcome.load_ns / _NS_PER_MS,
+        "encrypt_ms": ms_per_token(run.times.encrypt),
+        "compute_ms": ms_per_token(run.times.compute),
+        "decrypt_ms": ms_per_token(run.times.decrypt),
+        "ms_per_token": ms_per_token(run.times.total),
+        "tokens_per_second": 1e9 * tokens / run.times.total,
+        "bytes_up": run.bytes_up,
+        "bytes_down": run.bytes_down,
+        "executed": msgspec.structs.asdict(run.executed),
+    }
+
+
+def _precision(outcome: Outcome) -> dict[str, float | None]:
+    module, delta = outcome.work.module, outcome.run.delta
+    if not isinstance(module, LoRAModule):
+        return {"precision_bits": None, "max_abs_error": None}
+    reference = module.reference_delta(np.asarray(outcome.work.x, dtype=np.float64))
+    return {
+        "precision_bits": precision_bits(delta, reference),
+        "max_abs_error": float(np.max(np.abs(delta - reference))),
+    }
+
+
+def require_precision(rows: Sequence[dict[str, Any]], min_bits: float) -> None:
+    """Insist on the precision of what came out, by the bound on its error; and on the bound, where it can be checked.
+
+    Raises:
+        PrecisionLost: Names every module under ``min_bits``, or whose error exceeds its bound.
+    """
+    wrong = [
+        row["module"]
+        for row in rows
+        if row["max_abs_error"] is not None and not row["max_abs_error"] <= row["error_bound"]
+    ]
+    if wrong:
+        raise PrecisionLost(
+            f"Runtime: Δ is off by more than the bound allows: {', '.join(wrong)}.",
+            hint="The backend may be at fault: run `helora conform` on it, and report this.",
+        )
+    short = {row["module"]: row["bound_bits"] for row in rows if not row["bound_bits"] >= min_bits}
+    if short:
+        missing = max(min_bits - max(bits, 0.0) for bits in short.values())
+        wanted = math.ceil(max(row["expected_bits"] for row in rows if row["module"] in short) + missing)
+        raise PrecisionLost(
+            f"Runtime: the bound on the error leaves less than {min_bits:g} bits of Δ: "
+            + ", ".join(f"{name} has {bits:.1f}" for name, bits in short.items())
+            + ".",
+            hint=f"Ask for parameters with --target-bits {wanted}, if there are any: these Δ are small beside ‖x‖ and "
+            "the weights. Or accept fewer bits with --min-bits.",
+        )
+
+
+def require_budget(outcomes: Iterable[Outcome], budget: Budget) -> None:
+    """Hold what was executed, by the ledger and by the bytes that were sent, against a budget.
+
+    Keys are judged by their estimate, since they are made once for all modules.
+
+    Raises:
+        BudgetExceeded: Names the first module that cost more, and what.
+    """
+    for outcome in outcomes:
+        run, plan = outcome.run, outcome.work.plan
+        sizes = Sizes(bytes=run.bytes_up + run.bytes_down, key_bytes=plan.key_bytes, depth=plan.packing.depth)
+        tokens = int(run.delta.shape[0])
+        try:
+            check_budget(run.executed, tokens=tokens, budget=budget, sizes=sizes, program=plan.program)
+        except BudgetExceeded as error:
+            raise BudgetExceeded(
+                f"Runtime: {outcome.work.module.name}, {tokens} tokens executed: {error.message}", hint=error.hint
+            ) from error

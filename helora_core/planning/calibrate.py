@@ -1,0 +1,305 @@
+"""Times every operation of a backend on this machine, by ring, chain and level, and makes a profile of it.
+
+Each round times every operation once, in an order shuffled anew, so that a machine that speeds up or slows down does so
+for all of them alike. A sample is the mean of enough calls to last a millisecond.
+``helora_core.planning.probes`` says which operations there are.
+
+What several calls in one share is fitted: rotating one ciphertext by k steps takes ``rotate_first`` + (k - 1) ·
+``rotate_further``, a sum of k products takes ``dot_first`` + (k - 1) · ``dot_further``.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helora_core.backend.capabilities import RescaleMode
+from helora_core.backend.protocol import Backend
+from helora_core.errors import (
+    CapabilityMissing,
+    HeloraError,
+    InsecureParameters,
+    InvalidInput,
+    InvalidParameters,
+)
+from helora_core.params.choose import Requirement, choose_params
+from helora_core.params.ckks import CKKSParams
+from helora_core.params.security import DEFAULT_TABLE, load_table
+from helora_core.planning.probes import Probe, probes_for
+from helora_core.planning.profile import ChainFigures, Figure, Profile, Provenance, RefusedChain
+
+DEFAULT_ROUNDS = 30
+
+_SHORTEST_PRIME = 20
+"""No shorter data prime is of use."""
+
+SAMPLE_NS = 1_000_000
+"""A sample lasts at least about this long, which is a thousand times what reading the clock takes."""
+
+
+def _chain(ring_degree: int, data_bits: tuple[int, ...], special_bits: tuple[int, ...], scale_bits: int) -> CKKSParams:
+    return CKKSParams(ring_degree=ring_degree, data_bits=data_bits, special_bits=special_bits, scale_bits=scale_bits)
+
+
+DEFAULT_CHAINS = (
+    _chain(2048, (53,), (), 24),
+    _chain(4096, (60,), (), 27),
+    _chain(4096, (43, 40), (20,), 22),
+    _chain(8192, (60,), (), 27),
+    _chain(8192, (60, 60), (17,), 30),
+    _chain(8192, (55, 55, 38), (17,), 40),
+    _chain(8192, (50, 44), (60,), 40),
+    _chain(8192, (47, 44, 44), (55,), 40),
+    _chain(8192, (41, 40, 40, 40), (53,), 40),
+    _chain(8192, (34, 34, 33, 33, 33), (47,), 33),
+    _chain(16384, (60,), (), 27),
+    _chain(16384, (50, 44), (60,), 40),
+    _chain(16384, (47, 44, 44), (55,), 40),
+    _chain(16384, (47, 47, 47, 46), (60,), 40),
+)
+"""One for each number of primes that plans have at these rings, rescaling or not; a wide one, and those of masks."""
+
+
+def chains_for(rings: Collection[int] = (), *, table: str = DEFAULT_TABLE) -> tuple[CKKSParams, ...]:
+    """The chains to calibrate at ``rings``; by default the default ones; at any other ring those of depth 0 to 2.
+
+    Where a security table allows less than a chain has, its data primes are as much shorter: operations take as long,
+    since a residue takes a machine word whatever the prime's length.
+
+    Args:
+        rings: Ring degrees.
+        table: Name of the security table that the chains have to keep, at 128 bits.
+
+    Raises:
+        InvalidParameters, InsecureParameters: No secure chain exists at a ring.
+    """
+    chains: list[CKKSParams] = []
+    for ring_degree in dict.fromkeys(rings or (chain.ring_degree for chain in DEFAULT_CHAINS)):
+        known = [chain for chain in DEFAULT_CHAINS if chain.ring_degree == ring_degree]
+        chains += known or [_chain(ring_degree, (60,), (), 27), *_rescaling_chains(ring_degree, table)]
+    return tuple(_within(chain, table) for chain in chains)
+
+
+def _rescaling_chains(ring_degree: int, table: str) -> list[CKKSParams]:
+    wanted = partial(Requirement, slots=1, rotates=True, precision_bits=0, ring_degree=ring_degree, table=table)
+    return [choose_params(wanted(depth=depth)) for depth in (1, 2)]
+
+
+def _within(chain: CKKSParams, table: str) -> CKKSParams:
+    """The chain with data primes that a table allows; as it is if there is none, for keys to be refused."""
+    limit, special, primes = load_table(table).limit(chain.ring_degree, 128), sum(chain.special_bits), chain.data_bits
+    total = min(sum(primes), limit - special)
+    if total == sum(primes) or total < len(primes) * _SHORTEST_PRIME:
+        return chain
+    data_bits = tuple(total // len(primes) + (i < total % len(primes)) for i in range(len(primes)))
+    return _chain(chain.ring_degree, data_bits, chain.special_bits, min(chain.scale_bits, data_bits[-1]))
+
+
+def require_calibratable(backend: Backend) -> None:
+    """Refuse a backend whose levels are not the program's, so that operations cannot be timed at each.
+
+    Raises:
+        CapabilityMissing: The library rescales when it sees fit.
+    """
+    if backend.capabilities.rescale is not RescaleMode.EXPLICIT:
+        raise CapabilityMissing(
+            f"Calibration: {backend.name} rescales by itself, so that its operations cannot be timed level by level.",
+            hint="Calibrate a backend that rescales explicitly; `helora backends` lists them.",
+        )
+
+
+@dataclass
+class _Timed:
+    """A probe, how often one sample calls it, and the samples so far, in nanoseconds per call."""
+
+    probe: Probe
+    calls: int
+    samples: list[float] = field(default_factory=list)
+
+    @classmethod
+    def warmed_up(cls, probe: Probe) -> _Timed:
+        probe.call()
+        elapsed = _elapsed_ns(probe.call, 1)
+        return cls(probe, max(1, math.ceil(SAMPLE_NS / max(elapsed, 1))))
+
+    def take_sample(self) -> None:
+        self.samples.append(max(_elapsed_ns(self.probe.call, self.calls), 1) / self.calls)
+
+
+def _elapsed_ns(call: Callable[[], object], calls: int) -> int:
+    start = time.perf_counter_ns()
+    for _ in range(calls):
+        call()
+    return time.perf_counter_ns() - start
+
+
+def calibrate(
+    backend: Backend,
+    *,
+    chains: Iterable[CKKSParams] = DEFAULT_CHAINS,
+    rounds: int = DEFAULT_ROUNDS,
+    library: str = "",
+    library_version: str | None = None,
+    on_round: Callable[[], object] = lambda: None,
+    table: str = DEFAULT_TABLE,
+) -> Profile:
+    """Time a backend's operations on this machine.
+
+    Args:
+        backend: The backend.
+        chains: Parameters to time them for. What the backend or the security table refuses is noted and left out.
+        rounds: Samples to take of each operation, at least 1.
+        library: Name of the library that the backend drives, for the provenance.
+        library_version: The library's version.
+        on_round: Called after each round.
+        table: Name of the security table.
+
+    Raises:
+        CapabilityMissing: The library rescales when it sees fit.
+        InvalidParameters, InsecureParameters: Every chain was refused; this is the refusal of the first.
+        InvalidInput: There is no chain or no round.
+    """
+    require_calibratable(backend)
+    if rounds < 1:
+        raise InvalidInput(f"Calibration: {rounds} rounds were asked for.", hint="Do at least one.")
+    benches: list[tuple[CKKSParams, list[_Timed]]] = []
+    refusals: list[tuple[CKKSParams, HeloraError]] = []
+    for params in chains:
+        try:
+            resolved, probes = probes_for(backend, params, table=table)
+        except (InvalidParameters, InsecureParameters) as error:
+            refusals.append((params, error))
+        else:
+            benches.append((resolved, [_Timed.warmed_up(probe) for probe in probes]))
+    if not benches:
+        if refusals:
+            raise refusals[0][1]
+        raise InvalidInput("Calibration: no chain was given.", hint="Leave the chains to the defaults.")
+    _do_rounds([timed for _, bench in benches for timed in bench], rounds, on_round)
+    return Profile(
+        provenance=Provenance.here(backend.name, library=library, library_version=library_version, rounds=rounds),
+        chains=tuple(
+            ChainFigures(
+                ring_degree=params.ring_degree,
+                data_bits=params.data_bits,
+                special_bits=params.special_bits,
+                figures=tuple(_figures(bench)),
+            )
+            for params, bench in benches
+        ),
+        refused=tuple(_refused(params, error) for params, error in refusals),
+    )
+
+
+def _refused(params: CKKSParams, error: HeloraError) -> RefusedChain:
+    return RefusedChain(
+        ring_degree=params.ring_degree,
+        data_bits=params.data_bits,
+        special_bits=params.special_bits,
+        code=error.code,
+        reason=error.message,
+    )
+
+
+def _do_rounds(bench: list[_Timed], rounds: int, on_round: Callable[[], object]) -> None:
+    shuffled = random.Random(0)  # the same orders in each calibration
+    order = list(bench)
+    for _ in range(rounds):
+        shuffled.shuffle(order)
+        for timed in order:
+            timed.take_sample()
+        on_round()
+
+
+def _figures(bench: Iterable[_Timed]) -> Iterator[Figure]:
+    """The figures of one chain: those timed as they are, then those fitted, and stand-ins where nothing is hoisted."""
+    families: dict[tuple[str, int], list[_Timed]] = {}
+    rotations: list[Figure] = []
+    for timed in bench:
+        if timed.probe.together:
+            families.setdefault((timed.probe.operation, timed.probe.level), []).append(timed)
+            continue
+        figure = _figure(
+            timed.probe.operation,
+            timed.probe.level,
+            statistics.median(timed.samples),
+            min(timed.samples),
+            len(timed.samples),
+        )
+        yield figure
+        if figure.operation == "rotate":
+            rotations.append(figure)
+    for (operation, level), family in families.items():
+        yield from _fitted(operation, level, family)
+    for figure in rotations:
+        if ("rotate", figure.level) not in families:
+            for name in ("rotate_first", "rotate_further"):
+                yield _figure(name, figure.level, figure.median_ns, figure.minimum_ns, figure.samples)
+
+
+def _figure(operation: str, level: int, median_ns: float, minimum_ns: float, samples: int) -> Figure:
+    return Figure(
+        operation=operation,
+        level=level,
+        median_ns=round(float(median_ns), 1),
+        minimum_ns=round(float(minimum_ns), 1),
+        samples=samples,
+    )
+
+
+def _fitted(operation: str, level: int, family: Sequence[_Timed]) -> Iterator[Figure]:
+    names = (f"{operation}_first", f"{operation}_further")
+    design = np.array([[1.0, timed.probe.together - 1.0] for timed in family])
+    medians = fit_costs(names, design, np.array([statistics.median(timed.samples) for timed in family]))
+    minima = fit_costs(names, design, np.array([min(timed.samples) for timed in family]))
+    samples = sum(len(timed.samples) for timed in family)
+    for name, median_ns, minimum_ns in zip(names, medians, minima, strict=True):
+        yield _figure(name, level, median_ns, minimum_ns, samples)
+
+
+def fit_costs(
+    operations: Sequence[str], design: NDArray[np.float64], times: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Cost of each operation, by least squares on relative errors: a long measurement weighs no more than a short one.
+
+    Args:
+        operations: Names of the columns.
+        design: How often each measurement does each operation, shape (measurements, operations).
+        times: What the measurements took, positive, shape (measurements,).
+
+    Returns:
+        Costs in the unit of ``times``, shape (operations,); none is negative.
+
+    Raises:
+        InvalidInput: The measurements do not tell the operations apart, or the shapes do not match.
+    """
+    if design.shape != (len(times), len(operations)):
+        raise InvalidInput(
+            f"Calibration: a design of shape {design.shape} does not go with {len(times)} measurements of "
+            f"{len(operations)} operations.",
+            hint="Give a row for each measurement and a column for each operation.",
+        )
+    if int(np.linalg.matrix_rank(design)) < len(operations):
+        mixed = _not_told_apart(operations, design)
+        raise InvalidInput(
+            f"Calibration: these measurements cannot tell {', '.join(mixed)} apart.",
+            hint="Measure them in other proportions, or count them as one operation.",
+        )
+    costs, *_ = np.linalg.lstsq(design / times[:, np.newaxis], np.ones(len(times)), rcond=None)
+    return np.asarray(np.maximum(costs, 0.0), dtype=np.float64)
+
+
+def _not_told_apart(operations: Sequence[str], design: NDArray[np.float64]) -> list[str]:
+    """Operations whose costs can change together without any measurement changing: those in the design's null space."""
+    _, _, directions = np.linalg.svd(design, full_matrices=True)
+    rank = int(np.linalg.matrix_rank(design))
+    involved = np.max(np.abs(directions[rank:]), axis=0) > 1e-9
+    return [name for name, mixed in zip(operations, involved, strict=True) if mixed]

@@ -1,0 +1,253 @@
+"""What a plan will take on a machine: its operations, each at its own level, times a calibrated profile.
+
+What core itself does between the library's calls, a few microseconds an operation, is not in a profile and shows as the
+residual of a prediction.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from helora_core.backend.capabilities import Encoding
+from helora_core.compiler.ir import Op, OpKind, additions
+from helora_core.compiler.plan import Plan
+from helora_core.errors import ProfileMissing
+from helora_core.packing.costs import OperationCosts
+from helora_core.params.ckks import CKKSParams
+from helora_core.planning.profile import Profile
+
+_NS_PER_MS = 1e6
+
+
+Charge = tuple[str, int, float]
+"""An operation of the profile, the level it works at, and how often."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Milliseconds for all tokens of a plan, by phase and by operation.
+
+    Attributes:
+        tokens: Tokens that the plan runs for.
+        runs: Executions that they take.
+        encrypt_ms: At the client: encrypt, serialise.
+        compute_ms: At the server: read, execute, serialise.
+        decrypt_ms: At the client: read, decrypt.
+        round_trip_ms: Latency of the messages to and fro.
+        by_operation: Of ``compute_ms``, by what the server does.
+    """
+
+    tokens: int
+    runs: int
+    encrypt_ms: float
+    compute_ms: float
+    decrypt_ms: float
+    round_trip_ms: float
+    by_operation: dict[str, float]
+
+    @property
+    def total_ms(self) -> float:
+        """All tokens, one phase after the other."""
+        return self.encrypt_ms + self.compute_ms + self.decrypt_ms + self.round_trip_ms
+
+    @property
+    def ms_per_token(self) -> float:
+        """Spread over the tokens that are there; padding is paid for by them."""
+        return self.total_ms / self.tokens
+
+
+def predict(plan: Plan, profile: Profile, *, tokens: int, rtt_ms: float = 0.0) -> Prediction:
+    """Predict the time to run ``tokens`` tokens through a plan.
+
+    Args:
+        plan: The plan.
+        profile: Of the backend, on the machine in question; both roles are taken to run on it.
+        tokens: Tokens to run.
+        rtt_ms: Network round trip; it is paid once for each time the client waits for the server, in each run.
+
+    Raises:
+        ProfileMissing: The profile was not calibrated for the plan's ring and number of primes, or lacks an operation.
+    """
+    runs = plan.runs(tokens)
+    times = _Times(profile, plan.params)
+    encrypt = _sum(times, _encryption(plan))
+    decrypt = _sum(times, _decryption(plan))
+    compute: defaultdict[str, float] = defaultdict(float)
+    for i, op in enumerate(plan.program.ops):
+        for name, charge in _charges(plan, i, op):
+            compute[name] += times.ms(*charge)
+    for result in plan.program.results:
+        compute["send"] += times.ms("server_send", plan.values[result].level, 1)
+    asked = [op for op in plan.program.ops if op.kind is OpKind.ASK_CLIENT]
+    return Prediction(
+        tokens=tokens,
+        runs=runs,
+        encrypt_ms=runs * encrypt,
+        compute_ms=runs * sum(compute.values()),
+        decrypt_ms=runs * decrypt,
+        round_trip_ms=runs * (1 + len(asked)) * rtt_ms,
+        by_operation={name: runs * ms for name, ms in sorted(compute.items(), key=lambda each: -each[1])},
+    )
+
+
+class _Times:
+    """Milliseconds by operation and level; the profile is searched once for each."""
+
+    def __init__(self, profile: Profile, params: CKKSParams) -> None:
+        self._figures = profile.chain(params).by_operation()
+        self._profile = profile
+        self._params = params
+
+    def ms(self, operation: str, level: int, times: float) -> float:
+        found = self._figures.get((operation, level))
+        if found is None:
+            found = self._profile.figure(operation, self._params, level)  # raises, saying what is missing
+        return times * found.median_ns / _NS_PER_MS
+
+
+def _sum(times: _Times, charges: Iterator[Charge]) -> float:
+    return sum(times.ms(*charge) for charge in charges)
+
+
+def _encryption(plan: Plan) -> Iterator[Charge]:
+    top, encoding = plan.params.max_level, plan.program.encoding.value
+    sent = len(plan.program.inputs) + sum(op.kind is OpKind.ASK_CLIENT for op in plan.program.ops)
+    yield f"encrypt_{encoding}", top, sent
+    yield "client_send", top, sent
+
+
+def _decryption(plan: Plan) -> Iterator[Charge]:
+    encoding = plan.program.encoding.value
+    for value in _downloads(plan):
+        level = plan.values[value].level
+        yield "client_receive", level, 1
+        yield f"decrypt_{encoding}", level, 1
+
+
+def _downloads(plan: Plan) -> list[int]:
+    asked = [arg for op in plan.program.ops if op.kind is OpKind.ASK_CLIENT for arg in op.args]
+    return [*plan.program.results, *asked]
+
+
+def _charges(plan: Plan, i: int, op: Op) -> Iterator[tuple[str, Charge]]:
+    """What the server does for one operation, by the name it is shown under."""
+    level = plan.values[op.args[0]].level if op.args else plan.params.max_level
+    if op.kind in (OpKind.INPUT, OpKind.ASK_CLIENT):
+        yield "receive", ("server_receive", plan.params.max_level, 1)
+        for arg in op.args:
+            yield "send", ("server_send", plan.values[arg].level, 1)
+    elif op.kind is OpKind.ROTATE:
+        previous = plan.program.ops[i - 1]
+        hoisted = previous.kind is OpKind.ROTATE and previous.args == op.args
+        yield "rotate", ("rotate_further" if hoisted else "rotate_first", level, 1)
+    elif op.kind is OpKind.MULTIPLY_PLAIN:
+        yield "multiply_plain", ("multiply_plain", level, 1)
+    elif op.kind is OpKind.DOT_PLAIN:
+        yield "multiply_plain", ("dot_first", level, 1)
+        yield "multiply_plain", ("dot_further", level, len(op.args) - 1)
+    elif op.kind is OpKind.DOT_SCALARS:
+        yield "multiply_scalar", ("multiply_scalar", level, len(op.args))
+        yield "add", ("add", level, additions(op))
+    elif op.kind is OpKind.ADD:
+        yield "add", ("add", level, 1)
+    elif op.kind is OpKind.RESCALE:
+        yield "rescale", ("rescale", level, 1)
+    else:
+        yield "sanitize", _hiding(plan, op, level)
+
+
+def _hiding(plan: Plan, op: Op, level: int) -> Charge:
+    """What it takes to sanitise, mask or unmask a value; sanitising is timed at the highest level only."""
+    if op.kind is OpKind.SANITIZE:
+        trimmed = op.positions and plan.program.encoding is Encoding.COEFFICIENTS
+        return "sanitize_trimmed" if trimmed else "sanitize", plan.params.max_level, 1
+    return op.kind.value, level, 1
+
+
+def operation_costs(profile: Profile, params: CKKSParams, *, rtt_ms: float = 0.0) -> OperationCosts:
+    """A profile's figures as the weights that choose layouts, at the highest level where an operation has one.
+
+    Raises:
+        ProfileMissing: The profile has nothing for such parameters.
+    """
+    figures = profile.chain(params).by_operation()
+
+    def ms(operation: str) -> float:
+        levels = [level for name, level in figures if name == operation]
+        return figures[operation, max(levels)].median_ns / _NS_PER_MS if levels else 0.0
+
+    return OperationCosts(
+        rotate=ms("rotate_first"),
+        rotate_further=ms("rotate_further"),
+        multiply_plain=max(0.0, ms("dot_further") - ms("add")),
+        multiply_scalar=ms("multiply_scalar"),
+        add=ms("add"),
+        rescale=ms("rescale"),
+        encrypt=ms("encrypt_slots") + ms("client_send") + ms("server_receive"),
+        decrypt=ms("server_send") + ms("client_receive") + ms("decrypt_slots"),
+        sanitize=ms("sanitize"),
+        round_trip=rtt_ms,
+    )
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """What takes most of the time, and what would help.
+
+    Attributes:
+        label: rotation-, encryption-, decrypt/transfer-, memory-, latency-, sanitise- or overhead-bound.
+        share: Its part of the time, 0 to 1.
+        advice: What would help.
+    """
+
+    label: str
+    share: float
+    advice: str
+
+
+_ADVICE = {
+    "rotation-bound": "run more tokens together (a shorter period spreads the rotations), or a backend that hoists",
+    "encryption-bound": "run modules that share an input as one (--share), or fill the batch",
+    "decrypt/transfer-bound": "fewer result ciphertexts: a longer period, or a lower level at the end",
+    "memory-bound": "products with plaintexts stream the weights through memory: fewer tokens a run, or a smaller ring",
+    "latency-bound": "a packing of one round, or more tokens in flight",
+    "sanitise-bound": "fewer result ciphertexts to flood: a longer period, or more tokens together",
+    "overhead-bound": "time goes between the library's calls: larger runs have fewer of them",
+}
+
+
+def bottleneck(prediction: Prediction, *, measured_ms: float | None = None) -> Bottleneck:
+    """Label a prediction, or a measurement of the same work with its help.
+
+    Args:
+        prediction: For the same tokens.
+        measured_ms: What they took, if they were run.
+    """
+    total = prediction.total_ms
+    if measured_ms is not None and measured_ms > 1.2 * total:
+        return _bound("overhead-bound", (measured_ms - total) / measured_ms)
+    compute = prediction.compute_ms
+    shares = prediction.by_operation
+    if prediction.round_trip_ms > 0.5 * total:
+        return _bound("latency-bound", prediction.round_trip_ms / total)
+    if prediction.encrypt_ms > compute:
+        return _bound("encryption-bound", prediction.encrypt_ms / total)
+    transfer = prediction.decrypt_ms + shares.get("send", 0.0) + shares.get("receive", 0.0)
+    if transfer > 0.5 * total:
+        return _bound("decrypt/transfer-bound", transfer / total)
+    groups = {
+        "rotation-bound": shares.get("rotate", 0.0),
+        "sanitise-bound": shares.get("sanitize", 0.0),
+        "memory-bound": sum(shares.get(name, 0.0) for name in ("multiply_plain", "multiply_scalar", "add", "rescale")),
+    }
+    label = max(groups, key=lambda name: groups[name])
+    return _bound(label, groups[label] / total)
+
+
+def _bound(label: str, share: float) -> Bottleneck:
+    return Bottleneck(label, share, _ADVICE[label])
+
+
+__all__ = ["Bottleneck", "Prediction", "ProfileMissing", "bottleneck", "operation_costs", "predict"]

@@ -1,0 +1,104 @@
+"""Which backend ``auto`` means: the best one that can run the work here, and why the better ones could not."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from helora_core.errors import BackendUnavailable, HeloraError
+
+if TYPE_CHECKING:
+    from helora_core.compiler.plan import Plan
+    from helora_core.host.manager import PluginManager
+
+AUTO = "auto"
+
+_LOG = logging.getLogger("helora.selection")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The backend chosen.
+
+    Attributes:
+        name: Its registered name.
+        secure: Whether it encrypts at all.
+        skipped: What was preferred to it, with the reason why it could not be used, in order.
+    """
+
+    name: str
+    secure: bool
+    skipped: tuple[tuple[str, str], ...]
+
+
+def select_backend(
+    manager: PluginManager,
+    wanted: str | None = None,
+    *,
+    plans: Collection[Plan] = (),
+    allow_emulation: bool = False,
+    environ: Mapping[str, str] | None = None,
+) -> Selection:
+    """Choose a backend.
+
+    Args:
+        manager: The plugins.
+        wanted: A name, which is taken as it is, emulation or not; or None or ``auto`` for the best that can run
+            ``plans``. None defers to the variable ``HELORA_BACKEND`` first.
+        plans: What it has to run.
+        allow_emulation: Let ``auto`` fall back to an emulation, which encrypts nothing.
+        environ: Where ``HELORA_BACKEND`` is read; ``os.environ`` if None.
+
+    Raises:
+        BackendUnavailable: Nothing that encrypts can run the plans (and no emulation, where that is allowed).
+    """
+    wanted = wanted or (os.environ if environ is None else environ).get("HELORA_BACKEND") or AUTO
+    if wanted != AUTO:
+        manager.load_backend(wanted)
+        return Selection(wanted, manager.backends()[wanted].spec.provides_security, ())
+    skipped: list[tuple[str, str]] = []
+    for name in _by_preference(manager):
+        secure = manager.backends()[name].spec.provides_security
+        reason = "it encrypts nothing" if not secure and not allow_emulation else _why_not(manager, name, plans)
+        if reason is None:
+            return Selection(name, secure, tuple(skipped))
+        _LOG.info("backend %s skipped: %s", name, reason)
+        skipped.append((name, reason))
+    raise BackendUnavailable(
+        "No backend that encrypts can be used here: "
+        + ("; ".join(f"{name}: {reason}" for name, reason in skipped) or "none is installed")
+        + ".",
+        hint="Install one, as with pip install 'helora-tenseal[native]'; or, where nothing needs hiding, "
+        "pass --allow-emulation.",
+    )
+
+
+def _by_preference(manager: PluginManager) -> list[str]:
+    """The backends that encrypt, those with the highest preference first, then the emulations; a name means nothing."""
+
+    def rank(name: str) -> tuple[bool, int, str]:
+        spec = manager.backends()[name].spec
+        return not spec.provides_security, -spec.preference, name
+
+    return sorted(manager.backends(), key=rank)
+
+
+def _why_not(manager: PluginManager, name: str, plans: Collection[Plan]) -> str | None:
+    """Why a backend cannot run the plans, or None."""
+    from helora_core.compiler.requirements import require_capabilities
+    from helora_core.params.security import require_secure
+
+    try:
+        backend = manager.load_backend(name)
+        for plan in plans:
+            require_capabilities(backend, plan)
+            verdict = plan.verdict
+            require_secure(backend.resolve(plan.params), security_bits=verdict.asked_bits, table=verdict.table)
+    except BackendUnavailable:
+        return manager.backends()[name].availability or "it cannot be loaded"
+    except HeloraError as error:
+        return error.message
+    return None
