@@ -125,6 +125,10 @@ class MeteredEvaluator(_Metered):
         self._slots = slots
         self.encode = evaluator.encode
 
+    def with_ledger(self, ledger: Ledger) -> MeteredEvaluator:
+        """The same evaluator, with another ledger."""
+        return MeteredEvaluator(self._evaluator, ledger, self._slots)
+
     def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
         """Sum, counted."""
         with self._ledger.timed("additions"):
@@ -242,6 +246,10 @@ class MeteredDecryptor(_Metered):
         super().__init__(decryptor, ledger)
         self._decryptor = decryptor
         self.evaluation_keys = decryptor.evaluation_keys
+
+    def with_ledger(self, ledger: Ledger) -> MeteredDecryptor:
+        """The same decryptor, with another ledger."""
+        return MeteredDecryptor(self._decryptor, ledger)
 
     def export_keys(self) -> bytes:
         """The keys in the clear, for core to encrypt at once; uncounted.

@@ -87,6 +87,16 @@ class ClientSession:
         self._decryptor = decryptor
         self._transport = _Transport(decryptor, origin, limits or MessageLimits.of(params))
 
+    def with_ledger(self, ledger: Ledger) -> ClientSession:
+        """This session, with what is done through it entered in another ledger: one for a request."""
+        return ClientSession(
+            self._decryptor.with_ledger(ledger),
+            self.params,
+            self.capabilities,
+            origin=self._transport.origin,
+            limits=self._transport.limits,
+        )
+
     def encrypt(self, values: Values, *, scale_bits: int, encoding: Encoding = Encoding.SLOTS) -> Ciphertext:
         """Encrypt a vector: float64, or complex128 for complex slots; at most N/2 slots or N coefficients.
 
@@ -218,6 +228,16 @@ class ServerSession:
             )
         metered = MeteredEvaluator(evaluator, ledger, resolved.slots)
         return cls(metered, resolved, backend.capabilities, origin=origin, limits=limits)
+
+    def with_ledger(self, ledger: Ledger) -> ServerSession:
+        """This session, with what is done through it entered in another ledger: one for a request."""
+        return ServerSession(
+            self.evaluator.with_ledger(ledger),
+            self.params,
+            self.capabilities,
+            origin=self._transport.origin,
+            limits=self._transport.limits,
+        )
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise InvalidInput(

@@ -173,3 +173,13 @@ def test_minus_is_field_by_field(later: OperationCounts, earlier: OperationCount
 def test_times_is_field_by_field(one: OperationCounts, runs: int) -> None:
     for field in FIELDS:
         assert getattr(one.times(runs), field) == runs * getattr(one, field)
+
+
+def test_a_request_has_a_ledger_of_its_own(sessions: Any, ledger: Ledger) -> None:
+    client, server = sessions.client, sessions.server
+    requests = [Ledger(), Ledger()]
+    for own in requests:
+        ciphertext = server.receive(client.with_ledger(own).send(client.with_ledger(own).encrypt(V, scale_bits=30)))
+        server.with_ledger(own).evaluator.add(ciphertext, ciphertext)
+    assert all(own.counts() == OperationCounts(encrypts=1, additions=1) for own in requests)
+    assert ledger.counts() == OperationCounts()
