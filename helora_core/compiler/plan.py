@@ -22,6 +22,7 @@ from helora_core.compiler.error_flow import merges
 from helora_core.compiler.exponents import normalized
 from helora_core.compiler.ir import OpKind, Program, plaintexts
 from helora_core.compiler.precision import PrecisionReport, analyse
+from helora_core.compiler.rounds import Round, rounds_of
 from helora_core.compiler.settings import Settings
 from helora_core.compiler.sizes import bytes_down, bytes_up, key_bytes
 from helora_core.errors import BudgetExceeded, InvalidInput
@@ -154,10 +155,10 @@ class Plan:
                 )
         return specs
 
-    @property
-    def round_trips(self) -> int:
-        """Messages to the server and back: one, and one more each time the server asks the client."""
-        return 1 + sum(op.kind is OpKind.ASK_CLIENT for op in self.program.ops)
+    @cached_property
+    def rounds(self) -> tuple[Round, ...]:
+        """What the server does between two messages of the client; a round trip each."""
+        return rounds_of(self.program)
 
     @property
     def keeps_weights_private(self) -> bool:
@@ -305,7 +306,7 @@ class Plan:
             "rotations_per_token": total.rotations / tokens,
             "keyswitches_per_token": total.keyswitches / tokens,
             "rescales_per_token": total.rescales / tokens,
-            "round_trips": self.round_trips,
+            "round_trips": len(self.rounds),
             "depth": self.packing.depth,
             "rotation_steps": list(self.rotation_steps),
             "constants": len(self.constant_specs),

@@ -25,16 +25,17 @@ from helora_core.packing.protocol import Interactive
 from helora_core.params.ckks import CKKSParams
 
 
-def encrypt_answer(plan: Plan, client: ClientSession, received: Sequence[Residues]) -> Ciphertext:
+def encrypt_answer(plan: Plan, number: int, client: ClientSession, received: Sequence[Residues]) -> Ciphertext:
     """What the client sends for the masked values: picked and placed by the layout, times the upper primes.
 
     Args:
         plan: The plan.
+        number: Of the round that it is sent for.
         client: The session that holds the key.
         received: The residues that it decrypted, of each value: uint64, shape (lower primes, N).
     """
+    (asked,) = plan.rounds[number].inputs
     answer = _placed(plan, received, client.params)
-    asked = next(i for i, op in enumerate(plan.program.ops) if op.kind is OpKind.ASK_CLIENT)
     return client.encrypt(answer, scale_bits=plan.values[asked].scale_bits, encoding=Encoding.INTEGERS)
 
 
@@ -52,40 +53,46 @@ def _placed(plan: Plan, values: Sequence[Residues], params: CKKSParams) -> Resid
 
 
 class Masks:
-    """The masks of one execution of a program: the server's secret."""
+    """The masks of one execution of a plan: the server's secret, from the round that draws them to the one that takes
+    them off.
+    """
 
-    def __init__(self, plan: Plan, server: ServerSession) -> None:
+    def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._server = server
         self._masks: dict[str, Residues] = {}
         self._answers: dict[tuple[str, ...], Residues] = {}
 
-    def hide(self, name: str, ciphertext: Ciphertext) -> Ciphertext:
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of the masks."""
+        return sum(mask.nbytes for mask in (*self._masks.values(), *self._answers.values()))
+
+    def hide(self, server: ServerSession, name: str, ciphertext: Ciphertext) -> Ciphertext:
         """Mask a value, and remember the mask under this name."""
-        hidden, self._masks[name] = self._server.uniform_mask(ciphertext)
+        hidden, self._masks[name] = server.uniform_mask(ciphertext)
         return hidden
 
-    def take_off(self, op: Op, ciphertext: Ciphertext, factor: Residues) -> Ciphertext:
+    def take_off(self, server: ServerSession, op: Op, ciphertext: Ciphertext, factor: Residues) -> Ciphertext:
         """Subtract the product of ``factor``, a plaintext's transform modulo the lower primes, and the answer to the
         masks. Modulo the upper primes that answer is zero.
         """
-        primes = self._server.params.data_primes
+        primes = server.params.data_primes
         lower = primes[: len(factor)]
-        product = residues.product_of_transforms(factor, self._answer(op.constants, lower), lower)
+        product = residues.product_of_transforms(factor, self._answer(op.constants, lower, server.params), lower)
         whole = np.zeros((len(primes), product.shape[1]), dtype=np.uint64)
         whole[: len(lower)] = residues.negative(product, lower)
-        plaintext = self._server.encode(
+        plaintext = server.encode(
             whole,
-            level=self._server.evaluator.level(ciphertext),
+            level=server.evaluator.level(ciphertext),
             scale_bits=self._plan.values[op.args[0]].scale_bits,
             encoding=Encoding.INTEGERS,
         )
-        return self._server.evaluator.add_plain(ciphertext, plaintext)
+        return server.evaluator.add_plain(ciphertext, plaintext)
 
-    def _answer(self, names: tuple[str, ...], primes: Sequence[int]) -> Residues:
+    def _answer(self, names: tuple[str, ...], primes: Sequence[int], params: CKKSParams) -> Residues:
         """What the client makes of masks, transformed: the same for every result that reads it."""
         if names not in self._answers:
-            placed = _placed(self._plan, [self._masks[name] for name in names], self._server.params)
+            placed = _placed(self._plan, [self._masks[name] for name in names], params)
             self._answers[names] = residues.transformed(placed[: len(primes)], primes)
         return self._answers[names]
 

@@ -62,6 +62,7 @@ class ClientRun:
         scaled, self._exponents = normalized_tokens(x)
         self._nothing: NDArray[np.bool_] = np.logical_not(scaled.any(axis=1))
         self._vectors = plan.pack(scaled)
+        self._round = 0
 
     def messages(self) -> list[bytes]:
         """What to upload first: a ciphertext for each vector of the packed activations."""
@@ -72,11 +73,12 @@ class ClientRun:
         ]
 
     def answer(self, download: Sequence[bytes]) -> bytes:
-        """What to upload for what the server asks in between, in plans of several rounds."""
+        """What to upload for the next round, in plans of several."""
+        self._round += 1
         received = [
             self._client.decrypt(self._client.receive(message), encoding=Encoding.INTEGERS) for message in download
         ]
-        return self._client.send(encrypt_answer(self._plan, self._client, received))
+        return self._client.send(encrypt_answer(self._plan, self._round, self._client, received))
 
     def result(self, download: Sequence[bytes]) -> RunResult:
         """Δ, from the results that the server sent."""

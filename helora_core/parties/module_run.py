@@ -16,7 +16,7 @@ from helora_core.backend.session import ClientSession, ServerSession
 from helora_core.compiler.plan import Plan
 from helora_core.errors import LedgerMismatch
 from helora_core.execution.constants import EncodedConstants
-from helora_core.execution.executor import AskClient, execute
+from helora_core.execution.executor import Execution
 from helora_core.packing.protocol import Vector
 from helora_core.parties.batching import batches
 from helora_core.parties.client_run import ClientRun
@@ -43,10 +43,10 @@ class PhaseTimes(msgspec.Struct):
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to one phase, but for that of phases within it."""
-        start, nested = time.perf_counter_ns(), self.total
+        """Add the time spent inside to one phase."""
+        start = time.perf_counter_ns()
         yield
-        elapsed = time.perf_counter_ns() - start - (self.total - nested)
+        elapsed = time.perf_counter_ns() - start
         setattr(self, name, getattr(self, name) + elapsed)
 
 
@@ -105,9 +105,13 @@ def run_module(
             run = ClientRun(plan, client, batch, module=client_module)
             upload = link.counted_up(run.messages())
         with link.times.phase("compute"):
-            received = [server.receive(message) for message in upload]
-            outputs = execute(plan, server, received, constants, ask_client=link.asking(run))
-            download = link.down(outputs)
+            execution = Execution(plan, constants)
+            download = link.down(execution.proceed(server, [server.receive(message) for message in upload]))
+        while not execution.done:
+            with link.times.phase("decrypt"):
+                (answer,) = link.counted_up([run.answer(download)])
+            with link.times.phase("compute"):
+                download = link.down(execution.proceed(server, [server.receive(answer)]))
         with link.times.phase("decrypt"):
             results.append(run.result(download))
         on_tokens(batch.shape[0])
@@ -142,17 +146,6 @@ class _Link:
         messages = [self._server.send(ciphertext) for ciphertext in ciphertexts]
         self.bytes_down += sum(map(len, messages))
         return messages
-
-    def asking(self, run: ClientRun) -> AskClient:
-        """Down to the client and up again; called within the phase ``compute``."""
-
-        def ask(ciphertexts: Sequence[Ciphertext]) -> Ciphertext:
-            download = self.down(ciphertexts)
-            with self.times.phase("decrypt"):
-                (message,) = self.counted_up([run.answer(download)])
-            return self._server.receive(message)
-
-        return ask
 
 
 def _check_ledger(plan: Plan, executed: OperationCounts, predicted: OperationCounts) -> None:

@@ -126,7 +126,7 @@ def test_counts_of_cheetah_two_round() -> None:
             shape, get_manager().load_packing("cheetah_two_round"), tokens=tokens, private_weights=False
         )
         counts = compiled.counts
-        assert (counts.rotations, compiled.round_trips, compiled.tokens_per_run) == (0, 2, tokens)
+        assert (counts.rotations, len(compiled.rounds), compiled.tokens_per_run) == (0, 2, tokens)
         assert counts.rescales == counts.sanitizes
         sent = (counts.encrypts, counts.decrypts, counts.sanitizes)
         expected.append(row(d, rank, tokens, compiled.params.ring_degree, counts.ct_pt, *sent))

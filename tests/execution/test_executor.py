@@ -22,7 +22,7 @@ from helora_core.compiler.ir import Op, OpKind, Program
 from helora_core.compiler.plan import Plan
 from helora_core.errors import ForeignCiphertext, InvalidInput, MissingRotationKey, SlotOverflow
 from helora_core.execution.constants import EncodedConstants, encode_constants
-from helora_core.execution.executor import execute
+from helora_core.execution.executor import Execution
 from helora_core.execution.reference import execute_plain, precision_bits, run_plain
 from helora_core.host.manager import get_manager
 from helora_core.packing.protocol import ScaleRole
@@ -52,7 +52,7 @@ def run(bench: Any, x: Any) -> Any:
     client = ClientRun(bench.plan.for_module(bench.module), bench.client, x, module=owner)
     uploaded = [bench.server.receive(message) for message in client.messages()]
     constants = encode_constants(bench.plan, bench.module, bench.server)
-    outputs = execute(bench.plan, bench.server, uploaded, constants)
+    outputs = Execution(bench.plan, constants).proceed(bench.server, uploaded)
     return client.result([bench.server.send(output) for output in outputs]).delta
 
 
@@ -114,7 +114,7 @@ class TestAgainstTheReference:
         constants = EncodedConstants(plan, bench.server, 1 << 30, 0)
         for name, vector in numbers.items():
             constants.put(name, vector)
-        outputs = execute(plan, bench.server, uploaded, constants)
+        outputs = Execution(plan, constants).proceed(bench.server, uploaded)
         for found, expected in zip(outputs, execute_plain(program, [x, y], numbers), strict=True):
             np.testing.assert_allclose(bench.client.decrypt(found), expected, rtol=0, atol=1e-4)
         assert bench.ledger.counts().minus(OperationCounts(decrypts=3)) == plan.counts.minus(
@@ -181,7 +181,7 @@ class TestMemory:
         made += [weakref.ref(inputs[i]) for i in range(len(inputs))]
         constants = encode_constants(bench.plan, bench.module, bench.server)
         monkeypatch.setattr(bench.server, "evaluator", Watched())
-        execute(bench.plan, bench.server, inputs, constants)
+        Execution(bench.plan, constants).proceed(bench.server, inputs)
         assert max(alive) == self.peaks(bench.plan.program)
 
     def test_the_peak_of_rank_bsgs_does_not_grow_with_its_products(self, numpy_backend: Any, make_bench: Any) -> None:
@@ -202,20 +202,30 @@ class TestRefusals:
         ciphertext = bench.client.encrypt(np.ones(4), scale_bits=36)
         constants = encode_constants(bench.plan, bench.module, bench.server)
         with pytest.raises(InvalidInput, match=f"takes 1 ciphertexts and was given {given_inputs}"):
-            execute(bench.plan, bench.server, given_inputs * [ciphertext], constants)
+            Execution(bench.plan, constants).proceed(bench.server, given_inputs * [ciphertext])
 
-    def test_a_program_that_asks_needs_a_client_to_ask(self, numpy_backend: Any, make_bench: Any) -> None:
+    def test_what_a_program_asks_ends_a_round(self, numpy_backend: Any, make_bench: Any) -> None:
         bench = make_bench(numpy_backend)
-        ops = (Op(kind=OpKind.INPUT, positions=(0,)), Op(kind=OpKind.ASK_CLIENT, args=(0,)))
-        program = Program(slots=bench.plan.params.slots, ops=ops, outputs=(1,))
+        ops = (
+            Op(kind=OpKind.INPUT, positions=(0,)),
+            Op(kind=OpKind.ADD, args=(0, 0)),
+            Op(kind=OpKind.ASK_CLIENT, args=(1,)),
+            Op(kind=OpKind.ADD, args=(2, 0)),
+        )
+        program = Program(slots=bench.plan.params.slots, ops=ops, outputs=(3, 1))
         plan = with_program(bench.plan, program)
-        constants = EncodedConstants(plan, bench.server, 0, 0)
-        ciphertext = bench.client.encrypt(np.ones(4), scale_bits=36)
-        with pytest.raises(InvalidInput, match="no client was given") as caught:
-            execute(plan, bench.server, [ciphertext], constants)
-        assert "run_module" in caught.value.hint
-        (answered,) = execute(plan, bench.server, [ciphertext], constants, ask_client=lambda asked: asked[0])
-        assert answered is ciphertext
+        execution = Execution(plan, EncodedConstants(plan, bench.server, 0, 0))
+        sent = bench.client.encrypt(np.ones(4), scale_bits=36)
+        with pytest.raises(InvalidInput, match="Round 0 of the program takes 1 ciphertexts and was given 0"):
+            execution.proceed(bench.server, [])
+        (asked,) = execution.proceed(bench.server, [sent])
+        assert not execution.done
+        both = execution.proceed(bench.server, [asked])
+        assert execution.done
+        found = [bench.client.decrypt(each)[0] for each in both]
+        np.testing.assert_allclose(found, [3.0, 2.0], atol=1e-4)
+        with pytest.raises(InvalidInput, match="is over"):
+            execution.proceed(bench.server, [sent])
 
     def test_a_module_of_another_shape_is_refused(self, numpy_backend: Any, make_bench: Any) -> None:
         bench = make_bench(numpy_backend)
@@ -244,7 +254,7 @@ class TestRefusals:
         ciphertext = other.client.encrypt(np.ones(4), scale_bits=36)
         constants = encode_constants(bench.plan, bench.module, bench.server)
         with pytest.raises(ForeignCiphertext):
-            execute(bench.plan, bench.server, [ciphertext], constants)
+            Execution(bench.plan, constants).proceed(bench.server, [ciphertext])
 
 
 class TestConstants:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -15,14 +15,14 @@ from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.ledger import Ledger
-from helora_core.backend.protocol import Backend, Ciphertext
+from helora_core.backend.protocol import Backend
 from helora_core.backend.session import ClientSession, InsecureParametersWarning, ServerSession, open_sessions
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidParameters, SlotOverflow
 from helora_core.execution.constants import EncodedConstants, encode_constants
-from helora_core.execution.executor import execute
+from helora_core.execution.executor import Execution
 from helora_core.execution.interactive import encrypt_answer
 from helora_core.execution.reference import precision_bits, run_plain
 from helora_core.host.manager import get_manager
@@ -142,7 +142,7 @@ class TestCosts:
         counts = plan.counts
         assert plan.params.ring_degree == 4096
         assert len(plan.params.data_bits) == 2
-        assert plan.round_trips == 2
+        assert len(plan.rounds) == 2
         assert (counts.rotations, counts.keyswitches, counts.ct_pt) == (0, 0, products)
         assert (counts.encrypts, counts.decrypts, counts.sanitizes) == (up, down, 1)
         assert counts.rescales == 1
@@ -197,14 +197,13 @@ class TestMasks:
         plan = one.plan.for_module(one.module)
         run = ClientRun(plan, one.client, x)
 
-        def ask(ciphertexts: Sequence[Ciphertext]) -> Ciphertext:
-            messages = [one.client.receive(one.server.send(each)) for each in ciphertexts]
-            received = [one.client.decrypt(each, encoding=Encoding.INTEGERS) for each in messages]
-            integers.extend(residues[0] for residues in received)
-            return one.server.receive(one.client.send(encrypt_answer(plan, one.client, received)))
-
-        inputs = [one.server.receive(message) for message in run.messages()]
-        results = execute(plan, one.server, inputs, one.constants, ask_client=ask)
+        execution = Execution(plan, one.constants)
+        masked = execution.proceed(one.server, [one.server.receive(message) for message in run.messages()])
+        messages = [one.client.receive(one.server.send(each)) for each in masked]
+        received = [one.client.decrypt(each, encoding=Encoding.INTEGERS) for each in messages]
+        integers.extend(residues[0] for residues in received)
+        answer = one.server.receive(one.client.send(encrypt_answer(plan, 1, one.client, received)))
+        results = execution.proceed(one.server, [answer])
         return run.result([one.server.send(result) for result in results]).delta, np.concatenate(integers)
 
     def test_masked_coefficients_are_uniform(self, backend: Backend) -> None:

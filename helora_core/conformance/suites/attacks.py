@@ -24,7 +24,7 @@ from helora_core.conformance.requirements import requires
 from helora_core.conformance.values import random_slots
 from helora_core.errors import InsecureParameters
 from helora_core.execution.constants import encode_constants
-from helora_core.execution.executor import execute
+from helora_core.execution.executor import Execution
 from helora_core.host.manager import get_manager
 from helora_core.params import noise
 from helora_core.parties.client_run import ClientRun
@@ -145,7 +145,7 @@ class Attacks:
         run = ClientRun(plan, client, np.zeros((1, MODULE.d_in)))
         bare = _Bare(server.evaluator, server.params, server.capabilities)
         inputs = [server.receive(message) for message in run.messages()]
-        for output, result in zip(plan.program.results, execute(plan, bare, inputs, constants), strict=True):
+        for output, result in zip(plan.program.results, Execution(plan, constants).proceed(bare, inputs), strict=True):
             read = client.decrypt(client.receive(server.send(result)), encoding=Encoding.COEFFICIENTS)
             norm = float(np.linalg.norm(read)) * server.evaluator.scale(result)
             distance = math.log2(norm) - 1 - constants.report.flood_bits[output]

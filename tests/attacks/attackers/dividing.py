@@ -73,7 +73,7 @@ def _read(service: Service, result: Any, sent: Any, which: int) -> Array:
     """The integers that one polynomial of a result is a product with, if it is one; as many as the plaintext has."""
     primes = _primes(service, result)
     factor = quotient(polynomial(result, which, primes), _lower(sent, which, service, len(primes)), primes)
-    truth = integers(service, "up.0.0" if service.plan.round_trips > 1 else "down.0.0")
+    truth = integers(service, "up.0.0" if len(service.plan.rounds) > 1 else "down.0.0")
     return coefficients_of(factor, primes)[: truth.size]
 
 

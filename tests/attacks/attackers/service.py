@@ -19,7 +19,7 @@ from helora_core.backend.session import ClientSession, ServerSession, open_sessi
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
 from helora_core.execution.constants import EncodedConstants, encode_constants
-from helora_core.execution.executor import execute
+from helora_core.execution.executor import Execution
 from helora_core.host.manager import get_manager
 from helora_core.parties.client_run import ClientRun
 
@@ -90,12 +90,12 @@ class Service:
         run, passed = ClientRun(self.plan, self.client, x, module=self._finishing), Transcript()
         passed.sent = again.sent if again else [self.server.receive(message) for message in run.messages()]
 
-        def answer(masked: Sequence[Any]) -> Any:
-            passed.masked = list(masked)
-            passed.answered.append(self.server.receive(self.answer(run, masked)))
-            return passed.answered[-1]
-
-        passed.results = execute(self.plan, self._server, passed.sent, self.constants, ask_client=answer)
+        execution = Execution(self.plan, self.constants)
+        passed.results = execution.proceed(self._server, passed.sent)
+        while not execution.done:
+            passed.masked = passed.results
+            passed.answered.append(self.server.receive(self.answer(run, passed.masked)))
+            passed.results = execution.proceed(self._server, passed.answered[-1:])
         return passed
 
     def answer(self, run: ClientRun, masked: Sequence[Any]) -> bytes:
