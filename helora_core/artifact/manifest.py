@@ -15,6 +15,7 @@ import msgspec
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.artifact.files import damaged
+from helora_core.compiler.compiled import Part
 from helora_core.errors import ArtifactInvalid, ArtifactUnsupported, HeloraError
 from helora_core.files import strict_json
 from helora_core.files.malformed import Malformed
@@ -39,13 +40,6 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     bytes: int
     sha256: str
-
-
-class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One of the adapter's modules, whose Δ is ``d_out`` wide; several on one input are compiled together."""
-
-    name: str
-    d_out: int
 
 
 class ModuleEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,15 +18,16 @@ from helora_core.artifact.manifest import (
     FileEntry,
     Manifest,
     ModuleEntry,
-    Part,
     check_parts,
     decode_json,
     parse_manifest,
 )
-from helora_core.artifact.parameters import KeySet, key_sets
-from helora_core.artifact.plan_file import PLAN_BYTES, Demands, LoadPacking, restore_plan
+from helora_core.artifact.plan_file import PLAN_BYTES, Demands, restore_plan
 from helora_core.artifact.verify import check_modules
+from helora_core.compiler.compiled import Part
+from helora_core.compiler.key_sets import KeySet, key_sets
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.recipe import LoadPacking
 from helora_core.errors import InvalidInput
 from helora_core.packing.protocol import Vector
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE

@@ -18,32 +18,17 @@ from helora_core.artifact.manifest import (
     FileEntry,
     Manifest,
     ModuleEntry,
-    Part,
     constants_file,
     encode_json,
     plan_file,
 )
-from helora_core.artifact.parameters import key_sets
 from helora_core.artifact.place import new_file, sync_directory, taking_the_place
 from helora_core.artifact.plan_file import encode_plan, require_storable
-from helora_core.compiler.plan import Plan
+from helora_core.compiler.compiled import CompiledModule
+from helora_core.compiler.key_sets import key_sets
+from helora_core.errors import InvalidInput
 from helora_core.files.outputs import saying_where
 from helora_core.params.security import require_secure
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """One module to store.
-
-    Attributes:
-        module: Its weights, as they are encoded.
-        parts: Names and output widths of the adapter's modules that it was made of.
-        plan: How it is run.
-    """
-
-    module: LoRAModule
-    parts: tuple[Part, ...]
-    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -57,7 +42,7 @@ class Written:
 
 def write_artifact(
     target: Path,
-    modules: Sequence[Compiled],
+    modules: Sequence[CompiledModule],
     *,
     replace: bool = False,
     on_constant: Callable[[int], object] = lambda count: None,
@@ -80,7 +65,7 @@ def write_artifact(
 
 
 def fill(
-    directory: Path, modules: Sequence[Compiled], on_constant: Callable[[int], object] = lambda count: None
+    directory: Path, modules: Sequence[CompiledModule], on_constant: Callable[[int], object] = lambda count: None
 ) -> Written:
     """Write compiled modules into an empty directory, as ``taking_the_place`` gives one.
 
@@ -99,7 +84,7 @@ def fill(
     return Written(manifest, digest, size + sum(entry.bytes for entry in manifest.files.values()))
 
 
-def _write_all(directory: Path, modules: Sequence[Compiled], on_constant: Callable[[int], object]) -> Manifest:
+def _write_all(directory: Path, modules: Sequence[CompiledModule], on_constant: Callable[[int], object]) -> Manifest:
     plans = {compiled.plan.digest: compiled.plan for compiled in modules}
     (directory / "plans").mkdir()
     (directory / "modules").mkdir()
@@ -113,7 +98,7 @@ def _write_all(directory: Path, modules: Sequence[Compiled], on_constant: Callab
             write_constants(
                 file,
                 compiled.plan,
-                compiled.plan.layout.constants(compiled.plan.normalized(compiled.module)),
+                compiled.plan.layout.constants(compiled.plan.normalized(_weights(compiled))),
                 on_constant,
             )
     for folder in ("plans", "modules"):
@@ -129,13 +114,22 @@ def _write_all(directory: Path, modules: Sequence[Compiled], on_constant: Callab
     )
 
 
-def _entry(compiled: Compiled, file: str) -> ModuleEntry:
+def _weights(compiled: CompiledModule) -> LoRAModule:
+    if not isinstance(compiled.module, LoRAModule):
+        raise InvalidInput(
+            f"Module {compiled.name} comes without its matrices: it is of an artifact already.",
+            hint="Copy the artifact, or compile the adapter again.",
+        )
+    return compiled.module
+
+
+def _entry(compiled: CompiledModule, file: str) -> ModuleEntry:
     return ModuleEntry(
         name=compiled.module.name,
         parts=compiled.parts,
         plan=compiled.plan.digest,
         constants=file,
-        exponent=compiled.plan.for_module(compiled.module).exponent or 0,
+        exponent=compiled.plan.for_module(_weights(compiled)).exponent or 0,
     )
 
 

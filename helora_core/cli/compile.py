@@ -11,8 +11,9 @@ from helora_core.cli import options
 
 if TYPE_CHECKING:
     from helora_core.adapter.lora import LoRAModule, ModuleShape
-    from helora_core.artifact.write import Compiled, Written
+    from helora_core.artifact.write import Written
     from helora_core.cli.compiling import CompileShape
+    from helora_core.compiler.compiled import CompiledModule
     from helora_core.compiler.plan import Plan
 
 
@@ -67,13 +68,14 @@ def compile(
     warn_of_security(compiled.plan for compiled in modules)
 
 
-def _compiled(adapter_path: Path, module_name: str, tokens: int | None, execution: options.Execution) -> list[Compiled]:
+def _compiled(
+    adapter_path: Path, module_name: str, tokens: int | None, execution: options.Execution
+) -> list[CompiledModule]:
     """The modules with their plans; modules of one shape and one pattern of zeros share theirs."""
-    from helora_core.artifact.manifest import Part
     from helora_core.artifact.plan_file import require_storable
-    from helora_core.artifact.write import Compiled
     from helora_core.cli.compiling import check_budget, on_best_machine
     from helora_core.cli.subjects import subjects
+    from helora_core.compiler.compiled import CompiledModule, Part
 
     wanted = list(subjects(adapter_path, module_name, None, None, share=execution.share).values())
     together = execution.batch or tokens or 1
@@ -91,7 +93,7 @@ def _compiled(adapter_path: Path, module_name: str, tokens: int | None, executio
             plans[subject.key] = plan
         widths = zip(subject.names, subject.parts, strict=True)
         parts = tuple(Part(name=name, d_out=shape.d_out) for name, shape in widths)
-        compiled.append(Compiled(subject.module, parts, plans[subject.key].for_module(subject.module)))
+        compiled.append(CompiledModule(subject.module, parts, plans[subject.key].for_module(subject.module)))
     return compiled
 
 
@@ -120,7 +122,7 @@ def _compiler(execution: options.Execution) -> CompileShape:
     return compile_shape
 
 
-def _document(target: Path, modules: list[Compiled], written: Written) -> dict[str, Any]:
+def _document(target: Path, modules: list[CompiledModule], written: Written) -> dict[str, Any]:
     manifest = written.manifest
     rows = [
         {

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.adapter.lora import LoRAModule
 from helora_core.backend import residues
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.ntt import Residues
 from helora_core.backend.protocol import Plaintext
 from helora_core.backend.session import ServerSession
 from helora_core.compiler.checks import check_headroom
+from helora_core.compiler.compiled import Weights
 from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import ConstantSpec, Plan
 from helora_core.errors import InvalidInput, PrecisionLost
@@ -28,33 +28,6 @@ DEFAULT_BYTE_BUDGET = 4 << 30
 """Bytes of encoded plaintexts to keep: 4 GiB."""
 
 _RESIDUE_BYTES = 8
-
-
-class StoredModule(Protocol):
-    """A module whose plaintexts were made before, and whose matrices are not here."""
-
-    @property
-    def name(self) -> str:
-        """The module's name."""
-        ...
-
-    @property
-    def shape(self) -> ModuleShape:
-        """The module's shape."""
-        ...
-
-    @property
-    def exponent(self) -> int:
-        """That of the module: Δ is 2^exponent times what the plaintexts make."""
-        ...
-
-    def vectors(self, plan: Plan) -> Iterator[tuple[str, Vector]]:
-        """What ``plan.layout.constants`` gave for the module when they were made."""
-        ...
-
-
-Weights: TypeAlias = LoRAModule | StoredModule
-"""What a server computes with: an adapter's module, or the plaintexts that were made of one."""
 
 
 class EncodedConstants:

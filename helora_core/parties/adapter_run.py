@@ -14,9 +14,10 @@ from helora_core.adapter.lora import LoRAModule
 from helora_core.backend.ledger import Ledger
 from helora_core.backend.protocol import Backend
 from helora_core.backend.session import ClientSession, ServerSession, open_sessions
+from helora_core.compiler.compiled import Weights
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.requirements import require_capabilities
-from helora_core.execution.constants import ConstantCache, Weights
+from helora_core.execution.constants import ConstantCache
 from helora_core.execution.telemetry import Telemetry
 from helora_core.params.ckks import CKKSParams
 from helora_core.parties.batching import check_activations

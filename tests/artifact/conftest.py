@@ -13,19 +13,19 @@ import pytest
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_module
-from helora_core.artifact.manifest import Part
 from helora_core.artifact.read import Artifact, read_artifact
-from helora_core.artifact.write import Compiled, write_artifact
+from helora_core.artifact.write import write_artifact
 from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.compiled import CompiledModule, Part
 from helora_core.compiler.plan import Plan
 from helora_core.host.manager import get_manager
 
 SHAPE = ModuleShape.parse("37:20:3")
 
 
-def compiled(module: LoRAModule, packing: str = "rank_bsgs", **options: Any) -> Compiled:
+def compiled(module: LoRAModule, packing: str = "rank_bsgs", **options: Any) -> CompiledModule:
     plan = compile_plan(module.shape, get_manager().load_packing(packing), **{"sanitize_bits": 40, **options})
-    return Compiled(module, (Part(name=module.name, d_out=module.shape.d_out),), plan)
+    return CompiledModule(module, (Part(name=module.name, d_out=module.shape.d_out),), plan)
 
 
 @pytest.fixture(scope="session")
@@ -34,18 +34,18 @@ def plan() -> Plan:
 
 
 @pytest.fixture(scope="session")
-def modules(plan: Plan) -> list[Compiled]:
+def modules(plan: Plan) -> list[CompiledModule]:
     """Two modules that share a plan, one 2^20 times as large as the other, and one of another shape."""
     alike = [
         replace(synthetic_module(SHAPE, seed=i, name=f"layers.{i}.q_proj"), scaling=2.0 ** (20 * i)) for i in range(2)
     ]
     other = synthetic_module(ModuleShape.parse("24:8:2"), seed=7, name="layers.1.v_proj")
     parts = [(Part(name=module.name, d_out=20),) for module in alike]
-    return [*(Compiled(module, part, plan) for module, part in zip(alike, parts, strict=True)), compiled(other)]
+    return [*(CompiledModule(module, part, plan) for module, part in zip(alike, parts, strict=True)), compiled(other)]
 
 
 @pytest.fixture
-def artifact(modules: list[Compiled], tmp_path: Path) -> Path:
+def artifact(modules: list[CompiledModule], tmp_path: Path) -> Path:
     write_artifact(tmp_path / "artifact", modules)
     return tmp_path / "artifact"
 

@@ -23,15 +23,15 @@ from safetensors.numpy import load, save
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_module
-from helora_core.artifact.manifest import Part
-from helora_core.artifact.parameters import key_sets
-from helora_core.artifact.plan_file import PlanFile
 from helora_core.artifact.read import Artifact, read_artifact
-from helora_core.artifact.write import Compiled, write_artifact
+from helora_core.artifact.write import write_artifact
 from helora_core.compiler.checks import annotate
 from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.compiled import CompiledModule, Part
 from helora_core.compiler.ir import OpKind
+from helora_core.compiler.key_sets import key_sets
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.recipe import Recipe
 from helora_core.errors import HeloraError, InsecureParameters, LeakageRefused
 from helora_core.host.manager import get_manager
 from helora_core.params.security import security_verdict
@@ -54,7 +54,7 @@ def make(place: Path, packing: str, module: LoRAModule | None = None, **options:
         module=found,
         **{"sanitize_bits": 40, "precision_bits": 8, "private_weights": False, **options},
     )
-    write_artifact(place, [Compiled(found, (Part(name=found.name, d_out=found.shape.d_out),), plan)])
+    write_artifact(place, [CompiledModule(found, (Part(name=found.name, d_out=found.shape.d_out),), plan)])
     return place
 
 
@@ -86,7 +86,7 @@ def seal(place: Path, content: Any) -> None:
 def _worked_out(content: Any) -> tuple[bytes | None, str]:
     """Key sets and digest of a forged plan, as helora would work them out."""
     try:
-        file = msgspec.convert(content, PlanFile)
+        file = msgspec.convert(content, Recipe)
         packing = get_manager().load_packing(file.packing)
         slots = file.settings.params.slots
         layouts = packing.layouts(file.shape, slots, tokens=file.tokens, costs=file.costs)
@@ -336,7 +336,7 @@ def test_a_program_with_any_change_is_refused(
         except HeloraError:
             return
         # What reads as the same program is the same program: a default that was written out, say.
-        assert loaded.program == msgspec.convert(before, PlanFile).program
+        assert loaded.program == msgspec.convert(before, Recipe).program
     finally:
         shutil.rmtree(place.parent)
 
@@ -366,7 +366,7 @@ def test_any_other_field_of_a_plan_changes_nothing_or_is_refused(
             loaded = read(place).modules[0].plan
         except HeloraError:
             return
-        was = msgspec.convert(before, PlanFile)
+        was = msgspec.convert(before, Recipe)
         # A width or rank that the same slots hold is that of another module, whose further weights are zero.
         assert (loaded.program, loaded.shape.d_out) == (was.program, was.shape.d_out)
         assert loaded.sanitize_bits == was.sanitize_bits
@@ -449,7 +449,7 @@ class TestZeros:
     def test_a_dense_program_for_a_module_with_zeros_is_loaded(self, tmp_path: Path) -> None:
         module = _sparse("rank one")
         plan = compile_plan(SHAPE, get_manager().load_packing("halevi_shoup"), sanitize_bits=40, precision_bits=8)
-        write_artifact(tmp_path / "a", [Compiled(module, (Part(name=module.name, d_out=20),), plan)])
+        write_artifact(tmp_path / "a", [CompiledModule(module, (Part(name=module.name, d_out=20),), plan)])
         assert read(tmp_path / "a").modules
 
     def test_a_program_that_leaves_out_a_number_that_is_not_zero_is_refused(

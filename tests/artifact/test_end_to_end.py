@@ -1,4 +1,4 @@
-"""Compiled, stored, read and run without the adapter: Δ is LoRA's."""
+"""CompiledModule, stored, read and run without the adapter: Δ is LoRA's."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helora_core.artifact.manifest import Part
 from helora_core.artifact.read import Artifact
-from helora_core.artifact.write import Compiled, write_artifact
+from helora_core.artifact.write import write_artifact
 from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.compiled import CompiledModule, Part
 from helora_core.data.bundled import bundled_activations, bundled_adapter
 from helora_core.execution.reference import precision_bits
 from helora_core.host.manager import get_manager
@@ -34,7 +34,7 @@ def test_delta_from_an_artifact(
     for name in NAMES:
         module = adapter.modules[name]
         plan = compile_plan(module.shape, packing, tokens=TOKENS, sanitize_bits=sanitize_bits, private_weights=False)
-        compiled.append(Compiled(module, (Part(name=name, d_out=module.shape.d_out),), plan))
+        compiled.append(CompiledModule(module, (Part(name=name, d_out=module.shape.d_out),), plan))
     write_artifact(tmp_path / "artifact", compiled)
     del compiled
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helora_core.artifact.read import read_artifact
-from helora_core.artifact.write import Compiled, write_artifact
+from helora_core.artifact.write import write_artifact
+from helora_core.compiler.compiled import CompiledModule
 from helora_core.errors import ArtifactInvalid, HeloraError
 from helora_core.host.manager import get_manager
 
@@ -27,7 +28,7 @@ VALUES = st.sampled_from(
 
 
 @pytest.fixture(scope="module")
-def original(modules: list[Compiled], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def original(modules: list[CompiledModule], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("artifact")
     write_artifact(folder / "artifact", modules[:1])
     return folder / "artifact"

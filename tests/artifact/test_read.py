@@ -14,7 +14,8 @@ from safetensors.numpy import load, save
 
 from helora_core.artifact import manifest as manifest_module
 from helora_core.artifact.read import Artifact
-from helora_core.artifact.write import Compiled
+from helora_core.artifact.write import CompiledModule
+from helora_core.compiler.compiled import CompiledModule
 from helora_core.errors import ArtifactInvalid, ArtifactUnsupported, InvalidInput
 
 Read = Callable[..., Artifact]
@@ -29,7 +30,7 @@ def file(request: pytest.FixtureRequest, artifact: Path, plan_name: str) -> Path
     return artifact / (plan_name if name == "plan" else name)
 
 
-def test_what_was_written_is_read(artifact: Path, modules: list[Compiled], read: Read) -> None:
+def test_what_was_written_is_read(artifact: Path, modules: list[CompiledModule], read: Read) -> None:
     found = read(artifact)
     assert [module.name for module in found.modules] == [each.module.name for each in modules]
     for module, each in zip(found.modules, modules, strict=True):

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from helora_core.artifact.write import Compiled, write_artifact
+from helora_core.artifact.write import write_artifact
 from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.compiled import CompiledModule
 from helora_core.errors import InsecureParameters, InvalidInput, InvalidProgram
 from helora_core.host.manager import get_manager
 from helora_core.params.ckks import CKKSParams
@@ -25,7 +26,7 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {path.relative_to(directory).as_posix(): path.read_bytes() for path in files}
 
 
-def test_the_files_are_those_documented(artifact: Path, modules: list[Compiled]) -> None:
+def test_the_files_are_those_documented(artifact: Path, modules: list[CompiledModule]) -> None:
     digests = {each.plan.digest for each in modules}
     assert set(contents(artifact)) == {
         "manifest.json",
@@ -35,7 +36,7 @@ def test_the_files_are_those_documented(artifact: Path, modules: list[Compiled])
     }
 
 
-def test_plaintexts_are_the_packings_own_for_any_reader(artifact: Path, modules: list[Compiled]) -> None:
+def test_plaintexts_are_the_packings_own_for_any_reader(artifact: Path, modules: list[CompiledModule]) -> None:
     first = modules[0]
     file: Any
     with safe_open(artifact / "modules/0000.safetensors", framework="numpy") as file:
@@ -50,7 +51,7 @@ def test_plaintexts_are_the_packings_own_for_any_reader(artifact: Path, modules:
         np.testing.assert_array_equal(vector, made[name])
 
 
-def test_equal_inputs_give_equal_bytes(artifact: Path, modules: list[Compiled], tmp_path: Path) -> None:
+def test_equal_inputs_give_equal_bytes(artifact: Path, modules: list[CompiledModule], tmp_path: Path) -> None:
     again = write_artifact(tmp_path / "again", modules)
     assert contents(tmp_path / "again") == contents(artifact)
     assert again.bytes == sum(map(len, contents(artifact).values()))
@@ -61,15 +62,15 @@ import sys
 from pathlib import Path
 from helora_core.adapter.lora import ModuleShape
 from helora_core.adapter.synthetic import synthetic_module
-from helora_core.artifact.manifest import Part
-from helora_core.artifact.write import Compiled, write_artifact
+from helora_core.compiler.compiled import CompiledModule, Part
+from helora_core.artifact.write import write_artifact
 from helora_core.compiler.compile import compile_plan
 from helora_core.host.manager import get_manager
 
 shapes = [ModuleShape.parse(text) for text in ("37:20:3", "24:8:2", "9:9:1")]
 packing = get_manager().load_packing("rank_bsgs")
 modules = [
-    Compiled(synthetic_module(s, seed=i, name=f"m{i}"), (Part(name=f"m{i}", d_out=s.d_out),),
+    CompiledModule(synthetic_module(s, seed=i, name=f"m{i}"), (Part(name=f"m{i}", d_out=s.d_out),),
              compile_plan(s, packing, tokens=5, sanitize_bits=None if i else 40, private_weights=False))
     for i, s in enumerate(shapes)
 ]
@@ -95,7 +96,7 @@ def test_bytes_do_not_depend_on_the_process(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("replace", [False, True])
 def test_what_is_no_artifact_is_never_replaced(
-    modules: list[Compiled], tmp_path: Path, refused: Any, replace: bool
+    modules: list[CompiledModule], tmp_path: Path, refused: Any, replace: bool
 ) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "thesis.txt").write_text("five years", encoding="utf-8")
@@ -105,7 +106,7 @@ def test_what_is_no_artifact_is_never_replaced(
 
 
 def test_an_artifact_with_something_else_in_it_is_not_replaced(
-    artifact: Path, modules: list[Compiled], refused: Any
+    artifact: Path, modules: list[CompiledModule], refused: Any
 ) -> None:
     (artifact / "notes.txt").write_text("mine", encoding="utf-8")
     with refused(InvalidInput, "notes.txt"):
@@ -113,7 +114,7 @@ def test_an_artifact_with_something_else_in_it_is_not_replaced(
     assert (artifact / "notes.txt").exists()
 
 
-def test_an_artifact_is_replaced_only_when_asked(artifact: Path, modules: list[Compiled], refused: Any) -> None:
+def test_an_artifact_is_replaced_only_when_asked(artifact: Path, modules: list[CompiledModule], refused: Any) -> None:
     with refused(InvalidInput, "not empty", hint="--force"):
         write_artifact(artifact, modules[:1])
     write_artifact(artifact, modules[:1], replace=True)
@@ -121,7 +122,7 @@ def test_an_artifact_is_replaced_only_when_asked(artifact: Path, modules: list[C
     assert [path.name for path in artifact.parent.iterdir()] == [artifact.name]
 
 
-def test_an_empty_directory_is_filled(modules: list[Compiled], tmp_path: Path) -> None:
+def test_an_empty_directory_is_filled(modules: list[CompiledModule], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write_artifact(tmp_path / "empty", modules[:1])
     assert (tmp_path / "empty" / "manifest.json").exists()
@@ -129,7 +130,7 @@ def test_an_empty_directory_is_filled(modules: list[Compiled], tmp_path: Path) -
 
 @pytest.mark.parametrize("kind", ["file", "link", "no parent"])
 def test_places_that_cannot_be_written_are_refused(
-    modules: list[Compiled], tmp_path: Path, refused: Any, kind: str
+    modules: list[CompiledModule], tmp_path: Path, refused: Any, kind: str
 ) -> None:
     target = tmp_path / ("absent/target" if kind == "no parent" else "target")
     if kind == "file":
@@ -146,7 +147,7 @@ class HalfWay(Exception):
 
 @pytest.mark.parametrize("replace", [False, True])
 def test_nothing_is_left_of_what_was_not_finished(
-    artifact: Path, modules: list[Compiled], tmp_path: Path, replace: bool
+    artifact: Path, modules: list[CompiledModule], tmp_path: Path, replace: bool
 ) -> None:
     def fail(count: int) -> None:
         raise HalfWay
@@ -160,25 +161,25 @@ def test_nothing_is_left_of_what_was_not_finished(
 
 @pytest.mark.parametrize("packing", ["zero_moai"])
 def test_packings_whose_client_needs_the_adapter_are_refused(
-    modules: list[Compiled], tmp_path: Path, refused: Any, packing: str
+    modules: list[CompiledModule], tmp_path: Path, refused: Any, packing: str
 ) -> None:
     module = modules[0].module
     plan = compile_plan(module.shape, get_manager().load_packing(packing), private_weights=False)
     with refused(InvalidInput, packing, "in the clear", hint="--adapter"):
-        write_artifact(tmp_path / "new", [Compiled(module, modules[0].parts, plan)])
+        write_artifact(tmp_path / "new", [CompiledModule(module, modules[0].parts, plan)])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_insecure_parameters_are_refused(modules: list[Compiled], tmp_path: Path, refused: Any) -> None:
+def test_insecure_parameters_are_refused(modules: list[CompiledModule], tmp_path: Path, refused: Any) -> None:
     params = CKKSParams(ring_degree=4096, data_bits=(60, 40, 40), special_bits=(60,), scale_bits=40)
     module = modules[0].module
     plan = compile_plan(module.shape, get_manager().load_packing("rank_bsgs"), params=params, private_weights=False)
     with refused(InsecureParameters, "4096"):
-        write_artifact(tmp_path / "new", [Compiled(module, modules[0].parts, plan)])
+        write_artifact(tmp_path / "new", [CompiledModule(module, modules[0].parts, plan)])
 
 
 def test_a_packing_that_makes_too_few_plaintexts_is_at_fault(
-    modules: list[Compiled], tmp_path: Path, refused: Any, monkeypatch: pytest.MonkeyPatch
+    modules: list[CompiledModule], tmp_path: Path, refused: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = type(modules[0].plan.layout)
     whole: Callable[..., Any] = layout.constants

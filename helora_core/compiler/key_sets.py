@@ -1,4 +1,4 @@
-"""``parameters.json``: what the key holder has to make keys for, in one short file that she can read on her own."""
+"""What keys some plans need: one set for all of equal parameters. An artifact has them in ``parameters.json``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,74 @@
+"""A module and the plan that it was compiled to: what an artifact stores and a server serves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.compiler.plan import Plan
+from helora_core.packing.protocol import Vector
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of the adapter's modules, whose Δ is ``d_out`` wide; several on one input are compiled together."""
+
+    name: str
+    d_out: int
+
+
+def split(delta: Vector, parts: Sequence[Part]) -> dict[str, Vector]:
+    """Δ of each part by its name, from that of all, of shape (tokens, the sum of all d_out)."""
+    ends = accumulate(part.d_out for part in parts)
+    return {part.name: delta[:, end - part.d_out : end] for part, end in zip(parts, ends, strict=True)}
+
+
+class StoredModule(Protocol):
+    """A module whose plaintexts were made before, and whose matrices are not here."""
+
+    @property
+    def name(self) -> str:
+        """The module's name."""
+        ...
+
+    @property
+    def shape(self) -> ModuleShape:
+        """The module's shape."""
+        ...
+
+    @property
+    def exponent(self) -> int:
+        """That of the module: Δ is 2^exponent times what the plaintexts make."""
+        ...
+
+    def vectors(self, plan: Plan) -> Iterator[tuple[str, Vector]]:
+        """What ``plan.layout.constants`` gave for the module when they were made."""
+        ...
+
+
+Weights: TypeAlias = LoRAModule | StoredModule
+"""What a server computes with: an adapter's module, or the plaintexts that were made of one."""
+
+
+@dataclass(frozen=True)
+class CompiledModule:
+    """One module with its plan.
+
+    Attributes:
+        module: Its weights.
+        parts: Names and output widths of the adapter's modules that it was made of, in the order of their outputs.
+        plan: How it is run; with the module's exponent.
+    """
+
+    module: Weights
+    parts: tuple[Part, ...]
+    plan: Plan
+
+    @property
+    def name(self) -> str:
+        """Its name; of several on one input, that of their stack."""
+        return self.module.name
