@@ -62,9 +62,9 @@ def run(
     Writes Δ, with a bound on its error. Nothing is written if the bound leaves any Δ less than --min-bits, or if one is
     off by more than the bound: with --adapter each is checked against the plaintext reference.
     """
+    from helora_core.adapter.arrays import check_target
     from helora_core.cli.execution import show, warn_of
     from helora_core.cli.output import print_json
-    from helora_core.files.arrays import check_target
     from helora_core.files.outputs import opened
 
     check_target(output_path)
@@ -92,9 +92,9 @@ def _adapter(
     adapter_path: Path, module_name: str, input_path: Path, execution: options.Execution
 ) -> tuple[list[str], Execute]:
     """Names of the modules, and what runs them."""
+    from helora_core.adapter.arrays import read_activations
     from helora_core.adapter.load import load_adapter
     from helora_core.cli.execution import run_work
-    from helora_core.files.arrays import read_activations
     from helora_core.parties.report import require_precision
 
     modules = load_adapter(adapter_path).select(module_name)

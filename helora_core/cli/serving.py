@@ -49,8 +49,8 @@ def run_artifact(
         BudgetExceeded: A plan is over the budget that was asked for.
         PrecisionLost: The bound on the precision is below what is asked for; Δ itself cannot be checked.
     """
+    from helora_core.adapter.arrays import read_activations
     from helora_core.cli.execution import run_plans
-    from helora_core.files.arrays import read_activations
 
     arrays = read_activations(input_path, [part.name for module in modules for part in module.parts])
     work = []

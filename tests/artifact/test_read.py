@@ -14,7 +14,6 @@ from safetensors.numpy import load, save
 
 from helora_core.artifact import manifest as manifest_module
 from helora_core.artifact.read import Artifact
-from helora_core.artifact.write import CompiledModule
 from helora_core.compiler.compiled import CompiledModule
 from helora_core.errors import ArtifactInvalid, ArtifactUnsupported, InvalidInput
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from helora_core.adapter.arrays import read_activations, write_array
 from helora_core.errors import InvalidInput
-from helora_core.files.arrays import read_activations, write_array
 
 X = np.arange(6.0).reshape(2, 3)
 
