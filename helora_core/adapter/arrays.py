@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helora_core.adapter.containers import Kind, kind_of
+from helora_core.adapter.lora import FloatArray
 from helora_core.adapter.safetensors_io import StoredTensor, read_safetensors
 from helora_core.errors import AdapterFormatError, InvalidInput
 from helora_core.files.atomic import replacing
 from helora_core.files.malformed import Malformed
 from helora_core.files.npy import read_arrays
-from helora_core.packing.protocol import Vector
 
 _SAVE = "Save them with numpy.save(path, x), x of shape (tokens, d_in) and a float dtype."
 _SAVE_FROM_TORCH = (
@@ -109,7 +109,7 @@ def check_target(path: Path) -> None:
         )
 
 
-def write_array(path: Path, array: Vector) -> None:
+def write_array(path: Path, array: FloatArray) -> None:
     """Write one .npy file, to a temporary name first.
 
     Raises:
