@@ -11,13 +11,19 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Client": "helora_core.parties.client",
     "CKKSParams": "helora_core.params.ckks",
     "LoRAAdapter": "helora_core.adapter.lora",
     "LoRAModule": "helora_core.adapter.lora",
     "ModuleShape": "helora_core.adapter.lora",
+    "CompiledLoRA": "helora_core.parties.compiled_lora",
+    "Constraints": "helora_core.planning.planner",
     "HeloraError": "helora_core.errors",
+    "Server": "helora_core.parties.server",
+    "ServerLimits": "helora_core.parties.limits",
     "check_budget": "helora_core.compiler.cost",
     "choose_params": "helora_core.params.choose",
+    "compile": "helora_core.parties.compile",
     "compile_plan": "helora_core.compiler.compile",
     "get_manager": "helora_core.host.manager",
     "load_adapter": "helora_core.adapter.load",

@@ -143,6 +143,18 @@ class VersionMismatch(HeloraError):
     code = "version-mismatch"
 
 
+class UnexpectedMessage(HeloraError):
+    """A message is intact and does not belong here now: of an unknown request, or out of turn."""
+
+    code = "unexpected-message"
+
+
+class LimitExceeded(HeloraError):
+    """A server holds as many sessions, requests or bytes as it may."""
+
+    code = "limit-exceeded"
+
+
 class AdapterFormatError(HeloraError):
     """The adapter's files are damaged, or hold something that is not plain LoRA."""
 

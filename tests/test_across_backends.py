@@ -19,7 +19,7 @@ from helora_core.errors import CapabilityMissing
 from helora_core.host.manager import get_manager
 from helora_core.packing.protocol import ModulusUse
 from helora_core.params.presets import FAST
-from helora_core.parties.adapter_run import Outcome, Work, run_adapter
+from helora_core.parties.adapter_run import ModuleJob, ModuleResult, run_adapter
 
 SHAPE = ModuleShape.parse("576:192:8")
 MODULE = synthetic_module(SHAPE, seed=3)
@@ -45,17 +45,17 @@ def _plan(packing: str) -> Plan:
 
 
 @cache
-def _outcome(backend: str, packing: str) -> Outcome | CapabilityMissing:
+def _outcome(backend: str, packing: str) -> ModuleResult | CapabilityMissing:
     try:
         (outcome,) = run_adapter(
-            get_manager().load_backend(backend), [Work(MODULE, X, _plan(packing))], private_weights=False
+            get_manager().load_backend(backend), [ModuleJob(MODULE, X, _plan(packing))], private_weights=False
         )
     except CapabilityMissing as refusal:
         return refusal
     return outcome
 
 
-def _run(backend: str, packing: str) -> Outcome:
+def _run(backend: str, packing: str) -> ModuleResult:
     outcome = _outcome(backend, packing)
     if isinstance(outcome, CapabilityMissing):
         pytest.skip(outcome.message)
@@ -66,17 +66,17 @@ def _run(backend: str, packing: str) -> Outcome:
 @pytest.mark.parametrize("backend", _usable())
 def test_every_backend_runs_the_same_plan_with_the_same_ledger(backend: str, packing: str) -> None:
     outcome, other = _run(backend, packing), _run("numpy", packing)
-    plan = outcome.work.plan
-    assert plan.digest == other.work.plan.digest
-    assert outcome.run.executed == other.run.executed == plan.counts.times(plan.runs(len(X)))
+    plan = outcome.job.plan
+    assert plan.digest == other.job.plan.digest
+    assert outcome.report.executed == other.report.executed == plan.counts.times(plan.runs(len(X)))
 
 
 @pytest.mark.parametrize("packing", get_manager().packings())
 @pytest.mark.parametrize("backend", _usable())
 def test_backends_agree_within_the_sum_of_their_tolerances(backend: str, packing: str) -> None:
-    delta = _run(backend, packing).run.delta
+    delta = _run(backend, packing).delta
     assert np.max(np.abs(delta - REFERENCE)) <= TOLERANCE
     for other in _usable():
         outcome = _outcome(other, packing)
         if not isinstance(outcome, CapabilityMissing):
-            assert np.max(np.abs(delta - outcome.run.delta)) <= 2 * TOLERANCE
+            assert np.max(np.abs(delta - outcome.delta)) <= 2 * TOLERANCE

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, str] = {
     # What stands on all of it.
     "planning": "errors files params adapter privacy packing backend compiler execution host",
     "artifact": "errors files params adapter privacy packing backend compiler execution",
-    "parties": "errors files params adapter privacy packing backend compiler execution",
+    "parties": "errors files params adapter privacy packing backend compiler execution planning host artifact",
     "data": "errors adapter",
     "conformance": "errors files specs params adapter privacy packing backend compiler execution parties host data",
     "cli": "errors files specs params adapter privacy packing backend compiler execution planning parties artifact "

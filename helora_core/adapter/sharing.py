@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from helora_core.adapter.lora import LoRAModule
 
+INPUT_GROUPS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Projections of a decoder layer that get the same input."""
+
 
 def shared_inputs(
     inputs: Sequence[tuple[LoRAModule, NDArray[Any]]],
@@ -31,6 +34,16 @@ def shared_inputs(
         else:
             groups.append(([module], x))
     return [(tuple(modules), x) for modules, x in groups]
+
+
+def input_groups(names: Sequence[str]) -> list[list[str]]:
+    """Names of one parent whose last parts stand in one of ``INPUT_GROUPS``, together; all others alone."""
+    groups: dict[tuple[str, int | str], list[str]] = {}
+    for name in names:
+        parent, _, ending = name.rpartition(".")
+        group = next((i for i, endings in enumerate(INPUT_GROUPS) if ending in endings), None)
+        groups.setdefault((parent, name if group is None else group), []).append(name)
+    return list(groups.values())
 
 
 def _parent(module: LoRAModule) -> str:

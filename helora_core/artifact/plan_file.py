@@ -14,6 +14,7 @@ from helora_core.artifact.files import damaged
 from helora_core.artifact.manifest import decode_json, encode_json
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.recipe import LoadPacking, Recipe, recipe_of, remade
+from helora_core.compiler.requirements import require_storable
 from helora_core.errors import (
     ArtifactUnsupported,
     HeloraError,
@@ -24,7 +25,6 @@ from helora_core.errors import (
     PluginLoadError,
     VersionMismatch,
 )
-from helora_core.packing.protocol import Interactive, ModulusUse, Packing
 from helora_core.params.security import (
     DEFAULT_SECURITY_BITS,
     DEFAULT_TABLE,
@@ -52,32 +52,6 @@ class Demands(msgspec.Struct, frozen=True, kw_only=True):
     sanitize_bits: int | None = DEFAULT_SANITIZE_BITS
     security_bits: int = DEFAULT_SECURITY_BITS
     table: str = DEFAULT_TABLE
-
-
-def require_storable(plan: Plan) -> None:
-    """Check that a plan can be run without the adapter.
-
-    Raises:
-        InvalidInput: Its client finishes the sum with the adapter's matrices, or its server needs them in between.
-    """
-    reason = why_not_storable(plan.packing)
-    if reason is None and isinstance(plan.layout, Interactive):
-        reason = _TWO_ROUNDS
-    if reason is not None:
-        raise InvalidInput(
-            f"Packing {plan.packing.name} cannot be run from an artifact: {reason}.",
-            hint="Run it with the adapter (helora run --adapter), or compile another packing (helora packings).",
-        )
-
-
-_TWO_ROUNDS = "the server needs the adapter's matrices between two rounds"
-
-
-def why_not_storable(packing: Packing) -> str | None:
-    """Why a packing's plans cannot be run without the adapter, as far as it is known before there is one; or None."""
-    if packing.client_finishes:
-        return "the client finishes the sum with the adapter, which it has in the clear"
-    return _TWO_ROUNDS if packing.modulus_use is ModulusUse.MASKED else None
 
 
 def encode_plan(plan: Plan) -> bytes:

@@ -23,9 +23,10 @@ from helora_core.artifact.manifest import (
     plan_file,
 )
 from helora_core.artifact.place import new_file, sync_directory, taking_the_place
-from helora_core.artifact.plan_file import encode_plan, require_storable
+from helora_core.artifact.plan_file import encode_plan
 from helora_core.compiler.compiled import CompiledModule
 from helora_core.compiler.key_sets import key_sets
+from helora_core.compiler.requirements import require_storable
 from helora_core.errors import InvalidInput
 from helora_core.files.outputs import saying_where
 from helora_core.params.security import require_secure

@@ -38,12 +38,18 @@ class PayloadKind(IntEnum):
     EVALUATION_KEYS = 2
     SECRET_KEYS = 3
     """A client's own, encrypted; see ``helora_core.backend.key_export``."""
+    UPLOAD = 4
+    """What a client sends in one round of a request; see ``helora_core.parties.messages``."""
+    DOWNLOAD = 5
+    """What a server answers."""
 
 
 _NAMES = {
     PayloadKind.CIPHERTEXT: "a ciphertext",
     PayloadKind.EVALUATION_KEYS: "evaluation keys",
     PayloadKind.SECRET_KEYS: "a client's keys",
+    PayloadKind.UPLOAD: "a request",
+    PayloadKind.DOWNLOAD: "an answer",
 }
 
 

@@ -64,6 +64,10 @@ class OperationCounts(msgspec.Struct, frozen=True, kw_only=True):
         """The counts of ``runs`` executions."""
         return OperationCounts(**{name: runs * getattr(self, name) for name in self.__struct_fields__})
 
+    def plus(self, other: OperationCounts) -> OperationCounts:
+        """Both together."""
+        return OperationCounts(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
+
     def minus(self, earlier: OperationCounts) -> OperationCounts:
         """What was added since ``earlier``."""
         return OperationCounts(

@@ -54,6 +54,20 @@ class _Transport:
             origin=self.origin,
             most_bytes=self.limits.ciphertext_bytes,
         )
+        return self.deserialize(payload)
+
+    def seal(self, kind: PayloadKind, payload: bytes) -> bytes:
+        return envelope.wrap(kind, self.codec.key_id, payload, self.origin)
+
+    def open(self, kind: PayloadKind, message: bytes, most_bytes: int) -> bytes:
+        return envelope.unwrap(kind, self.codec.key_id, message, origin=self.origin, most_bytes=most_bytes)
+
+    def deserialize(self, payload: bytes) -> Ciphertext:
+        if len(payload) > self.limits.ciphertext_bytes:
+            raise CorruptPayload(
+                f"A ciphertext of {len(payload)} bytes; these parameters make at most {self.limits.ciphertext_bytes}.",
+                hint="Check that both sides use the same parameters.",
+            )
         return _by_library(lambda: self.codec.deserialize(payload), "a ciphertext", self.origin)
 
 
@@ -139,6 +153,31 @@ class ClientSession:
             CorruptPayload, VersionMismatch, ForeignCiphertext: See ``envelope.opened``.
         """
         return self._transport.receive(message)
+
+    @property
+    def key_id(self) -> bytes:
+        """16 bytes that name the key pair."""
+        return self._transport.codec.key_id
+
+    def seal(self, kind: PayloadKind, payload: bytes) -> bytes:
+        """A message of several ciphertexts in its envelope."""
+        return self._transport.seal(kind, payload)
+
+    def open(self, kind: PayloadKind, message: bytes, *, most_bytes: int) -> bytes:
+        """What a message holds; errors as of ``envelope.opened``."""
+        return self._transport.open(kind, message, most_bytes)
+
+    def serialize(self, ciphertext: Ciphertext) -> bytes:
+        """A ciphertext as part of a message, which has the checksum."""
+        return self._transport.codec.serialize(ciphertext)
+
+    def deserialize(self, payload: bytes) -> Ciphertext:
+        """A ciphertext out of a message.
+
+        Raises:
+            CorruptPayload: The bytes are none of these parameters.
+        """
+        return self._transport.deserialize(payload)
 
     def evaluation_keys(self) -> bytes:
         """The bytes that let a server compute on this client's ciphertexts: ``ServerSession.from_keys`` reads them."""
@@ -295,6 +334,31 @@ class ServerSession:
             CorruptPayload, VersionMismatch, ForeignCiphertext: See ``envelope.opened``.
         """
         return self._transport.receive(message)
+
+    @property
+    def key_id(self) -> bytes:
+        """16 bytes that name the key pair."""
+        return self._transport.codec.key_id
+
+    def seal(self, kind: PayloadKind, payload: bytes) -> bytes:
+        """A message of several ciphertexts in its envelope."""
+        return self._transport.seal(kind, payload)
+
+    def open(self, kind: PayloadKind, message: bytes, *, most_bytes: int) -> bytes:
+        """What a message holds; errors as of ``envelope.opened``."""
+        return self._transport.open(kind, message, most_bytes)
+
+    def serialize(self, ciphertext: Ciphertext) -> bytes:
+        """A ciphertext as part of a message, which has the checksum."""
+        return self._transport.codec.serialize(ciphertext)
+
+    def deserialize(self, payload: bytes) -> Ciphertext:
+        """A ciphertext out of a message.
+
+        Raises:
+            CorruptPayload: The bytes are none of these parameters.
+        """
+        return self._transport.deserialize(payload)
 
 
 def _fingerprint(params: CKKSParams) -> bytes:

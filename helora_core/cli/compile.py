@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,7 @@ import click
 from helora_core.cli import options
 
 if TYPE_CHECKING:
-    from helora_core.adapter.lora import LoRAModule, ModuleShape
     from helora_core.artifact.write import Written
-    from helora_core.cli.compiling import CompileShape
     from helora_core.compiler.compiled import CompiledModule
     from helora_core.compiler.plan import Plan
 
@@ -72,15 +71,16 @@ def _compiled(
     adapter_path: Path, module_name: str, tokens: int | None, execution: options.Execution
 ) -> list[CompiledModule]:
     """The modules with their plans; modules of one shape and one pattern of zeros share theirs."""
-    from helora_core.artifact.plan_file import require_storable
-    from helora_core.cli.compiling import check_budget, on_best_machine
     from helora_core.cli.subjects import subjects
     from helora_core.compiler.compiled import CompiledModule, Part
+    from helora_core.compiler.requirements import require_storable
+    from helora_core.planning.compiling import check_budget, on_best_machine, plan_compiler
 
     wanted = list(subjects(adapter_path, module_name, None, None, share=execution.share).values())
     together = execution.batch or tokens or 1
-    execution = on_best_machine(execution, [(each.module, together) for each in wanted if each.module is not None])
-    compile_shape = _compiler(execution)
+    wishes = replace(execution.compile_options, storable=True)
+    wishes = on_best_machine(wishes, [(each.module, together) for each in wanted if each.module is not None])
+    compile_shape = plan_compiler(wishes)
     plans: dict[object, Plan] = {}
     compiled = []
     for subject in wanted:
@@ -88,38 +88,13 @@ def _compiled(
             continue
         if subject.key not in plans:
             plan = compile_shape(subject.shape, execution.batch or tokens, subject.module)
-            check_budget(plan, tokens or plan.tokens_per_run, execution, subject.module)
+            check_budget(plan, tokens or plan.tokens_per_run, wishes, subject.module)
             require_storable(plan)
             plans[subject.key] = plan
         widths = zip(subject.names, subject.parts, strict=True)
         parts = tuple(Part(name=name, d_out=shape.d_out) for name, shape in widths)
         compiled.append(CompiledModule(subject.module, parts, plans[subject.key].for_module(subject.module)))
     return compiled
-
-
-def _compiler(execution: options.Execution) -> CompileShape:
-    """What compiles a shape; the planner chooses among the packings that run without the adapter."""
-    from helora_core.artifact.plan_file import why_not_storable
-    from helora_core.cli.compiling import AUTO, constraints, machines, plan_compiler
-    from helora_core.errors import NothingEligible
-    from helora_core.host.manager import get_manager
-    from helora_core.planning.planner import CalibratedBackend, choose, rank
-
-    if execution.packing != AUTO:
-        return plan_compiler(execution)
-    manager = get_manager()
-    packings = [manager.load_packing(name) for name in manager.packings()]
-    storable = [packing for packing in packings if why_not_storable(packing) is None]
-    found = machines(execution) or {"": CalibratedBackend(None, None)}
-
-    def compile_shape(shape: ModuleShape, tokens: int | None, module: LoRAModule | None) -> Plan:
-        plan = choose(rank(shape, tokens or 1, found, storable, constraints(execution), module=module)).plan
-        if plan is None:
-            raise NothingEligible(f"No packing can be compiled for {shape}.", hint="Name one with --packing.")
-        manager.notify_plan_compiled(plan)
-        return plan
-
-    return compile_shape
 
 
 def _document(target: Path, modules: list[CompiledModule], written: Written) -> dict[str, Any]:

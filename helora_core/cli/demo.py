@@ -31,10 +31,10 @@ def demo(module_name: str, tokens: int, execution: options.Execution, as_json: b
     from helora_core.parties.report import require_precision
 
     activations = {name: x[-tokens:] for name, x in bundled_activations().items()}
-    outcomes, document = run_work(bundled_adapter().select(module_name), activations, execution)
+    results, document = run_work(bundled_adapter().select(module_name), activations, execution)
     if not as_json:
-        show(outcomes, document)
+        show(results, document)
     require_precision(document["modules"], execution.min_bits)
     if as_json:  # after the check, since a refusal is the one JSON document of its command
         print_json(document)
-        warn_of(outcomes, document)
+        warn_of(results, document)

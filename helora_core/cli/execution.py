@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,12 +13,12 @@ if TYPE_CHECKING:
 
     from helora_core.adapter.lora import LoRAModule
     from helora_core.cli.options import Execution
-    from helora_core.parties.adapter_run import Outcome, Work
+    from helora_core.parties.adapter_run import ModuleJob, ModuleResult
 
 
 def run_work(
     modules: Sequence[LoRAModule], activations: Mapping[str, NDArray[Any]], execution: Execution
-) -> tuple[list[Outcome], dict[str, Any]]:
+) -> tuple[list[ModuleResult], dict[str, Any]]:
     """Compile, choose the backend, run with a progress bar, and report.
 
     Args:
@@ -26,26 +27,32 @@ def run_work(
         execution: How.
 
     Returns:
-        The outcomes, and the JSON document ``{"backend", "secure", "modules"}``.
+        The results, and the JSON document ``{"backend", "secure", "modules"}``.
     """
     from helora_core.adapter.combine import compact, stack
     from helora_core.adapter.sharing import shared_inputs
-    from helora_core.cli.compiling import on_best_machine, plan_cache
-    from helora_core.parties.adapter_run import Work
+    from helora_core.compiler.compiled import Part
+    from helora_core.parties.adapter_run import ModuleJob
+    from helora_core.planning.compiling import on_best_machine, plan_cache
 
     inputs = [(module, activations[module.name]) for module in modules]
     groups = shared_inputs(inputs) if execution.share else [((module,), x) for module, x in inputs]
     jobs = [(compact(stack(parts)), x, execution.batch or x.shape[0], parts) for parts, x in groups]
-    execution = on_best_machine(execution, [(module, tokens) for module, _, tokens, _ in jobs])
-    plans = plan_cache(execution)
+    options = on_best_machine(execution.compile_options, [(module, tokens) for module, _, tokens, _ in jobs])
+    plans = plan_cache(options)
     work = [
-        Work(module, x, plans.plan(module, tokens), tuple((part.name, part.shape.d_out) for part in parts))
+        ModuleJob(
+            module,
+            x,
+            plans.plan(module, tokens),
+            tuple(Part(name=part.name, d_out=part.shape.d_out) for part in parts),
+        )
         for module, x, tokens, parts in jobs
     ]
-    return run_plans(work, execution)
+    return run_plans(work, replace(execution, backend=options.backend))
 
 
-def run_plans(work: Sequence[Work], execution: Execution) -> tuple[list[Outcome], dict[str, Any]]:
+def run_plans(work: Sequence[ModuleJob], execution: Execution) -> tuple[list[ModuleResult], dict[str, Any]]:
     """Choose the backend for what is compiled already, run with a progress bar, and report as ``run_work`` does.
 
     Raises:
@@ -56,7 +63,7 @@ def run_plans(work: Sequence[Work], execution: Execution) -> tuple[list[Outcome]
     from helora_core.execution.telemetry import Telemetry
     from helora_core.host.manager import get_manager
     from helora_core.parties.adapter_run import run_adapter
-    from helora_core.parties.report import outcome_row, require_budget
+    from helora_core.parties.report import require_budget, result_row
     from helora_core.planning.selection import select_backend
 
     manager = get_manager()
@@ -69,7 +76,7 @@ def run_plans(work: Sequence[Work], execution: Execution) -> tuple[list[Outcome]
     backend, secure, library = selection.name, selection.secure, manager.load_backend(selection.name)
     with token_progress(sum(job.x.shape[0] for job in work)) as advance:
         telemetry = Telemetry(manager.telemetry_sinks())
-        outcomes = list(
+        results = list(
             run_adapter(
                 library,
                 work,
@@ -78,12 +85,12 @@ def run_plans(work: Sequence[Work], execution: Execution) -> tuple[list[Outcome]
                 on_tokens=advance,
             )
         )
-    require_budget(outcomes, execution.budget)
-    rows = [outcome_row(outcome, backend=backend, secure=secure) for outcome in outcomes]
-    return outcomes, {"backend": backend, "secure": secure, "modules": rows}
+    require_budget(results, execution.budget)
+    rows = [result_row(result, backend=backend, secure=secure) for result in results]
+    return results, {"backend": backend, "secure": secure, "modules": rows}
 
 
-def show(outcomes: list[Outcome], document: dict[str, Any]) -> None:
+def show(results: list[ModuleResult], document: dict[str, Any]) -> None:
     """The rows as a table, with a total, and what the run does not protect."""
     from helora_core.cli.output import print_table
 
@@ -93,17 +100,15 @@ def show(outcomes: list[Outcome], document: dict[str, Any]) -> None:
     columns = ("module", "shape", "packing", *numbers, "leakage")
     print_table(columns, [*map(_cells, rows), _total(rows)], numbers=numbers, footer=True)
     click.echo("pack+enc, compute, dec+unp: ms per token; bits: −log2(max|error| / max|Δ|); up, down: bytes per token")
-    warn_of(outcomes, document)
+    warn_of(results, document)
 
 
-def warn_of(outcomes: list[Outcome], document: dict[str, Any]) -> None:
+def warn_of(results: list[ModuleResult], document: dict[str, Any]) -> None:
     """Say on standard error which Δ are zero, and what the run does not protect, if anything."""
     from helora_core.cli.output import tell_zeros, warn_of_security
 
     tell_zeros([row["module"] for row in document["modules"] if row["is_zero"]])
-    warn_of_security(
-        [outcome.work.plan for outcome in outcomes], backend=document["backend"], secure=document["secure"]
-    )
+    warn_of_security([result.job.plan for result in results], backend=document["backend"], secure=document["secure"])
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from helora_core.compiler.cost import Budget
+    from helora_core.planning.compiling import CompileOptions
 
 DEFAULT_PACKING = "auto"
 
@@ -157,6 +158,28 @@ class Execution:
         from helora_core.compiler.cost import Budget
 
         return Budget(**{name: getattr(self, f"max_{name}") for name in Budget.__struct_fields__})
+
+    @property
+    def compile_options(self) -> CompileOptions:
+        """How the planner is asked."""
+        from helora_core.planning.compiling import CompileOptions
+        from helora_core.planning.planner import Constraints
+
+        return CompileOptions(
+            constraints=Constraints(
+                private_weights=self.private_weights,
+                sanitize_bits=self.sanitize_bits,
+                budget=self.budget,
+                rtt_ms=self.rtt_ms,
+                target_bits=self.target_bits,
+                ring_degree=self.ring,
+                security_bits=int(self.security),
+                table=self.security_table,
+            ),
+            backend=self.backend,
+            packing=self.packing,
+            allow_emulation=self.allow_emulation,
+        )
 
     @property
     def secure_by(self) -> str:

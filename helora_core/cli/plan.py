@@ -48,9 +48,9 @@ def plan(
     Operations, depth, exact rotation keys, parameters with their security, leakage, digest. Nothing is run, and no
     library for homomorphic encryption is needed. JSON is one object for --shape or a full module name, else a list.
     """
-    from helora_core.cli.compiling import check_budget, plan_compiler
     from helora_core.cli.output import print_json, tell_zeros
     from helora_core.cli.subjects import subjects
+    from helora_core.planning.compiling import check_budget, plan_compiler
 
     if sum(each is not None for each in (adapter_path, shape, model)) != 1:
         raise click.UsageError("Give one of --adapter PATH, --shape D_IN:D_OUT:R and --model NAME.")
@@ -58,14 +58,14 @@ def plan(
     if rings:
         _compare_rings({each.shape for each in wanted.values()}, execution, as_json)
         return
-    compile_shape = plan_compiler(execution)
+    compile_shape = plan_compiler(execution.compile_options)
     batch = execution.batch or tokens
     cells: dict[tuple[ModuleShape, bytes], tuple[Plan, dict[str, Any]]] = {}
     rows: list[dict[str, Any]] = []
     for name, each in wanted.items():
         if each.key not in cells:
             compiled = compile_shape(each.shape, batch, each.module)
-            check_budget(compiled, tokens or compiled.tokens_per_run, execution, each.module)
+            check_budget(compiled, tokens or compiled.tokens_per_run, execution.compile_options, each.module)
             found = {"batch_for_default_budget": _batch_for_default_budget(compiled, execution, each)}
             cells[each.key] = compiled, found | each.savings(lambda part: compile_shape(part, batch, None))
         compiled, found = cells[each.key]
@@ -82,14 +82,14 @@ def plan(
 
 def _batch_for_default_budget(plan: Plan, execution: options.Execution, subject: Subject) -> int | None:
     """Tokens that keep the default budget when they run together; None if none do, as far as programs are in reach."""
-    from helora_core.cli.compiling import for_batches
     from helora_core.compiler.batch import smallest_batch
     from helora_core.compiler.limits import LARGEST_ALTERNATIVE, together_within
     from helora_core.errors import ProgramTooLarge
+    from helora_core.planning.compiling import for_batches
 
     try:
         with together_within(LARGEST_ALTERNATIVE):
-            enough = smallest_batch(for_batches(plan, execution, subject.module))
+            enough = smallest_batch(for_batches(plan, execution.compile_options, subject.module))
     except ProgramTooLarge:
         return None
     return None if enough is None else enough[0]
@@ -114,15 +114,15 @@ def _program(plan: Plan, subject: Subject, *, passes: bool) -> str:
 
 
 def _compare_rings(shapes: set[ModuleShape], execution: options.Execution, as_json: bool) -> None:
-    from helora_core.cli.compiling import plan_compiler
     from helora_core.cli.output import print_json
     from helora_core.cli.rings import print_rings, ring_rows
     from helora_core.errors import BackendUnavailable
     from helora_core.host.manager import get_manager
+    from helora_core.planning.compiling import plan_compiler
     from helora_core.planning.selection import select_backend
 
     manager = get_manager()
-    compile_shape = plan_compiler(execution)
+    compile_shape = plan_compiler(execution.compile_options)
     try:
         name: str | None = select_backend(manager, execution.backend).name
     except BackendUnavailable:

@@ -48,8 +48,8 @@ def ranked_rows(
     execution: options.Execution,
 ) -> list[tuple[str | None, list[dict[str, Any]]]]:
     """For each subject by name, JSON-ready rows of its candidates; the keys are documented in docs/cli.md."""
-    from helora_core.cli.compiling import candidates
     from helora_core.cli.subjects import subjects
+    from helora_core.planning.compiling import candidates
 
     if sum(each is not None for each in (adapter_path, shape, model)) != 1:
         raise click.UsageError("Give one of --adapter PATH, --shape D_IN:D_OUT:R and --model NAME.")
@@ -58,7 +58,7 @@ def ranked_rows(
     ranked = []
     for name, each in found.items():
         if each.key not in known:
-            known[each.key] = candidates(each.shape, tokens, execution, each.module)
+            known[each.key] = candidates(each.shape, tokens, execution.compile_options, each.module)
         exponents = _exponents(each, known[each.key])
         ranked.append((name or shape, [_row(candidate, exponents) for candidate in known[each.key]]))
     return ranked

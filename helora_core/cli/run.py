@@ -13,9 +13,9 @@ from helora_core.cli import options
 
 if TYPE_CHECKING:
     from helora_core.files.outputs import Outputs
-    from helora_core.parties.adapter_run import Outcome
+    from helora_core.parties.adapter_run import ModuleResult
 
-    Execute = Callable[[], tuple[list[Outcome], dict[str, Any]]]
+    Execute = Callable[[], tuple[list[ModuleResult], dict[str, Any]]]
 
 
 @click.command()
@@ -76,13 +76,13 @@ def run(
         raise click.UsageError("Give one of --adapter PATH and --artifact DIR.")
     targets = _targets(names, output_path)
     with opened(targets.values(), force=force) as files:  # before the work, which may take hours
-        outcomes, document = execute()
-        _write(outcomes, document, targets, files)
+        results, document = execute()
+        _write(results, document, targets, files)
     if as_json:
         print_json(document)
-        warn_of(outcomes, document)
+        warn_of(results, document)
     else:
-        show(outcomes, document)
+        show(results, document)
         for row in document["modules"]:
             for name in [row["output"]] if isinstance(row["output"], str) else row["output"]:
                 click.echo(f"wrote {name}")
@@ -99,11 +99,11 @@ def _adapter(
 
     modules = load_adapter(adapter_path).select(module_name)
 
-    def execute() -> tuple[list[Outcome], dict[str, Any]]:
+    def execute() -> tuple[list[ModuleResult], dict[str, Any]]:
         arrays = read_activations(input_path, [module.name for module in modules])
-        outcomes, document = run_work(modules, arrays, execution)
+        results, document = run_work(modules, arrays, execution)
         require_precision(document["modules"], execution.min_bits)
-        return outcomes, document
+        return results, document
 
     return [module.name for module in modules], execute
 
@@ -118,11 +118,11 @@ def _artifact(
     artifact = open_artifact(artifact_path, execution)
     modules = artifact.select(module_name)
 
-    def execute() -> tuple[list[Outcome], dict[str, Any]]:
-        outcomes, document = run_artifact(artifact, modules, input_path, execution)
+    def execute() -> tuple[list[ModuleResult], dict[str, Any]]:
+        results, document = run_artifact(artifact, modules, input_path, execution)
         require_precision(document["modules"], execution.min_bits)
         tell_unchecked(artifact.digest)
-        return outcomes, document
+        return results, document
 
     return [part.name for module in modules for part in module.parts], execute
 
@@ -136,12 +136,12 @@ def _targets(names: list[str], path: Path) -> dict[str, Path]:
     return {name: path.with_name(f"{path.stem}.{escaped[name]}{path.suffix}") for name in names}
 
 
-def _write(outcomes: list[Outcome], document: dict[str, Any], targets: dict[str, Path], files: Outputs) -> None:
+def _write(results: list[ModuleResult], document: dict[str, Any], targets: dict[str, Path], files: Outputs) -> None:
     import numpy as np
 
-    for outcome, row in zip(outcomes, document["modules"], strict=True):
+    for result, row in zip(results, document["modules"], strict=True):
         written = []
-        for name, delta in outcome.work.deltas(outcome.run.delta).items():
+        for name, delta in result.deltas.items():
             files.write(targets[name], partial(np.save, arr=delta, allow_pickle=False))
             written.append(str(targets[name]))
         row["output"] = written[0] if len(written) == 1 else written

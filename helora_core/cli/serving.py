@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from helora_core.artifact.read import Artifact, ArtifactModule
     from helora_core.cli.options import Execution
-    from helora_core.parties.adapter_run import Outcome, Work
+    from helora_core.parties.adapter_run import ModuleJob, ModuleResult
 
 _SETTLED = ("packing", "ring", "batch", "share")
 """Options of ``Execution`` that were decided when the artifact was compiled."""
@@ -42,7 +42,7 @@ def open_artifact(directory: Path, execution: Execution) -> Artifact:
 
 def run_artifact(
     artifact: Artifact, modules: tuple[ArtifactModule, ...], input_path: Path, execution: Execution
-) -> tuple[list[Outcome], dict[str, Any]]:
+) -> tuple[list[ModuleResult], dict[str, Any]]:
     """Run modules of an artifact, and report as ``run_work`` does.
 
     Raises:
@@ -57,8 +57,8 @@ def run_artifact(
     for module in modules:
         module.plan.check_budget(module.plan.tokens_per_run, execution.budget)
         work.append(_work(module, arrays))
-    outcomes, document = run_plans(work, execution)
-    return outcomes, document | {"artifact_digest": artifact.digest}
+    results, document = run_plans(work, execution)
+    return results, document | {"artifact_digest": artifact.digest}
 
 
 def tell_unchecked(artifact_digest: str) -> None:
@@ -78,11 +78,11 @@ def _refuse_settled() -> None:
             raise click.UsageError(f"--{name} was settled when the artifact was compiled; leave it out.")
 
 
-def _work(module: ArtifactModule, arrays: dict[str, NDArray[Any]]) -> Work:
+def _work(module: ArtifactModule, arrays: dict[str, NDArray[Any]]) -> ModuleJob:
     """The module with the activations of its parts, which have to be the same for all of them."""
     import numpy as np
 
-    from helora_core.parties.adapter_run import Work
+    from helora_core.parties.adapter_run import ModuleJob
 
     first, *others = (arrays[part.name] for part in module.parts)
     if not all(np.array_equal(first, other) for other in others):
@@ -90,4 +90,4 @@ def _work(module: ArtifactModule, arrays: dict[str, NDArray[Any]]) -> Work:
             f"Module {module.name}: its parts were compiled to share one input and were given different ones.",
             hint="Give each the same activations, or compile without --share.",
         )
-    return Work(module, first, module.plan, tuple((part.name, part.d_out) for part in module.parts))
+    return ModuleJob(module, first, module.plan, module.parts)

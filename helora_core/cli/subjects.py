@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from helora_core.adapter.lora import LoRAModule, ModuleShape
     from helora_core.compiler.plan import Plan
 
-INPUT_GROUPS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
-"""Projections of a decoder layer that get the same input."""
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -68,6 +65,7 @@ def subjects(
     from helora_core.adapter.load import load_adapter
     from helora_core.adapter.lora import ModuleShape
     from helora_core.adapter.names import matches
+    from helora_core.adapter.sharing import input_groups
     from helora_core.adapter.synthetic import LLM_SHAPES
 
     if shape is not None:
@@ -86,12 +84,12 @@ def subjects(
                 f"{model} has no module {module_name!r}; it has {', '.join(name for name, _ in LLM_SHAPES[model])}.",
                 param_hint="--module",
             )
-        groups = _groups(list(shapes)) if share else [[name] for name in shapes]
+        groups = input_groups(list(shapes)) if share else [[name] for name in shapes]
         return {_together(names): _of_shapes([shapes[name] for name in names]) for names in groups}
     if adapter is None:
         raise click.UsageError("Give one of --adapter PATH, --shape D_IN:D_OUT:R and --model NAME.")
     modules = {module.name: module for module in load_adapter(adapter).select(module_name)}
-    groups = _groups(list(modules)) if share else [[name] for name in modules]
+    groups = input_groups(list(modules)) if share else [[name] for name in modules]
     stacked = [stack([modules[name] for name in names]) for names in groups]
     return {
         module.name: Subject(
@@ -110,16 +108,6 @@ def _of_shapes(shapes: list[ModuleShape]) -> Subject:
         rank=sum(shape.rank for shape in shapes),
     )
     return Subject(together, None, tuple(shapes))
-
-
-def _groups(names: list[str]) -> list[list[str]]:
-    """Names of one parent whose last parts stand in one of ``INPUT_GROUPS`` come together."""
-    groups: dict[tuple[str, int | str], list[str]] = {}
-    for name in names:
-        parent, _, ending = name.rpartition(".")
-        group = next((i for i, endings in enumerate(INPUT_GROUPS) if ending in endings), None)
-        groups.setdefault((parent, name if group is None else group), []).append(name)
-    return list(groups.values())
 
 
 def _together(names: list[str]) -> str:

@@ -6,6 +6,7 @@ It is pure data and arithmetic. Equal inputs give an equal ``digest`` in any pro
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -154,6 +155,23 @@ class Plan:
                     level=level, scale_bits=scale_bits, encoding=Encoding.SCALAR, role=role
                 )
         return specs
+
+    @cached_property
+    def input_signature(self) -> str:
+        """What a ciphertext of activations depends on, as SHA-256 (hex): plans of equal signatures take the same ones.
+
+        Where the layout puts which number is seen from numbers that tell where they come from.
+        """
+        shape = (self.tokens_per_run, self.shape.d_in)
+        placed = self.pack(np.arange(1.0, 1.0 + math.prod(shape)).reshape(shape))
+        content = msgspec.json.encode(
+            (self.params, self.scales.input_bits, self.program.encoding, self.tokens_per_run, len(placed)),
+            order="deterministic",
+        )
+        digest = hashlib.sha256(content)
+        for vector in placed:
+            digest.update(vector.size.to_bytes(8, "big") + vector.astype("<f8").tobytes())
+        return digest.hexdigest()
 
     @cached_property
     def rounds(self) -> tuple[Round, ...]:

@@ -9,8 +9,8 @@ from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.zeros import zero_pattern
 
-Compile = Callable[[LoRAModule, int], Plan]
-"""Makes the plan for a module and a number of tokens to run together."""
+Compile = Callable[[LoRAModule, "int | None"], Plan]
+"""Makes the plan for a module and a number of tokens to run together, or the fewest."""
 
 
 class PlanCache:
@@ -24,9 +24,9 @@ class PlanCache:
     def __init__(self, compile_module: Compile, *, capacity: int = 256) -> None:
         self._compile = compile_module
         self._capacity = capacity
-        self._plans: OrderedDict[tuple[ModuleShape, bytes, int], Plan] = OrderedDict()
+        self._plans: OrderedDict[tuple[ModuleShape, bytes, int | None], Plan] = OrderedDict()
 
-    def plan(self, module: LoRAModule, tokens: int) -> Plan:
+    def plan(self, module: LoRAModule, tokens: int | None) -> Plan:
         """The plan to run ``tokens`` tokens through ``module``, with its exponent; errors are those of the compiler."""
         key = (module.shape, zero_pattern(module), tokens)
         if key not in self._plans:

@@ -1,4 +1,4 @@
-"""What a plan needs of a backend, held against what the backend can."""
+"""What a plan needs: of a backend, and of an adapter at hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from helora_core.backend.capabilities import Encoding, RescaleMode
 from helora_core.backend.encodings import can_encode
 from helora_core.backend.protocol import Backend
 from helora_core.compiler.plan import Plan
-from helora_core.errors import CapabilityMissing
+from helora_core.errors import CapabilityMissing, InvalidInput
+from helora_core.packing.protocol import Interactive, ModulusUse, Packing
 
 
 def require_capabilities(backend: Backend, plan: Plan) -> None:
@@ -39,3 +40,29 @@ def require_capabilities(backend: Backend, plan: Plan) -> None:
 def _needs_exact_integers(plan: Plan) -> bool:
     """Whether coefficients are masked: through doubles, weights would stand in what rounding leaves of them."""
     return plan.program.encoding is Encoding.COEFFICIENTS and plan.needs_public_key
+
+
+def require_storable(plan: Plan) -> None:
+    """Check that a plan can be run without the adapter.
+
+    Raises:
+        InvalidInput: Its client finishes the sum with the adapter's matrices, or its server needs them in between.
+    """
+    reason = why_not_storable(plan.packing)
+    if reason is None and isinstance(plan.layout, Interactive):
+        reason = _TWO_ROUNDS
+    if reason is not None:
+        raise InvalidInput(
+            f"Packing {plan.packing.name} cannot be run from an artifact: {reason}.",
+            hint="Run it with the adapter (helora run --adapter), or compile another packing (helora packings).",
+        )
+
+
+_TWO_ROUNDS = "the server needs the adapter's matrices between two rounds"
+
+
+def why_not_storable(packing: Packing) -> str | None:
+    """Why a packing's plans cannot be run without the adapter, as far as it is known before there is one; or None."""
+    if packing.client_finishes:
+        return "the client finishes the sum with the adapter, which it has in the clear"
+    return _TWO_ROUNDS if packing.modulus_use is ModulusUse.MASKED else None

@@ -56,6 +56,11 @@ class Round:
     masks: tuple[str, ...]
     counts: OperationCounts
 
+    @property
+    def server_counts(self) -> OperationCounts:
+        """Those that the server does."""
+        return msgspec.structs.replace(self.counts, encrypts=0, decrypts=0)
+
 
 def rounds_of(program: Program) -> tuple[Round, ...]:
     """The rounds of a program, one or more."""

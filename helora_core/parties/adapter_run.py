@@ -1,32 +1,29 @@
-"""Runs many modules of an adapter on one backend, sharing keys among equal parameters."""
+"""Both parties in one process: many modules with their activations, run one after the other."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
 
 from helora_core.adapter.lora import LoRAModule
-from helora_core.backend.ledger import Ledger
 from helora_core.backend.protocol import Backend
-from helora_core.backend.session import ClientSession, ServerSession, open_sessions
-from helora_core.compiler.compiled import Weights
+from helora_core.compiler.compiled import CompiledModule, Part, Weights, split
 from helora_core.compiler.plan import Plan
-from helora_core.compiler.requirements import require_capabilities
 from helora_core.execution.constants import ConstantCache
 from helora_core.execution.telemetry import Telemetry
-from helora_core.params.ckks import CKKSParams
+from helora_core.packing.protocol import Vector
 from helora_core.parties.batching import check_activations
-from helora_core.parties.module_run import ModuleRun, run_module
-from helora_core.privacy.policy import require_private_weights
+from helora_core.parties.client import Client, Result
+from helora_core.parties.request import Report
+from helora_core.parties.server import Server
 
 
 @dataclass(frozen=True)
-class Work:
+class ModuleJob:
     """One module, the activations to run it on (shape (tokens, d_in), any real dtype), and the plan to run it by.
 
     Attributes:
@@ -36,57 +33,73 @@ class Work:
     module: Weights
     x: NDArray[Any]
     plan: Plan
-    parts: tuple[tuple[str, int], ...] = ()
+    parts: tuple[Part, ...] = ()
 
-    def deltas(self, delta: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """Δ of each part by its name, from that of all."""
-        parts = self.parts or ((self.module.name, self.module.shape.d_out),)
-        ends = list(accumulate(d_out for _, d_out in parts))
-        return {name: delta[:, end - d_out : end] for (name, d_out), end in zip(parts, ends, strict=True)}
+    @property
+    def compiled(self) -> CompiledModule:
+        """What a server serves."""
+        parts = (Part(name=self.module.name, d_out=self.module.shape.d_out),)
+        plan = self.plan.for_module(self.module) if isinstance(self.module, LoRAModule) else self.plan
+        exponent = plan.exponent if isinstance(self.module, LoRAModule) else self.module.exponent
+        return CompiledModule(self.module, parts, plan.with_exponent(exponent or 0))
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one piece of work.
+class ModuleResult:
+    """What became of one job.
 
     Attributes:
-        work: Module, activations and plan.
-        run: Δ, times, bytes and the executed ledger.
+        job: Module, activations and plan.
+        result: Δ, the bound on its error, and what it took.
         load_ns: Time to encode the module's weights, once for all tokens.
     """
 
-    work: Work
-    run: ModuleRun
+    job: ModuleJob
+    result: Result
     load_ns: int
 
+    @property
+    def delta(self) -> Vector:
+        """Δ, float64, shape (tokens, d_out)."""
+        return self.result.delta
 
-@dataclass(frozen=True)
-class _Keys:
-    client: ClientSession
-    server: ServerSession
-    ledger: Ledger
+    @property
+    def deltas(self) -> dict[str, Vector]:
+        """Δ of each part, by its name."""
+        return split(self.delta, self.job.parts) if self.job.parts else {self.job.module.name: self.delta}
+
+    @property
+    def error_bound(self) -> Vector:
+        """What no value of a token's Δ is off by more: float64, shape (tokens,)."""
+        (bound,) = self.result.error_bounds.values()
+        return bound
+
+    @property
+    def report(self) -> Report:
+        """What it took."""
+        return self.result.report
 
 
 def run_adapter(
     backend: Backend,
-    work: Sequence[Work],
+    jobs: Sequence[ModuleJob],
     *,
     private_weights: bool = True,
     telemetry: Telemetry | None = None,
-    cache: ConstantCache | None = None,
+    constants: ConstantCache | None = None,
     on_tokens: Callable[[int], object] = lambda tokens: None,
-) -> Iterator[Outcome]:
-    """Run every module of ``work`` and yield its result as soon as it is there.
+) -> Iterator[ModuleResult]:
+    """Run every job through a server and a client of its own, and yield its result as soon as it is there.
 
     Everything is checked before the first key is made. Plans with equal parameters share one key set, made for the
     union of their rotation steps.
 
     Args:
         backend: The CKKS library.
-        work: Modules with their activations and plans.
+        jobs: Modules with their activations and plans.
         private_weights: Refuse plans that show weights to the key holder; False where it owns the adapter.
         telemetry: Told of each module executed.
-        cache: Keeps encoded weights for modules that come again; a fresh one if None.
+        constants: Keeps encoded weights for modules that come again; a fresh one if None.
         on_tokens: Called with the tokens finished after each run.
 
     Raises:
@@ -94,56 +107,61 @@ def run_adapter(
         InvalidInput: Activations that a module cannot take.
         CapabilityMissing, InsecureParameters, LedgerMismatch, …: As the steps raise them.
     """
+    if not jobs:
+        return
     telemetry = Telemetry() if telemetry is None else telemetry
-    cache = ConstantCache() if cache is None else cache
-    activations = [check_activations(job.x, job.module.shape, who=job.module.name) for job in work]
-    plans = list({id(job.plan): job.plan for job in work}.values())
-    for plan in plans:
-        if private_weights:
-            require_private_weights(plan.packing.name, plan.packing.leakage, sanitize_bits=plan.sanitize_bits)
-        require_capabilities(backend, plan)
-    keys: dict[CKKSParams, _Keys] = {}
-    for job, x in zip(work, activations, strict=True):
-        plan = job.plan
-        if plan.params not in keys:
-            keys[plan.params] = _open(backend, [each for each in plans if each.params == plan.params])
-        held = keys[plan.params]
+    activations = [check_activations(job.x, job.module.shape, who=job.module.name) for job in jobs]
+    names: list[str] = []
+    served: dict[str, CompiledModule] = {}
+    for job in jobs:
+        compiled = job.compiled
+        same = (name for name, each in served.items() if _alike(each, compiled))
+        name = next(same, None) or _free_name(compiled.name, served)
+        part = Part(name=name, d_out=compiled.plan.shape.d_out)
+        served.setdefault(name, replace(compiled, parts=(part,)))
+        names.append(name)
+    server = Server(served, backend, private_weights=private_weights, constants=constants)
+    verdicts = [job.plan.verdict for job in jobs]
+    client = Client(
+        server.offer(),
+        backend=backend,
+        adapter={name: each.module for name, each in served.items() if isinstance(each.module, LoRAModule)},
+        security_bits=min(verdict.asked_bits for verdict in verdicts),
+        table=verdicts[0].table,
+        load_packing={job.plan.packing.name: job.plan.packing for job in jobs}.__getitem__,
+    )
+    session = server.open(client.evaluation_keys())
+    for name, job, x in zip(names, jobs, activations, strict=True):
         start = time.perf_counter_ns()
-        constants = cache.constants(plan, job.module, held.server)
+        session.load(name)
         load_ns = time.perf_counter_ns() - start
-        owner = job.module if plan.packing.client_finishes and isinstance(job.module, LoRAModule) else None
-        run = run_module(
-            plan, constants, held.client, held.server, held.ledger, x, client_module=owner, on_tokens=on_tokens
-        )
-        _tell(telemetry, backend, job, run)
-        yield Outcome(job, run, load_ns)
+        result = client.run(name, x, session, tokens=job.plan.tokens_per_run, on_tokens=on_tokens)
+        _tell(telemetry, backend, job, result.report, x.shape[0])
+        yield ModuleResult(job, result, load_ns)
 
 
-def _tell(telemetry: Telemetry, backend: Backend, job: Work, run: ModuleRun) -> None:
+def _alike(left: CompiledModule, right: CompiledModule) -> bool:
+    return left.module is right.module and left.plan.digest == right.plan.digest
+
+
+def _free_name(name: str, taken: dict[str, CompiledModule]) -> str:
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}#{number}"
+    return free
+
+
+def _tell(telemetry: Telemetry, backend: Backend, job: ModuleJob, report: Report, tokens: int) -> None:
     telemetry.emit(
         "module.executed",
-        run.times.total,
+        report.times.total,
         backend=backend.name,
         module=job.module.name,
         packing=job.plan.packing.name,
         plan=job.plan.digest,
-        tokens=run.delta.shape[0],
-        keyswitches=run.executed.keyswitches,
-        bytes_up=run.bytes_up,
-        bytes_down=run.bytes_down,
+        tokens=tokens,
+        keyswitches=report.executed.keyswitches,
+        bytes_up=report.bytes_up,
+        bytes_down=report.bytes_down,
     )
-
-
-def _open(backend: Backend, sharing: Sequence[Plan]) -> _Keys:
-    """Sessions for plans of one parameter set: keys for all their steps, at the strictest level asked of any."""
-    ledger = Ledger()
-    client, server = open_sessions(
-        backend,
-        sharing[0].params,
-        {step for plan in sharing for step in plan.rotation_steps},
-        ledger=ledger,
-        security_bits=max(plan.verdict.asked_bits for plan in sharing),
-        table=sharing[0].verdict.table,
-        public_key=any(plan.needs_public_key for plan in sharing),
-    )
-    return _Keys(client, server, ledger)

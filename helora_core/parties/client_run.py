@@ -37,11 +37,10 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClientRun:
-    """One execution of a plan, for 1 to ``plan.tokens_per_run`` tokens.
+    """One run of a plan, for 1 to ``plan.tokens_per_run`` tokens. Ciphertexts go in and out as a session's bytes.
 
     Args:
         plan: For the module: ``compile_plan(…, module=…)`` or ``plan.for_module`` made it, or an offer.
-        client: The session that holds the key.
         x: Activations, float64, shape (tokens, d_in), finite.
         module: The adapter in the clear, for packings whose client finishes the sum.
 
@@ -49,41 +48,36 @@ class ClientRun:
         InvalidInput: ``x`` is not such an array, or the plan is for no module yet.
     """
 
-    def __init__(self, plan: Plan, client: ClientSession, x: Vector, *, module: LoRAModule | None = None) -> None:
+    def __init__(self, plan: Plan, x: Vector, *, module: LoRAModule | None = None) -> None:
         if plan.exponent is None:
             raise InvalidInput(
                 f"Plan {plan.packing.name} {plan.shape} is for no module yet: its exponent is not known.",
                 hint="Compile it with the module, or take plan.for_module(module).",
             )
         self._plan = plan
-        self._client = client
         self._module = plan.normalized(module) if module is not None else None
         self._tokens = x.shape[0]
         scaled, self._exponents = normalized_tokens(x)
         self._nothing: NDArray[np.bool_] = np.logical_not(scaled.any(axis=1))
         self._vectors = plan.pack(scaled)
-        self._round = 0
 
-    def messages(self) -> list[bytes]:
+    def inputs(self, client: ClientSession) -> list[bytes]:
         """What to upload first: a ciphertext for each vector of the packed activations."""
-        plan, client = self._plan, self._client
+        scale_bits, encoding = self._plan.scales.input_bits, self._plan.program.encoding
         return [
-            client.send(client.encrypt(vector, scale_bits=plan.scales.input_bits, encoding=plan.program.encoding))
+            client.serialize(client.encrypt(vector, scale_bits=scale_bits, encoding=encoding))
             for vector in self._vectors
         ]
 
-    def answer(self, download: Sequence[bytes]) -> bytes:
-        """What to upload for the next round, in plans of several."""
-        self._round += 1
-        received = [
-            self._client.decrypt(self._client.receive(message), encoding=Encoding.INTEGERS) for message in download
-        ]
-        return self._client.send(encrypt_answer(self._plan, self._round, self._client, received))
+    def answer(self, client: ClientSession, number: int, download: Sequence[bytes]) -> bytes:
+        """What to upload for round ``number``, 1 or more, from what came down at the end of the one before."""
+        received = [client.decrypt(client.deserialize(payload), encoding=Encoding.INTEGERS) for payload in download]
+        return client.serialize(encrypt_answer(self._plan, number, client, received))
 
-    def result(self, download: Sequence[bytes]) -> RunResult:
+    def result(self, client: ClientSession, download: Sequence[bytes]) -> RunResult:
         """Δ, from the results that the server sent."""
-        plan, client = self._plan, self._client
-        outputs = [client.decrypt(client.receive(message), encoding=plan.program.encoding) for message in download]
+        plan = self._plan
+        outputs = [client.decrypt(client.deserialize(payload), encoding=plan.program.encoding) for payload in download]
         delta = plan.unpack(outputs, self._tokens, self._module)
         exponents = self._exponents + (plan.exponent or 0)
         bound = plan.precision(noise_model=client.capabilities.noise_model).error_bound

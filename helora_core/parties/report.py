@@ -13,19 +13,19 @@ from helora_core.adapter.lora import LoRAModule
 from helora_core.compiler.cost import Budget, Sizes, check_budget
 from helora_core.errors import BudgetExceeded, PrecisionLost
 from helora_core.execution.reference import precision_bits
-from helora_core.parties.adapter_run import Outcome
+from helora_core.parties.adapter_run import ModuleResult
 from helora_core.parties.client_run import relative_bits
 
 _NS_PER_MS = 1e6
 
 
-def outcome_row(outcome: Outcome, *, backend: str, secure: bool) -> dict[str, Any]:
+def result_row(result: ModuleResult, *, backend: str, secure: bool) -> dict[str, Any]:
     """One module's row; the keys are documented in docs/cli.md. Times are per token, operation counts are totals.
 
     Without the adapter there is nothing to hold Δ against: precision and error are None then.
     """
-    run, module = outcome.run, outcome.work.module
-    tokens = int(run.delta.shape[0])
+    report, module = result.report, result.job.module
+    tokens = int(result.delta.shape[0])
 
     def ms_per_token(elapsed_ns: int) -> float:
         return elapsed_ns / (tokens * _NS_PER_MS)
@@ -34,27 +34,27 @@ def outcome_row(outcome: Outcome, *, backend: str, secure: bool) -> dict[str, An
         "module": module.name,
         "backend": backend,
         "secure": secure,
-        **outcome.work.plan.to_dict(tokens=tokens),
-        "error_bound": float(np.max(run.error_bound)),
-        "bound_bits": relative_bits(run.delta, run.error_bound),
-        **_precision(outcome),
-        "load_ms": outcome.load_ns / _NS_PER_MS,
-        "encrypt_ms": ms_per_token(run.times.encrypt),
-        "compute_ms": ms_per_token(run.times.compute),
-        "decrypt_ms": ms_per_token(run.times.decrypt),
-        "ms_per_token": ms_per_token(run.times.total),
-        "tokens_per_second": 1e9 * tokens / run.times.total,
-        "bytes_up": run.bytes_up,
-        "bytes_down": run.bytes_down,
-        "executed": msgspec.structs.asdict(run.executed),
+        **result.job.plan.to_dict(tokens=tokens),
+        "error_bound": float(np.max(result.error_bound)),
+        "bound_bits": relative_bits(result.delta, result.error_bound),
+        **_precision(result),
+        "load_ms": result.load_ns / _NS_PER_MS,
+        "encrypt_ms": ms_per_token(report.times.encrypt),
+        "compute_ms": ms_per_token(report.times.compute),
+        "decrypt_ms": ms_per_token(report.times.decrypt),
+        "ms_per_token": ms_per_token(report.times.total),
+        "tokens_per_second": 1e9 * tokens / report.times.total,
+        "bytes_up": report.bytes_up,
+        "bytes_down": report.bytes_down,
+        "executed": msgspec.structs.asdict(report.executed),
     }
 
 
-def _precision(outcome: Outcome) -> dict[str, float | None]:
-    module, delta = outcome.work.module, outcome.run.delta
+def _precision(result: ModuleResult) -> dict[str, float | None]:
+    module, delta = result.job.module, result.delta
     if not isinstance(module, LoRAModule):
         return {"precision_bits": None, "max_abs_error": None}
-    reference = module.reference_delta(np.asarray(outcome.work.x, dtype=np.float64))
+    reference = module.reference_delta(np.asarray(result.job.x, dtype=np.float64))
     return {
         "precision_bits": precision_bits(delta, reference),
         "max_abs_error": float(np.max(np.abs(delta - reference))),
@@ -90,7 +90,7 @@ def require_precision(rows: Sequence[dict[str, Any]], min_bits: float) -> None:
         )
 
 
-def require_budget(outcomes: Iterable[Outcome], budget: Budget) -> None:
+def require_budget(results: Iterable[ModuleResult], budget: Budget) -> None:
     """Hold what was executed, by the ledger and by the bytes that were sent, against a budget.
 
     Keys are judged by their estimate, since they are made once for all modules.
@@ -98,13 +98,13 @@ def require_budget(outcomes: Iterable[Outcome], budget: Budget) -> None:
     Raises:
         BudgetExceeded: Names the first module that cost more, and what.
     """
-    for outcome in outcomes:
-        run, plan = outcome.run, outcome.work.plan
-        sizes = Sizes(bytes=run.bytes_up + run.bytes_down, key_bytes=plan.key_bytes, depth=plan.packing.depth)
-        tokens = int(run.delta.shape[0])
+    for result in results:
+        report, plan = result.report, result.job.plan
+        sizes = Sizes(bytes=report.bytes_up + report.bytes_down, key_bytes=plan.key_bytes, depth=plan.packing.depth)
+        tokens = int(result.delta.shape[0])
         try:
-            check_budget(run.executed, tokens=tokens, budget=budget, sizes=sizes, program=plan.program)
+            check_budget(report.executed, tokens=tokens, budget=budget, sizes=sizes, program=plan.program)
         except BudgetExceeded as error:
             raise BudgetExceeded(
-                f"Runtime: {outcome.work.module.name}, {tokens} tokens executed: {error.message}", hint=error.hint
+                f"Runtime: {result.job.module.name}, {tokens} tokens executed: {error.message}", hint=error.hint
             ) from error

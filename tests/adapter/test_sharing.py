@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.sharing import shared_inputs
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.compiled import Part
 from helora_core.execution.reference import precision_bits
 from helora_core.host.manager import get_manager
-from helora_core.parties.adapter_run import Work, run_adapter
+from helora_core.parties.adapter_run import ModuleJob, run_adapter
 
 WIDTHS = {"q_proj": "24:32:3", "k_proj": "24:8:2", "v_proj": "24:8:4"}
 
@@ -78,21 +80,22 @@ def test_run_as_one_they_give_the_deltas_that_they_give_alone(numpy_backend: Any
 
     def run(inputs: list[tuple[LoRAModule, Any]]) -> list[Any]:
         work = [
-            Work(module, each, compile_plan(module.shape, strategy, tokens=4, private_weights=False))
+            ModuleJob(module, each, compile_plan(module.shape, strategy, tokens=4, private_weights=False))
             for module, each in inputs
         ]
         return list(run_adapter(numpy_backend, work, private_weights=False))
 
     (together,) = run([(stack(parts), each) for parts, each in shared_inputs([(module, x) for module in modules])])
     alone = run([(module, x) for module in modules])
-    for module, delta, outcome in zip(modules, unstack(together.run.delta, modules), alone, strict=True):
+    for module, delta, outcome in zip(modules, unstack(together.delta, modules), alone, strict=True):
         reference = module.reference_delta(x)
-        assert delta.shape == outcome.run.delta.shape
+        assert delta.shape == outcome.delta.shape
         assert precision_bits(delta, reference) > 10
-        assert precision_bits(delta, outcome.run.delta) > 10
-    work = Work(together.work.module, x, together.work.plan, tuple((each.name, each.shape.d_out) for each in modules))
-    for (name, delta), module in zip(work.deltas(together.run.delta).items(), modules, strict=True):
+        assert precision_bits(delta, outcome.delta) > 10
+    parts = tuple(Part(name=each.name, d_out=each.shape.d_out) for each in modules)
+    job = replace(together.job, parts=parts)
+    for (name, delta), module in zip(replace(together, job=job).deltas.items(), modules, strict=True):
         assert name == module.name
         assert precision_bits(delta, module.reference_delta(x)) > 10
-    assert list(together.work.deltas(together.run.delta)) == [together.work.module.name]
-    assert together.run.executed.encrypts < sum(outcome.run.executed.encrypts for outcome in alone)
+    assert list(together.deltas) == [together.job.module.name]
+    assert together.report.executed.encrypts < sum(outcome.report.executed.encrypts for outcome in alone)

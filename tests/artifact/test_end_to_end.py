@@ -16,8 +16,8 @@ from helora_core.compiler.compiled import CompiledModule, Part
 from helora_core.data.bundled import bundled_activations, bundled_adapter
 from helora_core.execution.reference import precision_bits
 from helora_core.host.manager import get_manager
-from helora_core.parties.adapter_run import Work, run_adapter
-from helora_core.parties.report import outcome_row
+from helora_core.parties.adapter_run import ModuleJob, run_adapter
+from helora_core.parties.report import result_row
 
 NAMES = ("model.layers.3.self_attn.q_proj", "model.layers.3.self_attn.v_proj")
 TOKENS = 4
@@ -40,13 +40,13 @@ def test_delta_from_an_artifact(
 
     demands = {} if sanitize_bits else {"private_weights": False, "sanitize_bits": None}
     x = {name: values[:TOKENS] for name, values in bundled_activations().items()}
-    work = [Work(module, x[module.name], module.plan) for module in read(tmp_path / "artifact", **demands).modules]
+    work = [ModuleJob(module, x[module.name], module.plan) for module in read(tmp_path / "artifact", **demands).modules]
     outcomes = list(run_adapter(manager.load_backend(backend), work, private_weights=False))
-    assert [outcome.work.module.name for outcome in outcomes] == list(NAMES)
+    assert [outcome.job.module.name for outcome in outcomes] == list(NAMES)
     rows: list[dict[str, Any]] = []
     for outcome in outcomes:
-        name = outcome.work.module.name
+        name = outcome.job.module.name
         reference = adapter.modules[name].reference_delta(x[name].astype(np.float64))
-        assert precision_bits(outcome.run.delta, reference) >= 12
-        rows.append(outcome_row(outcome, backend=backend, secure=True))
+        assert precision_bits(outcome.delta, reference) >= 12
+        rows.append(result_row(outcome, backend=backend, secure=True))
     assert [(row["precision_bits"], row["max_abs_error"]) for row in rows] == [(None, None)] * 2

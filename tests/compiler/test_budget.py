@@ -19,7 +19,7 @@ from helora_core.compiler.ir import OpKind, describe
 from helora_core.compiler.plan import Plan
 from helora_core.errors import BudgetExceeded
 from helora_core.host.manager import get_manager
-from helora_core.parties.adapter_run import Outcome, Work, run_adapter
+from helora_core.parties.adapter_run import ModuleJob, ModuleResult, run_adapter
 from helora_core.parties.report import require_budget
 
 NONE = Budget(rotations=None, keyswitches=None, rescales=None)
@@ -112,10 +112,10 @@ def test_without_bounds_nothing_is_refused(used: Sizes, tokens: int) -> None:
 
 
 @pytest.fixture(scope="module", params=["numpy", "tenseal"])
-def outcome(request: pytest.FixtureRequest) -> Outcome:
+def outcome(request: pytest.FixtureRequest) -> ModuleResult:
     plan = compile_plan(SHAPE, get_manager().load_packing("rank_bsgs"), tokens=4, private_weights=False)
     module = synthetic_module(SHAPE, seed=1, name="layers.0.q_proj")
-    work = [Work(module, synthetic_activations(SHAPE, 6, seed=1), plan)]
+    work = [ModuleJob(module, synthetic_activations(SHAPE, 6, seed=1), plan)]
     (outcome,) = run_adapter(get_manager().load_backend(request.param), work, private_weights=False)
     return outcome
 
@@ -123,19 +123,19 @@ def outcome(request: pytest.FixtureRequest) -> Outcome:
 class TestExecuted:
     """What was run is held against the budget too: by the ledger and by the bytes that really went over the wire."""
 
-    def used(self, outcome: Outcome) -> dict[str, float]:
+    def used(self, outcome: ModuleResult) -> dict[str, float]:
         run = outcome.run
         return {
             "rotations": run.executed.rotations / 6,
             "keyswitches": run.executed.keyswitches / 6,
             "rescales": run.executed.rescales / 6,
             "bytes": (run.bytes_up + run.bytes_down) / 6,
-            "key_bytes": outcome.work.plan.key_bytes,
+            "key_bytes": outcome.job.plan.key_bytes,
             "depth": 2,
         }
 
     @pytest.mark.parametrize("cost", BOUNDED)
-    def test_a_run_fits_a_budget_of_what_it_took_and_none_below(self, outcome: Outcome, cost: str) -> None:
+    def test_a_run_fits_a_budget_of_what_it_took_and_none_below(self, outcome: ModuleResult, cost: str) -> None:
         used = self.used(outcome)[cost]
         require_budget([outcome], only(**{cost: used * (1 + 1e-12)}))
         with pytest.raises(BudgetExceeded) as caught:
@@ -144,12 +144,12 @@ class TestExecuted:
         assert cost.replace("_", " ") in caught.value.message
         assert caught.value.hint
 
-    def test_no_bounds_no_refusal(self, outcome: Outcome) -> None:
+    def test_no_bounds_no_refusal(self, outcome: ModuleResult) -> None:
         require_budget([outcome], NONE)
 
-    def test_what_the_plan_promised_the_ledger_keeps(self, outcome: Outcome) -> None:
+    def test_what_the_plan_promised_the_ledger_keeps(self, outcome: ModuleResult) -> None:
         """Operations are counted alike before and after; only bytes are estimates beforehand."""
-        promised = costs_of(outcome.work.plan, 6)
+        promised = costs_of(outcome.job.plan, 6)
         used: Any = self.used(outcome)
         assert {name: used[name] for name in BOUNDED if name != "bytes"} == {
             name: promised[name] for name in BOUNDED if name != "bytes"

@@ -27,7 +27,7 @@ from helora_core.packing.protocol import ScaleRole
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.noise import NoiseModel
-from helora_core.parties.adapter_run import Work, run_adapter
+from helora_core.parties.adapter_run import ModuleJob, run_adapter
 from helora_core.parties.module_run import ModuleRun
 from tests.compiler import drawn
 
@@ -46,7 +46,7 @@ SLOW = ("halevi_shoup", "halevi_shoup_bsgs", "cpmm")
 
 
 def run(backend: str, plan: Plan, module: LoRAModule, x: Any) -> ModuleRun:
-    (outcome,) = run_adapter(get_manager().load_backend(backend), [Work(module, x, plan)], private_weights=False)
+    (outcome,) = run_adapter(get_manager().load_backend(backend), [ModuleJob(module, x, plan)], private_weights=False)
     return outcome.run
 
 

@@ -18,7 +18,7 @@ from helora_core.errors import InvalidInput
 from helora_core.execution.constants import ConstantCache, encode_constants, plaintext_bytes
 from helora_core.execution.reference import precision_bits
 from helora_core.host.manager import get_manager
-from helora_core.parties.adapter_run import Work, run_adapter
+from helora_core.parties.adapter_run import ModuleJob, run_adapter
 from helora_core.parties.module_run import run_module
 
 SHAPE = ModuleShape.parse("37:90:5")
@@ -50,7 +50,7 @@ def bytes_of(plan: Plan) -> int:
 def run(bench: Any, constants: Any, tokens: int = 2) -> Any:
     x = synthetic_activations(bench.plan.shape, tokens, seed=2)
     owner = bench.module if bench.plan.packing.client_finishes else None
-    done = run_module(bench.plan, constants, bench.client, bench.server, bench.ledger, x, client_module=owner)
+    done = run_module(bench.plan, constants, bench.client, bench.server, x, client_module=owner)
     return precision_bits(done.delta, bench.module.reference_delta(x))
 
 
@@ -193,6 +193,7 @@ class TestCache:
         plan = compile_plan(SHAPE, get_manager().load_packing("rank_bsgs"), private_weights=False)
         x = synthetic_activations(SHAPE, 1, seed=1)
         for _ in range(2):
-            (outcome,) = run_adapter(numpy_backend, [Work(module, x, plan)], cache=cache, private_weights=False)
-            assert precision_bits(outcome.run.delta, module.reference_delta(x)) > 12
+            jobs = [ModuleJob(module, x, plan)]
+            (outcome,) = run_adapter(numpy_backend, jobs, constants=cache, private_weights=False)
+            assert precision_bits(outcome.delta, module.reference_delta(x)) > 12
         assert len(told) == 2 * len(plan.constant_specs)

@@ -49,11 +49,11 @@ def with_program(plan: Plan, program: Program) -> Plan:
 def run(bench: Any, x: Any) -> Any:
     """One run by hand, both roles in one place."""
     owner = bench.module if bench.plan.packing.client_finishes else None
-    client = ClientRun(bench.plan.for_module(bench.module), bench.client, x, module=owner)
-    uploaded = [bench.server.receive(message) for message in client.messages()]
+    client_run = ClientRun(bench.plan.for_module(bench.module), x, module=owner)
+    uploaded = [bench.server.deserialize(payload) for payload in client_run.inputs(bench.client)]
     constants = encode_constants(bench.plan, bench.module, bench.server)
     outputs = Execution(bench.plan, constants).proceed(bench.server, uploaded)
-    return client.result([bench.server.send(output) for output in outputs]).delta
+    return client_run.result(bench.client, [bench.server.serialize(output) for output in outputs]).delta
 
 
 class TestAgainstTheReference:

@@ -58,7 +58,7 @@ def run(backend: Backend, plan: Plan, module: LoRAModule, x: Vector) -> ModuleRu
     ledger = Ledger()
     client, server = open_sessions(backend, plan.params, (), ledger=ledger)
     constants = encode_constants(plan, module, server)
-    return run_module(plan, constants, client, server, ledger, x, client_module=module)
+    return run_module(plan, constants, client, server, x, client_module=module)
 
 
 class TestExactness:

@@ -52,7 +52,7 @@ class Bench(NamedTuple):
     ledger: Ledger
 
     def run(self, x: Vector) -> Vector:
-        result = run_module(self.plan, self.constants, self.client, self.server, self.ledger, x)
+        result = run_module(self.plan, self.constants, self.client, self.server, x)
         assert result.executed == self.plan.counts.times(self.plan.runs(x.shape[0]))
         return result.delta
 
@@ -195,16 +195,17 @@ class TestMasks:
         """Δ, and the integers modulo the first prime that the client decrypted in between."""
         integers: list[Vector] = []
         plan = one.plan.for_module(one.module)
-        run = ClientRun(plan, one.client, x)
+        run = ClientRun(plan, x)
 
         execution = Execution(plan, one.constants)
-        masked = execution.proceed(one.server, [one.server.receive(message) for message in run.messages()])
+        masked = execution.proceed(one.server, [one.server.deserialize(payload) for payload in run.inputs(one.client)])
         messages = [one.client.receive(one.server.send(each)) for each in masked]
         received = [one.client.decrypt(each, encoding=Encoding.INTEGERS) for each in messages]
         integers.extend(residues[0] for residues in received)
         answer = one.server.receive(one.client.send(encrypt_answer(plan, 1, one.client, received)))
         results = execution.proceed(one.server, [answer])
-        return run.result([one.server.send(result) for result in results]).delta, np.concatenate(integers)
+        download = [one.server.serialize(result) for result in results]
+        return run.result(one.client, download).delta, np.concatenate(integers)
 
     def test_masked_coefficients_are_uniform(self, backend: Backend) -> None:
         """χ² of 4096 integers in 64 bins has 63 degrees of freedom: 150 is exceeded once in 10^8 runs."""

@@ -9,7 +9,7 @@ from helora_core.adapter.synthetic import synthetic_activations, synthetic_modul
 from helora_core.compiler.compile import compile_plan
 from helora_core.execution.reference import precision_bits
 from helora_core.host.manager import get_manager
-from helora_core.parties.adapter_run import Work, run_adapter
+from helora_core.parties.adapter_run import ModuleJob, run_adapter
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,6 @@ def test_delta_keeps_its_precision_and_the_ledger_shows_what_the_plan_says(
     module = synthetic_module(ModuleShape.parse(shape), seed=1)
     plan = compile_plan(module.shape, manager.load_packing(packing), tokens=tokens, private_weights=False)
     x = synthetic_activations(module.shape, tokens, seed=2)
-    (outcome,) = run_adapter(manager.load_backend("tenseal"), [Work(module, x, plan)], private_weights=False)
-    assert outcome.run.executed == plan.counts.times(plan.runs(tokens))
-    assert precision_bits(outcome.run.delta, module.reference_delta(x)) > 12
+    (outcome,) = run_adapter(manager.load_backend("tenseal"), [ModuleJob(module, x, plan)], private_weights=False)
+    assert outcome.report.executed == plan.counts.times(plan.runs(tokens))
+    assert precision_bits(outcome.delta, module.reference_delta(x)) > 12

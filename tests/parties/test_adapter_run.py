@@ -21,7 +21,7 @@ from helora_core.execution.telemetry import Telemetry, TelemetryWarning
 from helora_core.host.manager import get_manager
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.presets import FAST, SAFE
-from helora_core.parties.adapter_run import Work, run_adapter
+from helora_core.parties.adapter_run import ModuleJob, run_adapter
 from helora_core.specs import TelemetryEvent
 
 Q, V = ModuleShape.parse("37:90:5"), ModuleShape.parse("37:20:5")
@@ -46,9 +46,9 @@ def plan_for(shape: ModuleShape, packing: str = "rank_bsgs", **options: Any) -> 
     return compile_plan(shape, get_manager().load_packing(packing), **options, private_weights=False)
 
 
-def work_for(*plans: Plan, tokens: int = 2) -> list[Work]:
+def work_for(*plans: Plan, tokens: int = 2) -> list[ModuleJob]:
     return [
-        Work(
+        ModuleJob(
             synthetic_module(plan.shape, seed=i, name=f"layers.{i}"),
             synthetic_activations(plan.shape, tokens, seed=i),
             plan,
@@ -57,7 +57,7 @@ def work_for(*plans: Plan, tokens: int = 2) -> list[Work]:
     ]
 
 
-def run(backend: Any, work: list[Work], **options: Any) -> list[Any]:
+def run(backend: Any, work: list[ModuleJob], **options: Any) -> list[Any]:
     return list(run_adapter(backend, work, **options, private_weights=False))
 
 
@@ -66,11 +66,11 @@ def test_every_module_gets_its_own_delta_in_order(backend: Any, packing: str) ->
     q, v = (plan_for(shape, packing) for shape in (Q, V))
     work = work_for(q, v, q)
     outcomes = run(backend, work)
-    assert [outcome.work for outcome in outcomes] == work
+    assert [outcome.job for outcome in outcomes] == work
     for outcome in outcomes:
-        reference = outcome.work.module.reference_delta(outcome.work.x)
-        assert precision_bits(outcome.run.delta, reference) > 12
-        assert outcome.run.executed == outcome.work.plan.counts.times(outcome.work.plan.runs(2))
+        reference = outcome.job.module.reference_delta(outcome.job.x)
+        assert precision_bits(outcome.delta, reference) > 12
+        assert outcome.report.executed == outcome.job.plan.counts.times(outcome.job.plan.runs(2))
         assert outcome.load_ns > 0
 
 
@@ -88,7 +88,7 @@ class TestKeys:
         outcomes = run(counting, work_for(*plans))
         ((_, steps),) = counting.made
         assert steps == {step for plan in plans for step in plan.rotation_steps}
-        assert [outcome.run.executed for outcome in outcomes] == [plan.counts for plan in plans]
+        assert [outcome.report.executed for outcome in outcomes] == [plan.counts for plan in plans]
 
     def test_plans_of_other_parameters_get_keys_of_their_own(self, counting: Any) -> None:
         q, v = plan_for(Q, params=FAST), plan_for(V, params=SAFE)
@@ -121,7 +121,7 @@ class TestBeforeAnyKey:
     )
     def test_activations_of_the_last_module_are_checked_before_keys_are_made(self, counting: Any, bad: Any) -> None:
         work = work_for(plan_for(Q), plan_for(V))
-        work[-1] = Work(work[-1].module, bad, work[-1].plan)
+        work[-1] = ModuleJob(work[-1].module, bad, work[-1].plan)
         with pytest.raises(InvalidInput, match=r"layers\.1"):
             next(run_adapter(counting, work, private_weights=False))
         assert counting.made == []
@@ -136,9 +136,9 @@ class TestBeforeAnyKey:
     def test_activations_of_any_real_type_will_do(self, numpy_backend: Any, dtype: Any) -> None:
         (job,) = work_for(plan_for(Q))
         x = (8 * job.x).astype(dtype)
-        (outcome,) = run(numpy_backend, [Work(job.module, x, job.plan)])
+        (outcome,) = run(numpy_backend, [ModuleJob(job.module, x, job.plan)])
         assert isinstance(job.module, LoRAModule)
-        assert precision_bits(outcome.run.delta, job.module.reference_delta(x.astype(np.float64))) > 12
+        assert precision_bits(outcome.delta, job.module.reference_delta(x.astype(np.float64))) > 12
 
 
 UNEVEN = CKKSParams(ring_degree=8192, data_bits=(60, 38, 40), special_bits=(60,), scale_bits=40)
@@ -213,16 +213,16 @@ class TestTelemetry:
         outcomes = run(numpy_backend, work_for(plan_for(Q), plan_for(V)), telemetry=Telemetry([events.append]))
         assert [event.name for event in events] == ["module.executed"] * 2
         for event, outcome in zip(events, outcomes, strict=True):
-            assert event.elapsed_ns == outcome.run.times.total
+            assert event.elapsed_ns == outcome.report.times.total
             assert event.attributes == {
                 "backend": "numpy",
-                "module": outcome.work.module.name,
+                "module": outcome.job.module.name,
                 "packing": "rank_bsgs",
-                "plan": outcome.work.plan.digest,
+                "plan": outcome.job.plan.digest,
                 "tokens": 2,
-                "keyswitches": outcome.run.executed.keyswitches,
-                "bytes_up": outcome.run.bytes_up,
-                "bytes_down": outcome.run.bytes_down,
+                "keyswitches": outcome.report.executed.keyswitches,
+                "bytes_up": outcome.report.bytes_up,
+                "bytes_down": outcome.report.bytes_down,
             }
             assert {type(value) for value in event.attributes.values()} <= {str, int, float}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -12,52 +13,62 @@ import pytest
 from helora_core.adapter.synthetic import synthetic_activations
 from helora_core.errors import PrecisionLost
 from helora_core.execution.constants import encode_constants
-from helora_core.parties.adapter_run import Outcome, Work
-from helora_core.parties.module_run import run_module
-from helora_core.parties.report import outcome_row, require_precision
+from helora_core.parties.adapter_run import ModuleJob, ModuleResult
+from helora_core.parties.client import Result
+from helora_core.parties.module_run import ModuleRun, run_module
+from helora_core.parties.report import require_precision, result_row
+from helora_core.parties.request import Report
 
 
 @pytest.fixture
-def outcome(numpy_backend: Any, make_bench: Any) -> Outcome:
+def outcome(numpy_backend: Any, make_bench: Any) -> ModuleResult:
     bench = make_bench(numpy_backend)
     x = synthetic_activations(bench.plan.shape, 5, seed=0)
     constants = encode_constants(bench.plan, bench.module, bench.server)
-    run = run_module(bench.plan, constants, bench.client, bench.server, bench.ledger, x)
-    return Outcome(Work(bench.module, x.astype(np.float32), bench.plan), run, load_ns=3_000_000)
+    run = run_module(bench.plan, constants, bench.client, bench.server, x)
+    return result_of(ModuleJob(bench.module, x.astype(np.float32), bench.plan), run)
 
 
-def with_delta(outcome: Outcome, delta: Any) -> Outcome:
-    return Outcome(outcome.work, msgspec.structs.replace(outcome.run, delta=delta), outcome.load_ns)
+def result_of(job: ModuleJob, run: ModuleRun) -> ModuleResult:
+    report = Report(
+        executed=run.executed, times=run.times, bytes_up=run.bytes_up, bytes_down=run.bytes_down, round_trips=2
+    )
+    name = job.module.name
+    return ModuleResult(job, Result({name: run.delta}, {name: run.error_bound}, report), load_ns=3_000_000)
+
+
+def with_delta(outcome: ModuleResult, delta: Any) -> ModuleResult:
+    return replace(outcome, result=msgspec.structs.replace(outcome.result, deltas={outcome.job.module.name: delta}))
 
 
 class TestRow:
-    def test_it_names_the_module_the_backend_and_the_plan(self, outcome: Outcome) -> None:
-        row = outcome_row(outcome, backend="numpy", secure=False)
+    def test_it_names_the_module_the_backend_and_the_plan(self, outcome: ModuleResult) -> None:
+        row = result_row(outcome, backend="numpy", secure=False)
         assert (row["module"], row["backend"], row["secure"]) == ("synthetic", "numpy", False)
-        plan = outcome.work.plan.to_dict(tokens=5)
+        plan = outcome.job.plan.to_dict(tokens=5)
         assert {key: row[key] for key in plan} == plan
 
-    def test_precision_and_error_are_those_of_the_result(self, outcome: Outcome) -> None:
-        reference = outcome.work.module.reference_delta(outcome.work.x)
+    def test_precision_and_error_are_those_of_the_result(self, outcome: ModuleResult) -> None:
+        reference = outcome.job.module.reference_delta(outcome.job.x)
         error = np.zeros_like(reference)
         error[3, 7] = -0.25 * np.max(np.abs(reference))
-        row = outcome_row(with_delta(outcome, reference + error), backend="numpy", secure=False)
+        row = result_row(with_delta(outcome, reference + error), backend="numpy", secure=False)
         assert row["precision_bits"] == pytest.approx(2.0)
         assert row["max_abs_error"] == pytest.approx(0.25 * np.max(np.abs(reference)))
 
-    def test_times_are_per_token_and_counts_are_totals(self, outcome: Outcome) -> None:
-        row = outcome_row(outcome, backend="numpy", secure=False)
-        times = outcome.run.times
+    def test_times_are_per_token_and_counts_are_totals(self, outcome: ModuleResult) -> None:
+        row = result_row(outcome, backend="numpy", secure=False)
+        times = outcome.report.times
         for name in ("encrypt", "compute", "decrypt"):
             assert row[f"{name}_ms"] == pytest.approx(getattr(times, name) / 5e6)
         assert row["ms_per_token"] == pytest.approx(times.total / 5e6)
         assert row["tokens_per_second"] == pytest.approx(1e3 / row["ms_per_token"])
         assert row["load_ms"] == 3.0
-        assert row["executed"] == msgspec.structs.asdict(outcome.work.plan.counts.times(2))
-        assert (row["bytes_up"], row["bytes_down"]) == (outcome.run.bytes_up, outcome.run.bytes_down)
+        assert row["executed"] == msgspec.structs.asdict(outcome.job.plan.counts.times(2))
+        assert (row["bytes_up"], row["bytes_down"]) == (outcome.report.bytes_up, outcome.report.bytes_down)
 
-    def test_it_is_json(self, outcome: Outcome) -> None:
-        row = outcome_row(outcome, backend="numpy", secure=True)
+    def test_it_is_json(self, outcome: ModuleResult) -> None:
+        row = result_row(outcome, backend="numpy", secure=True)
         assert msgspec.json.decode(msgspec.json.encode(row)) == row
 
 
@@ -86,10 +97,10 @@ class TestRequirePrecision:
         assert "conform" in caught.value.hint
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-    def test_a_result_that_is_not_finite_has_no_precision(self, outcome: Outcome, value: float) -> None:
-        delta = outcome.run.delta.copy()
+    def test_a_result_that_is_not_finite_has_no_precision(self, outcome: ModuleResult, value: float) -> None:
+        delta = outcome.delta.copy()
         delta[0, 0] = value
-        row = outcome_row(with_delta(outcome, delta), backend="numpy", secure=False)
+        row = result_row(with_delta(outcome, delta), backend="numpy", secure=False)
         with pytest.raises(PrecisionLost):
             require_precision([row], 0.0)
 
@@ -100,7 +111,7 @@ class TestRequirePrecision:
         bench = make_bench(numpy_backend, params=coarse)
         x = synthetic_activations(bench.plan.shape, 2, seed=0)
         constants = encode_constants(bench.plan, bench.module, bench.server)
-        run = run_module(bench.plan, constants, bench.client, bench.server, bench.ledger, x)
-        row = outcome_row(Outcome(Work(bench.module, x, bench.plan), run, 0), backend="numpy", secure=False)
+        run = run_module(bench.plan, constants, bench.client, bench.server, x)
+        row = result_row(result_of(ModuleJob(bench.module, x, bench.plan), run), backend="numpy", secure=False)
         with pytest.raises(PrecisionLost, match="synthetic has"):
             require_precision([row], 12.0)

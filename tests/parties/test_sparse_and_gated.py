@@ -13,7 +13,7 @@ from helora_core.backend.ledger import OperationCounts
 from helora_core.compiler.compile import compile_plan
 from helora_core.execution.reference import precision_bits
 from helora_core.host.manager import get_manager
-from helora_core.parties.adapter_run import Outcome, Work, run_adapter
+from helora_core.parties.adapter_run import ModuleJob, ModuleResult, run_adapter
 
 SHAPE = ModuleShape.parse("96:64:8")
 PACKINGS = (
@@ -42,11 +42,11 @@ def gated() -> LoRAModule:
     return LoRAModule("gated", sound.down, sound.up, 0.0)
 
 
-def run(backend: Any, packing: str, *modules: LoRAModule, sanitize_bits: int | None = None) -> list[Outcome]:
+def run(backend: Any, packing: str, *modules: LoRAModule, sanitize_bits: int | None = None) -> list[ModuleResult]:
     strategy = get_manager().load_packing(packing)
     x = synthetic_activations(SHAPE, TOKENS, seed=6)
     work = [
-        Work(
+        ModuleJob(
             module,
             x,
             compile_plan(
@@ -64,43 +64,43 @@ def test_a_closed_gate_executes_nothing_and_adds_exactly_zero(
     numpy_backend: Any, packing: str, sanitize_bits: int | None
 ) -> None:
     (outcome,) = run(numpy_backend, packing, compact(gated()), sanitize_bits=sanitize_bits)
-    assert outcome.run.executed == OperationCounts()
-    assert outcome.run.delta.shape == (TOKENS, SHAPE.d_out)
-    assert not outcome.run.delta.any()
-    assert (outcome.run.bytes_up, outcome.run.bytes_down) == (0, 0)
-    assert outcome.work.plan.rotation_steps == ()
+    assert outcome.report.executed == OperationCounts()
+    assert outcome.delta.shape == (TOKENS, SHAPE.d_out)
+    assert not outcome.delta.any()
+    assert (outcome.report.bytes_up, outcome.report.bytes_down) == (0, 0)
+    assert outcome.job.plan.rotation_steps == ()
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
 def test_a_module_of_zero_rows_alone_is_a_closed_gate_too(numpy_backend: Any, packing: str) -> None:
     (outcome,) = run(numpy_backend, packing, compact(pruned(kept=0)))
-    assert outcome.run.executed == OperationCounts()
-    assert not outcome.run.delta.any()
+    assert outcome.report.executed == OperationCounts()
+    assert not outcome.delta.any()
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
 def test_pruned_ranks_cost_nothing_and_the_others_are_right(numpy_backend: Any, packing: str) -> None:
     module = pruned(kept=2)
     small, sparse, full = run(numpy_backend, packing, compact(module), module, dense())
-    reference = module.reference_delta(small.work.x)
-    assert small.work.plan.shape.rank == 2
+    reference = module.reference_delta(small.job.x)
+    assert small.job.plan.shape.rank == 2
     for outcome in (small, sparse):
-        assert precision_bits(outcome.run.delta, reference) > 11
+        assert precision_bits(outcome.delta, reference) > 11
     if packing.startswith("halevi_shoup"):  # it merges both factors, whose product has no zeros
-        assert small.run.executed == full.run.executed
+        assert small.report.executed == full.report.executed
     elif packing == "cheetah_two_round":  # masks are for zeros too
-        assert sparse.run.executed == full.run.executed
+        assert sparse.report.executed == full.report.executed
     else:
-        assert small.run.executed.ct_pt < full.run.executed.ct_pt
+        assert small.report.executed.ct_pt < full.report.executed.ct_pt
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
 def test_other_modules_are_not_affected(numpy_backend: Any, packing: str) -> None:
     alone = run(numpy_backend, packing, dense())[0]
     _, among, _ = run(numpy_backend, packing, compact(gated()), dense(), compact(pruned(kept=2)))
-    assert among.run.executed == alone.run.executed
-    assert among.work.plan.digest == alone.work.plan.digest
-    assert precision_bits(among.run.delta, among.work.module.reference_delta(among.work.x)) > 11  # type: ignore[union-attr]
+    assert among.report.executed == alone.report.executed
+    assert among.job.plan.digest == alone.job.plan.digest
+    assert precision_bits(among.delta, among.job.module.reference_delta(among.job.x)) > 11  # type: ignore[union-attr]
 
 
 def test_features_that_no_weight_reads_are_not_sent(numpy_backend: Any) -> None:
@@ -115,9 +115,9 @@ def test_features_that_no_weight_reads_are_not_sent(numpy_backend: Any) -> None:
     plans = [
         compile_plan(shape, strategy, ring_degree=8192, module=each, private_weights=False) for each in (sound, module)
     ]
-    (outcome,) = run_adapter(numpy_backend, [Work(module, x, plans[1])], private_weights=False)
-    assert outcome.run.executed.encrypts < plans[0].counts.encrypts
-    assert precision_bits(outcome.run.delta, module.reference_delta(x)) > 11
+    (outcome,) = run_adapter(numpy_backend, [ModuleJob(module, x, plans[1])], private_weights=False)
+    assert outcome.report.executed.encrypts < plans[0].counts.encrypts
+    assert precision_bits(outcome.delta, module.reference_delta(x)) > 11
 
 
 @pytest.mark.parametrize("packing", PACKINGS)

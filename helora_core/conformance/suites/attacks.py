@@ -142,9 +142,9 @@ class Attacks:
             except InsecureParameters:  # of a library whose special primes are longer than those asked for
                 continue
         constants = encode_constants(plan, module, server)
-        run = ClientRun(plan, client, np.zeros((1, MODULE.d_in)))
+        run = ClientRun(plan, np.zeros((1, MODULE.d_in)))
         bare = _Bare(server.evaluator, server.params, server.capabilities)
-        inputs = [server.receive(message) for message in run.messages()]
+        inputs = [server.deserialize(payload) for payload in run.inputs(client)]
         for output, result in zip(plan.program.results, Execution(plan, constants).proceed(bare, inputs), strict=True):
             read = client.decrypt(client.receive(server.send(result)), encoding=Encoding.COEFFICIENTS)
             norm = float(np.linalg.norm(read)) * server.evaluator.scale(result)

@@ -18,7 +18,7 @@ from helora_core.execution.reference import precision_bits
 from helora_core.host.manager import get_manager
 from helora_core.packing.protocol import ModulusUse, Vector
 from helora_core.params.presets import FAST
-from helora_core.parties.adapter_run import Outcome, Work, run_adapter
+from helora_core.parties.adapter_run import ModuleJob, ModuleResult, run_adapter
 
 SHAPES = ("576:192:8", "37:90:5", "1536:1536:16")
 """A rectangular module of a small model, one of odd sizes, and one of a 1.5-billion-parameter model."""
@@ -52,7 +52,7 @@ def _operations(plan: Plan) -> int:
 
 def _outcome(
     bench: Bench, packing: str, shape: str, *, x: Vector, up: float = 1.0, most_operations: int = MOST_OPERATIONS
-) -> Outcome:
+) -> ModuleResult:
     """A synthetic module of the shape run on x; with ``up`` 0, one without weights."""
     parsed = ModuleShape.parse(shape)
     try:
@@ -67,14 +67,14 @@ def _outcome(
         pytest.skip(f"slow, with {operations} operations{hint}")
     module = synthetic_module(parsed, seed=1)
     module = type(module)(module.name, module.down, module.up * up, module.scaling)
-    (outcome,) = run_adapter(bench.backend, [Work(module, x, plan)], private_weights=False)
+    (outcome,) = run_adapter(bench.backend, [ModuleJob(module, x, plan)], private_weights=False)
     return outcome
 
 
-def _bits(outcome: Outcome) -> float:
-    module = outcome.work.module
+def _bits(outcome: ModuleResult) -> float:
+    module = outcome.job.module
     assert isinstance(module, LoRAModule)
-    return precision_bits(outcome.run.delta, module.reference_delta(outcome.work.x))
+    return precision_bits(outcome.delta, module.reference_delta(outcome.job.x))
 
 
 def _usual(shape: str | ModuleShape, tokens: int) -> Vector:
@@ -111,7 +111,7 @@ class LoRAEndToEnd:
     def test_a_module_without_weights_gives_zero(self, bench: Bench, packing: str) -> None:
         """PEFT initialises up with zeros; libraries that refuse zero plaintexts must not make it fail."""
         outcome = _outcome(bench, packing, _SMALL, x=_usual(_SMALL, 1), up=0.0)
-        assert np.max(np.abs(outcome.run.delta)) < 2.0**-DEFAULT_PRECISION_BITS
+        assert np.max(np.abs(outcome.delta)) < 2.0**-DEFAULT_PRECISION_BITS
 
     @pytest.mark.parametrize("packing", registered_packings())
     def test_the_bound_holds_for_activations_of_any_size(self, bench: Bench, packing: str) -> None:
@@ -122,7 +122,7 @@ class LoRAEndToEnd:
         usual = _usual(_SMALL, 1)[0]
         massive = usual * np.where(np.arange(usual.size) == 7, 3000.0, 1.0)
         x = np.stack([usual, usual * 1e-6, massive, module.down[0] * 1e8, np.zeros_like(usual)])
-        run = _outcome(bench, packing, _SMALL, x=x).run
+        run = _outcome(bench, packing, _SMALL, x=x)
         errors = np.max(np.abs(run.delta - module.reference_delta(x)), axis=1)
         assert (errors <= run.error_bound).all(), f"{errors} exceed {run.error_bound}"
         beside = run.error_bound[:-1] / np.linalg.norm(x[:-1], axis=1)
@@ -133,4 +133,4 @@ class LoRAEndToEnd:
         capacity = _plan(packing, ModuleShape.parse(_SMALL)).tokens_per_run
         outcome = _outcome(bench, packing, _SMALL, x=_usual(_SMALL, capacity + 1))
         assert _bits(outcome) >= DEFAULT_PRECISION_BITS
-        assert outcome.run.executed == outcome.work.plan.counts.times(2)
+        assert outcome.report.executed == outcome.job.plan.counts.times(2)

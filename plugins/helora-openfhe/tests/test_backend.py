@@ -27,7 +27,7 @@ from helora_core.params.choose import Requirement, choose_params
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.presets import FAST
 from helora_core.params.security import require_secure
-from helora_core.parties.adapter_run import Work, run_adapter
+from helora_core.parties.adapter_run import ModuleJob, run_adapter
 
 REASON = helora_openfhe.availability()
 if REASON is not None:
@@ -44,8 +44,8 @@ def test_lora_of_a_large_model_is_precise(backend: OpenFHEBackend, packing: Rank
     shape = ModuleShape.parse("1536:1536:16")
     plan = compile_plan(shape, packing, private_weights=False)
     module, x = synthetic_module(shape, seed=1), synthetic_activations(shape, 2, seed=2)
-    (outcome,) = run_adapter(backend, [Work(module, x, plan)], private_weights=False)
-    assert precision_bits(outcome.run.delta, module.reference_delta(x)) >= 12
+    (outcome,) = run_adapter(backend, [ModuleJob(module, x, plan)], private_weights=False)
+    assert precision_bits(outcome.delta, module.reference_delta(x)) >= 12
 
 
 def test_the_real_primes_are_reported_with_their_real_lengths() -> None:
@@ -114,10 +114,10 @@ def test_sanitised_results_are_as_precise_as_the_plan_says(packing: str) -> None
     loaded, noise_model = get_manager().load_packing(packing), backend.capabilities.noise_model
     plan = compile_plan(shape, loaded, ring_degree=16384, noise_model=noise_model)
     module, x = synthetic_module(shape, seed=1), synthetic_activations(shape, 2, seed=2)
-    (outcome,) = run_adapter(backend, [Work(module, x, plan)])
-    errors = np.abs(outcome.run.delta - module.reference_delta(x)).max(axis=1)
-    assert (errors <= outcome.run.error_bound).all()
-    assert precision_bits(outcome.run.delta, module.reference_delta(x)) >= 12
+    (outcome,) = run_adapter(backend, [ModuleJob(module, x, plan)])
+    errors = np.abs(outcome.delta - module.reference_delta(x)).max(axis=1)
+    assert (errors <= outcome.error_bound).all()
+    assert precision_bits(outcome.delta, module.reference_delta(x)) >= 12
 
 
 def test_exact_scales_leave_no_drift() -> None:

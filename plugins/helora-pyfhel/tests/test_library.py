@@ -20,7 +20,7 @@ from helora_core.execution.reference import precision_bits
 from helora_core.host.manager import get_manager
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
-from helora_core.parties.adapter_run import Work, run_adapter
+from helora_core.parties.adapter_run import ModuleJob, run_adapter
 from helora_pyfhel import availability, context
 from helora_pyfhel.backend import PyfhelBackend
 
@@ -117,6 +117,6 @@ class TestLoRA:
         manager, parsed = get_manager(), ModuleShape.parse(shape)
         plan = compile_plan(parsed, manager.load_packing(packing), private_weights=False)
         module, x = synthetic_module(parsed, seed=1), synthetic_activations(parsed, tokens, seed=2)
-        (outcome,) = run_adapter(manager.load_backend("pyfhel"), [Work(module, x, plan)], private_weights=False)
-        assert precision_bits(outcome.run.delta, module.reference_delta(x)) >= 12
-        assert outcome.run.executed == plan.counts.times(plan.runs(tokens))
+        (outcome,) = run_adapter(manager.load_backend("pyfhel"), [ModuleJob(module, x, plan)], private_weights=False)
+        assert precision_bits(outcome.delta, module.reference_delta(x)) >= 12
+        assert outcome.report.executed == plan.counts.times(plan.runs(tokens))

@@ -10,15 +10,15 @@ from helora_core.compiler.compile import compile_plan
 from helora_core.data.bundled import bundled_activations, bundled_adapter
 from helora_core.execution.reference import precision_bits
 from helora_core.host.manager import get_manager
-from helora_core.parties.adapter_run import Outcome, Work, run_adapter
+from helora_core.parties.adapter_run import ModuleJob, ModuleResult, run_adapter
 
 WANTED_BITS = 12.0
 
 
-def run(module: LoRAModule, x: object, packing: str = "rank_bsgs") -> Outcome:
+def run(module: LoRAModule, x: object, packing: str = "rank_bsgs") -> ModuleResult:
     manager = get_manager()
     plan = compile_plan(module.shape, manager.load_packing(packing), private_weights=False)
-    (outcome,) = run_adapter(manager.load_backend("tenseal"), [Work(module, x, plan)], private_weights=False)  # type: ignore[arg-type]
+    (outcome,) = run_adapter(manager.load_backend("tenseal"), [ModuleJob(module, x, plan)], private_weights=False)  # type: ignore[arg-type]
     return outcome
 
 
@@ -27,12 +27,12 @@ def test_shapes_of_models_in_use_run_at_8192_with_128_bits_of_security(shape: st
     module = synthetic_module(ModuleShape.parse(shape), seed=0)
     x = synthetic_activations(module.shape, 2, seed=1)
     outcome = run(module, x)
-    assert outcome.work.plan.params.ring_degree == 8192
-    assert outcome.work.plan.verdict.secure
-    assert outcome.work.plan.verdict.security_bits >= 128
-    assert outcome.run.delta.shape == (2, module.shape.d_out)
-    assert precision_bits(outcome.run.delta, module.reference_delta(x)) >= WANTED_BITS
-    assert outcome.run.executed == outcome.work.plan.counts.times(outcome.work.plan.runs(2))
+    assert outcome.job.plan.params.ring_degree == 8192
+    assert outcome.job.plan.verdict.secure
+    assert outcome.job.plan.verdict.security_bits >= 128
+    assert outcome.delta.shape == (2, module.shape.d_out)
+    assert precision_bits(outcome.delta, module.reference_delta(x)) >= WANTED_BITS
+    assert outcome.report.executed == outcome.job.plan.counts.times(outcome.job.plan.runs(2))
 
 
 @pytest.mark.parametrize("packing", ["rank_bsgs", "zero_moai"])
@@ -43,4 +43,4 @@ def test_modules_of_a_trained_adapter_on_real_activations(name: str, packing: st
     (module,) = bundled_adapter().select(name)
     x = bundled_activations()[module.name][-5:]
     outcome = run(module, x, packing)
-    assert precision_bits(outcome.run.delta, module.reference_delta(x)) >= WANTED_BITS
+    assert precision_bits(outcome.delta, module.reference_delta(x)) >= WANTED_BITS

@@ -87,25 +87,25 @@ class Service:
 
     def ask(self, x: Array, *, again: Transcript | None = None) -> Transcript:
         """Run the plan for x of shape (tokens, d_in); with the ciphertexts of a run before, if there is one."""
-        run, passed = ClientRun(self.plan, self.client, x, module=self._finishing), Transcript()
-        passed.sent = again.sent if again else [self.server.receive(message) for message in run.messages()]
+        run, passed = ClientRun(self.plan, x, module=self._finishing), Transcript()
+        passed.sent = again.sent if again else [self.server.deserialize(payload) for payload in run.inputs(self.client)]
 
         execution = Execution(self.plan, self.constants)
         passed.results = execution.proceed(self._server, passed.sent)
         while not execution.done:
             passed.masked = passed.results
-            passed.answered.append(self.server.receive(self.answer(run, passed.masked)))
+            passed.answered.append(self.server.deserialize(self.answer(run, passed.masked)))
             passed.results = execution.proceed(self._server, passed.answered[-1:])
         return passed
 
     def answer(self, run: ClientRun, masked: Sequence[Any]) -> bytes:
         """What the client sends for masked values."""
-        return run.answer([self.server.send(each) for each in masked])
+        return run.answer(self.client, 1, [self.server.serialize(each) for each in masked])
 
     def delta(self, passed: Transcript, x: Array) -> Array:
         """Δ, as the client gets it."""
-        run = ClientRun(self.plan, self.client, x, module=self._finishing)
-        return run.result([self.server.send(result) for result in passed.results]).delta
+        run = ClientRun(self.plan, x, module=self._finishing)
+        return run.result(self.client, [self.server.serialize(result) for result in passed.results]).delta
 
     def query(self, x: Array) -> list[Array]:
         """Coefficients of every result, in integer units, that the client decrypts for x."""

@@ -207,7 +207,7 @@ def run(plan: Plan, module: LoRAModule, x: Vector) -> tuple[Vector, OperationCou
         )
     owner = module if plan.packing.client_finishes else None
     constants = encode_constants(plan, module, server)
-    result = run_module(plan, constants, client, server, ledger, x, client_module=owner)
+    result = run_module(plan, constants, client, server, x, client_module=owner)
     return result.delta, result.executed
 
 

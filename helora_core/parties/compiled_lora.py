@@ -1,0 +1,74 @@
+"""An adapter, compiled: what ``helora_core.compile`` gives, and both parties are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from helora_core.adapter.lora import LoRAModule
+from helora_core.backend.protocol import Backend
+from helora_core.compiler.compiled import CompiledModule
+from helora_core.parties.client import Client
+from helora_core.parties.limits import ServerLimits
+from helora_core.parties.server import Server, Session
+
+
+@dataclass(frozen=True)
+class CompiledLoRA:
+    """Modules with their plans, on a backend.
+
+    Attributes:
+        modules: The modules; several of one input as one, where that was asked for.
+        backend: The CKKS library.
+        secure: Whether it encrypts at all: an emulation does not.
+        private_weights: Whether the plans keep the weights from the key holder.
+    """
+
+    modules: tuple[CompiledModule, ...]
+    backend: Backend
+    secure: bool
+    private_weights: bool = True
+
+    def open(self) -> tuple[Client, Session]:
+        """Both parties in this process, for a try: a client with keys, and its session at a server.
+
+        Raises:
+            InsecureParameters, CapabilityMissing, …: As ``Client`` and ``Server`` do.
+        """
+        server = self.server()
+        client = self.client(server.offer())
+        return client, server.open(client.evaluation_keys())
+
+    def server(self, *, limits: ServerLimits | None = None) -> Server:
+        """The server of these modules: it has the weights."""
+        return Server(
+            {each.name: each for each in self.modules},
+            self.backend,
+            private_weights=self.private_weights,
+            limits=limits,
+        )
+
+    def client(self, offer: bytes) -> Client:
+        """A client of the same owner: it has the adapter in the clear, where a packing needs that and it may be."""
+        owned = {each.name: each.module for each in self.modules if isinstance(each.module, LoRAModule)}
+        highest = max(each.plan.verdict.asked_bits for each in self.modules)
+        return Client(
+            offer,
+            backend=self.backend,
+            adapter=None if self.private_weights else owned,
+            security_bits=highest,
+            table=self.modules[0].plan.verdict.table,
+        )
+
+    def save(
+        self, directory: Path, *, replace: bool = False, on_constant: Callable[[int], object] = lambda count: None
+    ) -> str:
+        """Write all that a server needs to run it without the adapter, and return the artifact's digest.
+
+        Raises:
+            InvalidInput: There is something at ``directory`` already, or a plan cannot be run without the adapter.
+        """
+        from helora_core.artifact.write import write_artifact
+
+        return write_artifact(directory, self.modules, replace=replace, on_constant=on_constant).digest

@@ -1,0 +1,88 @@
+"""What travels between client and server once keys are there: one message up and one down in each round of a request.
+
+A message is a checked envelope (``helora_core.backend.envelope``) around MessagePack. It names the request that it is
+of and the round, so that messages may be lost, repeated, reordered or mixed with those of other requests.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from helora_core.backend.ledger import OperationCounts
+from helora_core.errors import CorruptPayload
+
+REQUEST_ID_BYTES = 16
+
+MOST_MESSAGE_BYTES = 256 << 20
+"""Largest message that is read: 256 MiB."""
+
+T = TypeVar("T")
+
+RequestId = Annotated[bytes, msgspec.Meta(min_length=REQUEST_ID_BYTES, max_length=REQUEST_ID_BYTES)]
+Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]
+
+
+class Upload(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The client's message of one round.
+
+    Attributes:
+        request: Names the request: random bytes.
+        number: The round, from 0.
+        modules: Whose Δ are wanted, all of the one input.
+        tokens: How many tokens the request is for.
+        ciphertexts: In round 0 the inputs of each run, for all modules alike. Later the client's answers, to each run
+            of the first module, then of the next.
+    """
+
+    request: RequestId
+    number: Number
+    modules: tuple[str, ...]
+    tokens: Number
+    ciphertexts: tuple[tuple[bytes, ...], ...]
+
+
+class Download(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The server's message of one round.
+
+    Attributes:
+        request: Names the request.
+        number: The round.
+        ciphertexts: The outputs of each run of the first module, then of the next.
+        executed: The server's operations in this round, by its ledger.
+        elapsed_ns: What the round took the server: reading, computing, serialising.
+    """
+
+    request: RequestId
+    number: Number
+    ciphertexts: tuple[tuple[bytes, ...], ...]
+    executed: OperationCounts
+    elapsed_ns: Number
+
+
+def new_request_id() -> bytes:
+    """Random bytes, which no other request has."""
+    return secrets.token_bytes(REQUEST_ID_BYTES)
+
+
+def encode(message: Upload | Download) -> bytes:
+    """The payload of a message."""
+    return msgspec.msgpack.encode(message)
+
+
+def decode(payload: bytes, kind: type[T]) -> T:
+    """Read the payload of a message.
+
+    Raises:
+        CorruptPayload: It is not of this kind.
+    """
+    try:
+        return msgspec.msgpack.decode(payload, type=kind)
+    except (msgspec.MsgspecError, RecursionError, MemoryError) as error:
+        # The texts of msgspec name places and types, never values.
+        raise CorruptPayload(
+            f"The message is no {kind.__name__.lower()} ({error}).",
+            hint="Check that both sides run the same version of helora.",
+        ) from error
