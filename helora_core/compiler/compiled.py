@@ -72,3 +72,6 @@ class CompiledModule:
     def name(self) -> str:
         """Its name; of several on one input, that of their stack."""
         return self.module.name
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.plan.shape} by {self.plan.packing.name}, plan {self.plan.digest[:12]}>"

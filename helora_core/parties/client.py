@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import msgspec
 import numpy as np
@@ -119,6 +119,12 @@ class Client:
             )
             for each in read.modules
         }
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise InvalidInput(
+            "Client: it holds a secret key, and is neither pickled nor copied.",
+            hint="Make a client of the offer in the other process: it has keys of its own.",
+        )
 
     @property
     def modules(self) -> tuple[str, ...]:

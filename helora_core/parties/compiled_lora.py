@@ -30,6 +30,10 @@ class CompiledLoRA:
     secure: bool
     private_weights: bool = True
 
+    def __repr__(self) -> str:
+        private = "private weights" if self.private_weights else "weights shown to the key holder"
+        return f"<CompiledLoRA of {len(self.modules)} modules on {self.backend.name}, {private}>"
+
     def open(self) -> tuple[Client, Session]:
         """Both parties in this process, for a try: a client with keys, and its session at a server.
 

@@ -33,6 +33,8 @@ class Upload(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         number: The round, from 0.
         modules: Whose Δ are wanted, all of the one input.
         tokens: How many tokens the request is for.
+        follows: SHA-256 of the download that it answers; empty in round 0. A server that has forgotten the request and
+            begun it anew, with other masks, is told so from it.
         ciphertexts: In round 0 the inputs of each run, for all modules alike. Later the client's answers, to each run
             of the first module, then of the next.
     """
@@ -41,6 +43,7 @@ class Upload(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     number: Number
     modules: tuple[str, ...]
     tokens: Number
+    follows: Annotated[bytes, msgspec.Meta(max_length=32)]
     ciphertexts: tuple[tuple[bytes, ...], ...]
 
 

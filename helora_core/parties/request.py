@@ -6,6 +6,7 @@ whoever carries them may send the same ones again.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 
@@ -173,7 +174,7 @@ class Request:
                 for run, outputs in zip(self._runs[each.name], of_module, strict=True)
             ]
             self._number += 1
-            self._send(answers)
+            self._send(answers, follows=hashlib.sha256(answer).digest())
         else:
             self._finish(client, received)
         self._round_trips += 1
@@ -216,9 +217,9 @@ class Request:
             round_trips=self._round_trips,
         )
 
-    def _send(self, ciphertexts: Sequence[Sequence[bytes]]) -> None:
+    def _send(self, ciphertexts: Sequence[Sequence[bytes]], follows: bytes = b"") -> None:
         names = tuple(each.name for each in self._alive)
-        upload = Upload(self._id, self._number, names, self._tokens, tuple(map(tuple, ciphertexts)))
+        upload = Upload(self._id, self._number, names, self._tokens, follows, tuple(map(tuple, ciphertexts)))
         self._message = self._session.seal(PayloadKind.UPLOAD, encode(upload))
         self._bytes_up += len(self._message)
 

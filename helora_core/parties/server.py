@@ -11,6 +11,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from helora_core.backend.envelope import PayloadKind
 from helora_core.backend.ledger import Ledger, OperationCounts
@@ -162,6 +163,27 @@ class Session:
         compiled = self._server.modules[name]
         return self._server.constants.constants(compiled.plan, compiled.module, self._params[compiled.plan.params])
 
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise InvalidInput(
+            "Session: it holds a library's objects, and is neither pickled nor copied.",
+            hint="Open one in the other process, with client.evaluation_keys().",
+        )
+
+    @property
+    def requests(self) -> int:
+        """Requests in flight, and those whose last answer is kept."""
+        return len(self._held)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have a round to come."""
+        return sum(bool(held.runs) for held in self._held.values())
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the answers that are kept."""
+        return sum(len(held.answer) for held in self._held.values())
+
     def close(self) -> None:
         """Drop the client's keys and requests."""
         self._held.clear()
@@ -243,7 +265,7 @@ class Session:
             )
         modules = tuple(self._server.modules[name] for name in upload.modules)
         require_one_input(modules)
-        if sum(bool(each.runs) for each in self._held.values()) >= self._server.limits.requests:
+        if self.in_flight >= self._server.limits.requests:
             raise LimitExceeded(
                 f"Session: {self._server.limits.requests} requests are in flight, and no more may be.",
                 hint="Finish one first.",
@@ -257,12 +279,13 @@ class Session:
 
     def _require_turn(self, held: _Held, upload: Upload) -> None:
         same = (upload.modules, upload.tokens) == (held.names, held.tokens)
+        same = same and upload.follows == hashlib.sha256(held.answer).digest()
         if upload.number == held.number and held.runs and same:
             return
         raise UnexpectedMessage(
             f"Session: round {upload.number} of a request that awaits "
-            f"{f'round {held.number}' if held.runs else 'nothing more'}, or one with other modules or tokens.",
-            hint="Repeat a message as it was, byte for byte; a new request needs a name of its own.",
+            f"{f'round {held.number}' if held.runs else 'nothing more'}, or one that follows another answer.",
+            hint="Repeat a message as it was, byte for byte; or begin the request again.",
         )
 
     def _computed(self, held: _Held, session: ServerSession, upload: Upload) -> tuple[tuple[bytes, ...], ...]:
@@ -294,8 +317,7 @@ class Session:
         limits = self._server.limits
         over = [name for name, held in self._held.items() if not held.runs][:-1]
         for name in over:
-            kept = sum(len(held.answer) for held in self._held.values())
-            if len(self._held) <= limits.requests and kept <= limits.kept_bytes:
+            if len(self._held) <= limits.requests and self.kept_bytes <= limits.kept_bytes:
                 return
             del self._held[name]
 

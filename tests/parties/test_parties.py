@@ -1,0 +1,344 @@
+"""Client and server: Δ, what is shared, what is refused, and what passes between them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import pickle
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.adapter.synthetic import synthetic_activations
+from helora_core.errors import (
+    CorruptPayload,
+    ForeignCiphertext,
+    HeloraError,
+    InsecureParameters,
+    InvalidInput,
+    LeakageRefused,
+    LimitExceeded,
+    UnexpectedMessage,
+    VersionMismatch,
+)
+from helora_core.execution.constants import ConstantCache
+from helora_core.host.manager import get_manager
+from helora_core.params.presets import FAST
+from helora_core.parties.client import Client
+from helora_core.parties.compiled_lora import CompiledLoRA
+from helora_core.parties.limits import ServerLimits
+from helora_core.parties.offer import Offer, read_offer
+from helora_core.parties.server import Server, Session
+from tests.parties.conftest import SHAPE, compiled
+
+ALIVE = ("layer.q_proj", "layer.v_proj", "layer.two_rounds")
+
+
+def x_of(tokens: int, seed: int = 0) -> Any:
+    return synthetic_activations(SHAPE, tokens, seed=seed)
+
+
+def reference(lora: CompiledLoRA, name: str, x: Any) -> Any:
+    (module,) = (each.module for each in lora.modules if each.name == name)
+    return module.reference_delta(x)  # type: ignore[union-attr]
+
+
+def finished(request: Any, session: Session) -> Any:
+    while not request.done:
+        request.receive(session.answer(request.message()))
+    return request
+
+
+def served(lora: CompiledLoRA, **limits: Any) -> tuple[Client, Session]:
+    server = lora.server(limits=ServerLimits(**limits))
+    client = lora.client(server.offer())
+    return client, server.open(client.evaluation_keys())
+
+
+@pytest.fixture(scope="module")
+def pair(lora: CompiledLoRA) -> tuple[Client, Session]:
+    return lora.open()
+
+
+class TestDelta:
+    @pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of the fixture
+    @settings(max_examples=15)
+    @given(name=st.sampled_from(ALIVE), tokens=st.integers(1, 9), seed=st.integers(0, 99))
+    def test_it_is_the_adapters_within_the_bound(self, lora: Any, pair: Any, name: str, tokens: int, seed: int) -> None:
+        client, session = pair
+        x = x_of(tokens, seed)
+        request = finished(client.begin(name, x), session)
+        errors = np.max(np.abs(request.delta - reference(lora, name, x)), axis=1)
+        assert (errors <= request.error_bounds[name]).all()
+        plan = client.plans[name]
+        assert request.report.executed == plan.counts.times(plan.runs(tokens))
+        assert request.report.round_trips == len(plan.rounds)
+        np.testing.assert_allclose(client.delta(name, x, session), request.delta, atol=2 * errors.max() + 1e-6)
+
+    def test_an_ending_names_a_module_and_an_ambiguous_one_none(self, pair: Any, refused: Any) -> None:
+        client, session = pair
+        assert client.delta("q_proj", x_of(1), session).shape == (1, SHAPE.d_out)
+        with refused(InvalidInput, "no module matches 'o_proj'"):
+            client.begin("o_proj", x_of(1))
+
+    def test_a_dead_module_needs_nobody(self, pair: Any) -> None:
+        client, _ = pair
+        request = client.begin("layer.dead", x_of(3))
+        assert request.done
+        assert not request.delta.any()
+        assert request.report.round_trips == request.report.bytes_up == 0
+
+    def test_many_tokens_go_in_messages_that_the_server_reads(self, lora: Any) -> None:
+        client, session = served(lora, message_bytes=500_000)
+        sent = []
+
+        class Listening:
+            def answer(self, message: bytes) -> bytes:
+                sent.append(len(message))
+                return session.answer(message)
+
+        plan = client.plans["layer.q_proj"]
+        x = x_of(3 * plan.tokens_per_run + 1)
+        told: list[int] = []
+        result = client.run("layer.q_proj", x, Listening(), on_tokens=told.append)
+        assert np.max(np.abs(result.delta - reference(lora, "layer.q_proj", x))) < 1e-2
+        assert len(sent) > 1
+        assert max(sent) <= 500_000
+        assert sum(told) == len(x)
+        assert result.report.executed == plan.counts.times(4)
+
+    def test_stated_activations_are_refused_before_any_key(self, lora: Any, refused: Any) -> None:
+        client = lora.client(lora.server().offer())
+        for x in (np.ones((1, 5)), np.ones(SHAPE.d_in), np.full((1, SHAPE.d_in), np.nan), np.ones((0, SHAPE.d_in))):
+            with refused(InvalidInput, "activations"):
+                client.delta("q_proj", x, None)  # type: ignore[arg-type]
+
+
+class TestSharing:
+    def test_one_encrypted_input_serves_all_modules_that_take_it(self, lora: Any, pair: Any) -> None:
+        client, session = pair
+        x = x_of(2)
+        names = ["layer.q_proj", "layer.v_proj", "layer.dead"]
+        request = finished(client.begin(names, x), session)
+        for name in names:
+            np.testing.assert_allclose(request.deltas[name], reference(lora, name, x), atol=1e-2)
+        assert request.report.executed.encrypts == client.plans["layer.q_proj"].counts.encrypts
+        assert request.report.executed.rotations == 2 * client.plans["layer.q_proj"].counts.rotations
+        assert request.delta.shape == (2, 3 * SHAPE.d_out)
+
+    def test_modules_of_other_inputs_are_refused_on_both_sides(self, lora: Any, pair: Any, refused: Any) -> None:
+        client, _ = pair
+        with refused(InvalidInput, "do not take the same ciphertexts", hint="one by one"):
+            client.begin(["q_proj", "two_rounds"], x_of(1))
+
+    def test_equal_signatures_are_those_of_equal_packed_inputs(self) -> None:
+        plans = [
+            compiled("m", packing, 1, ModuleShape.parse(shape), private_weights=False).plan
+            for packing, shape in (("rank_bsgs", "24:20:3"), ("rank_bsgs", "24:20:4"), ("cheetah", "24:20:3"))
+        ]
+        again = compiled("other", "rank_bsgs", 5, private_weights=False).plan
+        assert again.input_signature == plans[0].input_signature
+        assert plans[2].input_signature != plans[0].input_signature
+
+    def test_weights_are_encoded_once_for_all_sessions(self, lora: Any) -> None:
+        server = lora.server()
+        held = []
+        for _ in range(3):
+            client = lora.client(server.offer())
+            session = server.open(client.evaluation_keys())
+            client.delta("q_proj", x_of(1), session)
+            held.append((server.constants.bytes_held, session))
+        assert held[0][0] == held[-1][0] > 0
+
+
+class TestDoors:
+    def test_weights_are_private_unless_said_otherwise(self, refused: Any) -> None:
+        shown = compiled("m", "zero_moai", 1, private_weights=False)
+        backend = get_manager().load_backend("numpy")
+        with refused(LeakageRefused, "zero_moai"):
+            Server({"m": shown}, backend)
+        with refused(LeakageRefused, "in the clear", hint="owns the adapter"):
+            Client(Server({"m": shown}, backend, private_weights=False).offer())
+        lora = CompiledLoRA((shown,), backend, secure=False, private_weights=False)
+        client, session = lora.open()
+        np.testing.assert_allclose(client.delta("m", x_of(1), session), reference(lora, "m", x_of(1)), atol=1e-2)
+
+    def test_a_client_insists_on_its_own_security(self, lora: Any, refused: Any) -> None:
+        plan = compiled("m", "rank_bsgs", 1, params=FAST)
+        offer = Server({"m": plan}, lora.backend).offer()
+        with refused(InsecureParameters):
+            Client(offer, security_bits=256)
+
+    def test_a_server_serves_something(self, lora: Any, refused: Any) -> None:
+        with refused(InvalidInput, "no modules"):
+            Server({}, lora.backend)
+
+    def test_no_more_sessions_than_allowed_and_closing_makes_room(self, lora: Any, refused: Any) -> None:
+        server = lora.server(limits=ServerLimits(sessions=1))
+        client = lora.client(server.offer())
+        session = server.open(client.evaluation_keys())
+        with refused(LimitExceeded, "1 sessions", hint="close"):
+            server.open(client.evaluation_keys())
+        session.close()
+        with refused(ForeignCiphertext, "closed"):
+            session.answer(client.begin("q_proj", x_of(1)).message())
+        again = server.open(client.evaluation_keys())
+        assert client.delta("q_proj", x_of(1), again).shape == (1, SHAPE.d_out)
+        del again
+        gc.collect()
+        server.open(client.evaluation_keys())  # a session that nobody holds is open no more
+
+    def test_neither_party_can_be_pickled_or_holds_the_other(self, pair: Any) -> None:
+        for party in pair:
+            with pytest.raises(HeloraError, match="neither pickled nor copied"):
+                pickle.dumps(party)
+
+
+class TestOffer:
+    def test_it_holds_no_weight_and_no_program_that_can_be_made(self, lora: Any) -> None:
+        offer = read_offer(lora.server().offer())
+        assert {each.name for each in offer.modules} == {each.name for each in lora.modules}
+        alive = {each.plan.digest for each in lora.modules if not each.plan.is_zero}
+        assert all(recipe.program is None for recipe in offer.plans if recipe.digest in alive)
+        assert len(lora.server().offer()) < 8_000
+
+    def test_the_client_makes_the_same_plans(self, lora: Any, pair: Any) -> None:
+        client, _ = pair
+        for each in lora.modules:
+            assert client.plans[each.name].digest == each.plan.digest
+            assert client.plans[each.name].exponent == each.plan.exponent
+
+    @pytest.mark.filterwarnings("ignore:Generating overly large repr")
+    @settings(max_examples=60)
+    @given(data=st.data())
+    def test_whatever_is_changed_is_refused_or_makes_the_same_plans(self, lora: Any, data: st.DataObject) -> None:
+        offer = bytearray(lora.server().offer())
+        place = data.draw(st.integers(0, len(offer) - 1))
+        offer[place] = data.draw(st.integers(32, 126))
+        try:
+            client = Client(bytes(offer))
+        except HeloraError:
+            return
+        assert {plan.digest for plan in client.plans.values()} == {each.plan.digest for each in lora.modules}
+
+    def test_another_schema_or_library_is_named(self, lora: Any, refused: Any) -> None:
+        offer = msgspec.json.decode(lora.server().offer(), type=dict[str, Any])
+        with refused(VersionMismatch, "schema 99"):
+            Client(msgspec.json.encode(offer | {"schema": 99}))
+        with refused(VersionMismatch, "elsewhere 1.0"):
+            Client(msgspec.json.encode(offer | {"library": "elsewhere 1.0"}))
+        with refused(CorruptPayload, "Offer"):
+            Client(b"{}")
+        recipe = offer["plans"][0] | {"packing_version": 77}
+        with refused(VersionMismatch, "version 77"):
+            Client(msgspec.json.encode(offer | {"plans": [recipe, *offer["plans"][1:]]}))
+        assert isinstance(read_offer(msgspec.json.encode(offer)), Offer)
+
+
+class TestKeys:
+    def test_keys_for_another_offer_are_refused(self, lora: Any, refused: Any) -> None:
+        other = CompiledLoRA((compiled("m", "rank_bsgs", 1, params=FAST),), lora.backend, secure=False)
+        server = lora.server()
+        keys = other.client(other.server().offer()).evaluation_keys()
+        with refused(CorruptPayload):
+            server.open(keys)
+        with refused(CorruptPayload, "not what Client.evaluation_keys gives"):
+            server.open(b"nonsense")
+
+    def test_messages_of_another_client_are_foreign(self, lora: Any, refused: Any) -> None:
+        server = lora.server()
+        one, other = (lora.client(server.offer()) for _ in range(2))
+        sessions = [server.open(each.evaluation_keys()) for each in (one, other)]
+        message = one.begin("q_proj", x_of(1)).message()
+        with refused(ForeignCiphertext, "other keys"):
+            sessions[1].answer(message)
+        assert sessions[1].requests == 0
+
+
+def test_a_hundred_requests_interleave_on_streams_of_one_process(lora: CompiledLoRA) -> None:
+    """Two sessions and three modules over asyncio streams; nothing in core waits or has a thread."""
+
+    async def carried(reader: asyncio.StreamReader) -> bytes:
+        return await reader.readexactly(int.from_bytes(await reader.readexactly(8), "big"))
+
+    async def serve(session: Session, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            try:
+                message = await carried(reader)
+            except asyncio.IncompleteReadError:
+                writer.close()
+                return
+            answer = session.answer(message)
+            await asyncio.sleep(0)
+            writer.write(len(answer).to_bytes(8, "big") + answer)
+            await writer.drain()
+
+    async def ask(client: Client, name: str, port: int, seed: int) -> float:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        request = client.begin(name, x_of(1, seed))
+        while not request.done:
+            message = request.message()
+            writer.write(len(message).to_bytes(8, "big") + message)
+            await writer.drain()
+            request.receive(await carried(reader))
+        writer.close()
+        await writer.wait_closed()
+        return float(np.max(np.abs(request.delta - reference(lora, name, x_of(1, seed)))))
+
+    async def everything() -> list[float]:
+        server = lora.server(limits=ServerLimits(requests=100))
+        clients = [lora.client(server.offer()) for _ in range(2)]
+        ports, listening = [], []
+        for client in clients:
+            session = server.open(client.evaluation_keys())
+
+            async def serving(r: Any, w: Any, session: Session = session) -> None:
+                await serve(session, r, w)
+
+            listening.append(await asyncio.start_server(serving, "127.0.0.1", 0, limit=1 << 24))
+            ports.append(listening[-1].sockets[0].getsockname()[1])
+        asked = [ask(clients[i % 2], ALIVE[i % 3], ports[i % 2], i) for i in range(100)]
+        errors = await asyncio.gather(*asked)
+        for each in listening:
+            each.close()
+        return errors
+
+    assert max(asyncio.run(everything())) < 1e-2
+
+
+def test_unfinished_requests_say_so(pair: Any, refused: Any) -> None:
+    client, session = pair
+    request = client.begin("q_proj", x_of(1))
+    with refused(UnexpectedMessage, "not there yet"):
+        _ = request.delta
+    finished(request, session)
+    with refused(UnexpectedMessage, "done"):
+        request.message()
+
+
+def test_a_server_keeps_its_own_weights_cache(lora: CompiledLoRA) -> None:
+    cache = ConstantCache()
+    server = Server({each.name: each for each in lora.modules}, lora.backend, constants=cache)
+    client = lora.client(server.offer())
+    client.delta("q_proj", x_of(1), server.open(client.evaluation_keys()))
+    assert cache.bytes_held > 0
+
+
+def test_an_answer_to_masks_that_were_forgotten_is_refused(lora: CompiledLoRA, refused: Any) -> None:
+    """The first message comes again when the request is forgotten: a new request, under the same name."""
+    now = [0.0]
+    server = Server({each.name: each for each in lora.modules}, lora.backend, clock=lambda: now[0])
+    client = lora.client(server.offer())
+    session = server.open(client.evaluation_keys())
+    request = client.begin("two_rounds", x_of(1))
+    first = request.message()
+    request.receive(session.answer(first))
+    now[0] += 2 * server.limits.idle_s
+    session.answer(first)
+    with refused(UnexpectedMessage, "follows another answer", hint="begin the request again"):
+        session.answer(request.message())
