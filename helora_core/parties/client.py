@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from helora_core.adapter.lora import LoRAModule
 from helora_core.adapter.names import close_names, matches
+from helora_core.backend.key_export import MOST_BYTES, restore_client
 from helora_core.backend.limits import OVERHEAD_BYTES
 from helora_core.backend.origin import origin_of
 from helora_core.backend.protocol import Backend
@@ -23,12 +24,12 @@ from helora_core.backend.session import ClientSession, open_sessions
 from helora_core.compiler.key_sets import key_sets
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.recipe import LoadPacking
-from helora_core.errors import InvalidInput, LeakageRefused
+from helora_core.errors import CorruptPayload, InvalidInput, LeakageRefused
 from helora_core.packing.protocol import Vector
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE
 from helora_core.parties.batching import check_activations
-from helora_core.parties.key_bundle import bundle
+from helora_core.parties.key_bundle import bundle, read_bundle
 from helora_core.parties.offer import OfferedModule, offered_plans, read_offer
 from helora_core.parties.request import AskedModule, Report, Request
 
@@ -49,16 +50,18 @@ class Result(msgspec.Struct, frozen=True):
         error_bounds: For each module what no value of a token's Δ is off by more, but with a probability of 2^-40:
             float64, shape (tokens,).
         report: What they took.
+        wanted: The parts that were named.
     """
 
     deltas: dict[str, Vector]
     error_bounds: dict[str, Vector]
     report: Report
+    wanted: tuple[str, ...]
 
     @property
     def delta(self) -> Vector:
-        """Δ of all parts beside each other."""
-        return np.concatenate(list(self.deltas.values()), axis=1)
+        """Δ of what was named: float64, shape (tokens, d_out); of several parts beside each other."""
+        return np.concatenate([self.deltas[name] for name in self.wanted], axis=1)
 
     def followed_by(self, later: Result) -> Result:
         """The tokens of both, one after the other."""
@@ -66,6 +69,7 @@ class Result(msgspec.Struct, frozen=True):
             {name: np.concatenate([each, later.deltas[name]]) for name, each in self.deltas.items()},
             {name: np.concatenate([each, later.error_bounds[name]]) for name, each in self.error_bounds.items()},
             self.report.plus(later.report),
+            self.wanted,
         )
 
 
@@ -140,12 +144,49 @@ class Client:
         """The bytes that open a session: ``Server.open`` reads them. No secret is in them."""
         return bundle([self._sessions[each.params].evaluation_keys() for each in self._key_sets])
 
+    def export_keys(self, passphrase: str) -> bytes:
+        """The client's keys, encrypted: ``Client.restore`` makes it again after a restart.
+
+        Raises:
+            InvalidInput: The passphrase is empty.
+            CapabilityMissing: The backend cannot export keys, or the package ``cryptography`` is not installed.
+        """
+        return bundle([self._sessions[each.params].export_keys(passphrase) for each in self._key_sets])
+
+    @classmethod
+    def restore(cls, offer: bytes, exported: bytes, passphrase: str, **options: Any) -> Client:
+        """A client with the keys that one exported: the server goes on with the evaluation keys that it has.
+
+        Args:
+            offer: The server's offer.
+            exported: What ``export_keys`` gave.
+            passphrase: The one that it was given.
+            options: As ``Client`` takes them.
+
+        Raises:
+            CorruptPayload, VersionMismatch, InvalidInput: As ``restore_client`` does; or the keys are for other
+                parameters than the offer's.
+        """
+        client = cls(offer, **options)
+        kept = read_bundle(exported, [MOST_BYTES] * len(client._key_sets), "Client.export_keys")
+        sessions = {}
+        for each, sealed in zip(client._key_sets, kept, strict=True):
+            session = restore_client(client._backend, sealed, passphrase, security_bits=client._security_bits)
+            if session.params != client._backend.resolve(each.params):
+                raise CorruptPayload(
+                    "Client.restore: the keys are for other parameters than the offer's.",
+                    hint="Restore them with the offer that they were made for.",
+                )
+            sessions[each.params] = session
+        client.__dict__["_sessions"] = sessions
+        return client
+
     def begin(self, modules: str | Sequence[str], x: NDArray[Any]) -> Request:
         """A request for Δ of x.
 
         Args:
-            modules: A module by its name or an ending of it, or several that take one input. A part of what was
-                compiled together stands for all of it.
+            modules: A module by its name or an ending of it, or several that take one input. What was compiled
+                together runs together.
             x: Activations, any real dtype, shape (tokens, d_in), finite.
 
         Raises:
@@ -167,10 +208,11 @@ class Client:
                 hint="Ask for them one by one, or compile them with one packing and one shape.",
             )
         checked = check_activations(np.asarray(x), first.plan.shape, who=first.name)
-        return Request(wanted, self._sessions[first.plan.params], checked)
+        parts = [part for name in names for part in self._parts(name)]
+        return Request(wanted, self._sessions[first.plan.params], checked, wanted=list(dict.fromkeys(parts)))
 
     def delta(self, modules: str | Sequence[str], x: NDArray[Any], link: Link) -> Vector:
-        """Δ of x, by way of a link to the server: float64, shape (tokens, d_out); of several modules beside each other.
+        """Δ of x, by way of a link to the server: float64, shape (tokens, d_out); of several parts beside each other.
 
         Arguments and errors are those of ``begin``; many tokens go in several requests, as ``run`` has it.
 
@@ -207,7 +249,7 @@ class Client:
             request = self.begin(modules, batch)
             while not request.done:
                 request.receive(link.answer(request.message()))
-            results.append(Result(request.deltas, request.error_bounds, request.report))
+            results.append(Result(request.deltas, request.error_bounds, request.report, request.wanted))
             on_tokens(batch.shape[0])
         return functools.reduce(Result.followed_by, results)
 
@@ -215,6 +257,14 @@ class Client:
         plan = self._asked[self._resolve(modules if isinstance(modules, str) else modules[0])].plan
         of_run = 2 * max(plan.bytes_up, plan.bytes_down) + OVERHEAD_BYTES
         return max(1, self._message_bytes // of_run) * plan.tokens_per_run
+
+    def _parts(self, name: str) -> list[str]:
+        """The parts that a name means: one, or all of a module that is named itself."""
+        module = self._modules[self._resolve(name)]
+        parts = [part.name for part in module.parts]
+        if name == module.name:
+            return parts
+        return [part for part in parts if part == name] or [part for part in parts if matches(part, name)] or parts
 
     def _resolve(self, name: str) -> str:
         """The compiled module that a name means: its own, that of a part, or an ending that only one has."""

@@ -108,10 +108,14 @@ class Request:
         asked: The modules: of one input, one key set and one number of rounds. Dead ones cost nothing.
         session: The client's session for their parameters.
         x: Activations, float64, checked, shape (tokens, d_in).
+        wanted: The parts that were named, whose Δ ``delta`` is; the others come with them.
     """
 
-    def __init__(self, asked: Sequence[AskedModule], session: ClientSession, x: Vector) -> None:
+    def __init__(
+        self, asked: Sequence[AskedModule], session: ClientSession, x: Vector, *, wanted: Sequence[str]
+    ) -> None:
         start = time.perf_counter_ns()
+        self.wanted = tuple(wanted)
         self._asked = tuple(asked)
         self._alive = tuple(each for each in asked if not each.plan.is_zero)
         self._session = session
@@ -196,8 +200,11 @@ class Request:
 
     @property
     def delta(self) -> Vector:
-        """Δ of all parts beside each other: float64, shape (tokens, their d_out together); errors as of ``deltas``."""
-        return np.concatenate(list(self.deltas.values()), axis=1)
+        """Δ of what was named: float64, shape (tokens, d_out); of several parts beside each other. Errors as of
+        ``deltas``.
+        """
+        deltas = self.deltas
+        return np.concatenate([deltas[name] for name in self.wanted], axis=1)
 
     @property
     def error_bounds(self) -> dict[str, Vector]:

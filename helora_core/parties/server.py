@@ -11,8 +11,10 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
+from helora_core.artifact.plan_file import Demands
 from helora_core.backend.envelope import PayloadKind
 from helora_core.backend.ledger import Ledger, OperationCounts
 from helora_core.backend.limits import MessageLimits
@@ -78,6 +80,51 @@ class Server:
         self.telemetry = telemetry or Telemetry()
         self.clock = clock
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | Path,
+        *,
+        backend: str | None = None,
+        allow_emulation: bool = False,
+        limits: ServerLimits | None = None,
+        demands: Demands | None = None,
+    ) -> Server:
+        """The server of an artifact: what ``CompiledLoRA.save`` or ``helora compile`` wrote; the adapter is nowhere.
+
+        Args:
+            directory: The artifact.
+            backend: Name of the backend; the best that can run its plans if None.
+            allow_emulation: Let a backend be chosen that encrypts nothing.
+            limits: How much the server holds for others.
+            demands: What its plans must keep, whatever they say of themselves; the defaults are strict.
+
+        Raises:
+            ArtifactInvalid, ArtifactUnsupported, InsecureParameters, LeakageRefused: As ``read_artifact`` does.
+            BackendUnavailable: No backend that encrypts can run the plans.
+        """
+        from helora_core.artifact.read import read_artifact
+        from helora_core.host.manager import get_manager
+        from helora_core.planning.selection import select_backend
+
+        manager, demands = get_manager(), demands or Demands()
+        artifact = read_artifact(
+            Path(directory),
+            manager.load_packing,
+            private_weights=demands.private_weights,
+            sanitize_bits=demands.sanitize_bits,
+            security_bits=demands.security_bits,
+            table=demands.table,
+        )
+        plans = [module.plan for module in artifact.modules]
+        name = select_backend(manager, backend, plans=plans, allow_emulation=allow_emulation).name
+        modules = {
+            module.name: CompiledModule(module, module.parts, module.plan.with_exponent(module.exponent))
+            for module in artifact.modules
+        }
+        loaded = manager.load_backend(name)
+        return cls(modules, loaded, private_weights=demands.private_weights, limits=limits)
 
     def offer(self) -> bytes:
         """What a client has to know: public, and the same for all clients."""

@@ -34,7 +34,7 @@ def result_of(job: ModuleJob, run: ModuleRun) -> ModuleResult:
         executed=run.executed, times=run.times, bytes_up=run.bytes_up, bytes_down=run.bytes_down, round_trips=2
     )
     name = job.module.name
-    return ModuleResult(job, Result({name: run.delta}, {name: run.error_bound}, report), load_ns=3_000_000)
+    return ModuleResult(job, Result({name: run.delta}, {name: run.error_bound}, report, (name,)), load_ns=3_000_000)
 
 
 def with_delta(outcome: ModuleResult, delta: Any) -> ModuleResult:
