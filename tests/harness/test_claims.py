@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from harness import claims
-from harness.bench.cli_claims import claims as command
-from harness.cases import absent
-from harness.claims import ClaimRow
+from helora_harness import claims
+from helora_harness.bench.cli_claims import claims as command
+from helora_harness.cases import absent
+from helora_harness.claims import ClaimRow
 
 needs_backend = pytest.mark.skipif(bool(absent([claims.BACKEND])), reason="plans are counted for TenSEAL")
 

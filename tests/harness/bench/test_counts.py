@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from harness import cases
-from harness.bench import counts as gate
-from harness.bench import record
-from harness.bench.counts import Locked, LockRefused
-from harness.rows import Cell, read_rows
 from helora_core.cli.main import main
 from helora_core.compiler.plan import Plan
 from helora_core.host import manager as managers
 from helora_core.packing.rank_bsgs import RankBSGSLayout
+from helora_harness import cases
+from helora_harness.bench import counts as gate
+from helora_harness.bench import record
+from helora_harness.bench.counts import Locked, LockRefused
+from helora_harness.rows import Cell, read_rows
 
 CELL = "p q 8:8:2 1"
 COUNTS = {"rotations": 4, "ring_degree": 8192, "modulus_bits": 160, "tokens_per_run": 2, "sanitize_bits": 40}

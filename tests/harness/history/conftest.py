@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.metrics import lost_bits
-from harness.rows import Cell, Provenance, Row
+from helora_harness.metrics import lost_bits
+from helora_harness.rows import Cell, Provenance, Row
 
 DAY_ONE = datetime(2026, 3, 2, 9, 0, tzinfo=timezone.utc)
 SHAPES = ("576:192:8", "1536:1536:16")
