@@ -9,7 +9,7 @@ import click
 _COMMANDS = {
     "ab": "helora_harness.cli_ab:ab",
     "backends": "helora_harness.backends_page:backends_group",
-    "claims": "helora_harness.bench.cli_claims:claims",
+    "claims": "helora_harness.claims.cli:claims",
     "compile": "helora_harness.compile_speed:compile_command",
     "counts": "helora_harness.bench.cli_counts:counts",
     "e2e": "helora_harness.bench.cli_e2e:e2e",

@@ -18,13 +18,15 @@ def claims() -> None:
 def measure() -> None:
     """Measure all variants on TenSEAL, and write rows and page; some two minutes on an otherwise idle machine."""
     from helora_core.cli.output import progress
-    from helora_harness import claims as page
+    from helora_harness.claims import measure as measuring
+    from helora_harness.claims import page
+    from helora_harness.claims.figures import wanted
 
-    with progress("variants", len(list(page.wanted()))) as advance:
-        rows = page.measure(lambda: advance(1))
-    page.write_rows(rows)
+    with progress("variants", len(list(wanted()))) as advance:
+        rows = measuring.measure(lambda: advance(1))
+    measuring.write_rows(rows)
     _write_page()
-    click.echo(f"{len(rows)} rows in {page.ROWS}, and the page in {page.PAGE}")
+    click.echo(f"{len(rows)} rows in {measuring.ROWS}, and the page in {page.PAGE}")
 
 
 @claims.command()
@@ -34,9 +36,10 @@ def render() -> None:
 
 
 def _write_page() -> None:
-    from helora_harness import claims as page
+    from helora_harness.claims import page
+    from helora_harness.claims.measure import read_rows
 
-    page.PAGE.write_text(page.rendered(page.read_rows()), encoding="utf-8")
+    page.PAGE.write_text(page.rendered(read_rows()), encoding="utf-8")
 
 
 @claims.command()
@@ -44,12 +47,13 @@ def _write_page() -> None:
 def check(as_json: bool) -> None:
     """Fail if the page is not what the rows give, counts have changed, or a claim has no row."""
     from helora_core.cli.output import print_json
-    from helora_harness import claims as page
+    from helora_harness.claims import page
+    from helora_harness.claims.figures import figures
 
     rows, text = page.load()
     broken = page.problems(rows, text)
     if as_json:
         print_json(page.as_document(rows, broken))
     else:
-        click.echo("\n".join(broken) or f"{len(rows)} rows of {len(page.CLAIMS)} claims hold")
+        click.echo("\n".join(broken) or f"{len(rows)} rows of {len(figures().claims)} claims hold")
     sys.exit(bool(broken))
