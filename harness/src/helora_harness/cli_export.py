@@ -16,13 +16,11 @@ from helora_core.cli.options import as_json
 from helora_core.cli.options import force as force_option
 from helora_harness.places import HISTORY
 
-"""Where the rows of this project are, by default: every ``*.jsonl`` in it."""
-
 
 def _of_rows(command: Callable[..., None]) -> Callable[..., None]:
     rows = click.option(
         "--rows", "paths", multiple=True, type=click.Path(path_type=Path, exists=True),
-        help="A file of rows, or a directory of *.jsonl; may be given again.  [default: harness/history]",
+        help="A file of rows, or a directory of *.jsonl and *.deltas; may be given again.  [default: harness/history]",
     )  # fmt: skip
     repo = click.option(
         "--repo", type=click.Path(path_type=Path, exists=True, file_okay=False), default=Path(), show_default=True,
@@ -32,14 +30,16 @@ def _of_rows(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _read(paths: tuple[Path, ...]) -> list[Any]:
+    from helora_harness.deltas import SUFFIX, read_deltas
     from helora_harness.rows import RowsRefused, read_rows
 
-    files = [
-        file for path in paths or (HISTORY,) for file in (sorted(path.glob("*.jsonl")) if path.is_dir() else [path])
-    ]
+    def within(folder: Path) -> list[Path]:
+        return sorted(path for path in folder.iterdir() if path.suffix in (".jsonl", SUFFIX))
+
+    files = [file for path in paths or (HISTORY,) for file in (within(path) if path.is_dir() else [path])]
     if not files or not all(file.exists() for file in files):
         raise RowsRefused("There are no rows to show.", hint="Measure some, or name a file of rows with --rows.")
-    return [row for file in files for row in read_rows(file)]
+    return [row for file in files for row in (read_deltas if file.suffix == SUFFIX else read_rows)(file)]
 
 
 @click.command()

@@ -1,9 +1,11 @@
 """Rows of the commits that have none yet, into the files of ``harness/history``.
 
-``counts.jsonl`` gets what a plan counts, and what precision and bytes the emulation finds with fixed keys: the same on
-every machine, so one row a commit and cell is all there ever is. Commits that cannot be run are named, and tried again
-next time. ``timings.jsonl`` gets wall times of commits that are asked for: all of them run at once, taking turns
-forwards and backwards, so that a drift of the machine does not favour one.
+``counts.deltas`` gets what a plan counts, and what precision and bytes the emulation finds with fixed keys: the same on
+every machine, so one row a commit and cell is all there ever is. Commits that change no code have those of the one
+before, and are passed over; those that cannot be run are named, and tried again next time.
+
+``timings.jsonl`` gets wall times of commits that are asked for: all of them run at once, taking turns forwards and
+backwards, so that a drift of the machine does not favour one.
 
 It is ``helora bench grow``.
 """
@@ -21,10 +23,11 @@ import click
 
 from helora_core.cli.options import as_json
 from helora_harness.checkouts import Commit, CommitUnusable, Worker, code_at, git, resolve
+from helora_harness.deltas import SUFFIX, append_deltas, read_deltas
 from helora_harness.machine import machine_facts
 from helora_harness.metrics import COUNTS, lost_bits
 from helora_harness.places import HISTORY, REPO
-from helora_harness.rows import Cell, Provenance, Row, append_rows, key, read_rows, repair
+from helora_harness.rows import Cell, Provenance, Row, append_rows, key, read_rows
 
 COUNTED = tuple(
     Cell(backend="", packing=packing, shape=shape, tokens=1)
@@ -36,7 +39,10 @@ COUNTED = tuple(
     }.items()
     for shape in shapes
 )
-"""Few: the file is committed, and has a row for each of them and each commit."""
+"""Few: each takes time at every commit. What does not change takes no room in the file."""
+
+_CODE = ("helora_core", "plugins", "pyproject.toml")
+"""What a worker runs."""
 
 EMULATED = (
     Cell(backend="numpy", packing="rank_bsgs", shape="512:512:8", tokens=1),
@@ -98,9 +104,9 @@ def counted(commit: Commit, worker: Worker) -> Iterator[Row | str]:
 def add_counts(
     repo: Path, file: Path, commits: Sequence[Commit], tell: Callable[[str], object], step: Callable[[], object]
 ) -> int:
-    """Append rows of the commits that the file does not have; returns how many rows."""
-    repair(file)
-    known = {row.provenance.commit for row in read_rows(file)} if file.exists() else set()
+    """Append rows of the commits that no file of deltas beside it has; returns how many rows."""
+    append_deltas(file, ())  # mends it
+    known = {row.provenance.commit for each in file.parent.glob(f"*{SUFFIX}") for row in read_deltas(each)}
     added = 0
     for commit in commits:
         if commit.hash not in known:
@@ -112,7 +118,7 @@ def add_counts(
             rows = [row for row in found if isinstance(row, Row)]
             if not rows:
                 tell(f"{commit.hash[:8]} cannot be run: {found[0] if found else 'it gave nothing'}")
-            append_rows(file, rows)
+            append_deltas(file, rows)
             added += len(rows)
         step()
     return added
@@ -176,8 +182,8 @@ def grow(
 ) -> None:
     """Add the commits that lack rows to harness/history.
 
-    Counts and the emulation's precision are taken for every commit of this branch; wall times only for those named
-    with --timings, on an otherwise idle machine.
+    Counts and the emulation's precision are taken for every commit of this branch that changes code; wall times only
+    for those named with --timings, on an otherwise idle machine.
     """
     from helora_core.cli.output import print_json, progress
 
@@ -186,10 +192,11 @@ def grow(
     out.mkdir(parents=True, exist_ok=True)
     try:
         if not no_counts:
-            of = git(repo, "rev-list", "--first-parent", "--reverse", f"{since}..HEAD" if since else "HEAD").split()
-            commits = [resolve(repo, commit) for commit in of]
+            asked = f"{since}..HEAD" if since else "HEAD"
+            of = git(repo, "rev-list", "--first-parent", "--reverse", asked, "--", *_CODE)
+            commits = [resolve(repo, commit) for commit in of.split()]
             with progress("commits", len(commits)) as advance:
-                file = out / "counts.jsonl"
+                file = out / f"counts{SUFFIX}"
                 added["counts"] = add_counts(repo, file, commits, left_out.append, lambda: advance(1))
         if timed_commits:
             found = list(timed(repo, [resolve(repo, name) for name in timed_commits], TIMED, rounds))

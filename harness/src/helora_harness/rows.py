@@ -209,8 +209,8 @@ def append_rows(path: Path, rows: Iterable[Row]) -> None:
     for number, line in enumerate(lines, start=1):
         _row(line, f"row {number} of {len(lines)}")  # what could not be read back is not written
     try:
-        with _locked(path) as file:
-            _cut(file)
+        with locked(path) as file:
+            cut(file, Row)
             os.write(file, b"".join(line + b"\n" for line in lines))
             os.fsync(file)
     except OSError as error:
@@ -224,12 +224,13 @@ def repair(path: Path) -> str:
     """Cut off a line that an interruption left unfinished; returns what was cut, if anything. For resuming a sweep."""
     if not path.exists():
         return ""
-    with _locked(path) as file:
-        return _cut(file).decode(errors="replace")
+    with locked(path) as file:
+        return cut(file, Row).decode(errors="replace")
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[int]:
+def locked(path: Path) -> Iterator[int]:
+    """A descriptor of the file, which no other process appends to meanwhile."""
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         try:
@@ -243,7 +244,7 @@ def _locked(path: Path) -> Iterator[int]:
         os.close(file)
 
 
-def _cut(file: int) -> bytes:
+def cut(file: int, line: type) -> bytes:
     """Cut the file after its last end of line; a last line that is whole but for that end gets it instead."""
     size = os.lseek(file, 0, os.SEEK_END)
     os.lseek(file, 0, os.SEEK_SET)
@@ -254,7 +255,7 @@ def _cut(file: int) -> bytes:
     if not tail:
         return b""
     try:
-        msgspec.json.decode(tail, type=Row)
+        msgspec.json.decode(tail, type=line)
     except msgspec.DecodeError:
         os.ftruncate(file, size - len(tail))
         return tail

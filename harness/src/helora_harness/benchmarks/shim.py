@@ -17,7 +17,8 @@ from typing import Any
 
 VERSION = "1"
 SEED = 1
-_PROFILE = "helora_core.planning.profile"
+_MANAGER = ("helora_core.host.manager", "helora_core.manager")
+_PROFILE = ("helora_core.planning.profile", "helora_core.runtime.profile")
 
 
 class NotThere(NotImplementedError):
@@ -56,7 +57,7 @@ def compiled(packing: str, shape: str, *, tokens: int = 1, free_scales: bool = T
     parse = _found("ModuleShape", "helora_core.adapter.lora").parse
     refusal = _found("HeloraError", "helora_core.errors")
     try:
-        strategy = _found("get_manager", "helora_core.host.manager")().load_packing(packing)
+        strategy = _found("get_manager", *_MANAGER)().load_packing(packing)
         # History is of results sent as they are, which a commit with private weights by default has to be asked for.
         options: dict[str, Any] = {"free_scales": free_scales, "private_weights": False}
         if tokens > 1:  # cells of one token keep the plan that the published history has of them
@@ -123,7 +124,7 @@ class Prepared:
             raise NotThere(str(error)) from error
 
     def _open(self, name: str, packing: str, shape: str, tokens: int, seed: int | None) -> None:
-        manager = _found("get_manager", "helora_core.host.manager")()
+        manager = _found("get_manager", *_MANAGER)()
         self.backend = manager.load_backend(name)
         self.library, self.library_version = library_of(manager, name)
         self.provides_security = manager.backends()[name].spec.provides_security
@@ -133,7 +134,8 @@ class Prepared:
         synthetic = "helora_core.adapter.synthetic"
         self.module = _found("synthetic_module", synthetic)(parsed, seed=SEED)
         self.x = _found("synthetic_activations", synthetic)(parsed, tokens, seed=SEED + 1)
-        _found("require_capabilities", "helora_core.parties.adapter_run")(self.backend, self.plan)
+        require = _found("require_capabilities", "helora_core.compiler.requirements", "helora_core.runtime.adapter_run")
+        require(self.backend, self.plan)
         self.ledger = _found("Ledger", "helora_core.backend.ledger")()
         open_sessions = _found("open_sessions", "helora_core.backend.session")
         options = {"public_key": getattr(self.plan, "needs_public_key", False), "ledger": self.ledger, "seed": seed}
@@ -143,9 +145,14 @@ class Prepared:
         self.transport_ns = 0
         for name in ("send", "receive"):
             setattr(self._server, name, self._clocked(getattr(self._server, name)))
-        encode = _found("encode_constants", "helora_core.execution.constants", "helora_core.execution.executor")
+        encode = _found(
+            "encode_constants",
+            "helora_core.execution.constants",
+            "helora_core.runtime.constants",
+            "helora_core.runtime.executor",
+        )
         self._constants = encode(self.plan, self.module, self._server)
-        self._run_module = _found("run_module", "helora_core.parties.module_run")
+        self._run_module = _found("run_module", "helora_core.parties.module_run", "helora_core.runtime.module_run")
         self._owner = self.module if self.plan.packing.client_finishes else None
 
     def run(self) -> Any:
@@ -177,8 +184,8 @@ class Prepared:
             NotThere: There is no such profile, or it lacks what the plan needs.
         """
         refusal = _found("HeloraError", "helora_core.errors")
-        load_profile, provenance = (_found(name, _PROFILE) for name in ("load_profile", "Provenance"))
-        predict = _found("predict", "helora_core.planning.predict")
+        load_profile, provenance = (_found(name, *_PROFILE) for name in ("load_profile", "Provenance"))
+        predict = _found("predict", "helora_core.planning.predict", "helora_core.runtime.predict")
         name = self.backend.name
         try:
             profile = load_profile(name)
@@ -205,7 +212,7 @@ class Prepared:
 
     def precision_bits(self, delta: Any) -> float:
         """Of a result, against the plain adapter."""
-        measure = _found("precision_bits", "helora_core.execution.reference")
+        measure = _found("precision_bits", "helora_core.execution.reference", "helora_core.runtime.reference")
         return float(measure(delta, self.module.reference_delta(self.x)))
 
 
