@@ -1,13 +1,14 @@
 """A process that runs cells with the code of one commit, as its parent asks: one line of JSON in, one out.
 
 It is started by path, with ``-S`` and the folders to import from as its argument, so that nothing of the checkout it
-lies in is imported but ``benchmarks/shim.py`` and ``bench/operations.py``. What libraries print goes to standard error.
+lies in is imported but ``benchmarks/shim.py`` and modules of ``bench`` that import nothing of it. What libraries print
+goes to standard error.
 
 Requests: ``plan`` (counts and parameters of a cell), ``time`` (wall time of some runs), ``run`` (one run: phases, time
 inside the library, bytes, precision), ``predict`` (its time by the backend's profile), ``close`` (forget its keys),
-``peak`` (memory of this process), ``operations`` (one round of single operations). A cell's keys are made by the first
-request that needs them. A request that cannot be done answers ``{"error": …}``; what is absent rather than broken also
-has ``"absent": true``.
+``peak`` (memory of this process), ``operations`` (one round of single operations), ``overhead`` (what Python costs). A
+cell's keys are made by the first request that needs them. A request that cannot be done answers ``{"error": …}``; what
+is absent rather than broken also has ``"absent": true``.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Worker:
         self._shim = _beside("benchmarks", "shim")
         self._open: dict[str, Any] = {}
         self._operations_of: dict[tuple[Any, ...], Any] = {}
+        self._null: Any = None
 
     def answer(self, request: Request) -> Request:
         """What a request gives, or why it gives nothing."""
@@ -107,6 +109,11 @@ class Worker:
             raise NotImplementedError("this system does not tell a process its peak memory") from error
         kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {"rss_bytes": kilobytes if sys.platform == "darwin" else 1024 * kilobytes}
+
+    def _overhead(self, request: Request) -> Request:
+        if self._null is None:
+            self._null = _beside("bench", "null_library")
+        return dict(self._null.overhead(self._shim, *request["cell"]))
 
     def _operations(self, request: Request) -> Request:
         asked = (request["backend"], request["ring"], request["depth"])

@@ -9,6 +9,7 @@ import click
 _COMMANDS = {
     "ab": "helora_harness.cli_ab:ab",
     "backends": "helora_harness.backends_page:backends_group",
+    "by-hand": "helora_harness.by_hand:by_hand",
     "claims": "helora_harness.claims.cli:claims",
     "compile": "helora_harness.compile_speed:compile_command",
     "counts": "helora_harness.bench.cli_counts:counts",
@@ -17,6 +18,7 @@ _COMMANDS = {
     "grow": "helora_harness.grow_history:grow",
     "history": "helora_harness.cli_export:history",
     "micro": "helora_harness.bench.cli_micro:micro",
+    "overhead": "helora_harness.cli_overhead:overhead",
     "planner": "helora_harness.planner.cli:planner_group",
     "security-tables": "helora_harness.security_costs:security_tables",
 }

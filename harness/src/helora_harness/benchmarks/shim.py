@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import time
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -111,13 +112,24 @@ class Prepared:
         shape: ``d_in:d_out:r``.
         tokens: Activation vectors per run.
         seed: Of the keys, for emulations; real libraries take their own randomness.
+        wrap: Makes of the backend the one that is used.
 
     Raises:
         NotThere: The backend, its library or an ability is missing here.
     """
 
-    def __init__(self, backend: str, packing: str, shape: str, tokens: int, *, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        backend: str,
+        packing: str,
+        shape: str,
+        tokens: int,
+        *,
+        seed: int | None = None,
+        wrap: Callable[[Any], Any] = lambda backend: backend,
+    ) -> None:
         refusal = _found("HeloraError", "helora_core.errors")
+        self._wrap = wrap
         try:
             self._open(backend, packing, shape, tokens, seed)
         except refusal as error:
@@ -125,7 +137,7 @@ class Prepared:
 
     def _open(self, name: str, packing: str, shape: str, tokens: int, seed: int | None) -> None:
         manager = _found("get_manager", *_MANAGER)()
-        self.backend = manager.load_backend(name)
+        self.backend = self._wrap(manager.load_backend(name))
         self.library, self.library_version = library_of(manager, name)
         self.provides_security = manager.backends()[name].spec.provides_security
         free = bool(getattr(self.backend.capabilities, "free_plaintext_scale", True))
@@ -160,6 +172,27 @@ class Prepared:
         return self._run_module(
             self.plan, self._constants, self._client, self._server, self.ledger, self.x, client_module=self._owner
         )
+
+    def program(self) -> Callable[[], Any]:
+        """What the server does in one run, apart from messages; of plans of several rounds, the first."""
+        client_run = _found("ClientRun", "helora_core.parties.client_run", "helora_core.runtime.client_run")
+        plan, constants, server = self.plan, self._constants, self._server
+        if hasattr(constants, "exponent"):
+            plan = plan.with_exponent(constants.exponent)
+        batch = self.x[: plan.tokens_per_run]
+        inputs = [server.receive(message) for message in client_run(plan, self._client, batch).messages()]
+        executor = "helora_core.execution.executor"
+        try:
+            execution = _found("Execution", executor)
+        except NotThere:
+            execute = _found("execute", executor, "helora_core.runtime.executor")
+            return lambda: execute(plan, server, inputs, constants)
+        return lambda: execution(plan, constants).proceed(server, inputs)
+
+    @property
+    def evaluator(self) -> Any:
+        """What the server's operations are called on, as the ledger sees them."""
+        return self._server.evaluator
 
     def _clocked(self, pass_on: Any) -> Any:
         """Adds what the server takes to read and write messages to ``transport_ns``, which no ledger does."""

@@ -5,7 +5,7 @@ The hand-written side uses ``tenseal.sealapi`` alone, with weights encoded and k
 It takes helora's program as a list of steps, but none of helora's types, sessions, checks, ledger or envelopes.
 
 The two run in turn (A B B A …) in one process, and the figure is the median over pairs of their ratio, which holds when
-the machine's speed drifts. Run it with ``python harness/framework_overhead.py``.
+the machine's speed drifts. It is ``helora bench by-hand``; what Python alone costs is ``helora bench overhead``.
 """
 
 from __future__ import annotations
@@ -147,12 +147,12 @@ def paired_ms(first: Token, second: Token, pairs: int) -> tuple[list[float], lis
     return times
 
 
-@click.command()
+@click.command("by-hand")
 @click.option("--shape", default="1536:1536:16", show_default=True, help="d_in:d_out:rank.")
 @click.option("--ring", default=8192, show_default=True, help="Ring degree.")
 @click.option("--pairs", default=60, show_default=True, help="Pairs of runs.")
-def main(shape: str, ring: int, pairs: int) -> None:
-    """Print the ratio of helora to raw SEAL, as JSON."""
+def by_hand(shape: str, ring: int, pairs: int) -> None:
+    """Print the time of one token over that of the same SEAL calls written by hand, as JSON."""
     module_shape = ModuleShape.parse(shape)
     plan = compile_plan(module_shape, RankBSGS(), ring_degree=ring, private_weights=False)
     module, x = synthetic_module(module_shape, seed=1), synthetic_activations(module_shape, 1, seed=2)
@@ -174,7 +174,3 @@ def main(shape: str, ring: int, pairs: int) -> None:
         "python": platform.python_version(),
     }
     click.echo(json.dumps(figures, indent=2))
-
-
-if __name__ == "__main__":
-    main()
