@@ -64,10 +64,10 @@ def _row(name: str, cell: tuple[str, str, int], answers: list[dict[str, Any]]) -
             return {**head, "error": answer["error"]}
 
     def least(metric: str) -> int:
-        return round(min(answer[metric] for answer in answers))
+        return round(min(float(answer[metric]) for answer in answers))
 
     def median_us(metric: str) -> int:
-        return round(statistics.median(answer[metric] for answer in answers) / 1000)
+        return round(statistics.median(float(answer[metric]) for answer in answers) / 1000)
 
     return {
         **head,

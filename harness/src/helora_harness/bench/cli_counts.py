@@ -46,8 +46,9 @@ def counts(
     from helora_core.cli.output import print_json, progress
     from helora_harness import cases
     from helora_harness.bench import counts as gate
+    from helora_harness.bench import lock as files
 
-    lock = lock or gate.LOCK
+    lock = lock or files.LOCK
     cells = cases.preset(name)
     here, missing = gate.split_absent(cells)
     with progress("cells", len(here)) as advance:
@@ -57,14 +58,14 @@ def counts(
     if require:
         lost = [cell for cell in cells if cell.backend in missing]
         now |= {name: missing[cell.backend] for cell in lost for name in gate.names_of(cell)}
-    document = {"schema": gate.SCHEMA, "preset": name, "counts": now, "absent": missing}
+    document = {"schema": files.SCHEMA, "preset": name, "counts": now, "absent": missing}
     found: list[Difference] = []
     if check or update:
-        allowed = gate.budgets(now, budgets or gate.BUDGETS)
-        locked = gate.read_lock(lock, to_update=update)
+        allowed = files.budgets(now, budgets or files.BUDGETS)
+        locked = files.read_lock(lock, to_update=update)
         if update:
-            gate.write_lock(gate.updated(locked, now, allowed), lock, budgets_path=budgets or gate.BUDGETS)
-            locked = gate.read_lock(lock)
+            files.write_lock(gate.updated(locked, now, allowed), lock, budgets_path=budgets or files.BUDGETS)
+            locked = files.read_lock(lock)
         found = gate.judge(locked, now, allowed, known=gate.known_cells())
     state = gate.state_of(found)
     if as_json:

@@ -72,7 +72,8 @@ def overhead(shim: Any, packing: str, shape: str, tokens: int) -> dict[str, floa
     metered, bare = null.evaluator, null.backend.evaluator
     real = shim.Prepared("numpy", packing, shape, tokens, seed=1)
     real.run()
-    requests, inside = [], []
+    requests: list[int] = []
+    inside: list[int] = []
     start = time.perf_counter_ns()
     while len(requests) < 3 or time.perf_counter_ns() - start < LOOP_NS:
         before = sum(real.elapsed_ns().values())
