@@ -74,7 +74,7 @@ def conformance(session: nox.Session) -> None:
         session.run("pytest", *tests, "--helora-require", *session.posargs, env={"OMP_NUM_THREADS": "1"})
     # The slow laws too, on the backend that all wrong doubles are made of; other runs of the tests leave them out.
     session.run("pytest", "tests/conformance/test_doubles.py", "-k", "control_breaks_no_law", "--helora-thorough")
-    session.run("python", "harness/backends_page.py", "check")
+    session.run("helora", "bench", "backends", "check")
     session.run("helora", "bench", "counts", "--check", "--require")
 
 
@@ -88,7 +88,7 @@ def stranger(session: nox.Session) -> None:
 def backends_page(session: nox.Session) -> None:
     """Measure every library and rewrite docs/backends.md; some minutes, on an otherwise idle machine."""
     session.install(*CORE, *PLUGINS, *OTHER_LIBRARIES, *_wheels())
-    session.run("python", "harness/backends_page.py", "measure", env={"OMP_NUM_THREADS": "1"})
+    session.run("helora", "bench", "backends", "measure", env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session(python="3.11")
@@ -128,4 +128,4 @@ def bounds(session: nox.Session) -> None:
 def overhead(session: nox.Session) -> None:
     """What helora adds to the same calls of SEAL: a paired benchmark, for people to read; it gates nothing."""
     session.install(*CORE, *PLUGINS)
-    session.run("python", "harness/framework_overhead.py", *session.posargs)
+    session.run("helora", "bench", "by-hand", *session.posargs)

@@ -1,7 +1,7 @@
 """Encrypted runs under pytest-benchmark, each held to the plain adapter.
 
 The default test paths do not have this folder: a clock gates nothing. What a run costs in operations is in
-``extra_info``, which pytest-benchmark stores and does not show; ``harness/pytest_bench/export.py`` makes rows of both.
+``extra_info``, which pytest-benchmark stores and does not show; ``pytest_export.py`` makes rows of both.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.benchmarks.shim import NotThere, Prepared, plan_counts, plan_facts
+from helora_harness.benchmarks.shim import NotThere, Prepared, plan_counts, plan_facts
 
 pytest.importorskip("pytest_benchmark")
 

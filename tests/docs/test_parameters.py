@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from harness import security_costs
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
@@ -17,6 +16,7 @@ from helora_core.host.manager import get_manager
 from helora_core.params import presets
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import TABLES, load_table, security_verdict
+from helora_harness import security_costs
 
 PAGE = (Path(__file__).parents[2] / "docs" / "parameters.md").read_text(encoding="utf-8")
 PROMISED_BITS = {"rank_bsgs": (19, 8192), "zero_moai": (16, 4096)}
@@ -40,7 +40,7 @@ def test_security_tables_are_the_data(table: str) -> None:
 
 
 def test_what_tables_cost_is_what_plans_are() -> None:
-    """``python harness/security_costs.py`` brings the page up to date."""
+    """``helora bench security-tables`` brings the page up to date."""
     assert security_costs.rendered() in PAGE
 
 

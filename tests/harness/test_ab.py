@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from harness.ab import BAND, Comparison, Interval, Plan, compare, differences, interval, judge, t_quantile
-from harness.checkouts import Worker, code_here
-from harness.cli_ab import ab
-from harness.rows import Cell
+from helora_harness.ab import BAND, Comparison, Interval, Plan, compare, differences, interval, judge, t_quantile
+from helora_harness.checkouts import Worker, code_here
+from helora_harness.cli_ab import ab
+from helora_harness.rows import Cell
 
 REPO = Path(__file__).parents[2]
 CELL = Cell(backend="numpy", packing="rank_bsgs", shape="64:64:4", tokens=1)
@@ -177,7 +177,7 @@ def test_what_is_to_be_compared_must_be_named() -> None:
 def test_a_file_that_nothing_can_be_added_to_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
     from click.testing import CliRunner
 
-    from harness.cli_ab import ab
+    from helora_harness.cli_ab import ab
 
     done = CliRunner().invoke(ab, ["--backends", "numpy", "numpy", "--out", str(tmp_path / "missing" / "ab.jsonl")])
     assert done.exit_code == 1

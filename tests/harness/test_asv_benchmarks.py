@@ -13,14 +13,14 @@ from types import ModuleType
 
 import pytest
 
-from harness import benchmarks_build
-from harness.benchmarks.shim import NotThere, Prepared, compiled, plan_counts
-from harness.checkouts import Commit
-from harness.pytest_bench.export import to_rows
-from harness.rows import RowsRefused
+from helora_harness import benchmarks_build
+from helora_harness.benchmarks.shim import NotThere, Prepared, compiled, plan_counts
+from helora_harness.checkouts import Commit
+from helora_harness.pytest_export import to_rows
+from helora_harness.rows import RowsRefused
 
 REPO = Path(__file__).parents[2]
-BENCHMARKS = REPO / "harness" / "benchmarks"
+BENCHMARKS = REPO / "harness" / "src" / "helora_harness" / "benchmarks"
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_the_configuration_keeps_wheels_in_a_folder_of_the_cache() -> None:
 def test_results_of_pytest_benchmark_become_rows(make_commit: Commit) -> None:
     prepared = Prepared("numpy", "rank_bsgs", "64:64:4", 2, seed=1)
     run = prepared.run()
-    from harness.benchmarks.shim import plan_facts
+    from helora_harness.benchmarks.shim import plan_facts
 
     extra = {
         "cell": {"backend": "numpy", "packing": "rank_bsgs", "shape": "64:64:4", "tokens": 2},

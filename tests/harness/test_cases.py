@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness import cases
 from helora_core.host.manager import get_manager
+from helora_harness import cases
 
 
 def test_every_packing_of_this_repository_is_counted_on_every_backend() -> None:

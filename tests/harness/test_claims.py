@@ -10,22 +10,22 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from harness import claims
-from harness.bench.cli_claims import claims as command
-from harness.cases import absent
-from harness.claims import ClaimRow
+from helora_harness.cases import absent
+from helora_harness.claims import figures, measure, page
+from helora_harness.claims.cli import claims as command
+from helora_harness.claims.measure import ClaimRow
 
-needs_backend = pytest.mark.skipif(bool(absent([claims.BACKEND])), reason="plans are counted for TenSEAL")
+needs_backend = pytest.mark.skipif(bool(absent([measure.BACKEND])), reason="plans are counted for TenSEAL")
 
 
 @pytest.fixture(scope="module")
 def rows() -> list[ClaimRow]:
-    return claims.read_rows()
+    return measure.read_rows()
 
 
 def problems(rows: Sequence[ClaimRow]) -> list[str]:
     """Of rows whose page was rendered."""
-    return claims.problems(rows, claims.rendered(rows))
+    return page.problems(rows, page.rendered(rows))
 
 
 def with_first(rows: Sequence[ClaimRow], **changes: object) -> list[ClaimRow]:
@@ -33,7 +33,7 @@ def with_first(rows: Sequence[ClaimRow], **changes: object) -> list[ClaimRow]:
 
 
 def test_the_page_is_what_the_committed_rows_give(rows: list[ClaimRow]) -> None:
-    assert claims.PAGE.read_text(encoding="utf-8") == claims.rendered(rows)
+    assert page.PAGE.read_text(encoding="utf-8") == page.rendered(rows)
 
 
 @needs_backend
@@ -44,15 +44,13 @@ def test_the_committed_rows_hold(rows: list[ClaimRow]) -> None:
 @needs_backend
 class TestProblems:
     def test_a_changed_page_is_seen(self, rows: list[ClaimRow]) -> None:
-        assert claims.problems(rows, claims.rendered(rows) + "7.4\n") == [
+        assert page.problems(rows, page.rendered(rows) + "7.4\n") == [
             "docs/claims.md is not what the rows give; run render"
         ]
 
     def test_a_changed_time_is_seen_on_the_page(self, rows: list[ClaimRow]) -> None:
         faster = with_first(rows, metrics={**rows[0].metrics, "ms_per_token": 1.0})
-        assert claims.problems(faster, claims.rendered(rows)) == [
-            "docs/claims.md is not what the rows give; run render"
-        ]
+        assert page.problems(faster, page.rendered(rows)) == ["docs/claims.md is not what the rows give; run render"]
 
     def test_a_changed_count_is_seen_though_the_page_was_rendered(self, rows: list[ClaimRow]) -> None:
         more = with_first(rows, counts={**rows[0].counts, "rotations": 1})
@@ -72,7 +70,7 @@ class TestProblems:
         ]
 
     def test_a_missing_row_is_seen(self, rows: list[ClaimRow]) -> None:
-        assert claims.problems(rows[1:], "") == ["tensafe_decoding theirs: there is no row; run measure"]
+        assert page.problems(rows[1:], "") == ["tensafe_decoding theirs: there is no row; run measure"]
 
     def test_a_row_that_nothing_measures_is_seen(self, rows: list[ClaimRow]) -> None:
         left_over = msgspec.structs.replace(rows[0], variant="gone")
@@ -87,39 +85,51 @@ class TestProblems:
         assert found.startswith("packing_rotations summed_rank: relative error 0.0 in the row, 1.0")
 
 
-@pytest.mark.parametrize("claim", claims.CLAIMS, ids=lambda claim: claim.name)
+@pytest.mark.parametrize("claim", figures.figures().claims, ids=lambda claim: claim.name)
 class TestClaims:
-    def test_it_has_sources_with_a_link_and_a_quotation(self, claim: claims.Claim) -> None:
+    def test_it_has_sources_with_a_link_and_a_quotation(self, claim: figures.Claim) -> None:
         assert claim.sources
         for source in claim.sources:
             assert source.url.startswith("https://")
             assert source.quote
             assert source.name
 
-    def test_its_table_has_a_heading_for_all_that_is_published(self, claim: claims.Claim) -> None:
+    def test_its_table_has_a_heading_for_all_that_is_published(self, claim: figures.Claim) -> None:
         for published in claim.published:
-            assert published.keys() <= set(claim.columns)
+            assert published.keys() <= set(figures.COLUMNS[claim.columns])
 
-    def test_its_variants_have_names_of_their_own(self, claim: claims.Claim) -> None:
+    def test_its_variants_have_names_of_their_own(self, claim: figures.Claim) -> None:
         names = [variant.name for variant in claim.variants]
         assert len(set(names)) == len(names) > 0
 
 
 def test_a_formula_that_is_the_adapter_has_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "FORMULAS", {"exact": lambda module, x: module.reference_delta(x)})
-    variant = claims.Variant(name="exact", label="Δ", shape="16:16:2", tokens=3, formula="exact")
-    assert claims.relative_error(variant) == 0.0
+    monkeypatch.setattr(measure, "FORMULAS", {"exact": lambda module, x: module.reference_delta(x)})
+    variant = figures.Variant(name="exact", label="Δ", shape="16:16:2", tokens=3, formula="exact")
+    assert measure.relative_error(variant) == 0.0
 
 
 def test_rows_read_as_they_were_written(rows: list[ClaimRow], tmp_path: Path) -> None:
-    claims.write_rows(rows, tmp_path / "rows.jsonl")
-    assert claims.read_rows(tmp_path / "rows.jsonl") == rows
+    measure.write_rows(rows, tmp_path / "rows.jsonl")
+    assert measure.read_rows(tmp_path / "rows.jsonl") == rows
 
 
 def test_what_is_no_row_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"schema": 2}\n', encoding="utf-8")
-    with pytest.raises(claims.RowsUnreadable):
-        claims.read_rows(tmp_path / "rows.jsonl")
+    with pytest.raises(measure.RowsUnreadable):
+        measure.read_rows(tmp_path / "rows.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [('name = "', 'nmae = "'), ("tokens = 8", 'tokens = "8"'), ('columns = "times"', 'columns = "other"'), ('"', "")],
+    ids=["unknown key", "wrong type", "unknown table", "no TOML"],
+)
+def test_a_file_of_figures_is_read_to_the_letter(before: str, after: str, tmp_path: Path) -> None:
+    text = figures.FIGURES.read_text(encoding="utf-8")
+    (tmp_path / "claims.toml").write_text(text.replace(before, after, 1), encoding="utf-8")
+    with pytest.raises(figures.FiguresUnreadable):
+        figures.read_figures(tmp_path / "claims.toml")
 
 
 @needs_backend
@@ -127,16 +137,16 @@ class TestCommand:
     def test_check_passes(self) -> None:
         done = CliRunner().invoke(command, ["check"])
         assert done.exit_code == 0
-        assert f"of {len(claims.CLAIMS)} claims hold" in done.output
+        assert f"of {len(figures.figures().claims)} claims hold" in done.output
 
     def test_check_fails_in_json_too(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (tmp_path / "claims.md").write_text("other", encoding="utf-8")
-        monkeypatch.setattr(claims, "PAGE", tmp_path / "claims.md")
+        monkeypatch.setattr(page, "PAGE", tmp_path / "claims.md")
         done = CliRunner().invoke(command, ["check", "--json"])
         assert done.exit_code == 1
         assert json.loads(done.output)["problems"] == ["docs/claims.md is not what the rows give; run render"]
 
     def test_render_writes_the_page(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setattr(claims, "PAGE", tmp_path / "claims.md")
+        monkeypatch.setattr(page, "PAGE", tmp_path / "claims.md")
         assert CliRunner().invoke(command, ["render"]).exit_code == 0
-        assert (tmp_path / "claims.md").read_text(encoding="utf-8") == claims.rendered(claims.read_rows())
+        assert (tmp_path / "claims.md").read_text(encoding="utf-8") == page.rendered(measure.read_rows())

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from harness import cases
-from harness.bench import counts as gate
-from harness.bench import record
-from harness.bench.counts import Locked, LockRefused
-from harness.rows import Cell, read_rows
 from helora_core.cli.main import main
 from helora_core.compiler.plan import Plan
 from helora_core.host import manager as managers
 from helora_core.packing.rank_bsgs import RankBSGSLayout
+from helora_harness import cases
+from helora_harness.bench import counts as gate
+from helora_harness.bench import lock as files
+from helora_harness.bench import record
+from helora_harness.bench.lock import SANITISED, Locked, LockRefused
+from helora_harness.rows import Cell, read_rows
 
 CELL = "p q 8:8:2 1"
 COUNTS = {"rotations": 4, "ring_degree": 8192, "modulus_bits": 160, "tokens_per_run": 2, "sanitize_bits": 40}
@@ -85,17 +86,17 @@ class TestFiles:
     def test_the_lock_reads_as_it_was_written_but_for_zeros(self, tmp_path: Path) -> None:
         (tmp_path / "b.toml").write_text('[[budget]]\ncells = "p *"\nrotations = 6\n')
         lock = tmp_path / "lock.json"
-        gate.write_lock({CELL: COUNTS | {"rescales": 0}}, lock, budgets_path=tmp_path / "b.toml")
-        assert gate.read_lock(lock) == LOCKED
+        files.write_lock({CELL: COUNTS | {"rescales": 0}}, lock, budgets_path=tmp_path / "b.toml")
+        assert files.read_lock(lock) == LOCKED
         assert gate.judge(LOCKED, {CELL: COUNTS | {"rescales": 0}}, BUDGET) == []
         assert len(lock.read_text().splitlines()) == 9
 
     def test_a_lock_of_an_earlier_schema_can_only_be_written_anew(self, tmp_path: Path) -> None:
         (tmp_path / "lock.json").write_text('{"schema":2,"cells":{"a":{"counts":{}}}}')
         with pytest.raises(LockRefused, match="its schema is 2"):
-            gate.read_lock(tmp_path / "lock.json")
+            files.read_lock(tmp_path / "lock.json")
         for name in ("lock.json", "none.json"):
-            assert gate.read_lock(tmp_path / name, to_update=True) == {}
+            assert files.read_lock(tmp_path / name, to_update=True) == {}
 
     @pytest.mark.parametrize(
         "content",
@@ -104,24 +105,24 @@ class TestFiles:
     def test_a_damaged_lock_is_refused_by_name(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "lock.json").write_text(content)
         with pytest.raises(LockRefused, match=r"lock\.json is no lock file"):
-            gate.read_lock(tmp_path / "lock.json")
+            files.read_lock(tmp_path / "lock.json")
 
     @pytest.mark.parametrize("content", ["budget = 1", "[[budget]]\nrotations = 1", '[[budget]]\ncells = "*"\nx = "y"'])
     def test_damaged_budgets_are_refused_by_name(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "b.toml").write_text(content)
         with pytest.raises(LockRefused, match=r"b\.toml has no budgets"):
-            gate.budgets([CELL], tmp_path / "b.toml")
+            files.budgets([CELL], tmp_path / "b.toml")
 
     def test_of_several_budgets_the_smallest_holds(self, tmp_path: Path) -> None:
         (tmp_path / "b.toml").write_text(
             '[[budget]]\ncells="*"\na=1\nb=5\n[[budget]]\ncells="p *"\na=3\nb=2\n[[budget]]\ncells="x *"\na=0\n'
         )
-        assert gate.budgets([CELL], tmp_path / "b.toml") == {CELL: {"a": 1, "b": 2}}
+        assert files.budgets([CELL], tmp_path / "b.toml") == {CELL: {"a": 1, "b": 2}}
 
     def test_a_budget_of_a_cell_holds_for_it_sanitised_too(self, tmp_path: Path) -> None:
         (tmp_path / "b.toml").write_text('[[budget]]\ncells="* 1"\na=2\n[[budget]]\ncells="* sanitised"\nb=3\n')
-        name = CELL + gate.SANITISED
-        assert gate.budgets([CELL, name], tmp_path / "b.toml") == {CELL: {"a": 2}, name: {"a": 2, "b": 3}}
+        name = CELL + SANITISED
+        assert files.budgets([CELL, name], tmp_path / "b.toml") == {CELL: {"a": 2}, name: {"a": 2, "b": 3}}
 
     @pytest.mark.parametrize("now", ["lost", {"rotations": 9}])
     def test_update_does_not_lock_what_is_lost_or_over_budget(self, now: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +214,7 @@ class TestCommand:
         assert result.stdout.count("8 1 sanitised: ") == (2 if sanitised else 0)
 
     def test_less_sanitising_by_default_is_seen(self, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(gate, "MODES", gate.MODES | {gate.SANITISED: 20})
+        monkeypatch.setattr(gate, "MODES", gate.MODES | {SANITISED: 20})
         result = check()
         assert result.exit_code == 1
         assert "8 1 sanitised: " in result.stdout
@@ -320,4 +321,4 @@ def test_the_committed_lock_is_what_plans_cost_now() -> None:
     """If this fails, a change altered what plans cost: see ``helora bench counts --check``."""
     cells, _ = gate.split_absent(cases.preset("ci"))
     now = gate.measured(cells)
-    assert gate.judge(gate.read_lock(), now, gate.budgets(now), known=gate.known_cells()) == []
+    assert gate.judge(files.read_lock(), now, files.budgets(now), known=gate.known_cells()) == []

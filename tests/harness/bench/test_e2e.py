@@ -13,17 +13,18 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from harness import ab_worker, checkouts
-from harness.bench import record
-from harness.bench.counts import plan_of
-from harness.bench.e2e import Measured, Steps, best, bound_by, measure, percentile
-from harness.bench.grid import with_packing
-from harness.bench.record import Origin, Record
-from harness.checkouts import Asked, Code, Commit, Worker, code_here
-from harness.metrics import Better, metric
-from harness.rows import Cell, Row, read_rows
 from helora_core.cli.main import main
 from helora_core.host.manager import get_manager
+from helora_harness import ab_worker, checkouts
+from helora_harness.bench import record
+from helora_harness.bench.counts import plan_of
+from helora_harness.bench.e2e import Measured, Steps, best, bound_by, measure, percentile
+from helora_harness.bench.grid import with_packing
+from helora_harness.bench.record import Origin, Record
+from helora_harness.checkouts import Asked, Code, Commit, Worker, code_here
+from helora_harness.metrics import Better, metric
+from helora_harness.places import REPO
+from helora_harness.rows import Cell, Row, read_rows
 
 CLEAN = Origin(Commit("a" * 40, datetime(2026, 1, 1, tzinfo=timezone.utc)), dirty=False)
 FEW = Steps(2, 60.0)
@@ -35,7 +36,7 @@ def cell(tokens: int = 1, packing: str = "rank_bsgs", shape: str = "64:64:4") ->
 
 @pytest.fixture(scope="module")
 def code() -> Iterator[Code]:
-    with code_here(record.REPO) as found:
+    with code_here(REPO) as found:
         yield found
 
 

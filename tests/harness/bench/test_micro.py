@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from harness.bench import record
-from harness.bench.micro import measure
-from harness.bench.operations import Operations, chain_of
-from harness.bench.record import Origin, Record
-from harness.checkouts import Commit
-from harness.metrics import metric
-from harness.rows import read_rows
 from helora_core.cli.main import main
 from helora_core.errors import HeloraError
+from helora_harness.bench import record
+from helora_harness.bench.micro import measure
+from helora_harness.bench.operations import Operations, chain_of
+from helora_harness.bench.record import Origin, Record
+from helora_harness.checkouts import Commit
+from helora_harness.metrics import metric
+from helora_harness.rows import read_rows
 
 CLEAN = Origin(Commit("a" * 40, datetime(2026, 1, 1, tzinfo=timezone.utc)), dirty=False)
 AT_EVERY_LEVEL = {"encode", "decrypt", "ct_pt", "add", "rotate", "rotate_hoisted", "serialize", "deserialize"}
@@ -128,8 +128,8 @@ def test_the_chain_has_the_depth_asked_or_what_is_secure() -> None:
 
 
 def test_a_library_that_rescales_by_itself_is_not_timed_by_level(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.bench import operations
     from helora_core.errors import CapabilityMissing
+    from helora_harness.bench import operations
 
     def refuse(backend: object) -> None:
         raise CapabilityMissing("It rescales by itself.", hint="Take another.")

@@ -9,10 +9,10 @@ import click
 import msgspec
 import pytest
 
-from harness.bench.record import Origin, Record, exercised, key_here, origin, provenance, resumable, usable
-from harness.checkouts import Commit, git
-from harness.rows import Cell, Row, RowsRefused, key
 from helora_core.errors import BackendUnavailable
+from helora_harness.bench.record import Origin, Record, exercised, key_here, origin, provenance, resumable, usable
+from helora_harness.checkouts import Commit, git
+from helora_harness.rows import Cell, Row, RowsRefused, key
 
 CLEAN = Origin(Commit("a" * 40, datetime(2026, 1, 1, tzinfo=timezone.utc)), dirty=False)
 CELL = Cell(backend="numpy", packing="rank_bsgs", shape="64:64:4", tokens=2)

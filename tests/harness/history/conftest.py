@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.metrics import lost_bits
-from harness.rows import Cell, Provenance, Row
+from helora_harness.metrics import lost_bits
+from helora_harness.rows import Cell, Provenance, Row
 
 DAY_ONE = datetime(2026, 3, 2, 9, 0, tzinfo=timezone.utc)
 SHAPES = ("576:192:8", "1536:1536:16")
@@ -99,10 +99,10 @@ def rows(commits: list[str], make_row: MakeRow) -> list[Row]:
     for number, commit in enumerate(commits):
         when = DAY_ONE + timedelta(days=3 * number)
         of = {"commit": commit, "commit_date": when, "date": when + timedelta(hours=2)}
-        for packing, dearer in PACKINGS.items():
+        for packing, factor in PACKINGS.items():
             for shape in SHAPES:
                 size = int(shape.split(":")[0]) / 576
-                rotations = round(ROTATIONS[number] * dearer * size)
+                rotations = round(ROTATIONS[number] * factor * size)
                 counts = {
                     "rotations_per_token": rotations,
                     "keyswitches_per_token": rotations,
@@ -124,8 +124,8 @@ def rows(commits: list[str], make_row: MakeRow) -> list[Row]:
                         reason = "LevelExhausted: the chain has two levels, and the program needs three"
                         found.append(make_row(outcome="failed", reason=reason, metrics={}, **about))
                         continue
-                    ms = round(61.5 * SPEEDS[number] * dearer * size * slower, 3)
-                    bits = 17.5 - 1.8 * dearer + slower
+                    ms = round(61.5 * SPEEDS[number] * factor * size * slower, 3)
+                    bits = 17.5 - 1.8 * factor + slower
                     metrics = {
                         "ms_per_token": ms,
                         "encrypt_ms_per_token": round(0.11 * ms, 3),

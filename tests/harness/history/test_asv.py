@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from harness.export.asv import machine_name, write_asv
-from harness.history_site import write_asv_project
-from harness.rows import Row, RowsRefused
+from helora_harness.export.asv import machine_name, write_asv
+from helora_harness.history_site import write_asv_project
+from helora_harness.rows import Row, RowsRefused
 
 MakeRow = Callable[..., Row]
 MACHINE = "x86_64-2c-intel-xeon-platinum-8481c-1t-py3.11"

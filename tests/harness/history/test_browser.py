@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.export.html import to_html
-from harness.history_site import build_site, server
-from harness.rows import Row
+from helora_harness.export.html import to_html
+from helora_harness.history_site import build_site, server
+from helora_harness.rows import Row
 from tests.harness.history.chromium import Chromium, find_chromium
 
 REQUIRED = bool(os.environ.get("HELORA_REQUIRE_BROWSER"))

@@ -16,12 +16,12 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 
-from harness.export.charts import Spot, frontier
-from harness.export.html import to_html
-from harness.export.svg import log_ticks, number, quantity, spread, ticks
-from harness.history_site import HistoryUnavailable, build_site, server
-from harness.rows import Row, RowsRefused, append_rows, read_rows
 from helora_core.cli.main import main
+from helora_harness.export.charts import Spot, frontier
+from helora_harness.export.html import to_html
+from helora_harness.export.svg import log_ticks, number, quantity, spread, ticks
+from helora_harness.history_site import HistoryUnavailable, build_site, server
+from helora_harness.rows import Row, RowsRefused, append_rows, read_rows
 
 MakeRow = Callable[..., Row]
 needs_asv = pytest.mark.skipif(

@@ -8,9 +8,19 @@ from typing import Any
 
 import pytest
 
-from harness.export.csv import to_csv
-from harness.metrics import Better, metric
-from harness.rows import IncomparableRows, Row, RowsRefused, append_rows, comparable, latest, ratio, read_rows, repair
+from helora_harness.export.csv import to_csv
+from helora_harness.metrics import Better, metric
+from helora_harness.rows import (
+    IncomparableRows,
+    Row,
+    RowsRefused,
+    append_rows,
+    comparable,
+    latest,
+    ratio,
+    read_rows,
+    repair,
+)
 
 MakeRow = Callable[..., Row]
 OTHER = "d" * 40

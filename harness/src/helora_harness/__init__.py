@@ -1,0 +1,1 @@
+"""Counts that gate, benchmarks, comparisons of commits and their history: ``helora bench``."""

@@ -1,0 +1,262 @@
+"""One way to compile and to run a cell, on every commit of this repository: what its API changed is known here alone.
+
+asv runs today's benchmarks against the code of an old commit, and so do the workers of ``ab.py`` and
+``grow_history.py``. This module imports nothing of the harness, and helora_core only inside its functions: a
+commit that lacks something gives ``NotThere``, which is n/a in a table, and never a broken discovery.
+
+``VERSION`` is part of every benchmark's version: raise it when a change here changes what is measured.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+VERSION = "1"
+SEED = 1
+_MANAGER = ("helora_core.host.manager", "helora_core.manager")
+_PROFILE = ("helora_core.planning.profile", "helora_core.runtime.profile")
+
+
+class NotThere(NotImplementedError):
+    """This commit or this machine cannot do it; asv takes it for n/a when ``setup`` raises it."""
+
+
+def _found(name: str, *modules: str) -> Any:
+    """The attribute, from the first of the modules that has it: functions have moved."""
+    reason = ""
+    for module in modules:
+        try:
+            return getattr(import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            reason = str(error)
+    raise NotThere(f"this commit has no {name} that can be imported: {reason}")
+
+
+def _accepted(function: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Those options that the function of this commit takes."""
+    return {name: value for name, value in options.items() if name in inspect.signature(function).parameters}
+
+
+def compiled(packing: str, shape: str, *, tokens: int = 1, free_scales: bool = True) -> Any:
+    """The plan of a packing by its name for ``d_in:d_out:r``, with the defaults of this commit.
+
+    Args:
+        packing: Name of the packing.
+        shape: ``d_in:d_out:r``.
+        tokens: Activation vectors that will be run together; commits that lay out for no batch leave it out.
+        free_scales: Whether the backend gives plaintexts scales of their own.
+
+    Raises:
+        NotThere: The commit has no such packing, or refuses the shape; its own words are the message.
+    """
+    compile_plan = _found("compile_plan", "helora_core.compiler.compile")
+    parse = _found("ModuleShape", "helora_core.adapter.lora").parse
+    refusal = _found("HeloraError", "helora_core.errors")
+    try:
+        strategy = _found("get_manager", *_MANAGER)().load_packing(packing)
+        # History is of results sent as they are, which a commit with private weights by default has to be asked for.
+        options: dict[str, Any] = {"free_scales": free_scales, "private_weights": False}
+        if tokens > 1:  # cells of one token keep the plan that the published history has of them
+            options["tokens"] = tokens
+        return compile_plan(parse(shape), strategy, **_accepted(compile_plan, options))
+    except refusal as error:
+        raise NotThere(str(error)) from error
+
+
+def plan_facts(plan: Any) -> dict[str, Any]:
+    """What a plan says of itself, in plain numbers: see ``Provenance`` in ``rows.py``."""
+    params, scales, verdict = plan.params, plan.scales, plan.verdict
+    bits = [float(getattr(scales, name, params.scale_bits)) for name in ("input_bits", "down_bits", "up_bits")]
+    return {
+        "digest": plan.digest,
+        "ring_degree": params.ring_degree,
+        "modulus_bits": [*params.data_bits, *params.special_bits],
+        "scale_bits": bits[:1] if len(set(bits)) == 1 else bits,
+        "levels": params.max_level,
+        "security": f"{verdict.security_bits} bits, classical",
+        "tokens_per_run": plan.tokens_per_run,
+        "rotation_keys": len(plan.rotation_steps),
+    }
+
+
+def plan_counts(plan: Any) -> dict[str, int]:
+    """Operations of one execution, by name."""
+    counts = plan.counts
+    return {name: int(getattr(counts, name)) for name in counts.__struct_fields__}
+
+
+def plan_bytes(plan: Any) -> dict[str, int]:
+    """Bytes that a run moves and keys take, by the plan; nothing for commits that cannot say."""
+    try:
+        sizes = import_module("helora_core.compiler.sizes")
+        return {
+            "bytes_up": sizes.bytes_up(plan.program, plan.params),
+            "bytes_down": sizes.bytes_down(plan.program, plan.values, plan.params),
+            "bytes_keys": sizes.key_bytes(plan.program, plan.params),
+        }
+    except (ImportError, AttributeError, TypeError):
+        return {}
+
+
+class Prepared:
+    """A cell with keys made and weights encoded, ready to be run again and again.
+
+    Args:
+        backend: Name of the backend.
+        packing: Name of the packing.
+        shape: ``d_in:d_out:r``.
+        tokens: Activation vectors per run.
+        seed: Of the keys, for emulations; real libraries take their own randomness.
+        wrap: Makes of the backend the one that is used.
+
+    Raises:
+        NotThere: The backend, its library or an ability is missing here.
+    """
+
+    def __init__(
+        self,
+        backend: str,
+        packing: str,
+        shape: str,
+        tokens: int,
+        *,
+        seed: int | None = None,
+        wrap: Callable[[Any], Any] = lambda backend: backend,
+    ) -> None:
+        refusal = _found("HeloraError", "helora_core.errors")
+        self._wrap = wrap
+        try:
+            self._open(backend, packing, shape, tokens, seed)
+        except refusal as error:
+            raise NotThere(str(error)) from error
+
+    def _open(self, name: str, packing: str, shape: str, tokens: int, seed: int | None) -> None:
+        manager = _found("get_manager", *_MANAGER)()
+        self.backend = self._wrap(manager.load_backend(name))
+        self.library, self.library_version = library_of(manager, name)
+        self.provides_security = manager.backends()[name].spec.provides_security
+        free = bool(getattr(self.backend.capabilities, "free_plaintext_scale", True))
+        self.plan = compiled(packing, shape, tokens=tokens, free_scales=free)
+        parsed = _found("ModuleShape", "helora_core.adapter.lora").parse(shape)
+        synthetic = "helora_core.adapter.synthetic"
+        self.module = _found("synthetic_module", synthetic)(parsed, seed=SEED)
+        self.x = _found("synthetic_activations", synthetic)(parsed, tokens, seed=SEED + 1)
+        require = _found("require_capabilities", "helora_core.compiler.requirements", "helora_core.runtime.adapter_run")
+        require(self.backend, self.plan)
+        self.ledger = _found("Ledger", "helora_core.backend.ledger")()
+        open_sessions = _found("open_sessions", "helora_core.backend.session")
+        options = {"public_key": getattr(self.plan, "needs_public_key", False), "ledger": self.ledger, "seed": seed}
+        self._client, self._server = open_sessions(
+            self.backend, self.plan.params, self.plan.rotation_steps, **_accepted(open_sessions, options)
+        )
+        self.transport_ns = 0
+        for name in ("send", "receive"):
+            setattr(self._server, name, self._clocked(getattr(self._server, name)))
+        encode = _found(
+            "encode_constants",
+            "helora_core.execution.constants",
+            "helora_core.runtime.constants",
+            "helora_core.runtime.executor",
+        )
+        self._constants = encode(self.plan, self.module, self._server)
+        self._run_module = _found("run_module", "helora_core.parties.module_run", "helora_core.runtime.module_run")
+        self._owner = self.module if self.plan.packing.client_finishes else None
+
+    def run(self) -> Any:
+        """One run of all tokens; the result has ``delta``, ``times``, ``bytes_up`` and ``bytes_down``."""
+        return self._run_module(
+            self.plan, self._constants, self._client, self._server, self.ledger, self.x, client_module=self._owner
+        )
+
+    def program(self) -> Callable[[], Any]:
+        """What the server does in one run, apart from messages; of plans of several rounds, the first."""
+        client_run = _found("ClientRun", "helora_core.parties.client_run", "helora_core.runtime.client_run")
+        plan, constants, server = self.plan, self._constants, self._server
+        if hasattr(constants, "exponent"):
+            plan = plan.with_exponent(constants.exponent)
+        batch = self.x[: plan.tokens_per_run]
+        inputs = [server.receive(message) for message in client_run(plan, self._client, batch).messages()]
+        executor = "helora_core.execution.executor"
+        try:
+            execution = _found("Execution", executor)
+        except NotThere:
+            execute = _found("execute", executor, "helora_core.runtime.executor")
+            return lambda: execute(plan, server, inputs, constants)
+        return lambda: execution(plan, constants).proceed(server, inputs)
+
+    @property
+    def evaluator(self) -> Any:
+        """What the server's operations are called on, as the ledger sees them."""
+        return self._server.evaluator
+
+    def _clocked(self, pass_on: Any) -> Any:
+        """Adds what the server takes to read and write messages to ``transport_ns``, which no ledger does."""
+
+        def clocked(message: Any) -> Any:
+            start = time.perf_counter_ns()
+            passed = pass_on(message)
+            self.transport_ns += time.perf_counter_ns() - start
+            return passed
+
+        return clocked
+
+    def elapsed_ns(self) -> dict[str, int]:
+        """Time inside the library since the keys were made, by operation; nothing for commits that do not take it."""
+        taken = getattr(self.ledger, "elapsed_ns", None)
+        return {} if taken is None else {name: int(ns) for name, ns in taken().items()}
+
+    def predicted_ms(self) -> float:
+        """Predicted time of one run of all tokens, by the profile of the backend on this machine.
+
+        Raises:
+            NotThere: There is no such profile, or it lacks what the plan needs.
+        """
+        refusal = _found("HeloraError", "helora_core.errors")
+        load_profile, provenance = (_found(name, *_PROFILE) for name in ("load_profile", "Provenance"))
+        predict = _found("predict", "helora_core.planning.predict", "helora_core.runtime.predict")
+        name = self.backend.name
+        try:
+            profile = load_profile(name)
+            if profile is None:
+                raise NotThere(f"{name} was not calibrated here: helora calibrate --backend {name}")
+            here = provenance.here(
+                name, library=self.library, library_version=self.library_version, rounds=profile.provenance.rounds
+            )
+            foreign = {"architecture", "cpu", "library_version"} & {*profile.provenance.differences(here)}
+            if foreign:
+                raise NotThere(
+                    f"the profile of {name} was made with another {' and '.join(sorted(foreign))}: "
+                    f"helora calibrate --backend {name}"
+                )
+            return float(predict(self.plan, profile, tokens=len(self.x)).total_ms)
+        except refusal as error:
+            raise NotThere(str(error)) from error
+
+    def timed_ns(self) -> int:
+        """Wall time of one run."""
+        start = time.perf_counter_ns()
+        self.run()
+        return time.perf_counter_ns() - start
+
+    def precision_bits(self, delta: Any) -> float:
+        """Of a result, against the plain adapter."""
+        measure = _found("precision_bits", "helora_core.execution.reference", "helora_core.runtime.reference")
+        return float(measure(delta, self.module.reference_delta(self.x)))
+
+
+def library_of(manager: Any, backend: str) -> tuple[str, str]:
+    """Name and version of what does the arithmetic."""
+    registered = manager.backends()[backend]
+    library = registered.spec.library or backend
+    found = getattr(registered, "library_version", None)
+    if found is None:
+        try:
+            found = version(library)
+        except PackageNotFoundError:
+            found = "unknown"
+    return library, str(found)

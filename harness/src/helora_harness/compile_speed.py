@@ -1,0 +1,83 @@
+"""How long the compiler takes: every packing, for the modules of models up to 7 billion parameters.
+
+A module is to plan within a second, and modules of equal shape share a plan, so that an adapter takes a few of them.
+Times are of the processor, of one thread, and so hardly depend on what else the machine does. Digests stand beside them
+in the JSON, since a quicker compiler must still give the same plans.
+
+    helora bench compile
+    helora bench compile --packing cheetah --tokens 2048 --json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.compiler.compile import compile_plan
+from helora_core.errors import HeloraError
+from helora_core.host.manager import get_manager
+
+SHAPES = (
+    "512:512:8",
+    "1536:1536:16",
+    "1536:256:16",
+    "4096:4096:16",
+    "1536:8960:32",
+    "8960:1536:32",
+    "4096:11008:64",
+    "11008:4096:64",
+)
+TOKENS = (1, 8, 2048)
+SANITIZE_BITS = (None, 40)
+BAR_MS = 1000.0
+
+
+def timed(packing: str, shape: str, tokens: int, sanitize_bits: int | None) -> dict[str, Any]:
+    """One cell: milliseconds, with the plan's digest or the refusal that took as long."""
+    strategy, module = get_manager().load_packing(packing), ModuleShape.parse(shape)
+    row: dict[str, Any] = {"packing": packing, "shape": shape, "tokens": tokens, "sanitize_bits": sanitize_bits}
+    start = time.process_time_ns()
+    try:
+        plan = compile_plan(module, strategy, tokens=tokens, sanitize_bits=sanitize_bits, private_weights=False)
+    except HeloraError as refusal:
+        return {**row, "cpu_ms": (time.process_time_ns() - start) / 1e6, "refusal": refusal.message}
+    elapsed_ms = (time.process_time_ns() - start) / 1e6
+    return {**row, "cpu_ms": elapsed_ms, "operations": len(plan.program.ops), "digest": plan.digest}
+
+
+@click.command("compile")
+@click.option("--packing", "packings", multiple=True, help="Only this one; may be repeated.")
+@click.option("--shape", "shapes", multiple=True, default=SHAPES, help="d_in:d_out:rank; may be repeated.")
+@click.option("--tokens", multiple=True, type=int, default=TOKENS, show_default=True)
+@click.option("--slowest", default=20, show_default=True, help="Rows of the table.")
+@click.option("--json", "as_json", is_flag=True, help="All rows as JSON.")
+def compile_command(
+    packings: Sequence[str], shapes: Sequence[str], tokens: Sequence[int], slowest: int, as_json: bool
+) -> None:
+    """Time the compiler; the status is 1 if a plan takes more than a second."""
+    cells = list(product(packings or sorted(get_manager().packings()), shapes, tokens, SANITIZE_BITS))
+    rows = [timed(*cell) for cell in track(cells, "compiling", console=Console(stderr=True), transient=True)]
+    late = [row for row in rows if row["cpu_ms"] > BAR_MS]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+    else:
+        table = Table("packing", "shape", "tokens", "sanitised", "operations", "ms", title=f"slowest of {len(rows)}")
+        for row in sorted(rows, key=lambda row: -row["cpu_ms"])[:slowest]:
+            operations = str(row.get("operations", "refused"))
+            ms = f"[red]{row['cpu_ms']:.0f}[/]" if row in late else f"{row['cpu_ms']:.0f}"
+            table.add_row(
+                row["packing"], row["shape"], str(row["tokens"]), str(row["sanitize_bits"] or "—"), operations, ms
+            )
+        Console().print(table)
+        click.echo(f"{len(late)} of {len(rows)} over {BAR_MS:.0f} ms")
+    sys.exit(1 if late else 0)

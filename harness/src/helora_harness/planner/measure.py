@@ -1,0 +1,190 @@
+"""Runs every packing for the shapes and tokens where one run is bearable, and keeps what was predicted beside it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import click
+import msgspec
+
+from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
+from helora_core.backend.ledger import Ledger
+from helora_core.backend.session import open_sessions
+from helora_core.compiler.plan import Plan
+from helora_core.execution.constants import encode_constants, plaintext_bytes
+from helora_core.host.manager import get_manager
+from helora_core.parties.module_run import run_module
+from helora_core.planning.calibrate import calibrate
+from helora_core.planning.planner import CalibratedBackend, Candidate, Constraints, rank
+from helora_core.planning.predict import bottleneck
+from helora_core.planning.profile import Profile
+
+SHAPES = ("512:512:8", "1536:1536:32", "4096:4096:16", "1536:256:16")
+TOKENS = (1, 8, 2048)
+LONGEST_MS = 3_000.0
+"""Plans of which one run is predicted to take longer are not measured."""
+
+MOST_BYTES = 8 << 30
+"""Plans whose plaintexts and ciphertexts would take more memory together are not measured at once."""
+
+NEAR = 2.5
+"""A plan that is predicted to take longer than this many times the best cannot be the best one measured."""
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """One plan: what it costs, what was predicted, what was measured. Times are milliseconds per token."""
+
+    shape: str
+    tokens: int
+    private: bool
+    packing: str
+    ring_degree: int
+    tokens_per_run: int
+    counts: dict[str, int]
+    depth: int
+    bytes_per_token: float
+    leakage: str
+    bound_by: str
+    predicted_ms: float
+    measured_ms: float | None
+
+
+class Measurements(msgspec.Struct, frozen=True, kw_only=True):
+    """All cells, in the order of their ranking, with the profile that they were predicted from."""
+
+    backend: str
+    profile: Profile
+    rounds: int
+    cells: list[Cell]
+
+
+class _Bench:
+    """A plan with its keys and weights, ready to run once and again."""
+
+    def __init__(self, backend: Any, candidate: Candidate) -> None:
+        assert candidate.plan is not None
+        self.plan: Plan = candidate.plan
+        self.module: LoRAModule = synthetic_module(self.plan.shape, seed=1)
+        self.ledger = Ledger()
+        self.client, self.server = open_sessions(
+            backend,
+            self.plan.params,
+            self.plan.rotation_steps,
+            ledger=self.ledger,
+            public_key=self.plan.needs_public_key,
+        )
+        self.constants = encode_constants(self.plan, self.module, self.server)
+
+    def run_ms(self, tokens: int) -> float:
+        """One run, padded if there are fewer tokens than it holds."""
+        x = synthetic_activations(self.plan.shape, min(tokens, self.plan.tokens_per_run), seed=2)
+        owner = self.module if self.plan.packing.client_finishes else None
+        run = run_module(self.plan, self.constants, self.client, self.server, self.ledger, x, client_module=owner)
+        return run.times.total / 1e6
+
+
+def ranked(machine: CalibratedBackend, name: str, shape: str, tokens: int, private: bool) -> list[Candidate]:
+    manager = get_manager()
+    packings = [manager.load_packing(each) for each in manager.packings()]
+    constraints = Constraints(private_weights=private, sanitize_bits=40 if private else None)
+    return rank(ModuleShape.parse(shape), tokens, {name: machine}, packings, constraints)
+
+
+def _measured(backend: Any, candidates: list[Candidate], tokens: int, rounds: int) -> Iterator[tuple[Candidate, float]]:
+    """Milliseconds per token; near candidates take turns, so that a slow minute is slow for all of them."""
+    benches = [(candidate, _Bench(backend, candidate)) for candidate in candidates]
+    samples: dict[int, list[float]] = {i: [] for i in range(len(benches))}
+    for round_number in range(rounds + 1):
+        for i, (_, bench) in enumerate(benches):
+            elapsed = bench.run_ms(tokens)
+            if round_number:  # the first run warms up
+                samples[i].append(elapsed)
+    for i, (candidate, bench) in enumerate(benches):
+        yield candidate, statistics.median(samples[i]) * bench.plan.runs(tokens) / tokens
+
+
+def all_groups() -> Iterator[tuple[str, int, bool]]:
+    return ((shape, tokens, private) for private in (False, True) for shape in SHAPES for tokens in TOKENS)
+
+
+def _cells(
+    backend: Any, machine: CalibratedBackend, name: str, rounds: int, groups: Iterable[tuple[str, int, bool]]
+) -> Iterator[Cell]:
+    for shape, tokens, private in groups:
+        eligible = [each for each in ranked(machine, name, shape, tokens, private) if each.refusal is None]
+        best = min(each.cost for each in eligible)
+        bearable = [each for each in eligible if _run_ms(each) < LONGEST_MS and _bytes_of(each) < MOST_BYTES]
+        near = [each for each in bearable if each.cost <= NEAR * best]
+        while sum(map(_bytes_of, near)) > MOST_BYTES:
+            near.pop()
+        times = dict(_by_id(_measured(backend, near, tokens, rounds)))
+        for far in (each for each in bearable if each not in near):
+            times |= dict(_by_id(_measured(backend, [far], tokens, 1)))
+        click.echo(f"{shape} {tokens} {'private' if private else 'open'}", err=True)
+        for candidate in eligible:
+            yield cell_of(candidate, shape, tokens, private, times.get(id(candidate)))
+
+
+def _run_ms(candidate: Candidate) -> float:
+    assert candidate.prediction is not None
+    return candidate.prediction.total_ms / candidate.prediction.runs
+
+
+def _bytes_of(candidate: Candidate) -> int:
+    """What a bench of it holds in memory: plaintexts and the ciphertexts of both ends."""
+    plan = candidate.plan
+    assert plan is not None
+    plaintexts = sum(plaintext_bytes(spec, plan.params.ring_degree) for spec in plan.constant_specs.values())
+    return plaintexts + plan.key_bytes + 4 * plan.bytes_up + 2 * plan.bytes_down
+
+
+def _by_id(measured: Iterator[tuple[Candidate, float]]) -> Iterator[tuple[int, float]]:
+    return ((id(candidate), ms) for candidate, ms in measured)
+
+
+def cell_of(candidate: Candidate, shape: str, tokens: int, private: bool, measured_ms: float | None) -> Cell:
+    plan, prediction = candidate.plan, candidate.prediction
+    assert plan is not None
+    assert prediction is not None
+    runs = plan.runs(tokens)
+    return Cell(
+        shape=shape,
+        tokens=tokens,
+        private=private,
+        packing=candidate.packing,
+        ring_degree=plan.params.ring_degree,
+        tokens_per_run=plan.tokens_per_run,
+        counts=msgspec.structs.asdict(plan.counts),
+        depth=plan.packing.depth,
+        bytes_per_token=runs * (plan.bytes_up + plan.bytes_down) / tokens,
+        leakage=plan.leakage_label,
+        bound_by=bottleneck(prediction).label,
+        predicted_ms=prediction.ms_per_token,
+        measured_ms=measured_ms,
+    )
+
+
+def measured_figures(backend: str, rounds: int) -> Measurements:
+    manager = get_manager()
+    spec = manager.backends()[backend]
+    library = manager.load_backend(backend)
+    profile = calibrate(library, library=spec.spec.library, library_version=spec.library_version)
+    cells = list(_cells(library, CalibratedBackend(library, profile), backend, rounds, all_groups()))
+    return Measurements(backend=backend, profile=profile, rounds=rounds, cells=cells)
+
+
+def measured_again(committed: Measurements, shape: str) -> Measurements:
+    """The figures with one shape measured again: what a moment's noise has spoilt."""
+    machine = CalibratedBackend(get_manager().load_backend(committed.backend), committed.profile)
+    groups = [group for group in all_groups() if group[0] == shape]
+    anew = list(_cells(machine.backend, machine, committed.backend, committed.rounds, groups))
+    cells = [
+        cell
+        for group in all_groups()
+        for cell in (anew if group in groups else committed.cells)
+        if (cell.shape, cell.tokens, cell.private) == group
+    ]
+    return msgspec.structs.replace(committed, cells=cells)
