@@ -52,6 +52,7 @@ def run_module(
     server: ServerSession,
     x: Vector,
     *,
+    ledger: Ledger | None = None,
     client_module: LoRAModule | None = None,
     on_tokens: Callable[[int], object] = lambda tokens: None,
 ) -> ModuleRun:
@@ -63,13 +64,15 @@ def run_module(
         client: The key holder's session.
         server: The session that computes.
         x: Activations.
+        ledger: Where operations are counted and timed; one for this call if None.
         client_module: The adapter in the clear, for packings whose client finishes the sum.
         on_tokens: Called with the number of tokens finished after each run, for progress bars.
 
     Raises:
         LedgerMismatch: What was executed is not what the plan predicted.
     """
-    ledger, times = Ledger(), PhaseTimes()
+    ledger, times = Ledger() if ledger is None else ledger, PhaseTimes()
+    before = ledger.counts()
     client, server = client.with_ledger(ledger), server.with_ledger(ledger)
     plan = plan.with_exponent(constants.exponent)
     results, bytes_up, bytes_down = [], 0, 0
@@ -91,14 +94,15 @@ def run_module(
         with _timed(times, "decrypt"):
             results.append(run.result(client, download))
         on_tokens(batch.shape[0])
-    require_counts("the run", ledger.counts(), plan.counts.times(plan.runs(x.shape[0])))
+    executed = ledger.counts().minus(before)
+    require_counts("the run", executed, plan.counts.times(plan.runs(x.shape[0])))
     return ModuleRun(
         delta=np.concatenate([result.delta for result in results]),
         error_bound=np.concatenate([result.error_bound for result in results]),
         times=times,
         bytes_up=bytes_up,
         bytes_down=bytes_down,
-        executed=ledger.counts(),
+        executed=executed,
     )
 
 

@@ -28,7 +28,7 @@ from helora_core.execution.reference import precision_bits
 from helora_core.files.atomic import replacing
 from helora_core.host.manager import get_manager
 from helora_core.params.presets import FAST
-from helora_core.parties.adapter_run import Work, run_adapter
+from helora_core.parties.adapter_run import ModuleJob, run_adapter
 from helora_core.planning.calibrate import calibrate
 from helora_harness.places import DATA, DOCS
 
@@ -52,10 +52,10 @@ def _lora(name: str) -> dict[str, float]:
     manager = get_manager()
     plan = compile_plan(SHAPE, manager.load_packing("rank_bsgs"), params=FAST, private_weights=False)
     module, x = synthetic_module(SHAPE, seed=1), synthetic_activations(SHAPE, TOKENS, seed=2)
-    (outcome,) = run_adapter(manager.load_backend(name), [Work(module, x, plan)], private_weights=False)
+    (outcome,) = run_adapter(manager.load_backend(name), [ModuleJob(module, x, plan)], private_weights=False)
     return {
-        "ms_per_token": outcome.run.times.total / 1e6 / TOKENS,
-        "precision_bits": precision_bits(outcome.run.delta, module.reference_delta(x)),
+        "ms_per_token": outcome.report.times.total / 1e6 / TOKENS,
+        "precision_bits": precision_bits(outcome.delta, module.reference_delta(x)),
     }
 
 

@@ -24,7 +24,6 @@ import tenseal.sealapi as seal
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
-from helora_core.backend.ledger import Ledger
 from helora_core.backend.session import open_sessions
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.exponents import normalized_tokens
@@ -43,10 +42,9 @@ Token = Callable[[], Vector]
 
 def helora_token(plan: Plan, module: LoRAModule, x: Vector) -> Token:
     """A function that runs ``x`` through helora."""
-    ledger = Ledger()
-    client, server = open_sessions(TenSEALBackend(), plan.params, plan.rotation_steps, ledger=ledger)
+    client, server = open_sessions(TenSEALBackend(), plan.params, plan.rotation_steps)
     constants = encode_constants(plan, module, server)
-    return lambda: run_module(plan, constants, client, server, ledger, x).delta
+    return lambda: run_module(plan, constants, client, server, x).delta
 
 
 class RawSEAL:

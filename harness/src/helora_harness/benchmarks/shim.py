@@ -170,7 +170,13 @@ class Prepared:
     def run(self) -> Any:
         """One run of all tokens; the result has ``delta``, ``times``, ``bytes_up`` and ``bytes_down``."""
         return self._run_module(
-            self.plan, self._constants, self._client, self._server, self.ledger, self.x, client_module=self._owner
+            plan=self.plan,
+            constants=self._constants,
+            client=self._client,
+            server=self._server,
+            ledger=self.ledger,
+            x=self.x,
+            client_module=self._owner,
         )
 
     def program(self) -> Callable[[], Any]:
@@ -180,7 +186,10 @@ class Prepared:
         if hasattr(constants, "exponent"):
             plan = plan.with_exponent(constants.exponent)
         batch = self.x[: plan.tokens_per_run]
-        inputs = [server.receive(message) for message in client_run(plan, self._client, batch).messages()]
+        if "client" in inspect.signature(client_run).parameters:
+            inputs = [server.receive(message) for message in client_run(plan, self._client, batch).messages()]
+        else:
+            inputs = [server.deserialize(payload) for payload in client_run(plan, batch).inputs(self._client)]
         executor = "helora_core.execution.executor"
         try:
             execution = _found("Execution", executor)

@@ -189,7 +189,7 @@ def _timed(plan: Plan, variant: Variant) -> dict[str, float]:
     owner = module if plan.packing.client_finishes else None
 
     def run() -> ModuleRun:
-        return run_module(plan, constants, client, server, ledger, x, client_module=owner)
+        return run_module(plan, constants, client, server, x, client_module=owner)
 
     runs = [run() for _ in range(RUNS + 1)]
     delta = module.reference_delta(x)

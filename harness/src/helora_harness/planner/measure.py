@@ -82,7 +82,7 @@ class _Bench:
         """One run, padded if there are fewer tokens than it holds."""
         x = synthetic_activations(self.plan.shape, min(tokens, self.plan.tokens_per_run), seed=2)
         owner = self.module if self.plan.packing.client_finishes else None
-        run = run_module(self.plan, self.constants, self.client, self.server, self.ledger, x, client_module=owner)
+        run = run_module(self.plan, self.constants, self.client, self.server, x, client_module=owner)
         return run.times.total / 1e6
 
 
