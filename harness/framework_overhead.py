@@ -45,7 +45,7 @@ def helora_token(plan: Plan, module: LoRAModule, x: Vector) -> Token:
     """A function that runs ``x`` through helora."""
     ledger = Ledger()
     client, server = open_sessions(TenSEALBackend(), plan.params, plan.rotation_steps, ledger=ledger)
-    constants = encode_constants(plan, module, server)
+    constants = encode_constants(plan, module, server.encoder)
     return lambda: run_module(plan, constants, client, server, ledger, x).delta
 
 

@@ -144,7 +144,8 @@ class Prepared:
         for name in ("send", "receive"):
             setattr(self._server, name, self._clocked(getattr(self._server, name)))
         encode = _found("encode_constants", "helora_core.execution.constants", "helora_core.execution.executor")
-        self._constants = encode(self.plan, self.module, self._server)
+        # Before plaintexts were made without keys, the server made them.
+        self._constants = encode(self.plan, self.module, getattr(self._server, "encoder", self._server))
         self._run_module = _found("run_module", "helora_core.parties.module_run")
         self._owner = self.module if self.plan.packing.client_finishes else None
 

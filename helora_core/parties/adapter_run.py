@@ -108,7 +108,7 @@ def run_adapter(
             keys[plan.params] = _open(backend, [each for each in plans if each.params == plan.params])
         held = keys[plan.params]
         start = time.perf_counter_ns()
-        constants = cache.constants(plan, job.module, held.server)
+        constants = cache.constants(plan, job.module, held.server.encoder)
         load_ns = time.perf_counter_ns() - start
         owner = job.module if plan.packing.client_finishes and isinstance(job.module, LoRAModule) else None
         run = run_module(

@@ -51,7 +51,7 @@ def run(bench: Any, x: Any) -> Any:
     owner = bench.module if bench.plan.packing.client_finishes else None
     client = ClientRun(bench.plan.for_module(bench.module), bench.client, x, module=owner)
     uploaded = [bench.server.receive(message) for message in client.messages()]
-    constants = encode_constants(bench.plan, bench.module, bench.server)
+    constants = encode_constants(bench.plan, bench.module, bench.server.encoder)
     outputs = execute(bench.plan, bench.server, uploaded, constants)
     return client.result([bench.server.send(output) for output in outputs]).delta
 
@@ -111,7 +111,7 @@ class TestAgainstTheReference:
         x, y, w, v = rng.uniform(-1, 1, (4, slots))
         numbers = {"w": w, "v": v, "n": np.array([0.5, -3.0, 0.25])}
         uploaded = [bench.client.encrypt(each, scale_bits=36) for each in (x, y)]
-        constants = EncodedConstants(plan, bench.server, 1 << 30, 0)
+        constants = EncodedConstants(plan, bench.server.encoder, 1 << 30, 0)
         for name, vector in numbers.items():
             constants.put(name, vector)
         outputs = execute(plan, bench.server, uploaded, constants)
@@ -179,7 +179,7 @@ class TestMemory:
         x = synthetic_activations(bench.plan.shape, 1, seed=0)
         inputs = HandedOver(bench.client.encrypt(v, scale_bits=36) for v in bench.plan.pack(x))
         made += [weakref.ref(inputs[i]) for i in range(len(inputs))]
-        constants = encode_constants(bench.plan, bench.module, bench.server)
+        constants = encode_constants(bench.plan, bench.module, bench.server.encoder)
         monkeypatch.setattr(bench.server, "evaluator", Watched())
         execute(bench.plan, bench.server, inputs, constants)
         assert max(alive) == self.peaks(bench.plan.program)
@@ -200,7 +200,7 @@ class TestRefusals:
     ) -> None:
         bench = make_bench(numpy_backend)
         ciphertext = bench.client.encrypt(np.ones(4), scale_bits=36)
-        constants = encode_constants(bench.plan, bench.module, bench.server)
+        constants = encode_constants(bench.plan, bench.module, bench.server.encoder)
         with pytest.raises(InvalidInput, match=f"takes 1 ciphertexts and was given {given_inputs}"):
             execute(bench.plan, bench.server, given_inputs * [ciphertext], constants)
 
@@ -209,7 +209,7 @@ class TestRefusals:
         ops = (Op(kind=OpKind.INPUT, positions=(0,)), Op(kind=OpKind.ASK_CLIENT, args=(0,)))
         program = Program(slots=bench.plan.params.slots, ops=ops, outputs=(1,))
         plan = with_program(bench.plan, program)
-        constants = EncodedConstants(plan, bench.server, 0, 0)
+        constants = EncodedConstants(plan, bench.server.encoder, 0, 0)
         ciphertext = bench.client.encrypt(np.ones(4), scale_bits=36)
         with pytest.raises(InvalidInput, match="no client was given") as caught:
             execute(plan, bench.server, [ciphertext], constants)
@@ -221,7 +221,7 @@ class TestRefusals:
         bench = make_bench(numpy_backend)
         other = synthetic_module(ModuleShape.parse("37:90:4"), seed=0, name="layers.7.q_proj")
         with pytest.raises(InvalidInput, match=r"layers\.7\.q_proj has shape 37:90:4; the plan is for 37:90:5"):
-            encode_constants(bench.plan, other, bench.server)
+            encode_constants(bench.plan, other, bench.server.encoder)
 
     def test_constants_too_long_for_the_slots_are_refused(
         self, numpy_backend: Any, make_bench: Any, monkeypatch: pytest.MonkeyPatch
@@ -230,7 +230,7 @@ class TestRefusals:
         long = [(name, np.ones(513)) for name in bench.plan.constant_specs]
         monkeypatch.setattr(type(bench.plan.layout), "constants", lambda self, module: iter(long))
         with pytest.raises(SlotOverflow, match="513 values do not fit 512 slots"):
-            encode_constants(bench.plan, bench.module, bench.server)
+            encode_constants(bench.plan, bench.module, bench.server.encoder)
 
     def test_a_server_without_the_plans_keys_refuses(self, numpy_backend: Any, make_bench: Any) -> None:
         bench, other = make_bench(numpy_backend), make_bench(numpy_backend, packing="zero_moai")
@@ -242,7 +242,7 @@ class TestRefusals:
     def test_ciphertexts_of_another_client_are_refused(self, backend: Any, make_bench: Any) -> None:
         bench, other = make_bench(backend), make_bench(backend)
         ciphertext = other.client.encrypt(np.ones(4), scale_bits=36)
-        constants = encode_constants(bench.plan, bench.module, bench.server)
+        constants = encode_constants(bench.plan, bench.module, bench.server.encoder)
         with pytest.raises(ForeignCiphertext):
             execute(bench.plan, bench.server, [ciphertext], constants)
 
@@ -252,7 +252,7 @@ class TestConstants:
     def test_exactly_the_plans_constants_are_encoded(self, numpy_backend: Any, make_bench: Any, packing: str) -> None:
         bench = make_bench(numpy_backend, packing=packing)
         made: list[int] = []
-        constants = encode_constants(bench.plan, bench.module, bench.server, on_constant=made.append)
+        constants = encode_constants(bench.plan, bench.module, bench.server.encoder, on_constant=made.append)
         assert made == [1] * len(bench.plan.constant_specs)
         for name, spec in bench.plan.constant_specs.items():
             plaintext = constants.plaintext(name)
@@ -264,11 +264,11 @@ class TestConstants:
         bench = make_bench(numpy_backend)
         given = [*bench.plan.layout.constants(bench.module), ("spare", np.ones(4))]
         monkeypatch.setattr(type(bench.plan.layout), "constants", lambda self, module: iter(given))
-        constants = encode_constants(bench.plan, bench.module, bench.server)
+        constants = encode_constants(bench.plan, bench.module, bench.server.encoder)
         with pytest.raises(KeyError):
             constants.plaintext("spare")
 
     def test_encoding_is_not_counted(self, numpy_backend: Any, make_bench: Any) -> None:
         bench = make_bench(numpy_backend)
-        encode_constants(bench.plan, bench.module, bench.server)
+        encode_constants(bench.plan, bench.module, bench.server.encoder)
         assert bench.ledger.counts() == OperationCounts()

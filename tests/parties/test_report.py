@@ -21,7 +21,7 @@ from helora_core.parties.report import outcome_row, require_precision
 def outcome(numpy_backend: Any, make_bench: Any) -> Outcome:
     bench = make_bench(numpy_backend)
     x = synthetic_activations(bench.plan.shape, 5, seed=0)
-    constants = encode_constants(bench.plan, bench.module, bench.server)
+    constants = encode_constants(bench.plan, bench.module, bench.server.encoder)
     run = run_module(bench.plan, constants, bench.client, bench.server, bench.ledger, x)
     return Outcome(Work(bench.module, x.astype(np.float32), bench.plan), run, load_ns=3_000_000)
 
@@ -99,7 +99,7 @@ class TestRequirePrecision:
         coarse = CKKSParams(ring_degree=1024, data_bits=(40, 20, 20), special_bits=(40,), scale_bits=20)
         bench = make_bench(numpy_backend, params=coarse)
         x = synthetic_activations(bench.plan.shape, 2, seed=0)
-        constants = encode_constants(bench.plan, bench.module, bench.server)
+        constants = encode_constants(bench.plan, bench.module, bench.server.encoder)
         run = run_module(bench.plan, constants, bench.client, bench.server, bench.ledger, x)
         row = outcome_row(Outcome(Work(bench.module, x, bench.plan), run, 0), backend="numpy", secure=False)
         with pytest.raises(PrecisionLost, match="synthetic has"):
