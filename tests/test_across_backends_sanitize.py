@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from helora_core.backend import residues
 from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
+from helora_core.backend.checked_backend import checked
 from helora_core.backend.encodings import checked_native, from_native, native_encoding
 from helora_core.backend.protocol import Decryptor, Evaluator
 from helora_core.backend.sanitize import rerandomize, sanitize, uniform_mask
@@ -58,7 +59,7 @@ class Bench(NamedTuple):
         ciphertext = self.server.deserialize(self.client.serialize(fresh))
         for at in range(self.params.max_level, level, -1):
             half, native = self.native(np.full(1, 0.5), Encoding.SCALAR, at)
-            plaintext = self.server.encode(half, level=at, scale=SCALE, encoding=native)
+            plaintext = self.server.encoder.encode(half, level=at, scale=SCALE, encoding=native)
             ciphertext = self.server.rescale(self.server.multiply_plain(ciphertext, plaintext))
         return ciphertext
 
@@ -79,7 +80,7 @@ def _usable(rescale: RescaleMode) -> list[str]:
 def _bench(backend: str) -> Bench:
     loaded = get_manager().load_backend(backend)
     params = loaded.resolve(PARAMS)
-    return Bench(params, loaded.capabilities, *loaded.generate_keys(params, (), public_key=True))
+    return Bench(params, loaded.capabilities, *checked(loaded).generate_keys(params, (), public_key=True))
 
 
 every_explicit_backend = pytest.mark.parametrize("backend", _usable(RescaleMode.EXPLICIT))
@@ -164,7 +165,7 @@ def test_masks_come_off_exactly(backend: str, level: int) -> None:
         return
     primes = bench.params.data_primes[: level + 1]
     masked, mask = uniform_mask(*bench.parts, before)
-    back = bench.server.encode(
+    back = bench.server.encoder.encode(
         residues.negative(mask, primes), level=level, scale=bench.server.scale(masked), encoding=Encoding.INTEGERS
     )
     shown = bench.server.add_plain(masked, back)

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.checked_evaluator import CheckedEvaluator
 from helora_core.backend.embedding import slots_to_coefficients
 from helora_core.backend.encodings import checked_native
+from helora_core.backend.handles import Ciphertext, Plaintext
 from helora_core.backend.ntt import Residues
-from helora_core.backend.protocol import Ciphertext, Evaluator, Plaintext
 from helora_core.backend.residues import LIMB_BITS, Integers, Limbs
 from helora_core.errors import PrecisionLost
 from helora_core.params.ckks import CKKSParams
@@ -91,7 +92,11 @@ def _below(bits: NDArray[np.int32]) -> Integers:
 
 
 def add_integers(
-    evaluator: Evaluator, params: CKKSParams, capabilities: Capabilities, ciphertext: Ciphertext, integers: Integers
+    evaluator: CheckedEvaluator,
+    params: CKKSParams,
+    capabilities: Capabilities,
+    ciphertext: Ciphertext,
+    integers: Integers,
 ) -> Ciphertext:
     """Add coefficients in integer units: at once and exactly where the backend encodes integers, or else limb by limb,
     exactly up to 2^-50 of the largest.
@@ -111,7 +116,7 @@ def add_integers(
             native, values = checked_native(
                 part * unit, Encoding.COEFFICIENTS, capabilities, params, level=level, scale=scale, who="add_integers"
             )
-            return evaluator.encode(values, level=level, scale=scale, encoding=native)
+            return evaluator.encoder.encode(values, level=level, scale=scale, encoding=native)
 
         # No library encodes zero without an exception of its own, and there is nothing to add.
         for plaintext in _in_parts(limb, encode) if limb.any() else ():
@@ -119,9 +124,9 @@ def add_integers(
     return ciphertext
 
 
-def add_residues(evaluator: Evaluator, ciphertext: Ciphertext, residues: Residues) -> Ciphertext:
+def add_residues(evaluator: CheckedEvaluator, ciphertext: Ciphertext, residues: Residues) -> Ciphertext:
     """Add a polynomial modulo the level's primes, exactly; for backends with ``exact_integers``."""
-    plaintext = evaluator.encode(
+    plaintext = evaluator.encoder.encode(
         residues, level=evaluator.level(ciphertext), scale=evaluator.scale(ciphertext), encoding=Encoding.INTEGERS
     )
     return evaluator.add_plain(ciphertext, plaintext)

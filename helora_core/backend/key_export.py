@@ -19,6 +19,8 @@ from typing import Annotated, Any
 import msgspec
 
 from helora_core.backend import envelope
+from helora_core.backend.checked import CheckedDecryptor
+from helora_core.backend.checked_backend import CheckedBackend, checked
 from helora_core.backend.envelope import PayloadKind
 from helora_core.backend.ledger import Ledger, MeteredDecryptor
 from helora_core.backend.limits import MessageLimits
@@ -104,7 +106,7 @@ def sealed_keys(decryptor: MeteredDecryptor, params: CKKSParams, origin: Origin,
 
 
 def restore_client(
-    backend: Backend,
+    backend: Backend | CheckedBackend,
     exported: bytes,
     passphrase: str,
     *,
@@ -133,11 +135,12 @@ def restore_client(
     """
     secret = _encoded(passphrase, "restore_client")
     _primitives("restore_client")
-    if not isinstance(backend, SupportsKeyRestore):
+    backend = checked(backend)
+    if not isinstance(backend.library, SupportsKeyRestore):
         raise CapabilityMissing(
             f"restore_client: backend {backend.name} cannot restore keys.", hint="Use the backend that exported them."
         )
-    origin = origin_of(backend)
+    origin = origin_of(backend.library)
     found = envelope.opened(PayloadKind.SECRET_KEYS, None, exported, origin=origin, most_bytes=MOST_BYTES)
     header, encoded, sealed = _parts(found.payload)
     if backend.resolve(header.params) != header.params:
@@ -242,7 +245,7 @@ def _opened(header: _Header, secret: bytes, sealed: bytes, context: bytes) -> by
     return opened
 
 
-def _restored(backend: SupportsKeyRestore, params: CKKSParams, opened: bytes) -> Any:
+def _restored(backend: CheckedBackend, params: CKKSParams, opened: bytes) -> CheckedDecryptor:
     try:
         return backend.restore_keys(params, opened)
     except HeloraError:

@@ -11,29 +11,18 @@ and key generation are none, and only a clock sees what a library does inside a 
 from __future__ import annotations
 
 import functools
-import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from time import perf_counter_ns
 
 import msgspec
 
 from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.checked import CheckedDecryptor, CheckedRole
+from helora_core.backend.checked_evaluator import CheckedEvaluator
+from helora_core.backend.handles import Ciphertext, Plaintext
 from helora_core.backend.ntt import Residues
-from helora_core.backend.protocol import (
-    Ciphertext,
-    CiphertextCodec,
-    Decryptor,
-    Evaluator,
-    Plaintext,
-    SupportsDot,
-    SupportsHoisting,
-    SupportsKeyExport,
-    SupportsPublicKey,
-    Values,
-)
+from helora_core.backend.protocol import Values
 from helora_core.backend.sanitize import sanitize, uniform_mask
-from helora_core.errors import CapabilityMissing
 from helora_core.params.ckks import CKKSParams
 
 
@@ -42,7 +31,7 @@ class OperationCounts(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         rotations: Rotations by a step other than 0.
-        keyswitches: Key switches, the dear part of a rotation (one each, since every step has its own key).
+        keyswitches: Key switches, the expensive part of a rotation (one each, since every step has its own key).
         ct_pt: Products of a ciphertext with an encoded plaintext.
         additions: Sums, differences and negatives of ciphertexts, with plaintexts too.
         rescales: Divisions by a prime of the chain.
@@ -79,84 +68,99 @@ class Ledger:
     """Counts and times of the operations done through the metered roles that share it."""
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._elapsed_ns: Counter[str] = Counter()
+        self.reset()
 
     def counts(self) -> OperationCounts:
         """Everything counted since the ledger was made or reset."""
-        return OperationCounts(**{name: self._counts[name] for name in OperationCounts.__struct_fields__})
+        return OperationCounts(**self._counts)
 
     def elapsed_ns(self) -> dict[str, int]:
         """Wall time per kind of operation, in nanoseconds; key switches are part of ``rotations``."""
-        return dict(self._elapsed_ns)
+        return {kind: elapsed for kind, elapsed in self._elapsed_ns.items() if elapsed}
 
     def reset(self) -> None:
         """Start again at zero."""
-        self._counts.clear()
-        self._elapsed_ns.clear()
+        self._counts = dict.fromkeys(OperationCounts.__struct_fields__, 0)
+        self._elapsed_ns = dict.fromkeys(OperationCounts.__struct_fields__, 0)
 
     def add(self, kind: str, times: int = 1) -> None:
         """Count ``kind`` without timing it."""
         self._counts[kind] += times
 
-    @contextmanager
-    def timed(self, kind: str, times: int = 1) -> Iterator[None]:
-        """Count ``times`` of ``kind``, if they succeed, and the time they take together."""
-        start = time.perf_counter_ns()
-        yield
-        self._elapsed_ns[kind] += time.perf_counter_ns() - start
+    def enter(self, kind: str, start_ns: int, times: int = 1) -> None:
+        """Count ``times`` of ``kind`` that succeeded, and the time they took together since ``start_ns``.
+
+        No context manager: that would cost as much again as everything else around an operation.
+        """
+        self._elapsed_ns[kind] += perf_counter_ns() - start_ns
         self._counts[kind] += times
 
 
 class _Metered:
     """What both roles pass through unmetered: looking at a ciphertext and transport are no operations of a program."""
 
-    def __init__(self, codec: CiphertextCodec, ledger: Ledger) -> None:
+    def __init__(self, role: CheckedRole, ledger: Ledger) -> None:
         self._ledger = ledger
-        self.key_id = codec.key_id
-        self.level = codec.level
-        self.scale = codec.scale
-        self.serialize = codec.serialize
-        self.deserialize = codec.deserialize
+        self.key_id = role.key_id
+        self.encoder = role.encoder
+        self.level = role.level
+        self.scale = role.scale
+        self.serialize = role.serialize
+        self.deserialize = role.deserialize
 
 
 class MeteredEvaluator(_Metered):
-    """An ``Evaluator`` whose operations are entered in a ledger, with core's fallback for hoisting."""
+    """An evaluator whose operations are entered in a ledger, with core's fallback for fused sums."""
 
-    def __init__(self, evaluator: Evaluator, ledger: Ledger, slots: int) -> None:
+    def __init__(self, evaluator: CheckedEvaluator, ledger: Ledger) -> None:
         super().__init__(evaluator, ledger)
         self._evaluator = evaluator
-        self._slots = slots
-        self.encode = evaluator.encode
+        self._slots = evaluator.params.slots
+        self.encrypt_public = evaluator.encrypt_public  # uncounted: no program has it
+
+    @property
+    def unmetered(self) -> CheckedEvaluator:
+        """The same operations, uncounted: those that something that counts as one is made of."""
+        return self._evaluator
 
     def with_ledger(self, ledger: Ledger) -> MeteredEvaluator:
         """The same evaluator, with another ledger."""
-        return MeteredEvaluator(self._evaluator, ledger, self._slots)
+        return MeteredEvaluator(self._evaluator, ledger)
 
     def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
         """Sum, counted."""
-        with self._ledger.timed("additions"):
-            return self._evaluator.add(left, right)
+        start = perf_counter_ns()
+        total = self._evaluator.add(left, right)
+        self._ledger.enter("additions", start)
+        return total
 
     def sub(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
         """Difference, counted as an addition."""
-        with self._ledger.timed("additions"):
-            return self._evaluator.sub(left, right)
+        start = perf_counter_ns()
+        difference = self._evaluator.sub(left, right)
+        self._ledger.enter("additions", start)
+        return difference
 
     def negate(self, ciphertext: Ciphertext) -> Ciphertext:
         """Negative, counted as an addition."""
-        with self._ledger.timed("additions"):
-            return self._evaluator.negate(ciphertext)
+        start = perf_counter_ns()
+        negative = self._evaluator.negate(ciphertext)
+        self._ledger.enter("additions", start)
+        return negative
 
     def add_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
         """Sum with a plaintext, counted as an addition."""
-        with self._ledger.timed("additions"):
-            return self._evaluator.add_plain(ciphertext, plaintext)
+        start = perf_counter_ns()
+        total = self._evaluator.add_plain(ciphertext, plaintext)
+        self._ledger.enter("additions", start)
+        return total
 
     def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
         """Product with a plaintext, counted."""
-        with self._ledger.timed("ct_pt"):
-            return self._evaluator.multiply_plain(ciphertext, plaintext)
+        start = perf_counter_ns()
+        product = self._evaluator.multiply_plain(ciphertext, plaintext)
+        self._ledger.enter("ct_pt", start)
+        return product
 
     def dot_plain(self, ciphertexts: Sequence[Ciphertext], plaintexts: Iterable[Plaintext]) -> Ciphertext:
         """Sum of products, each counted; one after the other where the backend cannot fuse them.
@@ -165,38 +169,41 @@ class MeteredEvaluator(_Metered):
             ciphertexts: One or more.
             plaintexts: As many; taken one by one where they are not fused, so that they may be made on the fly.
         """
-        if isinstance(self._evaluator, SupportsDot):
-            plaintexts = list(plaintexts)
-            with self._ledger.timed("ct_pt", len(ciphertexts)):
-                total = self._evaluator.dot_plain(ciphertexts, plaintexts)
-            self._ledger.add("additions", len(ciphertexts) - 1)
-            return total
-        products = (self.multiply_plain(*each) for each in zip(ciphertexts, plaintexts, strict=True))
-        return functools.reduce(self.add, products)
+        if not self._evaluator.fuses:
+            products = map(self.multiply_plain, ciphertexts, plaintexts)
+            return functools.reduce(self.add, products)
+        taken = list(plaintexts)
+        start = perf_counter_ns()
+        total = self._evaluator.dot_plain(ciphertexts, taken)
+        self._ledger.enter("ct_pt", start, len(ciphertexts))
+        self._ledger.add("additions", len(ciphertexts) - 1)
+        return total
 
     def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
         """Rotation, counted with its key switch unless it is by a multiple of the slots."""
         if steps % self._slots == 0:
             return self._evaluator.rotate(ciphertext, 0)
-        with self._ledger.timed("rotations"):
-            rotated = self._evaluator.rotate(ciphertext, steps)
+        start = perf_counter_ns()
+        rotated = self._evaluator.rotate(ciphertext, steps)
+        self._ledger.enter("rotations", start)
         self._ledger.add("keyswitches")
         return rotated
 
     def rotate_many(self, ciphertext: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
         """One rotation per step, hoisted where the backend can, each counted with its key switch unless it is by 0."""
-        if not isinstance(self._evaluator, SupportsHoisting):
-            return [self.rotate(ciphertext, step) for step in steps]
         rotations = sum(step % self._slots != 0 for step in steps)
-        with self._ledger.timed("rotations", rotations):
-            rotated = self._evaluator.rotate_many(ciphertext, steps)
+        start = perf_counter_ns()
+        rotated = self._evaluator.rotate_many(ciphertext, steps)
+        self._ledger.enter("rotations", start, rotations)
         self._ledger.add("keyswitches", rotations)
         return rotated
 
     def rescale(self, ciphertext: Ciphertext) -> Ciphertext:
         """Rescale, counted; under automatic rescaling this counts the program's rescales, not the library's."""
-        with self._ledger.timed("rescales"):
-            return self._evaluator.rescale(ciphertext)
+        start = perf_counter_ns()
+        lower = self._evaluator.rescale(ciphertext)
+        self._ledger.enter("rescales", start)
+        return lower
 
     def sanitize(
         self,
@@ -210,70 +217,67 @@ class MeteredEvaluator(_Metered):
         keep: Sequence[int] | None,
     ) -> Ciphertext:
         """A result re-randomised, flooded and masked, counted as one; see ``helora_core.backend.sanitize``."""
-        with self._ledger.timed("sanitizes"):
-            return sanitize(
-                self._evaluator,
-                params,
-                capabilities,
-                ciphertext,
-                encoding=encoding,
-                flood_bits=flood_bits,
-                mask_bits=mask_bits,
-                keep=keep,
-            )
+        start = perf_counter_ns()
+        clean = sanitize(
+            self._evaluator,
+            params,
+            capabilities,
+            ciphertext,
+            encoding=encoding,
+            flood_bits=flood_bits,
+            mask_bits=mask_bits,
+            keep=keep,
+        )
+        self._ledger.enter("sanitizes", start)
+        return clean
 
     def uniform_mask(
         self, ciphertext: Ciphertext, params: CKKSParams, capabilities: Capabilities
     ) -> tuple[Ciphertext, Residues]:
         """A value masked, counted as sanitised, and the mask; see ``helora_core.backend.sanitize``."""
-        with self._ledger.timed("sanitizes"):
-            return uniform_mask(self._evaluator, params, capabilities, ciphertext)
-
-    def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding) -> Ciphertext:
-        """Encryption with the public key, uncounted: no program has it.
-
-        Raises:
-            CapabilityMissing: The backend or its keys have no public key.
-        """
-        if not isinstance(self._evaluator, SupportsPublicKey):
-            raise CapabilityMissing(
-                "This backend's evaluator cannot encrypt with a public key.",
-                hint="Choose a backend with the capability public_key; `helora backends` lists them.",
-            )
-        return self._evaluator.encrypt_public(values, scale=scale, encoding=encoding)
+        start = perf_counter_ns()
+        masked = uniform_mask(self._evaluator, params, capabilities, ciphertext)
+        self._ledger.enter("sanitizes", start)
+        return masked
 
 
 class MeteredDecryptor(_Metered):
-    """A ``Decryptor`` whose operations are entered in a ledger."""
+    """A decryptor whose operations are entered in a ledger."""
 
-    def __init__(self, decryptor: Decryptor, ledger: Ledger) -> None:
+    def __init__(self, decryptor: CheckedDecryptor, ledger: Ledger) -> None:
         super().__init__(decryptor, ledger)
         self._decryptor = decryptor
         self.evaluation_keys = decryptor.evaluation_keys
+        self.export_keys = decryptor.export_keys
 
     def with_ledger(self, ledger: Ledger) -> MeteredDecryptor:
         """The same decryptor, with another ledger."""
         return MeteredDecryptor(self._decryptor, ledger)
 
-    def export_keys(self) -> bytes:
-        """The keys in the clear, for core to encrypt at once; uncounted.
+    def encrypt_many(self, many: Sequence[Values], *, scale: float, encoding: Encoding) -> list[Ciphertext]:
+        """Encryptions, each counted."""
+        start = perf_counter_ns()
+        made = self._decryptor.encrypt_many(many, scale=scale, encoding=encoding)
+        self._ledger.enter("encrypts", start, len(made))
+        return made
 
-        Raises:
-            CapabilityMissing: The backend cannot.
-        """
-        if not isinstance(self._decryptor, SupportsKeyExport):
-            raise CapabilityMissing(
-                "ClientSession.export_keys: this backend cannot export its keys.",
-                hint="Keep the process, or use a backend that can (numpy, tenseal, pyfhel, openfhe).",
-            )
-        return self._decryptor.export_keys()
+    def decrypt_many(self, ciphertexts: Sequence[Ciphertext], *, encoding: Encoding) -> list[Values]:
+        """Decryptions, each counted."""
+        start = perf_counter_ns()
+        values = self._decryptor.decrypt_many(ciphertexts, encoding=encoding)
+        self._ledger.enter("decrypts", start, len(values))
+        return values
 
     def encrypt(self, values: Values, *, scale: float, encoding: Encoding) -> Ciphertext:
         """Encryption, counted."""
-        with self._ledger.timed("encrypts"):
-            return self._decryptor.encrypt(values, scale=scale, encoding=encoding)
+        start = perf_counter_ns()
+        ciphertext = self._decryptor.encrypt(values, scale=scale, encoding=encoding)
+        self._ledger.enter("encrypts", start)
+        return ciphertext
 
     def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding) -> Values:
         """Decryption, counted."""
-        with self._ledger.timed("decrypts"):
-            return self._decryptor.decrypt(ciphertext, encoding=encoding)
+        start = perf_counter_ns()
+        values = self._decryptor.decrypt(ciphertext, encoding=encoding)
+        self._ledger.enter("decrypts", start)
+        return values

@@ -1,14 +1,16 @@
-"""The contract that a CKKS library's adapter fulfils.
+"""The contract that a CKKS library's adapter fulfils: calls of the library, and arithmetic only.
 
-Everything is out-of-place: no call alters its arguments. Ciphertexts and plaintexts are opaque to helora. *Level* is
-the number of rescales still possible (a fresh ciphertext has ``params.max_level``, a spent one 0); *scale* is the exact
-factor between a value and its integer encoding, as the library tracks it.
+Core checks everything before it calls (``helora_core.backend.checked``): values, encodings, levels, scales, keys and
+whose a ciphertext is. An adapter refuses nothing of that; what a library raises of bytes, core turns into a refusal.
+Nor does it count or time (the ledger does), or judge security (``open_sessions`` does, on what ``resolve`` reports).
 
+Ciphertexts and plaintexts are the library's own objects, which core never looks into. Everything is out-of-place: no
+call alters its arguments. *Level* is the number of rescales still possible (a fresh ciphertext has
+``params.max_level``, a spent one 0); *scale* is the exact factor between a value and its integer encoding.
 ``rotate(ct, k)`` moves slot i+k to slot i, cyclically: left, as ``np.roll(v, -k)`` does.
 
-Backends do not count or time their operations (the ledger does), nor judge their security (``open_sessions`` does, on
-what ``resolve`` reports). They are asked for the encodings of their ``capabilities`` only. The ``Supports…`` protocols
-are optional; a backend that has one says so in its capabilities.
+The ``Supports…`` protocols are optional; where a capability goes with one, the backend claims it. A library that has
+one scale for all its plaintexts can be a ``HasUnit``.
 """
 
 from __future__ import annotations
@@ -29,6 +31,14 @@ Values: TypeAlias = NDArray[Any]
 SLOTS = Encoding.SLOTS
 
 
+class Encoder(Protocol):
+    """Makes plaintexts. It has no key: they go with ciphertexts of any key pair of the same parameters."""
+
+    def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Plaintext:
+        """A plaintext for ciphertexts at ``level``; fewer values than places are padded with zeros."""
+        ...
+
+
 class CiphertextCodec(Protocol):
     """What both roles can do with ciphertexts: look at them and turn them into bytes and back.
 
@@ -39,7 +49,7 @@ class CiphertextCodec(Protocol):
     key_id: bytes
 
     def level(self, ciphertext: Ciphertext) -> int:
-        """Rescales still possible."""
+        """Rescales still possible, as the library tracks it."""
         ...
 
     def scale(self, ciphertext: Ciphertext) -> float:
@@ -51,11 +61,7 @@ class CiphertextCodec(Protocol):
         ...
 
     def deserialize(self, payload: bytes) -> Ciphertext:
-        """Read a ciphertext of this key pair; the session has checked the bytes' integrity and key id.
-
-        Raises:
-            CorruptPayload: The bytes are not a ciphertext of these parameters.
-        """
+        """Read a ciphertext of this key pair, or raise anything; a session has checked the bytes' integrity."""
         ...
 
 
@@ -63,20 +69,11 @@ class Decryptor(CiphertextCodec, Protocol):
     """The client's side: it alone holds the secret key."""
 
     def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
-        """Encrypt with fresh randomness at the highest level, symmetrically where the library can.
-
-        Raises:
-            InvalidInput, SlotOverflow: As ``check_values`` does.
-            PrecisionLost: A value times the scale does not fit the modulus.
-        """
+        """Encrypt with fresh randomness at the highest level, symmetrically where the library can."""
         ...
 
     def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = SLOTS) -> Values:
-        """Decrypt to all places of the encoding: N/2 slots or N coefficients.
-
-        Raises:
-            ForeignCiphertext: It was not made with this key.
-        """
+        """Decrypt to all places of the encoding: N/2 slots, N coefficients, one scalar."""
         ...
 
     def evaluation_keys(self) -> bytes:
@@ -87,25 +84,17 @@ class Decryptor(CiphertextCodec, Protocol):
 class Evaluator(CiphertextCodec, Protocol):
     """The server's side: evaluation keys only. A type that holds a secret key must not implement it."""
 
-    def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Plaintext:
-        """Encode for operations with ciphertexts at ``level``.
-
-        Raises:
-            InvalidInput, SlotOverflow, PrecisionLost: As for ``encrypt``.
-            LevelExhausted: There is no such level.
-        """
+    @property
+    def rotation_steps(self) -> Collection[int]:
+        """The steps, 1 to N/2 − 1, that it really has keys for. No other is asked for."""
         ...
 
     def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
-        """Sum.
-
-        Raises:
-            ScaleMismatch, LevelMismatch, ForeignCiphertext: The operands do not go together.
-        """
+        """Sum of two of one level and scale."""
         ...
 
     def sub(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
-        """Difference; raises what ``add`` does."""
+        """Difference."""
         ...
 
     def negate(self, ciphertext: Ciphertext) -> Ciphertext:
@@ -113,33 +102,21 @@ class Evaluator(CiphertextCodec, Protocol):
         ...
 
     def add_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
-        """Sum with a plaintext of the same level and scale; raises what ``add`` does."""
+        """Sum with a plaintext of the same level and scale."""
         ...
 
     def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
-        """Product with a plaintext of the same level; scales multiply, the level stays.
-
-        Raises:
-            LevelMismatch, ForeignCiphertext: The operands do not go together.
-            PrecisionLost: The product's scale does not fit the modulus.
-        """
+        """Product with a plaintext of the same level; scales multiply, the level stays."""
         ...
 
     def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
-        """Rotate left by ``steps`` (mod N/2) with one key switch; by 0 with none.
-
-        Raises:
-            MissingRotationKey: No key was made for exactly this step. Composing it from others is a fault.
-        """
+        """Rotate left by one of ``rotation_steps`` with one key switch. Composing it from others is a fault."""
         ...
 
     def rescale(self, ciphertext: Ciphertext) -> Ciphertext:
-        """Divide by the last prime: one level less, scale divided by that prime.
+        """Divide by the last prime: one level less, scale divided by that prime. The level is not 0.
 
         Under ``RescaleMode.AUTOMATIC`` it may return its argument.
-
-        Raises:
-            LevelExhausted: The ciphertext is at level 0.
         """
         ...
 
@@ -149,7 +126,7 @@ class SupportsHoisting(Protocol):
     """An evaluator that decomposes a ciphertext once for many rotations."""
 
     def rotate_many(self, ciphertext: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
-        """``[rotate(ciphertext, step) for step in steps]``, cheaper; raises what ``rotate`` does."""
+        """``[rotate(ciphertext, step) for step in steps]``, cheaper; one or more of ``rotation_steps``."""
         ...
 
 
@@ -158,7 +135,7 @@ class SupportsDot(Protocol):
     """An evaluator that adds products up without storing each."""
 
     def dot_plain(self, ciphertexts: Sequence[Ciphertext], plaintexts: Sequence[Plaintext]) -> Ciphertext:
-        """Σ ciphertexts[i] · plaintexts[i], one or more; raises what ``multiply_plain`` and ``add`` do."""
+        """Σ ciphertexts[i] · plaintexts[i], one or more, all products of one level and scale."""
         ...
 
 
@@ -166,12 +143,26 @@ class SupportsDot(Protocol):
 class SupportsPublicKey(Protocol):
     """An evaluator that can encrypt, if keys were generated with ``public_key=True``."""
 
-    def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
-        """Encrypt with the public key at the highest level; raises what ``Decryptor.encrypt`` does.
+    @property
+    def has_public_key(self) -> bool:
+        """Whether they were."""
+        ...
 
-        Raises:
-            CapabilityMissing: No public key was generated.
-        """
+    def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
+        """Encrypt with the public key at the highest level."""
+        ...
+
+
+@runtime_checkable
+class SupportsMany(Protocol):
+    """A decryptor that encrypts and decrypts several vectors for less than one by one."""
+
+    def encrypt_many(self, many: Sequence[Values], *, scale: float, encoding: Encoding = SLOTS) -> list[Ciphertext]:
+        """``[encrypt(values, …) for values in many]``, each with randomness of its own; one or more."""
+        ...
+
+    def decrypt_many(self, ciphertexts: Sequence[Ciphertext], *, encoding: Encoding = SLOTS) -> list[Values]:
+        """``[decrypt(ciphertext, …) for ciphertext in ciphertexts]``, of any levels and scales."""
         ...
 
 
@@ -193,11 +184,23 @@ class SupportsKeyRestore(Protocol):
 
         Args:
             params: Resolved, those that the keys were made for.
-            exported: What ``export_keys`` returned; core has authenticated it.
-
-        Raises:
-            CorruptPayload: The bytes are not keys of these parameters.
+            exported: What ``export_keys`` returned; core has authenticated it. What is none may raise anything.
         """
+        ...
+
+
+@runtime_checkable
+class HasUnit(Protocol):
+    """A backend whose library has one scale, its *unit*, at which it takes everything to be.
+
+    Such a library encodes a value v as the integer v·u. Given v·s/u instead, it makes the integer v·s, which is v at
+    the scale s; and nothing that it does to integers afterwards depends on what it takes their scale to be. So core
+    gives it values in units, and keeps what scales really are beside the ciphertexts. Where s/u is a power of two,
+    which every scale of a plan is, nothing is rounded. The backend claims ``free_plaintext_scale``.
+    """
+
+    def unit(self, params: CKKSParams) -> float:
+        """The scale that ``encode`` and ``encrypt`` are asked for at these resolved parameters."""
         ...
 
 
@@ -215,8 +218,12 @@ class Backend(Protocol):
         """The parameters the library will really use, primes included.
 
         Raises:
-            InvalidParameters: The library cannot realise them.
+            InvalidParameters, ValueError: The library cannot realise them.
         """
+        ...
+
+    def encoder(self, params: CKKSParams) -> Encoder:
+        """An encoder for what ``resolve`` returned, without keys."""
         ...
 
     def generate_keys(
@@ -235,17 +242,10 @@ class Backend(Protocol):
             params: What ``resolve`` returned.
             rotation_steps: Steps to make keys for.
             public_key: Give the evaluator a public key too (``SupportsPublicKey``).
-            seed: Reproduce keys and noise; refused by all but emulations.
-
-        Raises:
-            CapabilityMissing: A public key or a seed was asked of a backend that has none.
+            seed: Reproduce keys and noise; asked of backends that claim ``seeded_keys`` only.
         """
         ...
 
     def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> Evaluator:
-        """Make a server's evaluator from what a client sent.
-
-        Raises:
-            CorruptPayload: The bytes are not evaluation keys of these parameters.
-        """
+        """Make a server's evaluator from what a client sent, or raise anything; it has keys for all steps it names."""
         ...

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
+from helora_core.backend.checked_evaluator import CheckedEvaluator
 from helora_core.backend.coefficient_noise import (
     LARGEST_NORMAL,
     add_integers,
@@ -34,8 +35,8 @@ from helora_core.backend.coefficient_noise import (
     normal_integers,
 )
 from helora_core.backend.encodings import checked_native
+from helora_core.backend.handles import Ciphertext
 from helora_core.backend.ntt import Residues
-from helora_core.backend.protocol import Ciphertext, Evaluator, SupportsPublicKey
 from helora_core.backend.residues import Integers, uniform
 from helora_core.errors import CapabilityMissing, InvalidInput, LevelExhausted, PrecisionLost, ScaleMismatch
 from helora_core.params.ckks import CKKSParams
@@ -45,7 +46,7 @@ _WHO = "sanitize"
 
 
 def sanitize(
-    evaluator: Evaluator,
+    evaluator: CheckedEvaluator,
     params: CKKSParams,
     capabilities: Capabilities,
     ciphertext: Ciphertext,
@@ -97,7 +98,7 @@ def sanitize(
 
 
 def rerandomize(
-    evaluator: Evaluator, params: CKKSParams, capabilities: Capabilities, ciphertext: Ciphertext
+    evaluator: CheckedEvaluator, params: CKKSParams, capabilities: Capabilities, ciphertext: Ciphertext
 ) -> Ciphertext:
     """Add a fresh encryption of zero: the noise still says what the ciphertext was computed from, the polynomials not.
 
@@ -109,7 +110,7 @@ def rerandomize(
 
 
 def encryption_of_zero(
-    evaluator: Evaluator, params: CKKSParams, capabilities: Capabilities, *, level: int, scale: float
+    evaluator: CheckedEvaluator, params: CKKSParams, capabilities: Capabilities, *, level: int, scale: float
 ) -> Ciphertext:
     """A fresh public-key encryption of zero at a level and a scale, for ``add`` to take with a ciphertext of these.
 
@@ -132,10 +133,6 @@ def encryption_of_zero(
     """
     _check_abilities(capabilities)
     _check_resolved(params)
-    if not isinstance(evaluator, SupportsPublicKey):
-        raise CapabilityMissing(
-            f"{_WHO}: this evaluator cannot encrypt with a public key.", hint="Pass the server's own evaluator."
-        )
     if not 0 <= level <= params.max_level:
         raise LevelExhausted(
             f"{_WHO}: there is no level {level}; there are levels 0 to {params.max_level}.",
@@ -149,13 +146,18 @@ def encryption_of_zero(
             native, one = checked_native(
                 np.ones(1), Encoding.SCALAR, capabilities, params, level=at, scale=start, who=_WHO
             )
-            zero = evaluator.multiply_plain(zero, evaluator.encode(one, level=at, scale=start, encoding=native))
+            zero = evaluator.multiply_plain(zero, evaluator.encoder.encode(one, level=at, scale=start, encoding=native))
         zero = evaluator.rescale(zero)
     return zero
 
 
 def flooding(
-    evaluator: Evaluator, params: CKKSParams, capabilities: Capabilities, ciphertext: Ciphertext, *, flood_bits: int
+    evaluator: CheckedEvaluator,
+    params: CKKSParams,
+    capabilities: Capabilities,
+    ciphertext: Ciphertext,
+    *,
+    flood_bits: int,
 ) -> Ciphertext:
     """Add noise of standard deviation 2^flood_bits to every coefficient, in integer units.
 
@@ -171,7 +173,7 @@ def flooding(
 
 
 def uniform_mask(
-    evaluator: Evaluator, params: CKKSParams, capabilities: Capabilities, ciphertext: Ciphertext
+    evaluator: CheckedEvaluator, params: CKKSParams, capabilities: Capabilities, ciphertext: Ciphertext
 ) -> tuple[Ciphertext, Residues]:
     """Re-randomise a value, and hide all its coefficients behind integers uniform modulo its level's modulus.
 

@@ -6,82 +6,31 @@ what the security table refuses. What passes between the two is bytes.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import NoReturn, TypeVar
-
-import msgspec
+from collections.abc import Collection, Sequence
+from typing import NoReturn
 
 from helora_core.backend import envelope
 from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.checked_backend import CheckedBackend, checked
+from helora_core.backend.checks import check_keys_asked
+from helora_core.backend.encoder import PlaintextEncoder, scale_of
 from helora_core.backend.encodings import checked_native, from_native, native_encoding
 from helora_core.backend.envelope import PayloadKind
+from helora_core.backend.handles import Ciphertext
 from helora_core.backend.ledger import Ledger, MeteredDecryptor, MeteredEvaluator
 from helora_core.backend.limits import MessageLimits
 from helora_core.backend.ntt import Residues
 from helora_core.backend.origin import UNKNOWN, Origin, origin_of
-from helora_core.backend.protocol import Backend, Ciphertext, CiphertextCodec, Plaintext, Values
-from helora_core.errors import CorruptPayload, HeloraError, InvalidInput
+from helora_core.backend.protocol import Backend, Values
+from helora_core.backend.transport import Transport, fingerprint_of
+from helora_core.errors import CorruptPayload, InvalidInput
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, require_secure
-
-_Read = TypeVar("_Read")
 
 
 class InsecureParametersWarning(UserWarning):
     """Keys were made with parameters that the security table refuses, because the caller asked for it."""
-
-
-@dataclass(frozen=True)
-class _Transport:
-    """Ciphertexts to bytes and back, for the keys of one session."""
-
-    codec: CiphertextCodec
-    origin: Origin
-    limits: MessageLimits
-
-    def send(self, ciphertext: Ciphertext) -> bytes:
-        payload = self.codec.serialize(ciphertext)
-        return envelope.wrap(PayloadKind.CIPHERTEXT, self.codec.key_id, payload, self.origin)
-
-    def receive(self, message: bytes) -> Ciphertext:
-        payload = envelope.unwrap(
-            PayloadKind.CIPHERTEXT,
-            self.codec.key_id,
-            message,
-            origin=self.origin,
-            most_bytes=self.limits.ciphertext_bytes,
-        )
-        return self.deserialize(payload)
-
-    def seal(self, kind: PayloadKind, payload: bytes) -> bytes:
-        return envelope.wrap(kind, self.codec.key_id, payload, self.origin)
-
-    def open(self, kind: PayloadKind, message: bytes, most_bytes: int) -> bytes:
-        return envelope.unwrap(kind, self.codec.key_id, message, origin=self.origin, most_bytes=most_bytes)
-
-    def deserialize(self, payload: bytes) -> Ciphertext:
-        if len(payload) > self.limits.ciphertext_bytes:
-            raise CorruptPayload(
-                f"A ciphertext of {len(payload)} bytes; these parameters make at most {self.limits.ciphertext_bytes}.",
-                hint="Check that both sides use the same parameters.",
-            )
-        return _by_library(lambda: self.codec.deserialize(payload), "a ciphertext", self.origin)
-
-
-def _by_library(read: Callable[[], _Read], what: str, origin: Origin) -> _Read:
-    """What a library makes of bytes; whatever it raises of bytes that it cannot read is a refusal."""
-    try:
-        return read()
-    except HeloraError:
-        raise
-    except Exception as error:  # libraries raise what their inner workings stumble on
-        raise CorruptPayload(
-            f"{origin.library} cannot read these bytes as {what} ({type(error).__name__}).",
-            hint="Send it again, and check that both sides use the same parameters.",
-        ) from error
 
 
 class ClientSession:
@@ -99,7 +48,7 @@ class ClientSession:
         self.params = params
         self.capabilities = capabilities
         self._decryptor = decryptor
-        self._transport = _Transport(decryptor, origin, limits or MessageLimits.of(params))
+        self._transport = Transport(decryptor, origin, limits or MessageLimits.of(params))
 
     def with_ledger(self, ledger: Ledger) -> ClientSession:
         """This session, with what is done through it entered in another ledger: one for a request."""
@@ -118,17 +67,31 @@ class ClientSession:
             InvalidInput, SlotOverflow: The values are refused, before any library sees them.
             CapabilityMissing: The encoding is beyond the backend, and core cannot make it of another.
         """
-        scale = _scale(scale_bits, self.params)
-        native, values = checked_native(
+        native, taken = self._taken(values, scale_bits, encoding, "encrypt")
+        return self._decryptor.encrypt(taken, scale=2.0**scale_bits, encoding=native)
+
+    def encrypt_many(
+        self, many: Sequence[Values], *, scale_bits: int, encoding: Encoding = Encoding.SLOTS
+    ) -> list[Ciphertext]:
+        """The vectors of one message, each as ``encrypt`` does; at once where the library can."""
+        taken = [self._taken(values, scale_bits, encoding, "encrypt_many") for values in many]
+        if not taken:
+            return []
+        return self._decryptor.encrypt_many(
+            [values for _, values in taken], scale=2.0**scale_bits, encoding=taken[0][0]
+        )
+
+    def _taken(self, values: Values, scale_bits: int, encoding: Encoding, what: str) -> tuple[Encoding, Values]:
+        """The encoding that the backend is given, and the values as that takes them."""
+        return checked_native(
             values,
             encoding,
             self.capabilities,
             self.params,
             level=self.params.max_level,
-            scale=scale,
-            who="ClientSession.encrypt",
+            scale=scale_of(scale_bits, self.params),
+            who=f"ClientSession.{what}",
         )
-        return self._decryptor.encrypt(values, scale=scale, encoding=native)
 
     def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = Encoding.SLOTS) -> Values:
         """Decrypt to all N/2 slots (float64 or complex128), all N coefficients, or one scalar.
@@ -138,7 +101,17 @@ class ClientSession:
             CapabilityMissing: As for ``encrypt``.
         """
         native = native_encoding(encoding, self.capabilities, who="ClientSession.decrypt")
-        values = self._decryptor.decrypt(ciphertext, encoding=native)
+        return self._read(self._decryptor.decrypt(ciphertext, encoding=native), ciphertext, encoding, native)
+
+    def decrypt_many(self, ciphertexts: Sequence[Ciphertext], *, encoding: Encoding = Encoding.SLOTS) -> list[Values]:
+        """The ciphertexts of one message, each as ``decrypt`` does; at once where the library can."""
+        native = native_encoding(encoding, self.capabilities, who="ClientSession.decrypt_many")
+        many = self._decryptor.decrypt_many(ciphertexts, encoding=native)
+        return [self._read(values, each, encoding, native) for values, each in zip(many, ciphertexts, strict=True)]
+
+    def _read(self, values: Values, ciphertext: Ciphertext, encoding: Encoding, native: Encoding) -> Values:
+        if native is encoding:
+            return values
         scale = self._decryptor.scale(ciphertext)
         return from_native(values, encoding, native, self.capabilities, self.params, scale=scale)
 
@@ -182,7 +155,7 @@ class ClientSession:
     def evaluation_keys(self) -> bytes:
         """The bytes that let a server compute on this client's ciphertexts: ``ServerSession.from_keys`` reads them."""
         keys = self._decryptor.evaluation_keys()
-        payload = _fingerprint(self.params) + keys
+        payload = fingerprint_of(self.params) + keys
         return envelope.wrap(PayloadKind.EVALUATION_KEYS, self._decryptor.key_id, payload, self._transport.origin)
 
     def export_keys(self, passphrase: str) -> bytes:
@@ -204,26 +177,33 @@ class ClientSession:
 
 
 class ServerSession:
-    """Holds evaluation keys only; it has no field for a secret key, nor a way to make one."""
+    """Holds evaluation keys only; it has no field for a secret key, nor a way to make one.
+
+    Attributes:
+        evaluator: Its operations.
+        encoder: Makes plaintexts for them, which serve every other session of these parameters as well.
+        params: Resolved.
+        capabilities: The backend's.
+    """
 
     def __init__(
         self,
         evaluator: MeteredEvaluator,
-        params: CKKSParams,
-        capabilities: Capabilities,
+        encoder: PlaintextEncoder,
         *,
         origin: Origin = UNKNOWN,
         limits: MessageLimits | None = None,
     ) -> None:
-        self.params = params
         self.evaluator = evaluator
-        self.capabilities = capabilities
-        self._transport = _Transport(evaluator, origin, limits or MessageLimits.of(params))
+        self.encoder = encoder
+        self.params = encoder.params
+        self.capabilities = encoder.capabilities
+        self._transport = Transport(evaluator, origin, limits or MessageLimits.of(encoder.params))
 
     @classmethod
     def from_keys(
         cls,
-        backend: Backend,
+        backend: Backend | CheckedBackend,
         params: CKKSParams,
         keys: bytes,
         *,
@@ -245,9 +225,10 @@ class ServerSession:
             VersionMismatch, ForeignCiphertext: Another version of helora or of the library made them, or another
                 backend.
         """
-        resolved = backend.resolve(params)
-        origin, limits = origin_of(backend), limits or MessageLimits.of(resolved)
-        fingerprint = _fingerprint(resolved)
+        checked_backend = checked(backend)
+        resolved = checked_backend.resolve(params)
+        origin, limits = origin_of(checked_backend.library), limits or MessageLimits.of(resolved)
+        fingerprint = fingerprint_of(resolved)
         found = envelope.opened(
             PayloadKind.EVALUATION_KEYS, None, keys, origin=origin, most_bytes=limits.key_bytes + len(fingerprint)
         )
@@ -257,23 +238,20 @@ class ServerSession:
                 "ServerSession.from_keys: the keys were made for other parameters than the server's.",
                 hint="Compile the same plan on both sides, and use the same library in the same version.",
             )
-        evaluator = _by_library(
-            lambda: backend.load_evaluator(resolved, payload[len(fingerprint) :]), "evaluation keys", origin
-        )
+        evaluator = checked_backend.load_evaluator(resolved, payload[len(fingerprint) :])
         if evaluator.key_id != found.key_id:
             raise CorruptPayload(
                 "ServerSession.from_keys: the keys are of another key pair than the message says.",
                 hint="Send the keys again.",
             )
-        metered = MeteredEvaluator(evaluator, ledger, resolved.slots)
-        return cls(metered, resolved, backend.capabilities, origin=origin, limits=limits)
+        encoder = PlaintextEncoder(checked_backend, resolved)
+        return cls(MeteredEvaluator(evaluator, ledger), encoder, origin=origin, limits=limits)
 
     def with_ledger(self, ledger: Ledger) -> ServerSession:
         """This session, with what is done through it entered in another ledger: one for a request."""
         return ServerSession(
             self.evaluator.with_ledger(ledger),
-            self.params,
-            self.capabilities,
+            self.encoder,
             origin=self._transport.origin,
             limits=self._transport.limits,
         )
@@ -284,21 +262,23 @@ class ServerSession:
             hint="Send client.evaluation_keys() to the other process, and use ServerSession.from_keys there.",
         )
 
-    def encode(self, values: Values, *, level: int, scale_bits: int, encoding: Encoding = Encoding.SLOTS) -> Plaintext:
-        """Encode a vector for ciphertexts at ``level``; values and errors as ``ClientSession.encrypt``."""
-        scale = _scale(scale_bits, self.params)
-        native, values = self._checked(values, encoding, level, scale, "ServerSession.encode")
-        return self.evaluator.encode(values, level=level, scale=scale, encoding=native)
-
     def encrypt_public(self, values: Values, *, scale_bits: int, encoding: Encoding = Encoding.SLOTS) -> Ciphertext:
         """Encrypt with the client's public key; values and errors as ``ClientSession.encrypt``.
 
         Raises:
             CapabilityMissing: There is no public key.
         """
-        scale = _scale(scale_bits, self.params)
-        native, values = self._checked(values, encoding, self.params.max_level, scale, "ServerSession.encrypt_public")
-        return self.evaluator.encrypt_public(values, scale=scale, encoding=native)
+        scale = scale_of(scale_bits, self.params)
+        native, taken = checked_native(
+            values,
+            encoding,
+            self.capabilities,
+            self.params,
+            level=self.params.max_level,
+            scale=scale,
+            who="ServerSession.encrypt_public",
+        )
+        return self.evaluator.encrypt_public(taken, scale=scale, encoding=native)
 
     def sanitize(
         self, ciphertext: Ciphertext, *, encoding: Encoding, flood_bits: int, mask_bits: int, keep: Sequence[int] | None
@@ -317,11 +297,6 @@ class ServerSession:
     def uniform_mask(self, ciphertext: Ciphertext) -> tuple[Ciphertext, Residues]:
         """Hide all coefficients of a value behind a mask, whose residues are returned; errors as ``uniform_mask``."""
         return self.evaluator.uniform_mask(ciphertext, self.params, self.capabilities)
-
-    def _checked(
-        self, values: Values, encoding: Encoding, level: int, scale: float, who: str
-    ) -> tuple[Encoding, Values]:
-        return checked_native(values, encoding, self.capabilities, self.params, level=level, scale=scale, who=who)
 
     def send(self, ciphertext: Ciphertext) -> bytes:
         """The bytes of a result, to download."""
@@ -361,27 +336,8 @@ class ServerSession:
         return self._transport.deserialize(payload)
 
 
-def _fingerprint(params: CKKSParams) -> bytes:
-    """32 bytes that two sides share if and only if their resolved parameters are equal."""
-    return hashlib.sha256(msgspec.json.encode(params, order="deterministic")).digest()
-
-
-def _scale(scale_bits: int, params: CKKSParams) -> float:
-    """The scale 2^scale_bits, if a value of 1 at that scale fits the modulus.
-
-    Raises:
-        InvalidInput: It does not.
-    """
-    if not 0 <= scale_bits < params.data_modulus_bits:
-        raise InvalidInput(
-            f"A scale of 2^{scale_bits} does not fit a modulus of {params.data_modulus_bits} bits.",
-            hint="Use the plan's scales.",
-        )
-    return 2.0**scale_bits
-
-
 def open_sessions(
-    backend: Backend,
+    backend: Backend | CheckedBackend,
     params: CKKSParams,
     rotation_steps: Collection[int],
     *,
@@ -411,12 +367,16 @@ def open_sessions(
         InvalidInput: A rotation step is out of range.
         CapabilityMissing: A seed or a public key was asked of a backend that has none.
     """
+    backend = checked(backend)
     resolved = backend.resolve(params)
-    if any(not 0 < step < resolved.slots for step in rotation_steps):
-        raise InvalidInput(
-            f"open_sessions: rotation steps {sorted(rotation_steps)} are not all in 1..{resolved.slots - 1}.",
-            hint="Pass plan.rotation_steps; a negative step k is the step k mod the number of slots.",
-        )
+    check_keys_asked(
+        resolved,
+        rotation_steps,
+        backend.capabilities,
+        public_key=public_key,
+        seeded=seed is not None,
+        who="open_sessions",
+    )
     if insecure:
         warnings.warn(
             f"INSECURE: making {backend.name} keys at ring degree {resolved.ring_degree}, log2(QP) = "
@@ -428,9 +388,9 @@ def open_sessions(
         require_secure(resolved, security_bits=security_bits, table=table)
     ledger = Ledger() if ledger is None else ledger
     decryptor, evaluator = backend.generate_keys(resolved, rotation_steps, public_key=public_key, seed=seed)
-    origin, limits = origin_of(backend), MessageLimits.of(resolved, rotations=len(set(rotation_steps)))
+    origin, limits = origin_of(backend.library), MessageLimits.of(resolved, rotations=len(set(rotation_steps)))
     client = ClientSession(
         MeteredDecryptor(decryptor, ledger), resolved, backend.capabilities, origin=origin, limits=limits
     )
-    metered = MeteredEvaluator(evaluator, ledger, resolved.slots)
-    return client, ServerSession(metered, resolved, backend.capabilities, origin=origin, limits=limits)
+    encoder = PlaintextEncoder(backend, resolved)
+    return client, ServerSession(MeteredEvaluator(evaluator, ledger), encoder, origin=origin, limits=limits)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
+from helora_core.backend.checked_backend import checked
 from helora_core.backend.ledger import Ledger, MeteredEvaluator
 from helora_core.backend.protocol import Backend, Ciphertext, Plaintext, Values
 from helora_core.backend.session import ClientSession, ServerSession, open_sessions
@@ -29,15 +30,23 @@ STEPS = (1, 2, 3, 8, 100, SLOTS // 2, SLOTS - 1)
 
 
 class Bench:
-    """One backend under test. Its sessions are shared by the laws, which leave them as they were."""
+    """One backend under test. Its sessions are shared by the laws, which leave them as they were.
+
+    Attributes:
+        library: The backend as its plugin made it.
+        backend: The same behind core's checks, as every session uses it.
+        ledger: Of its sessions.
+        achieved_bits: Of every result, for the report.
+        kept: What several laws look at, such as a sample of errors; made by the first that asks.
+    """
 
     def __init__(self, backend: Backend, params: CKKSParams = PARAMS, steps: Collection[int] = STEPS) -> None:
-        self.backend = backend
+        self.library = backend
+        self.backend = checked(backend)
         self._asked = params, steps
         self.ledger = Ledger()
         self.achieved_bits: list[float] = []
         self.kept: dict[object, Any] = {}
-        """What several laws look at, such as a sample of errors; made by the first that asks."""
 
     @cached_property
     def _sessions(self) -> tuple[ClientSession, ServerSession]:
@@ -108,7 +117,7 @@ class Bench:
     def encoded(self, values: Values, level: int | None = None, encoding: Encoding = Encoding.SLOTS) -> Plaintext:
         """A plaintext for ciphertexts at ``level``, by default fresh ones."""
         level = self.params.max_level if level is None else level
-        return self.server.encode(values, level=level, scale_bits=SCALE_BITS, encoding=encoding)
+        return self.server.encoder.encode(values, level=level, scale_bits=SCALE_BITS, encoding=encoding)
 
     def decrypted(self, ciphertext: Ciphertext, encoding: Encoding = Encoding.SLOTS) -> Values:
         """What the client reads, after a trip as bytes."""

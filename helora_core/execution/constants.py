@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from helora_core.adapter.lora import LoRAModule
 from helora_core.backend import residues
 from helora_core.backend.capabilities import Encoding
+from helora_core.backend.encoder import PlaintextEncoder
+from helora_core.backend.handles import Family, Plaintext
 from helora_core.backend.ntt import Residues
-from helora_core.backend.protocol import Plaintext
-from helora_core.backend.session import ServerSession
 from helora_core.compiler.checks import check_headroom
 from helora_core.compiler.compiled import Weights
 from helora_core.compiler.ir import OpKind
@@ -34,17 +34,17 @@ class EncodedConstants:
     """Plaintexts by name. Those over the byte budget are kept as numbers and encoded each time they are used.
 
     Attributes:
-        server: The session that they are encoded for.
+        encoder: What made them; they serve every session of its backend and parameters.
         bytes_held: Bytes of the plaintexts that are kept encoded.
         over_budget: How many are not.
         exponent: Δ is 2^exponent times what they make.
-        report: Errors, floods and masks under this server's keys; the same for all weights.
+        report: Errors, floods and masks, the same for all weights and keys.
     """
 
-    def __init__(self, plan: Plan, server: ServerSession, byte_budget: int, exponent: int) -> None:
-        self.server = server
+    def __init__(self, plan: Plan, encoder: PlaintextEncoder, byte_budget: int, exponent: int) -> None:
+        self.encoder = encoder
         self.exponent = exponent
-        self.report = plan.precision(noise_model=server.capabilities.noise_model)
+        self.report = plan.precision(noise_model=encoder.capabilities.noise_model)
         self.bytes_held = 0
         self.over_budget = 0
         self._specs = plan.constant_specs
@@ -54,12 +54,12 @@ class EncodedConstants:
         self._numbers: dict[str, Vector] = {}
         self._integers: dict[str, NDArray[np.int64]] = {}
         self._factors: dict[str, Residues] = {}
-        self._lower = lower_primes(plan, server.params) if self._unmasked else ()
+        self._lower = lower_primes(plan, encoder.params) if self._unmasked else ()
 
     def put(self, name: str, vector: Vector) -> None:
         """Keep a plaintext, encoded if the budget allows."""
         spec = self._specs[name]
-        size = plaintext_bytes(spec, self.server.params.ring_degree)
+        size = plaintext_bytes(spec, self.encoder.params.ring_degree)
         if spec.encoding is Encoding.COEFFICIENTS:
             integers = np.rint(np.ldexp(vector, spec.scale_bits)).astype(np.int64)
             if not integers.any():
@@ -89,7 +89,7 @@ class EncodedConstants:
         """
         if name in self._factors:
             return self._factors[name]
-        integers = np.zeros((1, self.server.params.ring_degree), dtype=np.int64)
+        integers = np.zeros((1, self.encoder.params.ring_degree), dtype=np.int64)
         integers[0, : self._integers[name].size] = self._integers[name]
         factor = residues.transformed(residues.Integers(integers).residues(self._lower), self._lower)
         if self.bytes_held + factor.nbytes <= self._byte_budget:
@@ -102,7 +102,7 @@ class EncodedConstants:
         return self._encode(self._numbers[name][position : position + 1], self._specs[name])
 
     def _encode(self, vector: Vector, spec: ConstantSpec) -> Plaintext:
-        return self.server.encode(vector, level=spec.level, scale_bits=spec.scale_bits, encoding=spec.encoding)
+        return self.encoder.encode(vector, level=spec.level, scale_bits=spec.scale_bits, encoding=spec.encoding)
 
 
 def plaintext_bytes(spec: ConstantSpec, ring_degree: int) -> int:
@@ -113,7 +113,7 @@ def plaintext_bytes(spec: ConstantSpec, ring_degree: int) -> int:
 def encode_constants(
     plan: Plan,
     module: Weights,
-    server: ServerSession,
+    encoder: PlaintextEncoder,
     *,
     byte_budget: int = DEFAULT_BYTE_BUDGET,
     on_constant: Callable[[int], object] = lambda count: None,
@@ -123,13 +123,13 @@ def encode_constants(
     Args:
         plan: The plan.
         module: A module of the plan's shape.
-        server: Where they are used.
+        encoder: Of the parameters that they are used with.
         byte_budget: Bytes of plaintexts to keep encoded; the rest is encoded at each use.
         on_constant: Called with 1 for each plaintext made, for progress bars.
 
     Raises:
         InvalidInput: The module has another shape than the plan, or another exponent.
-        PrecisionLost: What the server's parameters really are leaves too little headroom.
+        PrecisionLost: What the parameters really are leaves too little headroom.
     """
     if module.shape != plan.shape:
         raise InvalidInput(
@@ -141,8 +141,8 @@ def encode_constants(
         every = partial(plan.layout.constants, plan.normalized(module))
     else:
         exponent, every = module.exponent, partial(module.vectors, plan)
-    encoded = EncodedConstants(plan, server, byte_budget, exponent)
-    check_headroom(plan.program, plan.values, server.params, encoded.report.flood_bits, encoded.report.mask_bits)
+    encoded = EncodedConstants(plan, encoder, byte_budget, exponent)
+    check_headroom(plan.program, plan.values, encoder.params, encoded.report.flood_bits, encoded.report.mask_bits)
 
     def made() -> Iterator[tuple[str, Vector]]:
         return ((name, vector) for name, vector in every() if name in plan.constant_specs)
@@ -155,7 +155,7 @@ def encode_constants(
             squares[name] = rounding_squares(vector, spec, plan.params.ring_degree)
         on_constant(1)
     if squares and moves_too_much(plan, squares):
-        return _dithered(plan, made, EncodedConstants(plan, server, byte_budget, exponent), module.name)
+        return _dithered(plan, made, EncodedConstants(plan, encoder, byte_budget, exponent), module.name)
     return encoded
 
 
@@ -179,7 +179,7 @@ def _dithered(
 
 
 class ConstantCache:
-    """Encoded weights by module, plan and server; over the byte budget, those used longest ago are dropped.
+    """Encoded weights by plan and module, for every session; over the byte budget, those used longest ago are dropped.
 
     Args:
         byte_budget: Bytes of encoded plaintexts to keep over all modules.
@@ -191,19 +191,19 @@ class ConstantCache:
     ) -> None:
         self._byte_budget = byte_budget
         self._on_constant = on_constant
-        self._kept: OrderedDict[tuple[str, Weights, ServerSession], EncodedConstants] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, Weights, Family], EncodedConstants] = OrderedDict()
 
     @property
     def bytes_held(self) -> int:
         """Bytes of all plaintexts that are kept encoded."""
         return sum(constants.bytes_held for constants in self._kept.values())
 
-    def constants(self, plan: Plan, module: Weights, server: ServerSession) -> EncodedConstants:
+    def constants(self, plan: Plan, module: Weights, encoder: PlaintextEncoder) -> EncodedConstants:
         """The module's plaintexts; encoded now unless they are kept. Errors as of ``encode_constants``."""
-        key = (plan.digest, module, server)
+        key = (plan.digest, module, encoder.family)
         if key not in self._kept:
             self._kept[key] = encode_constants(
-                plan, module, server, byte_budget=self._byte_budget, on_constant=self._on_constant
+                plan, module, encoder, byte_budget=self._byte_budget, on_constant=self._on_constant
             )
         self._kept.move_to_end(key)
         while self.bytes_held > self._byte_budget and len(self._kept) > 1:

@@ -81,7 +81,7 @@ class Masks:
         product = residues.product_of_transforms(factor, self._answer(op.constants, lower, server.params), lower)
         whole = np.zeros((len(primes), product.shape[1]), dtype=np.uint64)
         whole[: len(lower)] = residues.negative(product, lower)
-        plaintext = server.encode(
+        plaintext = server.encoder.encode(
             whole,
             level=server.evaluator.level(ciphertext),
             scale_bits=self._plan.values[op.args[0]].scale_bits,

@@ -62,7 +62,7 @@ class Download(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     number: Number
     ciphertexts: tuple[tuple[bytes, ...], ...]
     executed: OperationCounts
-    elapsed_ns: Number
+    elapsed_ns: Annotated[int, msgspec.Meta(ge=0)]
 
 
 def new_request_id() -> bytes:

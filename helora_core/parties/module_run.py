@@ -64,16 +64,18 @@ def run_module(
         client: The key holder's session.
         server: The session that computes.
         x: Activations.
-        ledger: Where operations are counted and timed; one for this call if None.
+        ledger: The one that both sessions write to; if None, one for this call.
         client_module: The adapter in the clear, for packings whose client finishes the sum.
         on_tokens: Called with the number of tokens finished after each run, for progress bars.
 
     Raises:
         LedgerMismatch: What was executed is not what the plan predicted.
     """
-    ledger, times = Ledger() if ledger is None else ledger, PhaseTimes()
+    times = PhaseTimes()
+    if ledger is None:
+        ledger = Ledger()
+        client, server = client.with_ledger(ledger), server.with_ledger(ledger)
     before = ledger.counts()
-    client, server = client.with_ledger(ledger), server.with_ledger(ledger)
     plan = plan.with_exponent(constants.exponent)
     results, bytes_up, bytes_down = [], 0, 0
     download: list[bytes] = []

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from helora_core.artifact.plan_file import Demands
+from helora_core.backend.encoder import PlaintextEncoder
 from helora_core.backend.envelope import PayloadKind
 from helora_core.backend.ledger import Ledger, OperationCounts
 from helora_core.backend.limits import MessageLimits
@@ -37,7 +38,7 @@ from helora_core.privacy.policy import require_private_weights
 
 
 class Server:
-    """Serves compiled modules on one backend. Weights are encoded when they are first asked for, or by ``load``.
+    """Serves compiled modules on one backend. Weights are encoded when they are first asked for.
 
     Args:
         modules: What to serve, by the name that clients ask for.
@@ -77,6 +78,7 @@ class Server:
         self.limits = limits or ServerLimits()
         self.key_sets = key_sets(list(plans.values()))
         self.constants = constants or ConstantCache()
+        self._encoders = {each.params: PlaintextEncoder(backend, each.params) for each in self.key_sets}
         self.telemetry = telemetry or Telemetry()
         self.clock = clock
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -129,6 +131,11 @@ class Server:
     def offer(self) -> bytes:
         """What a client has to know: public, and the same for all clients."""
         return offer_of(self.modules, origin_of(self.backend), self.limits.message_bytes)
+
+    def weights(self, name: str) -> EncodedConstants:
+        """A module's weights, encoded now unless they are already: once for all sessions."""
+        compiled = self.modules[name]
+        return self.constants.constants(compiled.plan, compiled.module, self._encoders[compiled.plan.params])
 
     def open(self, evaluation_keys: bytes) -> Session:
         """A session for the client of these keys.
@@ -202,13 +209,7 @@ class Session:
     def __init__(self, server: Server, servers: Sequence[ServerSession]) -> None:
         self._server = server
         self._by_key = {each.key_id: each for each in servers}
-        self._params = {each.params: one for each, one in zip(server.key_sets, servers, strict=True)}
         self._held: OrderedDict[bytes, _Held] = OrderedDict()
-
-    def load(self, name: str) -> EncodedConstants:
-        """A module's weights, encoded now unless they are already."""
-        compiled = self._server.modules[name]
-        return self._server.constants.constants(compiled.plan, compiled.module, self._params[compiled.plan.params])
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise InvalidInput(
@@ -319,7 +320,7 @@ class Session:
             )
         runs = [
             Execution(each.plan, constants)
-            for each, constants in zip(modules, map(self.load, upload.modules), strict=True)
+            for each, constants in zip(modules, map(self._server.weights, upload.modules), strict=True)
             for _ in range(each.plan.runs(upload.tokens))
         ]
         return _Held(b"", b"", upload.modules, modules, upload.tokens, runs, 0, self._server.clock())

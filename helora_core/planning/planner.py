@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.backend.checked_backend import checked
 from helora_core.backend.protocol import Backend
 from helora_core.compiler.compile import compile_plan, emitted_cost
 from helora_core.compiler.cost import Budget, relative_cost
@@ -257,7 +258,7 @@ def _priced(
     plan.check_budget(tokens, constraints.budget)
     if machine.backend is not None:
         require_capabilities(machine.backend, plan)
-        resolved = machine.backend.resolve(plan.params)
+        resolved = checked(machine.backend).resolve(plan.params)
         require_secure(resolved, security_bits=constraints.security_bits, table=constraints.table)
     if machine.profile is None:
         return Candidate(name, plan.packing.name, plan, cost=plan.runs(tokens) * relative_cost(plan.program, costs))

@@ -168,7 +168,9 @@ class _Bench:
         """Masks are made at the level below the highest, and taken off at the highest."""
         vectors = self.vectors[Encoding.COEFFICIENTS]
         fresh = [self._wide(vector, Encoding.COEFFICIENTS, self.scale_bits) for vector in vectors]
-        one = self.server.encode(np.ones(1), level=top, scale_bits=self.params.data_bits[top], encoding=Encoding.SCALAR)
+        one = self.server.encoder.encode(
+            np.ones(1), level=top, scale_bits=self.params.data_bits[top], encoding=Encoding.SCALAR
+        )
         products = [self.server.evaluator.multiply_plain(result, one) for result in fresh]
         yield Probe(
             "mask", top - 1, _each(self.server.uniform_mask, list(map(self.server.evaluator.rescale, products)))
@@ -180,7 +182,9 @@ class _Bench:
         def unmask(ciphertext: Ciphertext) -> Ciphertext:
             taken = np.zeros((len(primes), self.params.ring_degree), dtype=np.uint64)
             taken[:top] = residues.negative(residues.product_of_transforms(answer, answer, lower), lower)
-            plaintext = self.server.encode(taken, level=top, scale_bits=self.scale_bits, encoding=Encoding.INTEGERS)
+            plaintext = self.server.encoder.encode(
+                taken, level=top, scale_bits=self.scale_bits, encoding=Encoding.INTEGERS
+            )
             return self.server.evaluator.add_plain(ciphertext, plaintext)
 
         yield Probe("unmask", top, _each(unmask, fresh))
@@ -193,7 +197,7 @@ class _Bench:
         """Ciphertexts to rescale, whose scale it brings back to about what it was."""
         bits = self.params.data_bits[level] if self.capabilities.free_plaintext_scale else self.scale_bits
         vectors = self.vectors[Encoding.SLOTS]
-        plaintexts = (self.server.encode(vector, level=level, scale_bits=bits) for vector in vectors)
+        plaintexts = (self.server.encoder.encode(vector, level=level, scale_bits=bits) for vector in vectors)
         return list(map(self.server.evaluator.multiply_plain, ciphertexts, plaintexts))
 
     def at_level(self, level: int, ciphertexts: Sequence[Ciphertext]) -> Iterator[Probe]:
@@ -202,8 +206,9 @@ class _Bench:
         slots = self.vectors[Encoding.SLOTS]
         yield from self._encoding(level)
         yield Probe("add", level, _each(evaluator.add, ciphertexts, [*ciphertexts[1:], ciphertexts[0]]))
-        scale = evaluator.scale(ciphertexts[0])
-        addends = [evaluator.encode(vector, level=level, scale=scale, encoding=Encoding.SLOTS) for vector in slots]
+        free = self.capabilities.free_plaintext_scale
+        scale = evaluator.scale(ciphertexts[0]) if free else 2.0**self.scale_bits
+        addends = [evaluator.encoder.encode(vector, level=level, scale=scale) for vector in slots]
         yield Probe("add_plain", level, _each(evaluator.add_plain, ciphertexts, addends))
         if 2 * self.scale_bits + _HEADROOM_BITS <= self.params.modulus_bits_at(level):
             yield from self._products(level, ciphertexts)
@@ -215,7 +220,9 @@ class _Bench:
         return lambda values: self.client.encrypt(values, scale_bits=self.scale_bits, encoding=encoding)
 
     def _encode(self, encoding: Encoding, level: int) -> Callable[[Any], Plaintext]:
-        return lambda values: self.server.encode(values, level=level, scale_bits=self.scale_bits, encoding=encoding)
+        return lambda values: self.server.encoder.encode(
+            values, level=level, scale_bits=self.scale_bits, encoding=encoding
+        )
 
     def _fresh(self) -> list[Ciphertext]:
         return list(map(self._encrypt(Encoding.SLOTS), self.vectors[Encoding.SLOTS]))

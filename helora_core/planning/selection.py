@@ -88,6 +88,7 @@ def _by_preference(manager: PluginManager) -> list[str]:
 
 def _why_not(manager: PluginManager, name: str, plans: Collection[Plan]) -> str | None:
     """Why a backend cannot run the plans, or None."""
+    from helora_core.backend.checked_backend import checked
     from helora_core.compiler.requirements import require_capabilities
     from helora_core.params.security import require_secure
 
@@ -96,7 +97,7 @@ def _why_not(manager: PluginManager, name: str, plans: Collection[Plan]) -> str 
         for plan in plans:
             require_capabilities(backend, plan)
             verdict = plan.verdict
-            require_secure(backend.resolve(plan.params), security_bits=verdict.asked_bits, table=verdict.table)
+            require_secure(checked(backend).resolve(plan.params), security_bits=verdict.asked_bits, table=verdict.table)
     except BackendUnavailable:
         return manager.backends()[name].availability or "it cannot be loaded"
     except HeloraError as error:

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.checked_backend import checked
 from helora_core.backend.embedding import coefficients_to_slots
 from helora_core.backend.encodings import checked_native, from_native, native_encoding
 from helora_core.backend.protocol import Backend, Decryptor, Evaluator
@@ -64,7 +65,7 @@ class Bench(NamedTuple):
         ciphertext = self.server.deserialize(self.client.serialize(fresh))
         while self.server.level(ciphertext) > level:
             at = self.server.level(ciphertext)
-            one = self.server.encode(np.ones(1), level=at, scale=2.0**33, encoding=Encoding.SCALAR)
+            one = self.server.encoder.encode(np.ones(1), level=at, scale=2.0**33, encoding=Encoding.SCALAR)
             ciphertext = self.server.rescale(self.server.multiply_plain(ciphertext, one))
         return ciphertext
 
@@ -95,7 +96,7 @@ class Bench(NamedTuple):
 
 def open_bench(backend: Backend, *, public_key: bool = True) -> Bench:
     params = backend.resolve(QUICK)
-    return Bench(params, backend.capabilities, *backend.generate_keys(params, STEPS, public_key=public_key))
+    return Bench(params, backend.capabilities, *checked(backend).generate_keys(params, STEPS, public_key=public_key))
 
 
 def floats(integers: Integers) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from helora_core.backend.checked_backend import checked
 from helora_core.backend.ledger import Ledger
 from helora_core.backend.protocol import Backend, Decryptor, Evaluator
 from helora_core.backend.session import ClientSession, InsecureParametersWarning, ServerSession, open_sessions
@@ -57,7 +58,7 @@ def open_quick(backend: Backend) -> Sessions:
 
 def make_roles(backend: Backend) -> Roles:
     params = backend.resolve(QUICK)
-    return Roles(params, STEPS, *backend.generate_keys(params, STEPS))
+    return Roles(params, STEPS, *checked(backend).generate_keys(params, STEPS))
 
 
 @pytest.fixture(scope="session", params=["numpy", "tenseal"])

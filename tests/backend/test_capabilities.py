@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
+from helora_core.backend.checked_backend import checked
 from helora_core.backend.ledger import Ledger
 from helora_core.backend.protocol import SupportsHoisting, SupportsPublicKey
-from helora_core.backend.session import ClientSession, ServerSession
+from helora_core.backend.session import ClientSession
 from helora_core.errors import CapabilityMissing, InvalidInput, MissingRotationKey, SlotOverflow
 
 SLOTS, TOP = 512, 2
@@ -49,10 +50,10 @@ class TestWhatIsSaidIsTrue:
     def test_a_seed_is_taken_where_seeded_keys_are_said_to_be(self, backend: Any, quick: Any) -> None:
         params = backend.resolve(quick)
         if backend.capabilities.seeded_keys:
-            backend.generate_keys(params, (1,), seed=7)
+            checked(backend).generate_keys(params, (1,), seed=7)
         else:
             with pytest.raises(CapabilityMissing, match="seed"):
-                backend.generate_keys(params, (1,), seed=7)
+                checked(backend).generate_keys(params, (1,), seed=7)
 
     def test_an_upload_is_about_half_where_it_is_said_to_be_compressed(self, backend: Any, roles: Any) -> None:
         fresh = roles.decryptor.serialize(roles.decryptor.encrypt(np.ones(SLOTS), scale=2.0**30))
@@ -66,7 +67,11 @@ class TestWhatIsSaidIsTrue:
         )
 
     def test_the_evaluator_hoists_where_it_is_said_to(self, backend: Any, roles: Any) -> None:
-        assert isinstance(roles.evaluator, SupportsHoisting) is backend.capabilities.hoisting
+        assert (
+            isinstance(roles.evaluator._library, SupportsHoisting)
+            is roles.evaluator.hoists
+            is backend.capabilities.hoisting
+        )
 
     def test_every_encoding_named_round_trips_without_cores_help(self, backend: Any, roles: Any) -> None:
         examples = {Encoding.COMPLEX_SLOTS: np.linspace(1, 2j, SLOTS), Encoding.SCALAR: np.array([3.0])}
@@ -87,7 +92,7 @@ class TestWhatIsSaidIsTrue:
         fresh = roles.decryptor.encrypt(np.ones(4), scale=2.0**30)
         for call in (
             lambda: roles.decryptor.encrypt(np.ones(4), scale=2.0**30, encoding=encoding),
-            lambda: roles.evaluator.encode(np.ones(4), level=TOP, scale=2.0**30, encoding=encoding),
+            lambda: roles.evaluator.encoder.encode(np.ones(4), level=TOP, scale=2.0**30, encoding=encoding),
             lambda: roles.decryptor.decrypt(fresh, encoding=encoding),
         ):
             with refused(CapabilityMissing, encoding.value, hint="session"):
@@ -107,7 +112,7 @@ class TestEncodings:
     def test_products_of_coefficients_are_negacyclic_convolutions(self, sessions: Any) -> None:
         rng = np.random.default_rng(0)
         x, w = rng.uniform(-1, 1, 2 * SLOTS), rng.uniform(-1, 1, 5)
-        factor = sessions.server.encode(w, level=TOP, scale_bits=30, encoding=Encoding.COEFFICIENTS)
+        factor = sessions.server.encoder.encode(w, level=TOP, scale_bits=30, encoding=Encoding.COEFFICIENTS)
         product = sessions.server.evaluator.multiply_plain(uploaded(sessions, x, Encoding.COEFFICIENTS), factor)
         found = downloaded(sessions, product, Encoding.COEFFICIENTS)
         np.testing.assert_allclose(found, negacyclic(x, w), rtol=0, atol=CLOSE)
@@ -120,7 +125,7 @@ class TestEncodings:
     def test_complex_slots_multiply_and_rotate_as_such(self, sessions: Any) -> None:
         rng = np.random.default_rng(0)
         x, w = rng.uniform(-1, 1, (2, SLOTS)) + 1j * rng.uniform(-1, 1, (2, SLOTS))
-        factor = sessions.server.encode(w, level=TOP, scale_bits=30, encoding=Encoding.COMPLEX_SLOTS)
+        factor = sessions.server.encoder.encode(w, level=TOP, scale_bits=30, encoding=Encoding.COMPLEX_SLOTS)
         evaluator = sessions.server.evaluator
         rotated = evaluator.rotate(evaluator.multiply_plain(uploaded(sessions, x, Encoding.COMPLEX_SLOTS), factor), 5)
         found = downloaded(sessions, rotated, Encoding.COMPLEX_SLOTS)
@@ -131,7 +136,7 @@ class TestEncodings:
 
     def test_a_scalar_factor_meets_every_slot(self, sessions: Any) -> None:
         x = np.linspace(-4, 4, SLOTS)
-        half = sessions.server.encode(np.array([-0.5]), level=TOP, scale_bits=30, encoding=Encoding.SCALAR)
+        half = sessions.server.encoder.encode(np.array([-0.5]), level=TOP, scale_bits=30, encoding=Encoding.SCALAR)
         product = sessions.server.evaluator.multiply_plain(uploaded(sessions, x, Encoding.SLOTS), half)
         np.testing.assert_allclose(downloaded(sessions, product, Encoding.SLOTS), -x / 2, rtol=0, atol=CLOSE)
 
@@ -153,16 +158,17 @@ class TestEncodings:
         with pytest.raises(error):
             sessions.client.encrypt(values, scale_bits=30, encoding=encoding)
         with pytest.raises(error):
-            sessions.server.encode(values, level=TOP, scale_bits=30, encoding=encoding)
+            sessions.server.encoder.encode(values, level=TOP, scale_bits=30, encoding=encoding)
 
     def test_a_backend_without_complex_slots_has_no_coefficients(self, sessions: Any, backend: Any) -> None:
         plain = msgspec.structs.replace(backend.capabilities, encodings=frozenset({Encoding.SLOTS}))
         client = ClientSession(sessions.client._decryptor, sessions.client.params, plain)
-        server = ServerSession(sessions.server.evaluator, sessions.server.params, plain)
+        encoder = copy.copy(sessions.server.encoder)
+        encoder.capabilities = plain
         for refused in (
             lambda: client.encrypt(np.ones(3), scale_bits=30, encoding=Encoding.COEFFICIENTS),
             lambda: client.decrypt(client.encrypt(np.ones(3), scale_bits=30), encoding=Encoding.COEFFICIENTS),
-            lambda: server.encode(np.ones(3), level=TOP, scale_bits=30, encoding=Encoding.COEFFICIENTS),
+            lambda: encoder.encode(np.ones(3), level=TOP, scale_bits=30, encoding=Encoding.COEFFICIENTS),
         ):
             with pytest.raises(CapabilityMissing, match="coefficients"):
                 refused()
@@ -180,13 +186,9 @@ class TestRotateMany:
         """The backend's own evaluator, metered, and one without hoisting, for which core steps in."""
         own = sessions.server.evaluator._evaluator
 
-        class WithoutHoisting:
-            def __getattr__(self, name: str) -> Any:
-                if name == "rotate_many":
-                    raise AttributeError(name)
-                return getattr(own, name)
-
-        for evaluator in (own, WithoutHoisting()):
+        without = copy.copy(own)
+        without.hoists = False
+        for evaluator in (own, without):
             metered = copy.copy(sessions.server.evaluator)
             metered._evaluator, metered._ledger = evaluator, ledger
             yield metered

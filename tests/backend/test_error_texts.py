@@ -21,8 +21,8 @@ def refusals() -> dict[str, Callable[[Any, Any], object]]:
     far, wide = np.full(8, MARK * 1e30), np.full(5000, MARK)
     return {
         "too large to encrypt": lambda client, server: client.encrypt(far, scale_bits=30),
-        "too large to encode": lambda client, server: server.encode(far, level=0, scale_bits=30),
-        "too large a scalar": lambda client, server: server.encode(
+        "too large to encode": lambda client, server: server.encoder.encode(far, level=0, scale_bits=30),
+        "too large a scalar": lambda client, server: server.encoder.encode(
             far[:1], level=0, scale_bits=30, encoding=Encoding.SCALAR
         ),
         "too many": lambda client, server: client.encrypt(wide, scale_bits=30),

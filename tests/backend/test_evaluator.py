@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from helora_core.backend.capabilities import Encoding
+from helora_core.backend.checked_backend import checked
 from helora_core.errors import (
     CorruptPayload,
     ForeignCiphertext,
@@ -58,7 +59,7 @@ def at_level(roles: Any, values: NDArray[np.float64], level: int) -> Any:
     ciphertext = roles.uploaded(values)
     while roles.evaluator.level(ciphertext) > level:
         here = roles.evaluator.level(ciphertext)
-        one = roles.evaluator.encode(np.ones(SLOTS), level=here, scale=float(roles.params.data_primes[here]))
+        one = roles.evaluator.encoder.encode(np.ones(SLOTS), level=here, scale=float(roles.params.data_primes[here]))
         ciphertext = roles.evaluator.rescale(roles.evaluator.multiply_plain(ciphertext, one))
     return ciphertext
 
@@ -141,7 +142,7 @@ class TestRotation:
 
     def test_without_steps_there_is_no_rotation_but_by_zero(self, backend: Any, quick: Any) -> None:
         params = backend.resolve(quick)
-        decryptor, evaluator = backend.generate_keys(params, ())
+        decryptor, evaluator = checked(backend).generate_keys(params, ())
         ciphertext = evaluator.deserialize(decryptor.serialize(decryptor.encrypt(vector(0), scale=SCALE)))
         same = decryptor.deserialize(evaluator.serialize(evaluator.rotate(ciphertext, 0)))
         assert_close(decryptor.decrypt(same), vector(0))
@@ -170,7 +171,7 @@ class TestAddition:
     @given(size=sizes, seed=seeds)
     def test_a_plaintext_may_be_added(self, roles: Any, size: int, seed: int) -> None:
         left, right = vector(seed), vector(seed + 1, size)
-        plaintext = roles.evaluator.encode(right, level=TOP, scale=SCALE)
+        plaintext = roles.evaluator.encoder.encode(right, level=TOP, scale=SCALE)
         assert_close(roles.decrypted(roles.evaluator.add_plain(roles.uploaded(left), plaintext)), left + padded(right))
 
     def test_a_negative_keeps_level_and_scale(self, roles: Any) -> None:
@@ -184,9 +185,9 @@ class TestAddition:
     def test_a_plaintext_of_another_scale_or_level_is_not_added(self, roles: Any) -> None:
         ciphertext = roles.uploaded(vector(0))
         with pytest.raises(ScaleMismatch):
-            roles.evaluator.add_plain(ciphertext, roles.evaluator.encode(vector(1), level=TOP, scale=SCALE * 2))
+            roles.evaluator.add_plain(ciphertext, roles.evaluator.encoder.encode(vector(1), level=TOP, scale=SCALE * 2))
         with pytest.raises(LevelMismatch):
-            roles.evaluator.add_plain(ciphertext, roles.evaluator.encode(vector(1), level=1, scale=SCALE))
+            roles.evaluator.add_plain(ciphertext, roles.evaluator.encoder.encode(vector(1), level=1, scale=SCALE))
 
     def test_a_ciphertext_may_be_added_to_itself(self, roles: Any) -> None:
         a = roles.uploaded(vector(0))
@@ -203,7 +204,7 @@ class TestAddition:
         """SEAL refuses results without a secret in them; nothing else than a refusal by name may come of it."""
         a = roles.uploaded(vector(0))
         plus, minus = (
-            roles.evaluator.multiply_plain(a, roles.evaluator.encode(sign * vector(1), level=TOP, scale=SCALE))
+            roles.evaluator.multiply_plain(a, roles.evaluator.encoder.encode(sign * vector(1), level=TOP, scale=SCALE))
             for sign in (1, -1)
         )
         for cancel in (lambda: roles.evaluator.add(plus, minus), lambda: roles.evaluator.sub(a, a)):
@@ -218,7 +219,7 @@ class TestAddition:
 
     def test_the_scales_of_another_order_of_primes_are_refused(self, roles: Any) -> None:
         """Nominally 2^30 both; the primes dropped on the way are not."""
-        nominal = roles.evaluator.encode(np.ones(SLOTS), level=TOP, scale=2.0**34)
+        nominal = roles.evaluator.encoder.encode(np.ones(SLOTS), level=TOP, scale=2.0**34)
         drifted = roles.evaluator.rescale(roles.evaluator.multiply_plain(roles.uploaded(vector(0)), nominal))
         with pytest.raises(ScaleMismatch):
             roles.evaluator.add(drifted, at_level(roles, vector(0), 1))
@@ -236,14 +237,14 @@ class TestProduct:
     def test_multiplies_slot_by_slot_with_zeros_past_the_end(self, roles: Any, size: int, seed: int) -> None:
         values, factor = vector(seed), vector(seed + 1, size) / 8
         product = roles.evaluator.multiply_plain(
-            roles.uploaded(values), roles.evaluator.encode(factor, level=TOP, scale=SCALE)
+            roles.uploaded(values), roles.evaluator.encoder.encode(factor, level=TOP, scale=SCALE)
         )
         assert_close(roles.decrypted(product), values * padded(factor))
 
     def test_scales_multiply_and_the_level_stays(self, roles: Any) -> None:
         for level in (TOP, 1, 0):
             ciphertext = at_level(roles, np.ones(SLOTS), level)
-            plaintext = roles.evaluator.encode(np.ones(SLOTS), level=level, scale=3.0)
+            plaintext = roles.evaluator.encoder.encode(np.ones(SLOTS), level=level, scale=3.0)
             product = roles.evaluator.multiply_plain(ciphertext, plaintext)
             assert roles.evaluator.level(product) == level
             assert roles.evaluator.scale(product) == roles.evaluator.scale(ciphertext) * 3.0
@@ -251,32 +252,32 @@ class TestProduct:
     @pytest.mark.parametrize("zeros", [np.zeros(1), np.zeros(SLOTS), np.full(SLOTS, 1e-15), np.full(3, -5e-324)])
     def test_a_plaintext_of_zeros_gives_zeros(self, roles: Any, zeros: NDArray[np.float64]) -> None:
         ciphertext = roles.uploaded(vector(0))
-        plaintext = roles.evaluator.encode(zeros, level=TOP, scale=SCALE)
+        plaintext = roles.evaluator.encoder.encode(zeros, level=TOP, scale=SCALE)
         product = roles.evaluator.multiply_plain(ciphertext, plaintext)
         assert_close(roles.decrypted(product), np.zeros(SLOTS))
         assert roles.evaluator.scale(product) == SCALE * SCALE
-        ones = roles.evaluator.encode(np.ones(SLOTS), level=TOP, scale=SCALE)
+        ones = roles.evaluator.encoder.encode(np.ones(SLOTS), level=TOP, scale=SCALE)
         total = roles.evaluator.add(product, roles.evaluator.multiply_plain(ciphertext, ones))
         assert_close(roles.decrypted(total), vector(0))
 
     def test_a_plaintext_for_another_level_is_refused(self, roles: Any) -> None:
         for held, encoded in ((TOP, 1), (0, 1)):
-            plaintext = roles.evaluator.encode(vector(0), level=encoded, scale=SCALE)
+            plaintext = roles.evaluator.encoder.encode(vector(0), level=encoded, scale=SCALE)
             with pytest.raises(LevelMismatch, match=f"{held} and {encoded}"):
                 roles.evaluator.multiply_plain(at_level(roles, vector(0), held), plaintext)
 
     def test_a_scale_that_outgrows_the_modulus_is_refused(self, roles: Any) -> None:
         ciphertext = at_level(roles, vector(0), 0)
-        plaintext = roles.evaluator.encode(np.ones(SLOTS), level=0, scale=2.0**20)
+        plaintext = roles.evaluator.encoder.encode(np.ones(SLOTS), level=0, scale=2.0**20)
         with pytest.raises(PrecisionLost):
             roles.evaluator.multiply_plain(ciphertext, plaintext)
 
     def test_a_plaintext_of_other_parameters_is_refused(self, backend: Any, roles: Any, quick: Any) -> None:
         other = backend.resolve(msgspec.structs.replace(quick, ring_degree=2048))
-        _, evaluator = backend.generate_keys(other, ())
+        _, evaluator = checked(backend).generate_keys(other, ())
         with pytest.raises(ForeignCiphertext):
             roles.evaluator.multiply_plain(
-                roles.uploaded(vector(0)), evaluator.encode(vector(0), level=TOP, scale=SCALE)
+                roles.uploaded(vector(0)), evaluator.encoder.encode(vector(0), level=TOP, scale=SCALE)
             )
 
     def test_a_ciphertext_in_the_place_of_a_plaintext_is_refused(self, roles: Any) -> None:
@@ -298,7 +299,7 @@ class TestRescale:
                 assert_close(roles.decrypted(ciphertext), vector(0))
 
     def test_keeps_the_values_of_a_product(self, roles: Any) -> None:
-        factor = roles.evaluator.encode(vector(1), level=TOP, scale=float(roles.params.data_primes[TOP]))
+        factor = roles.evaluator.encoder.encode(vector(1), level=TOP, scale=float(roles.params.data_primes[TOP]))
         product = roles.evaluator.rescale(roles.evaluator.multiply_plain(roles.uploaded(vector(0)), factor))
         assert roles.evaluator.scale(product) == pytest.approx(SCALE, rel=1e-12)
         assert_close(roles.decrypted(product), vector(0) * vector(1))
@@ -310,7 +311,7 @@ class TestRescale:
     @pytest.mark.parametrize("level", [TOP + 1, -1])
     def test_plaintexts_cannot_be_encoded_at_levels_that_do_not_exist(self, roles: Any, level: int) -> None:
         with pytest.raises(LevelExhausted, match=str(level)):
-            roles.evaluator.encode(vector(0), level=level, scale=SCALE)
+            roles.evaluator.encoder.encode(vector(0), level=level, scale=SCALE)
 
 
 BAD_VALUES: dict[str, tuple[Any, type[HeloraError]]] = {
@@ -334,30 +335,32 @@ class TestDoor:
         with pytest.raises(error):
             roles.decryptor.encrypt(values, scale=SCALE)
         with pytest.raises(error):
-            roles.evaluator.encode(values, level=TOP, scale=SCALE)
+            roles.evaluator.encoder.encode(values, level=TOP, scale=SCALE)
 
     def test_what_fits_the_modulus_at_the_top_need_not_fit_it_below(self, roles: Any) -> None:
         large = np.full(SLOTS, 2.0**20)
-        roles.evaluator.encode(large, level=TOP, scale=SCALE)
+        roles.evaluator.encoder.encode(large, level=TOP, scale=SCALE)
         with pytest.raises(PrecisionLost):
-            roles.evaluator.encode(large, level=0, scale=SCALE)
+            roles.evaluator.encoder.encode(large, level=0, scale=SCALE)
 
     @pytest.mark.parametrize("scale", [2.0**120, 0.0, -SCALE, float("nan"), float("inf")])
     def test_a_scale_that_cannot_be_is_refused(self, roles: Any, scale: float) -> None:
         with pytest.raises(HeloraError):
             roles.decryptor.encrypt(vector(0), scale=scale)
         with pytest.raises(HeloraError):
-            roles.evaluator.encode(vector(0), level=TOP, scale=scale)
+            roles.evaluator.encoder.encode(vector(0), level=TOP, scale=scale)
 
 
 OPERATIONS: dict[str, Callable[[Any, Any], object]] = {
     "add": lambda evaluator, ct: evaluator.add(ct, ct),
     "multiply_plain": lambda evaluator, ct: evaluator.multiply_plain(
-        ct, evaluator.encode(vector(1), level=TOP, scale=SCALE)
+        ct, evaluator.encoder.encode(vector(1), level=TOP, scale=SCALE)
     ),
     "sub": lambda evaluator, ct: evaluator.sub(evaluator.add(ct, ct), ct),
     "negate": lambda evaluator, ct: evaluator.negate(ct),
-    "add_plain": lambda evaluator, ct: evaluator.add_plain(ct, evaluator.encode(vector(1), level=TOP, scale=SCALE)),
+    "add_plain": lambda evaluator, ct: evaluator.add_plain(
+        ct, evaluator.encoder.encode(vector(1), level=TOP, scale=SCALE)
+    ),
     "rotate": lambda evaluator, ct: evaluator.rotate(ct, 1),
     "rotate by 0": lambda evaluator, ct: evaluator.rotate(ct, 0),
     "rescale": lambda evaluator, ct: evaluator.rescale(ct),
@@ -374,7 +377,7 @@ class TestOwnership:
         assert roles.evaluator.serialize(ciphertext) == before
 
     def test_a_plaintext_may_be_used_again(self, roles: Any) -> None:
-        plaintext = roles.evaluator.encode(vector(1), level=TOP, scale=SCALE)
+        plaintext = roles.evaluator.encoder.encode(vector(1), level=TOP, scale=SCALE)
         for seed in (2, 3):
             product = roles.evaluator.multiply_plain(roles.uploaded(vector(seed)), plaintext)
             assert_close(roles.decrypted(product), vector(seed) * vector(1))
@@ -428,7 +431,7 @@ class TestEvaluationKeys:
     """As the backend reads them, without the sessions' checks."""
 
     def test_they_make_an_evaluator_with_the_same_keys(self, backend: Any, roles: Any) -> None:
-        evaluator = backend.load_evaluator(roles.params, roles.decryptor.evaluation_keys())
+        evaluator = checked(backend).load_evaluator(roles.params, roles.decryptor.evaluation_keys())
         assert evaluator.key_id == roles.decryptor.key_id
         rotated = evaluator.rotate(roles.uploaded(vector(0)), 5)
         assert_close(roles.decrypted(rotated), np.roll(vector(0), -5))
@@ -437,7 +440,7 @@ class TestEvaluationKeys:
         keys = roles.decryptor.evaluation_keys()
         for payload in (b"", b"\x00", b"\xc1", keys[:-1], keys[1:], keys[: len(keys) // 2], b"\0" + keys, keys + b"\0"):
             with pytest.raises(CorruptPayload):
-                backend.load_evaluator(roles.params, payload)
+                checked(backend).load_evaluator(roles.params, payload)
 
     def test_altered_bytes_are_read_or_refused_by_name(self, backend: Any, roles: Any) -> None:
         keys = roles.decryptor.evaluation_keys()
@@ -447,7 +450,7 @@ class TestEvaluationKeys:
             altered = bytearray(keys)
             altered[rng.integers(min(len(keys), 60))] = rng.integers(256)
             try:
-                backend.load_evaluator(roles.params, bytes(altered))
+                checked(backend).load_evaluator(roles.params, bytes(altered))
             except CorruptPayload:
                 refused += 1
         assert refused > 15

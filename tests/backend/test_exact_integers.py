@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from helora_core.backend import residues
 from helora_core.backend.capabilities import Encoding
+from helora_core.backend.checked_backend import checked
 from helora_core.backend.encodings import checked_native, from_native
 from helora_core.backend.protocol import Backend, Decryptor, Evaluator
 from helora_core.errors import HeloraError, InvalidInput, LevelExhausted, LevelMismatch, PrecisionLost
@@ -54,7 +55,7 @@ class Exact(NamedTuple):
         return ciphertext
 
     def encoded(self, integers: Residues, level: int = TOP, scale: float = SCALE) -> Any:
-        return self.server.encode(integers, level=level, scale=scale, encoding=Encoding.INTEGERS)
+        return self.server.encoder.encode(integers, level=level, scale=scale, encoding=Encoding.INTEGERS)
 
     def decrypted(self, ciphertext: Any) -> Residues:
         received = self.client.deserialize(self.server.serialize(ciphertext))
@@ -70,7 +71,7 @@ class Exact(NamedTuple):
 @pytest.fixture(scope="module")
 def exact(backend: Backend) -> Exact:
     params = backend.resolve(QUICK)
-    return Exact(params, *backend.generate_keys(params, (1,), public_key=True))
+    return Exact(params, *checked(backend).generate_keys(params, (1,), public_key=True))
 
 
 def total(left: Residues, right: Residues, primes: tuple[int, ...]) -> Residues:
@@ -240,13 +241,14 @@ class TestRefusals:
             with refused(InvalidInput, hint="residues" if "coefficients" not in what else "zeros"):
                 who(values, scale=SCALE, encoding=Encoding.INTEGERS)
         with refused(InvalidInput):
-            exact.server.encode(values, level=TOP, scale=SCALE, encoding=Encoding.INTEGERS)
+            exact.server.encoder.encode(values, level=TOP, scale=SCALE, encoding=Encoding.INTEGERS)
 
     @pytest.mark.parametrize("what", NOT_INTEGERS)
     def test_and_by_the_sessions(self, sessions: Any, exact: Exact, refused: Any, what: str) -> None:
         values = NOT_INTEGERS[what](exact)
-        for call in (sessions.client.encrypt, sessions.server.encode):
-            level = {"level": TOP} if call == sessions.server.encode else {}
+        encode = sessions.server.encoder.encode
+        for call in (sessions.client.encrypt, encode):
+            level = {"level": TOP} if call == encode else {}
             with refused(InvalidInput):
                 call(values, scale_bits=30, encoding=Encoding.INTEGERS, **level)
 
@@ -296,10 +298,10 @@ class TestCoefficientsThatDoNotFit:
         for part, fits in ((below, True), (1 + below, False)):
             values[place] = (-1) ** negative * part * 2.0 ** (modulus_bits - 1) / SCALE
             if fits:
-                sessions.server.encode(values, level=level, scale_bits=30, encoding=Encoding.COEFFICIENTS)
+                sessions.server.encoder.encode(values, level=level, scale_bits=30, encoding=Encoding.COEFFICIENTS)
                 continue
             with pytest.raises(PrecisionLost, match=f"modulus of level {level}"):
-                sessions.server.encode(values, level=level, scale_bits=30, encoding=Encoding.COEFFICIENTS)
+                sessions.server.encoder.encode(values, level=level, scale_bits=30, encoding=Encoding.COEFFICIENTS)
 
     def test_a_backend_without_integers_gets_complex_slots_instead(self, backend: Backend, exact: Exact) -> None:
         without = msgspec.structs.replace(

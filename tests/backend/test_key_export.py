@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from helora_core import restore_client
 from helora_core.backend import key_export
 from helora_core.backend.capabilities import Capabilities
+from helora_core.backend.checked import CheckedDecryptor
 from helora_core.backend.envelope import PayloadKind, opened, wrap
 from helora_core.backend.ledger import Ledger, MeteredDecryptor
 from helora_core.backend.origin import Origin, origin_of
@@ -233,14 +234,14 @@ class TestRefusals:
     def test_a_backend_that_cannot(self, sessions: Any, exported: bytes) -> None:
         class Plain:
             key_id = bytes(16)
-            level = scale = serialize = deserialize = evaluation_keys = None
+            evaluation_keys = None
 
         class PlainBackend:
             name = "plain"
             capabilities = Capabilities(encodings=frozenset())
 
         client = ClientSession(
-            MeteredDecryptor(Plain(), Ledger()),  # type: ignore[arg-type]
+            MeteredDecryptor(CheckedDecryptor(Plain(), sessions.server.evaluator.encoder), Ledger()),  # type: ignore[arg-type]
             sessions.client.params,
             PlainBackend.capabilities,
         )

@@ -41,7 +41,7 @@ def another(sessions: Any) -> Any:
 
 
 def encoded(sessions: Any, level: int = 2) -> Any:
-    return sessions.server.evaluator.encode(V, level=level, scale=2.0**30)
+    return sessions.server.evaluator.encoder.encode(V, level=level, scale=2.0**30)
 
 
 OPERATIONS: dict[str, tuple[str, Callable[[Any, Any], object]]] = {

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from helora_core.backend.checked_backend import checked
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
 
@@ -30,7 +31,7 @@ params = pytest.mark.parametrize("params", [EQUAL, WIDE], ids=["N=1024", "N=4096
 def measured_std(backend: Any, params: CKKSParams, run: Callable[..., Any], *, keys: int = 1, runs: int = 4) -> float:
     """Root mean square over slots, runs and keys of ``run(params, decryptor, evaluator)``, in units of 1/scale."""
     resolved = backend.resolve(params)
-    pairs = [backend.generate_keys(resolved, (1,)) for _ in range(keys)]
+    pairs = [checked(backend).generate_keys(resolved, (1,)) for _ in range(keys)]
     errors = np.concatenate([run(resolved, *pair) for pair in pairs for _ in range(runs)])
     assert abs(np.mean(errors)) < np.std(errors) / 8, "noise is centred"
     return float(np.sqrt(np.mean(errors**2)))
@@ -47,7 +48,7 @@ def uploaded(decryptor: Any, evaluator: Any, values: Any, scale: float = SCALE) 
 def brought_down(params: CKKSParams, evaluator: Any, ciphertext: Any, to: int) -> Any:
     """The same values at level ``to``, by products with 1."""
     for level in range(evaluator.level(ciphertext), to, -1):
-        one = evaluator.encode(np.ones(params.slots), level=level, scale=float(params.data_primes[level]))
+        one = evaluator.encoder.encode(np.ones(params.slots), level=level, scale=float(params.data_primes[level]))
         ciphertext = evaluator.rescale(evaluator.multiply_plain(ciphertext, one))
     return ciphertext
 
@@ -71,7 +72,7 @@ def test_encoding_a_plaintext_has_the_predicted_noise(backend: Any, params: CKKS
     def run(params: CKKSParams, decryptor: Any, evaluator: Any) -> Any:
         factor = random_values(params)
         ones = uploaded(decryptor, evaluator, np.ones(params.slots))
-        product = evaluator.multiply_plain(ones, evaluator.encode(factor, level=2, scale=2.0**10))
+        product = evaluator.multiply_plain(ones, evaluator.encoder.encode(factor, level=2, scale=2.0**10))
         return (decryptor.decrypt(product) - factor) * 2.0**10
 
     assert_predicted(measured_std(backend, params, run), noise.encoding_std(params.ring_degree))

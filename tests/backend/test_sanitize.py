@@ -339,8 +339,9 @@ class TestRefusals:
             sanitize(*bench.parts, bench.encrypted(x), encoding=Encoding.COEFFICIENTS, flood_bits=20)
 
     def test_an_evaluator_that_cannot_encrypt(self, bench: Bench, refused: Any) -> None:
+        without = msgspec.structs.replace(bench.capabilities, public_key=False)
         with refused(CapabilityMissing, "cannot encrypt"):
-            encryption_of_zero(object(), bench.params, bench.capabilities, level=0, scale=SCALE)  # type: ignore[arg-type]
+            encryption_of_zero(bench.server, bench.params, without, level=0, scale=SCALE)
 
     def test_a_scale_that_no_plaintext_can_have(self, bench: Bench, refused: Any) -> None:
         fixed = msgspec.structs.replace(bench.capabilities, free_plaintext_scale=False)
@@ -380,7 +381,7 @@ class TestLinearOracle:
         total = None
         for step in range(self.D):
             diagonal = np.array([merged[i, (i + step) % self.D] for i in range(self.D)])
-            encoded = bench.server.encode(np.tile(diagonal, period), level=TOP, scale=2.0**24)
+            encoded = bench.server.encoder.encode(np.tile(diagonal, period), level=TOP, scale=2.0**24)
             term = bench.server.multiply_plain(bench.server.rotate(x, step), encoded)
             total = term if total is None else bench.server.add(total, term)
         result = sanitize(*bench.parts, total, encoding=Encoding.SLOTS, flood_bits=54, mask_bits=94, keep=range(self.D))

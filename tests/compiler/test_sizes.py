@@ -76,7 +76,7 @@ def test_the_estimate_bounds_what_seal_sends_and_is_at_most_twice_as_much(packin
     module, x = synthetic_module(plan.shape, seed=1), synthetic_activations(plan.shape, 4, seed=1)
     run = run_module(
         plan,
-        encode_constants(plan, module, server),
+        encode_constants(plan, module, server.encoder),
         client,
         server,
         ledger,

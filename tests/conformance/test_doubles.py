@@ -21,6 +21,8 @@ NOT_FOR_DOUBLES = {
     "test_where_its_library_is_missing_it_says_so_in_words": "about plugins as installed: test_installed.py has them",
     "test_two_processes_do_not_draw_alike": "about plugins as installed: test_installed.py has them",
     "test_what_is_not_a_finite_real_vector_is_refused": "the sessions' own check, which no backend can break",
+    "test_a_seed_is_refused_unless_it_is_claimed": "core's own check, which no backend can break",
+    "test_a_public_key_is_refused_unless_it_is_claimed": "core's own check, which no backend can break",
 }
 """Laws that catch no double, and why."""
 

@@ -68,7 +68,7 @@ class TestByteBudget:
     ) -> None:
         bench = make_bench(backend, packing=packing)
         budget = int(share * bytes_of(bench.plan))
-        constants = encode_constants(bench.plan, bench.module, bench.server, byte_budget=budget)
+        constants = encode_constants(bench.plan, bench.module, bench.server.encoder, byte_budget=budget)
         assert constants.bytes_held <= budget
         assert (constants.over_budget == 0) == (share == 1.0)
         assert run(bench, constants) > 12
@@ -77,8 +77,8 @@ class TestByteBudget:
         self, numpy_backend: Any, make_bench: Callable[..., Any], encoded: Callable[[Any], list[bytes]]
     ) -> None:
         bench = make_bench(numpy_backend)
-        made = encoded(bench.server)
-        constants = encode_constants(bench.plan, bench.module, bench.server)
+        made = encoded(bench.server.encoder)
+        constants = encode_constants(bench.plan, bench.module, bench.server.encoder)
         assert len(made) == len(bench.plan.constant_specs)
         assert constants.bytes_held == bytes_of(bench.plan)
         run(bench, constants, tokens=3 * bench.plan.tokens_per_run)
@@ -88,8 +88,8 @@ class TestByteBudget:
         self, numpy_backend: Any, make_bench: Callable[..., Any], encoded: Callable[[Any], list[bytes]]
     ) -> None:
         bench = make_bench(numpy_backend)
-        made = encoded(bench.server)
-        constants = encode_constants(bench.plan, bench.module, bench.server, byte_budget=0)
+        made = encoded(bench.server.encoder)
+        constants = encode_constants(bench.plan, bench.module, bench.server.encoder, byte_budget=0)
         assert made == []
         assert constants.over_budget == len(bench.plan.constant_specs)
         run(bench, constants, tokens=3 * bench.plan.tokens_per_run)
@@ -100,20 +100,20 @@ class TestByteBudget:
     def test_numbers_are_kept_as_numbers(self, numpy_backend: Any, make_bench: Callable[..., Any]) -> None:
         """cpmm has one for each entry of both matrices."""
         bench = make_bench(numpy_backend, shape="5:4:2", packing="cpmm")
-        constants = encode_constants(bench.plan, bench.module, bench.server, byte_budget=0)
+        constants = encode_constants(bench.plan, bench.module, bench.server.encoder, byte_budget=0)
         assert (constants.bytes_held, constants.over_budget) == (0, 0)
         assert run(bench, constants) > 12
 
     def test_each_plaintext_made_is_told_of(self, numpy_backend: Any, make_bench: Callable[..., Any]) -> None:
         bench = make_bench(numpy_backend)
         told: list[int] = []
-        encode_constants(bench.plan, bench.module, bench.server, byte_budget=0, on_constant=told.append)
+        encode_constants(bench.plan, bench.module, bench.server.encoder, byte_budget=0, on_constant=told.append)
         assert told == [1] * len(bench.plan.constant_specs)
 
     def test_a_module_of_another_shape_is_refused(self, numpy_backend: Any, make_bench: Callable[..., Any]) -> None:
         bench = make_bench(numpy_backend)
         with pytest.raises(InvalidInput, match="Module synthetic has shape 37:90:4; the plan is for 37:90:5"):
-            encode_constants(bench.plan, synthetic_module(ModuleShape.parse("37:90:4"), seed=1), bench.server)
+            encode_constants(bench.plan, synthetic_module(ModuleShape.parse("37:90:4"), seed=1), bench.server.encoder)
 
 
 class TestCache:
@@ -128,41 +128,59 @@ class TestCache:
     def test_a_module_that_comes_again_is_not_encoded_again(
         self, bench: Any, modules: list[LoRAModule], encoded: Callable[[Any], list[bytes]]
     ) -> None:
-        cache, made = ConstantCache(), encoded(bench.server)
-        first = cache.constants(bench.plan, modules[0], bench.server)
-        assert cache.constants(bench.plan, modules[0], bench.server) is first
+        cache, made = ConstantCache(), encoded(bench.server.encoder)
+        first = cache.constants(bench.plan, modules[0], bench.server.encoder)
+        assert cache.constants(bench.plan, modules[0], bench.server.encoder) is first
         assert len(made) == len(bench.plan.constant_specs)
 
-    def test_other_weights_plans_and_servers_are_other_plaintexts(
-        self, bench: Any, numpy_backend: Any, make_bench: Callable[..., Any], modules: list[LoRAModule]
-    ) -> None:
-        cache, other = ConstantCache(), make_bench(numpy_backend)
+    def test_other_weights_and_plans_are_other_plaintexts(self, bench: Any, modules: list[LoRAModule]) -> None:
+        cache, encoder = ConstantCache(), bench.server.encoder
         longer = compile_plan(SHAPE, bench.plan.packing, params=bench.plan.params, tokens=64, private_weights=False)
         assert longer.digest != bench.plan.digest
         found = [
-            cache.constants(bench.plan, modules[0], bench.server),
-            cache.constants(bench.plan, modules[1], bench.server),
-            cache.constants(longer, modules[0], bench.server),
-            cache.constants(bench.plan, modules[0], other.server),
+            cache.constants(bench.plan, modules[0], encoder),
+            cache.constants(bench.plan, modules[1], encoder),
+            cache.constants(longer, modules[0], encoder),
         ]
-        assert len({id(each) for each in found}) == 4
-        assert found[3].server is other.server
+        assert len({id(each) for each in found}) == 3
+
+    def test_one_encoding_serves_every_session(self, backend: Any, make_bench: Callable[..., Any]) -> None:
+        cache, benches = ConstantCache(), [make_bench(backend) for _ in range(3)]
+        first = cache.constants(benches[0].plan, benches[0].module, benches[0].server.encoder)
+        for bench in benches:
+            constants = cache.constants(bench.plan, benches[0].module, bench.server.encoder)
+            assert constants is first
+            assert run(bench, constants) > 12
+        assert cache.bytes_held == bytes_of(benches[0].plan)
+
+    def test_two_backends_share_none(
+        self, bench: Any, numpy_backend: Any, make_bench: Callable[..., Any], modules: list[LoRAModule]
+    ) -> None:
+        class Other(type(numpy_backend)):  # type: ignore[misc]
+            """Of equal parameters and name."""
+
+        cache, other = ConstantCache(), make_bench(Other())
+        assert other.plan.digest == bench.plan.digest
+        found = [cache.constants(each.plan, modules[0], each.server.encoder) for each in (bench, other)]
+        assert found[0] is not found[1]
 
     def test_modules_of_equal_weights_and_another_name_are_kept_apart(self, bench: Any) -> None:
         """A gate or a scaling changed in place must never meet plaintexts of before: identity counts, not the name."""
         cache = ConstantCache()
         left, right = (synthetic_module(SHAPE, seed=i, name="same") for i in range(2))
-        assert cache.constants(bench.plan, left, bench.server) is not cache.constants(bench.plan, right, bench.server)
+        assert cache.constants(bench.plan, left, bench.server.encoder) is not cache.constants(
+            bench.plan, right, bench.server.encoder
+        )
 
     def test_over_the_budget_the_module_used_longest_ago_is_dropped(
         self, bench: Any, modules: list[LoRAModule], encoded: Callable[[Any], list[bytes]]
     ) -> None:
         one = bytes_of(bench.plan)
-        cache, made = ConstantCache(byte_budget=2 * one), encoded(bench.server)
+        cache, made = ConstantCache(byte_budget=2 * one), encoded(bench.server.encoder)
 
         def encodes(module: LoRAModule) -> bool:
             before = len(made)
-            cache.constants(bench.plan, module, bench.server)
+            cache.constants(bench.plan, module, bench.server.encoder)
             assert cache.bytes_held <= 2 * one
             return len(made) > before
 
@@ -178,15 +196,15 @@ class TestCache:
         budget = int(share * bytes_of(bench.plan))
         cache = ConstantCache(byte_budget=budget)
         for module in [*modules, *modules]:
-            cache.constants(bench.plan, module, bench.server)
+            cache.constants(bench.plan, module, bench.server.encoder)
             assert cache.bytes_held <= budget
 
     def test_what_does_not_fit_is_right_all_the_same(self, bench: Any) -> None:
         cache = ConstantCache(byte_budget=bytes_of(bench.plan) // 2)
-        assert run(bench, cache.constants(bench.plan, bench.module, bench.server)) > 12
+        assert run(bench, cache.constants(bench.plan, bench.module, bench.server.encoder)) > 12
 
     def test_it_is_used_over_several_adapter_runs(self, numpy_backend: Any) -> None:
-        """Keys are made anew for each run, and plaintexts belong to keys' parameters alone: none is used by mistake."""
+        """Keys are made anew for each run, and plaintexts belong to their parameters alone: they are made once."""
         told: list[int] = []
         cache = ConstantCache(on_constant=told.append)
         module = synthetic_module(SHAPE, seed=1)
@@ -196,4 +214,4 @@ class TestCache:
             jobs = [ModuleJob(module, x, plan)]
             (outcome,) = run_adapter(numpy_backend, jobs, constants=cache, private_weights=False)
             assert precision_bits(outcome.delta, module.reference_delta(x)) > 12
-        assert len(told) == 2 * len(plan.constant_specs)
+        assert len(told) == len(plan.constant_specs)

@@ -51,7 +51,7 @@ def run(bench: Any, x: Any) -> Any:
     owner = bench.module if bench.plan.packing.client_finishes else None
     client_run = ClientRun(bench.plan.for_module(bench.module), x, module=owner)
     uploaded = [bench.server.deserialize(payload) for payload in client_run.inputs(bench.client)]
-    constants = encode_constants(bench.plan, bench.module, bench.server)
+    constants = encode_constants(bench.plan, bench.module, bench.server.encoder)
     outputs = Execution(bench.plan, constants).proceed(bench.server, uploaded)
     return client_run.result(bench.client, [bench.server.serialize(output) for output in outputs]).delta
 
@@ -111,7 +111,7 @@ class TestAgainstTheReference:
         x, y, w, v = rng.uniform(-1, 1, (4, slots))
         numbers = {"w": w, "v": v, "n": np.array([0.5, -3.0, 0.25])}
         uploaded = [bench.client.encrypt(each, scale_bits=36) for each in (x, y)]
-        constants = EncodedConstants(plan, bench.server, 1 << 30, 0)
+        constants = EncodedConstants(plan, bench.server.encoder, 1 << 30, 0)
         for name, vector in numbers.items():
             constants.put(name, vector)
         outputs = Execution(plan, constants).proceed(bench.server, uploaded)
@@ -179,7 +179,7 @@ class TestMemory:
         x = synthetic_activations(bench.plan.shape, 1, seed=0)
         inputs = HandedOver(bench.client.encrypt(v, scale_bits=36) for v in bench.plan.pack(x))
         made += [weakref.ref(inputs[i]) for i in range(len(inputs))]
-        constants = encode_constants(bench.plan, bench.module, bench.server)
+        constants = encode_constants(bench.plan, bench.module, bench.server.encoder)
         monkeypatch.setattr(bench.server, "evaluator", Watched())
         Execution(bench.plan, constants).proceed(bench.server, inputs)
         assert max(alive) == self.peaks(bench.plan.program)
@@ -200,7 +200,7 @@ class TestRefusals:
     ) -> None:
         bench = make_bench(numpy_backend)
         ciphertext = bench.client.encrypt(np.ones(4), scale_bits=36)
-        constants = encode_constants(bench.plan, bench.module, bench.server)
+        constants = encode_constants(bench.plan, bench.module, bench.server.encoder)
         with pytest.raises(InvalidInput, match=f"takes 1 ciphertexts and was given {given_inputs}"):
             Execution(bench.plan, constants).proceed(bench.server, given_inputs * [ciphertext])
 
@@ -214,7 +214,7 @@ class TestRefusals:
         )
         program = Program(slots=bench.plan.params.slots, ops=ops, outputs=(3, 1))
         plan = with_program(bench.plan, program)
-        execution = Execution(plan, EncodedConstants(plan, bench.server, 0, 0))
+        execution = Execution(plan, EncodedConstants(plan, bench.server.encoder, 0, 0))
         sent = bench.client.encrypt(np.ones(4), scale_bits=36)
         with pytest.raises(InvalidInput, match="Round 0 of the program takes 1 ciphertexts and was given 0"):
             execution.proceed(bench.server, [])
@@ -231,7 +231,7 @@ class TestRefusals:
         bench = make_bench(numpy_backend)
         other = synthetic_module(ModuleShape.parse("37:90:4"), seed=0, name="layers.7.q_proj")
         with pytest.raises(InvalidInput, match=r"layers\.7\.q_proj has shape 37:90:4; the plan is for 37:90:5"):
-            encode_constants(bench.plan, other, bench.server)
+            encode_constants(bench.plan, other, bench.server.encoder)
 
     def test_constants_too_long_for_the_slots_are_refused(
         self, numpy_backend: Any, make_bench: Any, monkeypatch: pytest.MonkeyPatch
@@ -240,7 +240,7 @@ class TestRefusals:
         long = [(name, np.ones(513)) for name in bench.plan.constant_specs]
         monkeypatch.setattr(type(bench.plan.layout), "constants", lambda self, module: iter(long))
         with pytest.raises(SlotOverflow, match="513 values do not fit 512 slots"):
-            encode_constants(bench.plan, bench.module, bench.server)
+            encode_constants(bench.plan, bench.module, bench.server.encoder)
 
     def test_a_server_without_the_plans_keys_refuses(self, numpy_backend: Any, make_bench: Any) -> None:
         bench, other = make_bench(numpy_backend), make_bench(numpy_backend, packing="zero_moai")
@@ -252,7 +252,7 @@ class TestRefusals:
     def test_ciphertexts_of_another_client_are_refused(self, backend: Any, make_bench: Any) -> None:
         bench, other = make_bench(backend), make_bench(backend)
         ciphertext = other.client.encrypt(np.ones(4), scale_bits=36)
-        constants = encode_constants(bench.plan, bench.module, bench.server)
+        constants = encode_constants(bench.plan, bench.module, bench.server.encoder)
         with pytest.raises(ForeignCiphertext):
             Execution(bench.plan, constants).proceed(bench.server, [ciphertext])
 
@@ -262,7 +262,7 @@ class TestConstants:
     def test_exactly_the_plans_constants_are_encoded(self, numpy_backend: Any, make_bench: Any, packing: str) -> None:
         bench = make_bench(numpy_backend, packing=packing)
         made: list[int] = []
-        constants = encode_constants(bench.plan, bench.module, bench.server, on_constant=made.append)
+        constants = encode_constants(bench.plan, bench.module, bench.server.encoder, on_constant=made.append)
         assert made == [1] * len(bench.plan.constant_specs)
         for name, spec in bench.plan.constant_specs.items():
             plaintext = constants.plaintext(name)
@@ -274,11 +274,11 @@ class TestConstants:
         bench = make_bench(numpy_backend)
         given = [*bench.plan.layout.constants(bench.module), ("spare", np.ones(4))]
         monkeypatch.setattr(type(bench.plan.layout), "constants", lambda self, module: iter(given))
-        constants = encode_constants(bench.plan, bench.module, bench.server)
+        constants = encode_constants(bench.plan, bench.module, bench.server.encoder)
         with pytest.raises(KeyError):
             constants.plaintext("spare")
 
     def test_encoding_is_not_counted(self, numpy_backend: Any, make_bench: Any) -> None:
         bench = make_bench(numpy_backend)
-        encode_constants(bench.plan, bench.module, bench.server)
+        encode_constants(bench.plan, bench.module, bench.server.encoder)
         assert bench.ledger.counts() == OperationCounts()

@@ -119,6 +119,6 @@ def run_on() -> Callable[[str, Plan, LoRAModule, Vector], ModuleRun]:
             client, server = open_sessions(
                 get_manager().load_backend(backend), plan.params, plan.rotation_steps, ledger=ledger, insecure=True
             )
-        return run_module(plan, encode_constants(plan, module, server), client, server, x)
+        return run_module(plan, encode_constants(plan, module, server.encoder), client, server, x)
 
     return run

@@ -57,7 +57,7 @@ def modules(draw: st.DrawFn) -> LoRAModule:
 def run(backend: Backend, plan: Plan, module: LoRAModule, x: Vector) -> ModuleRun:
     ledger = Ledger()
     client, server = open_sessions(backend, plan.params, (), ledger=ledger)
-    constants = encode_constants(plan, module, server)
+    constants = encode_constants(plan, module, server.encoder)
     return run_module(plan, constants, client, server, x, client_module=module)
 
 

@@ -68,7 +68,7 @@ def bench(backend: Backend, plan: Plan, module: LoRAModule | None = None) -> Ben
     client, server = open_sessions(
         backend, plan.params, (), ledger=ledger, public_key=True, insecure=plan.params.ring_degree < 4096
     )
-    return Bench(plan, module, encode_constants(plan, module, server), client, server, ledger)
+    return Bench(plan, module, encode_constants(plan, module, server.encoder), client, server, ledger)
 
 
 def compiled(shape: str, tokens: int | None = None, sanitize_bits: int | None = None) -> Plan:

@@ -17,7 +17,7 @@ PACKINGS = ("rank_bsgs", "zero_moai")
 
 
 def run(bench: Any, x: Any, **options: Any) -> Any:
-    constants = encode_constants(bench.plan, bench.module, bench.server)
+    constants = encode_constants(bench.plan, bench.module, bench.server.encoder)
     if bench.plan.packing.client_finishes:
         options.setdefault("client_module", bench.module)
     return run_module(bench.plan, constants, bench.client, bench.server, x, **options)

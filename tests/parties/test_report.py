@@ -24,7 +24,7 @@ from helora_core.parties.request import Report
 def outcome(numpy_backend: Any, make_bench: Any) -> ModuleResult:
     bench = make_bench(numpy_backend)
     x = synthetic_activations(bench.plan.shape, 5, seed=0)
-    constants = encode_constants(bench.plan, bench.module, bench.server)
+    constants = encode_constants(bench.plan, bench.module, bench.server.encoder)
     run = run_module(bench.plan, constants, bench.client, bench.server, x)
     return result_of(ModuleJob(bench.module, x.astype(np.float32), bench.plan), run)
 
@@ -110,7 +110,7 @@ class TestRequirePrecision:
         coarse = CKKSParams(ring_degree=1024, data_bits=(40, 20, 20), special_bits=(40,), scale_bits=20)
         bench = make_bench(numpy_backend, params=coarse)
         x = synthetic_activations(bench.plan.shape, 2, seed=0)
-        constants = encode_constants(bench.plan, bench.module, bench.server)
+        constants = encode_constants(bench.plan, bench.module, bench.server.encoder)
         run = run_module(bench.plan, constants, bench.client, bench.server, x)
         row = result_row(result_of(ModuleJob(bench.module, x, bench.plan), run), backend="numpy", secure=False)
         with pytest.raises(PrecisionLost, match="synthetic has"):

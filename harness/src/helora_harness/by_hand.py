@@ -43,7 +43,7 @@ Token = Callable[[], Vector]
 def helora_token(plan: Plan, module: LoRAModule, x: Vector) -> Token:
     """A function that runs ``x`` through helora."""
     client, server = open_sessions(TenSEALBackend(), plan.params, plan.rotation_steps)
-    constants = encode_constants(plan, module, server)
+    constants = encode_constants(plan, module, server.encoder)
     return lambda: run_module(plan, constants, client, server, x).delta
 
 

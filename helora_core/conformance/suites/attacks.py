@@ -90,11 +90,10 @@ class Attacks:
     @requires("explicit rescaling", "public key")
     def test_encryptions_of_zero_are_fresh_at_every_level(self, bench: Bench) -> None:
         """Two results with the same zero give the weights away: their difference is a product again."""
+        evaluator = bench.evaluator.unmetered
         for level in range(bench.params.max_level, -1, -1):
             zeros = [
-                encryption_of_zero(
-                    bench.evaluator, bench.params, bench.capabilities, level=level, scale=2.0**SCALE_BITS
-                )
+                encryption_of_zero(evaluator, bench.params, bench.capabilities, level=level, scale=2.0**SCALE_BITS)
                 for _ in range(ZEROS)
             ]
             errors = [bench.decrypted(zero) * 2.0**SCALE_BITS for zero in zeros]
@@ -141,9 +140,9 @@ class Attacks:
                 break
             except InsecureParameters:  # of a library whose special primes are longer than those asked for
                 continue
-        constants = encode_constants(plan, module, server)
+        constants = encode_constants(plan, module, server.encoder)
         run = ClientRun(plan, np.zeros((1, MODULE.d_in)))
-        bare = _Bare(server.evaluator, server.params, server.capabilities)
+        bare = _Bare(server.evaluator, server.encoder)
         inputs = [server.deserialize(payload) for payload in run.inputs(client)]
         for output, result in zip(plan.program.results, Execution(plan, constants).proceed(bare, inputs), strict=True):
             read = client.decrypt(client.receive(server.send(result)), encoding=Encoding.COEFFICIENTS)
@@ -163,7 +162,7 @@ def _product(bench: Bench, x: NDArray[np.float64]) -> tuple[Ciphertext, Cipherte
     """What the client sent, its product with weights, and the weights."""
     weights = random_slots(50) / 8
     sent, _ = bench.encrypted(x)
-    encoded = bench.server.encode(weights, level=bench.params.max_level, scale_bits=WEIGHT_SCALE_BITS)
+    encoded = bench.server.encoder.encode(weights, level=bench.params.max_level, scale_bits=WEIGHT_SCALE_BITS)
     return sent, bench.evaluator.multiply_plain(sent, encoded), weights
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -28,6 +30,9 @@ _NOT_VALUES = {
 }
 
 
+_NO_CIPHERTEXT: Any = None
+
+
 class BadInput:
     """Refusals."""
 
@@ -37,7 +42,7 @@ class BadInput:
         with pytest.raises(InvalidInput):
             bench.client.encrypt(values, scale_bits=SCALE_BITS)
         with pytest.raises(InvalidInput):
-            bench.server.encode(values, level=0, scale_bits=SCALE_BITS)
+            bench.server.encoder.encode(values, level=0, scale_bits=SCALE_BITS)
 
     @pytest.mark.parametrize("name", _NOT_VALUES)
     def test_a_backend_called_directly_refuses_it_too(self, bench: Bench, name: str) -> None:
@@ -45,7 +50,7 @@ class BadInput:
         with pytest.raises(InvalidInput):
             decryptor.encrypt(_NOT_VALUES[name], scale=2.0**SCALE_BITS)
         with pytest.raises(InvalidInput):
-            evaluator.encode(_NOT_VALUES[name], level=0, scale=2.0**SCALE_BITS)
+            evaluator.encoder.encode(_NOT_VALUES[name], level=0, scale=2.0**SCALE_BITS)
 
     def test_more_values_than_slots_are_refused(self, bench: Bench) -> None:
         too_many = np.ones(SLOTS + 1)
@@ -53,7 +58,7 @@ class BadInput:
         with pytest.raises(SlotOverflow):
             decryptor.encrypt(too_many, scale=2.0**SCALE_BITS)
         with pytest.raises(SlotOverflow):
-            evaluator.encode(too_many, level=0, scale=2.0**SCALE_BITS)
+            evaluator.encoder.encode(too_many, level=0, scale=2.0**SCALE_BITS)
 
     def test_values_that_outgrow_the_modulus_are_refused_and_do_not_wrap(self, bench: Bench) -> None:
         """Q has 140 bits: at scale 2^40, 2^110 would wrap around silently."""
@@ -61,15 +66,15 @@ class BadInput:
         with pytest.raises(PrecisionLost):
             bench.client.encrypt(huge, scale_bits=SCALE_BITS)
         with pytest.raises(PrecisionLost):
-            bench.server.encode(huge, level=bench.params.max_level, scale_bits=SCALE_BITS)
+            bench.server.encoder.encode(huge, level=bench.params.max_level, scale_bits=SCALE_BITS)
 
     def test_a_plaintext_must_fit_the_modulus_of_its_level(self, bench: Bench) -> None:
         """What fits the 140 bits of the top does not fit the 60 of the base."""
         with pytest.raises(PrecisionLost):
-            bench.server.encode(np.full(SLOTS, 2.0**40), level=0, scale_bits=SCALE_BITS)
+            bench.server.encoder.encode(np.full(SLOTS, 2.0**40), level=0, scale_bits=SCALE_BITS)
 
     @pytest.mark.parametrize("thing", [None, 3, b"bytes", np.ones(SLOTS)])
-    def test_what_is_no_ciphertext_is_refused(self, bench: Bench, thing: object) -> None:
+    def test_what_is_no_ciphertext_is_refused(self, bench: Bench, thing: Any) -> None:
         good, _ = bench.encrypted(np.ones(SLOTS))
         for operation in (
             lambda: bench.evaluator.rotate(thing, 1),
@@ -94,10 +99,10 @@ class BadInput:
         good = evaluator.deserialize(decryptor.serialize(decryptor.encrypt(np.ones(2), scale=2.0**SCALE_BITS)))
         for refused in (
             lambda: decryptor.encrypt(np.array([np.nan]), scale=2.0**SCALE_BITS),
-            lambda: evaluator.encode(np.ones(1), level=bench.params.max_level + 1, scale=2.0**SCALE_BITS),
-            lambda: evaluator.encode(np.full(1, 2.0**110), level=0, scale=2.0**SCALE_BITS),
+            lambda: evaluator.encoder.encode(np.ones(1), level=bench.params.max_level + 1, scale=2.0**SCALE_BITS),
+            lambda: evaluator.encoder.encode(np.full(1, 2.0**110), level=0, scale=2.0**SCALE_BITS),
             lambda: evaluator.rotate(good, 2),
-            lambda: evaluator.negate(None),
+            lambda: evaluator.negate(_NO_CIPHERTEXT),
             lambda: evaluator.deserialize(b""),
             lambda: bench.backend.load_evaluator(bench.params, b""),
         ):

@@ -34,7 +34,7 @@ class Concurrency:
 
     def test_two_key_pairs_in_one_process_do_not_meet(self, bench: Bench) -> None:
         """Libraries with a global table of keys mix them up when operations alternate."""
-        pairs = [Bench(bench.backend, steps=(step,)) for step in (1, 2)]
+        pairs = [Bench(bench.library, steps=(step,)) for step in (1, 2)]
         for round_ in range(2):
             for step, pair in enumerate(pairs, start=1):
                 a, x = pair.encrypted(random_slots(10 * round_ + step))
@@ -47,7 +47,7 @@ class Concurrency:
 
     def test_two_threads_with_contexts_of_their_own_do_not_meet(self, bench: Bench) -> None:
         def work(which: int, barrier: Barrier) -> None:
-            own = Bench(bench.backend, steps=(1, 3))
+            own = Bench(bench.library, steps=(1, 3))
             for round_ in range(4):
                 a, x = own.encrypted(random_slots(10 * round_ + which))
                 barrier.wait()

@@ -44,9 +44,10 @@ class Contract:
         assert Encoding.SLOTS in bench.capabilities.encodings
 
     def test_every_method_has_the_signature_of_the_protocol(self, bench: Bench) -> None:
-        decryptor, evaluator = bench.backend.generate_keys(bench.params, STEPS[:1])
+        decryptor, evaluator = bench.library.generate_keys(bench.params, STEPS[:1])
         for role, contract in (
-            (bench.backend, protocol.Backend),
+            (bench.library, protocol.Backend),
+            (bench.library.encoder(bench.params), protocol.Encoder),
             (decryptor, protocol.Decryptor),
             (evaluator, protocol.Evaluator),
         ):
@@ -54,7 +55,7 @@ class Contract:
             assert not lacking, f"{type(role).__name__} lacks {', '.join(lacking)}"
 
     def test_optional_abilities_are_claimed_if_and_only_if_they_are_there(self, bench: Bench) -> None:
-        _, evaluator = bench.backend.generate_keys(bench.params, STEPS[:1])
+        decryptor, evaluator = bench.library.generate_keys(bench.params, STEPS[:1])
         assert isinstance(evaluator, protocol.SupportsHoisting) == bench.capabilities.hoisting
         assert isinstance(evaluator, protocol.SupportsPublicKey) == bench.capabilities.public_key
         for claimed, contract in (
@@ -62,6 +63,7 @@ class Contract:
             (bench.capabilities.public_key, protocol.SupportsPublicKey),
         ):
             assert not claimed or not _lacks(evaluator, contract)
+        assert not isinstance(decryptor, protocol.SupportsMany) or not _lacks(decryptor, protocol.SupportsMany)
 
     def test_both_roles_bear_the_same_fresh_key_id(self, bench: Bench) -> None:
         ids = []
@@ -109,7 +111,7 @@ class Contract:
         """Standard output belongs to the program: what a library has to say, it raises."""
         client, server = bench.open(steps=(1,))
         sealed = server.receive(client.send(client.encrypt(np.ones(3), scale_bits=bench.params.scale_bits)))
-        plain = server.encode(np.ones(3), level=bench.params.max_level, scale_bits=bench.params.scale_bits)
+        plain = server.encoder.encode(np.ones(3), level=bench.params.max_level, scale_bits=bench.params.scale_bits)
         product = server.evaluator.multiply_plain(server.evaluator.rotate(sealed, 1), plain)
         client.decrypt(client.receive(server.send(server.evaluator.rescale(product))))
         assert capfd.readouterr() == ("", "")

@@ -101,7 +101,7 @@ class Encodings:
         ciphertext, expected = bench.encrypted(random_slots(9))
         plain = random_slots(10)
         for scale_bits in (22, 35, 50):
-            encoded = bench.server.encode(plain, level=bench.params.max_level, scale_bits=scale_bits)
+            encoded = bench.server.encoder.encode(plain, level=bench.params.max_level, scale_bits=scale_bits)
             product = bench.evaluator.multiply_plain(ciphertext, encoded)
             bench.agrees(product, expected.multiply_plain(plain, scale_bits))
 

@@ -12,7 +12,7 @@ import pytest
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.embedding import coefficients_to_slots
 from helora_core.backend.encodings import can_encode, checked_native
-from helora_core.backend.protocol import Ciphertext, Values
+from helora_core.backend.protocol import Ciphertext, Plaintext, Values
 from helora_core.conformance.bench import PARAMS, SCALE_BITS, SLOTS, STEPS, Bench
 from helora_core.conformance.requirements import requires
 from helora_core.conformance.tolerance import STANDARD_DEVIATIONS, Expected
@@ -52,7 +52,7 @@ class EveryLevel:
             bench.agrees(bench.evaluator.rescale(product), x.multiply_plain(plain, SCALE_BITS).rescale())
         elif bench.explicit and bench.capabilities.free_plaintext_scale:
             bits = 8
-            scalar = bench.server.encode(np.array([-2.75]), level=0, scale_bits=bits, encoding=Encoding.SCALAR)
+            scalar = bench.server.encoder.encode(np.array([-2.75]), level=0, scale_bits=bits, encoding=Encoding.SCALAR)
             # -2.75·2^8 is an integer and needs no rounding, but an emulation may round slots all the same.
             rounding = STANDARD_DEVIATIONS * noise.encoding_std(2 * SLOTS) / 2.0**bits * x.magnitude
             error = 2.75 * x.error + rounding
@@ -87,7 +87,7 @@ class EveryLevel:
             native, given = checked_native(
                 values, encoding, bench.capabilities, bench.params, level=level, scale=scale, who="a law"
             )
-            plaintext = bench.evaluator.encode(given, level=level, scale=scale, encoding=native)
+            plaintext = bench.evaluator.encoder.encode(given, level=level, scale=scale, encoding=native)
             total = bench.evaluator.add_plain(a, plaintext)
             if encoding in (Encoding.SLOTS, Encoding.SCALAR):
                 bench.agrees(total, x.add_plain(values))
@@ -121,7 +121,7 @@ class EveryLevel:
             plain = random_slots(11 + level)
             encoded = bench.encoded(plain, level)
 
-            def down(ciphertext: Ciphertext, encoded: object = encoded) -> Ciphertext:
+            def down(ciphertext: Ciphertext, encoded: Plaintext = encoded) -> Ciphertext:
                 return evaluator.rescale(evaluator.multiply_plain(ciphertext, encoded))
 
             paths = [

@@ -31,7 +31,7 @@ class Independence:
 
     def test_a_thousand_encryptions_share_nothing(self, bench: Bench) -> None:
         """With one error twice, the difference of two ciphertexts has none; a linear relation of many is as bad."""
-        small = Bench(bench.backend, SMALLEST, ())
+        small = Bench(bench.library, SMALLEST, ())
         draws = _thousand(small, lambda: small.client.encrypt(ones(small), scale_bits=SMALLEST.scale_bits))
         _share_nothing(draws)
         if bench.capabilities.symmetric_encryption:
@@ -43,7 +43,7 @@ class Independence:
     @requires("public key")
     def test_a_thousand_public_key_encryptions_share_nothing(self, bench: Bench) -> None:
         """A pool of encryptions of zero makes public-key encryption fast, and gives away what it is used for twice."""
-        small = Bench(bench.backend, SMALLEST, ())
+        small = Bench(bench.library, SMALLEST, ())
         _share_nothing(
             _thousand(small, lambda: small.server.encrypt_public(ones(small), scale_bits=SMALLEST.scale_bits))
         )

@@ -16,7 +16,7 @@ class LedgerCounts:
         client, server = bench.open(ledger=ledger)
         evaluator = server.evaluator
         a = client.encrypt(np.ones(SLOTS), scale_bits=bench.params.scale_bits)
-        plain = server.encode(np.ones(SLOTS), level=bench.params.max_level, scale_bits=bench.params.scale_bits)
+        plain = server.encoder.encode(np.ones(SLOTS), level=bench.params.max_level, scale_bits=bench.params.scale_bits)
         evaluator.rotate(a, 1)
         evaluator.rotate(a, 0)
         evaluator.rotate_many(a, (0, 2, 3))
@@ -31,7 +31,7 @@ class LedgerCounts:
 
     def test_a_backend_counts_nothing_itself(self, bench: Bench) -> None:
         """A counter that a backend increments can say anything; the roles it hands out must not offer one."""
-        decryptor, evaluator = bench.backend.generate_keys(bench.params, STEPS[:1])
-        for role in (bench.backend, decryptor, evaluator):
+        decryptor, evaluator = bench.library.generate_keys(bench.params, STEPS[:1])
+        for role in (bench.library, decryptor, evaluator):
             counters = [name for name in dir(role) if "count" in name.lower() or "ledger" in name.lower()]
             assert not counters, f"{type(role).__name__} has {counters}"

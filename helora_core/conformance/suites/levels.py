@@ -115,7 +115,7 @@ class LevelsAndScales:
     @slow
     @requires("explicit rescaling")
     def test_a_larger_ring_keeps_the_laws_too(self, bench: Bench) -> None:
-        larger = Bench(bench.backend, SAFE)
+        larger = Bench(bench.library, SAFE)
         a, x = larger.encrypted(random_slots(19, SAFE.slots))
         for level in range(SAFE.max_level, 0, -1):
             plain = random_slots(20 + level, SAFE.slots)

@@ -57,7 +57,7 @@ def _outcome(
     parsed = ModuleShape.parse(shape)
     try:
         plan = _plan(packing, parsed)
-        require_capabilities(bench.backend, plan)
+        require_capabilities(bench.library, plan)
     except SlotOverflow as too_large:
         pytest.skip(too_large.message)
     except CapabilityMissing as missing:
@@ -67,7 +67,7 @@ def _outcome(
         pytest.skip(f"slow, with {operations} operations{hint}")
     module = synthetic_module(parsed, seed=1)
     module = type(module)(module.name, module.down, module.up * up, module.scaling)
-    (outcome,) = run_adapter(bench.backend, [ModuleJob(module, x, plan)], private_weights=False)
+    (outcome,) = run_adapter(bench.library, [ModuleJob(module, x, plan)], private_weights=False)
     return outcome
 
 

@@ -79,7 +79,7 @@ class Noise:
         before = errors_of(bench, [ciphertext])
         values = random_slots(30 + level)
         scale = bench.evaluator.scale(ciphertext)
-        plaintext = bench.evaluator.encode(values, level=level, scale=scale, encoding=Encoding.SLOTS)
+        plaintext = bench.evaluator.encoder.encode(values, level=level, scale=scale, encoding=Encoding.SLOTS)
         total = bench.evaluator.add_plain(ciphertext, plaintext)
         rounding = errors_of(bench, [total], 1.0 + values).minus(before)
         # Of real slots it is real: where only real parts are read, they have all of it.

@@ -107,7 +107,7 @@ class Rotation:
 
     @pytest.mark.parametrize("steps", [[3, 1, 3], frozenset({1, 3}), range(1, 4, 2)])
     def test_steps_may_come_in_any_order_and_twice(self, bench: Bench, steps: Collection[int]) -> None:
-        own = Bench(bench.backend, steps=steps)
+        own = Bench(bench.library, steps=steps)
         a, x = own.encrypted(random_slots(13))
         for step in (1, 3):
             own.agrees(own.evaluator.rotate(a, step), x.rotate(step))

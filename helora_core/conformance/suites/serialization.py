@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,9 +134,10 @@ class Serialization:
     def test_a_plaintext_of_other_parameters_is_refused(self, bench: Bench) -> None:
         ciphertext, _ = bench.encrypted(np.ones(SLOTS))
         _, host = bench.open(SAFE, ())
-        foreign = host.encode(np.ones(SLOTS), level=host.params.max_level, scale_bits=SCALE_BITS)
+        foreign = host.encoder.encode(np.ones(SLOTS), level=host.params.max_level, scale_bits=SCALE_BITS)
         for operation in (bench.evaluator.multiply_plain, bench.evaluator.add_plain):
-            for thing in (foreign, ciphertext, None):
+            things: tuple[Any, ...] = (foreign, ciphertext, None)
+            for thing in things:
                 with pytest.raises(ForeignCiphertext):
                     operation(ciphertext, thing)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from helora_core.backend.capabilities import Encoding
+from helora_core.backend.encoder import PlaintextEncoder
 from helora_core.backend.protocol import Decryptor, Values
 from helora_core.backend.session import ServerSession
 from helora_core.conformance.bench import SCALE_BITS, SLOTS, STEPS, Bench
@@ -32,7 +33,7 @@ class Sessions:
             assert name.lower().lstrip("_") not in _SECRET_NAMES, f"the server reaches {name}, a {kind}"
 
     def test_the_server_does_not_reach_the_client(self, bench: Bench) -> None:
-        decryptor, evaluator = bench.backend.generate_keys(bench.params, STEPS[:1])
+        decryptor, evaluator = bench.library.generate_keys(bench.params, STEPS[:1])
         reached = {id(thing) for _, thing in reachable(evaluator)}
         assert id(decryptor) not in reached
         assert not [name for name, secret in _secrets(decryptor) if id(secret) in reached]
@@ -44,7 +45,7 @@ class Sessions:
 
     def test_client_and_server_share_no_source_of_randomness(self, bench: Bench) -> None:
         """Whoever holds the generator that the client draws its errors from can draw them again, and subtract them."""
-        decryptor, evaluator = bench.backend.generate_keys(bench.params, STEPS[:1])
+        decryptor, evaluator = bench.library.generate_keys(bench.params, STEPS[:1])
         of_client, of_server = (
             {id(thing): thing for _, thing in reachable(role) if isinstance(thing, _RANDOMNESS)}
             for role in (decryptor, evaluator)
@@ -65,6 +66,36 @@ class Sessions:
         _, expected = bench.encrypted(values)
         received = server.receive(bench.client.send(bench.client.encrypt(values, scale_bits=SCALE_BITS)))
         bench.agrees(server.evaluator.rotate(received, STEPS[0]), expected.rotate(STEPS[0]))
+
+    def test_one_plaintext_serves_two_key_pairs(self, bench: Bench) -> None:
+        """A server encodes its weights once, however many clients it has."""
+        weights, scale_bits = random_slots(4), bench.params.scale_bits
+        encoder = PlaintextEncoder(bench.library, bench.params)
+        plaintext = encoder.encode(weights, level=bench.params.max_level, scale_bits=scale_bits)
+        for client, server in (bench.open(steps=()), bench.open(steps=())):
+            values = random_slots(5)
+            received = server.receive(client.send(client.encrypt(values, scale_bits=SCALE_BITS)))
+            for operation, expected in (
+                (server.evaluator.multiply_plain, bench.fresh(values).multiply_plain(weights, scale_bits)),
+                (server.evaluator.add_plain, bench.fresh(values).add_plain(weights)),
+            ):
+                actual = client.decrypt(client.receive(server.send(operation(received, plaintext))))
+                assert np.max(np.abs(actual - expected.values)) <= expected.rescaled_unasked().tolerance
+
+    def test_many_vectors_are_encrypted_and_decrypted_as_one_by_one(self, bench: Bench) -> None:
+        """Each with randomness of its own, at its own place in the message."""
+        many = [random_slots(seed) for seed in (6, 7, 7)]
+        sealed = bench.client.encrypt_many(many, scale_bits=SCALE_BITS)
+        assert len({bench.client.send(each) for each in sealed}) == len(many)
+        for values, ciphertext in zip(many, sealed, strict=True):
+            bench.agrees(bench.server.receive(bench.client.send(ciphertext)), bench.fresh(values))
+        received = [bench.client.receive(bench.client.send(each)) for each in sealed]
+        for values, read in zip(many, bench.client.decrypt_many(received), strict=True):
+            assert read.dtype == np.float64
+            assert np.max(np.abs(read[: values.size] - values)) <= bench.fresh(values).tolerance
+        _, first, second = bench.client.decrypt_many(received)
+        assert not np.array_equal(first, second)
+        assert bench.client.encrypt_many([], scale_bits=SCALE_BITS) == bench.client.decrypt_many([]) == []
 
     def test_the_keys_that_are_sent_do_not_decrypt(self, bench: Bench) -> None:
         """A server made of these bytes must not be able to, whatever methods it has."""
@@ -90,7 +121,7 @@ class Sessions:
 
     def test_no_representation_shows_the_secret_key(self, bench: Bench) -> None:
         """A traceback with local variables, a log line: ``repr`` gets everywhere."""
-        decryptor, _ = bench.backend.generate_keys(bench.params, STEPS[:1])
+        decryptor, _ = bench.library.generate_keys(bench.params, STEPS[:1])
         secrets = list(_secrets(decryptor))
         if not secrets:
             pytest.skip("the secret key is out of sight")
@@ -132,7 +163,8 @@ def _decrypts(thing: object, ciphertext: object, values: Values) -> bool:
     decrypt = getattr(thing, "decrypt", None)
     if not callable(decrypt):
         return False
-    for candidate in (ciphertext, *_attributes(ciphertext).values()):
+    data = getattr(ciphertext, "data", ciphertext)
+    for candidate in (ciphertext, data, *_attributes(data).values()):
         for options in ({}, {"encoding": Encoding.SLOTS}):
             try:
                 found = np.asarray(decrypt(candidate, **options), dtype=np.complex128)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helora_core.backend.capabilities import Encoding
+from helora_core.backend.checked_backend import checked
 from helora_core.backend.embedding import coefficients_to_slots
 from helora_core.backend.residues import values_of
 from helora_core.errors import CorruptPayload, HeloraError, InvalidParameters, PrecisionLost
@@ -23,7 +24,7 @@ from helora_core.params.presets import FAST
 from helora_numpy import polynomials
 from helora_numpy.backend import NumPyBackend
 
-BACKEND = NumPyBackend()
+BACKEND = checked(NumPyBackend())
 PARAMS = BACKEND.resolve(CKKSParams(ring_degree=1024, data_bits=(40, 30, 30), special_bits=(40,), scale_bits=30))
 V = np.linspace(-4, 4, PARAMS.slots)
 SCALE = 2.0**30
@@ -33,7 +34,7 @@ def run(seed: int | None) -> tuple[Any, ...]:
     """Every source of noise once."""
     decryptor, evaluator = BACKEND.generate_keys(PARAMS, (1,), public_key=True, seed=seed)
     fresh = evaluator.deserialize(decryptor.serialize(decryptor.encrypt(V, scale=SCALE)))
-    product = evaluator.multiply_plain(fresh, evaluator.encode(V, level=2, scale=SCALE))
+    product = evaluator.multiply_plain(fresh, evaluator.encoder.encode(V, level=2, scale=SCALE))
     results = (fresh, evaluator.encrypt_public(V, scale=SCALE), product, evaluator.rotate(fresh, 1))
     results += (evaluator.rescale(product),)
     return tuple(decryptor.decrypt(result) for result in results)
@@ -83,7 +84,7 @@ def test_sums_and_products_that_outgrow_the_modulus_are_refused() -> None:
     with pytest.raises(PrecisionLost, match="wrap around the 100-bit modulus"):
         evaluator.add(ciphertext, ciphertext)
     large = decryptor.encrypt(np.full(3, 2.0**20), scale=SCALE)
-    factor = evaluator.encode(np.full(3, 2.0**20), level=2, scale=SCALE)
+    factor = evaluator.encoder.encode(np.full(3, 2.0**20), level=2, scale=SCALE)
     with pytest.raises(PrecisionLost):
         evaluator.multiply_plain(large, factor)
 
@@ -121,7 +122,7 @@ def test_ciphertexts_cannot_be_written_to() -> None:
     decryptor, evaluator = BACKEND.generate_keys(PARAMS, ())
     for ciphertext in (decryptor.encrypt(V, scale=SCALE), evaluator.rescale(decryptor.encrypt(V, scale=2.0**60))):
         with pytest.raises(ValueError, match="read-only"):
-            ciphertext.values[0] = 1
+            ciphertext.data.values[0] = 1
         with pytest.raises(AttributeError):
             ciphertext.level = 2  # type: ignore[misc]
 
@@ -171,7 +172,7 @@ class TestIntegersModuloQ:
         decryptor, evaluator = BACKEND.generate_keys(PARAMS, ())
         quarter = np.array([0.26 * self.Q / SCALE])
         with pytest.raises(PrecisionLost):
-            evaluator.encode(quarter * 2, level=2, scale=SCALE, encoding=Encoding.SCALAR)
+            evaluator.encoder.encode(quarter * 2, level=2, scale=SCALE, encoding=Encoding.SCALAR)
         ciphertext = decryptor.encrypt(quarter, scale=SCALE, encoding=Encoding.SCALAR)
         with pytest.raises(PrecisionLost):
             evaluator.add(ciphertext, ciphertext)
@@ -183,7 +184,7 @@ class TestIntegersModuloQ:
         for row, prime in enumerate(PARAMS.data_primes):
             damaged = payload.copy()
             struct.pack_into("<Q", damaged, 14 + 8 * (row * self.N + 5), prime)
-            with pytest.raises(CorruptPayload, match="beyond their primes"):
+            with pytest.raises(CorruptPayload):
                 decryptor.deserialize(bytes(damaged))
 
     @pytest.mark.parametrize("level", [0, 1, 3])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from helora_core.backend.capabilities import Encoding
+from helora_core.backend.checked_backend import checked
 from helora_core.params.ckks import CKKSParams
 from helora_pyfhel import availability
 from helora_pyfhel.backend import PyfhelBackend
@@ -36,7 +37,7 @@ class Roles(NamedTuple):
 
     def encoded(self, values: Any, level: int = TOP, scale: float = 2.0**30) -> Any:
         """A plaintext of the server's."""
-        return self.server.encode(values, level=level, scale=scale)
+        return self.server.encoder.encode(values, level=level, scale=scale)
 
     def decrypted(self, ciphertext: Any, encoding: Encoding = Encoding.SLOTS) -> Any:
         """What the client makes of a result."""
@@ -51,7 +52,7 @@ class Roles(NamedTuple):
 
 
 def _make_roles() -> Roles:
-    backend = PyfhelBackend()
+    backend = checked(PyfhelBackend())
     params = backend.resolve(QUICK)
     return Roles(params, *backend.generate_keys(params, STEPS, public_key=True))
 

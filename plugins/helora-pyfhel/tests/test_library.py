@@ -14,6 +14,7 @@ import pytest
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
+from helora_core.backend.checked_backend import checked
 from helora_core.compiler.compile import compile_plan
 from helora_core.errors import BackendUnavailable
 from helora_core.execution.reference import precision_bits
@@ -50,7 +51,7 @@ class TestAvailability:
 
     @pytest.mark.usefixtures("broken_library")
     def test_a_broken_library_is_refused_when_it_is_used(self) -> None:
-        backend = PyfhelBackend()
+        backend = checked(PyfhelBackend())
         with pytest.raises(BackendUnavailable, match=r"libAfhel\.so") as refusal:
             backend.resolve(QUICK)
         assert isinstance(refusal.value.__cause__, OSError)
@@ -75,7 +76,7 @@ class TestNoise:
     @pytest.mark.parametrize("who", ["client", "server"])
     def test_a_fresh_encryption_has_the_noise_of_a_rescale(self, ring_degree: int, who: str) -> None:
         """SEAL encrypts with the public key modulo QP and divides by P, which leaves the rounding."""
-        backend = PyfhelBackend()
+        backend = checked(PyfhelBackend())
         params = backend.resolve(
             CKKSParams(ring_degree=ring_degree, data_bits=(48, 30), special_bits=(48,), scale_bits=30)
         )
@@ -87,7 +88,7 @@ class TestNoise:
         assert 0.8 < np.sqrt(np.mean(np.square(errors))) * SCALE / predicted < 1.25
 
     def test_a_rescale_and_a_rotation_have_the_predicted_noise(self) -> None:
-        backend = PyfhelBackend()
+        backend = checked(PyfhelBackend())
         params = backend.resolve(QUICK)
         values = np.random.default_rng(0).uniform(-1, 1, params.slots)
         rescaled, rotated = [], []

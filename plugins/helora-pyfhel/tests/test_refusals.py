@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from helora_core.backend.checked_backend import checked
 from helora_core.errors import (
     CapabilityMissing,
     CorruptPayload,
@@ -79,15 +80,15 @@ class TestOperands:
     def test_what_is_not_of_these_keys_or_parameters(self, roles: Any, strangers: Any) -> None:
         own, theirs, plain = roles.encrypted(ones()), strangers.encrypted(ones()), roles.encoded(ones())
         server, client = roles.server, roles.client
-        other = PyfhelBackend().resolve(msgspec.structs.replace(QUICK, ring_degree=2048))
-        _, wider = PyfhelBackend().generate_keys(other, ())
+        other = checked(PyfhelBackend()).resolve(msgspec.structs.replace(QUICK, ring_degree=2048))
+        _, wider = checked(PyfhelBackend()).generate_keys(other, ())
         uses: tuple[Callable[[], object], ...] = (
             lambda: server.add(own, theirs),
             lambda: server.sub(theirs, own),
             lambda: server.negate(theirs),
             lambda: server.add_plain(theirs, plain),
             lambda: server.multiply_plain(theirs, plain),
-            lambda: server.multiply_plain(own, wider.encode(ones(), level=TOP, scale=SCALE)),
+            lambda: server.multiply_plain(own, wider.encoder.encode(ones(), level=TOP, scale=SCALE)),
             lambda: server.multiply_plain(own, own),
             lambda: server.rotate(theirs, 0),
             lambda: server.rescale(theirs),
@@ -151,22 +152,22 @@ class TestParameters:
     )
     def test_what_seal_cannot_realise(self, changes: dict[str, Any]) -> None:
         with pytest.raises(InvalidParameters):
-            PyfhelBackend().resolve(msgspec.structs.replace(QUICK, **changes))
+            checked(PyfhelBackend()).resolve(msgspec.structs.replace(QUICK, **changes))
 
     def test_primes_that_seal_does_not_take(self, roles: Any) -> None:
         not_prime = roles.params.data_primes[0] - 2
         params = msgspec.structs.replace(roles.params, data_primes=(not_prime, *roles.params.data_primes[1:]))
         with pytest.raises(InvalidParameters):
-            PyfhelBackend().generate_keys(params, ())
+            checked(PyfhelBackend()).generate_keys(params, ())
 
     def test_resolve_states_the_primes_of_the_keys(self, roles: Any) -> None:
         primes = roles.params.data_primes + roles.params.special_primes
-        assert tuple(roles.client._keyed.qi) == tuple(roles.server._context.pyfhel.qi) == primes
-        assert PyfhelBackend().resolve(roles.params) == roles.params
+        assert tuple(roles.client._library._keyed.qi) == tuple(roles.server._library._context.pyfhel.qi) == primes
+        assert checked(PyfhelBackend()).resolve(roles.params) == roles.params
 
     def test_a_seed(self, roles: Any) -> None:
         with pytest.raises(CapabilityMissing):
-            PyfhelBackend().generate_keys(roles.params, (), seed=1)
+            checked(PyfhelBackend()).generate_keys(roles.params, (), seed=1)
 
 
 class TestBytes:
@@ -185,8 +186,8 @@ class TestBytes:
                 roles.server.deserialize(each)
 
     def test_ciphertexts_of_other_parameters(self, roles: Any) -> None:
-        other = PyfhelBackend().resolve(msgspec.structs.replace(QUICK, data_bits=(48, 30, 35)))
-        client, _ = PyfhelBackend().generate_keys(other, ())
+        other = checked(PyfhelBackend()).resolve(msgspec.structs.replace(QUICK, data_bits=(48, 30, 35)))
+        client, _ = checked(PyfhelBackend()).generate_keys(other, ())
         with pytest.raises(CorruptPayload):
             roles.server.deserialize(client.serialize(client.encrypt(ones(), scale=SCALE)))
 
@@ -198,7 +199,7 @@ class TestBytes:
             assert np.array_equal(roles.client.decrypt(read), roles.client.decrypt(ciphertext))
 
     def test_evaluation_keys_that_are_none_or_not_as_said(self, roles: Any) -> None:
-        backend, sent = PyfhelBackend(), roles.client.evaluation_keys()
+        backend, sent = checked(PyfhelBackend()), roles.client.evaluation_keys()
         keys = msgspec.msgpack.decode(sent, type=EvaluationKeys)
         altered = [b"", b"\xff", sent[:-1], sent[1:], sent + b"\0"]
         for changes in (
@@ -241,7 +242,7 @@ class TestSecret:
         held = [thing for thing in reachable((roles.server, result)) if isinstance(thing, library().Pyfhel)]
         assert len(held) >= 2
         assert all(each.is_secret_key_empty() for each in held)
-        assert not roles.client._keyed.is_secret_key_empty()
+        assert not roles.client._library._keyed.is_secret_key_empty()
         for each in held:
             with pytest.raises(RuntimeError):  # Pyfhel's own class ends the process here, for want of a null check
                 each.decrypt(result.data)
@@ -252,10 +253,10 @@ class TestSecret:
         """Pyfhel's ciphertexts refer to the object that made them."""
         fresh = roles.client.encrypt(ones(), scale=SCALE)
         assert any(thing is fresh.data for thing in reachable(fresh))
-        assert not any(thing is roles.client._keyed for thing in reachable(fresh))
+        assert not any(thing is roles.client._library._keyed for thing in reachable(fresh))
 
     def test_the_secret_key_is_in_nothing_that_is_sent(self, roles: Any) -> None:
         """SEAL's form of it is N words per prime; no stretch of 64 bytes of it is sent."""
-        secret = roles.client._keyed.to_bytes_secret_key("none")
+        secret = roles.client._library._keyed.to_bytes_secret_key("none")
         sent = roles.client.evaluation_keys() + roles.client.serialize(roles.client.encrypt(ones(), scale=SCALE))
         assert not any(secret[start : start + 64] in sent for start in range(128, len(secret) - 64, 4096))

@@ -10,6 +10,7 @@ import tenseal.sealapi as seal
 from numpy.typing import NDArray
 
 from helora_core.backend import residues
+from helora_core.backend.checked_backend import checked
 from helora_core.backend.embedding import coefficients_to_slots
 from helora_core.backend.residues import Integers
 from helora_core.params.ckks import CKKSParams
@@ -17,7 +18,7 @@ from helora_tenseal.backend import TenSEALBackend
 from helora_tenseal.context import Context
 from helora_tenseal.residues import from_plaintext, to_plaintext
 
-BACKEND = TenSEALBackend()
+BACKEND = checked(TenSEALBackend())
 CHAINS = [
     CKKSParams(ring_degree=1024, data_bits=(40, 30, 30), special_bits=(40,), scale_bits=30),
     CKKSParams(ring_degree=4096, data_bits=(60, 60), special_bits=(60,), scale_bits=30),

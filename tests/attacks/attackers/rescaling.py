@@ -24,7 +24,7 @@ def averages_tell_weights(backend: Backend, *, flooded: bool, queries: int = 48)
     """Correlation of the weights with the regression of re-randomised results of x = 0 on the queries' errors."""
     client, server = open_sessions(backend, PARAMS, (), public_key=True)
     weights = np.random.default_rng(1).normal(size=PARAMS.slots)
-    factor = server.encode(weights, level=1, scale_bits=PARAMS.data_bits[-1])
+    factor = server.encoder.encode(weights, level=1, scale_bits=PARAMS.data_bits[-1])
     over, under = np.zeros(PARAMS.slots), np.zeros(PARAMS.slots)
     for _ in range(queries):
         sent = server.receive(client.send(client.encrypt(np.zeros(1), scale_bits=PARAMS.scale_bits)))

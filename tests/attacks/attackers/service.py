@@ -63,7 +63,7 @@ class Service:
         """With keys of its own."""
         plan = plan.for_module(module)
         sessions = open_sessions(backend, plan.params, plan.rotation_steps, public_key=plan.needs_public_key)
-        return cls(plan, *sessions, encode_constants(plan, module, sessions[1]), module)
+        return cls(plan, *sessions, encode_constants(plan, module, sessions[1].encoder), module)
 
     def bare(self) -> Service:
         """The same, whose results are not sanitised."""
@@ -72,7 +72,7 @@ class Service:
     def serving(self, module: LoRAModule) -> Service:
         """The same for another module, under the same keys."""
         plan = self.plan.for_module(module)
-        return replace(self, plan=plan, constants=encode_constants(plan, module, self.server), module=module)
+        return replace(self, plan=plan, constants=encode_constants(plan, module, self.server.encoder), module=module)
 
     def planned_anew(self) -> Service:
         """The same, with floods and masks as they are worked out now."""
@@ -151,7 +151,7 @@ class Service:
 
     @functools.cached_property
     def _bare(self) -> ServerSession:
-        bare = ServerSession(self.server.evaluator, self.server.params, self.server.capabilities)
+        bare = ServerSession(self.server.evaluator, self.server.encoder)
         bare.sanitize = lambda ciphertext, **options: ciphertext  # type: ignore[method-assign]
         return bare
 

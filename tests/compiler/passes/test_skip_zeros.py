@@ -206,7 +206,7 @@ def run(plan: Plan, module: LoRAModule, x: Vector) -> tuple[Vector, OperationCou
             get_manager().load_backend("numpy"), plan.params, plan.rotation_steps, ledger=ledger, insecure=True
         )
     owner = module if plan.packing.client_finishes else None
-    constants = encode_constants(plan, module, server)
+    constants = encode_constants(plan, module, server.encoder)
     result = run_module(plan, constants, client, server, x, client_module=owner)
     return result.delta, result.executed
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from doubles.honest import HonestEvaluator, HonestRole, with_values
+from doubles.honest import HonestEncoder, HonestEvaluator, with_values
 from doubles.registry import caught_by
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.protocol import SLOTS, Values
@@ -87,7 +87,7 @@ class AddsPlaintextsToTheFirstHalf(HonestEvaluator):
 
 
 @caught_by("test_multiply_plain_is_the_slotwise_product")
-class HasEightBitsOfPrecision(HonestEvaluator):
+class HasEightBitsOfPrecision(HonestEncoder):
     """Plaintexts are rounded to 8 bits after the point.
 
     Weights quantised on the way into a fixed-point format, as a device with small words invites to.
@@ -116,7 +116,7 @@ class MultipliesSumsTwice(HonestEvaluator):
 
 
 @caught_by("test_a_short_plaintext_leaves_nothing_in_the_other_slots")
-class PadsWithWhatWasThere(HonestEvaluator):
+class PadsWithWhatWasThere(HonestEncoder):
     """A short plaintext is padded with what the encoder's buffer held before.
 
     A buffer that is reused without being cleared.
@@ -147,7 +147,7 @@ class RefusesZeroPlaintexts(HonestEvaluator):
 
 
 @caught_by("test_a_scalar_multiplies_every_slot")
-class PutsScalarsIntoTheFirstSlot(HonestEvaluator):
+class PutsScalarsIntoTheFirstSlot(HonestEncoder):
     """A scalar is encoded into slot 0 alone.
 
     A scalar passed on as a vector of one value, which every library pads with zeros.
@@ -160,11 +160,13 @@ class PutsScalarsIntoTheFirstSlot(HonestEvaluator):
 
 
 @caught_by("test_complex_slots_keep_their_imaginary_part")
-class DropsTheImaginaryPart(HonestRole):
+class DropsTheImaginaryPart(HonestEncoder):
     """Complex values are encoded as their real parts.
 
     OpenFHE does so unless it is told ``SetCKKSDataType(COMPLEX)``.
     """
+
+    encrypts_too = True
 
     def placed(self, slots: Values, values: Values, encoding: Encoding) -> Values:
         return slots.real.astype(np.complex128)
@@ -244,6 +246,19 @@ class RemembersConstantsTooWell(HonestEvaluator):
         earlier: list[Ciphertext] = plaintext.__dict__.setdefault("products", [])
         earlier.append(product)
         return earlier[0] if len(earlier) > 1 and earlier[0].level == product.level else product
+
+
+@caught_by("test_one_plaintext_serves_two_key_pairs")
+class BindsPlaintextsToKeys(HonestEvaluator):
+    """A plaintext is right with the first key pair that it is used with, and zero with others.
+
+    A cache of transforms inside the plaintext, filled for the context that came first.
+    """
+
+    def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
+        product = super().multiply_plain(ciphertext, plaintext)
+        bound = plaintext.__dict__.setdefault("bound", self.key_id)
+        return product if bound == self.key_id else with_values(product, np.zeros_like(product.values))
 
 
 @caught_by("test_two_threads_may_share_one_server")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import msgspec
 
-from doubles.honest import HonestBackend, HonestDecryptor, HonestEvaluator
+from doubles.honest import HonestBackend, HonestDecryptor, HonestEncoder, HonestEvaluator
 from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
-from helora_core.backend.fixed_scale import ScaledDecryptor, ScaledEvaluator
 from helora_core.backend.protocol import SLOTS, Values
 from helora_core.errors import CapabilityMissing
 from helora_core.params.ckks import CKKSParams
@@ -25,18 +22,6 @@ class LeastBackend(HonestBackend):
         rotate_many = None
         encrypt_public = None
 
-    def generate_keys(
-        self,
-        params: CKKSParams,
-        rotation_steps: Collection[int],
-        *,
-        public_key: bool = False,
-        seed: int | None = None,
-    ) -> tuple[HonestDecryptor, HonestEvaluator]:
-        if public_key or seed is not None:
-            raise CapabilityMissing("double: no public key and no seed.", hint="Ask for neither.")
-        return super().generate_keys(params, rotation_steps)
-
 
 class AutomaticBackend(HonestBackend):
     """A library that rescales products by itself and brings operands to one level, as OpenFHE's automatic modes do."""
@@ -52,11 +37,11 @@ class AutomaticBackend(HonestBackend):
 
     class evaluator_type(HonestEvaluator):  # noqa: N801
         def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
-            if isinstance(plaintext, Plaintext) and self._own(ciphertext).level < plaintext.level:
+            if ciphertext.level < plaintext.level:
                 plaintext = Plaintext(plaintext.values, ciphertext.level, plaintext.scale)
             product = super().multiply_plain(ciphertext, plaintext)
             rescaled = super().rescale(product)
-            return Ciphertext(rescaled.values, rescaled.level, ciphertext.scale, self.key_id)
+            return Ciphertext(rescaled.values, rescaled.level, ciphertext.scale)
 
         def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
             return super().add(*self._aligned(left, right))
@@ -65,20 +50,24 @@ class AutomaticBackend(HonestBackend):
             return super().sub(*self._aligned(left, right))
 
         def rescale(self, ciphertext: Ciphertext) -> Ciphertext:
-            return self._own(ciphertext)
+            return ciphertext
 
         def _aligned(self, left: Ciphertext, right: Ciphertext) -> list[Ciphertext]:
-            level = min(self._own(left).level, self._own(right).level)
-            return [Ciphertext(each.values, level, each.scale, each.key_id) for each in (left, right)]
+            level = min(left.level, right.level)
+            return [Ciphertext(each.values, level, each.scale) for each in (left, right)]
 
 
 class OneScaleBackend(HonestBackend):
-    """A library with one scale for all plaintexts, made into one with any by ``helora_core.backend.fixed_scale``."""
+    """A library with one scale for all plaintexts, which core keeps others beside: a ``HasUnit``."""
 
     UNIT = 2.0**20  # which fits the shortest modulus that the kit has
     capabilities = msgspec.structs.replace(
         HonestBackend.capabilities, encodings=HonestBackend.capabilities.encodings - {Encoding.INTEGERS}
     )
+
+    class encoder_type(HonestEncoder):  # noqa: N801
+        def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Plaintext:
+            return super().encode(values, level=level, scale=_the_only(scale), encoding=encoding)
 
     class decryptor_type(HonestDecryptor):  # noqa: N801
         def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
@@ -88,34 +77,16 @@ class OneScaleBackend(HonestBackend):
         def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
             return super().encrypt_public(values, scale=_the_only(scale), encoding=encoding)
 
-        def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Plaintext:
-            return super().encode(values, level=level, scale=_the_only(scale), encoding=encoding)
-
         def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
             """The product of the integers, which is called one of the only scale as everything is."""
-            factor = self._own_plaintext(plaintext).values * OneScaleBackend.UNIT
-            return self._like(self._own(ciphertext), ciphertext.values * factor)
+            return self._like(ciphertext, ciphertext.values * (plaintext.values * OneScaleBackend.UNIT))
 
         def rescale(self, ciphertext: Ciphertext) -> Ciphertext:
             lower = super().rescale(ciphertext)
             return self._like(lower, lower.values * (lower.scale / OneScaleBackend.UNIT), scale=OneScaleBackend.UNIT)
 
-    def generate_keys(  # type: ignore[override]
-        self,
-        params: CKKSParams,
-        rotation_steps: Collection[int],
-        *,
-        public_key: bool = False,
-        seed: int | None = None,
-    ) -> tuple[ScaledDecryptor, ScaledEvaluator]:
-        client, server = super().generate_keys(params, rotation_steps, public_key=public_key, seed=seed)
-        unit = self.UNIT
-        return ScaledDecryptor(client, params, unit, who="double"), ScaledEvaluator(server, params, unit, who="double")
-
-    def load_evaluator(  # type: ignore[override]
-        self, params: CKKSParams, evaluation_keys: bytes
-    ) -> ScaledEvaluator:
-        return ScaledEvaluator(super().load_evaluator(params, evaluation_keys), params, self.UNIT, who="double")
+    def unit(self, params: CKKSParams) -> float:
+        return self.UNIT
 
 
 def _the_only(scale: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from doubles.honest import HonestBackend, HonestDecryptor, HonestEvaluator, HonestRole, with_values
+from doubles.honest import HonestBackend, HonestDecryptor, HonestEncoder, HonestEvaluator, HonestRole, with_values
 from doubles.registry import caught_by
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.embedding import coefficients_to_slots, slots_to_coefficients
@@ -25,8 +25,8 @@ PUBLIC_THOUSAND = "test_a_thousand_public_key_encryptions_share_nothing"
 class _Resized(HonestDecryptor):
     factor = 1.0
 
-    def _encrypted(self, values: Values, scale: float, encoding: Encoding, std: float, who: str) -> Ciphertext:
-        return super()._encrypted(values, scale, encoding, self.factor * std, who)
+    def _encrypted(self, values: Values, scale: float, encoding: Encoding, std: float) -> Ciphertext:
+        return super()._encrypted(values, scale, encoding, self.factor * std)
 
 
 @caught_by(CLIENT)
@@ -58,10 +58,10 @@ class DrawsSomeErrorsSmaller(HonestDecryptor):
 
     _count = 0
 
-    def _encrypted(self, values: Values, scale: float, encoding: Encoding, std: float, who: str) -> Ciphertext:
+    def _encrypted(self, values: Values, scale: float, encoding: Encoding, std: float) -> Ciphertext:
         self._count += 1
         factor = 0.2 if self._count % 8 == 0 else math.sqrt((8 - 0.04) / 7)
-        return super()._encrypted(values, scale, encoding, factor * std, who)
+        return super()._encrypted(values, scale, encoding, factor * std)
 
 
 class _Shaped(HonestDecryptor):
@@ -225,8 +225,8 @@ class EncryptsPubliclyWithAQuarterOfTheNoise(HonestEvaluator):
     The right σ for the client and another one, forgotten in a second constructor, for everybody else.
     """
 
-    def _encrypted(self, values: Values, scale: float, encoding: Encoding, std: float, who: str) -> Ciphertext:
-        return super()._encrypted(values, scale, encoding, std / 4, who)
+    def _encrypted(self, values: Values, scale: float, encoding: Encoding, std: float) -> Ciphertext:
+        return super()._encrypted(values, scale, encoding, std / 4)
 
 
 @caught_by("test_the_errors_of_public_key_encryption_are_normal_and_have_no_bias")
@@ -240,7 +240,7 @@ class EncryptsPubliclyWithUniformErrors(HonestEvaluator):
         sealed = super().encrypt_public(values, scale=scale, encoding=encoding)
         size = math.sqrt(3) * noise.public_encryption_std(self.params.ring_degree) / math.sqrt(self.params.slots)
         errors = self._rng.uniform(-size, size, self.params.ring_degree) / scale
-        slots = self._encoded(values, self.params.max_level, scale, encoding, "encrypt_public")
+        slots = self._encoder.encode(values, level=self.params.max_level, scale=scale, encoding=encoding).values
         return with_values(sealed, slots + coefficients_to_slots(errors, self.params.ring_degree))
 
 
@@ -352,7 +352,7 @@ class FloorsKeySwitches(HonestEvaluator):
 
 
 @caught_by("test_encoding_rounds_to_the_nearest_at_every_level")
-class EncodesByTruncating(HonestEvaluator):
+class EncodesByTruncating(HonestEncoder):
     """A plaintext's coefficients are rounded down.
 
     A cast to integers where a rounding should be.
@@ -361,7 +361,7 @@ class EncodesByTruncating(HonestEvaluator):
     def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Plaintext:
         plaintext = super().encode(values, level=level, scale=scale, encoding=encoding)
         n = self.params.ring_degree
-        units = slots_to_coefficients(self._encoded(values, level, scale, encoding, "encode"), n) * scale
+        units = slots_to_coefficients(plaintext.values, n) * scale
         return Plaintext(coefficients_to_slots(np.floor(units), n) / scale, plaintext.level, plaintext.scale)
 
 

@@ -7,24 +7,22 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from doubles.honest import HonestBackend, HonestDecryptor, HonestEvaluator, HonestRole
+from doubles.honest import HonestBackend, HonestDecryptor, HonestEncoder, HonestEvaluator
 from doubles.registry import caught_by
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.embedding import coefficients_to_slots, slots_to_coefficients
 from helora_core.backend.protocol import SLOTS, Values
-from helora_core.backend.values import check_values
 from helora_numpy.backend import EmulatedCiphertext as Ciphertext
 
 
-class _Role(HonestRole):
+class _Encoder(HonestEncoder):
     """Takes coefficients as the polynomial they are."""
 
     generator = 5
 
-    def _encoded(self, values: Values, level: int, scale: float, encoding: Encoding, who: str) -> Any:
+    def _polynomial(self, values: Values, scale: float, encoding: Encoding) -> Any:
         if encoding is not Encoding.COEFFICIENTS:
-            return super()._encoded(values, level, scale, encoding, who)
-        check_values(values, self.params.slots, who="double", encoding=Encoding.COEFFICIENTS)
+            return super()._polynomial(values, scale, encoding)
         coefficients = np.pad(values, (0, self.params.ring_degree - values.size))
         return coefficients_to_slots(self.stored(coefficients), self.params.ring_degree, self.generator)
 
@@ -37,16 +35,17 @@ class _Role(HonestRole):
         return self.stored(coefficients)
 
 
-class _Client(_Role, HonestDecryptor):
+class _Client(HonestDecryptor):
     def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = SLOTS) -> Values:
         if encoding is not Encoding.COEFFICIENTS:
             return super().decrypt(ciphertext, encoding=encoding)
         slots = super().decrypt(ciphertext, encoding=Encoding.COMPLEX_SLOTS)
-        return self.read(slots_to_coefficients(slots, self.params.ring_degree, self.generator))
+        encoder = self._encoder
+        return encoder.read(slots_to_coefficients(slots, self.params.ring_degree, encoder.generator))
 
 
 class _TakesCoefficients(HonestBackend):
-    """Right as it is; a double gives it a role that is not."""
+    """Right as it is; a double gives it an encoder that is not."""
 
     # Of integers, core would make the coefficients itself.
     capabilities = msgspec.structs.replace(
@@ -55,9 +54,8 @@ class _TakesCoefficients(HonestBackend):
     )
 
     def __init_subclass__(cls) -> None:
-        role = vars(cls)["role"]
-        cls.decryptor_type = type("Client", (role, _Client), {})
-        cls.evaluator_type = type("Server", (role, HonestEvaluator), {})
+        cls.decryptor_type = type("Client", (_Client,), {"encoder_type": cls.encoder_type})
+        cls.evaluator_type = type("Server", (HonestEvaluator,), {"encoder_type": cls.encoder_type})
 
 
 @caught_by("test_products_of_coefficients_are_negacyclic_convolutions")
@@ -67,7 +65,7 @@ class StoresCoefficientsBitReversed(_TakesCoefficients):
     The natural order of a number-theoretic transform's other side: round trips do not show it, products do.
     """
 
-    class role(_Role):  # noqa: N801
+    class encoder_type(_Encoder):  # noqa: N801
         def stored(self, coefficients: Values) -> Values:
             bits = coefficients.size.bit_length() - 1
             return coefficients[[int(f"{place:0{bits}b}"[::-1], 2) for place in range(coefficients.size)]]
@@ -80,7 +78,7 @@ class StoresTheHighestCoefficientFirst(_TakesCoefficients):
     Polynomials as they are written on paper.
     """
 
-    class role(_Role):  # noqa: N801
+    class encoder_type(_Encoder):  # noqa: N801
         def stored(self, coefficients: Values) -> Values:
             return coefficients[::-1]
 
@@ -92,7 +90,7 @@ class TakesAsManyCoefficientsAsSlots(_TakesCoefficients):
     N/2 places, as for slots, where there are N.
     """
 
-    class role(_Role):  # noqa: N801
+    class encoder_type(_Encoder):  # noqa: N801
         def stored(self, coefficients: Values) -> Values:
             return np.where(np.arange(coefficients.size) < coefficients.size // 2, coefficients, 0.0)
 
@@ -104,5 +102,5 @@ class OrdersItsSlotsByAnotherGenerator(_TakesCoefficients):
     SEAL's generator is 3, the papers' is 5; round trips, products and rotations of slots do not show it.
     """
 
-    class role(_Role):  # noqa: N801
+    class encoder_type(_Encoder):  # noqa: N801
         generator = 3

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from doubles.controls import LeastBackend
 from doubles.honest import (
     HEADER_BYTES,
     HonestBackend,
@@ -95,18 +94,6 @@ class MasksEverySlotAlike(HonestRole):
         return xor(content, (keystream(self.key_id + nonce, 16) * (len(content) // 16 + 1))[: len(content)])
 
 
-@caught_by("test_another_client_cannot_decrypt")
-class DecryptsForStrangers(HonestDecryptor):
-    """decrypt does not look whose ciphertext it is given.
-
-    SEAL decrypts anything of the same parameters, to noise; nobody is told that the key is wrong.
-    """
-
-    def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = SLOTS) -> Values:
-        return super().decrypt(Ciphertext(ciphertext.values, ciphertext.level, ciphertext.scale, self.key_id),
-                               encoding=encoding)  # fmt: skip
-
-
 @caught_by("test_two_encryptions_of_the_same_values_differ")
 class CachesItsRandomness(HonestDecryptor):
     """The noise is drawn once and used for every encryption.
@@ -174,8 +161,8 @@ class EncryptsWithoutNoise(HonestDecryptor):
     LWE without errors is linear algebra: one known plaintext gives the key.
     """
 
-    def _encrypted(self, values: Values, scale: float, encoding: Encoding, std: float, who: str) -> Ciphertext:
-        return super()._encrypted(values, scale, encoding, 0.0, who)
+    def _encrypted(self, values: Values, scale: float, encoding: Encoding, std: float) -> Ciphertext:
+        return super()._encrypted(values, scale, encoding, 0.0)
 
 
 @caught_by("test_the_noise_of_encryption_is_that_of_theory")
@@ -240,8 +227,8 @@ class EncryptsPubliclyWithoutErrors(HonestEvaluator):
     A public key (b, a) used as it is, without the ephemeral secret and its errors.
     """
 
-    def _encrypted(self, values: Values, scale: float, encoding: Encoding, std: float, who: str) -> Ciphertext:
-        return super()._encrypted(values, scale, encoding, std / 2**12, who)
+    def _encrypted(self, values: Values, scale: float, encoding: Encoding, std: float) -> Ciphertext:
+        return super()._encrypted(values, scale, encoding, std / 2**12)
 
 
 @caught_by("test_public_key_and_symmetric_encryption_agree")
@@ -296,16 +283,6 @@ class DrawsFromAFixedSeed(HonestBackend):
         return super().generate_keys(params, rotation_steps, public_key=public_key, seed=seed or 0)
 
 
-@caught_by("test_a_seed_is_refused_unless_it_is_claimed")
-class TakesSeedsItDoesNotClaim(HonestBackend):
-    """A seed is accepted though none is claimed.
-
-    Ignored, it makes a caller believe in repeatable runs; heeded, it makes keys that can be made again.
-    """
-
-    capabilities = msgspec.structs.replace(HonestBackend.capabilities, seeded_keys=False)
-
-
 @caught_by("test_a_fresh_ciphertext_travels_at_about_half_the_size")
 class SendsBothPolynomials(HonestBackend):
     """A compressed upload is claimed, and fresh ciphertexts are as large as any.
@@ -327,24 +304,6 @@ class DrawsFromTheGlobalGenerator(HonestDecryptor):
         return values + np.random.normal(0.0, std / scale, 2 * values.size).view(np.complex128)
 
 
-@caught_by("test_a_public_key_is_refused_unless_it_is_claimed")
-class MakesAPublicKeyItDoesNotClaim(LeastBackend):
-    """A public key is made on request, though no server can use one.
-
-    ``**options`` that are passed on and forgotten.
-    """
-
-    def generate_keys(
-        self,
-        params: CKKSParams,
-        rotation_steps: Collection[int],
-        *,
-        public_key: bool = False,
-        seed: int | None = None,
-    ) -> tuple[HonestDecryptor, HonestEvaluator]:
-        return super().generate_keys(params, rotation_steps, seed=seed)
-
-
 @caught_by("test_forked_processes_do_not_draw_alike")
 class DrawsAlikeInForkedProcesses(HonestDecryptor):
     """A forked process goes on with a copy of its parent's generator.
@@ -355,3 +314,16 @@ class DrawsAlikeInForkedProcesses(HonestDecryptor):
     def _noisy(self, values: Any, std: float, scale: float) -> Any:
         self._process = os.getpid()
         return super()._noisy(values, std, scale)
+
+
+@caught_by("test_many_vectors_are_encrypted_and_decrypted_as_one_by_one")
+class DrawsOnceForManyVectors(HonestDecryptor):
+    """The vectors of one message have one error in common.
+
+    A batched sampler that is broadcast: the difference of two ciphertexts is that of their values.
+    """
+
+    def encrypt_many(self, many: Sequence[Values], *, scale: float, encoding: Encoding = SLOTS) -> list[Ciphertext]:
+        first = self.encrypt(many[0], scale=scale, encoding=encoding)
+        exact = [self._encoder.encode(values, level=first.level, scale=scale, encoding=encoding) for values in many]
+        return [with_values(first, first.values + (each.values - exact[0].values)) for each in exact]

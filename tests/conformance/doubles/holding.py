@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from functools import partial
 
 from doubles.honest import HonestBackend, HonestDecryptor, HonestEvaluator
@@ -162,19 +162,6 @@ class CountsForItself(HonestEvaluator):
     def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
         self.rotation_count += 1
         return super().rotate(ciphertext, steps)
-
-
-@caught_by("test_every_operation_is_counted_once")
-class CannotBeAskedToDoNothing(HonestEvaluator):
-    """rotate_many refuses a step of 0.
-
-    The ledger does not count a step of 0, and plans have them.
-    """
-
-    def rotate_many(self, ciphertext: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
-        if 0 in steps:
-            raise ValueError("step 0")
-        return super().rotate_many(ciphertext, steps)
 
 
 @caught_by("test_no_representation_shows_the_secret_key")

@@ -24,6 +24,7 @@ from helora_numpy.backend import (
     _HEADER,
     EmulatedCiphertext,
     EmulatedDecryptor,
+    EmulatedEncoder,
     EmulatedEvaluator,
     NumPyBackend,
     _EvaluationKeys,
@@ -39,8 +40,34 @@ def with_values(ciphertext: EmulatedCiphertext, values: Values) -> EmulatedCiphe
     return replace(ciphertext, values=values)
 
 
+class HonestEncoder(EmulatedEncoder):
+    """The encoder, and two places where values come in.
+
+    Attributes:
+        encrypts_too: Whether a fault is in what both roles encrypt as well, or in plaintexts alone.
+    """
+
+    encrypts_too = False
+
+    def taken(self, values: Values, encoding: Encoding) -> Values:
+        """The values as they came in."""
+        return values
+
+    def placed(self, slots: Values, values: Values, encoding: Encoding) -> Values:
+        """All slots (complex128) that were made of the values."""
+        return slots
+
+    def _polynomial(self, values: Values, scale: float, encoding: Encoding) -> Any:
+        if encoding is Encoding.INTEGERS:  # which are no slots
+            return super()._polynomial(values, scale, encoding)
+        taken = self.taken(values, encoding)
+        return self.placed(super()._polynomial(taken, scale, encoding), taken, encoding)
+
+
 class HonestRole(_Role):
-    """What both roles share: bytes that hide what is in them, and two places where values come in."""
+    """What both roles share: bytes that hide what is in them."""
+
+    encoder_type = HonestEncoder
 
     _process = os.getpid()
 
@@ -48,20 +75,6 @@ class HonestRole(_Role):
         if self._process != os.getpid():  # a generator is copied with its process
             self._process, self._rng = os.getpid(), np.random.default_rng()
         return super()._noisy(values, std, scale)
-
-    def taken(self, values: Values, encoding: Encoding) -> Values:
-        """The values as they are checked; a fault may change them before anything looks at them."""
-        return values
-
-    def placed(self, slots: Values, values: Values, encoding: Encoding) -> Values:
-        """All slots (complex128) that were made of the values."""
-        return slots
-
-    def _encoded(self, values: Values, level: int, scale: float, encoding: Encoding, who: str) -> Any:
-        if encoding is Encoding.INTEGERS:  # which are no slots
-            return super()._encoded(values, level, scale, encoding, who)
-        taken = self.taken(values, encoding)
-        return self.placed(super()._encoded(taken, level, scale, encoding, who), taken, encoding)
 
     def serialize(self, ciphertext: EmulatedCiphertext) -> bytes:
         plain = super().serialize(ciphertext)
@@ -103,8 +116,12 @@ class HonestBackend(NumPyBackend):
     """The emulator under a name that nobody registered, made of the roles that a double gives it."""
 
     name = "double"
+    encoder_type = HonestEncoder
     decryptor_type = HonestDecryptor
     evaluator_type = HonestEvaluator
+
+    def encoder(self, params: CKKSParams) -> HonestEncoder:
+        return self.encoder_type(params)
 
     def generate_keys(
         self,
@@ -123,6 +140,5 @@ class HonestBackend(NumPyBackend):
         return _EvaluationKeys(sorted(rotation_steps), secrets.token_bytes(16), public_key)
 
     def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> HonestEvaluator:
-        super().load_evaluator(params, evaluation_keys)  # refuses what is none
         keys = msgspec.msgpack.decode(evaluation_keys, type=_EvaluationKeys)
         return self.evaluator_type(params, keys, np.random.default_rng())

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from doubles.honest import HonestEvaluator, HonestRole, with_values
+from doubles.honest import HonestEncoder, HonestEvaluator, HonestRole, with_values
 from doubles.registry import caught_by
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.protocol import SLOTS, Values
@@ -55,7 +55,7 @@ class MultipliesWronglyAtTheLastLevel(HonestEvaluator):
 
 
 @caught_by("test_every_encoding_is_right_at_every_level")
-class EncodesWronglyInTheMiddle(HonestEvaluator):
+class EncodesWronglyInTheMiddle(HonestEncoder):
     """At level 1, the imaginary parts of plaintexts are lost.
 
     A cache of encoders by level, one of which was made for real values.
@@ -124,17 +124,6 @@ class DropsRepeatedSteps(HonestEvaluator):
     def rotate_many(self, ciphertext: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
         once = super().rotate_many(ciphertext, list(dict.fromkeys(steps)))
         return once + once[-1:] * (len(steps) - len(once))
-
-
-@caught_by("test_many_steps_in_any_order_are_those_one_by_one")
-class HoistsNegativeStepsTheOtherWay(HonestEvaluator):
-    """rotate_many takes a negative step's size for the step if it has a key for that.
-
-    The digits are indexed by ``abs(step)``.
-    """
-
-    def rotate_many(self, ciphertext: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
-        return super().rotate_many(ciphertext, [abs(step) if abs(step) in self._steps else step for step in steps])
 
 
 @caught_by("test_operands_serve_again_and_again")

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from doubles.honest import HonestBackend, HonestEvaluator
+from doubles.honest import HonestBackend, HonestEncoder, HonestEvaluator
 from doubles.registry import caught_by
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.protocol import SLOTS, Values
@@ -39,7 +39,7 @@ class TakesAnOptionOfItsOwn(HonestEvaluator):
 
 
 @caught_by("test_every_method_has_the_signature_of_the_protocol")
-class NamesItsParametersOtherwise(HonestEvaluator):
+class NamesItsParametersOtherwise(HonestEncoder):
     """encode has a parameter of another name.
 
     Positional calls do not notice; core calls by keyword, and so does everybody who can read.

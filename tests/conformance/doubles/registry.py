@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import getdoc
 
-from doubles.honest import HonestBackend, HonestDecryptor, HonestEvaluator, HonestRole
+from doubles.honest import HonestBackend, HonestDecryptor, HonestEncoder, HonestEvaluator, HonestRole
 from helora_core.backend.protocol import Backend
 
 DOUBLES: dict[str, Double] = {}
@@ -36,7 +36,8 @@ class Double:
 def caught_by(law: str) -> Callable[[type], type]:
     """Register a subclass of an honest class as a double that ``law`` catches.
 
-    A backend is made of the faulty class and honest ones: a faulty ``HonestRole`` becomes both roles.
+    A backend is made of the faulty class and honest ones: a faulty ``HonestRole`` becomes both roles, a faulty encoder
+    that ``encrypts_too`` is in both.
     """
 
     def register(faulty: type) -> type:
@@ -56,6 +57,11 @@ def _backend_of(faulty: type) -> type[HonestBackend]:
     if issubclass(faulty, HonestBackend):
         return faulty
     roles: dict[str, type] = {}
+    if issubclass(faulty, HonestEncoder):
+        roles["encoder_type"] = faulty
+        if faulty.encrypts_too:
+            for part, role in (("decryptor_type", HonestDecryptor), ("evaluator_type", HonestEvaluator)):
+                roles[part] = type(f"{faulty.__name__}{role.__name__}", (role,), {"encoder_type": faulty})
     if issubclass(faulty, HonestDecryptor):
         roles["decryptor_type"] = faulty
     elif issubclass(faulty, HonestEvaluator):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from doubles.honest import HonestEvaluator
+from doubles.honest import HonestEncoder, HonestEvaluator
 from doubles.registry import caught_by
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.protocol import SLOTS, Values
@@ -43,7 +43,7 @@ class EncryptsZeroTrivially(HonestEvaluator):
 
 
 @caught_by("test_a_sanitised_query_of_zeros_says_nothing_of_the_weights")
-class LeavesOutIntegers(HonestEvaluator):
+class LeavesOutIntegers(HonestEncoder):
     """A plaintext of integers adds nothing.
 
     An encoding that nothing else uses may go through a path that nobody has tried.
@@ -55,7 +55,7 @@ class LeavesOutIntegers(HonestEvaluator):
 
 
 @caught_by("test_floods_and_masks_are_as_large_as_asked")
-class WrapsIntegersAtOneWord(HonestEvaluator):
+class WrapsIntegersAtOneWord(HonestEncoder):
     """Of integers, what fits the first prime is encoded.
 
     Words of 64 bits hold one residue, and a polynomial modulo many primes is many.
@@ -68,7 +68,7 @@ class WrapsIntegersAtOneWord(HonestEvaluator):
 
 
 @caught_by("test_equal_queries_agree_in_what_is_read_alone")
-class RemembersIntegers(HonestEvaluator):
+class RemembersIntegers(HonestEncoder):
     """Integers are encoded once for each level and scale.
 
     A cache whose key leaves out the values gives the first ones for all that come later.
@@ -84,7 +84,7 @@ class RemembersIntegers(HonestEvaluator):
 
 
 @caught_by("test_masked_values_are_uniform_and_unmask_exactly")
-class CutsResidues(HonestEvaluator):
+class CutsResidues(HonestEncoder):
     """Residues lose their lowest 28 bits.
 
     Words that pass through single precision, somewhere on the way, have 24 left.

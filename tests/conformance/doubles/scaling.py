@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
-import numpy as np
-
-from doubles.honest import HonestDecryptor, HonestEvaluator, with_values
+from doubles.honest import HonestDecryptor, HonestEncoder, HonestEvaluator, with_values
 from doubles.registry import caught_by
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.protocol import SLOTS, Values
@@ -86,88 +83,6 @@ class TakesPrimesForPowersOfTwo(HonestEvaluator):
         return replace(lower, values=lower.values * (nominal / prime), scale=ciphertext.scale / nominal)
 
 
-@caught_by("test_the_whole_chain_can_be_used_and_no_more")
-class RescalesBelowTheLastLevel(HonestEvaluator):
-    """rescale at level 0 returns its argument.
-
-    A call that "does nothing if nothing can be done", so that a program too deep ends in noise.
-    """
-
-    def rescale(self, ciphertext: Ciphertext) -> Ciphertext:
-        return super().rescale(ciphertext) if self._own(ciphertext).level else ciphertext
-
-
-@caught_by("test_operands_of_different_levels_are_refused")
-class AlignsLevelsSilently(HonestEvaluator):
-    """Operands at different levels are brought to the lower one.
-
-    Pyfhel's operators and TenSEAL's vectors do so; a plan that forgot a rescale then runs, at another cost.
-    """
-
-    def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
-        return super().add(*self._aligned(left, right))
-
-    def sub(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
-        return super().sub(*self._aligned(left, right))
-
-    def _aligned(self, left: Ciphertext, right: Ciphertext) -> tuple[Ciphertext, Ciphertext]:
-        level = min(self._own(left).level, self._own(right).level)
-        return tuple(Ciphertext(each.values, level, left.scale, each.key_id) for each in (left, right))
-
-
-@caught_by("test_operands_of_different_levels_are_refused")
-class EncodesForEveryLevel(HonestEvaluator):
-    """A plaintext is accepted at any level.
-
-    Encoded at the top and dropped as needed: dearer than it looks, and wrong in the libraries that read past its end.
-    """
-
-    def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
-        return super().multiply_plain(ciphertext, replace(plaintext, level=self._own(ciphertext).level))
-
-
-@caught_by("test_operands_of_different_scales_are_refused")
-class AddsAcrossScales(HonestEvaluator):
-    """Sums of operands with different scales are made as if the scales were equal.
-
-    A scale that a wrapper overwrites (``ct.scale = pow(2, 40)``, in SEAL's own examples) to silence the refusal.
-    """
-
-    def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
-        silenced = self._own(left).values * (left.scale / self._own(right).scale)
-        return super().add(replace(left, values=silenced, scale=right.scale), right)
-
-
-@caught_by("test_scales_that_drifted_apart_are_refused")
-class ComparesScalesInBits(HonestEvaluator):
-    """Scales are equal if they are to within a thousandth of a bit.
-
-    Scales kept as floating-point logarithms, and compared with a tolerance that swallows the drift of the primes.
-    """
-
-    def add_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
-        if abs(math.log2(self._own(ciphertext).scale / plaintext.scale)) < 1e-3:
-            plaintext = replace(plaintext, scale=ciphertext.scale)
-        return super().add_plain(ciphertext, plaintext)
-
-
-@caught_by("test_a_product_that_outgrows_the_modulus_is_refused_and_does_not_wrap")
-class LetsProductsWrap(HonestEvaluator):
-    """A product whose scale does not fit the modulus comes out reduced by it.
-
-    What the arithmetic does if nobody looks; SEAL looks ("scale out of bounds"), others do not.
-    """
-
-    def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
-        ciphertext = self._own(ciphertext)
-        modulus = float(math.prod(self.params.data_primes[: ciphertext.level + 1]))
-        scale = ciphertext.scale * plaintext.scale
-        if scale < modulus / 2**5:
-            return super().multiply_plain(ciphertext, plaintext)
-        wrapped = np.mod((ciphertext.values * plaintext.values).real, modulus / scale)
-        return Ciphertext(wrapped.astype(np.complex128), ciphertext.level, scale, self.key_id)
-
-
 @caught_by("test_negation_costs_no_level")
 class NegatesAtTheCostOfALevel(HonestEvaluator):
     """negate takes a level.
@@ -192,17 +107,6 @@ class AddsAtTheCostOfALevel(HonestEvaluator):
         return replace(total, level=max(total.level - 1, 0))
 
 
-@caught_by("test_encoding_for_a_level_that_does_not_exist_is_refused")
-class EncodesAtTheNearestLevel(HonestEvaluator):
-    """A level that does not exist is taken for the nearest that does.
-
-    Negative indices, which Python understands, and ``min(level, top)``.
-    """
-
-    def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Plaintext:
-        return super().encode(values, level=min(max(level, 0), self.params.max_level), scale=scale, encoding=encoding)
-
-
 @caught_by("test_a_larger_ring_keeps_the_laws_too")
 class IsWrittenForOneRing(HonestEvaluator):
     """rescale is right at N = 8192 alone.
@@ -216,7 +120,7 @@ class IsWrittenForOneRing(HonestEvaluator):
 
 
 @caught_by("test_a_plaintext_has_the_scale_asked_for")
-class EncodesAtOneScale(HonestEvaluator):
+class EncodesAtOneScale(HonestEncoder):
     """Every plaintext is encoded at the parameters' scale.
 
     A scale that belongs to the context; plans give weights scales of their own.

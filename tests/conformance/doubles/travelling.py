@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import struct
 from dataclasses import replace
 
 import msgspec
@@ -14,7 +13,6 @@ from doubles.registry import caught_by
 from helora_core.errors import CorruptPayload
 from helora_core.params.ckks import CKKSParams
 from helora_numpy.backend import EmulatedCiphertext as Ciphertext
-from helora_numpy.backend import EmulatedPlaintext as Plaintext
 from helora_numpy.backend import _EvaluationKeys
 
 
@@ -40,32 +38,6 @@ class LosesTheScaleOnTheWay(HonestRole):
         received = super().deserialize(payload)
         nominal = 2.0**self.params.scale_bits
         return replace(received, values=received.values * (received.scale / nominal), scale=nominal)
-
-
-@caught_by("test_a_ciphertext_of_another_client_is_refused_in_memory_too")
-class TakesForeignCiphertexts(HonestEvaluator):
-    """Operations take ciphertexts of any key pair.
-
-    SEAL compares parameters, not keys: the result is noise that looks like a result.
-    """
-
-    def _own(self, ciphertext: Ciphertext) -> Ciphertext:
-        return super()._own(replace(ciphertext, key_id=self.key_id)) if isinstance(ciphertext, Ciphertext) else (
-            super()._own(ciphertext)
-        )  # fmt: skip
-
-
-@caught_by("test_a_plaintext_of_other_parameters_is_refused")
-class TakesForeignPlaintexts(HonestEvaluator):
-    """A plaintext of a larger ring is cut to size.
-
-    Libraries that compare levels and not parameters, or read as many numbers as they need.
-    """
-
-    def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
-        if isinstance(plaintext, Plaintext):
-            plaintext = replace(plaintext, values=plaintext.values[: self.params.slots])
-        return super().multiply_plain(ciphertext, plaintext)
 
 
 @caught_by("test_a_ciphertext_of_another_client_is_refused")
@@ -97,20 +69,6 @@ class PadsTruncatedCiphertexts(HonestRole):
 
 
 @caught_by("test_a_backend_called_directly_refuses_garbage_and_does_not_crash")
-class StumblesOverGarbage(HonestRole):
-    """Bytes that are no ciphertext raise what the parser raises.
-
-    ``struct.error``, ``EOFError``, ``RuntimeError``: a server that expects refusals by name goes down.
-    """
-
-    def deserialize(self, payload: bytes) -> Ciphertext:
-        try:
-            return super().deserialize(payload)
-        except CorruptPayload as refusal:
-            raise struct.error("unpack_from requires a buffer of more bytes") from refusal
-
-
-@caught_by("test_a_backend_called_directly_refuses_garbage_and_does_not_crash")
 class MakesKeysOfGarbage(HonestBackend):
     """Bytes that are no evaluation keys give a server without keys.
 
@@ -120,7 +78,7 @@ class MakesKeysOfGarbage(HonestBackend):
     def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> HonestEvaluator:
         try:
             return super().load_evaluator(params, evaluation_keys)
-        except CorruptPayload:
+        except msgspec.DecodeError:
             keys = _EvaluationKeys([], bytes(16), False)
             return self.evaluator_type(params, keys, np.random.default_rng())
 
@@ -135,7 +93,7 @@ class MakesDoWithTruncatedKeys(HonestBackend):
     def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> HonestEvaluator:
         try:
             return super().load_evaluator(params, evaluation_keys)
-        except CorruptPayload:
+        except msgspec.DecodeError:
             nothing = msgspec.msgpack.encode(_EvaluationKeys([], bytes(16), False))
             if len(evaluation_keys) < 2 or evaluation_keys[0] != nothing[0]:
                 raise
@@ -171,4 +129,4 @@ class ReadsTheBeginningOfAnything(HonestRole):
         if len(payload) <= whole:
             return super().deserialize(payload)
         zeros = np.zeros(self.params.slots, dtype=np.complex128)
-        return Ciphertext(zeros, self.params.max_level, 2.0**self.params.scale_bits, self.key_id)
+        return Ciphertext(zeros, self.params.max_level, 2.0**self.params.scale_bits)

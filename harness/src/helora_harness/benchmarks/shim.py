@@ -155,7 +155,9 @@ class Prepared:
             self.backend, self.plan.params, self.plan.rotation_steps, **_accepted(open_sessions, options)
         )
         self.transport_ns = 0
-        for name in ("send", "receive"):
+        for name in ("send", "receive", "serialize", "deserialize"):
+            if not hasattr(self._server, name):
+                continue  # of other commits
             setattr(self._server, name, self._clocked(getattr(self._server, name)))
         encode = _found(
             "encode_constants",
@@ -163,7 +165,8 @@ class Prepared:
             "helora_core.runtime.constants",
             "helora_core.runtime.executor",
         )
-        self._constants = encode(self.plan, self.module, self._server)
+        # Before plaintexts were made without keys, the server made them.
+        self._constants = encode(self.plan, self.module, getattr(self._server, "encoder", self._server))
         self._run_module = _found("run_module", "helora_core.parties.module_run", "helora_core.runtime.module_run")
         self._owner = self.module if self.plan.packing.client_finishes else None
 

@@ -185,7 +185,7 @@ def _timed(plan: Plan, variant: Variant) -> dict[str, float]:
         ledger=ledger,
         public_key=plan.needs_public_key,
     )
-    constants = encode_constants(plan, module, server)
+    constants = encode_constants(plan, module, server.encoder)
     owner = module if plan.packing.client_finishes else None
 
     def run() -> ModuleRun:

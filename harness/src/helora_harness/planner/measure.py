@@ -76,7 +76,7 @@ class _Bench:
             ledger=self.ledger,
             public_key=self.plan.needs_public_key,
         )
-        self.constants = encode_constants(self.plan, self.module, self.server)
+        self.constants = encode_constants(self.plan, self.module, self.server.encoder)
 
     def run_ms(self, tokens: int) -> float:
         """One run, padded if there are fewer tokens than it holds."""

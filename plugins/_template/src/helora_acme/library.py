@@ -1,7 +1,8 @@
 """Every call of the library, a method each. So far they emulate: nothing is encrypted.
 
 The marks stand where calls of the library belong, numbered in the order in which that goes best. What goes in and comes
-out is the library's own, and nobody else looks into it. ``checks`` has refused bad input before it comes here.
+out is the library's own, and nobody else looks into it. Core has refused bad input before it comes here, and takes what
+is raised here of bytes for a refusal.
 """
 
 from __future__ import annotations
@@ -81,12 +82,8 @@ class Library:
         return _HEADER.pack(ciphertext.level, ciphertext.scale) + slots
 
     def from_bytes(self, payload: bytes) -> Any:
-        """A ciphertext of these parameters.
-
-        Raises:
-            ValueError: The bytes are none; a library must not crash on them.
-        """
-        # FILL IN 6: the library's deserialisation, with what it raises turned into ValueError
+        """A ciphertext of these parameters; what is none may raise anything, but must not crash the process."""
+        # FILL IN 6: the library's deserialisation
         if len(payload) != _HEADER.size + 8 * self._params.slots:
             raise ValueError(f"{len(payload)} bytes")
         level, scale = _HEADER.unpack_from(payload)
@@ -129,11 +126,7 @@ class Library:
         return secrets.token_bytes(32)  # FILL IN 10: the library's key for this step alone
 
     def read_rotation_key(self, payload: bytes) -> Any:
-        """What ``rotation_key`` wrote.
-
-        Raises:
-            ValueError: The bytes are no rotation key.
-        """
+        """What ``rotation_key`` wrote; what is none may raise anything."""
         return payload  # FILL IN 10: the library's key from its bytes
 
     def rotate(self, ciphertext: Any, steps: int, rotation_key: Any) -> Any:

@@ -8,7 +8,6 @@ methods used here do what they are told.
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Callable, Collection
 from importlib.metadata import version
@@ -19,19 +18,10 @@ import numpy as np
 
 from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.protocol import SLOTS, Values
-from helora_core.errors import (
-    CapabilityMissing,
-    ForeignCiphertext,
-    LevelExhausted,
-    LevelMismatch,
-    MissingRotationKey,
-    PrecisionLost,
-    ScaleMismatch,
-)
 from helora_core.params.ckks import CKKSParams
-from helora_pyfhel.codec import PyfhelCiphertext, PyfhelPlaintext, Role
-from helora_pyfhel.context import WHO, Context, pyfhel_object, resolve
-from helora_pyfhel.keys import EvaluationKeys, ExportedKeys, load_client_keys, load_keys, read_export, read_message
+from helora_pyfhel.codec import PyfhelEncoder, Role, encoded
+from helora_pyfhel.context import Context, pyfhel_object, resolve
+from helora_pyfhel.keys import EvaluationKeys, ExportedKeys, load_client_keys, load_keys
 from helora_pyfhel.residues import from_plaintext
 
 
@@ -61,15 +51,15 @@ class PyfhelDecryptor(Role):
         if self._steps:  # without steps, Pyfhel makes keys for all powers of two
             self._keyed.rotateKeyGen(self._steps)
 
-    def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> PyfhelCiphertext:
-        plaintext = self._encode(values, self._context.params.max_level, scale, encoding, "encrypt")
+    def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Any:
+        plaintext = encoded(self._context, values, self._context.params.max_level, scale, encoding)
         ciphertext = self._keyed.encryptPtxt(plaintext)
         # A PyCtxt refers to the object that made it: here the one with the secret key.
         ciphertext._pyfhel = self._context.pyfhel
-        return PyfhelCiphertext(ciphertext, self.key_id)
+        return ciphertext
 
-    def decrypt(self, ciphertext: PyfhelCiphertext, *, encoding: Encoding = SLOTS) -> Values:
-        plaintext = self._keyed.decryptPtxt(self._own(ciphertext).data)
+    def decrypt(self, ciphertext: Any, *, encoding: Encoding = SLOTS) -> Values:
+        plaintext = self._keyed.decryptPtxt(ciphertext)
         values: Values
         if encoding is Encoding.INTEGERS:
             params = self._context.params
@@ -104,87 +94,37 @@ class PyfhelEvaluator(Role):
         super().__init__(context, keys.key_id)
         load_keys(context.pyfhel, keys, context.params.ring_degree)
         self._pyfhel = context.pyfhel
-        self._steps = frozenset(keys.steps)
+        self.rotation_steps = frozenset(keys.steps)
+        self.has_public_key = bool(keys.public_key)
 
-    def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> PyfhelCiphertext:
-        if self._pyfhel.is_public_key_empty():
-            raise CapabilityMissing(f"{WHO}: no public key was generated.", hint="Generate keys with public_key=True.")
-        plaintext = self._encode(values, self._context.params.max_level, scale, encoding, "encrypt_public")
-        return PyfhelCiphertext(self._pyfhel.encryptPtxt(plaintext), self.key_id)
+    def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Any:
+        plaintext = encoded(self._context, values, self._context.params.max_level, scale, encoding)
+        return self._pyfhel.encryptPtxt(plaintext)
 
-    def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> PyfhelPlaintext:
-        plaintext = self._encode(values, level, scale, encoding, "encode")
-        if encoding is not Encoding.INTEGERS and plaintext.is_zero():
-            # A product with the zero polynomial would be a ciphertext that anyone can read. The polynomial 1 stands for
-            # 1/scale in every slot: within the rounding error of any encoding.
-            smallest = np.full(self._context.params.slots, 1.0 / scale)
-            plaintext = self._context.encode(smallest, level, scale, SLOTS)
-        return PyfhelPlaintext(plaintext, level, scale, self._context.params)
+    def add(self, left: Any, right: Any) -> Any:
+        return self._done(self._pyfhel.add, left, right)
 
-    def add(self, left: PyfhelCiphertext, right: PyfhelCiphertext) -> PyfhelCiphertext:
-        return self._linear(self._pyfhel.add, left, right, "add")
+    def sub(self, left: Any, right: Any) -> Any:
+        return self._done(self._pyfhel.sub, left, right)
 
-    def sub(self, left: PyfhelCiphertext, right: PyfhelCiphertext) -> PyfhelCiphertext:
-        return self._linear(self._pyfhel.sub, left, right, "sub")
+    def negate(self, ciphertext: Any) -> Any:
+        return self._done(self._pyfhel.negate, ciphertext)
 
-    def _linear(
-        self, operation: Callable[..., object], left: PyfhelCiphertext, right: PyfhelCiphertext, who: str
-    ) -> PyfhelCiphertext:
-        _same_level(self.level(left), self.level(right), who)
-        _same_scale(self.scale(left), self.scale(right), who)
-        return self._done(operation, left, right.data)
+    def add_plain(self, ciphertext: Any, plaintext: Any) -> Any:
+        return self._done(self._pyfhel.add_plain, ciphertext, plaintext)
 
-    def negate(self, ciphertext: PyfhelCiphertext) -> PyfhelCiphertext:
-        return self._done(self._pyfhel.negate, self._own(ciphertext))
+    def multiply_plain(self, ciphertext: Any, plaintext: Any) -> Any:
+        return self._done(self._pyfhel.multiply_plain, ciphertext, plaintext)
 
-    def add_plain(self, ciphertext: PyfhelCiphertext, plaintext: PyfhelPlaintext) -> PyfhelCiphertext:
-        self._check_plaintext(ciphertext, plaintext, "add_plain")
-        _same_scale(self.scale(ciphertext), plaintext.scale, "add_plain")
-        return self._done(self._pyfhel.add_plain, ciphertext, plaintext.data)
-
-    def multiply_plain(self, ciphertext: PyfhelCiphertext, plaintext: PyfhelPlaintext) -> PyfhelCiphertext:
-        self._check_plaintext(ciphertext, plaintext, "multiply_plain")
-        try:
-            return self._done(self._pyfhel.multiply_plain, ciphertext, plaintext.data)
-        except ValueError as error:
-            raise PrecisionLost(
-                f"{WHO}: a product of scales 2^{math.log2(self.scale(ciphertext)):.1f} and "
-                f"2^{math.log2(plaintext.scale):.1f} does not fit the modulus of level {plaintext.level} ({error}).",
-                hint="Rescale first, or use smaller scales.",
-            ) from error
-
-    def _check_plaintext(self, ciphertext: PyfhelCiphertext, plaintext: PyfhelPlaintext, who: str) -> None:
-        level = self.level(ciphertext)
-        if not isinstance(plaintext, PyfhelPlaintext) or plaintext.params != self._context.params:
-            raise ForeignCiphertext(
-                f"{WHO}: {who} with a plaintext that was not encoded for these parameters.",
-                hint="Use plaintexts that this server's encode gave.",
-            )
-        _same_level(level, plaintext.level, who)
-
-    def rotate(self, ciphertext: PyfhelCiphertext, steps: int) -> PyfhelCiphertext:
-        ciphertext = self._own(ciphertext)
-        steps %= self._context.params.slots
-        if steps == 0:
-            return ciphertext
-        if steps not in self._steps:
-            raise MissingRotationKey(
-                f"{WHO}: there is no key for a rotation by {steps}.",
-                hint="Generate keys for the plan's rotation_steps.",
-            )
+    def rotate(self, ciphertext: Any, steps: int) -> Any:
         return self._done(self._pyfhel.rotate, ciphertext, steps)
 
-    def rescale(self, ciphertext: PyfhelCiphertext) -> PyfhelCiphertext:
-        if self.level(ciphertext) == 0:
-            raise LevelExhausted(
-                f"{WHO}: a ciphertext at level 0 cannot be rescaled.",
-                hint="Use parameters with one more data prime, or a packing of less depth.",
-            )
+    def rescale(self, ciphertext: Any) -> Any:
         return self._done(self._pyfhel.rescale_to_next, ciphertext)
 
-    def _done(self, operation: Callable[..., object], ciphertext: PyfhelCiphertext, *operands: Any) -> PyfhelCiphertext:
+    def _done(self, operation: Callable[..., object], ciphertext: Any, *operands: Any) -> Any:
         """What a method of Pyfhel makes of a copy of the ciphertext."""
-        result = self._context.copied(ciphertext.data)
+        result = self._context.copied(ciphertext)
         try:
             operation(result, *operands)
         except RuntimeError as error:
@@ -192,23 +132,7 @@ class PyfhelEvaluator(Role):
             # anyone could read it. It is right, and those who computed it know what it says.
             if "transparent" not in str(error):
                 raise
-        return PyfhelCiphertext(result, self.key_id)
-
-
-def _same_level(left: int, right: int, who: str) -> None:
-    if left != right:
-        raise LevelMismatch(
-            f"{WHO}: {who} of operands at levels {left} and {right}.",
-            hint="Encode plaintexts at the ciphertext's level, and rescale both operands equally often.",
-        )
-
-
-def _same_scale(left: float, right: float, who: str) -> None:
-    if left != right:
-        raise ScaleMismatch(
-            f"{WHO}: {who} of operands with scales 2^{math.log2(left):.6f} and 2^{math.log2(right):.6f}.",
-            hint="Bring both operands through the same multiplications and rescales.",
-        )
+        return result
 
 
 class PyfhelBackend:
@@ -229,6 +153,9 @@ class PyfhelBackend:
     def resolve(self, params: CKKSParams) -> CKKSParams:
         return resolve(params)
 
+    def encoder(self, params: CKKSParams) -> PyfhelEncoder:
+        return PyfhelEncoder(Context(params))
+
     def generate_keys(
         self,
         params: CKKSParams,
@@ -237,19 +164,18 @@ class PyfhelBackend:
         public_key: bool = False,
         seed: int | None = None,
     ) -> tuple[PyfhelDecryptor, PyfhelEvaluator]:
-        if seed is not None:
-            raise CapabilityMissing(
-                f"{WHO}: keys cannot be made from a seed.",
-                hint="Leave the seed out; use the emulation for repeatable runs.",
-            )
         decryptor = PyfhelDecryptor(Context(params), rotation_steps, secrets.token_bytes(16), public_key=public_key)
         return decryptor, self.load_evaluator(params, decryptor.evaluation_keys())
 
     def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> PyfhelEvaluator:
-        return PyfhelEvaluator(Context(params), read_message(evaluation_keys))
+        return PyfhelEvaluator(Context(params), _sent(evaluation_keys))
 
     def restore_keys(self, params: CKKSParams, exported: bytes) -> PyfhelDecryptor:
-        keys = read_export(exported)
-        sent = read_message(keys.evaluation_keys)
+        keys = msgspec.msgpack.decode(exported, type=ExportedKeys)
+        sent = _sent(keys.evaluation_keys)
         context = Context(params)
         return PyfhelDecryptor(context, sent.steps, sent.key_id, public_key=bool(sent.public_key), exported=keys)
+
+
+def _sent(message: bytes) -> EvaluationKeys:
+    return msgspec.msgpack.decode(message, type=EvaluationKeys)

@@ -13,8 +13,6 @@ from typing import Annotated, Any
 import msgspec
 
 from helora_core.backend.envelope import KEY_ID_BYTES
-from helora_core.errors import CorruptPayload
-from helora_pyfhel.context import WHO
 
 _KeyId = Annotated[bytes, msgspec.Meta(min_length=KEY_ID_BYTES, max_length=KEY_ID_BYTES)]
 
@@ -45,62 +43,26 @@ class ExportedKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     evaluation_keys: bytes
 
 
-def read_export(exported: bytes) -> ExportedKeys:
-    """A client's keys from bytes.
-
-    Raises:
-        CorruptPayload: They are something else.
-    """
-    try:
-        return msgspec.msgpack.decode(exported, type=ExportedKeys)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _corrupt(type(error).__name__) from error
-
-
 def load_client_keys(pyfhel: Any, keys: ExportedKeys) -> None:
-    """Give a Pyfhel object a client's own keys.
-
-    Raises:
-        CorruptPayload: They are not keys of its parameters.
-    """
+    """Give a Pyfhel object a client's own keys, or raise ValueError."""
     _load(pyfhel.from_bytes_secret_key, keys.secret_key)
     _load(pyfhel.from_bytes_public_key, keys.public_key)
 
 
-def read_message(message: bytes) -> EvaluationKeys:
-    """Evaluation keys from bytes.
-
-    Raises:
-        CorruptPayload: They are something else.
-    """
-    try:
-        return msgspec.msgpack.decode(message, type=EvaluationKeys)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _corrupt(str(error)) from error
-
-
 def load_keys(pyfhel: Any, keys: EvaluationKeys, ring_degree: int) -> None:
-    """Give a Pyfhel object these keys and no others.
-
-    Raises:
-        CorruptPayload: They are not keys of its parameters, or not for exactly the steps named.
-    """
+    """Give a Pyfhel object these keys and no others, or raise ValueError if they are for other steps than named."""
     expected = {pow(3, step, 2 * ring_degree) for step in keys.steps}
     if keys.galois_keys:
         _load(pyfhel.from_bytes_rotate_key, keys.galois_keys)
     if expected != galois_elements(keys.galois_keys):
-        raise _corrupt("there are rotation keys for other steps than the message names")
+        raise ValueError("there are rotation keys for other steps than the message names")
     if keys.public_key:
         _load(pyfhel.from_bytes_public_key, keys.public_key)
 
 
 def _load(load: Callable[[bytes], int], payload: bytes) -> None:
-    try:
-        size = load(payload)
-    except Exception as error:  # Cython makes many types of SEAL's exceptions
-        raise _corrupt(f"{type(error).__name__}: {error}") from error
-    if size != len(payload) or _compressed(payload):
-        raise _corrupt("bytes that are not SEAL's plain form")
+    if load(payload) != len(payload) or _compressed(payload):
+        raise ValueError("bytes that are not SEAL's plain form")
 
 
 def galois_elements(payload: bytes) -> set[int]:
@@ -128,10 +90,3 @@ def galois_elements(payload: bytes) -> set[int]:
 def _compressed(payload: bytes) -> bool:
     """Whether SEAL wrote this with compression, which hides the layout; this package never does."""
     return bool(_HEADER.unpack_from(payload)[4])
-
-
-def _corrupt(what: str) -> CorruptPayload:
-    return CorruptPayload(
-        f"{WHO}: these bytes are not evaluation keys of these parameters ({what}).",
-        hint="Send the keys again, and check that both sides use the same parameters.",
-    )

@@ -70,9 +70,9 @@ class Context:
             data = data.next_context_data()
         self._levels = {tuple(parms_id): level for level, parms_id in enumerate(self.parms_ids)}
 
-    def level(self, seal_object: Any) -> int | None:
-        """Level of a SEAL ciphertext or plaintext, None if it is not of these parameters."""
-        return self._levels.get(tuple(seal_object.parms_id()))
+    def level(self, ciphertext: Any) -> int:
+        """Level of a SEAL ciphertext; raises KeyError if it is not of these parameters."""
+        return self._levels[tuple(ciphertext.parms_id())]
 
     def galois_element(self, steps: int) -> int:
         """The automorphism x -> x^element that rotates left by ``steps``: SEAL's generator is 3."""

@@ -1,4 +1,4 @@
-"""Scales kept beside a library that has one; the whole kit holds such a double to its laws as well."""
+"""Scales that core keeps beside a library that has one; the whole kit holds such a double to its laws as well."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from helora_core.backend.capabilities import Encoding
-from helora_core.backend.fixed_scale import ScaledDecryptor, ScaledEvaluator
-from helora_core.backend.protocol import SupportsDot, SupportsHoisting, SupportsPublicKey
+from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.checked import CheckedDecryptor, CheckedEncoder
+from helora_core.backend.checked_evaluator import CheckedEvaluator
 from helora_core.errors import CorruptPayload, ForeignCiphertext, InvalidInput, PrecisionLost, ScaleMismatch
 from helora_core.params.ckks import CKKSParams
 
@@ -28,6 +28,8 @@ class Exact:
     """A library of integers without noise, which knows one scale: a ciphertext is (level, integers)."""
 
     key_id = bytes(16)
+    rotation_steps = (1, 2)
+    has_public_key = True
 
     def level(self, ciphertext: Any) -> int:
         level: int = ciphertext[0]
@@ -70,8 +72,11 @@ class Exact:
         return b""
 
 
-CLIENT = ScaledDecryptor(Exact(), PARAMS, UNIT, who="test")
-SERVER: Any = ScaledEvaluator(Exact(), PARAMS, UNIT, who="test")  # type: ignore[arg-type]
+CAPABILITIES = Capabilities(encodings=frozenset({Encoding.SLOTS}), public_key=True)
+LIBRARY: Any = Exact()
+ENCODER = CheckedEncoder(LIBRARY, PARAMS, CAPABILITIES, (Exact, "exact", PARAMS), UNIT)
+CLIENT = CheckedDecryptor(LIBRARY, ENCODER)
+SERVER = CheckedEvaluator(LIBRARY, ENCODER)
 
 scale_bits = st.integers(5, 50)
 values_of = st.lists(st.floats(-1, 1, allow_nan=False), min_size=1, max_size=8).map(np.array)
@@ -83,7 +88,7 @@ def test_a_product_has_the_integers_of_its_scales(x: NDArray[Any], w: NDArray[An
     """As in a library with scales of its own: round(x·s)·round(w·t), at scale s·t, to the last bit."""
     size = min(x.size, w.size)
     ciphertext = CLIENT.encrypt(x[:size], scale=2.0**x_bits)
-    plaintext = SERVER.encode(w[:size], level=TOP, scale=2.0**w_bits)
+    plaintext = ENCODER.encode(w[:size], level=TOP, scale=2.0**w_bits)
     product = SERVER.multiply_plain(ciphertext, plaintext)
     assert SERVER.scale(product) == 2.0 ** (x_bits + w_bits)
     integers = np.rint(x[:size] * 2.0**x_bits) * np.rint(w[:size] * 2.0**w_bits)
@@ -127,14 +132,14 @@ def test_scales_that_differ_in_the_last_bit_are_refused() -> None:
     with pytest.raises(ScaleMismatch):
         SERVER.add(left, right)
     with pytest.raises(ScaleMismatch):
-        SERVER.add_plain(left, SERVER.encode(np.ones(1), level=TOP, scale=right.scale))
+        SERVER.add_plain(left, ENCODER.encode(np.ones(1), level=TOP, scale=right.scale))
 
 
 def test_the_scale_of_a_product_must_fit_its_level() -> None:
     ciphertext = CLIENT.encrypt(np.ones(1), scale=2.0**60)
-    assert SERVER.multiply_plain(ciphertext, SERVER.encode(np.ones(1), level=TOP, scale=2.0**40))
+    assert SERVER.multiply_plain(ciphertext, ENCODER.encode(np.ones(1), level=TOP, scale=2.0**40))
     with pytest.raises(PrecisionLost):
-        SERVER.multiply_plain(ciphertext, SERVER.encode(np.ones(1), level=TOP, scale=2.0**42))
+        SERVER.multiply_plain(ciphertext, ENCODER.encode(np.ones(1), level=TOP, scale=2.0**42))
 
 
 @pytest.mark.parametrize("scale", [0.0, -(2.0**20), math.nan, math.inf])
@@ -142,41 +147,46 @@ def test_what_is_no_scale_is_refused(scale: float) -> None:
     with pytest.raises(InvalidInput):
         CLIENT.encrypt(np.ones(1), scale=scale)
     with pytest.raises(InvalidInput):
-        SERVER.encode(np.ones(1), level=TOP, scale=scale)
+        ENCODER.encode(np.ones(1), level=TOP, scale=scale)
 
 
 def test_values_beyond_doubles_at_their_scale_are_refused_as_too_large() -> None:
     with pytest.raises(PrecisionLost):
-        SERVER.encode(np.full(1, 1e300), level=TOP, scale=2.0**60)
+        ENCODER.encode(np.full(1, 1e300), level=TOP, scale=2.0**60)
 
 
-def test_what_another_backend_made_is_foreign() -> None:
-    bare = Exact().encrypt(np.ones(1), scale=UNIT)
+def test_what_the_library_made_is_foreign_without_its_scale() -> None:
+    bare = LIBRARY.encrypt(np.ones(1), scale=UNIT)
     mine = CLIENT.encrypt(np.ones(1), scale=UNIT)
     for operation in (lambda: SERVER.level(bare), lambda: CLIENT.decrypt(bare), lambda: SERVER.add(mine, bare)):
         with pytest.raises(ForeignCiphertext):
             operation()
     with pytest.raises(ForeignCiphertext):
-        SERVER.multiply_plain(mine, Exact().encode(np.ones(1), level=TOP, scale=UNIT))
+        SERVER.multiply_plain(mine, LIBRARY.encode(np.ones(1), level=TOP, scale=UNIT))
 
 
-def test_it_has_those_optional_abilities_that_the_library_has() -> None:
-    class Hoists(Exact):
+def test_optional_abilities_have_the_scales_too() -> None:
+    class Able(Exact):
         def rotate_many(self, ciphertext: Any, steps: Any) -> list[Any]:
             return [ciphertext for _ in steps]
 
         def dot_plain(self, ciphertexts: Any, plaintexts: Any) -> Any:
             return ciphertexts[0][0], sum(c[1] * p for c, p in zip(ciphertexts, plaintexts, strict=True))
 
-    assert isinstance(SERVER, SupportsPublicKey)
-    assert not isinstance(SERVER, SupportsHoisting | SupportsDot)
-    able: Any = ScaledEvaluator(Hoists(), PARAMS, UNIT, who="test")  # type: ignore[arg-type]
-    assert isinstance(able, SupportsHoisting)
-    assert isinstance(able, SupportsDot)
-    ciphertext = CLIENT.encrypt(np.full(1, 0.5), scale=2.0**30)
-    assert [able.scale(each) for each in able.rotate_many(ciphertext, (1, 2))] == [2.0**30] * 2
-    halves = [able.encode(np.full(1, 0.5), level=TOP, scale=2.0**25) for _ in range(2)]
-    total = able.dot_plain([ciphertext, ciphertext], halves)
-    assert (able.scale(total), *CLIENT.decrypt(total)) == (2.0**55, 0.5)
+        def encrypt_many(self, many: Any, *, scale: float, encoding: Encoding = Encoding.SLOTS) -> list[Any]:
+            return [self.encrypt(values, scale=scale) for values in many]
+
+        def decrypt_many(self, ciphertexts: Any, *, encoding: Encoding = Encoding.SLOTS) -> list[Any]:
+            return [self.decrypt(ciphertext) for ciphertext in ciphertexts]
+
+    library: Any = Able()
+    client, server = CheckedDecryptor(library, ENCODER), CheckedEvaluator(library, ENCODER)
+    assert (SERVER.hoists, SERVER.fuses, server.hoists, server.fuses) == (False, False, True, True)
+    ciphertext, other = client.encrypt_many([np.full(1, 0.5), np.full(1, 0.25)], scale=2.0**30)
+    assert [float(values[0]) for values in client.decrypt_many([ciphertext, other])] == [0.5, 0.25]
+    assert [server.scale(each) for each in server.rotate_many(ciphertext, (1, 0, 2))] == [2.0**30] * 3
+    halves = [ENCODER.encode(np.full(1, 0.5), level=TOP, scale=2.0**25) for _ in range(2)]
+    total = server.dot_plain([ciphertext, ciphertext], halves)
+    assert (server.scale(total), *client.decrypt(total)) == (2.0**55, 0.5)
     with pytest.raises(ScaleMismatch):
-        able.dot_plain([ciphertext] * 2, [halves[0], able.encode(np.ones(1), level=TOP, scale=2.0**26)])
+        server.dot_plain([ciphertext] * 2, [halves[0], ENCODER.encode(np.ones(1), level=TOP, scale=2.0**26)])

@@ -1,0 +1,62 @@
+"""Plaintexts without keys: what a server's weights become, once for all its clients."""
+
+from __future__ import annotations
+
+from helora_core.backend.capabilities import Encoding
+from helora_core.backend.checked_backend import CheckedBackend, checked
+from helora_core.backend.encodings import checked_native
+from helora_core.backend.handles import Plaintext
+from helora_core.backend.protocol import Backend, Values
+from helora_core.errors import InvalidInput
+from helora_core.params.ckks import CKKSParams
+
+
+class PlaintextEncoder:
+    """Makes plaintexts that go with the ciphertexts of any key pair of these parameters, in this process.
+
+    Attributes:
+        params: Resolved.
+        capabilities: The backend's.
+        family: Whose plaintexts are interchangeable with these.
+    """
+
+    def __init__(self, backend: Backend | CheckedBackend, params: CKKSParams) -> None:
+        self._encoder = checked(backend).encoder(checked(backend).resolve(params))
+        self.params = self._encoder.params
+        self.family = self._encoder.family
+        self.capabilities = self._encoder.capabilities
+
+    def encode(self, values: Values, *, level: int, scale_bits: int, encoding: Encoding = Encoding.SLOTS) -> Plaintext:
+        """Encode a vector for ciphertexts at ``level``.
+
+        Args:
+            values: float64, or complex128 for complex slots; at most N/2 slots or N coefficients.
+            level: Rescales that the ciphertexts have left.
+            scale_bits: log2 of the scale.
+            encoding: What the values are.
+
+        Raises:
+            InvalidInput, SlotOverflow: The values are refused, before any library sees them.
+            CapabilityMissing: The encoding is beyond the backend, and core cannot make it of another.
+            LevelExhausted: There is no such level.
+            PrecisionLost: The values do not fit the modulus.
+        """
+        scale = scale_of(scale_bits, self.params)
+        native, taken = checked_native(
+            values, encoding, self.capabilities, self.params, level=level, scale=scale, who="PlaintextEncoder.encode"
+        )
+        return self._encoder.encode(taken, level=level, scale=scale, encoding=native)
+
+
+def scale_of(scale_bits: int, params: CKKSParams) -> float:
+    """The scale 2^scale_bits, if a value of 1 at that scale fits the modulus.
+
+    Raises:
+        InvalidInput: It does not.
+    """
+    if not 0 <= scale_bits < params.data_modulus_bits:
+        raise InvalidInput(
+            f"A scale of 2^{scale_bits} does not fit a modulus of {params.data_modulus_bits} bits.",
+            hint="Use the plan's scales.",
+        )
+    return 2.0**scale_bits

@@ -1,0 +1,64 @@
+"""Ciphertexts as messages: a library's bytes in an envelope that names key pair, backend and library."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import msgspec
+
+from helora_core.backend import envelope
+from helora_core.backend.envelope import PayloadKind
+from helora_core.backend.handles import Ciphertext
+from helora_core.backend.ledger import MeteredDecryptor, MeteredEvaluator
+from helora_core.backend.limits import MessageLimits
+from helora_core.backend.origin import Origin
+from helora_core.errors import CorruptPayload
+from helora_core.params.ckks import CKKSParams
+
+
+@dataclass(frozen=True)
+class Transport:
+    """Ciphertexts to bytes and back, for the keys of one session."""
+
+    codec: MeteredDecryptor | MeteredEvaluator
+    origin: Origin
+    limits: MessageLimits
+
+    def send(self, ciphertext: Ciphertext) -> bytes:
+        """The bytes that ``receive`` of the other side reads."""
+        payload = self.codec.serialize(ciphertext)
+        return envelope.wrap(PayloadKind.CIPHERTEXT, self.codec.key_id, payload, self.origin)
+
+    def receive(self, message: bytes) -> Ciphertext:
+        """Read a message; errors as of ``envelope.opened`` and of the role's ``deserialize``."""
+        payload = envelope.unwrap(
+            PayloadKind.CIPHERTEXT,
+            self.codec.key_id,
+            message,
+            origin=self.origin,
+            most_bytes=self.limits.ciphertext_bytes,
+        )
+        return self.deserialize(payload)
+
+    def seal(self, kind: PayloadKind, payload: bytes) -> bytes:
+        """A message of several ciphertexts in its envelope."""
+        return envelope.wrap(kind, self.codec.key_id, payload, self.origin)
+
+    def open(self, kind: PayloadKind, message: bytes, most_bytes: int) -> bytes:
+        """What such a message holds."""
+        return envelope.unwrap(kind, self.codec.key_id, message, origin=self.origin, most_bytes=most_bytes)
+
+    def deserialize(self, payload: bytes) -> Ciphertext:
+        """A ciphertext out of a message."""
+        if len(payload) > self.limits.ciphertext_bytes:
+            raise CorruptPayload(
+                f"A ciphertext of {len(payload)} bytes; these parameters make at most {self.limits.ciphertext_bytes}.",
+                hint="Check that both sides use the same parameters.",
+            )
+        return self.codec.deserialize(payload)
+
+
+def fingerprint_of(params: CKKSParams) -> bytes:
+    """32 bytes that two sides share if and only if their resolved parameters are equal."""
+    return hashlib.sha256(msgspec.json.encode(params, order="deterministic")).digest()
