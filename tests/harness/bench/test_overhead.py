@@ -14,7 +14,7 @@ from helora_harness.benchmarks.shim import Prepared, compiled
 def test_the_null_library_returns_its_argument_and_the_ledger_still_counts() -> None:
     null = Prepared("numpy", "rank_bsgs", "512:512:8", 1, seed=1, wrap=NullBackend)
     (output,) = null.program()()
-    assert output.level == null.plan.params.max_level  # as uploaded, though the program rescales
+    assert output.data.level == null.plan.params.max_level  # as uploaded, though the program rescales
     executed, predicted = null.ledger.counts(), null.plan.counts
     assert (executed.rotations, executed.ct_pt) == (predicted.rotations, predicted.ct_pt)
 

@@ -16,6 +16,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import numpy
+
 VERSION = "1"
 SEED = 1
 _MANAGER = ("helora_core.host.manager", "helora_core.manager")
@@ -200,6 +202,11 @@ class Prepared:
             execute = _found("execute", executor, "helora_core.runtime.executor")
             return lambda: execute(plan, server, inputs, constants)
         return lambda: execution(plan, constants).proceed(server, inputs)
+
+    def encrypted(self) -> Any:
+        """A ciphertext that the server's operations take."""
+        message = self._client.send(self._client.encrypt(numpy.ones(4), scale_bits=30))
+        return self._server.receive(message)
 
     @property
     def evaluator(self) -> Any:
