@@ -37,11 +37,20 @@ Refused = Callable[..., AbstractContextManager[None]]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked ``thorough``, unless it is asked for (``nox -s thorough``)."""
-    left_out = [item for item in items if not THOROUGH and item.get_closest_marker("thorough")]
-    if left_out:
+    """Leave out what is marked ``thorough``, unless it is asked for, or every backend is required."""
+    left_out = [item for item in items if item.get_closest_marker("thorough")]
+    if left_out and not THOROUGH and not config.getoption("--helora-require"):
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_sessionstart() -> None:
+    """Fail where a backend is missing that ``HELORA_EXPECT`` names, which CI sets: its tests would be skipped."""
+    for name in filter(None, os.environ.get("HELORA_EXPECT", "").split(",")):
+        try:
+            get_manager().load_backend(name)
+        except HeloraError as error:
+            raise pytest.UsageError(f"HELORA_EXPECT names {name}: {error}") from error
 
 
 @pytest.hookimpl(optionalhook=True)
