@@ -1,6 +1,6 @@
 """The suites that CI runs, each in an environment of its own: ``nox`` for all, ``nox -s lint`` for one.
 
-The README's ``uv run pytest -n auto`` is the quick way to the default tests on one Python.
+The README's ``uv run pytest -n auto`` runs the default tests, on one Python; what others run is not among them.
 """
 
 from __future__ import annotations
@@ -33,12 +33,47 @@ def _wheels() -> list[str]:
     return ["--find-links", folder] if folder and Path(folder).is_dir() else []
 
 
+# What another Python, or another release of a dependency, is likely to break: imports, files, plugins, processes.
+SMOKE = ["tests/test_imports.py", "tests/files", "tests/host/test_discovery.py", "tests/adapter/test_peft.py",
+         "tests/adapter/test_npz.py", "tests/adapter/test_gguf.py", "tests/adapter/test_safetensors_io.py",
+         "tests/compiler/test_digests.py", "tests/parties/test_module_run.py", "tests/artifact/test_read.py",
+         "tests/cli/test_main.py", "tests/cli/test_run.py", "tests/cli/test_listings.py"]  # fmt: skip
+
+IMPORT_ALL = """
+import importlib, pkgutil
+for name in ("helora_core", "helora_numpy", "helora_tenseal", "helora_pyfhel", "helora_openfhe"):
+    package = importlib.import_module(name)
+    for module in pkgutil.walk_packages(package.__path__, name + "."):
+        if not module.name.endswith("__main__") and name in ("helora_core", "helora_numpy", "helora_tenseal"):
+            importlib.import_module(module.name)
+"""
+"""Modules of libraries that are not there are left out."""
+
+
 @nox.session(python=PYTHONS)
+def smoke(session: nox.Session) -> None:
+    """Everything imported, the demo, files, plugins, and a packing run, within a minute on any Python."""
+    session.install(*CORE, *PLUGINS, "pytest-xdist>=3.8")
+    session.run("python", "-W", "error", "-c", IMPORT_ALL)
+    session.run("helora", "demo", "--module", "layers.0.*", "--backend", "tenseal")
+    session.run("pytest", "-n", "auto", "-q", *SMOKE, *session.posargs, env={"HELORA_EXPECT": "numpy,tenseal"})
+
+
+@nox.session(python=PYTHONS, default=False)
 def tests(session: nox.Session) -> None:
-    """The default tests, on every supported Python."""
+    """The default tests, on any supported Python."""
     # Without asv and its viewer, their tests would be skipped.
     session.install(*CORE, *PLUGINS, *_group("history"), "pytest-xdist>=3.8")
-    session.run("pytest", "-n", "auto", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs, env={"HELORA_EXPECT": "numpy,tenseal"})
+
+
+@nox.session(python="3.11", default=False)
+def thorough(session: nox.Session) -> None:
+    """All tests, with 300 examples of every law of Hypothesis' and those that cost much; half an hour and more."""
+    session.install(*CORE, *PLUGINS, *_group("history"), "pytest-xdist>=3.8")
+    session.run(
+        "pytest", "-n", "auto", *session.posargs, env={"HELORA_THOROUGH": "1", "HELORA_EXPECT": "numpy,tenseal"}
+    )
 
 
 @nox.session(python="3.11")
@@ -58,20 +93,25 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def docs(session: nox.Session) -> None:
-    """The documentation; every broken link is an error."""
-    session.install(*_group("docs"))
+    """The documentation: every broken link is an error, and the tutorial and the guide to packings do what they say."""
+    session.install(*CORE, *PLUGINS, *_group("docs"))
     session.run("mkdocs", "build", "--strict")
+    pages = ("tests/docs/test_tutorial.py", "tests/docs/test_write_a_packing.py")
+    session.run("pytest", "-q", "-m", "thorough", *pages, env={"HELORA_THOROUGH": "1"})
 
 
 @nox.session(python="3.10")
 def conformance(session: nox.Session) -> None:
     """The kit and every plugin's own tests against all libraries: Python 3.10 is where each of them has a build."""
-    session.install(*CORE, *PLUGINS, *OTHER_LIBRARIES, *_wheels())
+    session.install(*CORE, *PLUGINS, *OTHER_LIBRARIES, "pytest-xdist>=3.8", *_wheels())
     # --helora-require: a backend whose library is missing fails here, rather than being skipped. Each has a process of
     # its own: one that held all libraries reserved more memory than the machine has, and could not fork any more.
     across = sorted(str(path) for path in Path("tests").glob("test_across_backends*.py"))
     for tests in (*([str(folder)] for folder in sorted(Path("plugins").glob("helora-*"))), across):
-        session.run("pytest", *tests, "--helora-require", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+        session.run(
+            "pytest", "-q", "-n", "2", "--dist", "worksteal", *tests, "--helora-require", *session.posargs,
+            env={"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
     # The slow laws too, on the backend that all wrong doubles are made of; other runs of the tests leave them out.
     session.run("pytest", "tests/conformance/test_doubles.py", "-k", "control_breaks_no_law", "--helora-thorough")
     session.run("helora", "bench", "backends", "check")
@@ -97,13 +137,14 @@ def bench(session: nox.Session) -> None:
     session.install(*CORE, *PLUGINS, *_group("bench"))
     session.run("python", "-m", "asv", "check", "--environment", "existing:python")
     session.run("pytest", "harness/pytest_bench", "--benchmark-disable")
+    session.run("pytest", "-q", "-m", "thorough", "tests/harness/test_ab.py", env={"HELORA_THOROUGH": "1"})
     has_browser = os.environ.get("HELORA_CHROMIUM") or any(map(shutil.which, ("chromium", "google-chrome")))
     session.run(
         "pytest",
         "tests/harness/history",
         "tests/harness/test_asv_benchmarks.py",
         *session.posargs,
-        env={"HELORA_REQUIRE_BROWSER": "1"} if has_browser else None,
+        env={"HELORA_THOROUGH": "1"} | ({"HELORA_REQUIRE_BROWSER": "1"} if has_browser else {}),
     )
 
 

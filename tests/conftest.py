@@ -1,5 +1,5 @@
-"""What all tests share: one Hypothesis profile, how a refusal must look, small plans with sessions for them, and
-profiles that nobody measured.
+"""What all tests share: Hypothesis profiles, what only a thorough run has, how a refusal must look, small plans with
+sessions for them, and profiles that nobody measured.
 """
 
 from __future__ import annotations
@@ -8,6 +8,9 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
+
+# Before NumPy is loaded: the processes of ``-n auto`` have a core each, and threads of BLAS would fight over them.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hypothesis
 import pytest
@@ -25,10 +28,29 @@ from helora_core.params.ckks import CKKSParams
 from helora_core.planning.profile import ChainFigures, Figure, Profile, Provenance
 
 # Deadlines measure the machine. CI runs the same examples each time; elsewhere every run looks at new ones.
-hypothesis.settings.register_profile("helora", deadline=None, derandomize="CI" in os.environ)
-hypothesis.settings.load_profile("helora")
+hypothesis.settings.register_profile("helora", deadline=None, max_examples=20, derandomize="CI" in os.environ)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=300)
+THOROUGH = os.environ.get("HELORA_THOROUGH", "") == "1"
+hypothesis.settings.load_profile("thorough" if THOROUGH else "helora")
 
 Refused = Callable[..., AbstractContextManager[None]]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked ``thorough``, unless it is asked for, or every backend is required."""
+    left_out = [item for item in items if item.get_closest_marker("thorough")]
+    if left_out and not THOROUGH and not config.getoption("--helora-require"):
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_sessionstart() -> None:
+    """Fail where a backend is missing that ``HELORA_EXPECT`` names, which CI sets: its tests would be skipped."""
+    for name in filter(None, os.environ.get("HELORA_EXPECT", "").split(",")):
+        try:
+            get_manager().load_backend(name)
+        except HeloraError as error:
+            raise pytest.UsageError(f"HELORA_EXPECT names {name}: {error}") from error
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -21,6 +21,8 @@ from helora_core.packing.protocol import ModulusUse
 from helora_core.params.presets import FAST
 from helora_core.parties.adapter_run import ModuleJob, ModuleResult, run_adapter
 
+pytestmark = pytest.mark.thorough  # and in the session ``conformance``
+
 SHAPE = ModuleShape.parse("576:192:8")
 MODULE = synthetic_module(SHAPE, seed=3)
 X = synthetic_activations(SHAPE, 5, seed=4)

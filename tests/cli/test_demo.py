@@ -20,13 +20,18 @@ from helora_core.host.records import RegisteredBackend
 ONE = ("--module", "layers.0.self_attn.q_proj")
 
 
-def test_all_sixty_modules_run_encrypted_with_twelve_bits_and_more(
-    helora_json: Callable[..., Any], documented: Callable[..., set[str]]
+@pytest.mark.parametrize(
+    "modules", ["layers.[05].*", pytest.param("all", marks=pytest.mark.thorough)], ids=["four", "sixty"]
+)
+def test_modules_run_encrypted_with_twelve_bits_and_more(
+    helora_json: Callable[..., Any], documented: Callable[..., set[str]], modules: str
 ) -> None:
-    document = helora_json("demo", "--backend", "tenseal", "--tokens", 4)
+    document = helora_json("demo", "--backend", "tenseal", "--tokens", 4, "--module", modules)
     assert set(document) == documented("helora demo")
     assert (document["backend"], document["secure"]) == ("tenseal", True)
-    assert [row["module"] for row in document["modules"]] == list(bundled_adapter().modules)
+    assert [row["module"] for row in document["modules"]] == [
+        module.name for module in bundled_adapter().select(modules)
+    ]
     keys = documented("Keys of a plan") - {"program", "batch_for_default_budget"}
     keys |= documented("helora demo", "key of `modules`")
     for row in document["modules"]:
@@ -119,15 +124,13 @@ class TestBackendChoice:
         assert "backend tenseal (skipped faster: it has no device)" in shown.stderr
         assert "skipped" not in shown.stdout
 
-    @pytest.mark.parametrize("name", [(), ("--backend", "auto")])
-    def test_an_emulation_is_never_chosen_without_leave(
-        self, in_new_process: Callable[..., Any], name: tuple[str, ...]
-    ) -> None:
-        arguments = ("-m", "helora_core", "demo", *ONE, "--tokens", "1", *name)
-        refused = in_new_process(*arguments, "--json", HELORA_PLUGINS="numpy")
-        assert refused.returncode == 1
-        assert json.loads(refused.stdout)["error"]["code"] == "backend-unavailable"
-        assert "numpy: it encrypts nothing" in refused.stdout
+    def test_an_emulation_is_never_chosen_without_leave(self, in_new_process: Callable[..., Any]) -> None:
+        arguments = ("-m", "helora_core", "demo", *ONE, "--tokens", "1")
+        for name in ((), ("--backend", "auto")):
+            refused = in_new_process(*arguments, *name, "--json", HELORA_PLUGINS="numpy")
+            assert refused.returncode == 1
+            assert json.loads(refused.stdout)["error"]["code"] == "backend-unavailable"
+            assert "numpy: it encrypts nothing" in refused.stdout
         allowed = in_new_process(*arguments, "--allow-emulation", HELORA_PLUGINS="numpy")
         assert allowed.returncode == 0, allowed.stderr
         assert "nothing was encrypted" in allowed.stderr

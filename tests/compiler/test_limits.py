@@ -47,7 +47,7 @@ def test_vocabularies_are_in_reach() -> None:
 
 
 @every_packing
-@pytest.mark.parametrize("shape", ["300000:300000:16", "300000:300000:300000", "4096:4096:100000", "16:300000:5000"])
+@pytest.mark.parametrize("shape", ["300000:300000:16", "4096:4096:100000"])
 def test_whatever_the_shape_a_program_is_short_or_refused(packing: str, shape: str) -> None:
     try:
         plan = compile_plan(

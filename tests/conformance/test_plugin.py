@@ -188,6 +188,7 @@ def test_the_report_says_what_was_tested_with_what(
 ) -> None:
     monkeypatch.setenv("HELORA_COLOUR", "<b>blue</b>")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     selected = "counts_nothing or slot_one_to_slot_zero or half_the_size or overridden"
     listed = '[test_a_backend_counts_nothing_itself]\nreason = "it likes <i>to count</i>"\n'
     result = run(COUNTS, "-k", selected, "--helora-json=report.json", "--helora-html=report.html", xfails=listed)

@@ -54,6 +54,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.thorough  # the session ``stranger`` follows the guide too, from wheels
 @pytest.mark.skipif(os.name == "nt", reason="the guide's commands are for a POSIX shell")
 def test_the_guide_leads_to_a_backend_on_a_real_library(
     tmp_path: Path, environment: dict[str, str], capfd: pytest.CaptureFixture[str]

@@ -15,6 +15,7 @@ PAGE = ROOT / "docs" / "write-a-packing.md"
 GUIDE = runpy.run_path(str(ROOT / "tests" / "scaffold" / "guide.py"))
 
 
+@pytest.mark.thorough  # and in the session ``docs``
 def test_the_page_makes_a_packing_that_the_planner_chooses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_page: Callable[[Path], None]
 ) -> None:

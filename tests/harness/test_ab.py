@@ -156,6 +156,7 @@ def test_a_worker_runs_a_cell_and_answers_for_what_it_cannot() -> None:
         assert "error" in worker.ask(do="dance")
 
 
+@pytest.mark.thorough
 def test_a_real_comparison_of_the_same_code_runs_to_its_end() -> None:
     done = CliRunner().invoke(
         ab,

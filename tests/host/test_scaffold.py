@@ -267,6 +267,7 @@ def guide() -> dict[str, Callable[..., object]]:
     return runpy.run_path(str(ROOT / "tests" / "scaffold" / "guide.py"))
 
 
+@pytest.mark.thorough  # the session ``stranger`` does it too, from wheels
 def test_it_is_green_at_once_and_tells_what_to_fill_in(tmp_path: Path, guide: dict[str, Callable[..., object]]) -> None:
     folder = new_backend("zeta", tmp_path)
     guide["pretend_to_install"](folder, tmp_path / "site")

@@ -45,7 +45,6 @@ def figures(plan: Plan) -> tuple[int, int, int, int]:
 
 class TestExactness:
     @BOTH
-    @settings(max_examples=25)
     @given(data=st.data(), tokens=TOKENS, zeros=st.booleans())
     def test_it_is_lora(
         self,
@@ -63,8 +62,10 @@ class TestExactness:
         assert np.abs(run_plain(plan, module, x) - reference).max() <= 1e-12 * np.abs(reference).max()
 
     @BOTH
-    @pytest.mark.parametrize("backend", ["numpy", "tenseal"])
-    @pytest.mark.parametrize(("shape", "tokens"), [("37:90:5", None), ("600:70:3", 2), ("20:1100:40", 8)])
+    @pytest.mark.parametrize(
+        ("backend", "shape", "tokens"),
+        [("tenseal", "37:90:5", None), ("numpy", "600:70:3", 2), ("tenseal", "20:1100:40", 8)],
+    )
     def test_it_survives_encryption(
         self,
         packing: HaleviShoup | HaleviShoupBSGS,
@@ -82,7 +83,7 @@ class TestExactness:
 
 class TestCounts:
     @BOTH
-    @settings(max_examples=20)
+    @settings(max_examples=10)
     @given(shape=SHAPES, tokens=st.sampled_from([None, 4, 40]))
     def test_they_follow_the_formula(
         self, packing: HaleviShoup | HaleviShoupBSGS, shape: ModuleShape, tokens: int | None
@@ -159,13 +160,13 @@ class TestManyTokens:
 
 
 class TestMemory:
-    @pytest.mark.parametrize("shape", ["512:512:8", "1536:1536:16", "1536:8960:32", "8960:1536:32"])
+    @pytest.mark.parametrize("shape", ["512:512:8", "300:1200:4", "1200:300:4"])
     def test_few_ciphertexts_are_alive(self, shape: str, peak_live: Callable[[Plan], int]) -> None:
         plan = plan_for(HaleviShoup(), shape)
         _, blocks_in, blocks_out, _ = figures(plan)
         assert peak_live(plan) <= blocks_in + blocks_out + 2
 
-    @pytest.mark.parametrize("shape", ["512:512:8", "1536:1536:16", "1536:8960:32", "8960:1536:32"])
+    @pytest.mark.parametrize("shape", ["512:512:8", "1536:8960:32"])
     def test_no_more_than_all_baby_steps_are_alive(self, shape: str, peak_live: Callable[[Plan], int]) -> None:
         plan = plan_for(HaleviShoupBSGS(), shape)
         _, blocks_in, blocks_out, baby_steps = figures(plan)
@@ -175,8 +176,7 @@ class TestMemory:
 class TestOneKey:
     """The plain variant rotates by one step only, whatever the passes do."""
 
-    @pytest.mark.parametrize("shape", ["512:512:8", "1536:256:16", "300:5000:3"])
-    @pytest.mark.parametrize("tokens", [None, 16])
+    @pytest.mark.parametrize(("shape", "tokens"), [("512:512:8", None), ("1536:256:16", 16), ("300:600:3", 16)])
     def test_all_rotations_are_by_one_feature(self, shape: str, tokens: int | None) -> None:
         plan = plan_for(HaleviShoup(), shape, tokens)
         assert plan.rotation_steps == (plan.tokens_per_run,)
@@ -187,6 +187,7 @@ class TestOneKey:
         assert len(set(rotated)) == len(rotated)
         assert all(program.ops[value].kind is not OpKind.ROTATE for value in rotated)
 
+    @pytest.mark.thorough
     def test_the_noise_of_a_thousand_rotations_in_a_row_is_not_seen(self, run_on: RunOn) -> None:
         """Products are rotated before the rescale, which takes their noise down."""
         module = synthetic_module(ModuleShape.parse("1024:1024:4"), seed=1)

@@ -30,50 +30,53 @@ def all_in_a_row(program: Program) -> Program:
     return functools.reduce(lambda each, transform: transform(each), PASSES, program)
 
 
-every_pass = pytest.mark.parametrize("transform", [*PASSES, all_in_a_row], ids=lambda transform: transform.__name__)
+EVERY: tuple[Pass, ...] = (*PASSES, all_in_a_row)
+"""What each drawn program is put through."""
+
 reorders_sums = (fuse_dots, all_in_a_row)
 
 
-@every_pass
 @given(st.data())
-def test_the_outputs_stay_the_same(
-    transform: Pass, programs: Programs, computed: Computed, data: st.DataObject
-) -> None:
+def test_the_outputs_stay_the_same(programs: Programs, computed: Computed, data: st.DataObject) -> None:
     """To the bit: only a fused sum may be added up in another order."""
     program = data.draw(programs)
-    before, after = computed(program), computed(transform(program))
-    assert len(after) == len(before)
-    if transform in reorders_sums:
-        np.testing.assert_allclose(after, before, rtol=1e-9, atol=1e-9)
-    else:
-        assert np.array_equal(after, before)
+    before = computed(program)
+    for transform in EVERY:
+        after = computed(transform(program))
+        assert len(after) == len(before), transform
+        if transform in reorders_sums:
+            np.testing.assert_allclose(after, before, rtol=1e-9, atol=1e-9, err_msg=str(transform))
+        else:
+            assert np.array_equal(after, before), transform
 
 
-@every_pass
 @given(st.data())
 def test_levels_and_scales_of_the_outputs_stay_the_same(
-    transform: Pass, programs: Programs, params: CKKSParams, scales: Scales, data: st.DataObject
+    programs: Programs, params: CKKSParams, scales: Scales, data: st.DataObject
 ) -> None:
     program = data.draw(programs)
-    after, before = (
-        [annotate(each, params, scales)[output] for output in each.results] for each in (transform(program), program)
+    before, *after = (
+        [annotate(each, params, scales)[output] for output in each.results]
+        for each in (program, *(transform(program) for transform in EVERY))
     )
-    assert after == before
+    assert after == [before] * len(EVERY)
 
 
-@every_pass
 @given(st.data())
-def test_nothing_is_done_more_often(transform: Pass, programs: Programs, data: st.DataObject) -> None:
+def test_nothing_is_done_more_often(programs: Programs, data: st.DataObject) -> None:
     program = data.draw(programs)
-    before, after = (msgspec.structs.asdict(count_operations(each)) for each in (program, transform(program)))
-    assert all(after[name] <= before[name] for name in before)
+    before = msgspec.structs.asdict(count_operations(program))
+    for transform in EVERY:
+        after = msgspec.structs.asdict(count_operations(transform(program)))
+        assert all(after[name] <= before[name] for name in before), transform
 
 
-@pytest.mark.parametrize("transform", PASSES, ids=lambda transform: transform.__name__)
 @given(st.data())
-def test_doing_it_twice_does_no_more(transform: Pass, programs: Programs, data: st.DataObject) -> None:
-    once = transform(data.draw(programs))
-    assert transform(once) == once
+def test_doing_it_twice_does_no_more(programs: Programs, data: st.DataObject) -> None:
+    program = data.draw(programs)
+    for transform in PASSES:
+        once = transform(program)
+        assert transform(once) == once, transform
 
 
 @given(st.data())
@@ -88,53 +91,49 @@ def test_the_pipeline_comes_to_an_end(programs: Programs, data: st.DataObject) -
     pytest.fail("it goes on")
 
 
-@every_pass
 @given(st.data())
-def test_slots_encoding_and_what_comes_back_stay(transform: Pass, programs: Programs, data: st.DataObject) -> None:
+def test_slots_encoding_and_what_comes_back_stay(programs: Programs, data: st.DataObject) -> None:
     program = data.draw(programs)
-    after = transform(program)
-    assert (after.slots, after.encoding) == (program.slots, program.encoding)
-    assert len(after.outputs) == len(program.outputs)
+    for transform in EVERY:
+        after = transform(program)
+        assert (after.slots, after.encoding) == (program.slots, program.encoding), transform
+        assert len(after.outputs) == len(program.outputs), transform
 
 
-@every_pass
 @given(st.data())
 def test_inputs_are_sent_in_order_and_only_those_that_nothing_depends_on_stay_at_home(
-    transform: Pass, programs: Programs, data: st.DataObject
+    programs: Programs, data: st.DataObject
 ) -> None:
     program = data.draw(programs)
-    after = transform(program)
-    if transform in (drop_dead, all_in_a_row):
-        reached = set(program.results)
-        for i in reversed(range(len(program.ops))):
-            reached.update(program.ops[i].args if i in reached else ())
-        assert after.input_positions == tuple(program.ops[i].positions[0] for i in program.inputs if i in reached)
-    else:
-        assert after.input_positions == program.input_positions
+    reached = set(program.results)
+    for i in reversed(range(len(program.ops))):
+        reached.update(program.ops[i].args if i in reached else ())
+    needed = tuple(program.ops[i].positions[0] for i in program.inputs if i in reached)
+    for transform in EVERY:
+        expected = needed if transform in (drop_dead, all_in_a_row) else program.input_positions
+        assert transform(program).input_positions == expected, transform
 
 
-@every_pass
 @given(st.data())
-def test_masks_questions_and_sanitised_results_are_never_merged(
-    transform: Pass, programs: Programs, data: st.DataObject
-) -> None:
+def test_masks_questions_and_sanitised_results_are_never_merged(programs: Programs, data: st.DataObject) -> None:
     """Each of them is fresh randomness, or another message."""
-    program = data.draw(programs)
-    if transform in (drop_dead, all_in_a_row):
-        program = drop_dead(program)
-    fresh = (OpKind.SANITIZE, OpKind.MASK, OpKind.ASK_CLIENT)
-    before, after = ([op.kind for op in each.ops] for each in (program, transform(program)))
-    assert [after.count(kind) for kind in fresh] == [before.count(kind) for kind in fresh]
+    drawn = data.draw(programs)
+    for transform in EVERY:
+        program = drop_dead(drawn) if transform in (drop_dead, all_in_a_row) else drawn
+        before, after = ([op.kind for op in each.ops] for each in (program, transform(program)))
+        for kind in (OpKind.SANITIZE, OpKind.MASK, OpKind.ASK_CLIENT):
+            assert after.count(kind) == before.count(kind), transform
 
 
-@every_pass
 @given(st.data())
 def test_results_known_to_be_zero_stay_where_they_are(
-    transform: Pass, programs: Programs, computed: Computed, data: st.DataObject
+    programs: Programs, computed: Computed, data: st.DataObject
 ) -> None:
     program = data.draw(programs)
     place = data.draw(st.integers(0, len(program.outputs)))
     outputs = (*program.outputs[:place], None, *program.outputs[place:])
-    after = transform(msgspec.structs.replace(program, outputs=outputs))
-    assert [output is None for output in after.outputs] == [output is None for output in outputs]
-    np.testing.assert_allclose(computed(after), computed(program), rtol=1e-9, atol=1e-9)
+    before = computed(program)
+    for transform in EVERY:
+        after = transform(msgspec.structs.replace(program, outputs=outputs))
+        assert [output is None for output in after.outputs] == [output is None for output in outputs], transform
+        np.testing.assert_allclose(computed(after), before, rtol=1e-9, atol=1e-9, err_msg=str(transform))

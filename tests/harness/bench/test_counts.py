@@ -317,6 +317,7 @@ class TestCommand:
         assert "numpy rank_bsgs 512:512:8 1" in result.stdout
 
 
+@pytest.mark.thorough  # CI runs ``helora bench counts --check``
 def test_the_committed_lock_is_what_plans_cost_now() -> None:
     """If this fails, a change altered what plans cost: see ``helora bench counts --check``."""
     cells, _ = gate.split_absent(cases.preset("ci"))

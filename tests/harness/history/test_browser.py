@@ -31,6 +31,9 @@ if not REQUIRED:
         pytest.skip("the browser is driven over pipes of POSIX", allow_module_level=True)
 
 
+pytestmark = pytest.mark.thorough  # and in the session ``bench``
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = os.environ.get("HELORA_SCREENSHOTS")
