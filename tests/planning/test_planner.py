@@ -158,7 +158,7 @@ class TestChoice:
         for each in ranked(("rank_bsgs", "cheetah_two_round"), Constraints(rtt_ms=rtt_ms)):
             assert each.plan is not None
             assert each.prediction is not None
-            assert each.prediction.round_trip_ms == rtt_ms * each.plan.round_trips * each.plan.runs(4)
+            assert each.prediction.round_trip_ms == rtt_ms * len(each.plan.rounds) * each.plan.runs(4)
 
     def test_a_larger_ring_is_looked_at_where_it_might_pay(self, ranked: Callable[..., list[Candidate]]) -> None:
         candidates = ranked(("rank_bsgs",), tokens=256)
