@@ -35,7 +35,8 @@ COSTLY = frozenset({
     "test_the_bound_holds_for_activations_of_any_size",
     "test_a_module_without_weights_gives_zero",
 })  # fmt: skip
-"""Laws that take most of a trial's time; every run holds helora-numpy, which the controls are made of, to them."""
+"""Laws that take most of a trial's time; the session `conformance` holds helora-numpy,
+which the controls are made of, to them."""
 
 PATIENT = {"adds up public zeros", "recycles old results"}
 """Doubles that take as long as a hundred others; their laws catch quicker ones as well."""
