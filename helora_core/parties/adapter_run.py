@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from helora_core.adapter.lora import LoRAModule
+from helora_core.backend.checked_backend import CheckedBackend
 from helora_core.backend.protocol import Backend
 from helora_core.compiler.compiled import CompiledModule, Part, Weights, split
 from helora_core.compiler.plan import Plan
@@ -81,7 +82,7 @@ class ModuleResult:
 
 
 def run_adapter(
-    backend: Backend,
+    backend: Backend | CheckedBackend,
     jobs: Sequence[ModuleJob],
     *,
     private_weights: bool = True,
@@ -152,7 +153,7 @@ def _free_name(name: str, taken: dict[str, CompiledModule]) -> str:
     return free
 
 
-def _tell(telemetry: Telemetry, backend: Backend, job: ModuleJob, report: Report, tokens: int) -> None:
+def _tell(telemetry: Telemetry, backend: Backend | CheckedBackend, job: ModuleJob, report: Report, tokens: int) -> None:
     telemetry.emit(
         "module.executed",
         report.times.total,

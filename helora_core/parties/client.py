@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from helora_core.adapter.lora import LoRAModule
 from helora_core.adapter.names import close_names, matches
+from helora_core.backend.checked_backend import CheckedBackend, checked
 from helora_core.backend.key_export import MOST_BYTES, restore_client
 from helora_core.backend.limits import OVERHEAD_BYTES
 from helora_core.backend.origin import origin_of
@@ -96,7 +97,7 @@ class Client:
         self,
         offer: bytes,
         *,
-        backend: Backend | None = None,
+        backend: Backend | CheckedBackend | None = None,
         adapter: Mapping[str, LoRAModule] | None = None,
         security_bits: int = DEFAULT_SECURITY_BITS,
         table: str = DEFAULT_TABLE,
@@ -105,8 +106,8 @@ class Client:
         from helora_core.host.manager import get_manager
 
         read = read_offer(offer)
-        self._backend = backend or get_manager().load_backend(read.backend)
-        origin_of(self._backend).require(read.origin, "Offer:")
+        self._backend = checked(backend or get_manager().load_backend(read.backend))
+        origin_of(self._backend.library).require(read.origin, "Offer:")
         plans = offered_plans(
             read, load_packing or get_manager().load_packing, security_bits=security_bits, table=table
         )

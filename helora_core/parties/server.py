@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from helora_core.artifact.plan_file import Demands
+from helora_core.backend.checked_backend import CheckedBackend, checked
 from helora_core.backend.encoder import PlaintextEncoder
 from helora_core.backend.envelope import PayloadKind
 from helora_core.backend.ledger import Ledger, OperationCounts
@@ -58,7 +59,7 @@ class Server:
     def __init__(
         self,
         modules: Mapping[str, CompiledModule],
-        backend: Backend,
+        backend: Backend | CheckedBackend,
         *,
         private_weights: bool = True,
         limits: ServerLimits | None = None,
@@ -74,7 +75,8 @@ class Server:
             if private_weights:
                 require_private_weights(plan.packing.name, plan.packing.leakage, sanitize_bits=plan.sanitize_bits)
             require_capabilities(backend, plan)
-        self.backend = backend
+        self.backend = checked(backend)
+        self.origin = origin_of(self.backend.library)
         self.limits = limits or ServerLimits()
         self.key_sets = key_sets(list(plans.values()))
         self.constants = constants or ConstantCache()
@@ -130,7 +132,7 @@ class Server:
 
     def offer(self) -> bytes:
         """What a client has to know: public, and the same for all clients."""
-        return offer_of(self.modules, origin_of(self.backend), self.limits.message_bytes)
+        return offer_of(self.modules, self.origin, self.limits.message_bytes)
 
     def weights(self, name: str) -> EncodedConstants:
         """A module's weights, encoded now unless they are already: once for all sessions."""
@@ -282,9 +284,7 @@ class Session:
         from helora_core.backend import envelope
 
         limit = self._server.limits.message_bytes
-        opened = envelope.opened(
-            PayloadKind.UPLOAD, None, message, origin=origin_of(self._server.backend), most_bytes=limit
-        )
+        opened = envelope.opened(PayloadKind.UPLOAD, None, message, origin=self._server.origin, most_bytes=limit)
         session = self._by_key.get(opened.key_id)
         if session is None:
             raise ForeignCiphertext(

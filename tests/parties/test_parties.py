@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations
+from helora_core.backend.checked_backend import checked
 from helora_core.errors import (
     CorruptPayload,
     ForeignCiphertext,
@@ -174,6 +175,13 @@ class TestDoors:
         offer = Server({"m": plan}, lora.backend).offer()
         with refused(InsecureParameters):
             Client(offer, security_bits=256)
+
+    def test_a_backend_behind_cores_checks_is_the_same_backend(self, lora: Any) -> None:
+        backend = checked(lora.backend)
+        server = Server({each.name: each for each in lora.modules}, backend)
+        assert server.offer() == lora.server().offer()
+        client = Client(server.offer(), backend=backend)
+        assert client.delta("q_proj", x_of(1), server.open(client.evaluation_keys())).shape == (1, SHAPE.d_out)
 
     def test_a_server_serves_something(self, lora: Any, refused: Any) -> None:
         with refused(InvalidInput, "no modules"):
