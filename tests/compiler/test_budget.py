@@ -124,7 +124,7 @@ class TestExecuted:
     """What was run is held against the budget too: by the ledger and by the bytes that really went over the wire."""
 
     def used(self, outcome: ModuleResult) -> dict[str, float]:
-        run = outcome.run
+        run = outcome.report
         return {
             "rotations": run.executed.rotations / 6,
             "keyswitches": run.executed.keyswitches / 6,

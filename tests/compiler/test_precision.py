@@ -27,8 +27,7 @@ from helora_core.packing.protocol import ScaleRole
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.noise import NoiseModel
-from helora_core.parties.adapter_run import ModuleJob, run_adapter
-from helora_core.parties.module_run import ModuleRun
+from helora_core.parties.adapter_run import ModuleJob, ModuleResult, run_adapter
 from tests.compiler import drawn
 
 DRAWN_CASES = int(os.environ.get("HELORA_BOUND_CASES", "200"))
@@ -45,16 +44,16 @@ SLOW = ("halevi_shoup", "halevi_shoup_bsgs", "cpmm")
 """Packings whose plaintexts or ciphertexts for wide modules take seconds to make."""
 
 
-def run(backend: str, plan: Plan, module: LoRAModule, x: Any) -> ModuleRun:
+def run(backend: str, plan: Plan, module: LoRAModule, x: Any) -> ModuleResult:
     (outcome,) = run_adapter(get_manager().load_backend(backend), [ModuleJob(module, x, plan)], private_weights=False)
-    return outcome.run
+    return outcome
 
 
 def compiled(packing: str, shape: str, **options: Any) -> Plan:
     return compile_plan(ModuleShape.parse(shape), get_manager().load_packing(packing), private_weights=False, **options)
 
 
-def allowed(result: ModuleRun, reference: Any) -> Any:
+def allowed(result: ModuleResult, reference: Any) -> Any:
     """The bound, and what float64 leaves of numbers of this size."""
     return result.error_bound[:, np.newaxis] + 2.0**-50 * np.max(np.abs(reference), axis=1, keepdims=True)
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
-from helora_core.backend.ledger import Ledger
 from helora_core.backend.session import open_sessions
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.sizes import ciphertext_bytes
@@ -69,17 +68,13 @@ def test_the_estimate_bounds_what_seal_sends_and_is_at_most_twice_as_much(packin
         sanitize_bits=40,
         private_weights=False,
     )
-    ledger = Ledger()
-    client, server = open_sessions(
-        backend, plan.params, plan.rotation_steps, ledger=ledger, public_key=plan.needs_public_key
-    )
+    client, server = open_sessions(backend, plan.params, plan.rotation_steps, public_key=plan.needs_public_key)
     module, x = synthetic_module(plan.shape, seed=1), synthetic_activations(plan.shape, 4, seed=1)
     run = run_module(
         plan,
         encode_constants(plan, module, server.encoder),
         client,
         server,
-        ledger,
         x,
         client_module=module if plan.packing.client_finishes else None,
     )

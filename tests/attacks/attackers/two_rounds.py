@@ -35,7 +35,7 @@ class DoublesService(Service):
         fresh = self.client._decryptor.encrypt(slots, scale=self._scale, encoding=Encoding.COMPLEX_SLOTS)
         quarter = self.server.receive(self.client.send(fresh))
         half = add(quarter, quarter)
-        return self.server.send(add(half, half))
+        return self.server.serialize(add(half, half))
 
     @property
     def _scale(self) -> float:
@@ -51,7 +51,7 @@ class ChoosingService(Service):
         answer, primes = exact_answer(self, masked), self.client.params.data_primes
         answer[:, 0] = [(int(row[0]) + self.CHOSEN) % prime for row, prime in zip(answer, primes, strict=True)]
         fresh = self.client.encrypt(answer, scale_bits=answer_scale_bits(self), encoding=Encoding.INTEGERS)
-        return self.client.send(fresh)
+        return self.client.serialize(fresh)
 
 
 def answer_scale_bits(service: Service) -> int:

@@ -16,8 +16,6 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import numpy
-
 VERSION = "1"
 SEED = 1
 _MANAGER = ("helora_core.host.manager", "helora_core.manager")
@@ -205,7 +203,7 @@ class Prepared:
 
     def encrypted(self) -> Any:
         """A ciphertext that the server's operations take."""
-        message = self._client.send(self._client.encrypt(numpy.ones(4), scale_bits=30))
+        message = self._client.send(self._client.encrypt(self.x[0], scale_bits=30))
         return self._server.receive(message)
 
     @property
