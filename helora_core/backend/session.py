@@ -23,7 +23,7 @@ from helora_core.backend.limits import MessageLimits
 from helora_core.backend.ntt import Residues
 from helora_core.backend.origin import UNKNOWN, Origin, origin_of
 from helora_core.backend.protocol import Backend, Values
-from helora_core.backend.transport import Transport, fingerprint_of
+from helora_core.backend.transport import Carrier, Transport, fingerprint_of
 from helora_core.errors import CorruptPayload, InvalidInput
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, require_secure
@@ -33,7 +33,7 @@ class InsecureParametersWarning(UserWarning):
     """Keys were made with parameters that the security table refuses, because the caller asked for it."""
 
 
-class ClientSession:
+class ClientSession(Carrier):
     """Holds the secret key: packs in, ciphertext bytes out; result bytes in, values out."""
 
     def __init__(
@@ -115,43 +115,6 @@ class ClientSession:
         scale = self._decryptor.scale(ciphertext)
         return from_native(values, encoding, native, self.capabilities, self.params, scale=scale)
 
-    def send(self, ciphertext: Ciphertext) -> bytes:
-        """The bytes to upload."""
-        return self._transport.send(ciphertext)
-
-    def receive(self, message: bytes) -> Ciphertext:
-        """Read a downloaded result.
-
-        Raises:
-            CorruptPayload, VersionMismatch, ForeignCiphertext: See ``envelope.opened``.
-        """
-        return self._transport.receive(message)
-
-    @property
-    def key_id(self) -> bytes:
-        """16 bytes that name the key pair."""
-        return self._transport.codec.key_id
-
-    def seal(self, kind: PayloadKind, payload: bytes) -> bytes:
-        """A message of several ciphertexts in its envelope."""
-        return self._transport.seal(kind, payload)
-
-    def open(self, kind: PayloadKind, message: bytes, *, most_bytes: int) -> bytes:
-        """What a message holds; errors as of ``envelope.opened``."""
-        return self._transport.open(kind, message, most_bytes)
-
-    def serialize(self, ciphertext: Ciphertext) -> bytes:
-        """A ciphertext as part of a message, which has the checksum."""
-        return self._transport.codec.serialize(ciphertext)
-
-    def deserialize(self, payload: bytes) -> Ciphertext:
-        """A ciphertext out of a message.
-
-        Raises:
-            CorruptPayload: The bytes are none of these parameters.
-        """
-        return self._transport.deserialize(payload)
-
     def evaluation_keys(self) -> bytes:
         """The bytes that let a server compute on this client's ciphertexts: ``ServerSession.from_keys`` reads them."""
         keys = self._decryptor.evaluation_keys()
@@ -176,7 +139,7 @@ class ClientSession:
         )
 
 
-class ServerSession:
+class ServerSession(Carrier):
     """Holds evaluation keys only; it has no field for a secret key, nor a way to make one.
 
     Attributes:
@@ -297,43 +260,6 @@ class ServerSession:
     def uniform_mask(self, ciphertext: Ciphertext) -> tuple[Ciphertext, Residues]:
         """Hide all coefficients of a value behind a mask, whose residues are returned; errors as ``uniform_mask``."""
         return self.evaluator.uniform_mask(ciphertext, self.params, self.capabilities)
-
-    def send(self, ciphertext: Ciphertext) -> bytes:
-        """The bytes of a result, to download."""
-        return self._transport.send(ciphertext)
-
-    def receive(self, message: bytes) -> Ciphertext:
-        """Read an uploaded ciphertext.
-
-        Raises:
-            CorruptPayload, VersionMismatch, ForeignCiphertext: See ``envelope.opened``.
-        """
-        return self._transport.receive(message)
-
-    @property
-    def key_id(self) -> bytes:
-        """16 bytes that name the key pair."""
-        return self._transport.codec.key_id
-
-    def seal(self, kind: PayloadKind, payload: bytes) -> bytes:
-        """A message of several ciphertexts in its envelope."""
-        return self._transport.seal(kind, payload)
-
-    def open(self, kind: PayloadKind, message: bytes, *, most_bytes: int) -> bytes:
-        """What a message holds; errors as of ``envelope.opened``."""
-        return self._transport.open(kind, message, most_bytes)
-
-    def serialize(self, ciphertext: Ciphertext) -> bytes:
-        """A ciphertext as part of a message, which has the checksum."""
-        return self._transport.codec.serialize(ciphertext)
-
-    def deserialize(self, payload: bytes) -> Ciphertext:
-        """A ciphertext out of a message.
-
-        Raises:
-            CorruptPayload: The bytes are none of these parameters.
-        """
-        return self._transport.deserialize(payload)
 
 
 def open_sessions(

@@ -59,6 +59,49 @@ class Transport:
         return self.codec.deserialize(payload)
 
 
+class Carrier:
+    """What both kinds of session do with messages."""
+
+    _transport: Transport
+
+    @property
+    def key_id(self) -> bytes:
+        """16 bytes that name the key pair."""
+        return self._transport.codec.key_id
+
+    def send(self, ciphertext: Ciphertext) -> bytes:
+        """A ciphertext as a message of its own, for the other side's ``receive``."""
+        return self._transport.send(ciphertext)
+
+    def receive(self, message: bytes) -> Ciphertext:
+        """Read such a message.
+
+        Raises:
+            CorruptPayload, VersionMismatch, ForeignCiphertext: See ``envelope.opened``.
+        """
+        return self._transport.receive(message)
+
+    def serialize(self, ciphertext: Ciphertext) -> bytes:
+        """A ciphertext as part of a message, which has the checksum."""
+        return self._transport.codec.serialize(ciphertext)
+
+    def deserialize(self, payload: bytes) -> Ciphertext:
+        """A ciphertext out of a message.
+
+        Raises:
+            CorruptPayload: The bytes are none of these parameters.
+        """
+        return self._transport.deserialize(payload)
+
+    def seal(self, kind: PayloadKind, payload: bytes) -> bytes:
+        """A message of several ciphertexts in its envelope."""
+        return self._transport.seal(kind, payload)
+
+    def open(self, kind: PayloadKind, message: bytes, *, most_bytes: int) -> bytes:
+        """What a message holds; errors as of ``envelope.opened``."""
+        return self._transport.open(kind, message, most_bytes)
+
+
 def fingerprint_of(params: CKKSParams) -> bytes:
     """32 bytes that two sides share if and only if their resolved parameters are equal."""
     return hashlib.sha256(msgspec.json.encode(params, order="deterministic")).digest()

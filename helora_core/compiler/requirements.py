@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from helora_core.backend.capabilities import Encoding, RescaleMode
+from helora_core.backend.checked_backend import CheckedBackend
 from helora_core.backend.encodings import can_encode
 from helora_core.backend.protocol import Backend
 from helora_core.compiler.plan import Plan
@@ -10,7 +11,7 @@ from helora_core.errors import CapabilityMissing, InvalidInput
 from helora_core.packing.protocol import Interactive, ModulusUse, Packing
 
 
-def require_capabilities(backend: Backend, plan: Plan) -> None:
+def require_capabilities(backend: Backend | CheckedBackend, plan: Plan) -> None:
     """Check that the backend can do what the plan needs.
 
     Raises:
