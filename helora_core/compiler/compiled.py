@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol, TypeAlias
@@ -11,6 +11,7 @@ import msgspec
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.compiler.plan import Plan
+from helora_core.errors import InvalidInput
 from helora_core.packing.protocol import Vector
 
 
@@ -75,3 +76,22 @@ class CompiledModule:
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.plan.shape} by {self.plan.packing.name}, plan {self.plan.digest[:12]}>"
+
+
+def require_one_input(plans: Mapping[str, Plan]) -> None:
+    """Check that modules take the same ciphertexts.
+
+    Args:
+        plans: Their plans, by their names; one or more.
+
+    Raises:
+        InvalidInput: The plans' input signatures or numbers of rounds differ.
+    """
+    (first, plan), *others = plans.items()
+    for name, other in others:
+        alike = other.digest == plan.digest or other.input_signature == plan.input_signature
+        if not alike or len(other.rounds) != len(plan.rounds):
+            raise InvalidInput(
+                f"Modules {first} and {name} do not take the same ciphertexts.",
+                hint="Ask for them one by one, or compile them with one packing and one shape.",
+            )

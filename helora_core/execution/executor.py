@@ -33,6 +33,11 @@ class Execution:
         """Whether the last round is over."""
         return self._next == len(self._plan.rounds)
 
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of the masks that it holds."""
+        return self._masks.bytes_held
+
     def proceed(self, server: ServerSession, inputs: Sequence[Ciphertext]) -> list[Ciphertext]:
         """Run the next round and return its outputs, dropping each ciphertext after its last use.
 

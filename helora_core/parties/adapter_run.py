@@ -134,7 +134,7 @@ def run_adapter(
     session = server.open(client.evaluation_keys())
     for name, job, x in zip(names, jobs, activations, strict=True):
         start = time.perf_counter_ns()
-        server.weights(name)
+        server.served.weights(name)
         load_ns = time.perf_counter_ns() - start
         result = client.run(name, x, session, tokens=job.plan.tokens_per_run, on_tokens=on_tokens)
         _tell(telemetry, backend, job, result.report, x.shape[0])

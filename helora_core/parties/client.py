@@ -22,6 +22,7 @@ from helora_core.backend.limits import OVERHEAD_BYTES
 from helora_core.backend.origin import origin_of
 from helora_core.backend.protocol import Backend
 from helora_core.backend.session import ClientSession, open_sessions
+from helora_core.compiler.compiled import require_one_input
 from helora_core.compiler.key_sets import key_sets
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.recipe import LoadPacking
@@ -199,15 +200,8 @@ class Client:
             raise InvalidInput("Client.begin: no module was named.", hint="Name one of client.modules.")
         wanted = [self._asked[name] for name in asked]
         alive = [each for each in wanted if not each.plan.is_zero] or wanted[:1]
-        first, *others = alive
-        if any(
-            each.plan.digest != first.plan.digest and each.plan.input_signature != first.plan.input_signature
-            for each in others
-        ):
-            raise InvalidInput(
-                f"Client.begin: {', '.join(asked)} do not take the same ciphertexts.",
-                hint="Ask for them one by one, or compile them with one packing and one shape.",
-            )
+        require_one_input({each.name: each.plan for each in alive})
+        first = alive[0]
         checked = check_activations(np.asarray(x), first.plan.shape, who=first.name)
         parts = [part for name in names for part in self._parts(name)]
         return Request(wanted, self._sessions[first.plan.params], checked, wanted=list(dict.fromkeys(parts)))

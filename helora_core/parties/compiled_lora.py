@@ -11,7 +11,8 @@ from helora_core.backend.protocol import Backend
 from helora_core.compiler.compiled import CompiledModule
 from helora_core.parties.client import Client
 from helora_core.parties.limits import ServerLimits
-from helora_core.parties.server import Server, Session
+from helora_core.parties.server import Server
+from helora_core.parties.session import Session
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations
+from helora_core.backend import envelope
 from helora_core.backend.checked_backend import checked
+from helora_core.backend.envelope import PayloadKind
 from helora_core.errors import (
     CorruptPayload,
     ForeignCiphertext,
@@ -33,8 +35,10 @@ from helora_core.params.presets import FAST
 from helora_core.parties.client import Client
 from helora_core.parties.compiled_lora import CompiledLoRA
 from helora_core.parties.limits import ServerLimits
+from helora_core.parties.messages import Upload, decode, encode
 from helora_core.parties.offer import Offer, read_offer
-from helora_core.parties.server import Server, Session
+from helora_core.parties.server import Server
+from helora_core.parties.session import Session
 from tests.parties.conftest import SHAPE, compiled
 
 ALIVE = ("layer.q_proj", "layer.v_proj", "layer.two_rounds")
@@ -154,7 +158,7 @@ class TestSharing:
             client = lora.client(server.offer())
             session = server.open(client.evaluation_keys())
             client.delta("q_proj", x_of(1), session)
-            held.append((server.constants.bytes_held, session))
+            held.append((server.served.constants.bytes_held, session))
         assert held[0][0] == held[-1][0] > 0
 
 
@@ -206,6 +210,54 @@ class TestDoors:
         for party in pair:
             with pytest.raises(HeloraError, match="neither pickled nor copied"):
                 pickle.dumps(party)
+
+
+def altered(message: bytes, **changes: Any) -> bytes:
+    """The client's message with other fields, well sealed: what a client that deviates can send."""
+    opened = envelope.opened(PayloadKind.UPLOAD, None, message)
+    upload = msgspec.structs.replace(decode(opened.payload, Upload), **changes)
+    return envelope.wrap(PayloadKind.UPLOAD, opened.key_id, encode(upload), opened.origin)
+
+
+class TestDeviatingClients:
+    def test_what_does_not_fit_the_plan_is_refused_and_the_request_goes_on(self, lora: Any, refused: Any) -> None:
+        client, session = served(lora)
+        request = client.begin("two_rounds", x_of(1))
+        message = request.message()
+        sent = decode(envelope.opened(PayloadKind.UPLOAD, None, message).payload, Upload).ciphertexts
+        for wrong in ((), ((),), sent * 2, (sent[0] * 2,)):
+            with refused(CorruptPayload, "other ciphertexts"):
+                session.answer(altered(message, ciphertexts=wrong))
+        for changes, kind in (
+            ({"modules": ()}, InvalidInput),
+            ({"modules": ("layer.two_rounds",) * 2}, InvalidInput),
+            ({"modules": ("nothing",)}, InvalidInput),
+            ({"modules": ("layer.two_rounds", "layer.q_proj")}, InvalidInput),
+            ({"modules": ("layer.q_proj",)}, ForeignCiphertext),  # of other parameters than these keys'
+            ({"tokens": 0}, LimitExceeded),
+            ({"tokens": 1 << 30}, LimitExceeded),
+            ({"number": 1}, UnexpectedMessage),
+        ):
+            with refused(kind):
+                session.answer(altered(message, **changes))
+        assert session.requests == 0
+        request.receive(session.answer(message))
+        answer = request.message()
+        for changes in ({"ciphertexts": ()}, {"ciphertexts": sent * 2}):
+            with refused(CorruptPayload, "other ciphertexts"):
+                session.answer(altered(answer, **changes))
+        for changes in ({"follows": bytes(32)}, {"number": 2}, {"tokens": 2}, {"modules": ("layer.q_proj",)}):
+            with refused(UnexpectedMessage):
+                session.answer(altered(answer, **changes))
+        request.receive(session.answer(answer))
+        np.testing.assert_allclose(request.delta, reference(lora, "layer.two_rounds", x_of(1)), atol=1e-2)
+
+    def test_masks_of_requests_that_nobody_goes_on_with_are_bounded(self, lora: Any, refused: Any) -> None:
+        client, session = served(lora, kept_bytes=1_000_000)
+        with refused(LimitExceeded, "in flight hold", hint="Finish"):
+            for _ in range(64):
+                session.answer(client.begin("two_rounds", x_of(1)).message())
+        assert 1 < session.requests < 20
 
 
 class TestOffer:

@@ -17,7 +17,8 @@ from helora_core.host.manager import get_manager
 from helora_core.parties.compiled_lora import CompiledLoRA
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.request import Request
-from helora_core.parties.server import Server, Session
+from helora_core.parties.server import Server
+from helora_core.parties.session import Session
 from tests.parties.conftest import SHAPE, compiled
 
 MODULES = {name: compiled(name, packing, seed) for seed, (name, packing) in enumerate(

@@ -1,0 +1,56 @@
+"""What a server serves: modules, their weights, and the limits that all of its sessions are held to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from helora_core.backend.checked_backend import CheckedBackend, checked
+from helora_core.backend.encoder import PlaintextEncoder
+from helora_core.backend.origin import origin_of
+from helora_core.backend.protocol import Backend
+from helora_core.compiler.compiled import CompiledModule
+from helora_core.compiler.key_sets import key_sets
+from helora_core.compiler.requirements import require_capabilities
+from helora_core.errors import InvalidInput
+from helora_core.execution.constants import ConstantCache, EncodedConstants
+from helora_core.execution.telemetry import Telemetry
+from helora_core.parties.limits import ServerLimits
+from helora_core.privacy.policy import require_private_weights
+
+
+class Served:
+    """The same for all sessions of a server; arguments and errors as of ``Server``."""
+
+    def __init__(
+        self,
+        modules: Mapping[str, CompiledModule],
+        backend: Backend | CheckedBackend,
+        *,
+        private_weights: bool = True,
+        limits: ServerLimits | None = None,
+        constants: ConstantCache | None = None,
+        telemetry: Telemetry | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not modules:
+            raise InvalidInput("Server: there are no modules to serve.", hint="Give at least one compiled module.")
+        self.modules = dict(modules)
+        plans = {compiled.plan.digest: compiled.plan for compiled in modules.values()}
+        for plan in plans.values():
+            if private_weights:
+                require_private_weights(plan.packing.name, plan.packing.leakage, sanitize_bits=plan.sanitize_bits)
+            require_capabilities(backend, plan)
+        self.backend = checked(backend)
+        self.origin = origin_of(self.backend.library)
+        self.limits = limits or ServerLimits()
+        self.key_sets = key_sets(list(plans.values()))
+        self.constants = constants or ConstantCache()
+        self.telemetry = telemetry or Telemetry()
+        self.clock = clock
+        self._encoders = {each.params: PlaintextEncoder(backend, each.params) for each in self.key_sets}
+
+    def weights(self, name: str) -> EncodedConstants:
+        """A module's weights, encoded now unless they are already: once for all sessions."""
+        compiled = self.modules[name]
+        return self.constants.constants(compiled.plan, compiled.module, self._encoders[compiled.plan.params])

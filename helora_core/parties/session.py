@@ -1,0 +1,252 @@
+"""One client's session at a server: requests in flight, and answers that may be asked for again.
+
+Sans-IO: bytes in, bytes out. It holds evaluation keys only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from helora_core.backend import envelope
+from helora_core.backend.envelope import PayloadKind
+from helora_core.backend.ledger import Ledger, OperationCounts
+from helora_core.backend.session import ServerSession
+from helora_core.compiler.compiled import CompiledModule, require_one_input
+from helora_core.errors import CorruptPayload, ForeignCiphertext, InvalidInput, LimitExceeded, UnexpectedMessage
+from helora_core.execution.executor import Execution
+from helora_core.execution.ledger_check import require_counts
+from helora_core.params.ckks import CKKSParams
+from helora_core.parties.messages import Download, Upload, decode, encode
+from helora_core.parties.served import Served
+
+
+@dataclass
+class _Held:
+    """One request at the server.
+
+    Attributes:
+        upload: SHA-256 of the message that was answered last.
+        answer: The answer to it.
+        names, modules, tokens: What the request is for.
+        runs: What goes on in further rounds; empty after the last.
+        number: The next round.
+        touched: When it was last asked about.
+    """
+
+    upload: bytes
+    answer: bytes
+    names: tuple[str, ...]
+    modules: tuple[CompiledModule, ...]
+    tokens: int
+    runs: list[Execution]
+    number: int
+    touched: float
+
+    @property
+    def bytes(self) -> int:
+        """What is held for it: the answer, and the masks of what goes on."""
+        return len(self.answer) + sum(run.bytes_held for run in self.runs)
+
+
+class Session:
+    """One client's session. ``Server.open`` makes it; one call at a time.
+
+    A message that comes again is answered with the same bytes, and nothing is computed for it. Whatever is refused
+    changes nothing; only if the library itself fails within a later round is the request gone.
+
+    Args:
+        served: What the server serves.
+        keys: For each parameter set of the plans, what holds the client's evaluation keys.
+        closed: Called when the session is closed.
+    """
+
+    def __init__(
+        self, served: Served, keys: Mapping[CKKSParams, ServerSession], closed: Callable[[Session], object]
+    ) -> None:
+        self._served = served
+        self._keys = {each.key_id: (params, each) for params, each in keys.items()}
+        self._closed = closed
+        self._held: OrderedDict[bytes, _Held] = OrderedDict()
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise InvalidInput(
+            "Session: it holds a library's objects, and is neither pickled nor copied.",
+            hint="Open one in the other process, with client.evaluation_keys().",
+        )
+
+    @property
+    def requests(self) -> int:
+        """Requests in flight, and those whose last answer is kept."""
+        return len(self._held)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have a round to come."""
+        return sum(bool(held.runs) for held in self._held.values())
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the answers that are kept, and of the masks of requests in flight."""
+        return sum(held.bytes for held in self._held.values())
+
+    def close(self) -> None:
+        """Drop the client's keys and requests."""
+        self._held.clear()
+        self._keys.clear()
+        self._closed(self)
+
+    def answer(self, message: bytes) -> bytes:
+        """The answer to one message of a client's request.
+
+        Raises:
+            CorruptPayload, VersionMismatch, ForeignCiphertext: It is damaged, or for other keys.
+            UnexpectedMessage: Its request is unknown, or another round's turn.
+            InvalidInput: It asks for what is not served, or for modules that take different inputs.
+            LimitExceeded: It is for too many tokens, or as many requests or bytes are in flight as there may be.
+        """
+        start = time.perf_counter_ns()
+        params, session, upload = self._read(message)
+        fingerprint = hashlib.sha256(message).digest()
+        self._drop_idle()
+        held = self._held.get(upload.request)
+        if held is not None and held.upload == fingerprint:
+            held.touched = self._served.clock()
+            return held.answer
+        if held is None:
+            held = self._begun(params, upload)
+        else:
+            self._require_turn(held, upload)
+        computed, executed = self._computed(held, session, upload)
+        elapsed = time.perf_counter_ns() - start
+        download = Download(upload.request, upload.number, computed, executed, elapsed)
+        held.answer = session.seal(PayloadKind.DOWNLOAD, encode(download))
+        held.upload, held.number, held.touched = fingerprint, upload.number + 1, self._served.clock()
+        if all(run.done for run in held.runs):
+            held.runs = []
+        self._held[upload.request] = held
+        self._held.move_to_end(upload.request)
+        self._make_room()
+        self._tell(held, executed, elapsed)
+        return held.answer
+
+    def _read(self, message: bytes) -> tuple[CKKSParams, ServerSession, Upload]:
+        limit = self._served.limits.message_bytes
+        opened = envelope.opened(PayloadKind.UPLOAD, None, message, origin=self._served.origin, most_bytes=limit)
+        keys = self._keys.get(opened.key_id)
+        if keys is None:
+            raise ForeignCiphertext(
+                "Session: the message is for other keys than this session's, or the session is closed.",
+                hint="Send each client's messages to the session that its keys opened.",
+            )
+        return *keys, decode(opened.payload, Upload)
+
+    def _begun(self, params: CKKSParams, upload: Upload) -> _Held:
+        if upload.number != 0:
+            raise UnexpectedMessage(
+                f"Session: round {upload.number} of a request that is not known here, or no more.",
+                hint="Begin the request again.",
+            )
+        if not 0 < upload.tokens <= self._served.limits.tokens:
+            raise LimitExceeded(
+                f"Session: a request for {upload.tokens} tokens; 1 to {self._served.limits.tokens} are served at once.",
+                hint="Send fewer tokens a request.",
+            )
+        # What a client sends is not repeated: a log has no place for it.
+        unknown = [name for name in upload.modules if name not in self._served.modules]
+        if unknown or not upload.modules or len(set(upload.modules)) < len(upload.modules):
+            raise InvalidInput(
+                f"Session: the request names {len(upload.modules)} modules, {len(unknown)} of which are not served.",
+                hint="Ask for modules of the offer, each once.",
+            )
+        modules = tuple(self._served.modules[name] for name in upload.modules)
+        require_one_input({name: each.plan for name, each in zip(upload.modules, modules, strict=True)})
+        if modules[0].plan.params != params:
+            raise ForeignCiphertext(
+                "Session: the message is for keys of other parameters than those of the modules that it names.",
+                hint="Encrypt with the keys of the modules' own parameters.",
+            )
+        if self.in_flight >= self._served.limits.requests:
+            raise LimitExceeded(
+                f"Session: {self._served.limits.requests} requests are in flight, and no more may be.",
+                hint="Finish one first.",
+            )
+        if (pending := sum(held.bytes for held in self._held.values() if held.runs)) > self._served.limits.kept_bytes:
+            raise LimitExceeded(
+                f"Session: requests in flight hold {pending} bytes, and no more may be begun.", hint="Finish one first."
+            )
+        runs = [
+            Execution(each.plan, constants)
+            for each, constants in zip(modules, map(self._served.weights, upload.modules), strict=True)
+            for _ in range(each.plan.runs(upload.tokens))
+        ]
+        return _Held(b"", b"", upload.modules, modules, upload.tokens, runs, 0, self._served.clock())
+
+    def _require_turn(self, held: _Held, upload: Upload) -> None:
+        same = (upload.modules, upload.tokens) == (held.names, held.tokens)
+        same = same and upload.follows == hashlib.sha256(held.answer).digest()
+        if upload.number == held.number and held.runs and same:
+            return
+        raise UnexpectedMessage(
+            f"Session: round {upload.number} of a request that awaits "
+            f"{f'round {held.number}' if held.runs else 'nothing more'}, or one that follows another answer.",
+            hint="Repeat a message as it was, byte for byte; or begin the request again.",
+        )
+
+    def _computed(
+        self, held: _Held, session: ServerSession, upload: Upload
+    ) -> tuple[tuple[tuple[bytes, ...], ...], OperationCounts]:
+        """The outputs of each run of the first module, then of the next; and what was done for them."""
+        turns = [(each.plan.rounds[upload.number], each.plan.runs(held.tokens)) for each in held.modules]
+        shared = upload.number == 0
+        expected = [len(turn.inputs) for turn, runs in (turns[:1] if shared else turns) for _ in range(runs)]
+        if [len(payloads) for payloads in upload.ciphertexts] != expected:
+            raise CorruptPayload(
+                f"Session: the message holds other ciphertexts than those of the {len(expected)} runs of its request.",
+                hint="Use the same version of helora on both sides.",
+            )
+        ledger = Ledger()
+        session = session.with_ledger(ledger)
+        inputs = [[session.deserialize(payload) for payload in payloads] for payloads in upload.ciphertexts]
+        try:
+            outputs = [
+                run.proceed(session, given)
+                for run, given in zip(held.runs, inputs * (len(turns) if shared else 1), strict=True)
+            ]
+            predicted = OperationCounts()
+            for turn, runs in turns:
+                predicted = predicted.plus(turn.server_counts.times(runs))
+            require_counts("the server", ledger.counts(), predicted)
+        except BaseException:
+            self._held.pop(upload.request, None)  # some of its runs are in the next round, and others are not
+            raise
+        return tuple(tuple(session.serialize(each) for each in of_run) for of_run in outputs), ledger.counts()
+
+    def _drop_idle(self) -> None:
+        now, limits = self._served.clock(), self._served.limits
+        for name in [name for name, held in self._held.items() if now - held.touched > limits.idle_s]:
+            del self._held[name]
+
+    def _make_room(self) -> None:
+        """Drop answers that were given longest ago, as far as their requests are over."""
+        limits = self._served.limits
+        over = [name for name, held in self._held.items() if not held.runs][:-1]
+        for name in over:
+            if len(self._held) <= limits.requests and self.kept_bytes <= limits.kept_bytes:
+                return
+            del self._held[name]
+
+    def _tell(self, held: _Held, executed: OperationCounts, elapsed: int) -> None:
+        self._served.telemetry.emit(
+            "round.executed",
+            elapsed,
+            backend=self._served.backend.name,
+            modules=len(held.modules),
+            plan=held.modules[0].plan.digest,
+            tokens=held.tokens,
+            keyswitches=executed.keyswitches,
+        )
