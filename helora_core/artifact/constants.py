@@ -18,8 +18,8 @@ import numpy as np
 
 from helora_core.artifact.files import damaged
 from helora_core.backend.capabilities import Encoding
-from helora_core.compiler.ir import OpKind
-from helora_core.compiler.plan import ConstantSpec, Plan
+from helora_core.compiler.ir import ConstantSpec, OpKind
+from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidProgram
 from helora_core.files.malformed import Malformed
 from helora_core.files.safetensors import Tensor, parse_tensors

@@ -61,7 +61,7 @@ def calibrate(
     from helora_core.host.manager import get_manager
     from helora_core.planning.calibrate import calibrate as time_operations
     from helora_core.planning.calibrate import chains_for
-    from helora_core.planning.profile import dump_profile, target_path
+    from helora_core.planning.profile_files import dump_profile, target_path
     from helora_core.planning.selection import select_backend
 
     manager = get_manager()

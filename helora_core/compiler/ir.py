@@ -69,6 +69,22 @@ class Op(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     bits: int = 0
 
 
+class ConstantSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """How one plaintext of the program is encoded; numbers for ``DOT_SCALARS`` are encoded when they are used.
+
+    Attributes:
+        level: Of the ciphertexts that it multiplies.
+        scale_bits: log2 of its scale.
+        encoding: How it is encoded.
+        role: Which of the two matrices it is of.
+    """
+
+    level: int
+    scale_bits: int
+    encoding: Encoding = Encoding.SLOTS
+    role: ScaleRole = ScaleRole.DOWN
+
+
 class Program(msgspec.Struct, frozen=True, kw_only=True):
     """A server's program.
 

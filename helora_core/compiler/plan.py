@@ -21,10 +21,11 @@ from helora_core.compiler.checks import Scales, ValueInfo
 from helora_core.compiler.cost import Budget, Sizes, check_budget, count_operations
 from helora_core.compiler.error_flow import merges
 from helora_core.compiler.exponents import normalized
-from helora_core.compiler.ir import OpKind, Program, plaintexts
+from helora_core.compiler.ir import ConstantSpec, OpKind, Program, plaintexts
 from helora_core.compiler.precision import PrecisionReport, analyse
 from helora_core.compiler.rounds import Round, rounds_of
 from helora_core.compiler.settings import Settings
+from helora_core.compiler.signature import input_signature
 from helora_core.compiler.sizes import bytes_down, bytes_up, key_bytes
 from helora_core.errors import BudgetExceeded, InvalidInput
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
@@ -36,22 +37,6 @@ from helora_core.privacy.policy import keeps_weights_private
 
 SCHEMA = 3
 """Raised whenever the meaning of a digested field changes."""
-
-
-class ConstantSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """How one plaintext of the program is encoded; numbers for ``DOT_SCALARS`` are encoded when they are used.
-
-    Attributes:
-        level: Of the ciphertexts that it multiplies.
-        scale_bits: log2 of its scale.
-        encoding: How it is encoded.
-        role: Which of the two matrices it is of.
-    """
-
-    level: int
-    scale_bits: int
-    encoding: Encoding = Encoding.SLOTS
-    role: ScaleRole = ScaleRole.DOWN
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,14 +149,7 @@ class Plan:
         """
         shape = (self.tokens_per_run, self.shape.d_in)
         placed = self.pack(np.arange(1.0, 1.0 + math.prod(shape)).reshape(shape))
-        content = msgspec.json.encode(
-            (self.params, self.scales.input_bits, self.program.encoding, self.tokens_per_run, len(placed)),
-            order="deterministic",
-        )
-        digest = hashlib.sha256(content)
-        for vector in placed:
-            digest.update(vector.size.to_bytes(8, "big") + vector.astype("<f8").tobytes())
-        return digest.hexdigest()
+        return input_signature(self.params, self.scales.input_bits, self.program.encoding, shape, placed)
 
     @cached_property
     def rounds(self) -> tuple[Round, ...]:

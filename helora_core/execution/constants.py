@@ -17,8 +17,8 @@ from helora_core.backend.handles import Family, Plaintext
 from helora_core.backend.ntt import Residues
 from helora_core.compiler.checks import check_headroom
 from helora_core.compiler.compiled import Weights
-from helora_core.compiler.ir import OpKind
-from helora_core.compiler.plan import ConstantSpec, Plan
+from helora_core.compiler.ir import ConstantSpec, OpKind
+from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidInput, PrecisionLost
 from helora_core.execution.interactive import lower_primes
 from helora_core.execution.rounding import Squares, dither, moves_too_much, rounding_squares

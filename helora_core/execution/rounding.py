@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from helora_core.backend.embedding import coefficients_to_slots, slots_to_coefficients
 from helora_core.compiler.error_flow import MEAN_ROUNDING_SLACK, rounding_slack
-from helora_core.compiler.ir import PRODUCTS, OpKind, Program, plaintexts
-from helora_core.compiler.plan import ConstantSpec, Plan
+from helora_core.compiler.ir import PRODUCTS, ConstantSpec, OpKind, Program, plaintexts
+from helora_core.compiler.plan import Plan
 from helora_core.packing.protocol import ScaleRole, Vector
 from helora_core.params import noise
 

@@ -15,7 +15,7 @@ from helora_core.errors import BackendUnavailable, BudgetExceeded
 from helora_core.host.manager import get_manager
 from helora_core.params.noise import NoiseModel
 from helora_core.planning.planner import CalibratedBackend, Candidate, Constraints, best_machine, choose, rank
-from helora_core.planning.profile import load_profile
+from helora_core.planning.profile_files import load_profile
 from helora_core.planning.selection import select_backend
 from helora_core.privacy.policy import keeps_weights_private, require_private_weights
 

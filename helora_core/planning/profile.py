@@ -10,27 +10,19 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from helora_core import __version__
-from helora_core.errors import CorruptPayload, InvalidInput, ProfileMissing
-from helora_core.files import strict_json
-from helora_core.files.atomic import replacing
-from helora_core.files.bounded import read_bytes
-from helora_core.files.malformed import Malformed
+from helora_core.errors import ProfileMissing
 from helora_core.params.ckks import CKKSParams
 
 SCHEMA = 1
 """Raised when files of an older helora would be misread, or misread this one's."""
 
-MOST_BYTES = 16 << 20
-"""Largest profile that is read; one of all rings and chains has a few hundred KiB."""
-
-_FORMAT = "helora-profile"
+FORMAT = "helora-profile"
 
 _Time = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
 _Whole = Annotated[int, msgspec.Meta(ge=0, le=2**48)]
@@ -245,125 +237,3 @@ def _switches_keys(chain: ChainFigures | CKKSParams) -> bool:
 def _named(chain: ChainFigures | CKKSParams) -> str:
     ring_degree, data, special = _class_of(chain)
     return f"ring degree {ring_degree} with {data} data and {special} special primes"
-
-
-def profile_path(backend_name: str, environ: Mapping[str, str] | None = None) -> Path:
-    """Where a backend's profile is kept: in ``$HELORA_PROFILES``, else in helora's folder among the user's data.
-
-    Args:
-        backend_name: Registered name of the backend.
-        environ: Where ``HELORA_PROFILES``, ``XDG_DATA_HOME`` and ``HOME`` are read; ``os.environ`` if None.
-
-    Raises:
-        InvalidInput: The name is none that a file can have.
-    """
-    if Path(backend_name).name != backend_name or backend_name in ("", ".."):
-        raise InvalidInput(
-            f"{backend_name!r} is no name of a backend.", hint="Use a name that `helora backends` lists."
-        )
-    environ = os.environ if environ is None else environ
-    if environ.get("HELORA_PROFILES"):
-        return Path(environ["HELORA_PROFILES"]) / f"{backend_name}.json"
-    data = Path(environ.get("XDG_DATA_HOME", ""))
-    if not data.is_absolute():  # the XDG specification says to ignore a relative one
-        data = Path(environ["HOME"] if environ.get("HOME") else Path.home()) / ".local" / "share"
-    return data / "helora" / "profiles" / f"{backend_name}.json"
-
-
-def target_path(backend_name: str, output: Path | None = None) -> Path:
-    """Where to write a profile: ``output``, or where ``load_profile`` looks for it, whose folder is made.
-
-    It is for use before the work rather than after it.
-
-    Raises:
-        InvalidInput: A file cannot be written there, as far as that can be known beforehand.
-    """
-    if output is None:
-        path = profile_path(backend_name)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InvalidInput(
-                f"{path.parent}: cannot be made ({error.strerror or error}).",
-                hint="Name a file with --output, or a folder with HELORA_PROFILES.",
-            ) from error
-    else:
-        path = output
-    if path.is_dir() or not path.parent.is_dir():
-        raise InvalidInput(
-            f"{path}: cannot be written, since "
-            + ("it is a directory." if path.is_dir() else f"{path.parent} is not a directory."),
-            hint="Name a file in a directory that exists.",
-        )
-    return path
-
-
-def write_profile(profile: Profile, path: Path) -> None:
-    """Write a profile as JSON, whole or not at all.
-
-    Raises:
-        InvalidInput: The place cannot be written to.
-    """
-    with replacing(path) as file:
-        dump_profile(profile, file)
-
-
-def dump_profile(profile: Profile, file: BinaryIO) -> None:
-    """Write a profile as JSON into an open file."""
-    file.write(msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
-
-
-class _Header(msgspec.Struct):
-    format: str = ""
-    schema: int = 0
-
-
-def read_profile(path: Path) -> Profile:
-    """Read what ``write_profile`` wrote.
-
-    Raises:
-        InvalidInput: The file cannot be read.
-        CorruptPayload: It is no profile, is damaged, or is of another schema.
-    """
-    try:
-        content = read_bytes(path, most=MOST_BYTES)
-    except Malformed as error:
-        raise CorruptPayload(
-            f"{path}: this is no profile of helora (it {error.reason}).", hint="Name a file of helora calibrate."
-        ) from error
-    except OSError as error:
-        raise InvalidInput(
-            f"{path}: cannot be read ({error.strerror or error}).", hint="Run helora calibrate to make a profile."
-        ) from error
-    try:
-        header = strict_json.decode(content, _Header, most=MOST_BYTES)
-        if header.format != _FORMAT:
-            raise CorruptPayload(f"{path}: this is no profile of helora.", hint="Name a file of helora calibrate.")
-        if header.schema != SCHEMA:
-            raise CorruptPayload(
-                f"{path}: this profile has schema {header.schema}; this helora reads schema {SCHEMA}.",
-                hint="Update helora." if header.schema > SCHEMA else "Run helora calibrate again, with --force.",
-            )
-        return strict_json.decode(content, Profile, most=MOST_BYTES)
-    except Malformed as error:
-        raise CorruptPayload(
-            f"{path}: this profile is damaged (it {error.reason}).", hint="Run helora calibrate again, with --force."
-        ) from error
-
-
-def load_profile(backend_name: str, environ: Mapping[str, str] | None = None) -> Profile | None:
-    """The profile of a backend that is kept here, or None if it was never calibrated.
-
-    Raises:
-        InvalidInput, CorruptPayload: As ``profile_path`` and ``read_profile`` do; or the file is another backend's.
-    """
-    path = profile_path(backend_name, environ)
-    if not path.exists():
-        return None
-    profile = read_profile(path)
-    if profile.provenance.backend != backend_name:
-        raise CorruptPayload(
-            f"{path}: this is the profile of {profile.provenance.backend}, not of {backend_name}.",
-            hint=f"Run helora calibrate --backend {backend_name} --force.",
-        )
-    return profile

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helora_core.planning.profile import load_profile, read_profile
+from helora_core.planning.profile_files import load_profile, read_profile
 
 QUICK = ("--backend", "numpy", "--ring", "4096", "--rounds", "1")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from helora_core.host.manager import get_manager
-from helora_core.planning.profile import write_profile
+from helora_core.planning.profile_files import write_profile
 
 SHAPE = ("--shape", "96:64:8", "--backend", "numpy")
 

@@ -126,7 +126,7 @@ def test_what_fails_late_leaves_the_old_file(
     def fail(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    for target in ("parties.report.result_row", "planning.profile.dump_profile", "conformance.runner.conform"):
+    for target in ("parties.report.result_row", "planning.profile_files.dump_profile", "conformance.runner.conform"):
         monkeypatch.setattr(f"helora_core.{target}", fail)
     line, option, file = FILES[name]
     for each in written(name):

@@ -12,7 +12,8 @@ from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
 from helora_core.host.manager import get_manager
 from helora_core.planning.predict import predict
-from helora_core.planning.profile import Profile, write_profile
+from helora_core.planning.profile import Profile
+from helora_core.planning.profile_files import write_profile
 
 SHAPE = ("--shape", "96:64:8", "--backend", "numpy")
 RANK_BSGS = ("--packing", "rank_bsgs")

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 import helora_core
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.compiler.compile import compile_plan
-from helora_core.compiler.ir import Op, OpKind, Program
-from helora_core.compiler.plan import ConstantSpec, Plan
+from helora_core.compiler.ir import ConstantSpec, Op, OpKind, Program
+from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidInput, LeakageRefused
 from helora_core.packing.protocol import ScaleRole
 from helora_core.packing.rank_bsgs import RankBSGS

@@ -13,7 +13,8 @@ from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.backend.capabilities import Encoding
 from helora_core.compiler.compile import compile_plan
-from helora_core.compiler.plan import ConstantSpec, Plan
+from helora_core.compiler.ir import ConstantSpec
+from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidInput
 from helora_core.execution.constants import ConstantCache, encode_constants, plaintext_bytes
 from helora_core.execution.reference import precision_bits

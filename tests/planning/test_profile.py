@@ -13,18 +13,8 @@ import pytest
 from helora_core.errors import CorruptPayload, InvalidInput, ProfileMissing
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.presets import FAST
-from helora_core.planning.profile import (
-    SCHEMA,
-    ChainFigures,
-    Figure,
-    Profile,
-    Provenance,
-    load_profile,
-    profile_path,
-    read_profile,
-    target_path,
-    write_profile,
-)
+from helora_core.planning.profile import SCHEMA, ChainFigures, Figure, Profile, Provenance
+from helora_core.planning.profile_files import load_profile, profile_path, read_profile, target_path, write_profile
 
 
 def figures(median_ns: float, levels: int = 3) -> tuple[Figure, ...]:

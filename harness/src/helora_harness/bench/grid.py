@@ -10,7 +10,7 @@ import msgspec
 from helora_core.adapter.lora import ModuleShape
 from helora_core.host.manager import get_manager
 from helora_core.planning.planner import CalibratedBackend, Constraints, choose, rank
-from helora_core.planning.profile import load_profile
+from helora_core.planning.profile_files import load_profile
 from helora_harness.rows import Cell
 
 AUTO = "auto"

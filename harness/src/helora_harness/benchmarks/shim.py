@@ -19,7 +19,7 @@ from typing import Any
 VERSION = "1"
 SEED = 1
 _MANAGER = ("helora_core.host.manager", "helora_core.manager")
-_PROFILE = ("helora_core.planning.profile", "helora_core.runtime.profile")
+_PROFILE = ("helora_core.planning.profile_files", "helora_core.planning.profile", "helora_core.runtime.profile")
 
 
 class NotThere(NotImplementedError):
