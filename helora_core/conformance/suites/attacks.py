@@ -99,8 +99,11 @@ class Attacks:
             errors = [bench.decrypted(zero) * 2.0**SCALE_BITS for zero in zeros]
             least = noise.rescale_std(bench.params.ring_degree) / 4
             assert min(float(np.std(each)) for each in errors) >= least, f"level {level}: a zero without noise"
-            alike = max(_correlation(left, right) for left, right in combinations(errors, 2))
-            assert alike <= _chance(SLOTS) + 0.02, f"level {level}: two of {ZEROS} zeros correlate by {alike:.2f}"
+            # Key and public key make some slots of every zero noisier than others: each is measured by its own spread,
+            # or a few loud slots would stand for all, and chance would look like likeness.
+            spread = np.sqrt(np.mean(np.square(errors), axis=0))
+            alike = max(_correlation(left / spread, right / spread) for left, right in combinations(errors, 2))
+            assert alike <= _chance(SLOTS), f"level {level}: two of {ZEROS} zeros correlate by {alike:.2f}"
 
     @requires("explicit rescaling", "public key", "exact integers")
     def test_masked_values_are_uniform_and_unmask_exactly(self, bench: Bench) -> None:
