@@ -49,6 +49,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
             to be made good by the plugin, with random bits: else it gathers in a few slots, far above all other noise.
         public_key: Whether a server can encrypt with a public key (``SupportsPublicKey``).
         hoisting: Whether it rotates one ciphertext by many steps for less than one by one (``SupportsHoisting``).
+        programs: Whether it runs whole programs (``SupportsPrograms``).
+        sanitizing: Whether its server sanitises by itself (``SupportsSanitize``).
         seeded_keys: Whether ``generate_keys`` takes a seed. Only an emulation should.
         compressed_upload: Whether a fresh ciphertext travels as one polynomial and a seed.
     """
@@ -61,6 +63,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     keyswitch_floors: bool = False
     public_key: bool = False
     hoisting: bool = False
+    programs: bool = False
+    sanitizing: bool = False
     seeded_keys: bool = False
     compressed_upload: bool = False
 

@@ -9,7 +9,17 @@ from helora_core.backend import checks
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.checked import CheckedEncoder, CheckedRole
 from helora_core.backend.handles import Ciphertext, Plaintext
-from helora_core.backend.protocol import SLOTS, Evaluator, SupportsDot, SupportsHoisting, SupportsPublicKey, Values
+from helora_core.backend.ntt import Residues
+from helora_core.backend.protocol import (
+    SLOTS,
+    Evaluator,
+    Sanitizing,
+    SupportsDot,
+    SupportsHoisting,
+    SupportsPublicKey,
+    SupportsSanitize,
+    Values,
+)
 
 
 class CheckedEvaluator(CheckedRole):
@@ -18,20 +28,24 @@ class CheckedEvaluator(CheckedRole):
     Attributes:
         hoists: Whether the library rotates by many steps at once.
         fuses: Whether it adds products up by itself.
+        sanitizes: Whether it sanitises by itself.
+        steps: Those that it has keys for.
+        library: The library's own, without checks: for programs that have been checked whole.
     """
 
     def __init__(self, library: Evaluator, encoder: CheckedEncoder) -> None:
         super().__init__(library, encoder)
-        self._library = library
+        self.library = library
         self._family = encoder.family
         self._slots = self.params.slots
-        self._steps = frozenset(library.rotation_steps)
+        self.steps = frozenset(library.rotation_steps)
         # Where the library has one scale and no unit, a prime counts as what it is called.
         nominal = (2.0**self.params.scale_bits,) * len(self.params.data_bits)
         self._divisors = self.params.data_primes if encoder.capabilities.free_plaintext_scale else nominal
         self._largest = checks.largest_scales(self.params)
         self.hoists = isinstance(library, SupportsHoisting)
         self.fuses = isinstance(library, SupportsDot)
+        self.sanitizes = isinstance(library, SupportsSanitize) and encoder.capabilities.sanitizing
 
     def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
         """Encrypt with the public key at the highest level; raises what ``CheckedDecryptor.encrypt`` does.
@@ -39,9 +53,7 @@ class CheckedEvaluator(CheckedRole):
         Raises:
             CapabilityMissing: The backend or its keys have no public key.
         """
-        library = self._library
-        if not isinstance(library, SupportsPublicKey) or not library.has_public_key:
-            checks.no_public_key(f"{self.who} encrypt_public")
+        library = self._with_public_key("encrypt_public")
         level = self.params.max_level
         values, library_scale = self.encoder.library_values(values, level, scale, encoding, "encrypt_public")
         data = library.encrypt_public(values, scale=library_scale, encoding=encoding)
@@ -54,12 +66,12 @@ class CheckedEvaluator(CheckedRole):
             ScaleMismatch, LevelMismatch, ForeignCiphertext: The operands do not go together.
         """
         self._check_pair(left, right, "add")
-        return Ciphertext(self._library.add(left.data, right.data), self.key_id, left.level, left.scale)
+        return Ciphertext(self.library.add(left.data, right.data), self.key_id, left.level, left.scale)
 
     def sub(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
         """Difference; raises what ``add`` does."""
         self._check_pair(left, right, "sub")
-        return Ciphertext(self._library.sub(left.data, right.data), self.key_id, left.level, left.scale)
+        return Ciphertext(self.library.sub(left.data, right.data), self.key_id, left.level, left.scale)
 
     def negate(self, ciphertext: Ciphertext) -> Ciphertext:
         """Negative.
@@ -67,7 +79,7 @@ class CheckedEvaluator(CheckedRole):
         Raises:
             ForeignCiphertext: It was made with other keys.
         """
-        data = self._library.negate(self._own(ciphertext, "negate"))
+        data = self.library.negate(self._own(ciphertext, "negate"))
         return Ciphertext(data, self.key_id, ciphertext.level, ciphertext.scale)
 
     def add_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
@@ -75,7 +87,7 @@ class CheckedEvaluator(CheckedRole):
         self._check_plain(ciphertext, plaintext, "add_plain")
         if ciphertext.scale != plaintext.scale and self._explicit:
             self._unlike(ciphertext, plaintext, "add_plain")
-        data = self._library.add_plain(ciphertext.data, plaintext.data)
+        data = self.library.add_plain(ciphertext.data, plaintext.data)
         return Ciphertext(data, self.key_id, ciphertext.level, ciphertext.scale)
 
     def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
@@ -86,7 +98,7 @@ class CheckedEvaluator(CheckedRole):
             PrecisionLost: The product's scale does not fit the modulus.
         """
         scale = self._product_scale(ciphertext, plaintext, "multiply_plain")
-        data = self._library.multiply_plain(ciphertext.data, plaintext.data)
+        data = self.library.multiply_plain(ciphertext.data, plaintext.data)
         return Ciphertext(data, self.key_id, ciphertext.level, scale)
 
     def dot_plain(self, ciphertexts: Sequence[Ciphertext], plaintexts: Sequence[Plaintext]) -> Ciphertext:
@@ -98,7 +110,7 @@ class CheckedEvaluator(CheckedRole):
             if self._explicit and (other != scale or ciphertext.level != first.level):
                 checks.unlike(f"{self.who}: dot_plain", (first.level, ciphertext.level), (scale, other))
         many = [each.data for each in ciphertexts]
-        data = self._library.dot_plain(many, [each.data for each in plaintexts])  # type: ignore[attr-defined]
+        data = self.library.dot_plain(many, [each.data for each in plaintexts])  # type: ignore[attr-defined]
         return Ciphertext(data, self.key_id, first.level, scale)
 
     def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
@@ -112,9 +124,9 @@ class CheckedEvaluator(CheckedRole):
         steps %= self._slots
         if steps == 0:
             return ciphertext
-        if steps not in self._steps:
+        if steps not in self.steps:
             checks.no_rotation_key(self.who, steps)
-        return Ciphertext(self._library.rotate(data, steps), self.key_id, ciphertext.level, ciphertext.scale)
+        return Ciphertext(self.library.rotate(data, steps), self.key_id, ciphertext.level, ciphertext.scale)
 
     def rotate_many(self, ciphertext: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
         """``[rotate(ciphertext, step) for step in steps]``, cheaper where the library hoists."""
@@ -124,11 +136,11 @@ class CheckedEvaluator(CheckedRole):
         taken = [step % self._slots for step in steps]
         moving = [step for step in taken if step]
         for step in moving:
-            if step not in self._steps:
+            if step not in self.steps:
                 checks.no_rotation_key(self.who, step)
         if not moving:
             return [ciphertext] * len(taken)
-        rotated = iter(self._library.rotate_many(data, moving))  # type: ignore[attr-defined]
+        rotated = iter(self.library.rotate_many(data, moving))  # type: ignore[attr-defined]
         key_id, level, scale = self.key_id, ciphertext.level, ciphertext.scale
         return [Ciphertext(next(rotated), key_id, level, scale) if step else ciphertext for step in taken]
 
@@ -141,11 +153,35 @@ class CheckedEvaluator(CheckedRole):
         """
         data = self._own(ciphertext, "rescale")
         if not self._explicit:
-            return Ciphertext(self._library.rescale(data), self.key_id, ciphertext.level, ciphertext.scale)
+            return Ciphertext(self.library.rescale(data), self.key_id, ciphertext.level, ciphertext.scale)
         level = ciphertext.level
         if level == 0:
             checks.no_level_left(self.who)
-        return Ciphertext(self._library.rescale(data), self.key_id, level - 1, ciphertext.scale / self._divisors[level])
+        return Ciphertext(self.library.rescale(data), self.key_id, level - 1, ciphertext.scale / self._divisors[level])
+
+    def sanitize_many(self, ciphertexts: Sequence[Ciphertext], how: Sequence[Sanitizing]) -> list[Ciphertext]:
+        """Sanitise by the library's own means, where it ``sanitizes``.
+
+        Raises:
+            CapabilityMissing: Its keys have no public key.
+            ForeignCiphertext: One was made with other keys.
+        """
+        self._with_public_key("sanitize")
+        many = [self._own(each, "sanitize") for each in ciphertexts]
+        made = self.library.sanitize_many(many, how)  # type: ignore[attr-defined]
+        return [Ciphertext(data, self.key_id, a.level, a.scale) for data, a in zip(made, ciphertexts, strict=True)]
+
+    def uniform_mask(self, ciphertext: Ciphertext) -> tuple[Ciphertext, Residues]:
+        """Mask by the library's own means; raises what ``sanitize_many`` does."""
+        self._with_public_key("uniform_mask")
+        data, mask = self.library.uniform_mask(self._own(ciphertext, "uniform_mask"))  # type: ignore[attr-defined]
+        return Ciphertext(data, self.key_id, ciphertext.level, ciphertext.scale), mask
+
+    def _with_public_key(self, what: str) -> SupportsPublicKey:
+        library = self.library
+        if not isinstance(library, SupportsPublicKey) or not library.has_public_key:
+            checks.no_public_key(f"{self.who} {what}")
+        return library
 
     def _check_pair(self, left: Ciphertext, right: Ciphertext, what: str) -> None:
         key_id = self.key_id

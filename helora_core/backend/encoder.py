@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.checked_backend import CheckedBackend, checked
+from helora_core.backend.checked_programs import CheckedExecutable, runs_programs
 from helora_core.backend.encodings import checked_native
 from helora_core.backend.handles import Plaintext
-from helora_core.backend.protocol import Backend, Values
-from helora_core.errors import InvalidInput
+from helora_core.backend.protocol import Backend, SupportsPrograms, Values
+from helora_core.backend.tape import Tape
+from helora_core.errors import CapabilityMissing, InvalidInput
 from helora_core.params.ckks import CKKSParams
 
 
@@ -21,7 +23,8 @@ class PlaintextEncoder:
     """
 
     def __init__(self, backend: Backend | CheckedBackend, params: CKKSParams) -> None:
-        self._encoder = checked(backend).encoder(checked(backend).resolve(params))
+        self._backend = checked(backend)
+        self._encoder = self._backend.encoder(self._backend.resolve(params))
         self.params = self._encoder.params
         self.family = self._encoder.family
         self.capabilities = self._encoder.capabilities
@@ -46,6 +49,21 @@ class PlaintextEncoder:
             values, encoding, self.capabilities, self.params, level=level, scale=scale, who="PlaintextEncoder.encode"
         )
         return self._encoder.encode(taken, level=level, scale=scale, encoding=native)
+
+    @property
+    def prepares(self) -> bool:
+        """Whether the backend runs whole programs. One with a unit does not: its scales are kept beside the library."""
+        return self._encoder.unit is None and runs_programs(self.capabilities)
+
+    def prepare(self, tape: Tape) -> CheckedExecutable:
+        """The tape made ready to run with these plaintexts, by a backend that ``prepares``."""
+        library = self._backend.library
+        if not isinstance(library, SupportsPrograms) or not self.prepares:
+            raise CapabilityMissing(
+                f"{self._backend.name}: this backend runs programs operation by operation.",
+                hint="Choose a backend with the capability programs; `helora backends` lists what each can do.",
+            )
+        return CheckedExecutable(library.prepare(self.params, tape), tape, self.family)
 
 
 def scale_of(scale_bits: int, params: CKKSParams) -> float:

@@ -21,8 +21,8 @@ from helora_core.backend.checked import CheckedDecryptor, CheckedRole
 from helora_core.backend.checked_evaluator import CheckedEvaluator
 from helora_core.backend.handles import Ciphertext, Plaintext
 from helora_core.backend.ntt import Residues
-from helora_core.backend.protocol import Values
-from helora_core.backend.sanitize import sanitize, uniform_mask
+from helora_core.backend.protocol import Sanitizing, Values
+from helora_core.backend.sanitize import sanitize_many, uniform_mask
 from helora_core.params.ckks import CKKSParams
 
 
@@ -75,17 +75,26 @@ class Ledger:
         return OperationCounts(**self._counts)
 
     def elapsed_ns(self) -> dict[str, int]:
-        """Wall time per kind of operation, in nanoseconds; key switches are part of ``rotations``."""
+        """Wall time per kind of operation, in nanoseconds; key switches are part of ``rotations``.
+
+        What libraries ran as whole programs is under ``programs``: no clock sees the operations in them.
+        """
         return {kind: elapsed for kind, elapsed in self._elapsed_ns.items() if elapsed}
 
     def reset(self) -> None:
         """Start again at zero."""
         self._counts = dict.fromkeys(OperationCounts.__struct_fields__, 0)
-        self._elapsed_ns = dict.fromkeys(OperationCounts.__struct_fields__, 0)
+        self._elapsed_ns = dict.fromkeys((*OperationCounts.__struct_fields__, "programs"), 0)
 
     def add(self, kind: str, times: int = 1) -> None:
         """Count ``kind`` without timing it."""
         self._counts[kind] += times
+
+    def credit(self, counts: OperationCounts, elapsed_ns: int) -> None:
+        """Count what a program does that a library ran whole."""
+        for kind in counts.__struct_fields__:
+            self._counts[kind] += getattr(counts, kind)
+        self._elapsed_ns["programs"] += elapsed_ns
 
     def enter(self, kind: str, start_ns: int, times: int = 1) -> None:
         """Count ``times`` of ``kind`` that succeeded, and the time they took together since ``start_ns``.
@@ -126,6 +135,10 @@ class MeteredEvaluator(_Metered):
     def with_ledger(self, ledger: Ledger) -> MeteredEvaluator:
         """The same evaluator, with another ledger."""
         return MeteredEvaluator(self._evaluator, ledger)
+
+    def credit(self, counts: OperationCounts, elapsed_ns: int) -> None:
+        """Count the operations of a program that was run whole, in so much time."""
+        self._ledger.credit(counts, elapsed_ns)
 
     def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
         """Sum, counted."""
@@ -205,30 +218,17 @@ class MeteredEvaluator(_Metered):
         self._ledger.enter("rescales", start)
         return lower
 
-    def sanitize(
+    def sanitize_many(
         self,
-        ciphertext: Ciphertext,
+        ciphertexts: Sequence[Ciphertext],
+        how: Sequence[Sanitizing],
         params: CKKSParams,
         capabilities: Capabilities,
-        *,
-        encoding: Encoding,
-        flood_bits: int,
-        mask_bits: int,
-        keep: Sequence[int] | None,
-    ) -> Ciphertext:
-        """A result re-randomised, flooded and masked, counted as one; see ``helora_core.backend.sanitize``."""
+    ) -> list[Ciphertext]:
+        """Results re-randomised, flooded and masked, each counted as one; see ``helora_core.backend.sanitize``."""
         start = perf_counter_ns()
-        clean = sanitize(
-            self._evaluator,
-            params,
-            capabilities,
-            ciphertext,
-            encoding=encoding,
-            flood_bits=flood_bits,
-            mask_bits=mask_bits,
-            keep=keep,
-        )
-        self._ledger.enter("sanitizes", start)
+        clean = sanitize_many(self._evaluator, params, capabilities, ciphertexts, how)
+        self._ledger.enter("sanitizes", start, len(clean))
         return clean
 
     def uniform_mask(

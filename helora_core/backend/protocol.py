@@ -15,12 +15,14 @@ one scale for all its plaintexts can be a ``HasUnit``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 from numpy.typing import NDArray
 
 from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.tape import Numbers, Tape, TapeRun, Trace
 from helora_core.params.ckks import CKKSParams
 
 Ciphertext: TypeAlias = Any
@@ -163,6 +165,81 @@ class SupportsMany(Protocol):
 
     def decrypt_many(self, ciphertexts: Sequence[Ciphertext], *, encoding: Encoding = SLOTS) -> list[Values]:
         """``[decrypt(ciphertext, …) for ciphertext in ciphertexts]``, of any levels and scales."""
+        ...
+
+
+class Sanitizing(NamedTuple):
+    """How one result is sanitised; ``helora_core.backend.sanitize`` says what each is for.
+
+    Attributes:
+        encoding: SLOTS or COEFFICIENTS: what the client reads.
+        flood_bits: log2 of the standard deviation of the noise added to every coefficient, in integer units.
+        mask_bits: For slots, log2 of that of what drowns imaginary parts and slots not kept, in integer units; 0 where
+            there is nothing to drown but by the flood.
+        keep: The slots or coefficients to be read; None for all. Coefficients that are not kept become uniform.
+    """
+
+    encoding: Encoding
+    flood_bits: int
+    mask_bits: int
+    keep: tuple[int, ...] | None
+
+
+@runtime_checkable
+class SupportsSanitize(Protocol):
+    """An evaluator that sanitises by itself, for less than core does it of public encryptions and plaintexts.
+
+    Its keys were made with a public key. Randomness is the operating system's, or is expanded from its; no encryption
+    of zero is used twice, and none is noisier than one made at the highest level and rescaled to the result's. Whether
+    noise fits the modulus, core has checked.
+    """
+
+    def sanitize_many(self, ciphertexts: Sequence[Ciphertext], how: Sequence[Sanitizing]) -> list[Ciphertext]:
+        """Each with a fresh encryption of zero, a normal flood, and what it does not keep drowned; one or more."""
+        ...
+
+    def uniform_mask(self, ciphertext: Ciphertext) -> tuple[Ciphertext, NDArray[np.uint64]]:
+        """With a fresh encryption of zero and integers ρ uniform modulo the level's primes; and ρ, shape (primes, N).
+
+        Asked of backends with exact integers only.
+        """
+        ...
+
+
+class Executable(Protocol):
+    """A tape that a library has prepared, for any weights and keys.
+
+    Attributes:
+        exact: Whether its outputs are those of the operations one by one, bit for bit. If not, as with a division that
+            waits for the end of a sum, they are no noisier.
+    """
+
+    exact: bool
+
+    def load(self, plaintexts: Mapping[str, Plaintext], numbers: Numbers) -> Any:
+        """A module's weights as this tape reads them: every constant of the tape, plaintexts as ``Encoder`` made them.
+
+        They are kept as long as the module is served, and go with every evaluator.
+        """
+        ...
+
+    def run(self, runs: Sequence[TapeRun], *, trace: Trace | None = None) -> list[list[Ciphertext]]:
+        """The outputs of one or more runs, each with its own evaluator, weights and inputs, as if it were alone.
+
+        Args:
+            runs: All that is to be done at once: tokens, clients, modules.
+            trace: Told of every operation really done, under the ledger's names: rotations, keyswitches, ct_pt,
+                additions, rescales. Other names are allowed, such as those of transforms.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsPrograms(Protocol):
+    """A backend that runs whole tapes. It rescales explicitly, and its plaintexts have scales of their own."""
+
+    def prepare(self, params: CKKSParams, tape: Tape) -> Executable:
+        """Make ready to run a tape at resolved parameters: once for all modules, clients and runs."""
         ...
 
 

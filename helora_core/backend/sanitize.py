@@ -37,12 +37,40 @@ from helora_core.backend.coefficient_noise import (
 from helora_core.backend.encodings import checked_native
 from helora_core.backend.handles import Ciphertext
 from helora_core.backend.ntt import Residues
+from helora_core.backend.protocol import Sanitizing
 from helora_core.backend.residues import Integers, uniform
 from helora_core.errors import CapabilityMissing, InvalidInput, LevelExhausted, PrecisionLost, ScaleMismatch
 from helora_core.params.ckks import CKKSParams
 
 _MOST_BITS = 960
 _WHO = "sanitize"
+
+
+def sanitize_many(
+    evaluator: CheckedEvaluator,
+    params: CKKSParams,
+    capabilities: Capabilities,
+    ciphertexts: Sequence[Ciphertext],
+    how: Sequence[Sanitizing],
+) -> list[Ciphertext]:
+    """Sanitise results: by the library's own means where it has some, or else each as ``sanitize`` does.
+
+    Raises:
+        CapabilityMissing, InvalidInput, PrecisionLost: As ``sanitize`` does.
+    """
+    if not evaluator.sanitizes:
+        return [
+            sanitize(evaluator, params, capabilities, each, **asked._asdict())
+            for each, asked in zip(ciphertexts, how, strict=True)
+        ]
+    for each, asked in zip(ciphertexts, how, strict=True):
+        slots = asked.encoding is Encoding.SLOTS
+        _check_resolved(params)
+        _check_noise(params, each.level, asked.flood_bits, asked.mask_bits if slots else 0)
+        _others(asked.keep, params.slots if slots else params.ring_degree)
+        if asked.keep is not None and not slots:
+            _check_exact(capabilities)
+    return evaluator.sanitize_many(ciphertexts, how) if ciphertexts else []
 
 
 def sanitize(
@@ -85,8 +113,7 @@ def sanitize(
     fresh = rerandomize(evaluator, params, capabilities, ciphertext)
     if encoding is Encoding.SLOTS:
         readable = ~_others(keep, params.slots)
-        std = math.hypot(2.0**flood_bits, 2.0 ** _checked_bits(mask_bits, "mask_bits") / math.sqrt(params.slots))
-        _check_fits(params, level, math.log2(std), "a flood with its mask")
+        _check_noise(params, level, flood_bits, mask_bits)
         mask = normal_in_slots(params.ring_degree, mask_bits, readable, capabilities.slot_generator)
         return add_integers(evaluator, params, capabilities, fresh, noise.plus(mask))
     if keep is None:
@@ -194,6 +221,8 @@ def uniform_mask(
     """
     _check_resolved(params)
     _check_exact(capabilities)
+    if evaluator.sanitizes:
+        return evaluator.uniform_mask(ciphertext)
     fresh = rerandomize(evaluator, params, capabilities, ciphertext)
     mask = uniform(params.data_primes[: evaluator.level(ciphertext) + 1], params.ring_degree)
     return add_residues(evaluator, fresh, mask), mask
@@ -277,6 +306,13 @@ def _others(keep: Sequence[int] | None, places: int) -> NDArray[np.bool_]:
 def _flood(params: CKKSParams, level: int, bits: int) -> Integers:
     _check_fits(params, level, _checked_bits(bits, "flood_bits"), "a flood")
     return normal_integers(params.ring_degree, bits)
+
+
+def _check_noise(params: CKKSParams, level: int, flood_bits: int, mask_bits: int) -> None:
+    """Refuse a flood that wraps around, with what drowns slots, of deviation 2^mask_bits a slot."""
+    _checked_bits(flood_bits, "flood_bits")
+    std = math.hypot(2.0**flood_bits, 2.0 ** _checked_bits(mask_bits, "mask_bits") / math.sqrt(params.slots))
+    _check_fits(params, level, math.log2(std), "a flood with its mask")
 
 
 def _check_fits(params: CKKSParams, level: int, bits: float, what: str) -> None:

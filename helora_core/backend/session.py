@@ -22,7 +22,7 @@ from helora_core.backend.ledger import Ledger, MeteredDecryptor, MeteredEvaluato
 from helora_core.backend.limits import MessageLimits
 from helora_core.backend.ntt import Residues
 from helora_core.backend.origin import UNKNOWN, Origin, origin_of
-from helora_core.backend.protocol import Backend, Values
+from helora_core.backend.protocol import Backend, Sanitizing, Values
 from helora_core.backend.transport import Carrier, Transport, fingerprint_of
 from helora_core.errors import CorruptPayload, InvalidInput
 from helora_core.params.ckks import CKKSParams
@@ -247,15 +247,14 @@ class ServerSession(Carrier):
         self, ciphertext: Ciphertext, *, encoding: Encoding, flood_bits: int, mask_bits: int, keep: Sequence[int] | None
     ) -> Ciphertext:
         """Re-randomise and flood a result, and drown what nobody is to read; arguments, errors as of ``sanitize``."""
-        return self.evaluator.sanitize(
-            ciphertext,
-            self.params,
-            self.capabilities,
-            encoding=encoding,
-            flood_bits=flood_bits,
-            mask_bits=mask_bits,
-            keep=keep,
+        (clean,) = self.sanitize_many(
+            [ciphertext], [Sanitizing(encoding, flood_bits, mask_bits, None if keep is None else tuple(keep))]
         )
+        return clean
+
+    def sanitize_many(self, ciphertexts: Sequence[Ciphertext], how: Sequence[Sanitizing]) -> list[Ciphertext]:
+        """Several results, each as ``sanitize`` does; at once where the library can."""
+        return self.evaluator.sanitize_many(ciphertexts, how, self.params, self.capabilities)
 
     def uniform_mask(self, ciphertext: Ciphertext) -> tuple[Ciphertext, Residues]:
         """Hide all coefficients of a value behind a mask, whose residues are returned; errors as ``uniform_mask``."""

@@ -10,5 +10,5 @@ Two doors: ``helora conform BACKEND``, and for a plugin's own CI a test class::
 It needs the extra ``conformance`` (pytest and Hypothesis) and nothing of helora's own tests.
 """
 
-KIT_VERSION = "2.0"
+KIT_VERSION = "2.1"
 """Raised with every law added or changed; reports carry it."""

@@ -18,6 +18,8 @@ _ABILITIES: dict[str, Callable[[Capabilities], bool]] = {
     "no public key": lambda has: not has.public_key,
     "exact integers": lambda has: has.exact_integers,
     "hoisting": lambda has: has.hoisting,
+    "programs": lambda has: has.programs,
+    "sanitizing": lambda has: has.sanitizing,
     "seeded keys": lambda has: has.seeded_keys,
     "no seeded keys": lambda has: not has.seeded_keys,
     "compressed upload": lambda has: has.compressed_upload,

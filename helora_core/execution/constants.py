@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from helora_core.adapter.lora import LoRAModule
 from helora_core.backend import residues
 from helora_core.backend.capabilities import Encoding
+from helora_core.backend.checked_programs import CheckedExecutable, LoadedWeights
 from helora_core.backend.encoder import PlaintextEncoder
 from helora_core.backend.handles import Family, Plaintext
 from helora_core.backend.ntt import Residues
@@ -21,6 +22,7 @@ from helora_core.compiler.ir import ConstantSpec, OpKind
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidInput, PrecisionLost
 from helora_core.execution.interactive import lower_primes
+from helora_core.execution.programs import Programs, programs_of
 from helora_core.execution.rounding import Squares, dither, moves_too_much, rounding_squares
 from helora_core.packing.protocol import Vector
 
@@ -41,12 +43,21 @@ class EncodedConstants:
         report: Errors, floods and masks, the same for all weights and keys.
     """
 
-    def __init__(self, plan: Plan, encoder: PlaintextEncoder, byte_budget: int, exponent: int) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        encoder: PlaintextEncoder,
+        byte_budget: int,
+        exponent: int,
+        programs: Programs | None = None,
+    ) -> None:
         self.encoder = encoder
         self.exponent = exponent
         self.report = plan.precision(noise_model=encoder.capabilities.noise_model)
         self.bytes_held = 0
         self.over_budget = 0
+        self._programs = programs
+        self._loaded: dict[int, LoadedWeights] = {}  # by the tape's id: they hold it
         self._specs = plan.constant_specs
         self._unmasked = {op.constant for op in plan.program.ops if op.kind is OpKind.UNMASK}
         self._byte_budget = byte_budget
@@ -77,6 +88,22 @@ class EncodedConstants:
         else:
             self._encoded[name] = self._encode(vector, spec)
             self.bytes_held += size
+
+    @property
+    def programs(self) -> Programs | None:
+        """The plan's rounds as the backend runs them whole; None if it runs them operation by operation, or if not all
+        plaintexts are kept.
+        """
+        return None if self.over_budget else self._programs
+
+    def weights(self, executable: CheckedExecutable) -> LoadedWeights:
+        """The weights as the library keeps them for a tape; made when they are first asked for."""
+        tape = executable.tape
+        if id(tape) not in self._loaded:
+            plaintexts = {name: self.plaintext(name) for name, each in tape.constants.items() if not each.numbers}
+            numbers = {name: self._numbers[name] for name, each in tape.constants.items() if each.numbers}
+            self._loaded[id(tape)] = executable.load(plaintexts, numbers)
+        return self._loaded[id(tape)]
 
     def plaintext(self, name: str) -> Plaintext:
         """The plaintext of this name."""
@@ -116,6 +143,7 @@ def encode_constants(
     encoder: PlaintextEncoder,
     *,
     byte_budget: int = DEFAULT_BYTE_BUDGET,
+    programs: Programs | None = None,
     on_constant: Callable[[int], object] = lambda count: None,
 ) -> EncodedConstants:
     """Encode the module's weights as the plan's plaintexts, once for all tokens.
@@ -125,6 +153,7 @@ def encode_constants(
         module: A module of the plan's shape.
         encoder: Of the parameters that they are used with.
         byte_budget: Bytes of plaintexts to keep encoded; the rest is encoded at each use.
+        programs: The plan's, if they were prepared for another module already.
         on_constant: Called with 1 for each plaintext made, for progress bars.
 
     Raises:
@@ -141,7 +170,8 @@ def encode_constants(
         every = partial(plan.layout.constants, plan.normalized(module))
     else:
         exponent, every = module.exponent, partial(module.vectors, plan)
-    encoded = EncodedConstants(plan, encoder, byte_budget, exponent)
+    programs = programs or programs_of(plan, encoder)
+    encoded = EncodedConstants(plan, encoder, byte_budget, exponent, programs)
     check_headroom(plan.program, plan.values, encoder.params, encoded.report.flood_bits, encoded.report.mask_bits)
 
     def made() -> Iterator[tuple[str, Vector]]:
@@ -155,7 +185,7 @@ def encode_constants(
             squares[name] = rounding_squares(vector, spec, plan.params.ring_degree)
         on_constant(1)
     if squares and moves_too_much(plan, squares):
-        return _dithered(plan, made, EncodedConstants(plan, encoder, byte_budget, exponent), module.name)
+        return _dithered(plan, made, EncodedConstants(plan, encoder, byte_budget, exponent, programs), module.name)
     return encoded
 
 
@@ -192,6 +222,7 @@ class ConstantCache:
         self._byte_budget = byte_budget
         self._on_constant = on_constant
         self._kept: OrderedDict[tuple[str, Weights, Family], EncodedConstants] = OrderedDict()
+        self._programs: dict[tuple[str, Family], Programs | None] = {}
 
     @property
     def bytes_held(self) -> int:
@@ -200,10 +231,17 @@ class ConstantCache:
 
     def constants(self, plan: Plan, module: Weights, encoder: PlaintextEncoder) -> EncodedConstants:
         """The module's plaintexts; encoded now unless they are kept. Errors as of ``encode_constants``."""
-        key = (plan.digest, module, encoder.family)
+        key, shared = (plan.digest, module, encoder.family), (plan.digest, encoder.family)
         if key not in self._kept:
+            if shared not in self._programs:
+                self._programs[shared] = programs_of(plan, encoder)
             self._kept[key] = encode_constants(
-                plan, module, encoder, byte_budget=self._byte_budget, on_constant=self._on_constant
+                plan,
+                module,
+                encoder,
+                byte_budget=self._byte_budget,
+                programs=self._programs[shared],
+                on_constant=self._on_constant,
             )
         self._kept.move_to_end(key)
         while self.bytes_held > self._byte_budget and len(self._kept) > 1:

@@ -1,16 +1,23 @@
-"""Executes a plan's rounds, operation by operation, on whatever the evaluator calls a ciphertext."""
+"""Executes a plan's rounds on whatever the evaluator calls a ciphertext: whole, where a backend runs programs, or else
+operation by operation.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from time import perf_counter_ns
+from typing import NamedTuple
 
-from helora_core.backend.protocol import Ciphertext
+from helora_core.backend.checked_programs import CheckedExecutable, ProgramRun
+from helora_core.backend.protocol import Ciphertext, Sanitizing
 from helora_core.backend.session import ServerSession
 from helora_core.compiler.ir import Op, OpKind
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidInput
 from helora_core.execution.constants import EncodedConstants
 from helora_core.execution.interactive import Masks
+from helora_core.execution.programs import Stage
 
 
 class Execution:
@@ -19,19 +26,27 @@ class Execution:
     Args:
         plan: The plan.
         constants: The module's weights, encoded for this plan.
+        whole: Run whole programs where the backend can; if not, go operation by operation.
+
+    Attributes:
+        constants: The weights.
+        programs: The rounds as the backend runs them whole, or None.
+        number: Of the next round.
+        live: Values that something still reads, by their numbers in the program.
     """
 
-    def __init__(self, plan: Plan, constants: EncodedConstants) -> None:
+    def __init__(self, plan: Plan, constants: EncodedConstants, *, whole: bool = True) -> None:
+        self.constants = constants
+        self.programs = constants.programs if whole else None
+        self.number = 0
+        self.live: dict[int, Ciphertext] = {}
         self._plan = plan
-        self._constants = constants
-        self._live: dict[int, Ciphertext] = {}
         self._masks = Masks(plan)
-        self._next = 0
 
     @property
     def done(self) -> bool:
         """Whether the last round is over."""
-        return self._next == len(self._plan.rounds)
+        return self.number == len(self._plan.rounds)
 
     @property
     def bytes_held(self) -> int:
@@ -39,28 +54,26 @@ class Execution:
         return self._masks.bytes_held
 
     def proceed(self, server: ServerSession, inputs: Sequence[Ciphertext]) -> list[Ciphertext]:
-        """Run the next round and return its outputs, dropping each ciphertext after its last use.
+        """Run the next round and return its outputs; see ``proceed_together``."""
+        (outputs,) = proceed_together([Turn(self, server, inputs)])
+        return outputs
 
-        Args:
-            server: The session to compute in, the same in all rounds.
-            inputs: What the client uploaded: in the first round one ciphertext for each vector of ``plan.pack``, in
-                later ones its answer.
-
-        Raises:
-            InvalidInput: The number of inputs is not the round's, or there is no further round.
-            MissingRotationKey, ForeignCiphertext, …: As the evaluator's operations raise them.
-        """
+    def start_round(self, inputs: Sequence[Ciphertext]) -> None:
+        """Take the inputs of the next round."""
         if self.done:
             raise InvalidInput("The run is over.", hint="Begin another one for further activations.")
-        turn = self._plan.rounds[self._next]
+        turn = self._plan.rounds[self.number]
         if len(inputs) != len(turn.inputs):
             raise InvalidInput(
-                f"Round {self._next} of the program takes {len(turn.inputs)} ciphertexts and was given {len(inputs)}.",
+                f"Round {self.number} of the program takes {len(turn.inputs)} ciphertexts and was given {len(inputs)}.",
                 hint="Send every ciphertext that plan.pack gave, in order.",
             )
-        live, evaluator = self._live, server.evaluator
-        live |= zip(turn.inputs, inputs, strict=True)
-        for value, op, together, freed in turn.steps:
+        self.live |= zip(turn.inputs, inputs, strict=True)
+
+    def run_steps(self, server: ServerSession) -> None:
+        """The next round, operation by operation; each ciphertext is dropped after its last use."""
+        live, evaluator = self.live, server.evaluator
+        for value, op, together, freed in self._plan.rounds[self.number].steps:
             if op.kind is OpKind.ROTATE:
                 if together:
                     steps = [self._plan.program.ops[each].steps for each in together]
@@ -69,13 +82,30 @@ class Execution:
                 live[value] = self._made(server, value, op, [live[arg] for arg in op.args])
             for each in freed:
                 del live[each]
-        self._next += 1
-        outputs = [live[output] for output in turn.outputs]
-        self._live = {value: live[value] for value in turn.carried}
+
+    def end_round(self) -> list[Ciphertext]:
+        """The outputs of the round; what later ones read is kept."""
+        turn = self._plan.rounds[self.number]
+        outputs = [self.live[output] for output in turn.outputs]
+        self.live = {value: self.live[value] for value in turn.carried}
+        self.number += 1
         return outputs
 
+    def sanitizing(self, value: int, op: Op) -> Sanitizing:
+        """How a result of the program is sanitised."""
+        report = self.constants.report
+        return Sanitizing(
+            self._plan.program.encoding, report.flood_bits[value], report.mask_bits.get(value, 0), op.positions or None
+        )
+
+    def mask_and_unmask(self, server: ServerSession, stage: Stage) -> None:
+        """What a stage does with the masks that this run remembers."""
+        for value, op, _, _ in stage.afterwards:
+            if op.kind is not OpKind.SANITIZE:
+                self.live[value] = self._made(server, value, op, [self.live[op.args[0]]])
+
     def _made(self, server: ServerSession, value: int, op: Op, operands: list[Ciphertext]) -> Ciphertext:
-        constants, evaluator = self._constants, server.evaluator
+        constants, evaluator = self.constants, server.evaluator
         if op.kind is OpKind.MULTIPLY_PLAIN:
             return evaluator.multiply_plain(operands[0], constants.plaintext(op.constant))
         if op.kind is OpKind.DOT_PLAIN:
@@ -87,15 +117,88 @@ class Execution:
         if op.kind is OpKind.RESCALE:
             return evaluator.rescale(operands[0])
         if op.kind is OpKind.SANITIZE:
-            return server.sanitize(
-                operands[0],
-                encoding=self._plan.program.encoding,
-                flood_bits=constants.report.flood_bits[value],
-                mask_bits=constants.report.mask_bits.get(value, 0),
-                keep=op.positions or None,
-            )
+            return server.sanitize_many(operands, [self.sanitizing(value, op)])[0]
         if op.kind is OpKind.MASK:
             return self._masks.hide(server, op.constant, operands[0])
         if op.kind is OpKind.UNMASK:
             return self._masks.take_off(server, op, operands[0], constants.factor(op.constant))
         raise AssertionError(f"no round has an operation {op.kind.value}")
+
+
+class Turn(NamedTuple):
+    """The next round of one run: in which session, on what the client uploaded."""
+
+    run: Execution
+    server: ServerSession
+    inputs: Sequence[Ciphertext]
+
+
+def proceed_together(turns: Sequence[Turn]) -> list[list[Ciphertext]]:
+    """Run the next rounds of several runs: of tokens, modules and clients. A backend that runs whole programs is given
+    all runs of one program at once.
+
+    Args:
+        turns: Each of a run of its own. A run's session is the same in all rounds. Inputs are, in its first round, one
+            ciphertext for each vector of ``plan.pack``; in later ones the client's answer.
+
+    Returns:
+        The outputs of each.
+
+    Raises:
+        InvalidInput: The number of inputs is not the round's, or there is no further round.
+        MissingRotationKey, ForeignCiphertext, …: As the evaluator's operations raise them.
+    """
+    whole: defaultdict[tuple[int, int], list[Turn]] = defaultdict(list)
+    for each in turns:
+        each.run.start_round(each.inputs)
+        if each.run.programs is None:
+            each.run.run_steps(each.server)
+        else:
+            whole[id(each.run.programs), each.run.number].append(each)
+    for together in whole.values():
+        _run_whole(together)
+    return [each.run.end_round() for each in turns]
+
+
+def _run_whole(turns: Sequence[Turn]) -> None:
+    """One round of runs of one program, stage by stage."""
+    programs, number = turns[0].run.programs, turns[0].run.number
+    assert programs is not None
+    for stage in programs.rounds[number]:
+        if stage.executable is not None:
+            _run_tape(stage, stage.executable, turns)
+        for each in turns:
+            each.run.mask_and_unmask(each.server, stage)
+        of_session: defaultdict[int, list[Turn]] = defaultdict(list)
+        for each in turns:
+            of_session[id(each.server)].append(each)
+        for together in of_session.values():
+            _sanitize(stage, together)
+        for each in turns:
+            each.run.live = {value: held for value, held in each.run.live.items() if value in stage.kept}
+
+
+def _run_tape(stage: Stage, executable: CheckedExecutable, turns: Sequence[Turn]) -> None:
+    start = perf_counter_ns()
+    runs = [
+        ProgramRun(
+            each.server.evaluator.unmetered,
+            each.run.constants.weights(executable),
+            [each.run.live[value] for value in stage.inputs],
+        )
+        for each in turns
+    ]
+    made = executable.run(runs)
+    elapsed = (perf_counter_ns() - start) // len(turns)
+    for each, outputs in zip(turns, made, strict=True):
+        each.server.evaluator.credit(stage.counts, elapsed)
+        each.run.live |= zip(stage.outputs, outputs, strict=True)
+
+
+def _sanitize(stage: Stage, turns: Sequence[Turn]) -> None:
+    """All that a stage sanitises in one session."""
+    steps = [(each.run, step) for each in turns for step in stage.afterwards if step.op.kind is OpKind.SANITIZE]
+    how = [run.sanitizing(step.value, step.op) for run, step in steps]
+    clean = turns[0].server.sanitize_many([run.live[step.op.args[0]] for run, step in steps], how)
+    for (run, step), ciphertext in zip(steps, clean, strict=True):
+        run.live[step.value] = ciphertext

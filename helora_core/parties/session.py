@@ -18,7 +18,7 @@ from helora_core.backend.ledger import Ledger, OperationCounts
 from helora_core.backend.session import ServerSession
 from helora_core.compiler.compiled import CompiledModule, require_one_input
 from helora_core.errors import CorruptPayload, ForeignCiphertext, InvalidInput, LimitExceeded, UnexpectedMessage
-from helora_core.execution.executor import Execution
+from helora_core.execution.executor import Execution, Turn, proceed_together
 from helora_core.execution.ledger_check import require_counts
 from helora_core.params.ckks import CKKSParams
 from helora_core.parties.messages import Download, Upload, decode, encode
@@ -213,10 +213,12 @@ class Session:
         session = session.with_ledger(ledger)
         inputs = [[session.deserialize(payload) for payload in payloads] for payloads in upload.ciphertexts]
         try:
-            outputs = [
-                run.proceed(session, given)
-                for run, given in zip(held.runs, inputs * (len(turns) if shared else 1), strict=True)
-            ]
+            outputs = proceed_together(
+                [
+                    Turn(run, session, given)
+                    for run, given in zip(held.runs, inputs * (len(turns) if shared else 1), strict=True)
+                ]
+            )
             predicted = OperationCounts()
             for turn, runs in turns:
                 predicted = predicted.plus(turn.server_counts.times(runs))

@@ -68,7 +68,7 @@ class TestWhatIsSaidIsTrue:
 
     def test_the_evaluator_hoists_where_it_is_said_to(self, backend: Any, roles: Any) -> None:
         assert (
-            isinstance(roles.evaluator._library, SupportsHoisting)
+            isinstance(roles.evaluator.library, SupportsHoisting)
             is roles.evaluator.hoists
             is backend.capabilities.hoisting
         )

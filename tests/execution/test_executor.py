@@ -23,6 +23,7 @@ from helora_core.compiler.plan import Plan
 from helora_core.errors import ForeignCiphertext, InvalidInput, MissingRotationKey, SlotOverflow
 from helora_core.execution.constants import EncodedConstants, encode_constants
 from helora_core.execution.executor import Execution
+from helora_core.execution.programs import programs_of
 from helora_core.execution.reference import execute_plain, precision_bits, run_plain
 from helora_core.host.manager import get_manager
 from helora_core.packing.protocol import ScaleRole
@@ -46,25 +47,28 @@ def with_program(plan: Plan, program: Program) -> Plan:
     return replace(plan, program=program, values=annotate(program, plan.params, plan.scales))
 
 
-def run(bench: Any, x: Any) -> Any:
+def run(bench: Any, x: Any, *, whole: bool = True) -> Any:
     """One run by hand, both roles in one place."""
     owner = bench.module if bench.plan.packing.client_finishes else None
     client_run = ClientRun(bench.plan.for_module(bench.module), x, module=owner)
     uploaded = [bench.server.deserialize(payload) for payload in client_run.inputs(bench.client)]
     constants = encode_constants(bench.plan, bench.module, bench.server.encoder)
-    outputs = Execution(bench.plan, constants).proceed(bench.server, uploaded)
+    outputs = Execution(bench.plan, constants, whole=whole).proceed(bench.server, uploaded)
     return client_run.result(bench.client, [bench.server.serialize(output) for output in outputs]).delta
 
 
 class TestAgainstTheReference:
+    @pytest.mark.parametrize("whole", [True, False])
     @pytest.mark.parametrize("packing", PACKINGS)
     @pytest.mark.parametrize("shape", ["37:90:5", "576:192:8"])
     def test_a_run_is_the_plain_run_within_the_precision_asked_for(
-        self, backend: Any, make_bench: Any, shape: str, packing: str
+        self, backend: Any, make_bench: Any, shape: str, packing: str, whole: bool
     ) -> None:
         bench = make_bench(backend, shape, packing, params=None)
+        if whole and not bench.server.encoder.prepares:
+            pytest.skip("this library runs programs operation by operation, which the other half of this test sees")
         x = synthetic_activations(bench.plan.shape, bench.plan.tokens_per_run, seed=2)
-        found = run(bench, x)
+        found = run(bench, x, whole=whole)
         assert precision_bits(found, run_plain(bench.plan, bench.module, x)) > 12
         assert precision_bits(found, bench.module.reference_delta(x)) > 12
 
@@ -84,7 +88,10 @@ class TestAgainstTheReference:
         assert found.shape == (tokens, shape.d_out)
         assert precision_bits(found, bench.module.reference_delta(x)) > 12
 
-    def test_every_kind_of_operation_means_what_the_reference_says(self, backend: Any, make_bench: Any) -> None:
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_every_kind_of_operation_means_what_the_reference_says(
+        self, backend: Any, make_bench: Any, whole: bool
+    ) -> None:
         bench = make_bench(backend)
         slots, steps = bench.plan.params.slots, bench.plan.rotation_steps[:2]
         down = ScaleRole.DOWN
@@ -111,7 +118,8 @@ class TestAgainstTheReference:
         x, y, w, v = rng.uniform(-1, 1, (4, slots))
         numbers = {"w": w, "v": v, "n": np.array([0.5, -3.0, 0.25])}
         uploaded = [bench.client.encrypt(each, scale_bits=36) for each in (x, y)]
-        constants = EncodedConstants(plan, bench.server.encoder, 1 << 30, 0)
+        programs = programs_of(plan, bench.server.encoder) if whole else None
+        constants = EncodedConstants(plan, bench.server.encoder, 1 << 30, 0, programs)
         for name, vector in numbers.items():
             constants.put(name, vector)
         outputs = Execution(plan, constants).proceed(bench.server, uploaded)
@@ -181,7 +189,7 @@ class TestMemory:
         made += [weakref.ref(inputs[i]) for i in range(len(inputs))]
         constants = encode_constants(bench.plan, bench.module, bench.server.encoder)
         monkeypatch.setattr(bench.server, "evaluator", Watched())
-        Execution(bench.plan, constants).proceed(bench.server, inputs)
+        Execution(bench.plan, constants, whole=False).proceed(bench.server, inputs)
         assert max(alive) == self.peaks(bench.plan.program)
 
     def test_the_peak_of_rank_bsgs_does_not_grow_with_its_products(self, numpy_backend: Any, make_bench: Any) -> None:

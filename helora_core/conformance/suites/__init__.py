@@ -15,6 +15,7 @@ from helora_core.conformance.suites.ledger import LedgerCounts
 from helora_core.conformance.suites.levels import LevelsAndScales
 from helora_core.conformance.suites.lora import LoRAEndToEnd
 from helora_core.conformance.suites.noise import Noise
+from helora_core.conformance.suites.programs import Programs
 from helora_core.conformance.suites.rotation import Rotation
 from helora_core.conformance.suites.serialization import Serialization
 from helora_core.conformance.suites.sessions import Sessions
@@ -35,6 +36,7 @@ SUITES: tuple[type, ...] = (
     Independence,
     Attacks,
     LoRAEndToEnd,
+    Programs,
     LedgerCounts,
 )
 """In the order in which reports show them."""

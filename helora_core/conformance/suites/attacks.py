@@ -6,6 +6,7 @@ Where an attack is tried, it first succeeds on a result that is not sanitised: o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.backend.capabilities import Encoding
-from helora_core.backend.protocol import Ciphertext
+from helora_core.backend.protocol import Ciphertext, Sanitizing
 from helora_core.backend.residues import values_of
 from helora_core.backend.sanitize import encryption_of_zero
 from helora_core.backend.session import ServerSession
@@ -105,6 +106,32 @@ class Attacks:
             alike = max(_correlation(left / spread, right / spread) for left, right in combinations(errors, 2))
             assert alike <= _chance(SLOTS), f"level {level}: two of {ZEROS} zeros correlate by {alike:.2f}"
 
+    @requires("sanitizing", "explicit rescaling", "public key", "free plaintext scale", "complex slots")
+    def test_sanitised_results_are_random_anew_each_time(self, bench: Bench) -> None:
+        """What hides the weights in a ciphertext's polynomials is a zero of its own; it shows where nothing floods."""
+        _, product, _ = _product(bench, np.zeros(1))
+        how = [Sanitizing(Encoding.SLOTS, 0, 0, None)] * ZEROS
+        bare, scale = bench.decrypted(product), bench.evaluator.scale(product)
+        errors = [(bench.decrypted(each) - bare) * scale for each in bench.server.sanitize_many([product] * ZEROS, how)]
+        assert min(map(float, map(np.std, errors))) >= noise.rescale_std(bench.params.ring_degree) / 4
+        spread = np.sqrt(np.mean(np.square(errors), axis=0))
+        alike = max(_correlation(left / spread, right / spread) for left, right in combinations(errors, 2))
+        assert alike <= _chance(SLOTS), f"two of {ZEROS} results correlate by {alike:.2f}"
+
+    @requires("sanitizing", "explicit rescaling", "public key", "free plaintext scale", "complex slots")
+    def test_sanitising_many_gives_each_its_own(self, bench: Bench) -> None:
+        """Each its flood and its mask, whatever the others in the same call have."""
+        _, product, _ = _product(bench, np.zeros(1))
+        scale, others = bench.evaluator.scale(product), np.setdiff1d(np.arange(SLOTS), READ)
+        sizes = ((FLOOD_BITS, MASK_BITS), (FLOOD_BITS + 6, MASK_BITS - 6), (FLOOD_BITS - 6, MASK_BITS))
+        how = [Sanitizing(Encoding.SLOTS, flood_bits, mask_bits, READ) for flood_bits, mask_bits in sizes]
+        made = bench.server.sanitize_many([product] * len(how), how)
+        for (flood_bits, mask_bits), result in zip(sizes, made, strict=True):
+            slots = bench.decrypted(result) * scale
+            for part, bits in ((slots[list(READ)], flood_bits + math.log2(SLOTS) / 2), (slots[others], mask_bits)):
+                found = math.log2(float(np.std(part)))
+                assert abs(found - bits) < 0.15, f"2^{found:.2f}, and 2^{bits:.2f} was asked for"
+
     @requires("explicit rescaling", "public key", "exact integers")
     def test_masked_values_are_uniform_and_unmask_exactly(self, bench: Bench) -> None:
         """What the client sees of a masked value is uniform modulo the modulus; less the mask, the value is left."""
@@ -157,8 +184,8 @@ class Attacks:
 class _Bare(ServerSession):
     """A server that sends what it computed."""
 
-    def sanitize(self, ciphertext: Ciphertext, **options: object) -> Ciphertext:
-        return ciphertext
+    def sanitize_many(self, ciphertexts: Sequence[Ciphertext], how: Sequence[Sanitizing]) -> list[Ciphertext]:
+        return list(ciphertexts)
 
 
 def _product(bench: Bench, x: NDArray[np.float64]) -> tuple[Ciphertext, Ciphertext, NDArray[np.float64]]:

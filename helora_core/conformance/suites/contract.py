@@ -9,6 +9,7 @@ import pytest
 
 from helora_core.backend import protocol
 from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.encoder import PlaintextEncoder
 from helora_core.conformance.absence import Answer, ask_without, modules_of
 from helora_core.conformance.bench import PARAMS, STEPS, Bench
 from helora_core.errors import InvalidParameters
@@ -58,11 +59,17 @@ class Contract:
         decryptor, evaluator = bench.library.generate_keys(bench.params, STEPS[:1])
         assert isinstance(evaluator, protocol.SupportsHoisting) == bench.capabilities.hoisting
         assert isinstance(evaluator, protocol.SupportsPublicKey) == bench.capabilities.public_key
-        for claimed, contract in (
-            (bench.capabilities.hoisting, protocol.SupportsHoisting),
-            (bench.capabilities.public_key, protocol.SupportsPublicKey),
+        assert isinstance(evaluator, protocol.SupportsSanitize) == bench.capabilities.sanitizing
+        assert isinstance(bench.library, protocol.SupportsPrograms) == bench.capabilities.programs
+        for claimed, role, contract in (
+            (bench.capabilities.hoisting, evaluator, protocol.SupportsHoisting),
+            (bench.capabilities.public_key, evaluator, protocol.SupportsPublicKey),
+            (bench.capabilities.sanitizing, evaluator, protocol.SupportsSanitize),
+            (bench.capabilities.programs, bench.library, protocol.SupportsPrograms),
         ):
-            assert not claimed or not _lacks(evaluator, contract)
+            assert not claimed or not _lacks(role, contract)
+        # Core follows the scales of a program: a library that keeps none, or rescales by itself, runs none whole.
+        assert PlaintextEncoder(bench.backend, bench.params).prepares == bench.capabilities.programs
         assert not isinstance(decryptor, protocol.SupportsMany) or not _lacks(decryptor, protocol.SupportsMany)
 
     def test_both_roles_bear_the_same_fresh_key_id(self, bench: Bench) -> None:

@@ -16,6 +16,7 @@ from doubles import (
     lowering,
     promising,
     rotating,
+    running,
     sanitizing,
     scaling,
     travelling,
@@ -38,4 +39,5 @@ _FILES = (
     travelling,
     entering,
     sanitizing,
+    running,
 )

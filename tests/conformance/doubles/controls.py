@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
+import numpy as np
 
 from doubles.honest import HonestBackend, HonestDecryptor, HonestEncoder, HonestEvaluator
+from helora_core.backend import residues
 from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
-from helora_core.backend.protocol import SLOTS, Values
+from helora_core.backend.coefficient_noise import normal_in_slots, normal_integers
+from helora_core.backend.ntt import Residues
+from helora_core.backend.protocol import SLOTS, Sanitizing, Values
 from helora_core.errors import CapabilityMissing
+from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
+from helora_numpy import polynomials
 from helora_numpy.backend import EmulatedCiphertext as Ciphertext
 from helora_numpy.backend import EmulatedPlaintext as Plaintext
 
@@ -17,6 +25,7 @@ class LeastBackend(HonestBackend):
     """The least that a backend can be: real slots, and nothing optional."""
 
     capabilities = Capabilities(encodings=frozenset({Encoding.SLOTS}))
+    prepare = None
 
     class evaluator_type(HonestEvaluator):  # noqa: N801
         rotate_many = None
@@ -34,6 +43,7 @@ class AutomaticBackend(HonestBackend):
         hoisting=True,
         seeded_keys=True,
     )
+    prepare = None
 
     class evaluator_type(HonestEvaluator):  # noqa: N801
         def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
@@ -57,13 +67,51 @@ class AutomaticBackend(HonestBackend):
             return [Ciphertext(each.values, level, each.scale) for each in (left, right)]
 
 
+class SanitizingBackend(HonestBackend):
+    """A library whose server sanitises by itself."""
+
+    capabilities = msgspec.structs.replace(HonestBackend.capabilities, sanitizing=True)
+
+    class evaluator_type(HonestEvaluator):  # noqa: N801
+        def sanitize_many(self, ciphertexts: Sequence[Ciphertext], how: Sequence[Sanitizing]) -> list[Ciphertext]:
+            return [self._sanitized(*each) for each in zip(ciphertexts, how, strict=True)]
+
+        def uniform_mask(self, ciphertext: Ciphertext) -> tuple[Ciphertext, Residues]:
+            primes = self.params.data_primes[: ciphertext.level + 1]
+            mask = residues.uniform(primes, self.params.ring_degree)
+            return self._plus(self._rerandomized(ciphertext), mask), mask
+
+        def _sanitized(self, ciphertext: Ciphertext, how: Sanitizing) -> Ciphertext:
+            n, primes = self.params.ring_degree, self.params.data_primes[: ciphertext.level + 1]
+            flood = normal_integers(n, how.flood_bits)
+            readable = np.zeros(n // 2 if how.encoding is SLOTS else n, dtype=bool)
+            readable[list(range(readable.size) if how.keep is None else how.keep)] = True
+            if how.encoding is SLOTS:
+                added = flood.plus(normal_in_slots(n, how.mask_bits, readable, 5)).residues(primes)
+            else:
+                added = np.where(readable, flood.residues(primes), residues.uniform(primes, n))
+            return self._plus(self._rerandomized(ciphertext), added)
+
+        def _rerandomized(self, ciphertext: Ciphertext) -> Ciphertext:
+            n, top = self.params.ring_degree, ciphertext.level == self.params.max_level
+            std = noise.public_encryption_std(n) if top else noise.rescale_std(n)
+            return self._like(ciphertext, self._noisy(ciphertext.values, std, ciphertext.scale))
+
+        def _plus(self, ciphertext: Ciphertext, rows: Residues) -> Ciphertext:
+            total = polynomials.add(self._exact(ciphertext), polynomials.transformed(rows, self.params), self.params)
+            return self._like(ciphertext, total)
+
+
 class OneScaleBackend(HonestBackend):
     """A library with one scale for all plaintexts, which core keeps others beside: a ``HasUnit``."""
 
     UNIT = 2.0**20  # which fits the shortest modulus that the kit has
     capabilities = msgspec.structs.replace(
-        HonestBackend.capabilities, encodings=HonestBackend.capabilities.encodings - {Encoding.INTEGERS}
+        HonestBackend.capabilities,
+        encodings=HonestBackend.capabilities.encodings - {Encoding.INTEGERS},
+        programs=False,
     )
+    prepare = None
 
     class encoder_type(HonestEncoder):  # noqa: N801
         def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Plaintext:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from doubles.controls import SanitizingBackend
 from doubles.honest import HonestEncoder, HonestEvaluator
 from doubles.registry import caught_by
 from helora_core.backend.capabilities import Encoding
-from helora_core.backend.protocol import SLOTS, Values
+from helora_core.backend.protocol import SLOTS, Sanitizing, Values
 from helora_numpy.backend import EmulatedCiphertext, EmulatedPlaintext
 
 
@@ -113,3 +115,60 @@ class SwitchesKeysNoisily(HonestEvaluator):
             return super().rotate(ciphertext, steps)
         finally:
             del self._noisy
+
+
+def _sanitizes(law: str) -> Any:
+    def register(evaluator: type) -> type:
+        names = {"evaluator_type": evaluator, "__doc__": evaluator.__doc__}
+        return caught_by(law)(type(evaluator.__name__, (SanitizingBackend,), names))
+
+    return register
+
+
+@_sanitizes("test_sanitised_results_are_random_anew_each_time")
+class SharesOneZero(SanitizingBackend.evaluator_type):
+    """The results of one message are re-randomised by one encryption of zero.
+
+    A pool is filled for each message, and one is what is left of it.
+    """
+
+    def sanitize_many(self, ciphertexts: Sequence[Any], how: Sequence[Sanitizing]) -> list[Any]:
+        zero = self._rerandomized(self._like(ciphertexts[0], np.zeros(self.params.slots, dtype=np.complex128)))
+        self._rerandomized = lambda ciphertext: self.add(ciphertext, zero)  # type: ignore[method-assign]
+        try:
+            return super().sanitize_many(ciphertexts, how)
+        finally:
+            del self._rerandomized
+
+
+@_sanitizes("test_a_sanitised_query_of_zeros_says_nothing_of_the_weights")
+class LeavesTheFloodOut(SanitizingBackend.evaluator_type):
+    """Results are re-randomised and not flooded.
+
+    Noise is what one gets rid of.
+    """
+
+    def sanitize_many(self, ciphertexts: Sequence[Any], how: Sequence[Sanitizing]) -> list[Any]:
+        return [self._rerandomized(each) for each in ciphertexts]
+
+
+@_sanitizes("test_floods_and_masks_are_as_large_as_asked")
+class TakesMaskBitsForTheFlood(SanitizingBackend.evaluator_type):
+    """What is to be drowned is flooded, and no more.
+
+    Two sizes in a row, of which a kernel takes one.
+    """
+
+    def sanitize_many(self, ciphertexts: Sequence[Any], how: Sequence[Sanitizing]) -> list[Any]:
+        return super().sanitize_many(ciphertexts, [each._replace(mask_bits=each.flood_bits) for each in how])
+
+
+@_sanitizes("test_sanitising_many_gives_each_its_own")
+class SanitizesAllLikeTheFirst(SanitizingBackend.evaluator_type):
+    """All results of a message are sanitised like the first.
+
+    One launch for all, with one set of arguments.
+    """
+
+    def sanitize_many(self, ciphertexts: Sequence[Any], how: Sequence[Sanitizing]) -> list[Any]:
+        return super().sanitize_many(ciphertexts, [how[0]] * len(how))

@@ -25,12 +25,14 @@ from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.embedding import ComplexSlots
 from helora_core.backend.ntt import Residues
 from helora_core.backend.protocol import SLOTS, Values
+from helora_core.backend.tape import Tape
 from helora_core.errors import CorruptPayload, PrecisionLost
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
 from helora_numpy import polynomials
 from helora_numpy.polynomials import Polynomial
 from helora_numpy.primes import distinct_ntt_primes
+from helora_numpy.programs import EmulatedExecutable
 
 FloatArray = NDArray[np.float64]
 
@@ -238,7 +240,7 @@ class EmulatedEvaluator(_Role):
             self.params.ring_degree, self.params.data_bits[: ciphertext.level + 1], sum(self.params.special_bits)
         )
         slots = polynomials.slots(ciphertext.values, ciphertext.scale, self.params)
-        rotated = self._noisy(np.roll(slots, -steps), std, ciphertext.scale)
+        rotated = self._noisy(np.roll(slots, -steps, axis=-1), std, ciphertext.scale)
         return self._like(ciphertext, rotated)
 
     def rotate_many(self, ciphertext: EmulatedCiphertext, steps: Sequence[int]) -> list[EmulatedCiphertext]:
@@ -294,6 +296,7 @@ class NumPyBackend:
         encodings=frozenset(Encoding) - {Encoding.COEFFICIENTS},  # core makes them of integers
         public_key=True,
         hoisting=True,
+        programs=True,
         seeded_keys=True,
     )
 
@@ -306,6 +309,9 @@ class NumPyBackend:
 
     def encoder(self, params: CKKSParams) -> EmulatedEncoder:
         return EmulatedEncoder(params)
+
+    def prepare(self, params: CKKSParams, tape: Tape) -> EmulatedExecutable:
+        return EmulatedExecutable(self.encoder(params), tape)
 
     def generate_keys(
         self,

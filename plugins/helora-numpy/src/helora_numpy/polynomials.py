@@ -2,11 +2,15 @@
 
 Most are complex slots, in doubles. What was encrypted or encoded as integers is held exactly instead, modulo each prime
 of its level and transformed, as in a real library: programs mask such polynomials on purpose, and they wrap around.
+
+Either may have an axis of runs, where many are computed at once: slots of shape (runs, N/2), residues of shape
+(primes, runs, N).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -22,7 +26,10 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
 Polynomial: TypeAlias = "ComplexSlots | Residues"
-"""complex128, shape (N/2,): values over the scale; or uint64, shape (primes, N): transformed residues."""
+"""complex128, shape ([runs,] N/2): values over the scale; or transformed residues, uint64, (primes, [runs,] N)."""
+
+_SINGLE = 2
+"""Axes of the residues of one polynomial."""
 
 
 def is_exact(polynomial: Polynomial) -> TypeIs[Residues]:
@@ -44,6 +51,8 @@ def exact(polynomial: Polynomial, level: int, scale: float, params: CKKSParams) 
     """The same polynomial as residues; slots are rounded to integers."""
     if is_exact(polynomial):
         return polynomial
+    if polynomial.ndim > 1:
+        return np.stack([exact(row, level, scale, params) for row in polynomial], axis=1)
     real = slots_to_coefficients(polynomial, params.ring_degree)
     primes = params.data_primes[: level + 1]
     return transformed(Integers.of_values(real, scale).residues(primes), params)
@@ -53,6 +62,8 @@ def slots(polynomial: Polynomial, scale: float, params: CKKSParams) -> ComplexSl
     """The same polynomial as slots; of residues, the representatives of least size."""
     if not is_exact(polynomial):
         return polynomial
+    if polynomial.ndim > _SINGLE:
+        return np.stack([slots(polynomial[:, run], scale, params) for run in range(polynomial.shape[1])])
     primes = params.data_primes[: len(polynomial)]
     return coefficients_to_slots(
         residues.values_of(coefficients(polynomial, params), primes, scale), params.ring_degree
@@ -66,18 +77,20 @@ def with_noise(
     if is_exact(polynomial):
         level = len(polynomial) - 1
         each = float(np.max(std)) / math.sqrt(params.ring_degree / 2)
-        errors = Integers(np.rint(rng.normal(scale=each, size=(1, params.ring_degree))).astype(np.int64))
-        return add(polynomial, transformed(errors.residues(params.data_primes[: level + 1]), params), params)
-    parts: ComplexSlots = rng.normal(size=2 * polynomial.size).view(np.complex128)
+        errors = np.rint(rng.normal(scale=each, size=polynomial[:1].size)).astype(np.int64)[np.newaxis]
+        rows = Integers(errors).residues(params.data_primes[: level + 1]).reshape(polynomial.shape)
+        return add(polynomial, transformed(rows, params), params)
+    parts: ComplexSlots = rng.normal(size=2 * polynomial.size).view(np.complex128).reshape(polynomial.shape)
     return polynomial + parts * (std / scale)
 
 
 def add(left: Residues, right: Residues, params: CKKSParams) -> Residues:
     """The sum modulo each prime."""
-    primes = np.array(params.data_primes[: len(left)], dtype=np.uint64)[:, np.newaxis]
-    total = left + right
-    reduced: Residues = np.minimum(total, total - primes)
-    return reduced
+    rows = []
+    for a, b, prime in zip(left, right, params.data_primes, strict=False):
+        total = a + b
+        rows.append(np.minimum(total, total - np.uint64(prime)))
+    return np.stack(rows)
 
 
 def multiply(left: Residues, right: Residues, params: CKKSParams) -> Residues:
@@ -98,6 +111,21 @@ def divide_by_last(polynomial: Residues, params: CKKSParams) -> Residues:
         difference = (row + np.uint64(half % prime)) % p + (p - remainder % p)
         divided.append(ntt.times(difference, pow(last, -1, prime), prime))
     return transformed(np.stack(divided), params)
+
+
+def stacked(polynomials: Sequence[Polynomial]) -> Polynomial:
+    """Polynomials of one form, with an axis of runs; a single one as it is."""
+    if len(polynomials) == 1:
+        return polynomials[0]
+    together: Polynomial = np.stack(polynomials, axis=1 if is_exact(polynomials[0]) else 0)  # type: ignore[assignment]
+    return together
+
+
+def unstacked(polynomial: Polynomial, runs: int) -> list[Polynomial]:
+    """Undoes ``stacked``."""
+    if runs == 1:
+        return [polynomial]
+    return list(np.moveaxis(polynomial, 1, 0) if is_exact(polynomial) else polynomial)
 
 
 def rounded(values: ComplexSlots, scale: float, ring_degree: int) -> ComplexSlots:

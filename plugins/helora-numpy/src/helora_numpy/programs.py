@@ -1,0 +1,113 @@
+"""Whole programs on the emulation, as an example of ``SupportsPrograms``: arrays with an axis of runs.
+
+Runs of one evaluator and one module are stacked, so that each instruction is one call of NumPy for all of them. It does
+what the evaluator's operations do, noise included, which is drawn anew for each run.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from helora_core.backend.capabilities import Encoding
+from helora_core.backend.tape import Instruction, InstructionKind, Numbers, Tape, TapeRun, Trace
+from helora_numpy import polynomials
+
+if TYPE_CHECKING:
+    from helora_numpy.backend import EmulatedCiphertext, EmulatedEncoder, EmulatedEvaluator, EmulatedPlaintext
+
+
+class Weights(NamedTuple):
+    """A module's constants by name."""
+
+    plaintexts: dict[str, EmulatedPlaintext]
+    numbers: Numbers
+
+
+class EmulatedExecutable:
+    """A tape, interpreted."""
+
+    exact = False  # noise is drawn at each operation: no two results are equal
+
+    def __init__(self, encoder: EmulatedEncoder, tape: Tape) -> None:
+        self._encoder = encoder
+        self._tape = tape
+
+    def load(self, plaintexts: Mapping[str, EmulatedPlaintext], numbers: Numbers) -> Weights:
+        return Weights(dict(plaintexts), numbers)
+
+    def run(self, runs: Sequence[TapeRun], *, trace: Trace | None = None) -> list[list[EmulatedCiphertext]]:
+        alike: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        for i, run in enumerate(runs):
+            alike[id(run.evaluator), id(run.weights)].append(i)
+        outputs: dict[int, list[EmulatedCiphertext]] = {}
+        for group in alike.values():
+            made = self._run(runs[group[0]], [runs[i].inputs for i in group], trace)
+            outputs |= zip(group, map(list, zip(*made, strict=True)), strict=True)
+        return [outputs[i] for i in range(len(runs))]
+
+    def _run(
+        self, run: TapeRun, inputs: Sequence[Sequence[EmulatedCiphertext]], trace: Trace | None
+    ) -> list[list[EmulatedCiphertext]]:
+        """Each output of all runs."""
+        live = {value: _stacked(each) for value, each in enumerate(zip(*inputs, strict=True))}
+        for instruction in self._tape.instructions:
+            operands = [live[arg] for arg in instruction.args]
+            live |= enumerate(self._made(run, instruction, operands), start=instruction.result)
+            for value in instruction.freed:
+                del live[value]
+            if trace is not None:
+                _tell(trace, instruction, len(inputs))
+        return [_unstacked(live[output], len(inputs)) for output in self._tape.outputs]
+
+    def _made(
+        self, run: TapeRun, instruction: Instruction, operands: list[EmulatedCiphertext]
+    ) -> list[EmulatedCiphertext]:
+        evaluator: EmulatedEvaluator = run.evaluator
+        weights: Weights = run.weights
+        kind = instruction.kind
+        if kind is InstructionKind.ROTATE:
+            return evaluator.rotate_many(operands[0], instruction.steps)
+        if kind is InstructionKind.RESCALE:
+            return [evaluator.rescale(operands[0])]
+        if kind is InstructionKind.ADD:
+            return [evaluator.add(*operands)]
+        if kind is InstructionKind.DOT_SCALARS:
+            (name,) = instruction.constants
+            spec, encoder = self._tape.constants[name], self._encoder
+            plain = [
+                encoder.encode(vector, level=spec.level, scale=spec.scale, encoding=Encoding.SCALAR)
+                for vector in (weights.numbers[name][at : at + 1] for at in instruction.positions)
+            ]
+        else:
+            plain = [weights.plaintexts[name] for name in instruction.constants]
+        total = evaluator.multiply_plain(operands[0], plain[0])
+        for operand, plaintext in zip(operands[1:], plain[1:], strict=True):
+            total = evaluator.add(total, evaluator.multiply_plain(operand, plaintext))
+        return [total]
+
+
+def _stacked(ciphertexts: Sequence[EmulatedCiphertext]) -> EmulatedCiphertext:
+    """The same value of all runs as one, with an axis of runs."""
+    return replace(ciphertexts[0], values=polynomials.stacked([each.values for each in ciphertexts]))
+
+
+def _unstacked(ciphertext: EmulatedCiphertext, runs: int) -> list[EmulatedCiphertext]:
+    return [replace(ciphertext, values=values) for values in polynomials.unstacked(ciphertext.values, runs)]
+
+
+def _tell(trace: Trace, instruction: Instruction, runs: int) -> None:
+    """What was done, under the ledger's names."""
+    kind, count = instruction.kind, len(instruction.args)
+    if kind is InstructionKind.ROTATE:
+        trace("rotations", runs * len(instruction.steps))
+        trace("keyswitches", runs * len(instruction.steps))
+    elif kind is InstructionKind.RESCALE:
+        trace("rescales", runs)
+    elif kind is InstructionKind.ADD:
+        trace("additions", runs * (count - 1))
+    else:
+        trace("ct_pt", runs * count)
+        trace("additions", runs * (count - 1))
