@@ -49,9 +49,12 @@ def overhead(commits: tuple[str, ...], rounds: int, repo: Path, as_json: bool) -
     if as_json:
         print_json({"schema": SCHEMA, "machine": machine_facts(), "rounds": rounds, "rows": rows})
         return
-    headings = ["code", "cell", "operations", "ns/operation", "ns of it metering", "µs/request", "µs in the library"]
-    good = [row for row in rows if "error" not in row]
-    print_table(headings, [list(map(str, row.values())) for row in good], numbers=headings[2:])
+    columns = (
+        "code", "cell", "operations", "ns/operation", "run whole", "ns of it metering", "µs/request", "µs in the library"
+    )  # fmt: skip
+    good = [row.values() for row in rows if "error" not in row]
+    shown = [["–" if value is None else str(value) for value in values] for values in good]
+    print_table(list(columns), shown, numbers=list(columns[2:]))
     for row in rows:
         if "error" in row:
             click.echo(f"{row['code']} {row['cell']}: {row['error']}", err=True)
@@ -63,8 +66,9 @@ def _row(name: str, cell: tuple[str, str, int], answers: list[dict[str, Any]]) -
         if "error" in answer:
             return {**head, "error": answer["error"]}
 
-    def least(metric: str) -> int:
-        return round(min(float(answer[metric]) for answer in answers))
+    def least(metric: str) -> int | None:
+        """None where the code has no such thing."""
+        return round(min(float(answer[metric]) for answer in answers)) if metric in answers[0] else None
 
     def median_us(metric: str) -> int:
         return round(statistics.median(float(answer[metric]) for answer in answers) / 1000)
@@ -73,6 +77,7 @@ def _row(name: str, cell: tuple[str, str, int], answers: list[dict[str, Any]]) -
         **head,
         "operations": answers[0]["operations"],
         "ns_per_operation": least("ns_per_operation"),
+        "ns_per_operation_whole": least("ns_per_operation_whole"),
         "metering_ns": least("metering_ns"),
         "request_us": median_us("request_ns"),
         "library_us": median_us("library_ns"),

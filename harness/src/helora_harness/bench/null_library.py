@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 LOOP_NS = 50_000_000
 """How long a measurement repeats what it times."""
 
@@ -44,10 +46,15 @@ class NullEvaluator:
 
 
 class NullBackend:
-    """A backend with such evaluators, and the keys and abilities of a real one."""
+    """A backend with such evaluators, and the keys of a real one. It runs programs operation by operation."""
+
+    programs = False
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
+        self.capabilities = backend.capabilities
+        if runs_programs(backend):
+            self.capabilities = msgspec.structs.replace(backend.capabilities, programs=self.programs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
@@ -58,11 +65,41 @@ class NullBackend:
         return decryptor, self.evaluator
 
 
+class NullPrograms(NullBackend):
+    """The same, and it runs programs whole: each output is the first input."""
+
+    programs = True
+
+    def prepare(self, params: Any, tape: Any) -> NullExecutable:
+        return NullExecutable(len(tape.outputs))
+
+
+class NullExecutable:
+    """A program that does nothing."""
+
+    exact = False
+
+    def __init__(self, outputs: int) -> None:
+        self._outputs = outputs
+
+    def load(self, plaintexts: Any, numbers: Any) -> None:
+        return None
+
+    def run(self, runs: Sequence[Any], *, trace: Any = None) -> list[list[Any]]:
+        return [[run.inputs[0]] * self._outputs for run in runs]
+
+
+def runs_programs(backend: Any) -> bool:
+    """Whether the code that is measured knows whole programs, and the backend has them."""
+    return bool(getattr(backend.capabilities, "programs", False))
+
+
 def overhead(shim: Any, packing: str, shape: str, tokens: int) -> dict[str, float]:
     """One measurement.
 
     Returns:
-        ``operations`` of the program, ``ns_per_operation`` on the null library, ``metering_ns`` of one sum through
+        ``operations`` of the program, ``ns_per_operation`` on the null library, ``ns_per_operation_whole`` where that
+        is given the program whole (left out where the code knows no whole programs), ``metering_ns`` of one sum through
         core's checks and the ledger: processor time; of a request on the emulation, both roles and messages included,
         ``request_ns`` and the part of it that was spent in the library, ``library_ns``: wall time.
     """
@@ -72,6 +109,10 @@ def overhead(shim: Any, packing: str, shape: str, tokens: int) -> dict[str, floa
     metered, bare, one = null.evaluator, null.backend.evaluator, null.encrypted()
     real = shim.Prepared("numpy", packing, shape, tokens, seed=1)
     real.run()
+    whole = {}
+    if runs_programs(real.backend):
+        prepared = shim.Prepared("numpy", packing, shape, tokens, seed=1, wrap=NullPrograms)
+        whole["ns_per_operation_whole"] = _ns(prepared.program()) / operations
     requests: list[int] = []
     inside: list[int] = []
     start = time.perf_counter_ns()
@@ -82,6 +123,7 @@ def overhead(shim: Any, packing: str, shape: str, tokens: int) -> dict[str, floa
     return {
         "operations": operations,
         "ns_per_operation": _ns(program) / operations,
+        **whole,
         "metering_ns": max(0.0, _ns(lambda: metered.add(one, one)) - _ns(lambda: bare.add(one, one))),
         "request_ns": statistics.median(requests),
         "library_ns": statistics.median(inside),
