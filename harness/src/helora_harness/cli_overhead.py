@@ -50,7 +50,7 @@ def overhead(commits: tuple[str, ...], rounds: int, repo: Path, as_json: bool) -
         print_json({"schema": SCHEMA, "machine": machine_facts(), "rounds": rounds, "rows": rows})
         return
     columns = (
-        "code", "cell", "operations", "ns/operation", "run whole", "ns of it metering", "µs/request", "µs in the library"
+        "code", "cell", "operations", "ns/operation", "run whole", "ns of it metering", "µs/request", "µs in library"
     )  # fmt: skip
     good = [row.values() for row in rows if "error" not in row]
     shown = [["–" if value is None else str(value) for value in values] for values in good]
