@@ -18,6 +18,7 @@ _COMMANDS = {
     "grow": "helora_harness.grow_history:grow",
     "history": "helora_harness.cli_export:history",
     "micro": "helora_harness.bench.cli_micro:micro",
+    "mutation": "helora_harness.mutation.cli:mutation",
     "overhead": "helora_harness.cli_overhead:overhead",
     "planner": "helora_harness.planner.cli:planner_group",
     "security-tables": "helora_harness.security_costs:security_tables",
