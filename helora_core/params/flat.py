@@ -97,7 +97,7 @@ def _flat_chain(requirement: FlatRequirement, ring_degree: int, limit_bits: int)
                 ring_degree=ring_degree,
                 data_bits=tuple(total // primes + (i < total % primes) for i in range(primes)),
                 special_bits=special,
-                scale_bits=least.input_bits,
+                scale_bits=1,
             )
     return None
 
@@ -137,7 +137,7 @@ def _shared_out(requirement: FlatRequirement, params: CKKSParams) -> FlatScales:
     total = params.data_modulus_bits
     room = total - HEADROOM_BITS
     scales = least
-    while scales.total < room:
+    while True:
         before = scales
         # Whichever is the least above its minimum, so that input and weights stay in proportion.
         for name in sorted(("input_bits", "down_bits"), key=lambda each: getattr(scales, each) - getattr(least, each)):
@@ -150,5 +150,4 @@ def _shared_out(requirement: FlatRequirement, params: CKKSParams) -> FlatScales:
         if least.up_bits and scales.total < room and scales.up_bits < LARGEST_WEIGHT_BITS:
             scales = msgspec.structs.replace(scales, up_bits=scales.up_bits + 1)
         if scales == before:
-            break
-    return scales
+            return scales

@@ -106,7 +106,7 @@ def scales_within(params: CKKSParams) -> MaskedScales:
         input_bits=0,
         z_bits=max(1, (room + 1) // 2),
         up_bits=max(1, room // 2),
-        down_bits=max(1, params.data_bits[-1] - _BEYOND_DOWN_BITS),
+        down_bits=params.data_bits[-1] - _BEYOND_DOWN_BITS,
     )
     return masked_scales(params, least)
 

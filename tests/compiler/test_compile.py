@@ -178,18 +178,17 @@ CHOICES = st.sampled_from([{}, {"tokens": 1}, {"tokens": 64}, {"tokens": 500, "s
 class TestTheProgram:
     @settings(max_examples=20)
     @given(shape=SMALL_SHAPES, choice=CHOICES)
-    def test_it_is_improved_already(self, packing: Packing, shape: ModuleShape, choice: dict[str, Any]) -> None:
-        program = compile_plan(shape, packing, precision_bits=0, **choice, private_weights=False).program
-        for transform in PASSES:
-            assert transform(program) == program
-
-    @settings(max_examples=20)
-    @given(shape=SMALL_SHAPES, choice=CHOICES)
-    def test_levels_and_scales_are_those_of_its_values(
+    def test_it_is_improved_and_annotated_and_every_result_sanitised(
         self, packing: Packing, shape: ModuleShape, choice: dict[str, Any]
     ) -> None:
         plan = compile_plan(shape, packing, precision_bits=0, **choice, private_weights=False)
+        for transform in PASSES:
+            assert transform(plan.program) == plan.program
         assert plan.values == annotate(plan.program, plan.params, plan.scales)
+        if not plan.settings.rescales:
+            assert plan.counts.rescales == 0
+        sanitised = {plan.program.ops[output].kind is OpKind.SANITIZE for output in plan.program.results}
+        assert sanitised == {"sanitize_bits" in choice}
 
     @given(SHAPES)
     def test_every_result_comes_back_at_the_scale_of_the_input(self, shape: ModuleShape) -> None:
@@ -207,17 +206,6 @@ class TestTheProgram:
         first = figures["blocks_in"] * figures["baby_steps_down"]
         second = figures["baby_steps_up"] + figures["blocks_out"]
         assert peak_live(plan.program) <= max(first, second) + 4
-
-    @settings(max_examples=20)
-    @given(shape=SMALL_SHAPES, choice=CHOICES)
-    def test_a_flat_or_sanitised_plan_never_rescales_and_sanitises_every_result(
-        self, packing: Packing, shape: ModuleShape, choice: dict[str, Any]
-    ) -> None:
-        plan = compile_plan(shape, packing, precision_bits=0, **choice, private_weights=False)
-        if not plan.settings.rescales:
-            assert plan.counts.rescales == 0
-        sanitised = {plan.program.ops[output].kind is OpKind.SANITIZE for output in plan.program.results}
-        assert sanitised == {"sanitize_bits" in choice}
 
     def test_its_steps_are_told_with_their_names(self) -> None:
         plan = compile_plan(SHAPE, RankBSGS(), private_weights=False)

@@ -2,124 +2,70 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from helora_core.adapter.lora import ModuleShape
-from helora_core.compiler import compile as compiler
-from helora_core.compiler import error_flow
 from helora_core.compiler.checks import Scales, annotate
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.error_flow import ErrorFlow
 from helora_core.compiler.ir import Op, OpKind, Program
-from helora_core.compiler.noisy import Noisy
-from helora_core.compiler.plan import Plan
-from helora_core.compiler.precision import PrecisionReport
-from helora_core.host.manager import get_manager
+from helora_core.compiler.settings import settings_options
 from helora_core.packing.costs import DEFAULT_COSTS
-from helora_core.packing.protocol import Layout, ScaleRole
+from helora_core.packing.protocol import ProgramBuilder, ScaleRole
+from helora_core.packing.rank_bsgs import RankBSGS, RankBSGSLayout
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.noise import NoiseModel
 
 SHAPE = ModuleShape(d_in=300, d_out=200, rank=7)
-PACKINGS = sorted(get_manager().packings())
 
 
-@pytest.fixture
-def emitted(monkeypatch: pytest.MonkeyPatch) -> Counter[Layout]:
-    """How often each layout was emitted."""
-    counts: Counter[Layout] = Counter()
-    emit = compiler._emit
+class Counted(RankBSGS):
+    """Its layouts note when they are emitted."""
 
-    def counted(layout: Layout, *others: Any) -> Program:
-        counts[layout] += 1
-        return emit(layout, *others)
+    def __init__(self) -> None:
+        self.emitted: list[RankBSGSLayout] = []
 
-    monkeypatch.setattr(compiler, "_emit", counted)
-    return counts
+    def layouts(self, shape: ModuleShape, slots: int, **choice: Any) -> Iterator[RankBSGSLayout]:
+        packing = self
 
+        class Noted(RankBSGSLayout):
+            def emit(self, builder: ProgramBuilder) -> None:
+                packing.emitted.append(self)
+                super().emit(builder)
 
-@pytest.mark.parametrize("packing", PACKINGS)
-@pytest.mark.parametrize("tokens", [1, 300])
-@pytest.mark.parametrize("sanitize_bits", [None, 40])
-def test_each_layout_is_emitted_once(
-    emitted: Counter[Layout], packing: str, tokens: int, sanitize_bits: int | None
-) -> None:
-    strategy = get_manager().load_packing(packing)
-    plan = compile_plan(
-        SHAPE,
-        strategy,
-        tokens=tokens,
-        sanitize_bits=sanitize_bits,
-        ring_degree=8192,
-        precision_bits=8,
-        private_weights=False,
-    )
-    layouts = strategy.layouts(SHAPE, plan.params.slots, tokens=tokens, costs=DEFAULT_COSTS)
-    assert emitted == Counter(layouts)
-
-
-def test_finer_scales_are_tried_on_the_same_program(emitted: Counter[Layout], monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many scales it takes until the precision is enough."""
-    tried: list[Scales] = []
-
-    def judged(plan: Plan, **_: Any) -> PrecisionReport:
-        tried.append(plan.scales)
-        return PrecisionReport(
-            bits=7.5 if len(tried) < 3 else 20, error_bound=0, terms={"flooding": 1.0}, flood_bits={}, mask_bits={}
-        )
-
-    monkeypatch.setattr(Plan, "precision", judged)
-    strategy = get_manager().load_packing("rank_bsgs")
-    plan = compile_plan(
-        SHAPE, strategy, tokens=64, sanitize_bits=20, ring_degree=8192, precision_bits=8, private_weights=False
-    )
-    assert len(set(tried)) == 3
-    assert plan.scales == tried[-1]
-    assert plan.values == annotate(plan.program, plan.params, plan.scales)
-    assert set(emitted.values()) == {1}
+        for layout in super().layouts(shape, slots, **choice):
+            yield Noted(*(getattr(layout, name) for name in layout.__dataclass_fields__))
 
 
 @pytest.mark.parametrize(
-    ("packing", "products"), [("cpmm", 2), ("cheetah", 1), ("cheetah_two_round", 2), ("halevi_shoup", 256)]
+    ("shape", "tokens", "sanitize_bits", "finer"),
+    [("300:200:7", 1, None, False), ("300:200:7", 300, 40, False), ("20:33:3", 4, 40, True)],
 )
-def test_the_bound_follows_one_value_of_a_kind(monkeypatch: pytest.MonkeyPatch, packing: str, products: int) -> None:
-    """Not one of each of the 207 sums of products of ``cpmm``, nor both blocks of ``halevi_shoup``."""
-    followed: list[int] = []
-    product = ErrorFlow._product
-
-    def counted(flow: ErrorFlow, *operands: Any) -> Noisy:
-        followed.append(1)
-        return product(flow, *operands)
-
-    plan = compile_plan(SHAPE, get_manager().load_packing(packing), ring_degree=8192, tokens=32, private_weights=False)
-    monkeypatch.setattr(ErrorFlow, "_product", counted)
-    plan.precision()
-    assert len(followed) <= products
+def test_each_layout_is_emitted_once_however_many_scales_are_tried(
+    shape: str, tokens: int, sanitize_bits: int | None, finer: bool
+) -> None:
+    module, packing = ModuleShape.parse(shape), Counted()
+    plan = compile_plan(module, packing, tokens=tokens, sanitize_bits=sanitize_bits, private_weights=False)
+    layouts = list(RankBSGS().layouts(module, plan.params.slots, tokens=tokens, costs=DEFAULT_COSTS))
+    assert len(packing.emitted) == len(set(packing.emitted)) == len(layouts)
+    assert plan.values == annotate(plan.program, plan.params, plan.scales)
+    assert (plan.settings != next(settings_options(module, packing, sanitize_bits=sanitize_bits))) is finer
 
 
-def _each_alone(program: Program, values: Any) -> Any:
-    """Every value a class of its own."""
-    return list(range(len(program.ops))), [(i, tuple(Counter(op.args).items())) for i, op in enumerate(program.ops)]
-
-
-def _followed(program: Program, params: CKKSParams, scales: Scales) -> tuple[list[Any], dict[int, int]]:
+def _results(program: Program, params: CKKSParams, scales: Scales) -> list[tuple[Any, ...]]:
+    """All that is known of each result's errors, its flood and its mask."""
     flow = ErrorFlow(
-        program=program,
-        values=annotate(program, params, scales),
-        params=params,
-        scales=scales,
-        shape=SHAPE,
-        merged=False,
-        noise_model=NoiseModel(),
-        nominal_scales=True,
-    )
-    results = [
+        program=program, values=annotate(program, params, scales), params=params, scales=scales, shape=SHAPE,
+        merged=False, noise_model=NoiseModel(), nominal_scales=True,
+    )  # fmt: skip
+    return [
         (
             each.terms,
             each.variances,
@@ -127,29 +73,31 @@ def _followed(program: Program, params: CKKSParams, scales: Scales) -> tuple[lis
             each.down_rounding,
             each.up_rounding,
             each.drift,
+            flow.flood_bits.get(output, 0),
+            flow.mask_bits.get(output, 0),
         )
-        for each in flow.results()
+        for each, output in zip(flow.results(), program.results, strict=True)
     ]
-    return results, flow.flood_bits | {~i: bits for i, bits in flow.mask_bits.items()}
 
 
-def _check_followed(monkeypatch: pytest.MonkeyPatch, program: Program, params: CKKSParams, scales: Scales) -> None:
-    together, floods = _followed(program, params, scales)
-    with monkeypatch.context() as patched:
-        patched.setattr(error_flow, "_alike", _each_alone)
-        alone, each_flood = _followed(program, params, scales)
-    assert floods == each_flood
-    for one, other in zip(together, alone, strict=True):
+def _check_each(program: Program, params: CKKSParams, scales: Scales) -> None:
+    """The results are those of a program in which no two operations are equal, by a field that theirs ignore."""
+    marked = (
+        msgspec.structs.replace(op, **{"bits" if op.kind is OpKind.ROTATE else "steps": 1000 + i})
+        for i, op in enumerate(program.ops)
+    )
+    each = msgspec.structs.replace(program, ops=tuple(marked))
+    for one, other in zip(_results(program, params, scales), _results(each, params, scales), strict=True):
         for found, expected in zip(one, other, strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_following_one_of_a_kind_is_following_each(
-    monkeypatch: pytest.MonkeyPatch, programs: st.SearchStrategy[Program], params: CKKSParams, scales: Scales
+    programs: st.SearchStrategy[Program], params: CKKSParams, scales: Scales
 ) -> None:
     @given(programs)
     def check(program: Program) -> None:
-        _check_followed(monkeypatch, program, params, scales)
+        _check_each(program, params, scales)
 
     check()
 
@@ -185,11 +133,9 @@ NEARLY_ALIKE = {
 
 
 @pytest.mark.parametrize("ops", NEARLY_ALIKE.values(), ids=NEARLY_ALIKE)
-def test_what_is_nearly_alike_is_told_apart(
-    monkeypatch: pytest.MonkeyPatch, params: CKKSParams, ops: tuple[Op, ...]
-) -> None:
+def test_what_is_nearly_alike_is_told_apart(params: CKKSParams, ops: tuple[Op, ...]) -> None:
     scales = Scales(input_bits=60, down_bits=20, up_bits=21)
     program = Program(
         slots=params.slots, ops=(Op(kind=OpKind.INPUT, positions=(0,)), *ops), outputs=tuple(range(len(ops) + 1))
     )
-    _check_followed(monkeypatch, program, params, scales)
+    _check_each(program, params, scales)

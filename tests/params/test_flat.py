@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -19,8 +20,8 @@ from helora_core.params.flat import (
     FlatRequirement,
     FlatScales,
     choose_flat,
-    reserved_special_bits,
 )
+from helora_core.params.flat import reserved_special_bits as reserved
 from helora_core.params.noise import encryption_std, keyswitch_worst_std
 from helora_core.params.security import DEFAULT_TABLE, load_table
 
@@ -128,25 +129,59 @@ def test_primes_are_of_about_one_length_and_the_special_one_longer_where_keys_ar
     elif len(params.data_bits) == 1:
         assert params.special_bits == ()
     else:
-        assert params.special_bits == (reserved_special_bits(params.ring_degree),)
+        assert params.special_bits == (reserved(params.ring_degree),)
 
 
 @given(REQUIREMENTS)
-def test_no_smaller_ring_holds_the_smallest_scales(wanted: FlatRequirement) -> None:
-    """Under any number of primes, with the noise of the shortest special prime that they allow."""
+def test_the_smallest_ring_is_taken_then_the_fewest_primes_then_the_longest_special_one(
+    wanted: FlatRequirement,
+) -> None:
+    """No chain before the chosen one, in this order, holds the smallest scales."""
     params, _ = choice(wanted)
     table = load_table(DEFAULT_TABLE)
-    for ring in table.rings(wanted.security_bits):
-        if ring >= params.ring_degree or ring // 2 < wanted.slots:
-            continue
-        limit = table.limit(ring, wanted.security_bits)
-        for primes in range(1, 7):
-            for special in range(40, MAX_PRIME_BITS + 1) if wanted.rotates else (0 if primes == 1 else 16,):
-                longest = special - SPARE_BITS if wanted.rotates else MAX_PRIME_BITS
-                room = min(limit - special, primes * longest)
-                if room > 0:
-                    least = wanted.least(ring, (-(-room // primes),) * primes, (special,) if special else ())
-                    assert held(wanted, ring, least) > room or (not wanted.rotates and ring != 4096 and primes > 1)
+    chosen = (params.ring_degree, len(params.data_bits), -sum(params.special_bits))
+    for ring, primes in itertools.product(table.rings(wanted.security_bits), range(1, 7)):
+        for special in range(MAX_PRIME_BITS, 39, -1) if wanted.rotates else (0 if primes == 1 else reserved(ring),):
+            if ring // 2 < wanted.slots or (ring, primes, -special) >= chosen:
+                continue
+            longest = special - SPARE_BITS if wanted.rotates else MAX_PRIME_BITS
+            room = min(table.limit(ring, wanted.security_bits) - special, primes * longest)
+            if room > 0:
+                least = wanted.least(ring, (-(-room // primes),) * primes, (special,) if special else ())
+                assert held(wanted, ring, least) > room
+
+
+def test_special_primes_have_40_bits_at_least_and_data_primes_are_six_at_most() -> None:
+    def holding(bits: int) -> FlatRequirement:
+        scales = FlatScales(input_bits=bits - 20 - HEADROOM_BITS, down_bits=20, up_bits=0)
+        return FlatRequirement(slots=1, ring_degree=4096, rotates=True, least=lambda *_: scales, mask_bits=lambda _: 0)
+
+    short, _ = choose_flat(holding(66))
+    assert (short.data_bits, short.special_bits) == ((22, 22, 22), (40,))
+    with pytest.raises(InvalidParameters):
+        choose_flat(holding(67))
+    longest, _ = choose_flat(requirement(200, 45, 40, rotates=True))
+    assert longest.data_bits == (52,) * 6
+    with pytest.raises(InvalidParameters):
+        choose_flat(requirement(200, 55, 55, rotates=True))
+
+
+def test_scales_may_follow_the_longest_digit() -> None:
+    """Where a key switch is noisier than all else, by the lengths of the primes that it switches."""
+
+    def least(_: int, data_bits: tuple[int, ...], special_bits: tuple[int, ...]) -> FlatScales:
+        return FlatScales(input_bits=40 + max(data_bits), down_bits=20, up_bits=0)
+
+    params, scales = choose_flat(FlatRequirement(slots=1, rotates=True, least=least, mask_bits=lambda _: 0))
+    assert scales.total + HEADROOM_BITS <= params.data_modulus_bits
+    assert scales.input_bits >= 40 + max(params.data_bits)
+
+
+@pytest.mark.parametrize("degree", [4096, 8192, 16384, 32768])
+def test_the_special_prime_that_is_reserved_is_the_shortest_there_is(degree: int) -> None:
+    candidates = (2 * degree * k + 1 for k in itertools.count(1))
+    shortest = next(p for p in candidates if all(p % q for q in range(3, math.isqrt(p) + 1, 2)))
+    assert reserved(degree) == shortest.bit_length()
 
 
 def test_one_prime_in_a_ring_of_2048_does_for_coefficients_that_nobody_floods() -> None:

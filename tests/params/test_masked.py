@@ -141,7 +141,7 @@ class TestPrimesThatAreThere:
 
     def test_a_single_prime_is_none_to_mask_under(self, refused: Any) -> None:
         params = CKKSParams(ring_degree=8192, data_bits=(60,), special_bits=(20,), scale_bits=10)
-        with refused(InvalidParameters, "all data primes but the last", "[60]"):
+        with refused(InvalidParameters, "all data primes but the last", "at least 5 bits together", "[60]"):
             scales_within(params)
 
     @pytest.mark.parametrize("data_bits", [(60,), (40, 60), (20, 20, 60)])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from helora_core.params.noise import (
     ERROR_STD,
+    NoiseModel,
     encoding_std,
     encryption_std,
     keyswitch_std,
@@ -60,13 +61,18 @@ class Draw:
     def digit(self, bits: int) -> Coefficients:
         return self._rng.integers(0, 1 << bits, self._size).astype(np.float64)
 
-    def rounded_division(self) -> Values:
-        """What rounding both halves of a ciphertext leaves after decryption."""
-        return values(self.rounding()) + values(self.rounding()) * values(self.secret())
+    def floored(self) -> Coefficients:
+        """What rounding down takes off, with random bits added for its mean."""
+        return self._rng.uniform(0, 1, self._size) - self._rng.integers(0, 2, self._size)
 
-    def keyswitch(self, data_bits: tuple[int, ...], special_bits: int) -> Values:
+    def rounded_division(self, *, floors: bool = False) -> Values:
+        """What rounding both halves of a ciphertext leaves after decryption."""
+        one, other = (values(self.floored() if floors else self.rounding()) for _ in range(2))
+        return one + other * values(self.secret())
+
+    def keyswitch(self, data_bits: tuple[int, ...], special_bits: int, *, floors: bool = False) -> Values:
         """Each digit times a fresh RLWE error, divided by the special prime, and the rounding of that division."""
-        noise = self.rounded_division()
+        noise = self.rounded_division(floors=floors)
         for bits in data_bits:
             noise += values(self.digit(bits)) * values(self.error()) / 2**special_bits
         return noise
@@ -123,8 +129,18 @@ def test_rescaling_noise_is_rounding_times_one_plus_the_secret(degree: int) -> N
 def test_key_switching_noise_is_that_of_digits_times_errors(
     degree: int, data_bits: tuple[int, ...], special_bits: int
 ) -> None:
-    sampled = real_std(Draw(degree).keyswitch(data_bits, special_bits))
-    assert keyswitch_std(degree, data_bits, special_bits) == pytest.approx(sampled, rel=TOLERANCE)
+    for floors in (False, True):
+        sampled = real_std(Draw(degree).keyswitch(data_bits, special_bits, floors=floors))
+        found = keyswitch_std(degree, data_bits, special_bits, floors=floors)
+        assert found == pytest.approx(sampled, rel=TOLERANCE)
+
+
+def test_the_noisiest_of_some_models_does_whatever_one_of_them_does() -> None:
+    ways = ("public_encryption", "keyswitch_floors", "nominal_scales")
+    alone = [NoiseModel(**{way: True}) for way in ways]
+    assert [NoiseModel.noisiest([NoiseModel(), each]) for each in alone] == alone
+    assert NoiseModel.noisiest(alone) == NoiseModel(**dict.fromkeys(ways, True))
+    assert NoiseModel.noisiest([]) == NoiseModel()
 
 
 def test_key_switching_noise_is_largest_in_slot_0() -> None:

@@ -10,7 +10,7 @@ import pytest
 from helora_core.errors import LeakageRefused
 from helora_core.host.manager import get_manager
 from helora_core.privacy.leakage import Leakage, LeakageClass
-from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS, keeps_weights_private, require_private_weights
+from helora_core.privacy.policy import keeps_weights_private, require_private_weights, settled_sanitize_bits
 
 Refused = Callable[..., AbstractContextManager[None]]
 
@@ -18,7 +18,7 @@ PRIVATE = {LeakageClass.NOTHING, LeakageClass.MASKED_Z}
 
 
 def leakage(shows: LeakageClass, *, needs_sanitize: bool = True) -> Leakage:
-    return Leakage(key_holder=shows, needs_sanitize=needs_sanitize, explanation="She reads it all.")
+    return Leakage(key_holder=shows, needs_sanitize=needs_sanitize, explanation="All of it is shown.")
 
 
 @pytest.mark.parametrize("shows", list(LeakageClass))
@@ -31,14 +31,14 @@ def test_weights_are_private_if_delta_alone_or_a_uniform_mask_shows(shows: Leaka
 def test_what_shows_more_is_refused_however_it_is_sanitised(
     refused: Refused, shows: LeakageClass, sanitize_bits: int | None
 ) -> None:
-    with refused(LeakageRefused, "Packing p ", "She reads it all.", hint="Use a or b; or"):
+    with refused(LeakageRefused, "Packing p ", "All of it is shown.", hint="Use a or b; or"):
         require_private_weights("p", leakage(shows), sanitize_bits=sanitize_bits, qualifying=["a", "b"])
 
 
 @pytest.mark.parametrize("shows", sorted(PRIVATE))
 def test_what_shows_nothing_is_refused_as_long_as_it_is_not_sanitised(refused: Refused, shows: LeakageClass) -> None:
     for sanitize_bits in (None, 0):
-        with refused(LeakageRefused, "Packing p", "not sanitised", hint=f"--sanitize {DEFAULT_SANITIZE_BITS}"):
+        with refused(LeakageRefused, "Packing p", "not sanitised", hint="--sanitize 40"):
             require_private_weights("p", leakage(shows), sanitize_bits=sanitize_bits, qualifying=["p"])
     require_private_weights("p", leakage(shows), sanitize_bits=1, qualifying=["p"])
 
@@ -48,6 +48,12 @@ def test_what_holds_bare_need_not_be_sanitised() -> None:
     require_private_weights("p", bare, sanitize_bits=None, qualifying=["p"])
 
 
+@pytest.mark.parametrize("private", [True, False])
+def test_private_weights_take_40_bits_unless_another_distance_is_asked_for(private: bool) -> None:
+    asked = {bits: settled_sanitize_bits(private, bits) for bits in (None, 0, 1, 80)}
+    assert asked == {None: 40 if private else None, 0: None, 1: 1, 80: 80}
+
+
 def test_every_refusal_offers_the_way_out(refused: Refused) -> None:
     for shows in LeakageClass:
         with refused(LeakageRefused, hint="--no-private-weights"):
@@ -55,7 +61,7 @@ def test_every_refusal_offers_the_way_out(refused: Refused) -> None:
 
 
 def test_packings_whose_client_needs_the_adapter_never_qualify() -> None:
-    """She owns it then; and the others all say that they want to be sanitised."""
+    """It owns the adapter then; and the others all say that they want to be sanitised."""
     manager = get_manager()
     for name in manager.packings():
         packing = manager.load_packing(name)

@@ -90,5 +90,9 @@ def _shown(outcome: object, reason: str) -> str:
     lines = [f"{mutant.file}:{mutant.line} in {mutant.where or 'module'} ({mutant.kind})"]
     lines += [f"  equivalent: {reason}"] if reason else []
     return "\n".join(
-        [*lines, *(f"  - {line}" for line in mutant.old.split("\n")), *(f"  + {line}" for line in mutant.new.split("\n"))]
+        [
+            *lines,
+            *(f"  - {line}" for line in mutant.old.split("\n")),
+            *(f"  + {line}" for line in mutant.new.split("\n")),
+        ]
     )

@@ -205,7 +205,8 @@ class _Finder(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> None:
         if isinstance(node.func, ast.Name) and node.func.id in CALLED:
             self._change("call", node.func, CALLED[node.func.id].encode())
-        for one, other in pairwise(node.args):
+        commutes = isinstance(node.func, ast.Name) and node.func.id in CALLED
+        for one, other in pairwise(node.args if not commutes else ()):
             if isinstance(one, (ast.Name, ast.Attribute)) and isinstance(other, (ast.Name, ast.Attribute)):
                 start, end = self._span(one)[0], self._span(other)[1]
                 between = self._source[self._span(one)[1] : self._span(other)[0]]

@@ -162,4 +162,3 @@ def checker(repo: Path = REPO) -> Iterator[Checker]:
             yield made
         finally:
             made.close()
-
