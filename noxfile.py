@@ -166,6 +166,13 @@ def bounds(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11", default=False)
+def mutation(session: nox.Session) -> None:
+    """Names the small changes of params, privacy, compiler and packing that no test notices; an hour for 200."""
+    session.install(*CORE, *PLUGINS)
+    session.run("helora", "bench", "mutation", *session.posargs)
+
+
+@nox.session(python="3.11", default=False)
 def overhead(session: nox.Session) -> None:
     """What helora adds to the same calls of SEAL: a paired benchmark, for people to read; it gates nothing."""
     session.install(*CORE, *PLUGINS)

@@ -13,6 +13,7 @@ from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import lower
 from helora_core.compiler.cost import relative_cost
 from helora_core.compiler.settings import settings_given
+from helora_core.host.manager import get_manager
 from helora_core.packing.baby_steps import best_baby_steps
 from helora_core.packing.cheetah import Cheetah, CheetahLayout, InnerProducts, splits
 from helora_core.packing.cheetah_two_round import CheetahTwoRound, CheetahTwoRoundLayout
@@ -85,3 +86,11 @@ def test_no_other_number_of_baby_steps_costs_less(
 
     chosen = best_baby_steps(1 << exponent, sources=sources, sinks=sinks, costs=costs)
     assert cost(chosen) == min(cost(1 << each) for each in range(exponent + 1))
+
+
+@pytest.mark.parametrize("name", ["halevi_shoup", "halevi_shoup_bsgs", "outer_product", "rank_bsgs"])
+@given(shape=SHAPES)
+def test_for_few_tokens_a_period_holds_the_widest_vector_as_far_as_slots_do(name: str, shape: ModuleShape) -> None:
+    (layout,) = get_manager().load_packing(name).layouts(shape, 512, tokens=1, costs=OperationCosts())
+    widest = max(shape.d_in, shape.d_out, shape.rank if name == "rank_bsgs" else 1)
+    assert layout.figures["period"] == min(1 << (widest - 1).bit_length(), 512)

@@ -178,6 +178,8 @@ class TestCosts:
         assert CheetahTwoRound().min_slots(shape) == 1000
         with refused(SlotOverflow, "cheetah_two_round", "2000 coefficients", hint="2048"):
             next(CheetahTwoRound().layouts(shape, 512, tokens=None, costs=DEFAULT_COSTS))
+        full = ModuleShape(d_in=3, d_out=3, rank=1024)
+        assert next(CheetahTwoRound().layouts(full, 512, tokens=None, costs=DEFAULT_COSTS)).tokens_per_run == 1
 
     def test_parameters_without_a_prime_to_mask_modulo_are_refused(
         self, refused: Callable[..., AbstractContextManager[None]]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
+import sys
 from collections import Counter
 from pathlib import Path
 
 import click
 
 from helora_core.cli.options import as_json
+from helora_harness.mutation.mutants import Mutant
 from helora_harness.places import REPO
 
 SCHEMA = 1
@@ -17,7 +19,7 @@ FATES = ("killed", "survived", "timed out")
 
 @click.command()
 @click.option("--limit", type=click.IntRange(1), default=200, show_default=True, help="How many mutants.")
-@click.option("--all", "every", is_flag=True, help="Every mutant: a day of one core.")
+@click.option("--all", "every", is_flag=True, help="Every mutant: about a day of one core.")
 @click.option("--seed", default=0, show_default=True, help="Another seed draws another sample.")
 @click.option("--only", default="*", metavar="GLOB", help="Of these files alone, such as '*/params/*'.")
 @click.option("--list", "list_only", is_flag=True, help="Name the mutants and run nothing.")
@@ -46,11 +48,11 @@ def mutation(limit: int, every: bool, seed: int, only: str, list_only: bool, rep
             for name in dict.fromkeys(map(package, mutants)):
                 seconds = checks.baseline(name)
                 click.echo(f"{name}: its tests take {seconds:.0f} s", err=True)
-            for mutant in mutants:
+            for number, mutant in enumerate(mutants, start=1):
                 outcomes.append(checks.outcome(mutant))
-                if outcomes[-1].fate == "survived":
-                    click.echo(_shown(outcomes[-1], known.get(mutant.name, "")), err=True)
                 advance(1)
+                if not sys.stderr.isatty():
+                    click.echo(f"{number}/{len(mutants)} {mutant.file}:{mutant.line} {outcomes[-1].fate}", err=True)
     except CheckFailed as error:
         raise click.ClickException(str(error)) from error
 
@@ -77,16 +79,12 @@ def mutation(limit: int, every: bool, seed: int, only: str, list_only: bool, rep
         totals = [str(sum(int(row[column]) for row in table)) for column in range(1, len(headings))]
         print_table(headings, [*table, ["all", *totals]], numbers=headings[1:], footer=True)
         for each in survivors:
-            click.echo(_shown(each, known.get(each.mutant.name, "")))
+            click.echo(_shown(each.mutant, known.get(each.mutant.name, "")))
     if unexplained:
         raise SystemExit(1)
 
 
-def _shown(outcome: object, reason: str) -> str:
-    from helora_harness.mutation.runs import Outcome
-
-    assert isinstance(outcome, Outcome)
-    mutant = outcome.mutant
+def _shown(mutant: Mutant, reason: str) -> str:
     lines = [f"{mutant.file}:{mutant.line} in {mutant.where or 'module'} ({mutant.kind})"]
     lines += [f"  equivalent: {reason}"] if reason else []
     return "\n".join(
