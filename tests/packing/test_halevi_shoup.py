@@ -123,13 +123,6 @@ class TestCounts:
         d = 2**exponent
         assert plan_for(HaleviShoupBSGS(), f"{d}:{d}:2").counts.rotations == 2 * 2 ** (exponent // 2) - 2
 
-    @pytest.mark.parametrize("shape", ["1536:1536:16", "300:9000:4", "9000:300:4"])
-    def test_no_other_number_of_baby_steps_takes_fewer_rotations(self, shape: str) -> None:
-        plan = plan_for(HaleviShoupBSGS(), shape)
-        p, blocks_in, blocks_out, _ = figures(plan)
-        splits = [1 << e for e in range(p.bit_length())]
-        assert plan.counts.rotations == min(blocks_in * (n - 1) + blocks_out * (p // n - 1) for n in splits)
-
     def test_the_rank_does_not_matter(self) -> None:
         thin, thick = plan_for(HaleviShoup(), "100:100:1"), plan_for(HaleviShoup(), "100:100:130")
         assert thin.counts == thick.counts

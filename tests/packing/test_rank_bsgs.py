@@ -116,25 +116,6 @@ class TestCounts:
         else:
             assert found[-1].tokens_per_run >= tokens or found[-1].period == r2
 
-    @given(WIDE_SHAPES, st.sampled_from([None, 64]))
-    def test_no_other_number_of_baby_steps_takes_fewer_rotations(self, shape: ModuleShape, tokens: int | None) -> None:
-        for layout in layouts(shape, 4096, tokens):
-            r2 = layout.padded_rank
-            splits = [1 << exponent for exponent in range(log2(r2) + 1)]
-            found = emitted(layout).rotations - log2(layout.period // r2)
-            down = min(layout.blocks_in * (n - 1) + r2 // n - 1 for n in splits)
-            up = min(n - 1 + layout.blocks_out * (r2 // n - 1) for n in splits)
-            assert found == down + up
-
-    @given(WIDE_SHAPES, st.floats(0.05, 1.0))
-    def test_baby_steps_are_more_where_they_are_hoisted(self, shape: ModuleShape, further: float) -> None:
-        """Rotations after the first of a ciphertext cost less then."""
-        hoisting = msgspec.structs.replace(DEFAULT_COSTS, rotate_further=further * DEFAULT_COSTS.rotate)
-        (plain,) = layouts(shape, 4096)
-        (hoisted,) = RankBSGS().layouts(shape, 4096, tokens=None, costs=hoisting)
-        assert hoisted.baby_steps_down >= plain.baby_steps_down
-        assert hoisted.baby_steps_up >= plain.baby_steps_up
-
     def test_an_unbalanced_module_is_as_wide_as_its_wider_side(self) -> None:
         wide, tall = (
             compile_plan(ModuleShape.parse(text), RankBSGS(), private_weights=False)

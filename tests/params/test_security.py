@@ -48,15 +48,7 @@ PUBLISHED: dict[str, dict[int, tuple[int | None, ...]]] = {
         128: (None, 41, 83, 165, 330, 660),
     },
 }
-ENTRIES = [
-    pytest.param(table, level, ring, limit, id=f"{table}-{level}-{ring}")
-    for table, levels in PUBLISHED.items()
-    for level, limits in levels.items()
-    for ring, limit in zip(RINGS, limits, strict=False)
-    if limit is not None
-]
 every_table = pytest.mark.parametrize("name", TABLES)
-every_entry = pytest.mark.parametrize(("name", "level", "ring", "limit"), ENTRIES)
 
 
 def with_modulus(ring: int, total: int) -> CKKSParams:
@@ -72,12 +64,16 @@ def test_the_guidelines_are_the_default() -> None:
     assert security_verdict(with_modulus(8192, 200)).table == "guidelines-2024"
 
 
+def entries(name: str) -> list[tuple[int, int, int]]:
+    """Level, ring and limit of each published entry."""
+    rows = ((level, zip(RINGS, limits, strict=False)) for level, limits in PUBLISHED[name].items())
+    return [(level, ring, limit) for level, row in rows for ring, limit in row if limit is not None]
+
+
 @every_table
 def test_a_table_has_the_published_entries_and_no_others(name: str) -> None:
-    assert load_table(name).max_modulus_bits == {
-        level: {ring: limit for ring, limit in zip(RINGS, limits, strict=False) if limit is not None}
-        for level, limits in PUBLISHED[name].items()
-    }
+    table = load_table(name).max_modulus_bits
+    assert [(level, *entry) for level, limits in table.items() for entry in limits.items()] == entries(name)
 
 
 @every_table
@@ -106,21 +102,17 @@ def test_a_larger_ring_allows_more_and_a_higher_level_less(name: str) -> None:
         assert all(table.limit(ring, low) > table.limit(ring, high) for ring in table.rings(high))
 
 
-@every_entry
-def test_the_limit_itself_is_secure_and_one_bit_more_is_not(name: str, level: int, ring: int, limit: int) -> None:
-    verdict = require_secure(with_modulus(ring, limit), security_bits=level, table=name)
-    assert (verdict.table, verdict.asked_bits) == (name, level)
-    assert verdict.modulus_bits == verdict.limit_bits == limit
-    assert verdict.security_bits == level
-    with pytest.raises(InsecureParameters):
-        require_secure(with_modulus(ring, limit + 1), security_bits=level, table=name)
-
-
-@every_entry
-def test_the_smallest_ring_is_the_first_whose_limit_suffices(name: str, level: int, ring: int, limit: int) -> None:
+@every_table
+def test_the_limit_itself_is_secure_and_one_bit_more_takes_a_larger_ring(name: str) -> None:
     table = load_table(name)
-    assert table.smallest_ring(limit, level) == ring
-    assert table.smallest_ring(limit + 1, level) == next((n for n in table.rings(level) if n > ring), None)
+    for level, ring, limit in entries(name):
+        verdict = require_secure(with_modulus(ring, limit), security_bits=level, table=name)
+        assert (verdict.table, verdict.asked_bits, verdict.security_bits) == (name, level, level)
+        assert verdict.modulus_bits == verdict.limit_bits == limit
+        with pytest.raises(InsecureParameters):
+            require_secure(with_modulus(ring, limit + 1), security_bits=level, table=name)
+        assert table.smallest_ring(limit, level) == ring
+        assert table.smallest_ring(limit + 1, level) == next((n for n in table.rings(level) if n > ring), None)
 
 
 def test_the_refusal_names_table_limit_what_was_asked_and_the_ring_that_would_do(refused: Refused) -> None:
