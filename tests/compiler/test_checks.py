@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -12,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helora_core.backend.capabilities import Encoding
-from helora_core.compiler.checks import Scales, ValueInfo, annotate
+from helora_core.compiler.checks import NOMINAL_SLACK_BITS, Scales, ValueInfo, annotate, check_headroom
 from helora_core.compiler.ir import Op, OpKind, Program
-from helora_core.errors import InvalidProgram, LevelExhausted, ScaleMismatch
+from helora_core.errors import InvalidProgram, LevelExhausted, PrecisionLost, ScaleMismatch
 from helora_core.packing.protocol import ScaleRole
 from helora_core.params.ckks import CKKSParams
 
@@ -240,20 +241,41 @@ class TestRefusals:
         with refused(InvalidProgram, "2^80", "the 60 bits", "level 0"):
             annotate(program(*ops, multiply(4, "c0")), params, scales)
 
+    @pytest.mark.parametrize("summed", [add(1, 0), numbers((1, 0), (0, 1))])
     def test_values_of_different_scales_cannot_be_added(
-        self, refused: Refused, params: CKKSParams, scales: Scales
+        self, refused: Refused, params: CKKSParams, scales: Scales, summed: Op
     ) -> None:
         with refused(ScaleMismatch, "%2: operands have scales 2^80 and 2^40", hint="fault of the packing"):
-            annotate(program(INPUT, multiply(0), add(1, 0)), params, scales)
-
-    def test_values_of_different_scales_cannot_be_summed_with_numbers(
-        self, refused: Refused, params: CKKSParams, scales: Scales
-    ) -> None:
-        with refused(ScaleMismatch, "%2: operands have scales 2^80 and 2^40", hint="fault of the packing"):
-            annotate(program(INPUT, multiply(0), numbers((1, 0), (0, 1))), params, scales)
+            annotate(program(INPUT, multiply(0), summed), params, scales)
 
     def test_a_spent_value_cannot_be_rescaled(self, refused: Refused) -> None:
         params = CKKSParams(ring_degree=1024, data_bits=(60,), special_bits=(60,), scale_bits=40)
         scales = Scales(input_bits=59, down_bits=40, up_bits=40)
         with refused(LevelExhausted, "%1: rescale of %0", "level 0", hint="fault of the packing"):
             annotate(program(INPUT, rescale(0)), params, scales)
+
+
+@pytest.mark.parametrize("primes", [(), (2**60 - 93, 2**40 - 87, 2**40 - 167)])
+@pytest.mark.parametrize(("flood_bits", "mask_bits"), [(0, 0), (135, 0), (0, 139)])
+@given(rescaled=st.booleans())
+def test_results_and_what_is_rescaled_stay_below_half_the_modulus(
+    params: CKKSParams, primes: tuple[int, ...], flood_bits: int, mask_bits: int, rescaled: bool
+) -> None:
+    """Twice the largest value, and 8.6 deviations of a flood or, a coefficient, of a mask over 512 slots."""
+    params = msgspec.structs.replace(params, data_primes=primes)
+    room_bits = (math.log2(math.prod(primes)) if primes else 140 - NOMINAL_SLACK_BITS) - 1
+    ops = (INPUT, rescale(0)) if rescaled else (INPUT,)
+    floods, masks = ({0: bits} if bits else {} for bits in (flood_bits, mask_bits))
+
+    def check(scale_bits: int) -> None:
+        values = annotate(program(*ops), params, Scales(input_bits=scale_bits, down_bits=40, up_bits=40))
+        check_headroom(program(*ops), values, params, floods, masks)
+
+    fits = [
+        bits
+        for bits in range(100, 139)
+        if 2.0 ** (bits + 1) + 8.6 * 2.0**flood_bits + 8.6 * 2.0**mask_bits / math.sqrt(512) < 2.0**room_bits
+    ]
+    check(fits[-1])
+    with pytest.raises(PrecisionLost, match="%0: values of"):
+        check(fits[-1] + 1)

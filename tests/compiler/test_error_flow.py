@@ -1,0 +1,69 @@
+"""The rules of the flow, worked out by hand for programs of one or two operations."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import pytest
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.backend.capabilities import Encoding
+from helora_core.compiler.checks import Scales, annotate
+from helora_core.compiler.error_flow import ErrorFlow, rounding_slack
+from helora_core.compiler.ir import Op, OpKind, Program
+from helora_core.compiler.noisy import Noisy
+from helora_core.packing.protocol import ScaleRole
+from helora_core.params.ckks import CKKSParams
+from helora_core.params.noise import NoiseModel, rescale_std
+
+SHAPE = ModuleShape(d_in=6, d_out=5, rank=4)
+SCALES = Scales(input_bits=90, down_bits=20, up_bits=25)
+N = 1024
+
+
+def followed(
+    params: CKKSParams, *ops: Op, inputs: int = 1, encoding: Encoding = Encoding.SLOTS, nominal: bool = False
+) -> Noisy:
+    """The last value of a program whose operations follow its inputs."""
+    sent = (Op(kind=OpKind.INPUT, positions=(place,)) for place in range(inputs))
+    program = Program(slots=params.slots, ops=(*sent, *ops), outputs=(inputs + len(ops) - 1,), encoding=encoding)
+    values = annotate(program, params, SCALES)
+    (last,) = ErrorFlow(
+        program=program, values=values, params=params, scales=SCALES, shape=SHAPE, merged=False,
+        noise_model=NoiseModel(), nominal_scales=nominal,
+    ).results()  # fmt: skip
+    return last
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoding", "inputs", "gain", "square"),
+    [
+        (OpKind.DOT_SCALARS, Encoding.SLOTS, 6, 1.0, 1 / 4),
+        (OpKind.DOT_PLAIN, Encoding.SLOTS, 6, 1.0, rounding_slack(6) * N / 12),
+        # Two blocks of three columns: the four rows of a plaintext meet the noise of each, over a row's columns.
+        (OpKind.DOT_PLAIN, Encoding.COEFFICIENTS, 2, 2 * 4 * 3 / 6, 1 / 4),
+    ],
+)
+def test_a_row_spreads_noise_and_adds_up_its_rounding(
+    params: CKKSParams, kind: OpKind, encoding: Encoding, inputs: int, gain: float, square: float
+) -> None:
+    names = tuple(f"c{i}" for i in range(inputs))
+    named = {"constant": "c", "positions": tuple(range(inputs))} if kind is OpKind.DOT_SCALARS else {"constants": names}
+    product = Op(kind=kind, args=tuple(range(inputs)), role=ScaleRole.DOWN, **named)
+    last = followed(params, product, inputs=inputs, encoding=encoding)
+    assert last.variance == pytest.approx(followed(params, encoding=encoding).variance * gain)
+    assert last.down_rounding == pytest.approx(SHAPE.d_in * square * 4.0**-SCALES.down_bits)
+    assert (last.up_rounding, last.drift) == (0, 0)
+
+
+def test_a_rescale_adds_its_rounding_and_drifts_where_scales_are_nominal(params: CKKSParams) -> None:
+    fresh, rescale = followed(params).variance, Op(kind=OpKind.RESCALE, args=(0,))
+    usual, nominal = followed(params, rescale), followed(params, rescale, nominal=True)
+    scale = 2.0 ** (SCALES.input_bits - params.data_bits[-1])
+    assert usual.variance == nominal.variance == pytest.approx(fresh + (rescale_std(N) / scale) ** 2)
+    spacing = 2 * N * math.log(2.0**40) / 2.0**40
+    assert (usual.drift, nominal.drift) == (0, pytest.approx(len(params.data_bits) * spacing))
+    primes = (2**60 - 93, 2**40 - 87, 2**40 - 167)
+    known = followed(msgspec.structs.replace(params, data_primes=primes), rescale, nominal=True)
+    assert known.drift == pytest.approx(167 / primes[-1])
