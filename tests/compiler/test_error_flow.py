@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import msgspec
+import numpy as np
 import pytest
 
 from helora_core.adapter.lora import ModuleShape
@@ -15,7 +16,7 @@ from helora_core.compiler.ir import Op, OpKind, Program
 from helora_core.compiler.noisy import Noisy
 from helora_core.packing.protocol import ScaleRole
 from helora_core.params.ckks import CKKSParams
-from helora_core.params.noise import NoiseModel, rescale_std
+from helora_core.params.noise import NoiseModel, keyswitch_std, rescale_std
 
 SHAPE = ModuleShape(d_in=6, d_out=5, rank=4)
 SCALES = Scales(input_bits=90, down_bits=20, up_bits=25)
@@ -67,3 +68,26 @@ def test_a_rescale_adds_its_rounding_and_drifts_where_scales_are_nominal(params:
     primes = (2**60 - 93, 2**40 - 87, 2**40 - 167)
     known = followed(msgspec.structs.replace(params, data_primes=primes), rescale, nominal=True)
     assert known.drift == pytest.approx(167 / primes[-1])
+
+
+def test_a_key_switch_is_noisiest_in_slot_0_and_later_rotations_move_it(params: CKKSParams) -> None:
+    product = Op(kind=OpKind.MULTIPLY_PLAIN, args=(0,), constant="c", role=ScaleRole.DOWN)
+    turned = followed(params, product, *(Op(kind=OpKind.ROTATE, args=(i,), steps=3) for i in (1, 2)))
+    assert turned.spikes is not None
+    assert set(np.flatnonzero(turned.spikes)) == {0, params.slots - 3}
+
+
+def test_without_a_special_prime_digits_are_divided_by_one_as_long_as_they(params: CKKSParams) -> None:
+    bare = msgspec.structs.replace(params, special_bits=())
+    product = Op(kind=OpKind.MULTIPLY_PLAIN, args=(0,), constant="c", role=ScaleRole.DOWN)
+    still, turned = (followed(bare, product, *ops) for ops in ((), (Op(kind=OpKind.ROTATE, args=(1,), steps=3),)))
+    even = keyswitch_std(N, bare.data_bits, max(bare.data_bits)) / 2.0 ** (SCALES.input_bits + SCALES.down_bits)
+    assert sum(turned.variances) - sum(still.variances) == pytest.approx(even**2, rel=1e-3)
+
+
+@pytest.mark.parametrize("terms", [1, 7, 100, 10**4, 10**7])
+def test_rounding_exceeds_its_slack_once_in_four_billion_rows_and_not_much_more_rarely(terms: int) -> None:
+    """By Chernoff's bound on χ² of so many terms."""
+    excess = rounding_slack(terms) / 2
+    exponent = terms / 2 * (excess - 1 - math.log(excess))
+    assert 32 <= exponent / math.log(2) <= 32 * 1.3

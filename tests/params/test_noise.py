@@ -164,6 +164,8 @@ def test_noise_grows_with_the_ring_as_the_root_or_where_the_secret_enters_in_pro
 
 def test_a_special_prime_much_longer_than_the_digits_leaves_the_rounding_alone() -> None:
     assert keyswitch_std(8192, (30, 30), 60) == pytest.approx(rescale_std(8192), rel=1e-6)
+    # A uniform number less a bit: a variance of 1/12 + 1/4 in place of 1/12.
+    assert keyswitch_std(8192, (30, 30), 60, floors=True) == pytest.approx(2 * rescale_std(8192), rel=1e-6)
 
 
 def test_the_longest_digit_decides() -> None:

@@ -38,14 +38,14 @@ def test_a_rotation_that_another_reads_is_kept_and_nothing_is_gained() -> None:
     assert merge_rotations(builder.program()) == builder.program()
 
 
-@pytest.mark.parametrize("terms", [2, 3, 8])
-def test_a_sum_of_values_rotated_alike_is_rotated_once(terms: int) -> None:
+@pytest.mark.parametrize(("terms", "steps"), [(2, 1), (3, 3), (8, SLOTS - 1)])
+def test_a_sum_of_values_rotated_alike_is_rotated_once(terms: int, steps: int) -> None:
     builder = Builder(SLOTS)
     values = [builder.input() for _ in range(terms)]
-    builder.output(builder.sum([builder.rotate(value, 3) for value in values]))
+    builder.output(builder.sum([builder.rotate(value, steps) for value in values]))
     merged = merge_rotations(builder.program())
     assert [op.kind for op in merged.ops] == [OpKind.INPUT] * terms + [OpKind.ADD] * (terms - 1) + [OpKind.ROTATE]
-    assert merged.ops[-1].steps == 3
+    assert merged.ops[-1].steps == steps
 
 
 def test_terms_rotated_otherwise_or_read_by_others_stay() -> None:
