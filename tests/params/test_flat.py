@@ -156,6 +156,8 @@ def test_special_primes_have_40_bits_at_least_and_data_primes_are_six_at_most() 
         scales = FlatScales(input_bits=bits - 20 - HEADROOM_BITS, down_bits=20, up_bits=0)
         return FlatRequirement(slots=1, ring_degree=4096, rotates=True, least=lambda *_: scales, mask_bits=lambda _: 0)
 
+    alone, _ = choose_flat(holding(49))
+    assert (alone.data_bits, alone.special_bits) == ((49,), (57,))
     short, _ = choose_flat(holding(66))
     assert (short.data_bits, short.special_bits) == ((22, 22, 22), (40,))
     with pytest.raises(InvalidParameters):
