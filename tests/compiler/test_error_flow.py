@@ -53,8 +53,8 @@ def test_a_row_spreads_noise_and_adds_up_its_rounding(
     named = {"constant": "c", "positions": tuple(range(inputs))} if kind is OpKind.DOT_SCALARS else {"constants": names}
     product = Op(kind=kind, args=tuple(range(inputs)), role=ScaleRole.DOWN, **named)
     last = followed(params, product, inputs=inputs, encoding=encoding)
-    assert last.variance == pytest.approx(followed(params, encoding=encoding).variance * gain)
-    assert last.down_rounding == pytest.approx(SHAPE.d_in * square * 4.0**-SCALES.down_bits)
+    assert last.variance == pytest.approx(followed(params, encoding=encoding).variance * gain, rel=1e-6, abs=0)
+    assert last.down_rounding == pytest.approx(SHAPE.d_in * square * 4.0**-SCALES.down_bits, rel=1e-6, abs=0)
     assert (last.up_rounding, last.drift) == (0, 0)
 
 
@@ -62,12 +62,12 @@ def test_a_rescale_adds_its_rounding_and_drifts_where_scales_are_nominal(params:
     fresh, rescale = followed(params).variance, Op(kind=OpKind.RESCALE, args=(0,))
     usual, nominal = followed(params, rescale), followed(params, rescale, nominal=True)
     scale = 2.0 ** (SCALES.input_bits - params.data_bits[-1])
-    assert usual.variance == nominal.variance == pytest.approx(fresh + (rescale_std(N) / scale) ** 2)
+    assert usual.variance == nominal.variance == pytest.approx(fresh + (rescale_std(N) / scale) ** 2, rel=1e-6, abs=0)
     spacing = 2 * N * math.log(2.0**40) / 2.0**40
-    assert (usual.drift, nominal.drift) == (0, pytest.approx(len(params.data_bits) * spacing))
+    assert (usual.drift, nominal.drift) == (0, pytest.approx(len(params.data_bits) * spacing, rel=1e-6, abs=0))
     primes = (2**60 - 93, 2**40 - 87, 2**40 - 167)
     known = followed(msgspec.structs.replace(params, data_primes=primes), rescale, nominal=True)
-    assert known.drift == pytest.approx(167 / primes[-1])
+    assert known.drift == pytest.approx(167 / primes[-1], rel=1e-6, abs=0)
 
 
 def test_a_key_switch_is_noisiest_in_slot_0_and_later_rotations_move_it(params: CKKSParams) -> None:
@@ -82,7 +82,7 @@ def test_without_a_special_prime_digits_are_divided_by_one_as_long_as_they(param
     product = Op(kind=OpKind.MULTIPLY_PLAIN, args=(0,), constant="c", role=ScaleRole.DOWN)
     still, turned = (followed(bare, product, *ops) for ops in ((), (Op(kind=OpKind.ROTATE, args=(1,), steps=3),)))
     even = keyswitch_std(N, bare.data_bits, max(bare.data_bits)) / 2.0 ** (SCALES.input_bits + SCALES.down_bits)
-    assert sum(turned.variances) - sum(still.variances) == pytest.approx(even**2, rel=1e-3)
+    assert sum(turned.variances) - sum(still.variances) == pytest.approx(even**2, rel=1e-3, abs=0.0)
 
 
 @pytest.mark.parametrize("terms", [1, 7, 100, 10**4, 10**7])
