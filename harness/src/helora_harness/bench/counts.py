@@ -30,6 +30,7 @@ from helora_core.compiler.plan import Plan
 from helora_core.compiler.requirements import require_capabilities
 from helora_core.errors import HeloraError
 from helora_core.host.manager import get_manager
+from helora_core.params.ckks import CKKSParams
 from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS
 from helora_harness.bench.lock import SANITISED, Counts, Locked, LockRefused
 from helora_harness.bench.record import Origin, provenance
@@ -88,13 +89,22 @@ def measured(cells: Iterable[Cell], step: Callable[[], object] = lambda: None) -
     return found
 
 
-def plan_of(cell: Cell, sanitize_bits: int | None = None, plans: dict[tuple[object, ...], Plan] | None = None) -> Plan:
+def plan_of(
+    cell: Cell,
+    sanitize_bits: int | None = None,
+    plans: dict[tuple[object, ...], Plan] | None = None,
+    *,
+    params: CKKSParams | None = None,
+    ring_degree: int | None = None,
+) -> Plan:
     """The plan of a cell for what its backend can do.
 
     Args:
         cell: What to compile.
         sanitize_bits: As of ``compile_plan``: by default results are sent as they are.
         plans: Plans compiled already, which this one is looked for in, and put into.
+        params: As of ``compile_plan``: by default they are chosen.
+        ring_degree: Likewise.
 
     Raises:
         HeloraError: The backend is unknown or unusable, or it or the packing refuses the cell.
@@ -103,13 +113,15 @@ def plan_of(cell: Cell, sanitize_bits: int | None = None, plans: dict[tuple[obje
     backend = manager.load_backend(cell.backend)
     free_scales = backend.capabilities.free_plaintext_scale
     noise_model = backend.capabilities.noise_model
-    key = cell.packing, cell.shape, cell.tokens, sanitize_bits, free_scales, noise_model
+    key = cell.packing, cell.shape, cell.tokens, sanitize_bits, params, ring_degree, free_scales, noise_model
     plans = {} if plans is None else plans
     if key not in plans:
         plans[key] = compile_plan(
             ModuleShape.parse(cell.shape),
             manager.load_packing(cell.packing),
             tokens=cell.tokens,
+            params=params,
+            ring_degree=ring_degree,
             private_weights=False,
             sanitize_bits=sanitize_bits,
             free_scales=free_scales,

@@ -75,13 +75,13 @@ def provenance(of: Origin, backend: str, plan: dict[str, Any], *, secure: bool =
     )
 
 
-_NO_PLAN = {"digest": "", "ring_degree": 1, "modulus_bits": (), "scale_bits": (), "levels": 0, "security": ""}
-"""Stands in where only a row's key is asked for, which no plan alters."""
+NO_PLAN = {"digest": "", "ring_degree": 1, "modulus_bits": (), "scale_bits": (), "levels": 0, "security": ""}
+"""Stands in where there is no plan, or only a row's key is asked for, which no plan alters."""
 
 
 def key_here(kind: Kind, cell: Cell, of: Origin) -> Key:
     """The key that a row of the cell gets if it is measured now."""
-    return key(Row(kind=kind, cell=cell, metrics={"steps": 0}, provenance=provenance(of, cell.backend, _NO_PLAN)))
+    return key(Row(kind=kind, cell=cell, metrics={"steps": 0}, provenance=provenance(of, cell.backend, NO_PLAN)))
 
 
 class Record:

@@ -9,18 +9,15 @@ from typing import Any
 import click
 import msgspec
 
-from helora_core.adapter.lora import LoRAModule, ModuleShape
-from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
-from helora_core.backend.ledger import Ledger
-from helora_core.backend.session import open_sessions
+from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.plan import Plan
-from helora_core.execution.constants import encode_constants, plaintext_bytes
+from helora_core.execution.constants import plaintext_bytes
 from helora_core.host.manager import get_manager
-from helora_core.parties.module_run import run_module
 from helora_core.planning.calibrate import calibrate
 from helora_core.planning.planner import CalibratedBackend, Candidate, Constraints, rank
 from helora_core.planning.predict import bottleneck
 from helora_core.planning.profile import Profile
+from helora_harness.prepared import PreparedPlan
 
 SHAPES = ("512:512:8", "1536:1536:32", "4096:4096:16", "1536:256:16")
 TOKENS = (1, 8, 2048)
@@ -61,31 +58,6 @@ class Measurements(msgspec.Struct, frozen=True, kw_only=True):
     cells: list[Cell]
 
 
-class _Bench:
-    """A plan with its keys and weights, ready to run once and again."""
-
-    def __init__(self, backend: Any, candidate: Candidate) -> None:
-        assert candidate.plan is not None
-        self.plan: Plan = candidate.plan
-        self.module: LoRAModule = synthetic_module(self.plan.shape, seed=1)
-        self.ledger = Ledger()
-        self.client, self.server = open_sessions(
-            backend,
-            self.plan.params,
-            self.plan.rotation_steps,
-            ledger=self.ledger,
-            public_key=self.plan.needs_public_key,
-        )
-        self.constants = encode_constants(self.plan, self.module, self.server.encoder)
-
-    def run_ms(self, tokens: int) -> float:
-        """One run, padded if there are fewer tokens than it holds."""
-        x = synthetic_activations(self.plan.shape, min(tokens, self.plan.tokens_per_run), seed=2)
-        owner = self.module if self.plan.packing.client_finishes else None
-        run = run_module(self.plan, self.constants, self.client, self.server, x, client_module=owner)
-        return run.times.total / 1e6
-
-
 def ranked(machine: CalibratedBackend, name: str, shape: str, tokens: int, private: bool) -> list[Candidate]:
     manager = get_manager()
     packings = [manager.load_packing(each) for each in manager.packings()]
@@ -95,15 +67,20 @@ def ranked(machine: CalibratedBackend, name: str, shape: str, tokens: int, priva
 
 def _measured(backend: Any, candidates: list[Candidate], tokens: int, rounds: int) -> Iterator[tuple[Candidate, float]]:
     """Milliseconds per token; near candidates take turns, so that a slow minute is slow for all of them."""
-    benches = [(candidate, _Bench(backend, candidate)) for candidate in candidates]
-    samples: dict[int, list[float]] = {i: [] for i in range(len(benches))}
+    prepared = [PreparedPlan(backend, _planned(candidate)) for candidate in candidates]
+    samples: dict[int, list[float]] = {i: [] for i in range(len(prepared))}
     for round_number in range(rounds + 1):
-        for i, (_, bench) in enumerate(benches):
-            elapsed = bench.run_ms(tokens)
+        for i, each in enumerate(prepared):  # one run each, padded if there are fewer tokens than it holds
+            elapsed = each.run(each.activations(min(tokens, each.plan.tokens_per_run))).times.total / 1e6
             if round_number:  # the first run warms up
                 samples[i].append(elapsed)
-    for i, (candidate, bench) in enumerate(benches):
-        yield candidate, statistics.median(samples[i]) * bench.plan.runs(tokens) / tokens
+    for i, (candidate, each) in enumerate(zip(candidates, prepared, strict=True)):
+        yield candidate, statistics.median(samples[i]) * each.plan.runs(tokens) / tokens
+
+
+def _planned(candidate: Candidate) -> Plan:
+    assert candidate.plan is not None
+    return candidate.plan
 
 
 def all_groups() -> Iterator[tuple[str, int, bool]]:
@@ -135,8 +112,7 @@ def _run_ms(candidate: Candidate) -> float:
 
 def _bytes_of(candidate: Candidate) -> int:
     """What a bench of it holds in memory: plaintexts and the ciphertexts of both ends."""
-    plan = candidate.plan
-    assert plan is not None
+    plan = _planned(candidate)
     plaintexts = sum(plaintext_bytes(spec, plan.params.ring_degree) for spec in plan.constant_specs.values())
     return plaintexts + plan.key_bytes + 4 * plan.bytes_up + 2 * plan.bytes_down
 
@@ -146,8 +122,7 @@ def _by_id(measured: Iterator[tuple[Candidate, float]]) -> Iterator[tuple[int, f
 
 
 def cell_of(candidate: Candidate, shape: str, tokens: int, private: bool, measured_ms: float | None) -> Cell:
-    plan, prediction = candidate.plan, candidate.prediction
-    assert plan is not None
+    plan, prediction = _planned(candidate), candidate.prediction
     assert prediction is not None
     runs = plan.runs(tokens)
     return Cell(
