@@ -184,7 +184,7 @@ class TestCommand:
             plan = compile_plan(*arguments, **options)
             if plan.sanitize_bits is None:
                 return plan
-            return compile_plan(*arguments, **options, ring_degree=2 * plan.params.ring_degree)
+            return compile_plan(*arguments, **options | {"ring_degree": 2 * plan.params.ring_degree})
 
         monkeypatch.setattr(gate, "compile_plan", doubled)
         result = check()
