@@ -6,6 +6,7 @@ it.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,22 @@ _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 def always_available() -> str | None:
     """The availability of a plugin that needs nothing beyond its own dependencies."""
     return None
+
+
+def needs(module: str, install: str) -> Callable[[], str | None]:
+    """The availability of a plugin whose library is a top-level module, which is looked for and not imported.
+
+    Args:
+        module: What ``import`` calls it.
+        install: What to do where it is missing, as in ``pip install 'helora-tenseal[native]'``.
+    """
+
+    def missing() -> str | None:
+        if importlib.util.find_spec(module) is None:
+            return f"the library {module} is not installed: {install}"
+        return None
+
+    return missing
 
 
 def _check_name_and_target(kind: str, name: str, target: str) -> None:

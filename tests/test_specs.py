@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helora_core.specs import BackendSpec, PackingSpec, TelemetryEvent, always_available
+from helora_core.specs import BackendSpec, PackingSpec, TelemetryEvent, always_available, needs
 
 backend_spec = partial(BackendSpec, target="acme.backend:Acme", summary="", provides_security=True)
 packing_spec = partial(PackingSpec, target="acme.packing:Acme", summary="")
@@ -81,3 +82,12 @@ def test_events_do_not_share_their_attributes() -> None:
     first, second = TelemetryEvent(name="a", elapsed_ns=1), TelemetryEvent(name="b", elapsed_ns=1)
     assert first.attributes == {}
     assert first.attributes is not second.attributes
+
+
+def test_a_library_is_looked_for_and_not_imported() -> None:
+    """``antigravity`` opens a browser when it is imported."""
+    assert needs("antigravity", "pip install it")() is None
+    assert "antigravity" not in sys.modules
+    assert needs("no_such_library", "pip install 'helora-acme[native]'")() == (
+        "the library no_such_library is not installed: pip install 'helora-acme[native]'"
+    )

@@ -11,6 +11,7 @@ Residues are uint64 below the prime, primes are below 2^61.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,16 @@ def inverse(values: Residues, prime: int) -> Residues:
         blocks[..., 0, :] = total
         length *= 2
     return times(coefficients, pow(n, -1, prime), prime)
+
+
+def forward_all(rows: Residues, primes: Sequence[int]) -> Residues:
+    """``forward`` of each row modulo its prime; shape (primes, N)."""
+    return np.stack([forward(row, prime) for row, prime in zip(rows, primes, strict=True)])
+
+
+def inverse_all(rows: Residues, primes: Sequence[int]) -> Residues:
+    """Undoes ``forward_all``."""
+    return np.stack([inverse(row, prime) for row, prime in zip(rows, primes, strict=True)])
 
 
 def times(residues: Residues, factor: int, prime: int) -> Residues:

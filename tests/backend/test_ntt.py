@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helora_core.backend import ntt
-from helora_numpy.primes import distinct_ntt_primes
+from helora_core.backend.primes import distinct_ntt_primes
 from tests.backend.exact import negacyclic, of_size
 
 BITS = range(17, 62)
@@ -21,7 +21,6 @@ BITS = range(17, 62)
 def prime_of(bits: int, n: int = 1024) -> int:
     """The largest prime of so many bits that is 1 mod 2N."""
     primes = distinct_ntt_primes([bits], n)
-    assert primes is not None
     return primes[0]
 
 

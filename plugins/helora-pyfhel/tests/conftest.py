@@ -13,8 +13,6 @@ import pytest
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.checked_backend import checked
 from helora_core.params.ckks import CKKSParams
-from helora_pyfhel import availability
-from helora_pyfhel.backend import PyfhelBackend
 
 QUICK = CKKSParams(ring_degree=1024, data_bits=(48, 30, 34), special_bits=(48,), scale_bits=30)
 SLOTS = QUICK.slots
@@ -52,28 +50,19 @@ class Roles(NamedTuple):
 
 
 def _make_roles() -> Roles:
+    from helora_pyfhel.backend import PyfhelBackend  # whoever asks for roles has the library
+
     backend = checked(PyfhelBackend())
     params = backend.resolve(QUICK)
     return Roles(params, *backend.generate_keys(params, STEPS, public_key=True))
 
 
 @pytest.fixture(scope="session")
-def needs_library(request: pytest.FixtureRequest) -> None:
-    """Skips where Pyfhel is missing, and says how to install it; with ``--helora-require`` that is a failure."""
-    reason = availability()
-    if reason is None:
-        return
-    if request.config.getoption("--helora-require", default=False):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="session")
-def roles(needs_library: None) -> Roles:
+def roles() -> Roles:
     return _make_roles()
 
 
 @pytest.fixture(scope="session")
-def strangers(needs_library: None) -> Roles:
+def strangers() -> Roles:
     """Other keys of the same parameters."""
     return _make_roles()

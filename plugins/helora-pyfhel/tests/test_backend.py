@@ -10,16 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helora_core.backend.base import EvaluationKeys
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.checked_backend import checked
 from helora_core.backend.session import InsecureParametersWarning, open_sessions
 from helora_core.errors import CapabilityMissing, MissingRotationKey
 from helora_core.params.ckks import CKKSParams
+
+pytest.importorskip("Pyfhel")
+
 from helora_pyfhel.backend import PyfhelBackend
 from helora_pyfhel.context import Context
-from helora_pyfhel.keys import EvaluationKeys, galois_elements
-
-pytestmark = pytest.mark.usefixtures("needs_library")
+from helora_pyfhel.keys import galois_elements
 
 QUICK = CKKSParams(ring_degree=1024, data_bits=(48, 30, 34), special_bits=(48,), scale_bits=30)
 SLOTS = QUICK.slots
@@ -81,7 +83,7 @@ class TestEncodings:
 
 
 @pytest.fixture(scope="module")
-def sessions(needs_library: None) -> Any:
+def sessions() -> Any:
     with pytest.warns(InsecureParametersWarning):
         return open_sessions(checked(PyfhelBackend()), QUICK, (1,), public_key=True, insecure=True)
 
@@ -159,7 +161,7 @@ class TestRotation:
             b"" if pyfhel.is_rotate_key_empty() else pyfhel.to_bytes_rotate_key("none")
             for pyfhel in (decryptor._library._keyed, evaluator._library._context.pyfhel)
         ]
-        for keys in (sent.galois_keys, *held):
+        for keys in (sent.rotation_keys, *held):
             assert galois_elements(keys) == {pow(3, step, 2 * QUICK.ring_degree) for step in steps}
 
     def test_without_keys_pyfhel_must_not_make_some_of_its_own(self) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import math
 import subprocess
 import sys
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,19 +14,19 @@ from helora_core.adapter.lora import ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.backend.checked_backend import checked
 from helora_core.compiler.compile import compile_plan
-from helora_core.errors import BackendUnavailable
 from helora_core.execution.reference import precision_bits
 from helora_core.host.manager import get_manager
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
 from helora_core.parties.adapter_run import ModuleJob, run_adapter
-from helora_pyfhel import availability, context
+
+pytest.importorskip("Pyfhel")
+
+from helora_pyfhel import availability
 from helora_pyfhel.backend import PyfhelBackend
 
 QUICK = CKKSParams(ring_degree=1024, data_bits=(48, 30, 34), special_bits=(48,), scale_bits=30)
 SCALE = 2.0**30
-
-needs_library = pytest.mark.usefixtures("needs_library")
 
 
 class TestAvailability:
@@ -38,37 +36,17 @@ class TestAvailability:
         assert reason is not None
         assert "pip install 'helora-pyfhel[native]'" in reason
 
-    @pytest.fixture
-    def broken_library(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Pyfhel is installed, and a shared object that it needs is not."""
-
-        def fail(name: str) -> Any:
-            raise OSError("libAfhel.so: cannot open shared object file")
-
-        for cache in (context.library, context._keyless_class, context.resolve):
-            cache.cache_clear()
-        monkeypatch.setattr(importlib, "import_module", fail)
-
-    @pytest.mark.usefixtures("broken_library")
-    def test_a_broken_library_is_refused_when_it_is_used(self) -> None:
-        backend = checked(PyfhelBackend())
-        with pytest.raises(BackendUnavailable, match=r"libAfhel\.so") as refusal:
-            backend.resolve(QUICK)
-        assert isinstance(refusal.value.__cause__, OSError)
-
-    @needs_library
     def test_listing_does_not_import_it(self) -> None:
         """In a process of its own, for this one has imported it."""
         code = (
             "import sys; from helora_core.host.manager import get_manager; "
             "backend = get_manager().backends()['pyfhel']; "
             "assert backend.availability is None, backend.availability; "
-            "get_manager().load_backend('pyfhel'); assert 'Pyfhel' not in sys.modules"
+            "assert 'Pyfhel' not in sys.modules"
         )
         subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@needs_library
 class TestNoise:
     """Root mean squares over slots, encryptions and keys, in units of 1/scale."""
 
@@ -106,7 +84,6 @@ class TestNoise:
             assert 0.6 < np.sqrt(np.mean(np.square(found))) / predicted < 1.6
 
 
-@needs_library
 class TestLoRA:
     """Whole modules at 128-bit security; the runtime itself compares the executed operations with the plan's."""
 

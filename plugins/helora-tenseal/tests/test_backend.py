@@ -59,7 +59,7 @@ def words_in_keys(evaluation_keys: bytes) -> list[int]:
     context = Context(PARAMS)
     stored = msgspec.msgpack.decode(evaluation_keys)
     galois_keys, public_key = seal.GaloisKeys(), seal.PublicKey()
-    load(stored["galois_keys"], lambda path: galois_keys.load(context.seal, path))
+    load(stored["rotation_keys"], lambda path: galois_keys.load(context.seal, path))
     load(stored["public_key"], lambda path: public_key.load(context.seal, path))
     words = words_of_ciphertext(public_key.data())
     for keys in galois_keys.data():
@@ -112,7 +112,7 @@ class TestRotationKeys:
         galois_keys = seal.GaloisKeys()
         stored = msgspec.msgpack.decode(decryptor.evaluation_keys())
         context = Context(PARAMS)
-        load(stored["galois_keys"], lambda path: galois_keys.load(context.seal, path))
+        load(stored["rotation_keys"], lambda path: galois_keys.load(context.seal, path))
         elements = {pow(3, step, 2048) for step in (1, 5, SLOTS - 1)}
         assert {element for element in range(1, 2048, 2) if galois_keys.has_key(element)} == elements
         assert sum(bool(keys) for keys in galois_keys.data()) == 3
@@ -201,7 +201,7 @@ class TestBytes:
             decryptor.decrypt(evaluator.rotate(read, 1))
         assert refused > 50
 
-    @pytest.mark.parametrize("part", ["galois_keys", "public_key"])
+    @pytest.mark.parametrize("part", ["rotation_keys", "public_key"])
     def test_damaged_keys_are_read_or_refused_by_name(self, part: str) -> None:
         decryptor, _ = BACKEND.generate_keys(PARAMS, (1,), public_key=True)
         stored = msgspec.msgpack.decode(decryptor.evaluation_keys())
@@ -214,7 +214,7 @@ class TestBytes:
                 refused += 1
         assert refused > 10
 
-    @pytest.mark.parametrize("field", ["steps", "key_id", "galois_keys", "public_key"])
+    @pytest.mark.parametrize("field", ["steps", "key_id", "rotation_keys", "public_key"])
     def test_keys_with_a_field_missing_or_of_another_type_are_refused(self, field: str) -> None:
         decryptor, _ = BACKEND.generate_keys(PARAMS, (1,))
         stored = msgspec.msgpack.decode(decryptor.evaluation_keys())

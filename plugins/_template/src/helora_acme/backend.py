@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 import msgspec
+from helora_core.backend.base import with_primes
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.protocol import SLOTS, Ciphertext, Plaintext, Values
 from helora_core.params.ckks import CKKSParams
@@ -113,8 +114,7 @@ class AcmeBackend:
     capabilities = CAPABILITIES
 
     def resolve(self, params: CKKSParams) -> CKKSParams:
-        chain, levels = primes(params), len(params.data_bits)
-        return msgspec.structs.replace(params, data_primes=chain[:levels], special_primes=chain[levels:])
+        return with_primes(params, primes(params))
 
     def encoder(self, params: CKKSParams) -> Encoder:
         return Encoder(params)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 import secrets
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.primes import distinct_ntt_primes
 from helora_core.backend.protocol import Values
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
@@ -31,7 +31,7 @@ def primes(params: CKKSParams) -> tuple[int, ...]:
         ValueError: The library cannot realise the parameters.
     """
     # FILL IN 2: the primes that the library takes, asked of the library
-    return _ntt_primes(params.data_bits + params.special_bits, params.ring_degree)
+    return distinct_ntt_primes(params.data_bits + params.special_bits, params.ring_degree)
 
 
 class Library:
@@ -148,9 +148,6 @@ class Library:
 
 _HEADER = struct.Struct("<id")
 
-# The first twelve primes as Miller-Rabin bases decide every number below 3.3e24 (Sorenson and Webster, 2015).
-_BASES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
-
 
 @dataclass(frozen=True, eq=False)
 class _Emulated:
@@ -159,27 +156,3 @@ class _Emulated:
     slots: Values
     level: int
     scale: float
-
-
-def _ntt_primes(bits: Sequence[int], ring_degree: int) -> tuple[int, ...]:
-    """The largest primes of these bit lengths that are 1 mod 2N, all different."""
-    found: list[int] = []
-    for size in bits:
-        for candidate in range((1 << size) - 2 * ring_degree + 1, 1 << (size - 1), -2 * ring_degree):
-            if candidate not in found and _is_prime(candidate):
-                found.append(candidate)
-                break
-        else:
-            raise ValueError(f"too few primes of {size} bits are 1 mod {2 * ring_degree}")
-    return tuple(found)
-
-
-def _is_prime(number: int) -> bool:
-    twos = ((number - 1) & (1 - number)).bit_length() - 1
-    odd = (number - 1) >> twos
-    return all(
-        number == base
-        or pow(base, odd, number) == 1
-        or any(pow(base, odd << doublings, number) == number - 1 for doublings in range(twos))
-        for base in _BASES
-    )

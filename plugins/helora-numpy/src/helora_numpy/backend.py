@@ -21,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helora_core.backend import residues
+from helora_core.backend.base import with_primes
 from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.embedding import ComplexSlots
 from helora_core.backend.ntt import Residues
+from helora_core.backend.primes import distinct_ntt_primes
 from helora_core.backend.protocol import SLOTS, Values
 from helora_core.backend.tape import Tape
 from helora_core.errors import CorruptPayload, PrecisionLost
@@ -31,7 +33,6 @@ from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
 from helora_numpy import polynomials
 from helora_numpy.polynomials import Polynomial
-from helora_numpy.primes import distinct_ntt_primes
 from helora_numpy.programs import EmulatedExecutable
 
 FloatArray = NDArray[np.float64]
@@ -301,11 +302,7 @@ class NumPyBackend:
     )
 
     def resolve(self, params: CKKSParams) -> CKKSParams:
-        primes = distinct_ntt_primes(params.data_bits + params.special_bits, params.ring_degree)
-        if primes is None:
-            raise ValueError(f"too few primes of {params.data_bits + params.special_bits} bits are 1 mod 2N")
-        data = len(params.data_bits)
-        return msgspec.structs.replace(params, data_primes=primes[:data], special_primes=primes[data:])
+        return with_primes(params, distinct_ntt_primes(params.data_bits + params.special_bits, params.ring_degree))
 
     def encoder(self, params: CKKSParams) -> EmulatedEncoder:
         return EmulatedEncoder(params)

@@ -16,16 +16,12 @@ def availability() -> str | None:
 
     Its wheels install on any Python 3 and hold the module of one: what counts is a file for this interpreter.
     """
-    found = importlib.util.find_spec("openfhe")
+    found, suffix = importlib.util.find_spec("openfhe"), sysconfig.get_config_var("EXT_SUFFIX")
     if found is None:
         return "the library openfhe is not installed: with Python 3.10, pip install 'helora-openfhe[native]'"
-    suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    folders = [Path(place) for place in found.submodule_search_locations or ()]
-    if not any((folder / f"openfhe{suffix}").is_file() for folder in folders):
-        return (
-            f"the installed openfhe has no module for this Python ({suffix}): use Python 3.10 with openfhe 1.6.1.0.22.4"
-        )
-    return None
+    if any((Path(place) / f"openfhe{suffix}").is_file() for place in found.submodule_search_locations or ()):
+        return None
+    return f"the installed openfhe has no module for this Python ({suffix}): use Python 3.10 with openfhe 1.6.1.0.22.4"
 
 
 @hookimpl

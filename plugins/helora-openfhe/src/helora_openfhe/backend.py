@@ -10,41 +10,35 @@ Under FLEXIBLEAUTO the library's scales decide when it rescales, and a plan's mu
 
 from __future__ import annotations
 
+import hashlib
 import os
-import secrets
-from collections.abc import Collection, Sequence
-from importlib.metadata import version
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from helora_core.backend.base import ClientKeys, EvaluationKeys, KeySender, LibraryBackend
 from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
 from helora_core.backend.protocol import SLOTS, Values
 from helora_core.errors import BackendUnavailable
 from helora_core.params.ckks import CKKSParams
 from helora_openfhe.context import make_context, resolve, unit_bits
 from helora_openfhe.library import openfhe
-from helora_openfhe.payload import opened, sealed
 from helora_openfhe.rounding import HalfUnits
 
 
-class _EvaluationKeys(msgspec.Struct, forbid_unknown_fields=True):
-    steps: list[int]
-    key_id: bytes
-    key_tag: str
-    rotation_keys: bytes
-    public_key: bytes
+def sealed(body: bytes) -> bytes:
+    """``body`` behind its checksum: OpenFHE's parser takes altered bytes for granted, or crashes on them."""
+    return hashlib.sha256(body).digest() + body
 
 
-class _ExportedKeys(msgspec.Struct, forbid_unknown_fields=True):
-    """What a client puts away. Rotation keys are made anew of the secret key."""
-
-    secret_key: bytes
-    public_key: bytes
-    steps: list[int]
-    key_id: bytes
-    sends_public_key: bool
+def opened(payload: bytes) -> bytes:
+    """The body of what ``sealed`` made; raises ValueError if it is anything else."""
+    body = payload[hashlib.sha256().digest_size :]
+    if sealed(body) != payload:
+        raise ValueError(f"{len(payload)} bytes that are not what was serialised")
+    return body
 
 
 class OpenFHEEncoder:
@@ -71,14 +65,13 @@ class OpenFHEEncoder:
 class _Role:
     """What client and server share. It has no key."""
 
-    def __init__(self, context: Any, params: CKKSParams, rescale: RescaleMode, key_id: bytes, key_tag: str) -> None:
+    def __init__(self, context: Any, params: CKKSParams, rescale: RescaleMode, key_id: bytes) -> None:
         self.key_id = key_id
         self._context = context
         self._params = params
         self._encoder = OpenFHEEncoder(context, params)
         self._explicit = rescale is RescaleMode.EXPLICIT
         self._unit = 2.0 ** unit_bits(params)
-        self._key_tag = key_tag
         self._process = os.getpid()
 
     def level(self, ciphertext: Any) -> int:
@@ -93,13 +86,13 @@ class _Role:
         return sealed(openfhe.Serialize(ciphertext, openfhe.BINARY))
 
     def deserialize(self, payload: bytes) -> Any:
-        ciphertext = openfhe.DeserializeCiphertextString(opened(payload, "a ciphertext"), openfhe.BINARY)
+        ciphertext = openfhe.DeserializeCiphertextString(opened(payload), openfhe.BINARY)
         made_with = ciphertext.GetCryptoContext()
         same_ring = made_with.GetRingDimension() == self._context.GetRingDimension()
         if not same_ring or made_with.GetModulus() != self._context.GetModulus():
             raise ValueError("they are of other parameters")
         # The bytes name the keys they were made with; read by a server of other keys, they must be taken for that.
-        ciphertext.SetKeyTag(self._key_tag)
+        ciphertext.SetKeyTag(self.key_id.hex())
         return self._made(ciphertext)
 
     def _made(self, ciphertext: Any) -> Any:
@@ -119,36 +112,33 @@ class _Role:
         return self._made(self._context.Encrypt(key, plaintext))
 
 
-class OpenFHEDecryptor(_Role):
+class OpenFHEDecryptor(_Role, KeySender):
     """The client's role, with the secret key."""
 
     def __init__(
         self,
         params: CKKSParams,
         rescale: RescaleMode,
-        steps: Collection[int],
+        steps: tuple[int, ...],
         *,
         public_key: bool,
-        exported: _ExportedKeys | None = None,
+        restored: ClientKeys | None,
     ) -> None:
         context = make_context(params, rescale)
-        if exported is None:
+        if restored is None:
             pair = context.KeyGen()
-            secret, key_id = pair.secretKey, secrets.token_bytes(16)
-            self._public_key = openfhe.Serialize(pair.publicKey, openfhe.BINARY)
+            self._secret_key, self._public_key = pair.secretKey, openfhe.Serialize(pair.publicKey, openfhe.BINARY)
         else:
-            secret, key_id = openfhe.DeserializePrivateKeyString(exported.secret_key, openfhe.BINARY), exported.key_id
-            self._public_key = exported.public_key
-        super().__init__(context, params, rescale, key_id, secret.GetKeyTag())
-        self._secret_key = secret
+            self._secret_key = openfhe.DeserializePrivateKeyString(restored.secret_key, openfhe.BINARY)
+            self._public_key = restored.public_key
+        tag = self._secret_key.GetKeyTag()  # 16 random bytes, in hexadecimal digits
+        super().__init__(context, params, rescale, bytes.fromhex(tag))
         rotation_keys = b""
         if steps:
-            context.EvalRotateKeyGen(secret, sorted(steps))
-            rotation_keys = openfhe.SerializeEvalAutomorphismKeyString(openfhe.BINARY, self._key_tag)
-        self._steps, self._sends_public_key = sorted(steps), public_key
-        public = self._public_key if public_key else b""
-        keys = _EvaluationKeys(sorted(steps), self.key_id, self._key_tag, rotation_keys, public)
-        self._evaluation_keys = sealed(msgspec.msgpack.encode(keys))
+            context.EvalRotateKeyGen(self._secret_key, list(steps))
+            rotation_keys = sealed(openfhe.SerializeEvalAutomorphismKeyString(openfhe.BINARY, tag))
+        public = sealed(self._public_key) if public_key else b""
+        self.keys = EvaluationKeys(key_id=self.key_id, steps=steps, rotation_keys=rotation_keys, public_key=public)
 
     def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Any:
         return self._encrypted(self._secret_key, values, scale, encoding)
@@ -162,29 +152,26 @@ class OpenFHEDecryptor(_Role):
         real: Values = values.real.copy()
         return real[:1] if encoding is Encoding.SCALAR else real
 
-    def evaluation_keys(self) -> bytes:
-        return self._evaluation_keys
-
     def export_keys(self) -> bytes:
         secret_key = openfhe.Serialize(self._secret_key, openfhe.BINARY)
-        keys = _ExportedKeys(secret_key, self._public_key, self._steps, self.key_id, self._sends_public_key)
-        return msgspec.msgpack.encode(keys)
+        sent = msgspec.structs.replace(self.keys, rotation_keys=b"")  # they are made anew of the secret key
+        return msgspec.msgpack.encode(ClientKeys(secret_key=secret_key, public_key=self._public_key, sent=sent))
 
 
 class OpenFHEEvaluator(_Role):
     """The server's role: rotation keys, and a public key if there is one."""
 
-    def __init__(self, params: CKKSParams, rescale: RescaleMode, keys: _EvaluationKeys) -> None:
-        super().__init__(make_context(params, rescale), params, rescale, keys.key_id, keys.key_tag)
+    def __init__(self, params: CKKSParams, rescale: RescaleMode, keys: EvaluationKeys) -> None:
+        super().__init__(make_context(params, rescale), params, rescale, keys.key_id)
         generator = OpenFHEBackend.capabilities.slot_generator
         halves = len(params.special_bits)
         self._halves = HalfUnits(self._context, params.ring_degree, halves, self._unit, generator)
         self.rotation_steps = frozenset(keys.steps)
         self.has_public_key = bool(keys.public_key)
         if keys.steps:
-            openfhe.DeserializeEvalAutomorphismKeyString(keys.rotation_keys, openfhe.BINARY)
+            openfhe.DeserializeEvalAutomorphismKeyString(opened(keys.rotation_keys), openfhe.BINARY)
         if keys.public_key:
-            self._public_key = openfhe.DeserializePublicKeyString(keys.public_key, openfhe.BINARY)
+            self._public_key = openfhe.DeserializePublicKeyString(opened(keys.public_key), openfhe.BINARY)
 
     def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Any:
         return self._encrypted(self._public_key, values, scale, encoding)
@@ -218,10 +205,11 @@ class OpenFHEEvaluator(_Role):
         return self._made(self._context.Rescale(ciphertext)) if self._explicit else ciphertext
 
 
-class OpenFHEBackend:
+class OpenFHEBackend(LibraryBackend):
     """OpenFHE, rescaling as the program says (FIXEDMANUAL)."""
 
     name = "openfhe"
+    library = "openfhe"
     capabilities = Capabilities(
         encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS, Encoding.SCALAR}),
         rescale=RescaleMode.EXPLICIT,
@@ -229,10 +217,6 @@ class OpenFHEBackend:
         public_key=True,
         hoisting=True,
     )
-
-    @property
-    def library_version(self) -> str:
-        return f"openfhe {version('openfhe')}"
 
     def resolve(self, params: CKKSParams) -> CKKSParams:
         return resolve(params, self.capabilities.rescale)
@@ -243,26 +227,13 @@ class OpenFHEBackend:
     def encoder(self, params: CKKSParams) -> OpenFHEEncoder:
         return OpenFHEEncoder(make_context(params, self.capabilities.rescale), params)
 
-    def generate_keys(
-        self,
-        params: CKKSParams,
-        rotation_steps: Collection[int],
-        *,
-        public_key: bool = False,
-        seed: int | None = None,
-    ) -> tuple[OpenFHEDecryptor, OpenFHEEvaluator]:
-        decryptor = OpenFHEDecryptor(params, self.capabilities.rescale, rotation_steps, public_key=public_key)
-        return decryptor, self.load_evaluator(params, decryptor.evaluation_keys())
+    def client(
+        self, params: CKKSParams, steps: tuple[int, ...], *, public_key: bool, restored: ClientKeys | None
+    ) -> OpenFHEDecryptor:
+        return OpenFHEDecryptor(params, self.capabilities.rescale, steps, public_key=public_key, restored=restored)
 
-    def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> OpenFHEEvaluator:
-        keys = msgspec.msgpack.decode(opened(evaluation_keys, "evaluation keys"), type=_EvaluationKeys)
+    def server(self, params: CKKSParams, keys: EvaluationKeys) -> OpenFHEEvaluator:
         return OpenFHEEvaluator(params, self.capabilities.rescale, keys)
-
-    def restore_keys(self, params: CKKSParams, exported: bytes) -> OpenFHEDecryptor:
-        keys = msgspec.msgpack.decode(exported, type=_ExportedKeys)
-        return OpenFHEDecryptor(
-            params, self.capabilities.rescale, keys.steps, public_key=keys.sends_public_key, exported=keys
-        )
 
 
 class OpenFHEAutoBackend(OpenFHEBackend):

@@ -8,15 +8,15 @@ picked.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import msgspec
-
+from helora_core.backend.base import with_primes
 from helora_core.backend.capabilities import RescaleMode
-from helora_core.errors import InvalidParameters
+from helora_core.backend.primes import ntt_primes
 from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
 from helora_openfhe.library import openfhe
 
@@ -54,16 +54,13 @@ def unit_bits(params: CKKSParams) -> int:
     return _sizes_of(params).scaling
 
 
-def make_context(params: CKKSParams, rescale: RescaleMode) -> Any:
-    """A crypto context for parameters that ``resolve`` returned, without any key.
+def make_context(params: CKKSParams, rescale: RescaleMode, sizes: _Sizes | None = None) -> Any:
+    """A crypto context without any key, for parameters that ``resolve`` returned, or of certain sizes.
 
     Raises:
-        InvalidParameters: OpenFHE cannot realise them.
+        ValueError: OpenFHE cannot realise them.
     """
-    return _context(params, _sizes_of(params), rescale)
-
-
-def _context(params: CKKSParams, sizes: _Sizes, rescale: RescaleMode) -> Any:
+    sizes = sizes or _sizes_of(params)
     wanted = openfhe.CCParamsCKKSRNS()
     # Core judges security on the primes that resolve reports; with a standard set, OpenFHE would pick its own ring.
     wanted.SetSecurityLevel(openfhe.HEStd_NotSet)
@@ -85,10 +82,8 @@ def _context(params: CKKSParams, sizes: _Sizes, rescale: RescaleMode) -> Any:
     try:
         context = openfhe.GenCryptoContext(wanted)
     except RuntimeError as error:
-        raise InvalidParameters(
-            f"helora-openfhe: OpenFHE refuses ring degree {params.ring_degree} with primes of {params.data_bits} bits "
-            f"({str(error).splitlines()[-1]}).",
-            hint="Use fewer or longer primes.",
+        raise ValueError(
+            f"OpenFHE refuses primes of {params.data_bits} bits ({str(error).splitlines()[-1]})"
         ) from error
     for feature in (openfhe.PKE, openfhe.KEYSWITCH, openfhe.LEVELEDSHE):
         context.Enable(feature)
@@ -99,33 +94,23 @@ def resolve(params: CKKSParams, rescale: RescaleMode) -> CKKSParams:
     """Fill in the primes that OpenFHE picks, and state their real lengths.
 
     Raises:
-        InvalidParameters: OpenFHE cannot realise the parameters.
+        ValueError: OpenFHE cannot realise the parameters.
     """
     data: tuple[int, ...] = ()
     asked_bits = sum(params.data_bits)
     for sizes in _options(params, rescale):
-        found = _data_primes(_context(params, sizes, rescale))
+        found = _data_primes(make_context(params, rescale, sizes))
         if len(set(found)) != len(found):
-            raise InvalidParameters(
-                f"helora-openfhe: OpenFHE has not enough primes of {sizes.scaling} bits for ring degree "
-                f"{params.ring_degree}.",
-                hint="Use fewer data primes, or longer ones.",
+            raise ValueError(
+                f"OpenFHE has not enough primes of {sizes.scaling} bits for ring degree {params.ring_degree}"
             )
         data = data or found
         # Primes on both sides of a power of two may multiply to one bit more than asked, which the table may not allow.
         if math.prod(found).bit_length() <= asked_bits:
             data = found
             break
-    special: tuple[int, ...] = ()
-    if _switches_by_special_prime(params):
-        special = _special_primes(params.ring_degree, data)
-    return msgspec.structs.replace(
-        params,
-        data_bits=tuple(prime.bit_length() for prime in data),
-        special_bits=tuple(prime.bit_length() for prime in special),
-        data_primes=data,
-        special_primes=special,
-    )
+    special = _special_primes(params.ring_degree, data) if _switches_by_special_prime(params) else ()
+    return with_primes(params, data + special)
 
 
 def _sizes_of(resolved: CKKSParams) -> _Sizes:
@@ -147,7 +132,7 @@ def _options(params: CKKSParams, rescale: RescaleMode) -> Iterator[_Sizes]:
     """Sizes that give a chain as asked, the closest first.
 
     Raises:
-        InvalidParameters: There are none.
+        ValueError: There are none.
     """
     if params.data_primes:
         yield _sizes_of(params)
@@ -171,12 +156,11 @@ def _options(params: CKKSParams, rescale: RescaleMode) -> Iterator[_Sizes]:
     if rescale is RescaleMode.AUTOMATIC and shortest != params.scale_bits:
         possible = []
     if not possible:
-        raise InvalidParameters(
-            f"helora-openfhe: OpenFHE's data primes after the first are of one length, from {_LEAST_SCALING_BITS} to "
+        raise ValueError(
+            f"OpenFHE's data primes after the first are of one length, from {_LEAST_SCALING_BITS} to "
             f"{_MOST_SCALING_BITS} bits, no longer than the first"
             f"{', and that of the scale' if rescale is RescaleMode.AUTOMATIC else ''}; {list(params.data_bits)} were "
-            f"asked for, with a scale of {params.scale_bits}.",
-            hint="Use equal lengths for all data primes but the first, and the same scale_bits.",
+            f"asked for, with a scale of {params.scale_bits}"
         )
     yield from possible
 
@@ -195,33 +179,6 @@ def _special_primes(ring_degree: int, data: tuple[int, ...]) -> tuple[int, ...]:
     It is one, or two where a data prime has more than 56 bits: a rotation key then has a limb more (seen in OpenFHE
     1.6.1's serialised keys, with first primes of 50 to 60 bits).
     """
-    count = 1 if max(prime.bit_length() for prime in data) <= _LONGEST_OF_ONE_SPECIAL else 2
-    special: list[int] = []
-    while len(special) < count:
-        special.append(_next_special(ring_degree, (*data, *special)))
-    return tuple(special)
-
-
-def _next_special(ring_degree: int, data: tuple[int, ...]) -> int:
-    candidate = (1 << _AUXILIARY_BITS) // (2 * ring_degree) * (2 * ring_degree) + 1
-    while candidate >= 1 << _AUXILIARY_BITS or candidate in data or not _is_prime(candidate):
-        candidate -= 2 * ring_degree
-    return candidate
-
-
-def _is_prime(number: int) -> bool:
-    """Miller-Rabin with the first twelve primes, which decides every number below 3.1e23."""
-    odd = number - 1
-    twos = (odd & -odd).bit_length() - 1
-    odd >>= twos
-    for base in (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37):
-        power = pow(base, odd, number)
-        if power in (1, number - 1):
-            continue
-        for _ in range(twos - 1):
-            power = power * power % number
-            if power == number - 1:
-                break
-        else:
-            return False
-    return True
+    count = 1 if max(data).bit_length() <= _LONGEST_OF_ONE_SPECIAL else 2
+    others = (prime for prime in ntt_primes(_AUXILIARY_BITS, ring_degree) if prime not in data)
+    return tuple(itertools.islice(others, count))

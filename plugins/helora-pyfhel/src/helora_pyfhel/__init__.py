@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable
 
 from helora_core.hookspecs import hookimpl
-from helora_core.specs import BackendSpec
+from helora_core.specs import BackendSpec, needs
 
-
-def availability() -> str | None:
-    """Why Pyfhel cannot be used here, or None. Whether it can be imported shows when it is used."""
-    if importlib.util.find_spec("Pyfhel") is None:
-        return (
-            "the library Pyfhel is not installed: pip install 'helora-pyfhel[native]'; it comes as source, and the "
-            "README of helora-pyfhel says what to do where that does not build"
-        )
-    return None
+availability = needs(
+    "Pyfhel",
+    "pip install 'helora-pyfhel[native]'; it comes as source, and the README of helora-pyfhel says what to do where "
+    "that does not build",
+)
 
 
 @hookimpl

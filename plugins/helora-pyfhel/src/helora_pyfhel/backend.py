@@ -9,47 +9,101 @@ methods used here do what they are told.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection
-from importlib.metadata import version
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import numpy as np
+from Pyfhel import PyCtxt
 
+from helora_core.backend.base import ClientKeys, EvaluationKeys, KeySender, LibraryBackend
 from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.protocol import SLOTS, Values
 from helora_core.params.ckks import CKKSParams
-from helora_pyfhel.codec import PyfhelEncoder, Role, encoded
 from helora_pyfhel.context import Context, pyfhel_object, resolve
-from helora_pyfhel.keys import EvaluationKeys, ExportedKeys, load_client_keys, load_keys
-from helora_pyfhel.residues import from_plaintext
+from helora_pyfhel.keys import load_client_keys, load_keys
+from helora_pyfhel.residues import from_plaintext, to_plaintext
+
+# Where SEAL's serialised ciphertext says whether it is in NTT form: after a header of 16 bytes and a parms_id of 32.
+_NTT_FLAG = 48
 
 
-class PyfhelDecryptor(Role):
+class PyfhelEncoder:
+    """Pyfhel's encoders, one for each level."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Any:
+        plaintext = encoded(self._context, values, level, scale, encoding)
+        if encoding is not Encoding.INTEGERS and plaintext.is_zero():
+            # A product with the zero polynomial would be a ciphertext that anyone can read. The polynomial 1 stands for
+            # 1/scale in every slot: within the rounding error of any encoding.
+            return _smallest(self._context, level, scale)
+        return plaintext
+
+
+def encoded(context: Context, values: Values, level: int, scale: float, encoding: Encoding) -> Any:
+    """A PyPtxt in the NTT form of its level."""
+    if encoding is Encoding.INTEGERS:
+        primes = context.params.data_primes[: level + 1]
+        return to_plaintext(values, primes, _smallest(context, level, scale))
+    # Pyfhel's buffers are both.
+    return context.encode(np.require(values, requirements=("C", "W")), level, scale, encoding)
+
+
+def _smallest(context: Context, level: int, scale: float) -> Any:
+    """The polynomial 1."""
+    return context.encode(np.full(context.params.slots, 1 / scale), level, scale, SLOTS)
+
+
+class _Role:
+    """What client and server share."""
+
+    def __init__(self, context: Context, key_id: bytes) -> None:
+        self.key_id = key_id
+        self._context = context
+
+    def level(self, ciphertext: Any) -> int:
+        return self._context.level(ciphertext)
+
+    def scale(self, ciphertext: Any) -> float:
+        return float(ciphertext.scale)
+
+    def serialize(self, ciphertext: Any) -> bytes:
+        payload: bytes = ciphertext.to_bytes("none")
+        return payload
+
+    def deserialize(self, payload: bytes) -> Any:
+        ciphertext = PyCtxt(pyfhel=self._context.pyfhel, bytestring=payload)
+        # What Pyfhel or SEAL let pass: no bytes at all, bytes too many, compression, products not yet relinearised,
+        # and polynomials in the wrong form.
+        if ciphertext.size() != 2 or ciphertext.sizeof_ciphertext("none") != len(payload) or payload[_NTT_FLAG] != 1:
+            raise ValueError(f"{len(payload)} bytes are not two polynomials of one level in NTT form")
+        return ciphertext
+
+
+class PyfhelDecryptor(_Role, KeySender):
     """The client's role, with the secret key."""
 
     def __init__(
-        self,
-        context: Context,
-        steps: Collection[int],
-        key_id: bytes,
-        *,
-        public_key: bool,
-        exported: ExportedKeys | None = None,
+        self, context: Context, steps: tuple[int, ...], *, public_key: bool, restored: ClientKeys | None
     ) -> None:
-        super().__init__(context, key_id)
         params = context.params
-        self._steps = sorted(steps)
-        self._sends_public_key = public_key
-        self._keyed = pyfhel_object(params, {"qi": [*params.data_primes, *params.special_primes]}, keyed=True)
-        self._restored = b""
-        if exported is not None:
-            load_client_keys(self._keyed, exported)
-            self._restored = exported.evaluation_keys
+        self._keyed = keyed = pyfhel_object(params, {"qi": [*params.data_primes, *params.special_primes]}, keyed=True)
+        if restored is not None:
+            super().__init__(context, restored.sent.key_id)
+            load_client_keys(keyed, restored)
+            self.keys = restored.sent
             return
-        self._keyed.keyGen()
-        if self._steps:  # without steps, Pyfhel makes keys for all powers of two
-            self._keyed.rotateKeyGen(self._steps)
+        super().__init__(context, secrets.token_bytes(16))
+        keyed.keyGen()
+        rotation_keys = b""
+        if steps:  # without steps, Pyfhel makes keys for all powers of two
+            keyed.rotateKeyGen(list(steps))
+            rotation_keys = keyed.to_bytes_rotate_key("none")
+        public = keyed.to_bytes_public_key("none") if public_key else b""
+        self.keys = EvaluationKeys(key_id=self.key_id, steps=steps, rotation_keys=rotation_keys, public_key=public)
 
     def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Any:
         plaintext = encoded(self._context, values, self._context.params.max_level, scale, encoding)
@@ -70,24 +124,17 @@ class PyfhelDecryptor(Role):
             values = self._keyed.decodeFrac(plaintext)
         return values
 
-    def evaluation_keys(self) -> bytes:
-        if self._restored:
-            return self._restored
-        galois_keys = self._keyed.to_bytes_rotate_key("none") if self._steps else b""
-        public_key = self._keyed.to_bytes_public_key("none") if self._sends_public_key else b""
-        return msgspec.msgpack.encode(EvaluationKeys(self._steps, self.key_id, galois_keys, public_key))
-
     def export_keys(self) -> bytes:
-        return msgspec.msgpack.encode(
-            ExportedKeys(
-                secret_key=self._keyed.to_bytes_secret_key("none"),
-                public_key=self._keyed.to_bytes_public_key("none"),
-                evaluation_keys=self.evaluation_keys(),
-            )
+        # With the rotation keys: Pyfhel would make new ones for a secret of its own, not for the one it was given.
+        keys = ClientKeys(
+            secret_key=self._keyed.to_bytes_secret_key("none"),
+            public_key=self._keyed.to_bytes_public_key("none"),
+            sent=self.keys,
         )
+        return msgspec.msgpack.encode(keys)
 
 
-class PyfhelEvaluator(Role):
+class PyfhelEvaluator(_Role):
     """The server's role: the keys that the client sent, and no others."""
 
     def __init__(self, context: Context, keys: EvaluationKeys) -> None:
@@ -124,7 +171,7 @@ class PyfhelEvaluator(Role):
 
     def _done(self, operation: Callable[..., object], ciphertext: Any, *operands: Any) -> Any:
         """What a method of Pyfhel makes of a copy of the ciphertext."""
-        result = self._context.copied(ciphertext)
+        result = PyCtxt(copy_ctxt=ciphertext)  # Pyfhel's own out-of-place forms copy as well
         try:
             operation(result, *operands)
         except RuntimeError as error:
@@ -135,10 +182,11 @@ class PyfhelEvaluator(Role):
         return result
 
 
-class PyfhelBackend:
+class PyfhelBackend(LibraryBackend):
     """Pyfhel."""
 
     name = "pyfhel"
+    library = "Pyfhel"
     capabilities = Capabilities(
         encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS, Encoding.INTEGERS}),
         slot_generator=3,
@@ -146,36 +194,16 @@ class PyfhelBackend:
         public_key=True,
     )
 
-    @property
-    def library_version(self) -> str:
-        return f"Pyfhel {version('Pyfhel')}"
-
     def resolve(self, params: CKKSParams) -> CKKSParams:
         return resolve(params)
 
     def encoder(self, params: CKKSParams) -> PyfhelEncoder:
         return PyfhelEncoder(Context(params))
 
-    def generate_keys(
-        self,
-        params: CKKSParams,
-        rotation_steps: Collection[int],
-        *,
-        public_key: bool = False,
-        seed: int | None = None,
-    ) -> tuple[PyfhelDecryptor, PyfhelEvaluator]:
-        decryptor = PyfhelDecryptor(Context(params), rotation_steps, secrets.token_bytes(16), public_key=public_key)
-        return decryptor, self.load_evaluator(params, decryptor.evaluation_keys())
+    def client(
+        self, params: CKKSParams, steps: tuple[int, ...], *, public_key: bool, restored: ClientKeys | None
+    ) -> PyfhelDecryptor:
+        return PyfhelDecryptor(Context(params), steps, public_key=public_key, restored=restored)
 
-    def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> PyfhelEvaluator:
-        return PyfhelEvaluator(Context(params), _sent(evaluation_keys))
-
-    def restore_keys(self, params: CKKSParams, exported: bytes) -> PyfhelDecryptor:
-        keys = msgspec.msgpack.decode(exported, type=ExportedKeys)
-        sent = _sent(keys.evaluation_keys)
-        context = Context(params)
-        return PyfhelDecryptor(context, sent.steps, sent.key_id, public_key=bool(sent.public_key), exported=keys)
-
-
-def _sent(message: bytes) -> EvaluationKeys:
-    return msgspec.msgpack.decode(message, type=EvaluationKeys)
+    def server(self, params: CKKSParams, keys: EvaluationKeys) -> PyfhelEvaluator:
+        return PyfhelEvaluator(Context(params), keys)

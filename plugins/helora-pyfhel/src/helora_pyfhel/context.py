@@ -1,4 +1,4 @@
-"""Pyfhel objects: SEAL's parameters, levels and encoders. Nothing else here imports the library.
+"""Pyfhel objects: SEAL's parameters, levels and encoders.
 
 Pyfhel tracks levels in ``mod_level``, which ``multiply_plain`` raises and ``rescale_to_next`` does not, and does not
 serialise it. The truth is in SEAL's ciphertext, whose size Pyfhel tells: 16·N bytes for each prime left, and a header.
@@ -7,48 +7,24 @@ serialise it. The truth is in SEAL's ciphertext, whose size Pyfhel tells: 16·N 
 from __future__ import annotations
 
 import functools
-import importlib
 import warnings
 from typing import Any
 
-import msgspec
+from Pyfhel import Pyfhel
 
+from helora_core.backend.base import with_primes
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.protocol import Values
-from helora_core.errors import BackendUnavailable, InvalidParameters
 from helora_core.params.ckks import CKKSParams
 
-WHO = "helora-pyfhel"
+
+def _refuse(pyfhel: object, *args: object, **options: object) -> object:
+    raise RuntimeError("there is no secret key")
 
 
-@functools.cache
-def library() -> Any:
-    """The module ``Pyfhel``, imported when first asked for.
-
-    Raises:
-        BackendUnavailable: It is missing or does not load.
-    """
-    try:
-        return importlib.import_module("Pyfhel")
-    except Exception as error:  # a shared object that does not load may raise anything
-        raise BackendUnavailable(
-            f"{WHO}: the library Pyfhel cannot be imported ({type(error).__name__}: {error}).",
-            hint="Install it again for this Python and NumPy: pip install --force-reinstall 'helora-pyfhel[native]'.",
-        ) from error
-
-
-@functools.cache
-def _keyless_class() -> Any:
-    """A class of Pyfhel objects that refuse to decrypt.
-
-    With a public key and no secret one, Pyfhel's own follow a null pointer, and the process dies.
-    """
-
-    def refuse(pyfhel: object, *args: object, **options: object) -> object:
-        raise RuntimeError("there is no secret key")
-
-    base = library().Pyfhel
-    return type("KeylessPyfhel", (base,), {name: refuse for name in dir(base) if name.startswith("decrypt")})
+_Keyless = type("KeylessPyfhel", (Pyfhel,), {name: _refuse for name in dir(Pyfhel) if name.startswith("decrypt")})
+"""Pyfhel objects that refuse to decrypt: with a public key and no secret one, Pyfhel's own follow a null pointer, and
+the process dies."""
 
 
 def pyfhel_object(params: CKKSParams, chain: dict[str, list[int]], *, keyed: bool = False) -> Any:
@@ -61,9 +37,9 @@ def pyfhel_object(params: CKKSParams, chain: dict[str, list[int]], *, keyed: boo
     only one prime.
 
     Raises:
-        InvalidParameters: SEAL cannot realise them.
+        ValueError: SEAL cannot realise them.
     """
-    pyfhel = library().Pyfhel() if keyed else _keyless_class()()
+    pyfhel = (Pyfhel if keyed else _Keyless)()
     try:
         with warnings.catch_warnings():
             if not params.special_bits:
@@ -78,11 +54,8 @@ def pyfhel_object(params: CKKSParams, chain: dict[str, list[int]], *, keyed: boo
     except (ValueError, RuntimeError) as error:
         status = str(error)
     if not status.startswith("success"):
-        raise InvalidParameters(
-            f"{WHO}: SEAL cannot realise primes of {[*params.data_bits, *params.special_bits]} bits at ring degree "
-            f"{params.ring_degree} ({status}).",
-            hint="Use fewer primes of one length, or longer ones, as choose_params does.",
-        )
+        bits = [*params.data_bits, *params.special_bits]
+        raise ValueError(f"SEAL cannot realise primes of {bits} bits at ring degree {params.ring_degree} ({status})")
     return pyfhel
 
 
@@ -91,29 +64,24 @@ def resolve(params: CKKSParams) -> CKKSParams:
     """Fill in the primes that SEAL chooses.
 
     Raises:
-        InvalidParameters: SEAL cannot realise the parameters.
+        ValueError: SEAL cannot realise the parameters.
     """
     if len(params.special_bits) != 1 and (params.special_bits or params.max_level):
-        raise InvalidParameters(
-            f"{WHO}: SEAL uses exactly one special prime, not {len(params.special_bits)}.",
-            hint="Give one entry in special_bits; only a chain of a single data prime can do without.",
-        )
-    primes = tuple(pyfhel_object(params, {"qi_sizes": [*params.data_bits, *params.special_bits]}).qi)
-    data = len(params.data_bits)
-    return msgspec.structs.replace(params, data_primes=primes[:data], special_primes=primes[data:])
+        raise ValueError(f"SEAL uses exactly one special prime, not {len(params.special_bits)}")
+    return with_primes(params, pyfhel_object(params, {"qi_sizes": [*params.data_bits, *params.special_bits]}).qi)
 
 
 class Context:
     """What Pyfhel can do for some parameters without a key.
 
     Attributes:
-        params: The resolved parameters; those given are resolved if need be.
+        params: As ``resolve`` returned them.
         pyfhel: The Pyfhel object of the whole chain. It holds no key until some are loaded into it. (Its key generator,
             which nobody uses, has a secret of its own that no key or ciphertext was ever made with.)
     """
 
     def __init__(self, params: CKKSParams) -> None:
-        self.params = params if params.data_primes else resolve(params)
+        self.params = params
         self.pyfhel = self._for_level(params.max_level)
         self._encoders = {params.max_level: self.pyfhel}
 
@@ -138,11 +106,3 @@ class Context:
     def level(self, ciphertext: Any) -> int:
         """Rescales still possible for a PyCtxt of two polynomials."""
         return int(ciphertext.sizeof_ciphertext("none")) // (16 * self.params.ring_degree) - 1
-
-    def copied(self, ciphertext: Any) -> Any:
-        """A copy, for operations to alter: Pyfhel's own out-of-place forms copy as well."""
-        return library().PyCtxt(copy_ctxt=ciphertext)
-
-    def read(self, payload: bytes) -> Any:
-        """The PyCtxt of these bytes; raises what SEAL and Cython make of bytes that are none."""
-        return library().PyCtxt(pyfhel=self.pyfhel, bytestring=payload)

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
-
-from helora_core.backend.envelope import KEY_ID_BYTES
-
-_KeyId = Annotated[bytes, msgspec.Meta(min_length=KEY_ID_BYTES, max_length=KEY_ID_BYTES)]
+from helora_core.backend.base import ClientKeys, EvaluationKeys
 
 # SEAL's header: magic u16, header size u8, version u8 u8, compression u8, reserved u16, size of all u64.
 _HEADER = struct.Struct("<HBBBBHQ")
@@ -22,28 +18,7 @@ _PARMS_ID_BYTES = 32
 _COUNT = struct.Struct("<Q")
 
 
-class EvaluationKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the client sends to the server; keys that there are none of are empty."""
-
-    steps: list[int]
-    key_id: _KeyId
-    galois_keys: bytes
-    public_key: bytes
-
-
-class ExportedKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a client puts away.
-
-    It encrypts with its own public key. The rotation keys are there too, in the message that the server got: Pyfhel
-    would make new ones for a secret of its own, not for the one it was given.
-    """
-
-    secret_key: bytes
-    public_key: bytes
-    evaluation_keys: bytes
-
-
-def load_client_keys(pyfhel: Any, keys: ExportedKeys) -> None:
+def load_client_keys(pyfhel: Any, keys: ClientKeys) -> None:
     """Give a Pyfhel object a client's own keys, or raise ValueError."""
     _load(pyfhel.from_bytes_secret_key, keys.secret_key)
     _load(pyfhel.from_bytes_public_key, keys.public_key)
@@ -52,16 +27,17 @@ def load_client_keys(pyfhel: Any, keys: ExportedKeys) -> None:
 def load_keys(pyfhel: Any, keys: EvaluationKeys, ring_degree: int) -> None:
     """Give a Pyfhel object these keys and no others, or raise ValueError if they are for other steps than named."""
     expected = {pow(3, step, 2 * ring_degree) for step in keys.steps}
-    if keys.galois_keys:
-        _load(pyfhel.from_bytes_rotate_key, keys.galois_keys)
-    if expected != galois_elements(keys.galois_keys):
+    if keys.rotation_keys:
+        _load(pyfhel.from_bytes_rotate_key, keys.rotation_keys)
+    if expected != galois_elements(keys.rotation_keys):
         raise ValueError("there are rotation keys for other steps than the message names")
     if keys.public_key:
         _load(pyfhel.from_bytes_public_key, keys.public_key)
 
 
 def _load(load: Callable[[bytes], int], payload: bytes) -> None:
-    if load(payload) != len(payload) or _compressed(payload):
+    # Compression would hide the layout that is read below; this package never asks SEAL for it.
+    if load(payload) != len(payload) or _HEADER.unpack_from(payload)[4]:
         raise ValueError("bytes that are not SEAL's plain form")
 
 
@@ -85,8 +61,3 @@ def galois_elements(payload: bytes) -> set[int]:
         for _ in range(digits):
             offset += _HEADER.unpack_from(payload, offset)[-1]
     return elements
-
-
-def _compressed(payload: bytes) -> bool:
-    """Whether SEAL wrote this with compression, which hides the layout; this package never does."""
-    return bool(_HEADER.unpack_from(payload)[4])

@@ -20,7 +20,7 @@ def to_plaintext(residues: Residues, primes: tuple[int, ...], like: Any) -> Any:
     """A PyPtxt of the polynomial with these residues, uint64 of shape (primes, N), of the level and scale of
     ``like``.
     """
-    values = np.stack([ntt.forward(row, prime) for row, prime in zip(residues, primes, strict=True)])
+    values = ntt.forward_all(residues, primes)
     payload = like.to_bytes("none")
     head = payload[: len(payload) - _BYTES * values.size]
     like.from_bytes(head + values.astype("<u8").tobytes(), "ckks")
@@ -31,6 +31,4 @@ def from_plaintext(plaintext: Any, primes: tuple[int, ...], ring_degree: int) ->
     """The residues of a PyPtxt's polynomial: uint64, shape (primes, N)."""
     payload = plaintext.to_bytes("none")
     values = np.frombuffer(payload[-_BYTES * len(primes) * ring_degree :], dtype="<u8").astype(np.uint64)
-    return np.stack(
-        [ntt.inverse(row, prime) for row, prime in zip(values.reshape(len(primes), -1), primes, strict=True)]
-    )
+    return ntt.inverse_all(values.reshape(len(primes), -1), primes)

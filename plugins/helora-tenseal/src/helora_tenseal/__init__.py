@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable
 
 from helora_core.hookspecs import hookimpl
-from helora_core.specs import BackendSpec
+from helora_core.specs import BackendSpec, needs
 
-
-def availability() -> str | None:
-    """Why TenSEAL cannot be used here, or None."""
-    if importlib.util.find_spec("tenseal") is None:
-        return "the library tenseal is not installed: pip install 'helora-tenseal[native]'"
-    return None
+availability = needs("tenseal", "pip install 'helora-tenseal[native]'")
 
 
 @hookimpl

@@ -9,15 +9,15 @@ ledger's back.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import msgspec
 import numpy as np
 import tenseal.sealapi as seal
 
+from helora_core.backend.base import ClientKeys, EvaluationKeys, KeySender, LibraryBackend
 from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.protocol import SLOTS, Values
 from helora_core.params.ckks import CKKSParams
@@ -32,22 +32,6 @@ class FreshCiphertext:
 
     payload: bytes
     scale: float
-
-
-class _EvaluationKeys(msgspec.Struct, forbid_unknown_fields=True):
-    steps: list[int]
-    key_id: bytes
-    galois_keys: bytes
-    public_key: bytes
-
-
-class _ExportedKeys(msgspec.Struct, forbid_unknown_fields=True):
-    """What a client puts away. Rotation keys are made anew of the secret key."""
-
-    secret_key: bytes
-    steps: list[int]
-    key_id: bytes
-    public_key: bool
 
 
 class TenSEALEncoder:
@@ -105,27 +89,29 @@ class _Role:
         return self.deserialize(ciphertext.payload) if isinstance(ciphertext, FreshCiphertext) else ciphertext
 
 
-class TenSEALDecryptor(_Role):
+class TenSEALDecryptor(_Role, KeySender):
     """The client's role, with the secret key."""
 
     def __init__(
-        self, context: Context, steps: Collection[int], key_id: bytes, *, public_key: bool, secret_key: Any = None
+        self, context: Context, steps: tuple[int, ...], *, public_key: bool, restored: ClientKeys | None
     ) -> None:
-        super().__init__(context, key_id)
-        keygen = seal.KeyGenerator(context.seal, *(() if secret_key is None else (secret_key,)))
-        secret_key = keygen.secret_key()
-        self._secret_key = secret_key
-        self._encryptor = seal.Encryptor(context.seal, secret_key)
-        self._decryptor = seal.Decryptor(context.seal, secret_key)
-        elements = [context.galois_element(step) for step in sorted(steps)]
-        galois_keys = saved(keygen.create_galois_keys(elements).save) if elements else b""
+        if restored is None:
+            super().__init__(context, secrets.token_bytes(16))
+            keygen = seal.KeyGenerator(context.seal)
+        else:
+            super().__init__(context, restored.sent.key_id)
+            keygen = seal.KeyGenerator(context.seal, _loaded(seal.SecretKey(), restored.secret_key, context))
+        self._secret_key = keygen.secret_key()
+        self._encryptor = seal.Encryptor(context.seal, self._secret_key)
+        self._decryptor = seal.Decryptor(context.seal, self._secret_key)
+        elements = [context.galois_element(step) for step in steps]
+        rotation_keys = saved(keygen.create_galois_keys(elements).save) if elements else b""
         public = b""
         if public_key:
             key = seal.PublicKey()
             keygen.create_public_key(key)
             public = saved(key.save)
-        self._evaluation_keys = msgspec.msgpack.encode(_EvaluationKeys(sorted(steps), key_id, galois_keys, public))
-        self._exported = sorted(steps), public_key
+        self.keys = EvaluationKeys(key_id=self.key_id, steps=steps, rotation_keys=rotation_keys, public_key=public)
 
     def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> FreshCiphertext:
         plaintext = encoded(self._context, values, self._context.params.max_level, scale, encoding)
@@ -141,22 +127,21 @@ class TenSEALDecryptor(_Role):
         values = np.array(self._context.encoder.decode_double(plaintext), dtype=np.float64)
         return values[:1] if encoding is Encoding.SCALAR else values
 
-    def evaluation_keys(self) -> bytes:
-        return self._evaluation_keys
-
     def export_keys(self) -> bytes:
-        steps, public_key = self._exported
-        return msgspec.msgpack.encode(_ExportedKeys(saved(self._secret_key.save), steps, self.key_id, public_key))
+        sent = msgspec.structs.replace(self.keys, rotation_keys=b"")  # they are made anew of the secret key
+        return msgspec.msgpack.encode(ClientKeys(secret_key=saved(self._secret_key.save), sent=sent))
 
 
 class TenSEALEvaluator(_Role):
     """The server's role: rotation keys, read from what the client sent, and no others."""
 
-    def __init__(self, context: Context, keys: _EvaluationKeys) -> None:
+    def __init__(self, context: Context, keys: EvaluationKeys) -> None:
         super().__init__(context, keys.key_id)
         self._evaluator = seal.Evaluator(context.seal)
         self.rotation_steps = frozenset(keys.steps)
-        self._galois_keys = _loaded(seal.GaloisKeys(), keys.galois_keys, context) if keys.steps else seal.GaloisKeys()
+        self._galois_keys = seal.GaloisKeys()
+        if keys.steps:
+            _loaded(self._galois_keys, keys.rotation_keys, context)
         # SEAL would compose a step whose key is missing of others that are there.
         if not all(self._galois_keys.has_key(context.galois_element(step)) for step in keys.steps):
             raise ValueError("there is not a key for every step they name")
@@ -209,10 +194,11 @@ def _loaded(key: Any, payload: bytes, context: Context) -> Any:
     return key
 
 
-class TenSEALBackend:
+class TenSEALBackend(LibraryBackend):
     """TenSEAL."""
 
     name = "tenseal"
+    library = "tenseal"
     capabilities = Capabilities(
         encodings=frozenset({Encoding.SLOTS, Encoding.COMPLEX_SLOTS, Encoding.SCALAR, Encoding.INTEGERS}),
         slot_generator=3,
@@ -220,32 +206,16 @@ class TenSEALBackend:
         compressed_upload=True,
     )
 
-    @property
-    def library_version(self) -> str:
-        return f"tenseal {version('tenseal')}"
-
     def resolve(self, params: CKKSParams) -> CKKSParams:
         return resolve(params)
 
     def encoder(self, params: CKKSParams) -> TenSEALEncoder:
         return TenSEALEncoder(Context(params))
 
-    def generate_keys(
-        self,
-        params: CKKSParams,
-        rotation_steps: Collection[int],
-        *,
-        public_key: bool = False,
-        seed: int | None = None,
-    ) -> tuple[TenSEALDecryptor, TenSEALEvaluator]:
-        decryptor = TenSEALDecryptor(Context(params), rotation_steps, secrets.token_bytes(16), public_key=public_key)
-        return decryptor, self.load_evaluator(params, decryptor.evaluation_keys())
+    def client(
+        self, params: CKKSParams, steps: tuple[int, ...], *, public_key: bool, restored: ClientKeys | None
+    ) -> TenSEALDecryptor:
+        return TenSEALDecryptor(Context(params), steps, public_key=public_key, restored=restored)
 
-    def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> TenSEALEvaluator:
-        return TenSEALEvaluator(Context(params), msgspec.msgpack.decode(evaluation_keys, type=_EvaluationKeys))
-
-    def restore_keys(self, params: CKKSParams, exported: bytes) -> TenSEALDecryptor:
-        keys = msgspec.msgpack.decode(exported, type=_ExportedKeys)
-        context = Context(params)
-        secret_key = _loaded(seal.SecretKey(), keys.secret_key, context)
-        return TenSEALDecryptor(context, keys.steps, keys.key_id, public_key=keys.public_key, secret_key=secret_key)
+    def server(self, params: CKKSParams, keys: EvaluationKeys) -> TenSEALEvaluator:
+        return TenSEALEvaluator(Context(params), keys)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import tenseal.sealapi as seal
 
-from helora_core.errors import InvalidParameters
+from helora_core.backend.base import with_primes
 from helora_core.params.ckks import CKKSParams
 
 
@@ -17,11 +16,8 @@ def _encryption_parameters(params: CKKSParams) -> Any:
     bits = [*params.data_bits, *params.special_bits]
     try:
         parms.set_coeff_modulus(seal.CoeffModulus.Create(params.ring_degree, bits))
-    except (ValueError, RuntimeError) as error:
-        raise InvalidParameters(
-            f"helora-tenseal: SEAL has no primes of {bits} bits for ring degree {params.ring_degree} ({error}).",
-            hint="Use fewer primes of one length, or longer ones.",
-        ) from error
+    except RuntimeError as error:
+        raise ValueError(f"SEAL has no primes of {bits} bits for ring degree {params.ring_degree} ({error})") from error
     return parms
 
 
@@ -29,21 +25,13 @@ def resolve(params: CKKSParams) -> CKKSParams:
     """Fill in the primes that SEAL chooses.
 
     Raises:
-        InvalidParameters: SEAL cannot realise the parameters.
+        ValueError: SEAL cannot realise the parameters.
     """
     if len(params.special_bits) != 1 and (params.special_bits or params.max_level):
-        raise InvalidParameters(
-            f"helora-tenseal: SEAL uses exactly one special prime, not {len(params.special_bits)}.",
-            hint="Give one entry in special_bits; only a chain of a single data prime can do without.",
-        )
+        raise ValueError(f"SEAL uses exactly one special prime, not {len(params.special_bits)}")
     if params.ring_degree > 32768:
-        raise InvalidParameters(
-            f"helora-tenseal: SEAL's rings end at 32768; {params.ring_degree} was asked for.",
-            hint="Use a smaller ring or another backend.",
-        )
-    primes = tuple(modulus.value() for modulus in _encryption_parameters(params).coeff_modulus())
-    data = len(params.data_bits)
-    return msgspec.structs.replace(params, data_primes=primes[:data], special_primes=primes[data:])
+        raise ValueError(f"SEAL's rings end at 32768; {params.ring_degree} was asked for")
+    return with_primes(params, [modulus.value() for modulus in _encryption_parameters(params).coeff_modulus()])
 
 
 class Context:
@@ -58,10 +46,7 @@ class Context:
         parms = _encryption_parameters(params)
         self.seal = seal.SEALContext(parms, True, seal.SEC_LEVEL_TYPE.NONE)
         if not self.seal.parameters_set():
-            raise InvalidParameters(
-                f"helora-tenseal: SEAL refuses the parameters: {self.seal.parameters_error_message()}.",
-                hint="Use the parameters that choose_params gives.",
-            )
+            raise ValueError(f"SEAL refuses the parameters: {self.seal.parameters_error_message()}")
         self.encoder = seal.CKKSEncoder(self.seal)
         self.parms_ids: list[list[int]] = [[]] * (params.max_level + 1)
         data = self.seal.first_context_data()

@@ -24,7 +24,7 @@ _UNCOMPRESSED = 0
 
 def to_plaintext(residues: Residues, primes: tuple[int, ...], context: Any, parms_id: list[int], scale: float) -> Any:
     """A SEAL plaintext of the polynomial with these residues, uint64 of shape (primes, N)."""
-    values = np.stack([ntt.forward(row, prime) for row, prime in zip(residues, primes, strict=True)])
+    values = ntt.forward_all(residues, primes)
     plaintext = seal.Plaintext()
     magic, size, major, minor, _, reserved, _ = _HEADER.unpack(saved(plaintext.save)[: _HEADER.size])
 
@@ -41,6 +41,4 @@ def from_plaintext(plaintext: Any, primes: tuple[int, ...]) -> Residues:
     """The residues of a SEAL plaintext's polynomial: uint64, shape (primes, N)."""
     array = plaintext.dyn_array()
     values = np.fromiter(map(array.at, range(array.size())), dtype=np.uint64, count=array.size())
-    return np.stack(
-        [ntt.inverse(row, prime) for row, prime in zip(values.reshape(len(primes), -1), primes, strict=True)]
-    )
+    return ntt.inverse_all(values.reshape(len(primes), -1), primes)
