@@ -22,6 +22,7 @@ _COMMANDS = {
     "overhead": "helora_harness.cli_overhead:overhead",
     "planner": "helora_harness.planner.cli:planner_group",
     "security-tables": "helora_harness.security_costs:security_tables",
+    "sessions": "helora_harness.sessions:sessions",
 }
 
 
