@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from importlib.metadata import version
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import msgspec
 
@@ -71,9 +71,9 @@ class LibraryBackend(ABC):
         capabilities: What it can do.
     """
 
-    name: ClassVar[str]
-    library: ClassVar[str]
-    capabilities: ClassVar[Capabilities]
+    name: str
+    library: str
+    capabilities: Capabilities
 
     @property
     def library_version(self) -> str:

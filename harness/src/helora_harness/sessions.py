@@ -124,6 +124,7 @@ def sessions(backend: str | None, modules: str, numbers: Sequence[int], write: b
     from helora_core.data.bundled import bundled_adapter
     from helora_core.host.manager import get_manager
     from helora_harness.bench import record
+    from helora_harness.benchmarks.shim import library_of
     from helora_harness.machine import machine_facts
 
     name = record.usable([backend] if backend else ["tenseal", "numpy"])[0][0]
@@ -133,7 +134,7 @@ def sessions(backend: str | None, modules: str, numbers: Sequence[int], write: b
     document = {
         "schema": SCHEMA,
         "backend": name,
-        "library": " ".join(record.library_of(get_manager(), name)),
+        "library": " ".join(library_of(get_manager(), name)),
         "commit": of.commit.hash + "+changes" * of.dirty,
         "machine": machine_facts(),
         "modules": modules,

@@ -300,7 +300,7 @@ def made_up(tokens: int = 1, **metrics: float) -> Row:
         "bytes_up_per_token": 1.0,
         "bytes_down_per_token": 1.0,
     }
-    facts = record.provenance(CLEAN, "numpy", record._NO_PLAN)
+    facts = record.provenance(CLEAN, "numpy", record.NO_PLAN)
     return Row(kind="e2e", cell=cell(tokens), metrics=base | metrics, provenance=facts)
 
 

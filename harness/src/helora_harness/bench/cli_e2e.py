@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from helora_core.cli.options import Decorator, as_json
+from helora_harness.bench.cli_rows import again_option, out_option, tell_exercised, tell_file, warn_of_emulations
 from helora_harness.places import REPO
 
 if TYPE_CHECKING:
@@ -60,15 +61,8 @@ def _several(name: str, convert: Convert | None, default: str | None, metavar: s
     metavar="S",
     help="Begin no further step of a cell after this.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default="helora-bench.jsonl",
-    show_default=True,
-    metavar="FILE",
-    help="Rows are appended here; what it has is not measured again.",
-)
-@click.option("--again", is_flag=True, help="Measure what the file has, too.")
+@out_option
+@again_option
 @as_json
 def e2e(
     hidden_sizes: tuple[int, ...], ranks: tuple[int, ...], batch_sizes: tuple[int, ...], backend: tuple[str, ...],
@@ -81,8 +75,7 @@ def e2e(
     runs in a process of its own, and every result is held against the plain adapter. The exit status is 1 if one is
     wrong, a process broke, or no cell could be measured.
     """
-    from helora_core.cli.output import progress, warn
-    from helora_core.host.manager import get_manager
+    from helora_core.cli.output import progress
     from helora_harness import cases
     from helora_harness.bench import record
     from helora_harness.bench.e2e import Steps, measure
@@ -111,11 +104,8 @@ def e2e(
         _print_json(out, found, missing)
     else:
         _print(out, found, of.dirty)
-        for line in record.exercised(present, missing):
-            click.echo(line, err=bool(missing))
-    for name in present:
-        if not get_manager().backends()[name].spec.provides_security:
-            warn(f"backend {name} is an emulation: nothing was encrypted.")
+        tell_exercised(present, missing)
+    warn_of_emulations(present, "nothing was encrypted")
     outcomes = {each.row.outcome for each in found if each.row is not None}
     sys.exit(outcomes != {"ok"})
 
@@ -186,12 +176,7 @@ def _print(out: Path, found: Sequence[Measured], dirty: bool) -> None:
         click.echo(f"highest throughput    {first.metrics['tokens_per_second']:.1f} tokens/s: {first.cell}")
         click.echo(f"fewest rotations      {amount(fewest.metrics['rotations_per_token'])} per token: {fewest.cell}")
         click.echo(f"fewest bytes          {size(bytes_per_token(least))} per token, up and down: {least.cell}")
-    resumed = sum(each.resumed for each in found)
-    if resumed:
-        click.echo(f"{resumed} of {len(found)} cells were in {out} already; --again measures them anew")
-    if dirty:
-        click.echo("the code has changes that its commit does not have: these rows are not taken up by a later run")
-    click.echo(f"rows are in {out}")
+    tell_file(out, "cells", [each.resumed for each in found], dirty=dirty)
 
 
 def _cells(row: Row, bound: Bottleneck) -> tuple[str, ...]:

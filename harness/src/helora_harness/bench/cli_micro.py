@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from helora_core.cli.options import as_json
+from helora_harness.bench.cli_rows import again_option, out_option, tell_exercised, tell_file, warn_of_emulations
 from helora_harness.places import REPO
 
 if TYPE_CHECKING:
@@ -50,15 +51,8 @@ if TYPE_CHECKING:
     metavar="R",
     help="How often to time each operation.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default="helora-bench.jsonl",
-    show_default=True,
-    metavar="FILE",
-    help="Rows are appended here; what it has is not measured again.",
-)
-@click.option("--again", is_flag=True, help="Measure what the file has, too.")
+@out_option
+@again_option
 @as_json
 def micro(
     backends: tuple[str, ...], rings: tuple[int, ...], levels: tuple[int, ...], rounds: int, out: Path, again: bool,
@@ -69,7 +63,7 @@ def micro(
     By backend, ring and level; medians and minima over rounds that do each operation once, in an order shuffled anew.
     The exit status is 1 if nothing could be measured.
     """
-    from helora_core.cli.output import progress, warn
+    from helora_core.cli.output import progress
     from helora_core.host.manager import get_manager
     from helora_harness.bench import record
     from helora_harness.bench.micro import DEFAULT_RINGS, measure
@@ -89,11 +83,8 @@ def micro(
         _print_json(out, found, missing)
     else:
         _print(out, found, of.dirty)
-        for line in record.exercised(present, missing):
-            click.echo(line, err=bool(missing))
-    for name in present:
-        if not manager.backends()[name].spec.provides_security:
-            warn(f"backend {name} is an emulation: these are not the times of encryption.")
+        tell_exercised(present, missing)
+    warn_of_emulations(present, "these are not the times of encryption")
     sys.exit(all(each.row is None for each in found))
 
 
@@ -143,12 +134,7 @@ def _print(out: Path, found: Sequence[Measured], dirty: bool) -> None:
     for each in found:
         if each.refused:
             click.echo(f"not measured, {each.backend} at N = {each.ring_degree}: {each.refused}", err=True)
-    resumed = sum(each.resumed for each in found)
-    if resumed:
-        click.echo(f"{resumed} of {len(found)} rows were in {out} already; --again measures them anew")
-    if dirty:
-        click.echo("the code has changes that its commit does not have: these rows are not taken up by a later run")
-    click.echo(f"rows are in {out}")
+    tell_file(out, "rows", [each.resumed for each in found], dirty=dirty)
 
 
 def _chain(row: Row) -> str:

@@ -22,11 +22,7 @@ class ClaimsUnreadable(HeloraError):
     code: ClassVar[str] = "claims-unreadable"
 
 
-class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the file, in which every key is known."""
-
-
-class Source(_Table):
+class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a claim stands."""
 
     name: str
@@ -34,7 +30,7 @@ class Source(_Table):
     quote: str
 
 
-class Variant(_Table):
+class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Work that is done here: a plan that is counted and, if ``timed``, run; or a formula in the clear."""
 
     name: str
@@ -49,7 +45,7 @@ class Variant(_Table):
     formula: str = ""
 
 
-class Claim(_Table):
+class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A published figure and what is put beside it."""
 
     name: str
@@ -63,7 +59,7 @@ class Claim(_Table):
     modules: int = 1
 
 
-class Figures(_Table):
+class Figures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
     read: str

@@ -10,7 +10,7 @@ import msgspec
 from helora_core.cli.output import size
 from helora_core.compiler.settings import DEFAULT_PRECISION_BITS
 from helora_harness.claims.figures import Claim, Variant, figures
-from helora_harness.claims.measure import ClaimRow, facts_of
+from helora_harness.claims.measure import ClaimRow, Values, facts_of
 from helora_harness.places import DOCS
 
 PAGE = DOCS / "claims.md"
@@ -71,8 +71,8 @@ def _table(claim: Claim, rows: Sequence[ClaimRow]) -> str:
     columns = figures().columns[claim.columns]
     lines = [[row.get(name, "–") for name in columns] for row in claim.published]
     for variant, row in zip(claim.variants, rows, strict=True):
-        of = {"work": variant.label, "tokens": variant.tokens, "modules": claim.modules}
-        values = row.facts | row.measured | of
+        of: Values = {"work": variant.label, "tokens": variant.tokens, "modules": claim.modules}
+        values: Values = {**row.facts, **row.measured, **of}
         lines.append([_shown(name, values.get(name), claim.modules) for name in columns.values()])
     numbers = ["---" if name in _WORDS else "--:" for name in columns.values()]
     return "\n".join(f"| {' | '.join(line)} |" for line in ([*columns], numbers, *lines))
