@@ -23,9 +23,9 @@ from helora_core.parties.adapter_run import ModuleJob, ModuleResult, run_adapter
 
 pytestmark = pytest.mark.thorough  # and in the session ``conformance``
 
-SHAPE = ModuleShape.parse("576:192:8")
+SHAPE = ModuleShape.parse("80:24:2")
 MODULE = synthetic_module(SHAPE, seed=3)
-X = synthetic_activations(SHAPE, 5, seed=4)
+X = synthetic_activations(SHAPE, 34, seed=4)  # more than a run of slots holds
 REFERENCE = MODULE.reference_delta(X)
 TOLERANCE = 2.0**-DEFAULT_PRECISION_BITS * float(np.max(np.abs(REFERENCE)))
 

@@ -26,13 +26,13 @@ SHAPES = ("576:192:8", "37:90:5", "1536:1536:16")
 LARGE_SHAPES = ("4096:4096:16", "2048:2048:64")
 """A module of a 7-billion-parameter model, and one of high rank."""
 
-QUICK_OPERATIONS = 1_500
+QUICK_OPERATIONS = 1_000
 """Longer programs wait for ``--thorough``: packings to compare with take thousands of operations for a usual module."""
 
 MOST_OPERATIONS = 60_000
 """Still longer ones are not run at all: minutes each, for nothing that a smaller module does not show."""
 
-_SMALL = "64:48:4"
+_SMALL = "32:24:3"
 
 
 def _plan(packing: str, shape: ModuleShape) -> Plan:
