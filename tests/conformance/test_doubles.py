@@ -81,6 +81,14 @@ def test_the_control_breaks_no_law(control: Trial, pytestconfig: pytest.Config) 
     assert control.outcomes.keys() >= STANDARD_TESTS.keys() - left_out
 
 
+@pytest.mark.thorough  # and in the session ``conformance``
+def test_the_control_breaks_no_slow_law() -> None:
+    trial = hold(HonestBackend(), SLOW, thorough=True)
+    assert trial.outcomes.keys() == SLOW
+    # What is skipped are packings that take a hundred thousand operations for a module that others take a hundred for.
+    assert all("passed" in ends and {"passed", "skipped"} >= set(ends) for ends in trial.outcomes.values())
+
+
 @pytest.mark.parametrize("control", [LeastBackend, AutomaticBackend, OneScaleBackend, SanitizingBackend])
 def test_a_backend_is_asked_for_what_it_claims_and_no_more(
     control: type[HonestBackend], pytestconfig: pytest.Config
