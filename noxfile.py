@@ -98,7 +98,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def docs(session: nox.Session) -> None:
-    """The documentation: every broken link is an error, and the tutorial and the guide to packings do what they say."""
+    """The documentation: a broken link is an error, and README, tutorial and the guide to packings do what they say."""
     session.install(*CORE, *PLUGINS, *_group("docs"))
     session.run("mkdocs", "build", "--strict")
     pages = ("tests/docs/test_tutorial.py", "tests/docs/test_write_a_packing.py")

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 # Before NumPy is loaded: the processes of ``-n auto`` have a core each, and threads of BLAS would fight over them.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Hundreds of processes import the same modules: the first compiles them for all.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import hypothesis
 import pytest

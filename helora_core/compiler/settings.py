@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -92,16 +93,16 @@ class _Wanted:
     sanitize_bits: int
     noise_model: NoiseModel
 
-    @property
+    @cached_property
     def _coefficients(self) -> bool:
         return self.packing.encoding is Encoding.COEFFICIENTS
 
-    @property
+    @cached_property
     def _products(self) -> int:
         """Products under encryption between input and result."""
         return 1 if self.packing.client_finishes else self.packing.depth
 
-    @property
+    @cached_property
     def absolute_bits(self) -> float:
         """−log2 of the error that leaves the precision."""
         return self.precision_bits - math.log2(expected_delta(self.shape))
@@ -125,7 +126,7 @@ class _Wanted:
             ),
         )
 
-    @property
+    @cached_property
     def _merged(self) -> bool:
         return self._products == 1 and not self.packing.client_finishes
 

@@ -86,11 +86,12 @@ def reserved_special_bits(ring_degree: int) -> int:
 
 
 def _flat_chain(requirement: FlatRequirement, ring_degree: int, limit_bits: int) -> CKKSParams | None:
+    mask_bits = requirement.mask_bits(ring_degree)
     for primes, special in _chains(requirement, ring_degree):
         longest = min(MAX_PRIME_BITS, special[0] - _SPECIAL_SPARE_BITS) if requirement.rotates else MAX_PRIME_BITS
         room = min(limit_bits - sum(special), primes * longest)
         least = requirement.least(ring_degree, (-(-room // primes),) * primes, special)
-        needed = _needed(requirement, ring_degree, least)
+        needed = _needed(least, mask_bits)
         if needed <= room:
             total = min(room, _useful(least, needed))
             return CKKSParams(
@@ -102,9 +103,8 @@ def _flat_chain(requirement: FlatRequirement, ring_degree: int, limit_bits: int)
     return None
 
 
-def _needed(requirement: FlatRequirement, ring_degree: int, least: FlatScales) -> int:
-    """Bits of modulus that the smallest scales take."""
-    mask_bits = requirement.mask_bits(ring_degree)
+def _needed(least: FlatScales, mask_bits: int) -> int:
+    """Bits of modulus that the smallest scales take, and a mask of so many more than input and ``down``."""
     masked = least.input_bits + least.down_bits + mask_bits if mask_bits else 0
     return max(least.total + HEADROOM_BITS, masked)
 

@@ -30,7 +30,7 @@ from helora_core.params.noise import NoiseModel
 from helora_core.parties.adapter_run import ModuleJob, ModuleResult, run_adapter
 from tests.compiler import drawn
 
-DRAWN_CASES = int(os.environ.get("HELORA_BOUND_CASES", "200"))
+DRAWN_CASES = int(os.environ.get("HELORA_BOUND_CASES", "80"))
 BACKENDS = os.environ.get("HELORA_BOUND_BACKENDS", "numpy").split(",")
 """``nox -s bounds`` draws thousands, on a real library too."""
 

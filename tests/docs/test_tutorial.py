@@ -1,4 +1,4 @@
-"""The tutorial and the README do what they say, command by command; the tutorial in the session ``docs``."""
+"""The tutorial and the README do what they say, command by command, in the session ``docs``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ pytest.importorskip("tenseal", reason="the pages run on the backend tenseal")
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("page", ["README.md", pytest.param("docs/tutorial.md", marks=pytest.mark.thorough)])
+@pytest.mark.thorough  # and in the session ``docs``
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
 def test_every_command_and_snippet_runs_and_prints_what_is_shown(page: str, run_page: Callable[[Path], None]) -> None:
     run_page(ROOT / page)
