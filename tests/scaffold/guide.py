@@ -11,9 +11,8 @@ import ast
 import re
 import shlex
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,21 +43,13 @@ def blocks() -> Iterator[Block]:
         yield Block(fence[1], fence[2], content.count("\n", 0, fence.start()) + 1)
 
 
-def follow(
-    directory: Path,
-    environment: Mapping[str, str],
-    *,
-    timeout: float,
-    passed_over: Callable[[Block], bool] = lambda block: False,
-) -> Path:
-    """Do all of it but the blocks ``passed_over``, starting in ``directory``; answers the folder in which it ends.
+def follow(directory: Path, environment: Mapping[str, str], *, timeout: float) -> Path:
+    """Do all of it, starting in ``directory``; answers the folder in which it ends.
 
     Raises:
         AssertionError: A command failed; what it printed is in the message.
     """
     for block in blocks():
-        if passed_over(block):
-            continue
         if block.language == "sh":
             directory = _run(block, directory, environment, timeout)
         elif block.file:
@@ -153,23 +144,3 @@ def _lines(node: ast.stmt, source: str) -> tuple[int, int]:
     while first and lines[first - 1].lstrip().startswith("#"):
         first -= 1
     return first, node.end_lineno or 0
-
-
-def pretend_to_install(project: Path, site: Path) -> None:
-    """Give ``site`` the metadata of a project as an editable installation would, without an installer."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:  # helora-core brings it; following the guide needs neither
-        import tomli as tomllib
-    table = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    info = site / f"{table['name'].replace('-', '_')}-{table['version']}.dist-info"
-    info.mkdir(parents=True, exist_ok=True)
-    metadata = f"Metadata-Version: 2.4\nName: {table['name']}\nVersion: {table['version']}\n"
-    (info / "METADATA").write_text(metadata, encoding="utf-8")
-    plugins = "".join(f"{name} = {module}\n" for name, module in table["entry-points"]["helora"].items())
-    (info / "entry_points.txt").write_text(f"[helora]\n{plugins}", encoding="utf-8")
-
-
-if __name__ == "__main__":  # a stand-in for pip: of an editable installation it only pretends, the rest it leaves out
-    if "-e" in sys.argv:
-        pretend_to_install(Path.cwd(), Path(sys.argv[1]))

@@ -28,6 +28,16 @@ import guide
 
 ROOT = Path(__file__).resolve().parents[2]
 
+_DONE = """
+import pathlib, sys
+from helora_core.host.manager import get_manager
+from helora_core.host.scaffold import left_to_fill_in
+acme = get_manager().backends()["acme"]
+assert acme.availability is None and acme.spec.provides_security
+sys.exit("\\n".join(map(str, left_to_fill_in(pathlib.Path(sys.argv[1])))) or 0)
+"""
+"""Fails where the guide's backend is an emulation, or something is left to fill in."""
+
 
 class Environment:
     """A virtual environment with nothing in it but pip, which takes helora-core from ``core``, the wheel."""
@@ -109,9 +119,12 @@ def _follow_the_guide(place: Path, core: Path) -> None:
     desk = place / "desk"
     desk.mkdir()
     try:
-        guide.follow(desk, reader.variables, timeout=600)
+        folder = guide.follow(desk, reader.variables, timeout=600)
     except AssertionError as error:
         raise SystemExit(str(error)) from error
+    if folder != desk / "helora-acme":
+        raise SystemExit(f"the guide ends in {folder}")
+    reader.run("python", "-c", _DONE, str(folder), cwd=place)
 
 
 PARTS = {"template": _render_and_conform, "guide": _follow_the_guide}
@@ -126,7 +139,7 @@ def _both(place: Path, core: Path) -> None:
             running[part] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     failed = [part for part, process in running.items() if process.wait()]
     for part in running:
-        print(f"== {part}", (place / f"{part}.log").read_text(encoding="utf-8"), sep="\n", flush=True)
+        print((place / f"{part}.log").read_text(encoding="utf-8"), flush=True)
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 
