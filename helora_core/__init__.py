@@ -17,7 +17,7 @@ _PUBLIC = {
     "LoRAModule": "helora_core.adapter.lora",
     "ModuleShape": "helora_core.adapter.lora",
     "CompiledLoRA": "helora_core.parties.compiled_lora",
-    "Constraints": "helora_core.planning.planner",
+    "Constraints": "helora_core.compiler.request",
     "HeloraError": "helora_core.errors",
     "Server": "helora_core.parties.server",
     "ServerLimits": "helora_core.parties.limits",

@@ -53,6 +53,12 @@ class NothingEligible(HeloraError):
     code = "nothing-eligible"
 
 
+class NoCommonParameters(HeloraError):
+    """Plans for several numbers of tokens cannot run under one key set."""
+
+    code = "no-common-parameters"
+
+
 class HopelessPacking(HeloraError):
     """A packing costs so much more than another that it was not compiled."""
 

@@ -14,7 +14,7 @@ from helora_core.adapter.lora import ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
-from helora_core.compiler.settings import DEFAULT_PRECISION_BITS
+from helora_core.compiler.request import DEFAULT_PRECISION_BITS
 from helora_core.errors import CapabilityMissing
 from helora_core.host.manager import get_manager
 from helora_core.packing.protocol import ModulusUse

@@ -8,6 +8,7 @@ file can change the manifest too. Against that, compare the digest of the manife
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -23,6 +24,9 @@ from helora_core.files.malformed import Malformed
 FORMAT = "helora-artifact"
 SCHEMA = 2
 """Raised whenever an older helora could not read the files any more."""
+
+SCHEMA_OF_SEVERAL = 3
+"""That of artifacts in which a module has several plans; all others are as they were."""
 
 MANIFEST = "manifest.json"
 PARAMETERS = "parameters.json"
@@ -43,10 +47,10 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class ModuleEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One compiled module.
+    """One compiled module by one of its plans.
 
     Attributes:
-        name: Its name; for several on one input, that of their stack.
+        name: Its name; for several on one input, that of their stack. A module has an entry for each of its plans.
         parts: The adapter's modules that it consists of, in the order of their outputs.
         plan: Digest of its plan.
         constants: The file with its plaintexts.
@@ -87,6 +91,11 @@ class _Head(msgspec.Struct):
 
     format: str
     schema: int
+
+
+def schema_of(modules: Sequence[ModuleEntry]) -> int:
+    """The schema that says it all: the older one where each module has one plan."""
+    return SCHEMA if len({module.name for module in modules}) == len(modules) else SCHEMA_OF_SEVERAL
 
 
 def plan_file(digest: str) -> str:
@@ -136,9 +145,9 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
         raise _foreign(path) from error
     if head.format != FORMAT:
         raise _foreign(path)
-    if head.schema != SCHEMA:
+    if head.schema not in (SCHEMA, SCHEMA_OF_SEVERAL):
         raise ArtifactUnsupported(
-            f"{path}: an artifact of schema {head.schema}; this helora reads schema {SCHEMA}.",
+            f"{path}: an artifact of schema {head.schema}; this helora reads schema {SCHEMA} and {SCHEMA_OF_SEVERAL}.",
             hint="Use the helora that wrote it or a newer one, or compile the adapter again.",
         )
     manifest = decode_json(data, Manifest, path)
@@ -169,13 +178,22 @@ def _check_files(manifest: Manifest, path: Path) -> None:
 
 
 def _check_modules(manifest: Manifest, path: Path) -> None:
-    names = [module.name for module in manifest.modules]
-    parts = [part.name for module in manifest.modules for part in module.parts]
+    of_name: dict[str, list[ModuleEntry]] = {}
+    for module in manifest.modules:
+        of_name.setdefault(module.name, []).append(module)
+    names = list(of_name)
+    parts = [part.name for first, *_ in of_name.values() for part in first.parts]
     for name in (*names, *parts):
         if not name or not name.isprintable():
             raise damaged(path, f"has a module named {name!r}")
-    if not names or len(set(names)) != len(names) or len(set(parts)) != len(parts):
+    if not names or len(set(parts)) != len(parts):
         raise damaged(path, "has no module, or two of one name")
+    for entries in of_name.values():
+        plans = {entry.plan for entry in entries}
+        if len(plans) != len(entries) or any(entry.parts != entries[0].parts for entry in entries):
+            raise damaged(path, "has no module, or two of one name")
+    if schema_of(manifest.modules) != manifest.schema:
+        raise damaged(path, "is of another schema than its modules")
     if {module.plan for module in manifest.modules} != set(manifest.plans):
         raise damaged(path, "has a plan without a module, or a module without its plan")
 

@@ -24,7 +24,7 @@ from helora_core.artifact.manifest import (
 )
 from helora_core.artifact.plan_file import PLAN_BYTES, Demands, restore_plan
 from helora_core.artifact.verify import check_modules
-from helora_core.compiler.compiled import Part
+from helora_core.compiler.compiled import CompiledModule, Part
 from helora_core.compiler.key_sets import KeySet, key_sets
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.recipe import LoadPacking
@@ -36,7 +36,7 @@ from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS
 
 @dataclass(frozen=True, eq=False)
 class ArtifactModule:
-    """One compiled module: a ``StoredModule``, with the plan that it was compiled for.
+    """One compiled module: a ``StoredModule``, with the plan that its plaintexts are for; one for each of its plans.
 
     Attributes:
         plan: How it is run.
@@ -61,6 +61,11 @@ class ArtifactModule:
     def parts(self) -> tuple[Part, ...]:
         """The adapter's modules that it consists of."""
         return self._entry.parts
+
+    @property
+    def compiled(self) -> CompiledModule:
+        """What a server serves."""
+        return CompiledModule(self, self.parts, self.plan.with_exponent(self.exponent))
 
     @property
     def shape(self) -> ModuleShape:
@@ -98,7 +103,8 @@ class Artifact:
         directory: Where it is.
         digest: SHA-256 (hex) of its manifest, and so of all of it.
         manifest: What it consists of.
-        modules: The compiled modules, in the adapter's order.
+        modules: The compiled modules, in the adapter's order; one with plans for several numbers of tokens is here once
+            for each.
     """
 
     directory: Path

@@ -14,13 +14,13 @@ from helora_core.artifact.manifest import (
     FORMAT,
     MANIFEST,
     PARAMETERS,
-    SCHEMA,
     FileEntry,
     Manifest,
     ModuleEntry,
     constants_file,
     encode_json,
     plan_file,
+    schema_of,
 )
 from helora_core.artifact.place import new_file, sync_directory, taking_the_place
 from helora_core.artifact.plan_file import encode_plan
@@ -106,7 +106,7 @@ def _write_all(directory: Path, modules: Sequence[CompiledModule], on_constant: 
         sync_directory(directory / folder)
     return Manifest(
         format=FORMAT,
-        schema=SCHEMA,
+        schema=schema_of(entries),
         helora=__version__,
         packings={plan.packing.name: plan.packing.version for plan in plans.values()},
         plans={digest: plan_file(digest) for digest in plans},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from helora_core.cli import options
 if TYPE_CHECKING:
     from helora_core.artifact.write import Written
     from helora_core.compiler.compiled import CompiledModule
-    from helora_core.compiler.plan import Plan
+    from helora_core.planning.savings import SharedInput
 
 
 @click.command()
@@ -28,12 +27,7 @@ if TYPE_CHECKING:
     help="Directory to write, which must not be there yet.",
 )
 @click.option("--force", is_flag=True, help="Replace the artifact that is at --out.")
-@click.option(
-    "--tokens",
-    type=click.IntRange(1, options.MOST_TOKENS),
-    metavar="T",
-    help="Tokens that will be there to be run; by default as few as a run can have.",
-)
+@options.tokens("as few as a run can have")
 @options.execution
 @options.as_json
 def compile(
@@ -41,7 +35,7 @@ def compile(
     module_name: str,
     target: Path,
     force: bool,
-    tokens: int | None,
+    tokens: tuple[int, ...],
     execution: options.Execution,
     as_json: bool,
 ) -> None:
@@ -56,61 +50,56 @@ def compile(
     from helora_core.cli.output import print_json, progress, tell_zeros, warn_of_security
 
     with taking_the_place(target, replace=force) as unfinished:  # before the work, which may take long
-        modules = _compiled(adapter_path, module_name, tokens, execution)
+        modules, shared = _compiled(adapter_path, module_name, tokens, execution)
         with progress("plaintexts", sum(len(compiled.plan.constant_specs) for compiled in modules)) as advance:
             written = fill(unfinished, modules, advance)
     if as_json:
-        print_json(_document(target, modules, written))
+        print_json(_document(target, modules, written, shared))
     else:
-        _show(_document(target, modules, written))
-    tell_zeros([compiled.module.name for compiled in modules if compiled.plan.is_zero])
+        _show(_document(target, modules, written, shared))
+    tell_zeros(list(dict.fromkeys(compiled.name for compiled in modules if compiled.plan.is_zero)))
     warn_of_security(compiled.plan for compiled in modules)
 
 
 def _compiled(
-    adapter_path: Path, module_name: str, tokens: int | None, execution: options.Execution
-) -> list[CompiledModule]:
-    """The modules with their plans; modules of one shape and one pattern of zeros share theirs."""
-    from helora_core.cli.subjects import subjects
-    from helora_core.compiler.compiled import CompiledModule, Part
+    adapter_path: Path, module_name: str, tokens: tuple[int, ...], execution: options.Execution
+) -> tuple[list[CompiledModule], dict[str, tuple[SharedInput, ...]]]:
+    """The modules with their plans, and what shared inputs save."""
+    from helora_core.adapter.load import load_adapter
     from helora_core.compiler.requirements import require_storable
-    from helora_core.planning.compiling import check_budget, on_best_machine, plan_compiler
+    from helora_core.parties.compile import asked_of, compiled_modules
+    from helora_core.parties.compiled_lora import shared_inputs
 
-    wanted = list(subjects(adapter_path, module_name, None, None, share=execution.share).values())
-    together = execution.batch or tokens or 1
-    wishes = replace(execution.compile_options, storable=True)
-    wishes = on_best_machine(wishes, [(each.module, together) for each in wanted if each.module is not None])
-    compile_shape = plan_compiler(wishes)
-    plans: dict[object, Plan] = {}
-    compiled = []
-    for subject in wanted:
-        if subject.module is None:
-            continue
-        if subject.key not in plans:
-            plan = compile_shape(subject.shape, execution.batch or tokens, subject.module)
-            check_budget(plan, tokens or plan.tokens_per_run, wishes, subject.module)
-            require_storable(plan)
-            plans[subject.key] = plan
-        widths = zip(subject.names, subject.parts, strict=True)
-        parts = tuple(Part(name=name, d_out=shape.d_out) for name, shape in widths)
-        compiled.append(CompiledModule(subject.module, parts, plans[subject.key].for_module(subject.module)))
-    return compiled
+    modules = load_adapter(adapter_path).select(module_name)
+    asked = asked_of(modules, share=execution.share, storable=True, **execution.wishes(tokens))
+    compiled, backend = compiled_modules(asked)
+    for each in compiled:
+        require_storable(each.plan)
+    return compiled, shared_inputs(compiled, {each.name: each.parts_alone(backend) for each in asked})
 
 
-def _document(target: Path, modules: list[CompiledModule], written: Written) -> dict[str, Any]:
-    manifest = written.manifest
+def _document(
+    target: Path, modules: list[CompiledModule], written: Written, shared: dict[str, tuple[SharedInput, ...]]
+) -> dict[str, Any]:
+    from helora_core.compiler.key_sets import key_sets
+    from helora_core.compiler.sizes import one_key_bytes
+
+    manifest, keys = written.manifest, key_sets([each.plan for each in modules])
+    savings = {name: iter(each) for name, each in shared.items()}
     rows = [
         {
             "module": entry.name,
             "parts": [part.name for part in entry.parts],
             "shape": str(compiled.plan.shape),
             "packing": compiled.plan.packing.name,
+            "tokens": compiled.plan.tokens,
             "tokens_per_run": compiled.plan.tokens_per_run,
             "sanitize_bits": compiled.plan.sanitize_bits,
             "constants": len(compiled.plan.constant_specs),
             "file": entry.constants,
             "bytes": manifest.files[entry.constants].bytes,
             "digest": entry.plan,
+            **(next(savings[entry.name]).to_dict() if entry.name in savings else {}),
         }
         for entry, compiled in zip(manifest.modules, modules, strict=True)
     ]
@@ -121,12 +110,14 @@ def _document(target: Path, modules: list[CompiledModule], written: Written) -> 
         "files": len(manifest.files) + 1,
         "bytes": written.bytes,
         "plans": len(manifest.plans),
+        "key_sets": len(keys),
+        "key_bytes_estimate": sum(len(each.rotation_steps) * one_key_bytes(each.params) for each in keys),
         "modules": rows,
     }
 
 
 def _show(document: dict[str, Any]) -> None:
-    from helora_core.cli.output import print_table, size
+    from helora_core.cli.output import amount, print_table, size
 
     numbers = ("tokens/run", "plaintexts", "size")
     print_table(
@@ -138,5 +129,11 @@ def _show(document: dict[str, Any]) -> None:
         ],
         numbers=numbers,
     )  # fmt: skip
+    saved = [row["saved"] for row in document["modules"] if "saved" in row]
+    if saved:
+        encryptions, up = (sum(each[key] for each in saved) for key in ("encryptions_per_token", "bytes_up_per_token"))
+        click.echo(f"shared inputs save {amount(encryptions)} encryptions and {size(up)} of upload per token")
+    sets = f"{document['key_sets']} key set{'s' * (document['key_sets'] > 1)}"
+    click.echo(f"{document['plans']} plans under {sets}, {size(document['key_bytes_estimate'])} of rotation keys")
     click.echo(f"wrote {document['output']}: {document['files']} files, {size(document['bytes'])}")
     click.echo(f"artifact {document['artifact_digest']}")

@@ -24,7 +24,7 @@ from helora_core.files.strict_toml import read_toml
 
 KEYS = (
     "backend", "packing", "ring", "security", "security_table", "target_bits", "min_bits", "private_weights",
-    "sanitize", "batch", "rtt_ms", "max_rotations", "max_keyswitches", "max_rescales", "max_bytes", "max_key_bytes",
+    "sanitize", "rtt_ms", "max_rotations", "max_keyswitches", "max_rescales", "max_bytes", "max_key_bytes",
     "max_depth",
 )  # fmt: skip
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def run_work(
-    modules: Sequence[LoRAModule], activations: Mapping[str, NDArray[Any]], execution: Execution
+    modules: Sequence[LoRAModule],
+    activations: Mapping[str, NDArray[Any]],
+    execution: Execution,
+    tokens: tuple[int, ...] = (),
 ) -> tuple[list[ModuleResult], dict[str, Any]]:
     """Compile, choose the backend, run with a progress bar, and report.
 
@@ -25,31 +28,23 @@ def run_work(
         modules: What to run.
         activations: For each module's name, tokens × d_in.
         execution: How.
+        tokens: Tokens to run together, which plans are chosen for; all there are if none.
 
     Returns:
         The results, and the JSON document ``{"backend", "secure", "modules"}``.
     """
-    from helora_core.adapter.combine import compact, stack
     from helora_core.adapter.sharing import shared_inputs
-    from helora_core.compiler.compiled import Part
+    from helora_core.compiler.compiled import by_name
     from helora_core.parties.adapter_run import ModuleJob
-    from helora_core.planning.compiling import on_best_machine, plan_cache
+    from helora_core.parties.compile import Asked, compiled_modules
 
     inputs = [(module, activations[module.name]) for module in modules]
     groups = shared_inputs(inputs) if execution.share else [((module,), x) for module, x in inputs]
-    jobs = [(compact(stack(parts)), x, execution.batch or x.shape[0], parts) for parts, x in groups]
-    options = on_best_machine(execution.compile_options, [(module, tokens) for module, _, tokens, _ in jobs])
-    plans = plan_cache(options)
-    work = [
-        ModuleJob(
-            module,
-            x,
-            plans.plan(module, tokens),
-            tuple(Part(name=part.name, d_out=part.shape.d_out) for part in parts),
-        )
-        for module, x, tokens, parts in jobs
-    ]
-    return run_plans(work, replace(execution, backend=options.backend))
+    asked = [Asked.of(parts, **execution.wishes(tokens or (x.shape[0],))) for parts, x in groups]
+    compiled, backend = compiled_modules(asked)
+    versions = iter(by_name(compiled).values())
+    work = [ModuleJob.of(next(versions), x) for _, x in groups]
+    return run_plans(work, replace(execution, backend=backend))
 
 
 def run_plans(work: Sequence[ModuleJob], execution: Execution) -> tuple[list[ModuleResult], dict[str, Any]]:
@@ -68,9 +63,12 @@ def run_plans(work: Sequence[ModuleJob], execution: Execution) -> tuple[list[Mod
 
     manager = get_manager()
     for job in work:
-        job.plan.check_budget(job.x.shape[0], execution.budget)
+        job.chosen.check_budget(job.x.shape[0], execution.constraints.budget)
     selection = select_backend(
-        manager, execution.backend, plans=[job.plan for job in work], allow_emulation=execution.allow_emulation
+        manager,
+        execution.backend,
+        plans=[plan for job in work for plan in job.plans],
+        allow_emulation=execution.allow_emulation,
     )
     tell_selection(selection)
     backend, secure, library = selection.name, selection.secure, manager.load_backend(selection.name)
@@ -80,12 +78,12 @@ def run_plans(work: Sequence[ModuleJob], execution: Execution) -> tuple[list[Mod
             run_adapter(
                 library,
                 work,
-                private_weights=execution.private_weights,
+                private_weights=execution.constraints.private_weights,
                 telemetry=telemetry,
                 on_tokens=advance,
             )
         )
-    require_budget(results, execution.budget)
+    require_budget(results, execution.constraints.budget)
     rows = [result_row(result, backend=backend, secure=secure) for result in results]
     return results, {"backend": backend, "secure": secure, "modules": rows}
 
@@ -108,7 +106,11 @@ def warn_of(results: list[ModuleResult], document: dict[str, Any]) -> None:
     from helora_core.cli.output import tell_zeros, warn_of_security
 
     tell_zeros([row["module"] for row in document["modules"] if row["is_zero"]])
-    warn_of_security([result.job.plan for result in results], backend=document["backend"], secure=document["secure"])
+    warn_of_security(
+        [plan for result in results for plan in result.job.plans],
+        backend=document["backend"],
+        secure=document["secure"],
+    )
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from helora_core.compiler.cost import Budget
-    from helora_core.planning.compiling import CompileOptions
+    from helora_core.compiler.request import Constraints
 
 DEFAULT_PACKING = "auto"
 
@@ -88,10 +87,6 @@ sanitize: Decorator = click.option(
     "--sanitize", type=click.IntRange(0, 64), metavar="BITS",
     help="Re-randomise and flood results to this statistical distance; 40 for private weights, else 0: not at all.",
 )  # fmt: skip
-batch: Decorator = click.option(
-    "--batch", type=click.IntRange(1, MOST_TOKENS), metavar="T",
-    help="Tokens to run together, which the layout is chosen for; by default all there are.",
-)  # fmt: skip
 _rtt_ms: Decorator = click.option(
     "--rtt-ms", type=click.FloatRange(min=0), default=0.0, show_default=True, metavar="MS",
     help="Network round trip, which each message to the server and back is charged when packings are compared.",
@@ -120,6 +115,27 @@ _budgets: list[Decorator] = [
 ]
 
 
+class _Tokens(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic in newer versions alone
+    """Numbers of tokens, comma-separated."""
+
+    name = "T[,T…]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        one: click.ParamType = click.IntRange(1, MOST_TOKENS)  # type: ignore[type-arg,unused-ignore]
+        return tuple(one.convert(each.strip(), param, ctx) for each in str(value).split(","))
+
+
+def tokens(which: str) -> Decorator:
+    """The option that says how many tokens will run together; ``which`` says those it stands for by default."""
+    return click.option(
+        "--tokens", type=_Tokens(), metavar="T[,T…]", default=(),
+        help="Tokens to run together, which plans are chosen for; several numbers, as 1,64, give plans that share one "
+        f"key set. By default {which}.",
+    )  # fmt: skip
+
+
 def adapter(*, required: bool) -> Decorator:
     """The option that names an adapter."""
     return click.option(
@@ -130,68 +146,66 @@ def adapter(*, required: bool) -> Decorator:
 
 @dataclass(frozen=True)
 class Execution:
-    """How to run work: what ``helora run`` and ``helora demo`` take alike."""
+    """How modules are compiled and run: what the options of ``execution`` came to.
 
-    backend: str | None
+    Attributes:
+        constraints: What every plan has to keep.
+        packing, backend, allow_emulation: As of ``PlanRequest``.
+        min_bits: Precision to insist on.
+        share: Run modules that share an input as one.
+    """
+
+    constraints: Constraints
     packing: str
-    ring: int | None
-    security: str
-    security_table: str
-    target_bits: float
-    min_bits: float
-    private_weights: bool
-    sanitize: int | None
-    batch: int | None
-    share: bool
+    backend: str | None
     allow_emulation: bool
-    rtt_ms: float
-    max_rotations: float | None
-    max_keyswitches: float | None
-    max_rescales: float | None
-    max_bytes: float | None
-    max_key_bytes: float | None
-    max_depth: float | None
+    min_bits: float
+    share: bool
 
-    @property
-    def budget(self) -> Budget:
-        """The bounds that were asked for, and no others."""
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Execution:
+        """Of the options' values, by their names."""
         from helora_core.compiler.cost import Budget
+        from helora_core.compiler.request import Constraints
+        from helora_core.privacy.policy import settled_sanitize_bits
 
-        return Budget(**{name: getattr(self, f"max_{name}") for name in Budget.__struct_fields__})
-
-    @property
-    def compile_options(self) -> CompileOptions:
-        """How the planner is asked."""
-        from helora_core.planning.compiling import CompileOptions
-        from helora_core.planning.planner import Constraints
-
-        return CompileOptions(
-            constraints=Constraints(
-                private_weights=self.private_weights,
-                sanitize_bits=self.sanitize_bits,
-                budget=self.budget,
-                rtt_ms=self.rtt_ms,
-                target_bits=self.target_bits,
-                ring_degree=self.ring,
-                security_bits=int(self.security),
-                table=self.security_table,
-            ),
-            backend=self.backend,
-            packing=self.packing,
-            allow_emulation=self.allow_emulation,
+        constraints = Constraints(
+            private_weights=given["private_weights"],
+            sanitize_bits=settled_sanitize_bits(given["private_weights"], given["sanitize"]),
+            budget=Budget(**{name: given[f"max_{name}"] for name in Budget.__struct_fields__}),
+            rtt_ms=given["rtt_ms"],
+            target_bits=given["target_bits"],
+            ring_degree=given["ring"],
+            security_bits=int(given["security"]),
+            table=given["security_table"],
         )
+        own = {name: given[name] for name in ("packing", "backend", "allow_emulation", "min_bits", "share")}
+        return cls(constraints, **own)
+
+    def wishes(self, tokens: tuple[int, ...] = ()) -> dict[str, Any]:
+        """All of a ``PlanRequest`` but what it is for."""
+        return {
+            "tokens": tokens,
+            "constraints": self.constraints,
+            "packing": self.packing,
+            "backend": self.backend,
+            "allow_emulation": self.allow_emulation,
+        }
 
     @property
     def secure_by(self) -> str:
         """Which security is asked for, in words."""
-        return f"{self.security} bits of security by {self.security_table}"
+        return f"{self.constraints.security_bits} bits of security by {self.constraints.table}"
 
-    @property
-    def sanitize_bits(self) -> int | None:
-        """To which distance results are sanitised; None for not at all."""
-        from helora_core.privacy.policy import settled_sanitize_bits
 
-        return settled_sanitize_bits(self.private_weights, self.sanitize)
+_EXECUTION = (
+    backend, packing, ring, security, security_table, target_bits, min_bits, private_weights, sanitize, share,
+    _allow_emulation, _rtt_ms, *_budgets,
+)  # fmt: skip
+_NAMES = (
+    "backend", "packing", "ring", "security", "security_table", "target_bits", "min_bits", "private_weights",
+    "sanitize", "share", "allow_emulation", "rtt_ms", *(f"max_{name.replace('-', '_')}" for name in _BUDGETS),
+)  # fmt: skip
 
 
 def execution(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -199,25 +213,10 @@ def execution(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_execution(**arguments: Any) -> Any:
-        taken = {name: arguments.pop(name) for name in Execution.__dataclass_fields__}
-        return command(execution=Execution(**taken), **arguments)
+        given = {name: arguments.pop(name) for name in _NAMES}
+        return command(execution=Execution.of(given), **arguments)
 
     decorated: Callable[..., Any] = with_execution
-    for option in (
-        *reversed(_budgets),
-        _rtt_ms,
-        _allow_emulation,
-        share,
-        batch,
-        sanitize,
-        private_weights,
-        min_bits,
-        target_bits,
-        security_table,
-        security,
-        ring,
-        packing,
-        backend,
-    ):
+    for option in reversed(_EXECUTION):
         decorated = option(decorated)
     return decorated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ import click
 from helora_core.cli import options
 
 if TYPE_CHECKING:
-    from helora_core.adapter.lora import ModuleShape
     from helora_core.cli.subjects import Subject
     from helora_core.compiler.plan import Plan
+    from helora_core.compiler.plan_cache import PlanCache
+    from helora_core.compiler.request import PlanRequest
 
 
 @click.command()
@@ -20,12 +22,7 @@ if TYPE_CHECKING:
 @options.module
 @click.option("--shape", metavar="D_IN:D_OUT:R", help="A module's shape, instead of an adapter; as in 1536:256:16.")
 @click.option("--model", metavar="NAME", help="The modules of a model, instead of an adapter; as in qwen2.5-1.5b.")
-@click.option(
-    "--tokens",
-    type=click.IntRange(1, options.MOST_TOKENS),
-    metavar="T",
-    help="Tokens that are there to be run; by default as few as a run can have, filling it.",
-)
+@options.tokens("as few as a run can have, filling it")
 @options.execution
 @click.option("--rings", is_flag=True, help="Compare ring degrees instead, with times measured on --backend.")
 @click.option("--show", is_flag=True, help="Also print the program that the server executes.")
@@ -36,7 +33,7 @@ def plan(
     module_name: str,
     shape: str | None,
     model: str | None,
-    tokens: int | None,
+    tokens: tuple[int, ...],
     execution: options.Execution,
     rings: bool,
     show: bool,
@@ -50,37 +47,72 @@ def plan(
     """
     from helora_core.cli.output import print_json, tell_zeros
     from helora_core.cli.subjects import subjects
-    from helora_core.planning.compiling import check_budget, plan_compiler
+    from helora_core.planning.compiling import plan_cache
 
     if sum(each is not None for each in (adapter_path, shape, model)) != 1:
         raise click.UsageError("Give one of --adapter PATH, --shape D_IN:D_OUT:R and --model NAME.")
     wanted = subjects(adapter_path, module_name, shape, model, share=execution.share)
     if rings:
-        _compare_rings({each.shape for each in wanted.values()}, execution, as_json)
+        _compare_rings([each.request(execution) for each in wanted.values()], execution, as_json)
         return
-    compile_shape = plan_compiler(execution.compile_options)
-    batch = execution.batch or tokens
-    cells: dict[tuple[ModuleShape, bytes], tuple[Plan, dict[str, Any]]] = {}
+    cache = plan_cache()
+    counts: list[int | None] = [*sorted(set(tokens))] or [None]
+    known: dict[object, list[dict[str, Any]]] = {}
     rows: list[dict[str, Any]] = []
     for name, each in wanted.items():
-        if each.key not in cells:
-            compiled = compile_shape(each.shape, batch, each.module)
-            check_budget(compiled, tokens or compiled.tokens_per_run, execution.compile_options, each.module)
-            found = {"batch_for_default_budget": _batch_for_default_budget(compiled, execution, each)}
-            cells[each.key] = compiled, found | each.savings(lambda part: compile_shape(part, batch, None))
-        compiled, found = cells[each.key]
-        compiled = compiled if each.module is None else compiled.for_module(each.module)
-        rows.append({"module": name or shape, **compiled.to_dict(tokens=tokens), **found})
-        if show:
-            rows[-1]["program"] = _program(compiled, each, passes=passes)
+        request = each.request(execution, tokens)
+        plans = cache.plans(request)
+        if each.key not in known:
+            known[each.key] = [
+                _found(compiled, count, plans, each, execution, cache)
+                for compiled, count in zip(plans, counts, strict=True)
+            ]
+        for compiled, count, found in zip(plans, counts, known[each.key], strict=True):
+            rows.append({"module": name or shape, **compiled.to_dict(tokens=count), **found})
+            if show:
+                rows[-1]["program"] = _program(compiled, each, passes=passes)
     if as_json:
-        print_json(rows[0] if shape or module_name in wanted else rows)
+        print_json(rows[0] if len(rows) == 1 and (shape or module_name in wanted) else rows)
     else:
         _print(rows)
-    tell_zeros([row["module"] for row in rows if row["is_zero"]])
+    tell_zeros(list(dict.fromkeys(row["module"] for row in rows if row["is_zero"])))
 
 
-def _batch_for_default_budget(plan: Plan, execution: options.Execution, subject: Subject) -> int | None:
+def _found(
+    plan: Plan,
+    tokens: int | None,
+    plans: tuple[Plan, ...],
+    subject: Subject,
+    execution: options.Execution,
+    cache: PlanCache,
+) -> dict[str, Any]:
+    """What is to be said of a plan besides itself: batches, and what its inputs and its keys are shared with."""
+    from helora_core.planning.savings import shared_input
+
+    found: dict[str, Any] = {"batch_for_default_budget": _batch_for_default_budget(plan, subject.request(execution))}
+    if len(subject.parts) > 1:
+        found |= shared_input(plan, tokens, subject.parts_alone(execution), cache).to_dict()
+    if len(plans) > 1:
+        found["joint"] = _joint(plans)
+    return found
+
+
+def _joint(plans: tuple[Plan, ...]) -> dict[str, Any]:
+    """The one key set of several plans."""
+    from helora_core.compiler.key_sets import key_sets
+    from helora_core.compiler.sizes import one_key_bytes
+
+    own = {plan.digest: plan for plan in plans}
+    (keys,) = key_sets(list(own.values()))
+    return {
+        "plans": list(own),
+        "rotation_steps": list(keys.rotation_steps),
+        "key_bytes_estimate": len(keys.rotation_steps) * one_key_bytes(keys.params),
+        "key_bytes_apart_estimate": sum(plan.key_bytes for plan in own.values()),
+    }
+
+
+def _batch_for_default_budget(plan: Plan, request: PlanRequest) -> int | None:
     """Tokens that keep the default budget when they run together; None if none do, as far as programs are in reach."""
     from helora_core.compiler.batch import smallest_batch
     from helora_core.compiler.limits import LARGEST_ALTERNATIVE, together_within
@@ -89,7 +121,7 @@ def _batch_for_default_budget(plan: Plan, execution: options.Execution, subject:
 
     try:
         with together_within(LARGEST_ALTERNATIVE):
-            enough = smallest_batch(for_batches(plan, execution.compile_options, subject.module))
+            enough = smallest_batch(for_batches(plan, request))
     except ProgramTooLarge:
         return None
     return None if enough is None else enough[0]
@@ -113,16 +145,15 @@ def _program(plan: Plan, subject: Subject, *, passes: bool) -> str:
     return "\n".join(texts)
 
 
-def _compare_rings(shapes: set[ModuleShape], execution: options.Execution, as_json: bool) -> None:
+def _compare_rings(requests: list[PlanRequest], execution: options.Execution, as_json: bool) -> None:
     from helora_core.cli.output import print_json
     from helora_core.cli.rings import print_rings, ring_rows
     from helora_core.errors import BackendUnavailable
     from helora_core.host.manager import get_manager
-    from helora_core.planning.compiling import plan_compiler
+    from helora_core.planning.compiling import compile_plans
     from helora_core.planning.selection import select_backend
 
     manager = get_manager()
-    compile_shape = plan_compiler(execution.compile_options)
     try:
         name: str | None = select_backend(manager, execution.backend).name
     except BackendUnavailable:
@@ -131,19 +162,11 @@ def _compare_rings(shapes: set[ModuleShape], execution: options.Execution, as_js
             raise
         name = None
     library = manager.load_backend(name) if name else None
-    rows = [
-        row
-        for shape in sorted(shapes, key=str)
-        for row in ring_rows(
-            shape,
-            compile_shape(shape, None, None).packing,
-            security_bits=int(execution.security),
-            table=execution.security_table,
-            precision_bits=execution.target_bits,
-            sanitize_bits=execution.sanitize_bits,
-            backend=library,
-        )
-    ]
+    shapes = {str(each.shape): replace(each, module=None) for each in requests}
+    rows = []
+    for _, request in sorted(shapes.items()):
+        (plan,) = compile_plans(request)
+        rows += ring_rows(request, plan.packing, backend=library)
     if as_json:
         print_json(rows)
     else:
@@ -184,6 +207,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
         click.echo(f"  default budget  {row['over_budget'] or 'kept'}{_fits(row)}")
         if "separately" in row:
             click.echo(f"  shared input    {_saved(row)}")
+        if "joint" in row:
+            click.echo(f"  key set         {_one_key_set(row['joint'])}")
         if "program" in row:
             click.echo("\n" + row["program"])
 
@@ -198,13 +223,23 @@ def _fits(row: dict[str, Any]) -> str:
 
 
 def _saved(row: dict[str, Any]) -> str:
-    from helora_core.cli.output import amount
+    from helora_core.cli.output import amount, size
 
-    alone = row["separately"]
+    alone, saved = row["separately"], row["saved"]
+    up, tokens = row["encrypts"] * row["runs"], row["tokens"]
     return (
         f"{amount(row['rotations_per_token'])} rotations per token instead of {amount(alone['rotations_per_token'])}, "
-        f"{amount(row['encrypts'] / row['tokens_per_run'])} ciphertexts up instead of "
-        f"{amount(alone['encrypts_per_token'])}"
+        f"{amount(up / tokens)} ciphertexts up instead of {amount(alone['encrypts_per_token'])}: "
+        f"saves {amount(saved['encryptions_per_token'])} encryptions, {size(saved['bytes_up_per_token'])} of upload"
+    )
+
+
+def _one_key_set(joint: dict[str, Any]) -> str:
+    from helora_core.cli.output import size
+
+    return (
+        f"one for {len(joint['plans'])} plans, {len(joint['rotation_steps'])} rotations, "
+        f"{size(joint['key_bytes_estimate'])} (apart {size(joint['key_bytes_apart_estimate'])})"
     )
 
 

@@ -58,7 +58,7 @@ def ranked_rows(
     ranked = []
     for name, each in found.items():
         if each.key not in known:
-            known[each.key] = candidates(each.shape, tokens, execution.compile_options, each.module)
+            known[each.key] = candidates(each.request(execution, (tokens,)))
         exponents = _exponents(each, known[each.key])
         ranked.append((name or shape, [_row(candidate, exponents) for candidate in known[each.key]]))
     return ranked

@@ -9,44 +9,27 @@ import click
 from helora_core.cli.output import amount, print_table, seconds
 
 if TYPE_CHECKING:
-    from helora_core.adapter.lora import ModuleShape
     from helora_core.backend.protocol import Backend
     from helora_core.compiler.plan import Plan
+    from helora_core.compiler.request import PlanRequest
     from helora_core.compiler.rings import RingOption
     from helora_core.packing.protocol import Packing
 
 
-def ring_rows(
-    shape: ModuleShape,
-    packing: Packing,
-    *,
-    security_bits: int,
-    table: str,
-    precision_bits: float,
-    sanitize_bits: int | None,
-    backend: Backend | None,
-) -> list[dict[str, Any]]:
+def ring_rows(request: PlanRequest, packing: Packing, *, backend: Backend | None) -> list[dict[str, Any]]:
     """One row per ring degree of the security table; predicted times only with a backend to measure on."""
     from helora_core.compiler.rings import ring_options
 
-    options = ring_options(
-        shape,
-        packing,
-        security_bits=security_bits,
-        table=table,
-        precision_bits=precision_bits,
-        sanitize_bits=sanitize_bits,
-    )
-    return [_row(shape, option, backend, table) for option in options]
+    return [_row(request, option, backend) for option in ring_options(request, packing)]
 
 
 _OF_A_PLAN = ("security_bits", "modulus_bits", "tokens_per_run", "rotations", "rotations_per_token",
               "predicted_ms_per_run", "predicted_ms_per_token")  # fmt: skip
 
 
-def _row(shape: ModuleShape, option: RingOption, backend: Backend | None, table: str) -> dict[str, Any]:
+def _row(request: PlanRequest, option: RingOption, backend: Backend | None) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "shape": str(shape),
+        "shape": str(request.shape),
         "ring_degree": option.ring_degree,
         "slots": option.ring_degree // 2,
         "possible": option.plan is not None,
@@ -64,7 +47,7 @@ def _row(shape: ModuleShape, option: RingOption, backend: Backend | None, table:
         "rotations_per_token": plan.counts.rotations / plan.tokens_per_run,
     }
     if backend is not None:
-        predicted = _predicted_ms(row, plan, backend, table)
+        predicted = _predicted_ms(row, plan, backend, request.constraints.table)
         row["predicted_ms_per_run"] = predicted
         row["predicted_ms_per_token"] = None if predicted is None else predicted / plan.tokens_per_run
     return row

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     help="Where Δ goes, tokens × d_out, float64; for several modules one file each, DELTA.<module>.npy.",
 )
 @options.force
+@options.tokens("all there are")
 @options.execution
 @options.as_json
 def run(
@@ -54,6 +55,7 @@ def run(
     input_path: Path,
     output_path: Path,
     force: bool,
+    tokens: tuple[int, ...],
     execution: options.Execution,
     as_json: bool,
 ) -> None:
@@ -69,7 +71,7 @@ def run(
 
     check_target(output_path)
     if adapter_path is not None and artifact_path is None:
-        names, execute = _adapter(adapter_path, module_name, input_path, execution)
+        names, execute = _adapter(adapter_path, module_name, input_path, tokens, execution)
     elif artifact_path is not None and adapter_path is None:
         names, execute = _artifact(artifact_path, module_name, input_path, execution)
     else:
@@ -89,7 +91,7 @@ def run(
 
 
 def _adapter(
-    adapter_path: Path, module_name: str, input_path: Path, execution: options.Execution
+    adapter_path: Path, module_name: str, input_path: Path, tokens: tuple[int, ...], execution: options.Execution
 ) -> tuple[list[str], Execute]:
     """Names of the modules, and what runs them."""
     from helora_core.adapter.arrays import read_activations
@@ -101,7 +103,7 @@ def _adapter(
 
     def execute() -> tuple[list[ModuleResult], dict[str, Any]]:
         arrays = read_activations(input_path, [module.name for module in modules])
-        results, document = run_work(modules, arrays, execution)
+        results, document = run_work(modules, arrays, execution, tokens)
         require_precision(document["modules"], execution.min_bits)
         return results, document
 
@@ -124,7 +126,7 @@ def _artifact(
         tell_unchecked(artifact.digest)
         return results, document
 
-    return [part.name for module in modules for part in module.parts], execute
+    return list(dict.fromkeys(part.name for module in modules for part in module.parts)), execute
 
 
 def _targets(names: list[str], path: Path) -> dict[str, Path]:

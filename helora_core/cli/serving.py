@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
 
     from helora_core.artifact.read import Artifact, ArtifactModule
     from helora_core.cli.options import Execution
+    from helora_core.compiler.compiled import CompiledModule
     from helora_core.parties.adapter_run import ModuleJob, ModuleResult
 
-_SETTLED = ("packing", "ring", "batch", "share")
+_SETTLED = ("packing", "ring", "tokens", "share")
 """Options of ``Execution`` that were decided when the artifact was compiled."""
 
 
@@ -30,13 +32,14 @@ def open_artifact(directory: Path, execution: Execution) -> Artifact:
     from helora_core.host.manager import get_manager
 
     _refuse_settled()
+    asked = execution.constraints
     return read_artifact(
         directory,
         get_manager().load_packing,
-        private_weights=execution.private_weights,
-        sanitize_bits=execution.sanitize_bits,
-        security_bits=int(execution.security),
-        table=execution.security_table,
+        private_weights=asked.private_weights,
+        sanitize_bits=asked.sanitize_bits,
+        security_bits=asked.security_bits,
+        table=asked.table,
     )
 
 
@@ -51,12 +54,14 @@ def run_artifact(
     """
     from helora_core.adapter.arrays import read_activations
     from helora_core.cli.execution import run_plans
+    from helora_core.compiler.compiled import by_name
 
     arrays = read_activations(input_path, [part.name for module in modules for part in module.parts])
     work = []
-    for module in modules:
-        module.plan.check_budget(module.plan.tokens_per_run, execution.budget)
-        work.append(_work(module, arrays))
+    for versions in by_name([module.compiled for module in modules]).values():
+        for each in versions:
+            each.plan.check_budget(each.plan.tokens_per_run, execution.constraints.budget)
+        work.append(_work(versions, arrays))
     results, document = run_plans(work, execution)
     return results, document | {"artifact_digest": artifact.digest}
 
@@ -78,16 +83,17 @@ def _refuse_settled() -> None:
             raise click.UsageError(f"--{name} was settled when the artifact was compiled; leave it out.")
 
 
-def _work(module: ArtifactModule, arrays: dict[str, NDArray[Any]]) -> ModuleJob:
+def _work(versions: Sequence[CompiledModule], arrays: dict[str, NDArray[Any]]) -> ModuleJob:
     """The module with the activations of its parts, which have to be the same for all of them."""
     import numpy as np
 
     from helora_core.parties.adapter_run import ModuleJob
 
+    module = versions[0]
     first, *others = (arrays[part.name] for part in module.parts)
     if not all(np.array_equal(first, other) for other in others):
         raise InvalidInput(
             f"Module {module.name}: its parts were compiled to share one input and were given different ones.",
             hint="Give each the same activations, or compile without --share.",
         )
-    return ModuleJob(module, first, module.plan, module.parts)
+    return ModuleJob.of(versions, first)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
     from helora_core.adapter.lora import LoRAModule, ModuleShape
-    from helora_core.compiler.plan import Plan
+    from helora_core.cli.options import Execution
+    from helora_core.compiler.request import PlanRequest
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,17 @@ class Subject:
 
         return self.shape, b"" if self.module is None else zero_pattern(self.module)
 
-    def savings(self, compile_shape: Callable[[ModuleShape], Plan]) -> dict[str, Any]:
-        """What its parts would cost without sharing, per token of a full run of each: empty if it has only one."""
-        if len(self.parts) == 1:
-            return {}
-        rows = [compile_shape(part).to_dict() for part in self.parts]
-        return {
-            "separately": {
-                "rotations_per_token": sum(row["rotations_per_token"] for row in rows),
-                "keyswitches_per_token": sum(row["keyswitches_per_token"] for row in rows),
-                "encrypts_per_token": sum(row["encrypts"] / row["tokens"] for row in rows),
-                "decrypts_per_token": sum(row["decrypts"] / row["tokens"] for row in rows),
-            }
-        }
+    def request(self, execution: Execution, tokens: tuple[int, ...] = ()) -> PlanRequest:
+        """What is asked of the planner."""
+        from helora_core.compiler.request import PlanRequest
+
+        return PlanRequest(shape=self.shape, module=self.module, **execution.wishes(tokens))
+
+    def parts_alone(self, execution: Execution) -> list[PlanRequest]:
+        """The same for each part on its own."""
+        from helora_core.compiler.request import PlanRequest
+
+        return [PlanRequest(shape=shape, **execution.wishes()) for shape in self.parts]
 
 
 def subjects(

@@ -14,7 +14,8 @@ from helora_core.compiler.passes import PASSES
 from helora_core.compiler.passes.skip_zeros import skip_zeros
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.precision import check_precision
-from helora_core.compiler.settings import DEFAULT_PRECISION_BITS, Settings, settings_given, settings_options
+from helora_core.compiler.request import DEFAULT_PRECISION_BITS, BackendTraits, Constraints, PlanRequest
+from helora_core.compiler.settings import Settings, settings_given, settings_options
 from helora_core.compiler.zeros import support_of
 from helora_core.errors import PrecisionLost
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
@@ -42,7 +43,7 @@ def compile_plan(
     module: LoRAModule | None = None,
     costs: OperationCosts = DEFAULT_COSTS,
 ) -> Plan:
-    """Compile ``packing`` for modules of ``shape``.
+    """Compile ``packing`` for modules of ``shape``: the door for one plan. It makes a ``PlanRequest`` of its arguments.
 
     Args:
         shape: d_in, d_out and rank of the module.
@@ -64,63 +65,44 @@ def compile_plan(
 
     Raises:
         LeakageRefused: Weights are to be private, and the packing shows them or results are not to be sanitised.
+        InvalidInput: A number is out of its range.
         SlotOverflow: The module does not fit the ring's slots.
         ProgramTooLarge: The module, or each program for it, is larger than anything that could be run.
         InvalidParameters: No ring will do, or ``params`` have too few levels for the packing.
         PrecisionLost: No parameters that could be chosen keep the precision.
         InvalidProgram, ScaleMismatch, LevelExhausted: The packing emitted a program that breaks a law.
     """
-    check_shape(shape)
-    sanitize_bits = settled_sanitize_bits(private_weights, sanitize_bits)
-    if private_weights:
-        require_private_weights(packing.name, packing.leakage, sanitize_bits=sanitize_bits)
-    lowered: dict[tuple[int, bool], tuple[Layout, Program]] = {}
-
-    def compiled(settings: Settings) -> Plan:
-        # Other scales for the same slots change nothing of layout and program, only what the laws say of it.
-        same = (settings.params.slots, settings.rescales)
-        if same not in lowered:
-            layout, program, values = _cheapest(shape, packing, settings, tokens, sanitize_bits, module, costs)
-            lowered[same] = layout, program
-        else:
-            layout, program = lowered[same]
-            values = annotate(program, settings.params, settings.scales)
-        verdict = security_verdict(settings.params, security_bits=security_bits, table=table)
-        plan = Plan(
-            packing,
-            shape,
-            layout,
-            settings,
-            program,
-            values,
-            verdict,
-            sanitize_bits,
-            tokens,
-            costs,
-            noise_model,
-            free_scales,
-        )
-        return plan.for_module(module) if module is not None else plan
-
-    if params is not None:
-        return compiled(settings_given(packing, params))
-    refusal: PrecisionLost | None = None
-    for settings in settings_options(
-        shape,
-        packing,
+    asked = Constraints(
+        private_weights=private_weights,
+        sanitize_bits=settled_sanitize_bits(private_weights, sanitize_bits),
+        target_bits=precision_bits,
         ring_degree=ring_degree,
-        precision_bits=precision_bits,
         security_bits=security_bits,
         table=table,
-        sanitize_bits=sanitize_bits,
-        free_scales=free_scales,
-        noise_model=noise_model,
-    ):
-        plan = compiled(settings)
-        report = plan.precision()
+    )
+    request = PlanRequest(
+        shape=shape,
+        module=module,
+        tokens=() if tokens is None else (tokens,),
+        constraints=asked,
+        packing=packing.name,
+        traits=BackendTraits(free_scales=free_scales, noise_model=noise_model),
+        costs=costs,
+    )
+    return compile_request(request, packing) if params is None else compile_under(request, packing, params)
+
+
+def compile_request(request: PlanRequest, packing: Packing) -> Plan:
+    """The plan of a packing for a request, under the cheapest parameters that keep its constraints.
+
+    Errors are those of ``compile_plan``.
+    """
+    compiler = _Compiler(request, packing)
+    refusal: PrecisionLost | None = None
+    for settings in settings_options(request, packing):
+        plan = compiler.plan(settings)
         try:
-            check_precision(report, precision_bits)
-            check_headroom(plan.program, plan.values, plan.params, report.flood_bits, report.mask_bits)
+            require_sound(plan, request.constraints.target_bits)
         except PrecisionLost as error:
             refusal = refusal or error
             continue
@@ -128,55 +110,102 @@ def compile_plan(
     raise refusal or ValueError("there were no settings to try")
 
 
+def compile_under(request: PlanRequest, packing: Packing, params: CKKSParams) -> Plan:
+    """The plan of a packing for a request, under parameters that are given; its precision is not judged.
+
+    Errors are those of ``compile_plan``.
+    """
+    return _Compiler(request, packing).plan(settings_given(packing, params))
+
+
+def require_sound(plan: Plan, target_bits: float) -> None:
+    """Check that a plan leaves the bits that are asked for, and that nothing in it wraps.
+
+    Raises:
+        PrecisionLost: It does not.
+    """
+    report = plan.precision()
+    check_precision(report, target_bits)
+    check_headroom(plan.program, plan.values, plan.params, report.flood_bits, report.mask_bits)
+
+
+class _Compiler:
+    """Compiles one request with one packing, for one or more settings."""
+
+    def __init__(self, request: PlanRequest, packing: Packing) -> None:
+        check_shape(request.shape)
+        asked = request.constraints
+        if asked.private_weights:
+            require_private_weights(packing.name, packing.leakage, sanitize_bits=asked.sanitize_bits)
+        self._request, self._packing = request, packing
+        self._lowered: dict[tuple[int, bool], tuple[Layout, Program]] = {}
+
+    def plan(self, settings: Settings) -> Plan:
+        """The plan under these settings."""
+        request, asked = self._request, self._request.constraints
+        # Other scales for the same slots change nothing of layout and program, only what the laws say of it.
+        same = (settings.params.slots, settings.rescales)
+        if same not in self._lowered:
+            layout, program, values = _cheapest(request, self._packing, settings)
+            self._lowered[same] = layout, program
+        else:
+            layout, program = self._lowered[same]
+            values = annotate(program, settings.params, settings.scales)
+        plan = Plan(
+            self._packing,
+            request.shape,
+            layout,
+            settings,
+            program,
+            values,
+            security_verdict(settings.params, security_bits=asked.security_bits, table=asked.table),
+            asked.sanitize_bits,
+            request.count,
+            request.costs,
+            request.traits.noise_model,
+            request.traits.free_scales,
+        )
+        return plan.for_module(request.module) if request.module is not None else plan
+
+
 def _cheapest(
-    shape: ModuleShape,
-    packing: Packing,
-    settings: Settings,
-    tokens: int | None,
-    sanitize_bits: int | None,
-    module: LoRAModule | None,
-    costs: OperationCosts,
+    request: PlanRequest, packing: Packing, settings: Settings
 ) -> tuple[Layout, Program, tuple[ValueInfo, ...]]:
     """The layout that costs least for all tokens, its program, and what is known of the program's values."""
-    layouts = packing.layouts(shape, settings.params.slots, tokens=tokens, costs=costs)
-    # A layout is judged by the program it emits; only the cheapest is checked and transformed.
-    best = cheapest(
-        layouts, lambda each, meter: _emit(each, packing, settings, sanitize_bits, meter), tokens=tokens, costs=costs
-    )
+    best = _emitted(request, packing, settings)
     if best is None:
-        raise ValueError(f"packing {packing.name} gave no layout for {shape}")
+        raise ValueError(f"packing {packing.name} gave no layout for {request.shape}")
     _, layout, program = best
-    *_, last = _transformed(program, layout, settings, module)
+    *_, last = _transformed(program, layout, settings, request.module)
     return layout, last.program, last.values
 
 
-def emitted_cost(
-    shape: ModuleShape,
-    packing: Packing,
-    settings: Settings,
-    *,
-    tokens: int,
-    sanitize_bits: int | None = None,
-    costs: OperationCosts = DEFAULT_COSTS,
-    most: float = math.inf,
-) -> float:
-    """What ``tokens`` tokens cost with the packing's cheapest layout, before any pass or check: rather too much.
+def emitted_cost(request: PlanRequest, packing: Packing, settings: Settings, *, most: float = math.inf) -> float:
+    """What the tokens cost with the packing's cheapest layout, before any pass or check: an upper bound.
 
     Infinite if it is more than ``most``, beyond which no layout is looked at.
 
     Raises:
         SlotOverflow, ProgramTooLarge: As ``compile_plan`` does.
     """
-    check_shape(shape)
-    layouts = packing.layouts(shape, settings.params.slots, tokens=tokens, costs=costs)
-    best = cheapest(
+    check_shape(request.shape)
+    best = _emitted(request, packing, settings, most)
+    return math.inf if best is None else best[0]
+
+
+def _emitted(
+    request: PlanRequest, packing: Packing, settings: Settings, most: float = math.inf
+) -> tuple[float, Layout, Program] | None:
+    """The cheapest layout with its cost and the program it emits; only that one is checked and transformed."""
+    tokens, costs = request.count, request.costs
+    layouts = packing.layouts(request.shape, settings.params.slots, tokens=tokens, costs=costs)
+    return cheapest(
         layouts,
-        lambda each, meter: _emit(each, packing, settings, sanitize_bits, meter),
+        lambda each, meter: _emit(each, packing, settings, request.constraints.sanitize_bits, meter),
         tokens=tokens,
         costs=costs,
         most=most,
     )
-    return math.inf if best is None else best[0]
 
 
 def _emit(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol, TypeAlias
@@ -57,7 +57,7 @@ Weights: TypeAlias = LoRAModule | StoredModule
 
 @dataclass(frozen=True)
 class CompiledModule:
-    """One module with its plan.
+    """One module with its plan. A module with plans for several numbers of tokens is one of these for each plan.
 
     Attributes:
         module: Its weights.
@@ -76,6 +76,19 @@ class CompiledModule:
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.plan.shape} by {self.plan.packing.name}, plan {self.plan.digest[:12]}>"
+
+
+def by_name(modules: Iterable[CompiledModule]) -> dict[str, tuple[CompiledModule, ...]]:
+    """Compiled modules by their names, each with as many plans as it has, in their order."""
+    found: dict[str, tuple[CompiledModule, ...]] = {}
+    for each in modules:
+        found[each.name] = (*found.get(each.name, ()), each)
+    return found
+
+
+def cheapest_for(plans: Iterable[Plan], tokens: int) -> Plan:
+    """The plan by which so many tokens cost least: executions times their cost, or the fewest executions."""
+    return min(plans, key=lambda plan: (plan.runs(tokens) * plan.run_cost, plan.runs(tokens)))
 
 
 def require_one_input(plans: Mapping[str, Plan]) -> None:

@@ -68,6 +68,8 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     depth: float | None = None
 
 
+NO_BUDGET = Budget(rotations=None, keyswitches=None, rescales=None)
+
 _PER_TOKEN = ("rotations", "keyswitches", "rescales", "bytes")
 _ONCE = ("key_bytes", "depth")
 

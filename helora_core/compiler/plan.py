@@ -18,7 +18,7 @@ from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.ledger import OperationCounts
 from helora_core.compiler.checks import Scales, ValueInfo
-from helora_core.compiler.cost import Budget, Sizes, check_budget, count_operations
+from helora_core.compiler.cost import Budget, Sizes, check_budget, count_operations, relative_cost
 from helora_core.compiler.error_flow import merges
 from helora_core.compiler.exponents import normalized
 from helora_core.compiler.ir import ConstantSpec, OpKind, Program, plaintexts
@@ -210,6 +210,11 @@ class Plan:
     @cached_property
     def _reports(self) -> dict[NoiseModel, PrecisionReport]:
         return {}
+
+    @cached_property
+    def run_cost(self) -> float:
+        """What one execution costs by the plan's own ``costs``, to compare plans of equal ones."""
+        return relative_cost(self.program, self.costs)
 
     @cached_property
     def merged(self) -> bool:

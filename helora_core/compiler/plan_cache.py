@@ -4,37 +4,40 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
-from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.request import PlanRequest
 from helora_core.compiler.zeros import zero_pattern
 
-Compile = Callable[[LoRAModule, "int | None"], Plan]
-"""Makes the plan for a module and a number of tokens to run together, or the fewest."""
+Compile = Callable[[PlanRequest], "tuple[Plan, ...]"]
+"""Makes the plans of a request: one, or one for each of its numbers of tokens."""
 
 
 class PlanCache:
     """Compiles on demand and keeps the plans used last. A batch of another size is another plan.
 
     Args:
-        compile_module: Makes a plan that is not there yet.
-        capacity: How many plans to keep.
+        compile_plans: Makes plans that are not there yet.
+        capacity: For how many requests to keep plans.
     """
 
-    def __init__(self, compile_module: Compile, *, capacity: int = 256) -> None:
-        self._compile = compile_module
+    def __init__(self, compile_plans: Compile, *, capacity: int = 256) -> None:
+        self._compile = compile_plans
         self._capacity = capacity
-        self._plans: OrderedDict[tuple[ModuleShape, bytes, int | None], Plan] = OrderedDict()
+        self._plans: OrderedDict[tuple[PlanRequest, bytes], tuple[Plan, ...]] = OrderedDict()
 
-    def plan(self, module: LoRAModule, tokens: int | None) -> Plan:
-        """The plan to run ``tokens`` tokens through ``module``, with its exponent; errors are those of the compiler."""
-        key = (module.shape, zero_pattern(module), tokens)
+    def plans(self, request: PlanRequest) -> tuple[Plan, ...]:
+        """The plans of a request, with the exponent of its module; errors are those of the compiler."""
+        module = request.module
+        key = (replace(request, module=None), b"" if module is None else zero_pattern(module))
         if key not in self._plans:
-            self._plans[key] = self._compile(module, tokens)
+            self._plans[key] = self._compile(request)
             if len(self._plans) > self._capacity:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(key)
-        return self._plans[key].for_module(module)
+        plans = self._plans[key]
+        return plans if module is None else tuple(plan.for_module(module) for plan in plans)
 
     def __len__(self) -> int:
         return len(self._plans)

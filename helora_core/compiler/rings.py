@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from helora_core.adapter.lora import ModuleShape
-from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.compile import compile_request
 from helora_core.compiler.plan import Plan
-from helora_core.compiler.settings import DEFAULT_PRECISION_BITS
+from helora_core.compiler.request import PlanRequest
 from helora_core.errors import HeloraError
 from helora_core.packing.protocol import Packing
-from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, load_table
+from helora_core.params.security import load_table
 
 
 @dataclass(frozen=True)
@@ -22,29 +21,13 @@ class RingOption:
     refusal: HeloraError | None
 
 
-def ring_options(
-    shape: ModuleShape,
-    packing: Packing,
-    *,
-    precision_bits: float = DEFAULT_PRECISION_BITS,
-    security_bits: int = DEFAULT_SECURITY_BITS,
-    table: str = DEFAULT_TABLE,
-    sanitize_bits: int | None = None,
-) -> list[RingOption]:
-    """Compile the module for every ring degree of the security table."""
+def ring_options(request: PlanRequest, packing: Packing) -> list[RingOption]:
+    """Compile the module for every ring degree of the security table, whatever its results show."""
+    asked = request.constraints
     options = []
-    for ring_degree in load_table(table).rings(security_bits):
+    for ring_degree in load_table(asked.table).rings(asked.security_bits):
         try:
-            plan = compile_plan(
-                shape,
-                packing,
-                ring_degree=ring_degree,
-                precision_bits=precision_bits,
-                security_bits=security_bits,
-                table=table,
-                sanitize_bits=sanitize_bits,
-                private_weights=False,
-            )
+            plan = compile_request(request.within(ring_degree=ring_degree, private_weights=False), packing)
             options.append(RingOption(ring_degree, plan, None))
         except HeloraError as refusal:
             options.append(RingOption(ring_degree, None, refusal))

@@ -19,6 +19,7 @@ from helora_core.backend.coefficient_noise import LARGEST_NORMAL
 from helora_core.compiler.checks import Scales
 from helora_core.compiler.error_flow import MEAN_ROUNDING_SLACK, rounding_slack
 from helora_core.compiler.precision import normal_tail
+from helora_core.compiler.request import PlanRequest
 from helora_core.compiler.signal import expected_delta
 from helora_core.errors import InsecureParameters, InvalidParameters, SlotOverflow
 from helora_core.packing.protocol import ModulusUse, Packing
@@ -27,11 +28,7 @@ from helora_core.params.choose import Requirement, choose_params
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.flat import FlatRequirement, FlatScales, choose_flat
 from helora_core.params.masked import MaskedRequirement, MaskedScales, choose_masked, scales_within
-from helora_core.params.noise import USUAL_NOISE, NoiseModel
-from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE
 from helora_core.privacy.floods import flood_deviation_bits, mask_deviation_bits
-
-DEFAULT_PRECISION_BITS = 12.0
 
 _NOISE_SHARE_BITS, _DOWN_SHARE_BITS, _UP_SHARE_BITS = 0.6, 1.7, 5.0
 
@@ -78,20 +75,20 @@ def _masked(params: CKKSParams, found: MaskedScales) -> Settings:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The smallest scales at which a packing's errors are as small as asked for.
+    """The smallest scales at which a packing's errors are as small as asked for."""
 
-    Attributes:
-        shape, packing: What is packed.
-        precision_bits: Bits wanted of the Δ that is to be expected.
-        sanitize_bits: To which distance results are flooded; 0 for none.
-        noise_model: What is known of the backend's noise.
-    """
-
-    shape: ModuleShape
+    request: PlanRequest
     packing: Packing
-    precision_bits: float
-    sanitize_bits: int
-    noise_model: NoiseModel
+
+    @property
+    def shape(self) -> ModuleShape:
+        """What is packed."""
+        return self.request.shape
+
+    @property
+    def flood_bits(self) -> int:
+        """To which distance results are flooded; 0 for none."""
+        return self.request.constraints.sanitize_bits or 0
 
     @cached_property
     def _coefficients(self) -> bool:
@@ -105,7 +102,7 @@ class _Wanted:
     @cached_property
     def absolute_bits(self) -> float:
         """−log2 of the error that leaves the precision."""
-        return self.precision_bits - math.log2(expected_delta(self.shape))
+        return self.request.constraints.target_bits - math.log2(expected_delta(self.shape))
 
     def flat(self, ring_degree: int, data_bits: tuple[int, ...], special_bits: tuple[int, ...]) -> FlatScales:
         """Two thirds of the error are noise, or flood; the rest is what rounding weights makes of it, nearly all of it
@@ -139,7 +136,8 @@ class _Wanted:
 
     def _noise(self, ring_degree: int, data_bits: tuple[int, ...], special_bits: int) -> float:
         """Bound on the noise or flood of a result, in units of the input's encoding."""
-        public, floors = self.noise_model.public_encryption, self.noise_model.keyswitch_floors
+        model = self.request.traits.noise_model
+        public, floors = model.public_encryption, model.keyswitch_floors
         std = noise.public_encryption_std(ring_degree) if public else noise.encryption_std(ring_degree)
         if self.packing.rotates:
             std = math.hypot(std, noise.keyswitch_worst_std(ring_degree, data_bits, special_bits, floors=floors))
@@ -148,20 +146,20 @@ class _Wanted:
             # Other rows of a plaintext meet the noise as well: as many as there are.
             std *= math.sqrt(min(self.shape.rank, ring_degree)) / places
         tail = normal_tail(ring_degree * self.shape.d_out)
-        if not self.sanitize_bits:
+        if not self.flood_bits:
             return tail * std
         norm = math.sqrt(ring_degree) * std / (1.0 if self._coefficients else places)
-        flood = 2.0 ** flood_deviation_bits(norm, self.sanitize_bits)
+        flood = 2.0 ** flood_deviation_bits(norm, self.flood_bits)
         return tail * flood * (1.0 if self._coefficients else places)
 
     def mask_bits(self, ring_degree: int) -> int:
         """How much input and ``down`` scale are below the modulus, for what drowns other slots to fit."""
-        if self._coefficients or not self.sanitize_bits:
+        if self._coefficients or not self.flood_bits:
             return 0
         terms = self.shape.rank if self._products > 1 else self.shape.d_in
         terms = 1 << (terms - 1).bit_length()  # what layouts pad to
         content = math.sqrt(ring_degree * terms * self._rounding(ring_degree) * MEAN_ROUNDING_SLACK)
-        deviation = mask_deviation_bits(content, self.sanitize_bits) - math.log2(ring_degree / 2) / 2
+        deviation = mask_deviation_bits(content, self.flood_bits) - math.log2(ring_degree / 2) / 2
         return math.ceil(deviation + math.log2(LARGEST_NORMAL) + _MASK_ROOM_BITS)
 
     def masked(self, ring_degree: int) -> MaskedScales:
@@ -170,9 +168,9 @@ class _Wanted:
         rescale = noise.rescale_std(ring_degree) / math.sqrt(ring_degree / 2)
         tail = normal_tail(ring_degree * self.shape.d_out)
         bound = tail * 2 * rescale
-        if self.sanitize_bits:
+        if self.flood_bits:
             seen = math.sqrt(min(self.shape.d_out, ring_degree))
-            bound = tail * 2.0 ** flood_deviation_bits(2 * seen * rescale, self.sanitize_bits)
+            bound = tail * 2.0 ** flood_deviation_bits(2 * seen * rescale, self.flood_bits)
         return MaskedScales(
             input_bits=0,
             z_bits=math.ceil(share + math.log2(bound)),
@@ -181,18 +179,7 @@ class _Wanted:
         )
 
 
-def settings_options(
-    shape: ModuleShape,
-    packing: Packing,
-    *,
-    ring_degree: int | None = None,
-    precision_bits: float = DEFAULT_PRECISION_BITS,
-    security_bits: int = DEFAULT_SECURITY_BITS,
-    table: str = DEFAULT_TABLE,
-    sanitize_bits: int | None = None,
-    free_scales: bool = True,
-    noise_model: NoiseModel = USUAL_NOISE,
-) -> Iterator[Settings]:
+def settings_options(request: PlanRequest, packing: Packing) -> Iterator[Settings]:
     """Settings to try one after the other until a plan is precise enough: the cheapest first.
 
     The bounds that they are chosen by are those of the plan up to what its layout adds (padding, the number of
@@ -204,17 +191,7 @@ def settings_options(
     tried: list[Settings] = []
     for extra_bits in _EXTRA_BITS:
         try:
-            settings = settings_for(
-                shape,
-                packing,
-                ring_degree=ring_degree,
-                precision_bits=precision_bits + extra_bits,
-                security_bits=security_bits,
-                table=table,
-                sanitize_bits=sanitize_bits,
-                free_scales=free_scales,
-                noise_model=noise_model,
-            )
+            settings = settings_for(request.within(target_bits=request.constraints.target_bits + extra_bits), packing)
         except (SlotOverflow, InvalidParameters, InsecureParameters):
             if not tried:
                 raise
@@ -227,45 +204,30 @@ def settings_options(
 _EXTRA_BITS = (0, 1, 2, 4, 8)
 
 
-def settings_for(
-    shape: ModuleShape,
-    packing: Packing,
-    *,
-    ring_degree: int | None = None,
-    precision_bits: float = DEFAULT_PRECISION_BITS,
-    security_bits: int = DEFAULT_SECURITY_BITS,
-    table: str = DEFAULT_TABLE,
-    sanitize_bits: int | None = None,
-    free_scales: bool = True,
-    noise_model: NoiseModel = USUAL_NOISE,
-) -> Settings:
+def settings_for(request: PlanRequest, packing: Packing) -> Settings:
     """Choose parameters and scales for a packing.
-
-    Args:
-        shape, packing, ring_degree, precision_bits, security_bits, table, sanitize_bits, free_scales,
-        noise_model: As of ``compile_plan``.
 
     Raises:
         SlotOverflow, InvalidParameters, InsecureParameters: As ``choose_params`` does.
     """
-    wanted = _Wanted(shape, packing, precision_bits, sanitize_bits or 0, noise_model)
+    asked, wanted = request.constraints, _Wanted(request, packing)
     common: dict[str, Any] = {
-        "slots": packing.min_slots(shape),
-        "precision_bits": precision_bits,
-        "security_bits": security_bits,
-        "table": table,
-        "ring_degree": ring_degree,
+        "slots": packing.min_slots(request.shape),
+        "precision_bits": asked.target_bits,
+        "security_bits": asked.security_bits,
+        "table": asked.table,
+        "ring_degree": asked.ring_degree,
     }
     if packing.modulus_use is ModulusUse.MASKED:
-        return _masked(*choose_masked(MaskedRequirement(flood_bits=sanitize_bits or 0, least=wanted.masked, **common)))
-    if not free_scales or (packing.modulus_use is ModulusUse.LEVELS and not sanitize_bits):
+        return _masked(*choose_masked(MaskedRequirement(flood_bits=wanted.flood_bits, least=wanted.masked, **common)))
+    if not request.traits.free_scales or (packing.modulus_use is ModulusUse.LEVELS and not wanted.flood_bits):
         common["precision_bits"] = max(0.0, wanted.absolute_bits)
         params = choose_params(Requirement(depth=packing.depth, rotates=packing.rotates, **common))
         return settings_given(packing, params)
     params, found = choose_flat(
         FlatRequirement(
             rotates=packing.rotates,
-            flood_bits=sanitize_bits or 0,
+            flood_bits=wanted.flood_bits,
             least=wanted.flat,
             mask_bits=wanted.mask_bits,
             **common,

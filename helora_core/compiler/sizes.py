@@ -30,7 +30,11 @@ def bytes_down(program: Program, values: tuple[ValueInfo, ...], params: CKKSPara
 
 
 def key_bytes(program: Program, params: CKKSParams) -> int:
-    """Bytes of the rotation keys, sent once: for each step a pair of polynomials over all primes, per data prime."""
+    """Bytes of a program's rotation keys, sent once."""
+    return len(program.rotation_steps) * one_key_bytes(params)
+
+
+def one_key_bytes(params: CKKSParams) -> int:
+    """Bytes of the key for one rotation step: a pair of polynomials over all primes, per data prime."""
     primes = len(params.data_bits) + len(params.special_bits)
-    one_key = len(params.data_bits) * 2 * _RESIDUE_BYTES * params.ring_degree * primes
-    return len(program.rotation_steps) * one_key
+    return len(params.data_bits) * 2 * _RESIDUE_BYTES * params.ring_degree * primes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from helora_core.adapter.lora import LoRAModule
 from helora_core.backend.checked_backend import CheckedBackend
 from helora_core.backend.protocol import Backend
-from helora_core.compiler.compiled import CompiledModule, Part, Weights, split
+from helora_core.compiler.compiled import CompiledModule, Part, Weights, cheapest_for, split
 from helora_core.compiler.plan import Plan
 from helora_core.execution.constants import ConstantCache
 from helora_core.execution.telemetry import Telemetry
@@ -29,16 +29,34 @@ class ModuleJob:
 
     Attributes:
         parts: Names and d_out of the modules that it is stacked of, in the order of their outputs; empty for one alone.
+        others: The module by other plans, of the same parameters; the tokens run by whichever they cost least with.
     """
 
     module: Weights
     x: NDArray[Any]
     plan: Plan
     parts: tuple[Part, ...] = ()
+    others: tuple[CompiledModule, ...] = ()
+
+    @classmethod
+    def of(cls, versions: Sequence[CompiledModule], x: NDArray[Any]) -> ModuleJob:
+        """A job for a compiled module with one or more plans."""
+        first, *others = versions
+        return cls(first.module, x, first.plan, first.parts, tuple(others))
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """All of its plans."""
+        return (self.plan, *(each.plan for each in self.others))
+
+    @property
+    def chosen(self) -> Plan:
+        """The plan by which its tokens cost least."""
+        return cheapest_for(self.plans, self.x.shape[0])
 
     @property
     def compiled(self) -> CompiledModule:
-        """What a server serves."""
+        """What a server serves, by the first plan."""
         parts = (Part(name=self.module.name, d_out=self.module.shape.d_out),)
         plan = self.plan.for_module(self.module) if isinstance(self.module, LoRAModule) else self.plan
         exponent = plan.exponent if isinstance(self.module, LoRAModule) else self.module.exponent
@@ -113,39 +131,41 @@ def run_adapter(
     telemetry = Telemetry() if telemetry is None else telemetry
     activations = [check_activations(job.x, job.module.shape, who=job.module.name) for job in jobs]
     names: list[str] = []
-    served: dict[str, CompiledModule] = {}
+    served: dict[str, tuple[CompiledModule, ...]] = {}
     for job in jobs:
-        compiled = job.compiled
-        same = (name for name, each in served.items() if _alike(each, compiled))
-        name = next(same, None) or _free_name(compiled.name, served)
-        part = Part(name=name, d_out=compiled.plan.shape.d_out)
-        served.setdefault(name, replace(compiled, parts=(part,)))
+        versions = (job.compiled, *job.others)
+        same = (name for name, each in served.items() if _alike(each, versions))
+        name = next(same, None) or _free_name(versions[0].name, served)
+        part = Part(name=name, d_out=job.plan.shape.d_out)
+        served.setdefault(name, tuple(replace(each, parts=(part,)) for each in versions))
         names.append(name)
     server = Server(served, backend, private_weights=private_weights, constants=constants)
     verdicts = [job.plan.verdict for job in jobs]
     client = Client(
         server.offer(),
         backend=backend,
-        adapter={name: each.module for name, each in served.items() if isinstance(each.module, LoRAModule)},
+        adapter={name: each[0].module for name, each in served.items() if isinstance(each[0].module, LoRAModule)},
         security_bits=min(verdict.asked_bits for verdict in verdicts),
         table=verdicts[0].table,
-        load_packing={job.plan.packing.name: job.plan.packing for job in jobs}.__getitem__,
+        load_packing={plan.packing.name: plan.packing for job in jobs for plan in job.plans}.__getitem__,
     )
     session = server.open(client.evaluation_keys())
     for name, job, x in zip(names, jobs, activations, strict=True):
         start = time.perf_counter_ns()
-        server.served.weights(name)
+        server.served.weights(name, job.chosen.digest)
         load_ns = time.perf_counter_ns() - start
-        result = client.run(name, x, session, tokens=job.plan.tokens_per_run, on_tokens=on_tokens)
+        result = client.run(name, x, session, tokens=job.chosen.tokens_per_run, on_tokens=on_tokens)
         _tell(telemetry, backend, job, result.report, x.shape[0])
         yield ModuleResult(job, result, load_ns)
 
 
-def _alike(left: CompiledModule, right: CompiledModule) -> bool:
-    return left.module is right.module and left.plan.digest == right.plan.digest
+def _alike(left: Sequence[CompiledModule], right: Sequence[CompiledModule]) -> bool:
+    return [(id(each.module), each.plan.digest) for each in left] == [
+        (id(each.module), each.plan.digest) for each in right
+    ]
 
 
-def _free_name(name: str, taken: dict[str, CompiledModule]) -> str:
+def _free_name(name: str, taken: Container[str]) -> str:
     number, free = 1, name
     while free in taken:
         number += 1
@@ -159,8 +179,8 @@ def _tell(telemetry: Telemetry, backend: Backend | CheckedBackend, job: ModuleJo
         report.times.total,
         backend=backend.name,
         module=job.module.name,
-        packing=job.plan.packing.name,
-        plan=job.plan.digest,
+        packing=job.chosen.packing.name,
+        plan=job.chosen.digest,
         tokens=tokens,
         keyswitches=report.executed.keyswitches,
         bytes_up=report.bytes_up,

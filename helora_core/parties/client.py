@@ -32,8 +32,9 @@ from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE
 from helora_core.parties.batching import check_activations
 from helora_core.parties.key_bundle import bundle, read_bundle
-from helora_core.parties.offer import OfferedModule, offered_plans, read_offer
+from helora_core.parties.offer import OfferedModule, offered_by_name, offered_plans, read_offer
 from helora_core.parties.request import AskedModule, Report, Request
+from helora_core.parties.versions import chosen
 
 
 class Link(Protocol):
@@ -115,15 +116,19 @@ class Client:
         self._security_bits = security_bits
         self._message_bytes = read.message_bytes
         self._key_sets = key_sets(list(plans.values()))
-        self._modules = {each.name: each for each in read.modules}
+        offered = offered_by_name(read)
+        self._modules = {name: versions[0] for name, versions in offered.items()}
         self._asked = {
-            each.name: AskedModule(
-                each.name,
-                each.parts,
-                plans[each.plan].with_exponent(each.exponent),
-                _finishing(plans[each.plan], each, adapter),
+            name: tuple(
+                AskedModule(
+                    each.name,
+                    each.parts,
+                    plans[each.plan].with_exponent(each.exponent),
+                    _finishing(plans[each.plan], each, adapter),
+                )
+                for each in versions
             )
-            for each in read.modules
+            for name, versions in offered.items()
         }
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
@@ -139,8 +144,12 @@ class Client:
 
     @property
     def plans(self) -> dict[str, Plan]:
-        """The plan of each module, by the module's name."""
-        return {name: each.plan for name, each in self._asked.items()}
+        """The plan of each module, by the module's name; of several the first, which is for the fewest tokens."""
+        return {name: versions[0].plan for name, versions in self._asked.items()}
+
+    def plans_of(self, module: str) -> tuple[Plan, ...]:
+        """The plans of a module, by its name or an ending: one for each number of tokens that it was compiled for."""
+        return tuple(each.plan for each in self._asked[self._resolve(module)])
 
     def evaluation_keys(self) -> bytes:
         """The bytes that open a session: ``Server.open`` reads them. No secret is in them."""
@@ -186,6 +195,9 @@ class Client:
     def begin(self, modules: str | Sequence[str], x: NDArray[Any]) -> Request:
         """A request for Δ of x.
 
+        Of a module with plans for several numbers of tokens, the one is taken by which these cost least: executions
+        times their cost, or else the fewest executions; of several modules, those that take the same ciphertexts.
+
         Args:
             modules: A module by its name or an ending of it, or several that take one input. What was compiled
                 together runs together.
@@ -198,7 +210,7 @@ class Client:
         asked = list(dict.fromkeys(self._resolve(name) for name in names))
         if not asked:
             raise InvalidInput("Client.begin: no module was named.", hint="Name one of client.modules.")
-        wanted = [self._asked[name] for name in asked]
+        wanted = chosen([self._asked[name] for name in asked], np.shape(x)[0] if np.ndim(x) else 1)
         alive = [each for each in wanted if not each.plan.is_zero] or wanted[:1]
         require_one_input({each.name: each.plan for each in alive})
         first = alive[0]
@@ -249,9 +261,10 @@ class Client:
         return functools.reduce(Result.followed_by, results)
 
     def _most_tokens(self, modules: str | Sequence[str]) -> int:
-        plan = self._asked[self._resolve(modules if isinstance(modules, str) else modules[0])].plan
-        of_run = 2 * max(plan.bytes_up, plan.bytes_down) + OVERHEAD_BYTES
-        return max(1, self._message_bytes // of_run) * plan.tokens_per_run
+        plans = self.plans_of(modules if isinstance(modules, str) else modules[0])
+        of_run = [2 * max(plan.bytes_up, plan.bytes_down) + OVERHEAD_BYTES for plan in plans]
+        fitting = [max(1, self._message_bytes // most) for most in of_run]
+        return min(runs * plan.tokens_per_run for runs, plan in zip(fitting, plans, strict=True))
 
     def _parts(self, name: str) -> list[str]:
         """The parts that a name means: one, or all of a module that is named itself."""
@@ -283,14 +296,15 @@ class Client:
     def _sessions(self) -> dict[CKKSParams, ClientSession]:
         """The keys: made once, for exactly the rotations of the plans."""
         made = {}
+        plans = [each.plan for versions in self._asked.values() for each in versions]
         for each in self._key_sets:
-            asked = [plan.verdict.asked_bits for plan in self.plans.values() if plan.params == each.params]
+            verdicts = [plan.verdict for plan in plans if plan.params == each.params]
             made[each.params], _ = open_sessions(
                 self._backend,
                 each.params,
                 each.rotation_steps,
-                security_bits=max(self._security_bits, *asked),
-                table=next(plan.verdict.table for plan in self.plans.values() if plan.params == each.params),
+                security_bits=max(self._security_bits, *(verdict.asked_bits for verdict in verdicts)),
+                table=verdicts[0].table,
                 public_key=each.public_key,
             )
         return made

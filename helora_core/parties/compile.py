@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from helora_core.adapter.combine import compact, stack
 from helora_core.adapter.load import load_adapter
-from helora_core.adapter.lora import LoRAAdapter, LoRAModule
+from helora_core.adapter.lora import LoRAAdapter, LoRAModule, ModuleShape
 from helora_core.adapter.sharing import input_groups
 from helora_core.compiler.compiled import CompiledModule, Part
+from helora_core.compiler.request import AUTO, Constraints, PlanRequest
 from helora_core.host.manager import get_manager
 from helora_core.parties.compiled_lora import CompiledLoRA
-from helora_core.planning.compiling import AUTO, CompileOptions, on_best_machine, plan_cache
-from helora_core.planning.planner import Constraints
+from helora_core.planning.compiling import on_best_machine, plan_cache
 from helora_core.planning.selection import select_backend
 
 
 def compile(
     adapter: LoRAAdapter | str | Path,
     *,
-    tokens: int | None = None,
+    tokens: int | Sequence[int] | None = None,
     modules: str = "all",
     constraints: Constraints | None = None,
     backend: str | None = None,
@@ -32,7 +34,11 @@ def compile(
 
     Args:
         adapter: An adapter, or a path to one in any container that helora reads.
-        tokens: Tokens that will be run together, which plans are chosen for; the fewest if None.
+        tokens: Tokens that will be run together, which plans are chosen for; the fewest if None. Several numbers, as
+            ``(1, 64)`` for decode and prefill, give each module a plan for each, all with equal parameters, so that one
+            key set serves them. The combination is chosen whose cost per token is least: in the mean over the numbers
+            as they are given (one that is given twice counts twice), with the keys' bytes shared by 1024 tokens. A
+            client takes for each request the plan by which its tokens cost least.
         modules: A module by its name or the ending of names; ``all`` for all.
         constraints: What every plan has to keep. The defaults keep the weights private.
         backend: Name of the backend; the best that can run the plans if None.
@@ -43,42 +49,94 @@ def compile(
     Raises:
         AdapterFormatError: The adapter cannot be read.
         InvalidInput: No module is called so.
+        NoCommonParameters: The numbers of tokens have no plans of equal parameters.
         NothingEligible, BudgetExceeded, PrecisionLost, …: No plan keeps the constraints.
         LeakageRefused: The packing shows weights to the key holder, and they are to be private.
         BackendUnavailable: No backend that encrypts can run the plans.
     """
     loaded = adapter if isinstance(adapter, LoRAAdapter) else load_adapter(Path(adapter))
-    chosen = {module.name: module for module in loaded.select(modules)}
-    groups = input_groups(list(chosen)) if share else [[name] for name in chosen]
-    options = CompileOptions(
-        constraints=constraints or Constraints(), backend=backend, packing=packing, allow_emulation=allow_emulation
+    asked = asked_of(
+        loaded.select(modules),
+        share=share,
+        tokens=(tokens,) if isinstance(tokens, int) else tuple(tokens or ()),
+        constraints=constraints or Constraints(),
+        packing=packing,
+        backend=backend,
+        allow_emulation=allow_emulation,
     )
-    return compile_groups([[chosen[name] for name in group] for group in groups], tokens, options)
-
-
-def compile_groups(groups: Sequence[Sequence[LoRAModule]], tokens: int | None, options: CompileOptions) -> CompiledLoRA:
-    """Compile groups of modules that share an input, each group as one module; errors as of ``compile``."""
-    stacked = [compact(stack(group)) for group in groups]
-    options = on_best_machine(options, [(module, tokens or 1) for module in stacked])
-    plans = plan_cache(options)
-    compiled = tuple(
-        CompiledModule(
-            module,
-            tuple(Part(name=part.name, d_out=part.shape.d_out) for part in group),
-            plans.plan(module, tokens),
-        )
-        for module, group in zip(stacked, groups, strict=True)
-    )
+    compiled, chosen = compiled_modules(asked)
     manager = get_manager()
-    selection = select_backend(
-        manager,
-        options.backend,
-        plans=[each.plan for each in compiled],
-        allow_emulation=options.allow_emulation,
-    )
+    selection = select_backend(manager, chosen, plans=[each.plan for each in compiled], allow_emulation=allow_emulation)
     return CompiledLoRA(
-        compiled,
+        tuple(compiled),
         manager.load_backend(selection.name),
         secure=selection.secure,
-        private_weights=options.constraints.private_weights,
+        private_weights=asked[0].request.constraints.private_weights,
+        alone={each.name: each.parts_alone(selection.name) for each in asked},
     )
+
+
+def asked_of(modules: Sequence[LoRAModule], *, share: bool, **wishes: Any) -> list[Asked]:
+    """What is asked for some modules, grouped by the input that they share, or each alone.
+
+    Args:
+        modules: One or more.
+        share: Whether to group them.
+        wishes: Those of ``PlanRequest``.
+    """
+    named = {module.name: module for module in modules}
+    groups = input_groups(list(named)) if share else [[name] for name in named]
+    return [Asked.of([named[name] for name in group], **wishes) for group in groups]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Modules that share an input, compiled as one.
+
+    Attributes:
+        request: For their stack.
+        parts: Names and widths of the modules, in the order of their outputs.
+        shapes: Their shapes.
+    """
+
+    request: PlanRequest
+    parts: tuple[Part, ...]
+    shapes: tuple[ModuleShape, ...]
+
+    @classmethod
+    def of(cls, group: Sequence[LoRAModule], **wishes: Any) -> Asked:
+        """For a group of one or more modules; ``wishes`` are those of ``PlanRequest``."""
+        module = compact(stack(group))
+        parts = tuple(Part(name=part.name, d_out=part.shape.d_out) for part in group)
+        request = PlanRequest(shape=module.shape, module=module, **wishes)
+        return cls(request, parts, tuple(part.shape for part in group))
+
+    @property
+    def name(self) -> str:
+        """That of the stack."""
+        assert self.request.module is not None  # ``of`` gives it
+        return self.request.module.name
+
+    def parts_alone(self, backend: str | None) -> tuple[PlanRequest, ...]:
+        """What compiles each part on its own, for that backend."""
+        alone = replace(self.request, module=None, tokens=(), backend=backend, shape=self.shapes[0])
+        return tuple(replace(alone, shape=shape) for shape in self.shapes)
+
+
+def compiled_modules(asked: Sequence[Asked]) -> tuple[list[CompiledModule], str | None]:
+    """Compile what is asked for by requests that are alike but for their modules.
+
+    Returns:
+        Each module with each of its plans, and the name of the backend that they are for, if one was named or chosen.
+
+    Raises:
+        HeloraError: As of ``compile``.
+    """
+    requests = on_best_machine([each.request for each in asked])
+    cache = plan_cache()
+    compiled = []
+    for request, each in zip(requests, asked, strict=True):
+        assert request.module is not None  # ``Asked.of`` gives it
+        plans = {plan.digest: plan for plan in cache.plans(request)}
+        compiled += [CompiledModule(request.module, each.parts, plan) for plan in plans.values()]
+    return compiled, requests[0].backend if requests else None

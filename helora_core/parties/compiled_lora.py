@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from helora_core.adapter.lora import LoRAModule
 from helora_core.backend.protocol import Backend
-from helora_core.compiler.compiled import CompiledModule
+from helora_core.compiler.compiled import CompiledModule, by_name
+from helora_core.compiler.key_sets import KeySet, key_sets
+from helora_core.compiler.request import PlanRequest
 from helora_core.parties.client import Client
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.server import Server
 from helora_core.parties.session import Session
+from helora_core.planning.compiling import plan_cache
+from helora_core.planning.savings import SharedInput, shared_input
 
 
 @dataclass(frozen=True)
@@ -20,20 +24,42 @@ class CompiledLoRA:
     """Modules with their plans, on a backend.
 
     Attributes:
-        modules: The modules; several of one input as one, where that was asked for.
+        modules: The modules; several of one input as one, where that was asked for. One with plans for several numbers
+            of tokens is here once for each plan.
         backend: The CKKS library.
         secure: Whether it encrypts at all: an emulation does not.
         private_weights: Whether the plans keep the weights from the key holder.
+        alone: By a module's name, what compiles each of its parts on its own.
     """
 
     modules: tuple[CompiledModule, ...]
     backend: Backend
     secure: bool
     private_weights: bool = True
+    alone: Mapping[str, tuple[PlanRequest, ...]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         private = "private weights" if self.private_weights else "weights shown to the key holder"
-        return f"<CompiledLoRA of {len(self.modules)} modules on {self.backend.name}, {private}>"
+        return f"<CompiledLoRA of {len(self.by_name)} modules on {self.backend.name}, {private}>"
+
+    @property
+    def by_name(self) -> dict[str, tuple[CompiledModule, ...]]:
+        """The modules by name, each with its plans."""
+        return by_name(self.modules)
+
+    @property
+    def key_sets(self) -> tuple[KeySet, ...]:
+        """The keys that a client makes: a set for all plans of equal parameters."""
+        return key_sets([each.plan for each in self.modules])
+
+    def shared_inputs(self) -> dict[str, tuple[SharedInput, ...]]:
+        """What one encrypted input for several modules saves, per token, against one for each.
+
+        Returns:
+            For every module that was made of several, by name, and each of its plans. The parts are compiled on their
+            own for it, now.
+        """
+        return shared_inputs(self.modules, self.alone)
 
     def open(self) -> tuple[Client, Session]:
         """Both parties in this process, for a try: a client with keys, and its session at a server.
@@ -47,12 +73,7 @@ class CompiledLoRA:
 
     def server(self, *, limits: ServerLimits | None = None) -> Server:
         """The server of these modules: it has the weights."""
-        return Server(
-            {each.name: each for each in self.modules},
-            self.backend,
-            private_weights=self.private_weights,
-            limits=limits,
-        )
+        return Server(self.by_name, self.backend, private_weights=self.private_weights, limits=limits)
 
     def client(self, offer: bytes) -> Client:
         """A client of the same owner: it has the adapter in the clear, where a packing needs that and it may be."""
@@ -77,3 +98,20 @@ class CompiledLoRA:
         from helora_core.artifact.write import write_artifact
 
         return write_artifact(directory, self.modules, replace=replace, on_constant=on_constant).digest
+
+
+def shared_inputs(
+    modules: Sequence[CompiledModule], alone: Mapping[str, Sequence[PlanRequest]]
+) -> dict[str, tuple[SharedInput, ...]]:
+    """What ``CompiledLoRA.shared_inputs`` gives.
+
+    Args:
+        modules: The modules.
+        alone: By name, what compiles each part on its own.
+    """
+    cache = plan_cache()
+    return {
+        name: tuple(shared_input(each.plan, each.plan.tokens, alone[name], cache) for each in plans)
+        for name, plans in by_name(modules).items()
+        if len(alone.get(name, ())) > 1
+    }

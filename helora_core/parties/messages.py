@@ -32,6 +32,7 @@ class Upload(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         request: Names the request: random bytes.
         number: The round, from 0.
         modules: Whose Δ are wanted, all of the one input.
+        plans: Digest of the plan of each: a module may have several, for few and for many tokens.
         tokens: How many tokens the request is for.
         follows: SHA-256 of the download that it answers; empty in round 0. A server that has forgotten the request and
             begun it anew, with other masks, is told so from it.
@@ -42,6 +43,7 @@ class Upload(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     request: RequestId
     number: Number
     modules: tuple[str, ...]
+    plans: tuple[str, ...]
     tokens: Number
     follows: Annotated[bytes, msgspec.Meta(max_length=32)]
     ciphertexts: tuple[tuple[bytes, ...], ...]

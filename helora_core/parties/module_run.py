@@ -1,6 +1,9 @@
-"""One module on sessions that are there already: for tests, benchmarks and whoever chooses parameters by hand.
+"""One module on sessions that are there already.
 
-``Client`` and ``Server`` do the same with messages, and with everything checked; here keys may be insecure.
+``Client`` and ``Server`` do the same with messages, and everything checked; all else goes through them. Two kinds
+of users cannot: tests and benchmarks of packings and backends under small, insecure parameters, which a client refuses
+whatever it is told; and the harness, which times the library's work on a plan without the sealing of messages, so that
+its rows compare with those of commits from before there were any.
 """
 
 from __future__ import annotations

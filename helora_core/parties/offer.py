@@ -6,7 +6,7 @@ the server's plans reveal, need and cost, as far as the server keeps to them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -22,17 +22,17 @@ from helora_core.files.malformed import Malformed
 from helora_core.params.security import require_secure
 
 FORMAT = "helora-offer"
-SCHEMA = 1
+SCHEMA = 2
 
 MOST_OFFER_BYTES = 64 << 20
 """Largest offer that is read: 64 MiB."""
 
 
 class OfferedModule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One module that can be asked for.
+    """One module that can be asked for, by one of its plans.
 
     Attributes:
-        name: Its name; of several on one input, that of their stack.
+        name: Its name; of several on one input, that of their stack. A module is offered once for each of its plans.
         parts: The adapter's modules that it was made of; a part stands for all that runs with it.
         plan: Digest of its plan.
         exponent: Δ is 2^exponent times what the program computes.
@@ -78,9 +78,9 @@ class _Head(msgspec.Struct):
     schema: int
 
 
-def offer_of(modules: Mapping[str, CompiledModule], origin: Origin, message_bytes: int) -> bytes:
+def offer_of(modules: Mapping[str, Sequence[CompiledModule]], origin: Origin, message_bytes: int) -> bytes:
     """The offer of compiled modules, as JSON."""
-    plans = {compiled.plan.digest: compiled.plan for compiled in modules.values()}
+    plans = {compiled.plan.digest: compiled.plan for versions in modules.values() for compiled in versions}
     offer = Offer(
         format=FORMAT,
         schema=SCHEMA,
@@ -96,7 +96,8 @@ def offer_of(modules: Mapping[str, CompiledModule], origin: Origin, message_byte
                 plan=compiled.plan.digest,
                 exponent=compiled.plan.exponent or 0,
             )
-            for name, compiled in modules.items()
+            for name, versions in modules.items()
+            for compiled in versions
         ),
     )
     return msgspec.json.encode(offer)
@@ -121,13 +122,15 @@ def read_offer(data: bytes) -> Offer:
         offer = strict_json.decode(data, Offer, most=MOST_OFFER_BYTES)
     except Malformed as error:
         raise CorruptPayload(f"Offer: it {error.reason}.", hint="Ask the server for its offer again.") from error
-    names = [module.name for module in offer.modules]
-    parts = [part.name for module in offer.modules for part in module.parts]
+    of_name = offered_by_name(offer)
+    names = [(module.name, module.plan) for module in offer.modules]
+    parts = [part.name for first, *_ in of_name.values() for part in first.parts]
     digests = [recipe.digest for recipe in offer.plans]
     known = {recipe.digest: recipe.shape.d_out for recipe in offer.plans}
     wrong = (
         not names
         or any(len(set(each)) != len(each) for each in (names, parts, digests))
+        or any(module.parts != first.parts for first, *others in of_name.values() for module in others)
         or any(module.plan not in known for module in offer.modules)
         or any(sum(part.d_out for part in module.parts) != known[module.plan] for module in offer.modules)
         or any(part.d_out < 1 for module in offer.modules for part in module.parts)
@@ -135,6 +138,14 @@ def read_offer(data: bytes) -> Offer:
     if wrong:
         raise CorruptPayload("Offer: it contradicts itself.", hint="Ask the server for its offer again.")
     return offer
+
+
+def offered_by_name(offer: Offer) -> dict[str, tuple[OfferedModule, ...]]:
+    """The modules of an offer by their names, each with its plans."""
+    found: dict[str, tuple[OfferedModule, ...]] = {}
+    for module in offer.modules:
+        found[module.name] = (*found.get(module.name, ()), module)
+    return found
 
 
 def offered_plans(offer: Offer, load_packing: LoadPacking, *, security_bits: int, table: str) -> dict[str, Plan]:

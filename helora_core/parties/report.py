@@ -34,7 +34,7 @@ def result_row(result: ModuleResult, *, backend: str, secure: bool) -> dict[str,
         "module": module.name,
         "backend": backend,
         "secure": secure,
-        **result.job.plan.to_dict(tokens=tokens),
+        **result.job.chosen.to_dict(tokens=tokens),
         "error_bound": float(np.max(result.error_bound)),
         "bound_bits": relative_bits(result.delta, result.error_bound),
         **_precision(result),
@@ -99,7 +99,7 @@ def require_budget(results: Iterable[ModuleResult], budget: Budget) -> None:
         BudgetExceeded: Names the first module that cost more, and what.
     """
     for result in results:
-        report, plan = result.report, result.job.plan
+        report, plan = result.report, result.job.chosen
         sizes = Sizes(bytes=report.bytes_up + report.bytes_down, key_bytes=plan.key_bytes, depth=plan.packing.depth)
         tokens = int(result.delta.shape[0])
         try:

@@ -226,7 +226,8 @@ class Request:
 
     def _send(self, ciphertexts: Sequence[Sequence[bytes]], follows: bytes = b"") -> None:
         names = tuple(each.name for each in self._alive)
-        upload = Upload(self._id, self._number, names, self._tokens, follows, tuple(map(tuple, ciphertexts)))
+        plans = tuple(each.plan.digest for each in self._alive)
+        upload = Upload(self._id, self._number, names, plans, self._tokens, follows, tuple(map(tuple, ciphertexts)))
         self._message = self._session.seal(PayloadKind.UPLOAD, encode(upload))
         self._bytes_up += len(self._message)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from helora_core.backend.checked_backend import CheckedBackend, checked
 from helora_core.backend.encoder import PlaintextEncoder
@@ -24,7 +24,7 @@ class Served:
 
     def __init__(
         self,
-        modules: Mapping[str, CompiledModule],
+        modules: Mapping[str, CompiledModule | Sequence[CompiledModule]],
         backend: Backend | CheckedBackend,
         *,
         private_weights: bool = True,
@@ -35,8 +35,11 @@ class Served:
     ) -> None:
         if not modules:
             raise InvalidInput("Server: there are no modules to serve.", hint="Give at least one compiled module.")
-        self.modules = dict(modules)
-        plans = {compiled.plan.digest: compiled.plan for compiled in modules.values()}
+        self.modules = {
+            name: (each,) if isinstance(each, CompiledModule) else tuple(each) for name, each in modules.items()
+        }
+        self._by_plan = {(name, each.plan.digest): each for name, many in self.modules.items() for each in many}
+        plans = {compiled.plan.digest: compiled.plan for compiled in self._by_plan.values()}
         for plan in plans.values():
             if private_weights:
                 require_private_weights(plan.packing.name, plan.packing.leakage, sanitize_bits=plan.sanitize_bits)
@@ -50,7 +53,13 @@ class Served:
         self.clock = clock
         self._encoders = {each.params: PlaintextEncoder(backend, each.params) for each in self.key_sets}
 
-    def weights(self, name: str) -> EncodedConstants:
-        """A module's weights, encoded now unless they are already: once for all sessions."""
-        compiled = self.modules[name]
+    def compiled(self, name: str, plan: str) -> CompiledModule | None:
+        """A module by the plan of that digest, if it is served."""
+        return self._by_plan.get((name, plan))
+
+    def weights(self, name: str, plan: str) -> EncodedConstants:
+        """A module's weights as the plan of that digest takes them, encoded now unless they are already: once for all
+        sessions.
+        """
+        compiled = self._by_plan[name, plan]
         return self.constants.constants(compiled.plan, compiled.module, self._encoders[compiled.plan.params])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from helora_core.artifact.plan_file import Demands
@@ -16,7 +16,7 @@ from helora_core.backend.ledger import Ledger
 from helora_core.backend.limits import MessageLimits
 from helora_core.backend.protocol import Backend
 from helora_core.backend.session import ServerSession
-from helora_core.compiler.compiled import CompiledModule
+from helora_core.compiler.compiled import CompiledModule, by_name
 from helora_core.errors import LimitExceeded
 from helora_core.execution.constants import ConstantCache
 from helora_core.execution.telemetry import Telemetry
@@ -31,7 +31,7 @@ class Server:
     """Serves compiled modules on one backend. Weights are encoded when they are first asked for.
 
     Args:
-        modules: What to serve, by the name that clients ask for.
+        modules: What to serve, by the name that clients ask for, each with one plan or several.
         backend: The CKKS library.
         private_weights: Refuse plans that show weights to the key holder; False where it owns the adapter.
         limits: How much it holds for others.
@@ -47,7 +47,7 @@ class Server:
 
     def __init__(
         self,
-        modules: Mapping[str, CompiledModule],
+        modules: Mapping[str, CompiledModule | Sequence[CompiledModule]],
         backend: Backend | CheckedBackend,
         *,
         private_weights: bool = True,
@@ -105,10 +105,7 @@ class Server:
         )
         plans = [module.plan for module in artifact.modules]
         name = select_backend(manager, backend, plans=plans, allow_emulation=allow_emulation).name
-        modules = {
-            module.name: CompiledModule(module, module.parts, module.plan.with_exponent(module.exponent))
-            for module in artifact.modules
-        }
+        modules = by_name([module.compiled for module in artifact.modules])
         loaded = manager.load_backend(name)
         return cls(modules, loaded, private_weights=demands.private_weights, limits=limits)
 

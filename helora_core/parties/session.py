@@ -157,13 +157,15 @@ class Session:
                 hint="Send fewer tokens a request.",
             )
         # What a client sends is not repeated: a log has no place for it.
-        unknown = [name for name in upload.modules if name not in self._served.modules]
-        if unknown or not upload.modules or len(set(upload.modules)) < len(upload.modules):
+        found = [self._served.compiled(*each) for each in zip(upload.modules, upload.plans)]  # noqa: B905 - next line
+        modules = tuple(each for each in found if each is not None)
+        asked = len(upload.modules)
+        if not asked or len(set(upload.modules)) < asked or not len(upload.plans) == len(modules) == asked:
             raise InvalidInput(
-                f"Session: the request names {len(upload.modules)} modules, {len(unknown)} of which are not served.",
-                hint="Ask for modules of the offer, each once.",
+                f"Session: the request names {asked} modules, {asked - len(modules)} of which are not served "
+                "by the plan named.",
+                hint="Ask for modules of the offer, each once and by one of its plans.",
             )
-        modules = tuple(self._served.modules[name] for name in upload.modules)
         require_one_input({name: each.plan for name, each in zip(upload.modules, modules, strict=True)})
         if modules[0].plan.params != params:
             raise ForeignCiphertext(
@@ -181,13 +183,14 @@ class Session:
             )
         runs = [
             Execution(each.plan, constants)
-            for each, constants in zip(modules, map(self._served.weights, upload.modules), strict=True)
+            for each, constants in zip(modules, map(self._served.weights, upload.modules, upload.plans), strict=True)
             for _ in range(each.plan.runs(upload.tokens))
         ]
         return _Held(b"", b"", upload.modules, modules, upload.tokens, runs, 0, self._served.clock())
 
     def _require_turn(self, held: _Held, upload: Upload) -> None:
-        same = (upload.modules, upload.tokens) == (held.names, held.tokens)
+        plans = tuple(each.plan.digest for each in held.modules)
+        same = (upload.modules, upload.plans, upload.tokens) == (held.names, plans, held.tokens)
         same = same and upload.follows == hashlib.sha256(held.answer).digest()
         if upload.number == held.number and held.runs and same:
             return

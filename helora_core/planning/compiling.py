@@ -3,53 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.compiler.batch import smallest_batch
-from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.compile import compile_request
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.plan_cache import PlanCache
+from helora_core.compiler.request import AUTO, BackendTraits, PlanRequest
 from helora_core.compiler.requirements import why_not_storable
 from helora_core.errors import BackendUnavailable, BudgetExceeded
 from helora_core.host.manager import get_manager
-from helora_core.params.noise import NoiseModel
-from helora_core.planning.planner import CalibratedBackend, Candidate, Constraints, best_machine, choose, rank
+from helora_core.packing.protocol import Packing
+from helora_core.planning.joint import plans_together
+from helora_core.planning.planner import CalibratedBackend, Candidate, best_machine, choose, rank
 from helora_core.planning.profile_files import load_profile
 from helora_core.planning.selection import select_backend
 from helora_core.privacy.policy import keeps_weights_private, require_private_weights
 
-CompileShape = Callable[[ModuleShape, int | None, LoRAModule | None], Plan]
 
-AUTO = "auto"
-
-
-@dataclass(frozen=True)
-class CompileOptions:
-    """How modules are to be compiled.
-
-    Attributes:
-        constraints: What every plan has to keep.
-        backend: Name of the backend; None or ``auto`` for the best that can run the plans.
-        packing: Name of the packing; ``auto`` for the one predicted to take least time.
-        allow_emulation: Let ``auto`` fall back to a backend that encrypts nothing.
-        storable: Choose only among packings whose plans run without the adapter.
-    """
-
-    constraints: Constraints = field(default_factory=Constraints)
-    backend: str | None = None
-    packing: str = AUTO
-    allow_emulation: bool = False
-    storable: bool = False
-
-
-def machines(options: CompileOptions) -> dict[str, CalibratedBackend]:
+def machines(request: PlanRequest) -> dict[str, CalibratedBackend]:
     """The backends to plan for, with their profiles.
 
     The one named; else all calibrated ones that can be used here; else the one that ``auto`` would take, if any.
     """
     manager = get_manager()
-    if options.backend in (None, AUTO):
+    if request.auto_backend:
         usable = [
             name for name, each in manager.backends().items() if not each.availability and each.spec.provides_security
         ]
@@ -62,121 +40,109 @@ def machines(options: CompileOptions) -> dict[str, CalibratedBackend]:
         if found:
             return found
     try:
-        name = select_backend(manager, options.backend, allow_emulation=options.allow_emulation).name
+        name = select_backend(manager, request.backend, allow_emulation=request.allow_emulation).name
     except BackendUnavailable:
-        if options.backend not in (None, AUTO):
+        if not request.auto_backend:
             raise
         return {}
     return {name: CalibratedBackend(manager.load_backend(name), load_profile(name))}
 
 
-def on_best_machine(options: CompileOptions, jobs: Sequence[tuple[LoRAModule, int]]) -> CompileOptions:
-    """The options with a backend named, where the planner has to choose among several calibrated ones."""
-    if options.packing != AUTO or len(found := machines(options)) < 2:
-        return options
-    manager = get_manager()
-    packings = [manager.load_packing(name) for name in manager.packings()]
-    return replace(options, backend=best_machine(jobs, found, packings, options.constraints))
+def on_best_machine(requests: Sequence[PlanRequest]) -> list[PlanRequest]:
+    """The requests with a backend named, where the planner has to choose among several calibrated ones.
+
+    Args:
+        requests: What is to run together; alike but for shape, module and tokens.
+    """
+    if not requests or len(found := machines(requests[0])) < 2:
+        return list(requests)
+    # A named packing for one number of tokens is compiled for the noisiest, so that every backend can run it.
+    if requests[0].packing != AUTO and all(len(set(each.tokens)) < 2 for each in requests):
+        return list(requests)
+    best = best_machine(requests, found, _packings(requests[0]))
+    return [replace(each, backend=best) for each in requests]
 
 
-def candidates(
-    shape: ModuleShape, tokens: int, options: CompileOptions, module: LoRAModule | None = None
-) -> list[Candidate]:
+def candidates(request: PlanRequest) -> list[Candidate]:
     """Every packing (or the one named) on every machine, ranked."""
-    manager = get_manager()
-    names = manager.packings() if options.packing == AUTO else [options.packing]
-    packings = [manager.load_packing(name) for name in names]
-    if options.storable and options.packing == AUTO:
-        packings = [packing for packing in packings if why_not_storable(packing) is None]
-    found = machines(options) or {"": CalibratedBackend(None, None)}
-    return rank(shape, tokens, found, packings, options.constraints, module=module)
+    return rank(request, machines(request) or _NO_MACHINE, _packings(request))
 
 
-def plan_compiler(options: CompileOptions) -> CompileShape:
-    """What compiles a shape, for a number of tokens or the fewest, and for a module's zeros if one is given.
+_NO_MACHINE = {"": CalibratedBackend(None, None)}
+
+
+def compile_plans(request: PlanRequest) -> tuple[Plan, ...]:
+    """The plans of a request: one; or for several numbers of tokens one for each in ascending order, which have equal
+    parameters, so that one key set serves them all (``helora_core.planning.joint``).
 
     Raises:
         LeakageRefused: The packing named shows weights to the key holder, and they are to be private.
+        BudgetExceeded: With what would keep it, if any batch does.
+        NoCommonParameters: No parameters will do for all numbers of tokens.
+        NothingEligible, PrecisionLost, …: No plan keeps the constraints.
     """
     manager = get_manager()
-    if options.packing != AUTO:
-        _check_leakage(options)
-
-    def compile_shape(shape: ModuleShape, tokens: int | None, module: LoRAModule | None) -> Plan:
-        if options.packing == AUTO:
-            plan = choose(candidates(shape, tokens or 1, options, module)).plan
-            assert plan is not None  # an eligible candidate has one
-        else:
-            plan = _compile_named(shape, tokens, module, options)
+    if request.packing != AUTO:
+        _check_leakage(request)
+    if len(set(request.tokens)) > 1:
+        [machine] = list((machines(on_best_machine([request])[0]) or _NO_MACHINE).items())
+        plans = plans_together(request, *machine, _packings(request))
+    elif request.packing != AUTO:
+        plan = _compile_named(request)
+        check_budget(plan, request.count or plan.tokens_per_run, request)
+        plans = (plan,)
+    else:
+        chosen = choose(candidates(replace(request, tokens=(request.count or 1,)))).plan
+        assert chosen is not None  # an eligible candidate has one
+        plans = (chosen,)
+    for plan in {each.digest: each for each in plans}.values():
         manager.notify_plan_compiled(plan)
-        return plan
-
-    return compile_shape
+    return plans
 
 
-def _compile_named(shape: ModuleShape, tokens: int | None, module: LoRAModule | None, options: CompileOptions) -> Plan:
-    abilities = [each.backend.capabilities for each in machines(options).values() if each.backend is not None]
-    return compile_plan(
-        shape,
-        get_manager().load_packing(options.packing),
-        tokens=tokens,
-        ring_degree=options.constraints.ring_degree,
-        security_bits=options.constraints.security_bits,
-        table=options.constraints.table,
-        precision_bits=options.constraints.target_bits,
-        private_weights=options.constraints.private_weights,
-        sanitize_bits=options.constraints.sanitize_bits,
-        free_scales=all(each.free_plaintext_scale for each in abilities),
-        noise_model=NoiseModel.noisiest(each.noise_model for each in abilities),
-        module=module,
+def plan_cache() -> PlanCache:
+    """Compiles what is to run, once for modules of one shape and one pattern of zeros. Errors as of
+    ``compile_plans``.
+    """
+    return PlanCache(compile_plans)
+
+
+def _packings(request: PlanRequest) -> list[Packing]:
+    manager = get_manager()
+    if request.packing != AUTO:
+        return [manager.load_packing(request.packing)]
+    packings = [manager.load_packing(name) for name in manager.packings()]
+    return [each for each in packings if why_not_storable(each) is None] if request.storable else packings
+
+
+def _compile_named(request: PlanRequest) -> Plan:
+    abilities = [each.backend.capabilities for each in machines(request).values() if each.backend is not None]
+    return compile_request(
+        replace(request, traits=BackendTraits.of(abilities)), get_manager().load_packing(request.packing)
     )
 
 
-def plan_cache(options: CompileOptions) -> PlanCache:
-    """Compiles what is to run, within the budget that was asked for.
-
-    Raises:
-        LeakageRefused: As ``plan_compiler`` does. The cache itself raises ``BudgetExceeded``.
-    """
-    compile_shape = plan_compiler(options)
-
-    def compile_module(module: LoRAModule, tokens: int | None) -> Plan:
-        plan = compile_shape(module.shape, tokens, module)
-        check_budget(plan, tokens or plan.tokens_per_run, options, module)
-        return plan
-
-    return PlanCache(compile_module)
-
-
-def for_batches(plan: Plan, options: CompileOptions, module: LoRAModule | None) -> Callable[[int], Plan]:
+def for_batches(plan: Plan, request: PlanRequest) -> Callable[[int], Plan]:
     """What compiles for other numbers of tokens as ``plan`` was compiled: its packing, its ring."""
-    return lambda tokens: compile_plan(
-        plan.shape,
-        plan.packing,
-        tokens=tokens,
-        ring_degree=plan.params.ring_degree,
-        security_bits=options.constraints.security_bits,
-        table=options.constraints.table,
-        precision_bits=options.constraints.target_bits,
-        private_weights=options.constraints.private_weights,
-        sanitize_bits=plan.sanitize_bits,
-        free_scales=plan.free_scales,
-        noise_model=plan.noise_model,
-        module=module,
+    alike = replace(
+        request.within(ring_degree=plan.params.ring_degree, sanitize_bits=plan.sanitize_bits),
+        traits=BackendTraits(free_scales=plan.free_scales, noise_model=plan.noise_model),
         costs=plan.costs,
     )
+    return lambda tokens: compile_request(replace(alike, tokens=(tokens,)), plan.packing)
 
 
-def check_budget(plan: Plan, tokens: int, options: CompileOptions, module: LoRAModule | None) -> None:
+def check_budget(plan: Plan, tokens: int, request: PlanRequest) -> None:
     """Hold a plan against the budget that was asked for.
 
     Raises:
         BudgetExceeded: With what would keep it, if any batch does.
     """
+    budget = request.constraints.budget
     try:
-        plan.check_budget(tokens, options.constraints.budget)
+        plan.check_budget(tokens, budget)
     except BudgetExceeded as error:
-        enough = smallest_batch(for_batches(plan, options, module), options.constraints.budget)
+        enough = smallest_batch(for_batches(plan, request), budget)
         said = f"Module {plan.shape}, {tokens} tokens: {error.message}"
         if enough is None:
             raise BudgetExceeded(said, hint=error.hint) from error
@@ -188,12 +154,10 @@ def check_budget(plan: Plan, tokens: int, options: CompileOptions, module: LoRAM
         ) from error
 
 
-def _check_leakage(options: CompileOptions) -> None:
-    manager = get_manager()
-    strategy = manager.load_packing(options.packing)
-    if not options.constraints.private_weights:
+def _check_leakage(request: PlanRequest) -> None:
+    manager, asked = get_manager(), request.constraints
+    strategy = manager.load_packing(request.packing)
+    if not asked.private_weights:
         return
     others = [name for name in manager.packings() if keeps_weights_private(manager.load_packing(name).leakage)]
-    require_private_weights(
-        strategy.name, strategy.leakage, sanitize_bits=options.constraints.sanitize_bits, qualifying=others
-    )
+    require_private_weights(strategy.name, strategy.leakage, sanitize_bits=asked.sanitize_bits, qualifying=others)

@@ -10,20 +10,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-import msgspec
-
-from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.backend.checked_backend import checked
 from helora_core.backend.protocol import Backend
-from helora_core.compiler.compile import compile_plan, emitted_cost
-from helora_core.compiler.cost import Budget, relative_cost
+from helora_core.compiler.compile import compile_request, emitted_cost
+from helora_core.compiler.cost import relative_cost
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.precision import check_precision
+from helora_core.compiler.request import BackendTraits, Constraints, PlanRequest
 from helora_core.compiler.requirements import require_capabilities
-from helora_core.compiler.settings import DEFAULT_PRECISION_BITS, settings_for
+from helora_core.compiler.settings import settings_for
 from helora_core.errors import (
     BudgetExceeded,
     HeloraError,
@@ -33,15 +30,11 @@ from helora_core.errors import (
     NothingEligible,
     PrecisionLost,
 )
-from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
 from helora_core.packing.protocol import Packing
-from helora_core.params.noise import NoiseModel
-from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, require_secure
+from helora_core.params.security import require_secure
 from helora_core.planning.predict import Prediction, operation_costs, predict
 from helora_core.planning.profile import Profile
-from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS, keeps_weights_private, require_private_weights
-
-NO_BUDGET = Budget(rotations=None, keyswitches=None, rescales=None)
+from helora_core.privacy.policy import keeps_weights_private, require_private_weights
 
 HOPELESS = 20.0
 """A packing whose emitted program costs this many times the best so far is not compiled."""
@@ -60,36 +53,17 @@ _OF_THE_PACKING = (LeakageRefused.code, HopelessPacking.code)
 """Refusals that say more of the packing than of what was asked."""
 
 
-class Constraints(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plan has to keep.
-
-    Attributes:
-        private_weights: Whether the key holder may learn nothing of the weights beyond Δ.
-        sanitize_bits: To which distance results are sanitised; None for not at all.
-        budget: Bounds on operations, bytes and depth.
-        rtt_ms: Network round trip that each message to the server and back is charged.
-        target_bits: Bits of the Δ to be expected that the plan's bound on errors must leave.
-        ring_degree: The only ring to consider; None for all.
-        security_bits: 128, 192 or 256.
-        table: Name of the security table.
-    """
-
-    private_weights: bool = True
-    sanitize_bits: int | None = DEFAULT_SANITIZE_BITS
-    budget: Budget = NO_BUDGET
-    rtt_ms: float = 0.0
-    target_bits: float = DEFAULT_PRECISION_BITS
-    ring_degree: int | None = None
-    security_bits: int = DEFAULT_SECURITY_BITS
-    table: str = DEFAULT_TABLE
-
-
 @dataclass(frozen=True)
 class CalibratedBackend:
     """A backend with what its operations take here: None where it was not calibrated, or where there is no backend."""
 
     backend: Backend | None
     profile: Profile | None
+
+    @property
+    def traits(self) -> BackendTraits:
+        """What plans for it depend on."""
+        return BackendTraits.of([] if self.backend is None else [self.backend.capabilities])
 
 
 @dataclass(frozen=True)
@@ -114,29 +88,20 @@ class Candidate:
 
 
 def rank(
-    shape: ModuleShape,
-    tokens: int,
-    machines: Mapping[str, CalibratedBackend],
-    packings: Sequence[Packing],
-    constraints: Constraints,
-    *,
-    module: LoRAModule | None = None,
+    request: PlanRequest, machines: Mapping[str, CalibratedBackend], packings: Sequence[Packing]
 ) -> list[Candidate]:
     """Every packing on every backend: the eligible ones first, the cheapest first, then the refused.
 
     Args:
-        shape: The module's shape.
-        tokens: Tokens in flight.
+        request: What is to run, for one number of tokens in flight.
         machines: Backends by name.
         packings: The strategies to consider.
-        constraints: What has to be kept.
-        module: Leave out what its zeros make superfluous.
     """
     candidates: list[Candidate] = []
     for name, machine in machines.items():
         best = float("inf")
         for packing in packings:
-            options = list(_options(shape, tokens, name, machine, packing, packings, constraints, module, best))
+            options = list(_options(request, name, machine, packing, packings, best))
             eligible = [option for option in options if option.refusal is None]
             candidates += eligible or options[:1]
             best = min([best, *(option.cost for option in eligible)])
@@ -165,29 +130,27 @@ def choose(candidates: Sequence[Candidate]) -> Candidate:
 
 
 def _options(
-    shape: ModuleShape,
-    tokens: int,
+    request: PlanRequest,
     name: str,
     machine: CalibratedBackend,
     packing: Packing,
     packings: Sequence[Packing],
-    constraints: Constraints,
-    module: LoRAModule | None,
     best: float,
 ) -> Iterator[Candidate]:
     """A packing in the smallest ring that keeps the constraints and in the next one; refusals have no plan."""
-    ring_degree = constraints.ring_degree
+    asked = request.constraints
+    ring_degree = asked.ring_degree
     larger = found = False
     while True:
         try:
             if not larger:
-                _check_leakage(packing, packings, constraints)
-            plan, costs = _compiled(shape, tokens, machine, packing, constraints, module, ring_degree, best)
+                _check_leakage(packing, packings, asked)
+            plan = _compiled(request.within(ring_degree=ring_degree), machine, packing, best)
         except HeloraError as refusal:
             yield Candidate(name, packing.name, refusal=refusal)
             return
         try:
-            candidate = _priced(plan, tokens, name, machine, constraints, costs)
+            candidate = priced(plan, request, name, machine)
         except _OF_THE_RING as refusal:
             candidate = Candidate(name, packing.name, refusal=refusal)
         except HeloraError as refusal:
@@ -199,70 +162,45 @@ def _options(
         if found and (larger or machine.profile is None or candidate.cost > _WORTH_A_LARGER_RING * best):
             return
         ring_degree, larger = 2 * plan.params.ring_degree, True
-        if constraints.ring_degree is not None or ring_degree > _LARGEST_RING:
+        if asked.ring_degree is not None or ring_degree > _LARGEST_RING:
             return
 
 
-def _compiled(
-    shape: ModuleShape,
-    tokens: int,
-    machine: CalibratedBackend,
-    packing: Packing,
-    constraints: Constraints,
-    module: LoRAModule | None,
-    ring_degree: int | None,
-    best: float,
-) -> tuple[Plan, OperationCosts]:
-    """The plan, and what operations cost where it was chosen."""
-    abilities = None if machine.backend is None else machine.backend.capabilities
-    options: dict[str, Any] = {
-        "ring_degree": ring_degree,
-        "precision_bits": constraints.target_bits,
-        "security_bits": constraints.security_bits,
-        "table": constraints.table,
-        "sanitize_bits": constraints.sanitize_bits or 0,
-        "free_scales": abilities is None or abilities.free_plaintext_scale,
-        "noise_model": NoiseModel() if abilities is None else abilities.noise_model,
-    }
-    settings = settings_for(shape, packing, **options)
-    costs = DEFAULT_COSTS
+def _compiled(request: PlanRequest, machine: CalibratedBackend, packing: Packing, best: float) -> Plan:
+    """The plan, whose costs are those of operations where it was chosen."""
+    asked = request.constraints
+    request = replace(request, traits=machine.traits)
+    settings = settings_for(request, packing)
     if machine.profile is not None:
-        costs = operation_costs(machine.profile, settings.params, rtt_ms=constraints.rtt_ms)
+        request = replace(request, costs=operation_costs(machine.profile, settings.params, rtt_ms=asked.rtt_ms))
     if best < math.inf:
         most = HOPELESS * best
-        roughly = emitted_cost(
-            shape, packing, settings, tokens=tokens, sanitize_bits=constraints.sanitize_bits, costs=costs, most=most
-        )
-        if roughly > most:
+        if emitted_cost(request, packing, settings, most=most) > most:
             raise HopelessPacking(
                 f"Planner: {packing.name} costs more than {HOPELESS:g} times as much as what is known already.",
                 hint="Ask for it by name (--packing) to see what it costs.",
             )
-    plan = compile_plan(
-        shape,
-        packing,
-        tokens=tokens,
-        module=module,
-        costs=costs,
-        private_weights=constraints.private_weights,
-        **options,
-    )
-    return plan, costs
+    return compile_request(request, packing)
 
 
-def _priced(
-    plan: Plan, tokens: int, name: str, machine: CalibratedBackend, constraints: Constraints, costs: OperationCosts
-) -> Candidate:
-    """The candidate that a plan is, if it keeps the constraints."""
-    check_precision(plan.precision(), constraints.target_bits)
-    plan.check_budget(tokens, constraints.budget)
+def priced(plan: Plan, request: PlanRequest, name: str, machine: CalibratedBackend) -> Candidate:
+    """The candidate that a plan is for the tokens of a request.
+
+    Raises:
+        PrecisionLost, BudgetExceeded, CapabilityMissing, InsecureParameters: It does not keep the constraints.
+        ProfileMissing: The backend was not calibrated for such parameters.
+    """
+    asked, tokens = request.constraints, request.count or plan.tokens_per_run
+    check_precision(plan.precision(), asked.target_bits)
+    plan.check_budget(tokens, asked.budget)
     if machine.backend is not None:
         require_capabilities(machine.backend, plan)
         resolved = checked(machine.backend).resolve(plan.params)
-        require_secure(resolved, security_bits=constraints.security_bits, table=constraints.table)
+        require_secure(resolved, security_bits=asked.security_bits, table=asked.table)
     if machine.profile is None:
-        return Candidate(name, plan.packing.name, plan, cost=plan.runs(tokens) * relative_cost(plan.program, costs))
-    prediction = predict(plan, machine.profile, tokens=tokens, rtt_ms=constraints.rtt_ms)
+        cost = plan.runs(tokens) * relative_cost(plan.program, plan.costs)
+        return Candidate(name, plan.packing.name, plan, cost=cost)
+    prediction = predict(plan, machine.profile, tokens=tokens, rtt_ms=asked.rtt_ms)
     return Candidate(name, plan.packing.name, plan, prediction, prediction.total_ms)
 
 
@@ -277,30 +215,27 @@ def _check_leakage(packing: Packing, packings: Sequence[Packing], constraints: C
 
 
 def best_machine(
-    jobs: Sequence[tuple[LoRAModule, int]],
-    machines: Mapping[str, CalibratedBackend],
-    packings: Sequence[Packing],
-    constraints: Constraints,
+    requests: Sequence[PlanRequest], machines: Mapping[str, CalibratedBackend], packings: Sequence[Packing]
 ) -> str:
-    """The backend on which all jobs together are predicted to take least time.
+    """The backend on which all requests together are predicted to take least time.
 
     Args:
-        jobs: Modules and the tokens to run through each.
+        requests: What is to run; each of its numbers of tokens counts once.
         machines: Backends by name, one or more; costs of calibrated and of other ones do not compare.
         packings: The strategies to consider.
-        constraints: What has to be kept.
 
     Raises:
-        NothingEligible: Some job can run on none of them.
+        NothingEligible: Some request can run on none of them.
     """
     names = list(machines)
     if len(names) == 1:
         return names[0]
     totals = dict.fromkeys(names, 0.0)
-    weighed = Counter((module.shape, tokens) for module, tokens in jobs)
-    for (shape, tokens), times in weighed.items():
-        ranked = rank(shape, tokens, machines, packings, constraints)
+    single = [replace(each, module=None, tokens=(tokens,)) for each in requests for tokens in each.tokens or (1,)]
+    times = Counter((each.shape, each.tokens) for each in single)
+    for key, request in {(each.shape, each.tokens): each for each in single}.items():
+        ranked = rank(request, machines, packings)
         choose(ranked)
         for name in names:
-            totals[name] += times * min(each.cost for each in ranked if each.backend == name)
+            totals[name] += times[key] * min(each.cost for each in ranked if each.backend == name)
     return min(names, key=lambda name: totals[name])

@@ -121,7 +121,7 @@ def test_one_of_adapter_and_artifact(helora: Callable[..., Any], given: tuple[st
     assert "--adapter PATH and --artifact DIR" in shown.stderr
 
 
-@pytest.mark.parametrize("option", [("--packing", "zero_moai"), ("--ring", "8192"), ("--batch", "4"), ("--share",)])
+@pytest.mark.parametrize("option", [("--packing", "zero_moai"), ("--ring", "8192"), ("--tokens", "4"), ("--share",)])
 def test_what_is_settled_cannot_be_asked_for(
     helora: Callable[..., Any], artifact: Path, x: Any, option: tuple[str, ...]
 ) -> None:

@@ -74,15 +74,21 @@ class TestShare:
         assert attention["d_out"] == sum(shapes[each].d_out for each in ("q_proj", "k_proj", "v_proj"))
         assert "separately" not in by_ending["o_proj"]
         assert set(attention["separately"]) == {
-            f"{each}_per_token" for each in ("rotations", "keyswitches", "encrypts", "decrypts")
+            f"{each}_per_token" for each in ("rotations", "keyswitches", "encrypts", "bytes_up", "decrypts")
         }
         uploads = attention["encrypts"] * attention["runs"] / attention["tokens"]
-        assert uploads < attention["separately"]["encrypts_per_token"]
+        spared = attention["separately"]["encrypts_per_token"] - uploads
+        assert spared > 0
+        assert attention["saved"]["ciphertexts_up_per_token"] == attention["saved"]["encryptions_per_token"] == spared
+        assert attention["saved"]["bytes_up_per_token"] == pytest.approx(
+            attention["separately"]["bytes_up_per_token"] - attention["bytes_up_estimate"] / attention["tokens"]
+        )
 
     def test_people_see_what_sharing_saves(self, helora: Callable[..., Any]) -> None:
         shown = helora("plan", "--model", "qwen2.5-1.5b", "--share", *RANK_BSGS).stdout
         assert shown.count("shared input") == 2
         assert "instead of" in shown
+        assert "of upload" in shown
 
     def test_a_run_writes_each_modules_own_delta(self, helora_json: Callable[..., Any], tmp_path: Path) -> None:
         shapes = {"q_proj": "37:20:3", "v_proj": "37:8:2"}
@@ -188,9 +194,12 @@ class TestBudgets:
 
     def test_a_last_run_of_padding_counts(self, refusal: Callable[..., Any], helora_json: Callable[..., Any]) -> None:
         """A batch may keep what the tokens that are there do not: three run by plans for 32 share the cost by three."""
-        full = helora_json("plan", "--shape", "576:576:8", *RANK_BSGS, "--batch", 32)
+        shape = ModuleShape.parse("576:576:8")
+        save_npz(LoRAAdapter.from_modules([synthetic_module(shape, seed=1, name=Q)], source="test"), Path("a.npz"))
+        np.save("x.npy", synthetic_activations(shape, 3, seed=2))
+        full = helora_json("plan", "--shape", str(shape), *RANK_BSGS, "--tokens", 32)
         bound = 1.5 * full["rotations"] / full["tokens_per_run"]
-        few = ("demo", "--module", "layers.0.self_attn.q_proj", "--tokens", 3, "--batch", 32, *NUMPY, *RANK_BSGS)
+        few = ("run", "--adapter", "a.npz", "--input", "x.npy", "--output", "d.npy", "--tokens", 32, *NUMPY, *RANK_BSGS)
         error = refusal(*few, "--max-rotations", bound)
         assert error["code"] == "budget-exceeded"
         helora_json(*few, "--max-rotations", full["rotations"])
@@ -233,3 +242,43 @@ class TestPrivateWeights:
         assert row["leakage_label"] in ("nothing", "masked z")
         assert row["sanitize_bits"] == 40
         assert "WEIGHTS NOT PRIVATE" not in shown.stderr
+
+
+class TestSeveralTokens:
+    """Decode and prefill: a plan for each number of tokens, under one key set."""
+
+    def test_a_plan_for_each_and_what_their_keys_come_to(
+        self, helora: Callable[..., Any], helora_json: Callable[..., Any]
+    ) -> None:
+        asked = ("plan", "--shape", "256:128:8", "--tokens", "256,4")
+        few, many = helora_json(*asked)
+        assert (few["tokens"], many["tokens"]) == (4, 256)
+        assert few["joint"] == many["joint"]
+        joint = few["joint"]
+        assert joint["plans"] == [few["digest"], many["digest"]]
+        assert set(joint["rotation_steps"]) == {*few["rotation_steps"], *many["rotation_steps"]}
+        parameters = ("ring_degree", "data_bits", "special_bits", "modulus_bits")
+        assert [few[each] for each in parameters] == [many[each] for each in parameters]
+        apart = few["key_bytes_estimate"] + many["key_bytes_estimate"]
+        assert joint["key_bytes_estimate"] <= joint["key_bytes_apart_estimate"] == apart
+        assert "one for 2 plans" in helora(*asked).stdout
+
+    def test_compiled_and_run_from_the_adapter_and_from_the_artifact(self, helora_json: Callable[..., Any]) -> None:
+        shape = ModuleShape.parse("256:128:8")
+        save_npz(LoRAAdapter.from_modules([synthetic_module(shape, seed=1, name=Q)], source="test"), Path("a.npz"))
+        np.save("x.npy", synthetic_activations(shape, 260, seed=2))
+        written = helora_json("compile", "--adapter", "a.npz", "--out", "served", "--tokens", "4,256")
+        assert [row["tokens"] for row in written["modules"]] == [4, 256]
+        assert (written["plans"], written["key_sets"], written["schema"]) == (2, 1, 3)
+        run = ("run", "--input", "x.npy", *NUMPY)
+        by_adapter = helora_json(*run, "--adapter", "a.npz", "--output", "d.npy", "--tokens", "4,256")
+        by_artifact = helora_json(*run, "--artifact", "served", "--output", "e.npy")
+        many = written["modules"][1]["digest"]
+        assert [each["modules"][0]["digest"] for each in (by_adapter, by_artifact)] == [many, many]
+        np.testing.assert_allclose(np.load("d.npy"), np.load("e.npy"), atol=2e-2)
+
+    @pytest.mark.parametrize("tokens", ["0,4", "4,,8", "a", "1,2,3,4,5"])
+    def test_numbers_that_make_no_sense(self, helora: Callable[..., Any], tokens: str) -> None:
+        shown = helora("plan", "--shape", "64:48:4", "--tokens", tokens)
+        assert shown.exit_code in (1, 2)
+        assert "Traceback" not in shown.stderr

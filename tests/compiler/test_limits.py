@@ -21,6 +21,7 @@ from helora_core.compiler.limits import (
     check_shape,
     together_within,
 )
+from helora_core.compiler.request import Constraints, PlanRequest
 from helora_core.compiler.settings import settings_for
 from helora_core.errors import HeloraError, ProgramTooLarge
 from helora_core.host.manager import get_manager
@@ -64,15 +65,17 @@ def test_whatever_the_shape_a_program_is_short_or_refused(packing: str, shape: s
 def test_the_layout_is_that_of_least_cost(packing: str, tokens: int, costs: OperationCosts) -> None:
     """What is not emitted to its end could not have been chosen."""
     strategy = get_manager().load_packing(packing)
-    settings = settings_for(SHAPE, strategy, precision_bits=8, sanitize_bits=20)
+    request = PlanRequest(
+        shape=SHAPE, tokens=(tokens,), constraints=Constraints(target_bits=8, sanitize_bits=20), costs=costs
+    )
+    settings = settings_for(request, strategy)
     priced = []
     for layout in strategy.layouts(SHAPE, settings.params.slots, tokens=tokens, costs=costs):
         emitted = next(lower(layout, strategy, settings, sanitize_bits=20)).program
         priced.append(-(-tokens // layout.tokens_per_run) * relative_cost(emitted, costs))
-    options: dict[str, Any] = {"tokens": tokens, "sanitize_bits": 20, "costs": costs}
-    assert emitted_cost(SHAPE, strategy, settings, **options) == min(priced)
-    assert emitted_cost(SHAPE, strategy, settings, **options, most=min(priced)) == min(priced)
-    assert emitted_cost(SHAPE, strategy, settings, **options, most=min(priced) * 0.99) == float("inf")
+    assert emitted_cost(request, strategy, settings) == min(priced)
+    assert emitted_cost(request, strategy, settings, most=min(priced)) == min(priced)
+    assert emitted_cost(request, strategy, settings, most=min(priced) * 0.99) == float("inf")
 
 
 @hypothesis.given(height=st.integers(1, 300), columns=st.integers(1, 500), log_ring=st.integers(4, 9), log=st.data())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from helora_core.adapter.synthetic import synthetic_module
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.plan_cache import PlanCache
+from helora_core.compiler.request import PlanRequest
 from helora_core.errors import SlotOverflow
 from helora_core.packing.rank_bsgs import RankBSGS
 
 Asked = list[tuple[str, int]]
+OPEN: dict[str, Any] = {"private_weights": False}
 
 
 @pytest.fixture
@@ -26,11 +29,18 @@ def asked() -> Asked:
 
 @pytest.fixture
 def make_cache(asked: Asked) -> Callable[..., PlanCache]:
-    def compile_module(module: LoRAModule, tokens: int) -> Plan:
-        asked.append((module.name, tokens))
-        return compile_plan(module.shape, RankBSGS(), tokens=tokens, module=module, private_weights=False)
+    def compile_plans(request: PlanRequest) -> tuple[Plan, ...]:
+        assert request.module is not None
+        assert request.count is not None
+        asked.append((request.module.name, request.count))
+        return (compile_plan(request.shape, RankBSGS(), tokens=request.count, module=request.module, **OPEN),)
 
-    return lambda **options: PlanCache(compile_module, **options)
+    return lambda **options: PlanCache(compile_plans, **options)
+
+
+def plan_of(cache: PlanCache, module: LoRAModule, tokens: int) -> Plan:
+    (plan,) = cache.plans(PlanRequest(shape=module.shape, module=module, tokens=(tokens,)))
+    return plan
 
 
 def module(name: str, shape: str = "16:16:2") -> LoRAModule:
@@ -45,14 +55,18 @@ def without_rank(sound: LoRAModule, rank: int) -> LoRAModule:
 
 def test_modules_of_one_shape_share_one_plan_object(make_cache: Callable[..., PlanCache], asked: Asked) -> None:
     cache = make_cache()
-    assert cache.plan(module("q"), 4) is cache.plan(module("v"), 4)
+    assert plan_of(cache, module("q"), 4) is plan_of(cache, module("v"), 4)
     assert asked == [("q", 4)]
     assert len(cache) == 1
 
 
 def test_another_shape_or_another_batch_is_another_plan(make_cache: Callable[..., PlanCache], asked: Asked) -> None:
     cache = make_cache()
-    plans = [cache.plan(module("q"), 1), cache.plan(module("q"), 2048), cache.plan(module("k", "16:8:2"), 1)]
+    plans = [
+        plan_of(cache, module("q"), 1),
+        plan_of(cache, module("q"), 2048),
+        plan_of(cache, module("k", "16:8:2"), 1),
+    ]
     assert asked == [("q", 1), ("q", 2048), ("k", 1)]
     assert len({id(plan) for plan in plans}) == len(cache) == 3
     assert plans[0].tokens_per_run != plans[1].tokens_per_run
@@ -62,9 +76,11 @@ def test_modules_with_zeros_share_with_those_that_have_the_same_zeros(
     make_cache: Callable[..., PlanCache], asked: Asked
 ) -> None:
     cache = make_cache()
-    plans = [cache.plan(each, 1) for each in (module("a"), without_rank(module("b"), 0), without_rank(module("c"), 1))]
+    plans = [
+        plan_of(cache, each, 1) for each in (module("a"), without_rank(module("b"), 0), without_rank(module("c"), 1))
+    ]
     assert len({id(plan) for plan in plans}) == 3
-    assert cache.plan(without_rank(module("d"), 0), 1) is plans[1]
+    assert plan_of(cache, without_rank(module("d"), 0), 1) is plans[1]
     assert [name for name, _ in asked] == ["a", "b", "c"]
 
 
@@ -74,8 +90,8 @@ def test_a_plan_without_the_zeros_of_one_module_is_never_given_to_another(
     """It would leave out weights."""
     cache = make_cache()
     gated = LoRAModule("gated", module("a").down, module("a").up, 0.0)
-    assert cache.plan(gated, 1).program.results == ()
-    assert cache.plan(module("a"), 1).program.results
+    assert plan_of(cache, gated, 1).program.results == ()
+    assert plan_of(cache, module("a"), 1).program.results
     assert np.any(module("a").scaled_up)
 
 
@@ -83,33 +99,33 @@ def test_over_its_capacity_the_plan_used_longest_ago_is_dropped(
     make_cache: Callable[..., PlanCache], asked: Asked
 ) -> None:
     cache = make_cache(capacity=2)
-    first = cache.plan(module("q"), 1)
-    cache.plan(module("q"), 2)
-    assert cache.plan(module("q"), 1) is first
-    cache.plan(module("q"), 4)  # drops the plan for 2 tokens
+    first = plan_of(cache, module("q"), 1)
+    plan_of(cache, module("q"), 2)
+    assert plan_of(cache, module("q"), 1) is first
+    plan_of(cache, module("q"), 4)  # drops the plan for 2 tokens
     assert len(cache) == 2
-    assert cache.plan(module("q"), 1) is first
+    assert plan_of(cache, module("q"), 1) is first
     assert [tokens for _, tokens in asked] == [1, 2, 4]
-    cache.plan(module("q"), 2)
+    plan_of(cache, module("q"), 2)
     assert [tokens for _, tokens in asked] == [1, 2, 4, 2]
 
 
 def test_a_capacity_of_one_keeps_the_plan_just_made(make_cache: Callable[..., PlanCache], asked: Asked) -> None:
     cache = make_cache(capacity=1)
-    assert cache.plan(module("q"), 1) is cache.plan(module("q"), 1)
+    assert plan_of(cache, module("q"), 1) is plan_of(cache, module("q"), 1)
     assert len(asked) == 1
 
 
 def test_a_refusal_is_passed_on_and_not_kept() -> None:
-    asked: Asked = []
+    asked: list[PlanRequest] = []
 
-    def refuse(module: LoRAModule, tokens: int) -> Plan:
-        asked.append((module.name, tokens))
+    def refuse(request: PlanRequest) -> tuple[Plan, ...]:
+        asked.append(request)
         raise SlotOverflow("too wide", hint="a larger ring")
 
     cache = PlanCache(refuse)
     for _ in range(2):
         with pytest.raises(SlotOverflow):
-            cache.plan(module("q"), 1)
+            plan_of(cache, module("q"), 1)
     assert len(asked) == 2
     assert len(cache) == 0

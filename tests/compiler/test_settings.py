@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.checks import Scales, annotate
 from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.request import BackendTraits, Constraints, PlanRequest
 from helora_core.compiler.settings import settings_for, settings_given, settings_options
 from helora_core.errors import HeloraError, InvalidParameters, PrecisionLost, SlotOverflow
 from helora_core.host.manager import get_manager
@@ -26,12 +29,16 @@ def packing(name: str) -> Packing:
     return get_manager().load_packing(name)
 
 
+def asked(sanitize_bits: int | None = None, shape: ModuleShape = SHAPE, **constraints: Any) -> PlanRequest:
+    return PlanRequest(shape=shape, constraints=Constraints(sanitize_bits=sanitize_bits, **constraints))
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("sanitize_bits", [None, 20, 40])
 @pytest.mark.parametrize("free_scales", [True, False])
 def test_what_is_chosen_is_secure_and_keeps_the_laws(name: str, sanitize_bits: int | None, free_scales: bool) -> None:
     strategy = packing(name)
-    chosen = settings_for(SHAPE, strategy, sanitize_bits=sanitize_bits, free_scales=free_scales)
+    chosen = settings_for(replace(asked(sanitize_bits), traits=BackendTraits(free_scales=free_scales)), strategy)
     assert security_verdict(chosen.params).secure
     assert chosen.params.slots >= strategy.min_slots(SHAPE)
     plan = compile_plan(SHAPE, strategy, sanitize_bits=sanitize_bits, private_weights=False)
@@ -43,7 +50,7 @@ def test_what_is_chosen_is_secure_and_keeps_the_laws(name: str, sanitize_bits: i
 def test_a_sanitised_plan_rescales_nowhere_and_a_bare_one_at_every_product(name: str) -> None:
     strategy = packing(name)
     assert strategy.modulus_use is ModulusUse.LEVELS
-    bare, sanitised = (settings_for(SHAPE, strategy, sanitize_bits=bits) for bits in (None, 40))
+    bare, sanitised = (settings_for(asked(bits), strategy) for bits in (None, 40))
     assert bare.rescales
     assert bare.params.max_level == strategy.depth
     assert not sanitised.rescales
@@ -69,34 +76,34 @@ def test_parameters_of_too_few_levels_are_refused() -> None:
 class TestOptions:
     @pytest.mark.parametrize("name", NAMES)
     def test_the_first_is_the_plain_choice_and_none_comes_twice(self, name: str) -> None:
-        options = list(settings_options(SHAPE, packing(name), sanitize_bits=40))
-        assert options[0] == settings_for(SHAPE, packing(name), sanitize_bits=40)
+        options = list(settings_options(asked(40), packing(name)))
+        assert options[0] == settings_for(asked(40), packing(name))
         assert all(option not in options[:i] for i, option in enumerate(options))
 
     @pytest.mark.parametrize("name", NAMES)
     def test_rings_only_grow_and_stop_at_four_times_the_first(self, name: str) -> None:
-        rings = [option.params.ring_degree for option in settings_options(SHAPE, packing(name), sanitize_bits=40)]
+        rings = [option.params.ring_degree for option in settings_options(asked(40), packing(name))]
         assert rings == sorted(rings)
         assert set(rings) <= {rings[0], 2 * rings[0], 4 * rings[0]}
 
     def test_a_ring_that_was_asked_for_is_the_only_one(self) -> None:
-        options = list(settings_options(SHAPE, packing("rank_bsgs"), ring_degree=16384, sanitize_bits=40))
+        options = list(settings_options(asked(40, ring_degree=16384), packing("rank_bsgs")))
         assert {option.params.ring_degree for option in options} == {16384}
 
     def test_where_nothing_will_do_the_refusal_is_that_of_the_plain_choice(self) -> None:
         wide = ModuleShape(d_in=16, d_out=16, rank=1 << 20)
         with pytest.raises(HeloraError) as caught:
-            next(settings_options(wide, packing("rank_bsgs")))
+            next(settings_options(asked(shape=wide), packing("rank_bsgs")))
         assert isinstance(caught.value, (SlotOverflow, InvalidParameters))
 
     @settings(max_examples=20)
-    @given(asked=st.floats(4, 24), name=st.sampled_from(NAMES))
-    def test_a_plan_keeps_the_precision_that_was_asked_for_or_there_is_none(self, asked: float, name: str) -> None:
+    @given(wanted=st.floats(4, 24), name=st.sampled_from(NAMES))
+    def test_a_plan_keeps_the_precision_that_was_asked_for_or_there_is_none(self, wanted: float, name: str) -> None:
         try:
-            plan = compile_plan(SHAPE, packing(name), precision_bits=asked, sanitize_bits=40, private_weights=False)
+            plan = compile_plan(SHAPE, packing(name), precision_bits=wanted, sanitize_bits=40, private_weights=False)
         except (PrecisionLost, InvalidParameters):
             return
-        assert plan.precision().bits >= asked
+        assert plan.precision().bits >= wanted
         found = (plan.params, plan.scales)
-        tried = settings_options(SHAPE, packing(name), precision_bits=asked, sanitize_bits=40)
+        tried = settings_options(asked(40, target_bits=wanted), packing(name))
         assert found in [(each.params, each.scales) for each in islice(tried, 20)]

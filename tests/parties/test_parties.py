@@ -233,7 +233,10 @@ class TestDeviatingClients:
             ({"modules": ("layer.two_rounds",) * 2}, InvalidInput),
             ({"modules": ("nothing",)}, InvalidInput),
             ({"modules": ("layer.two_rounds", "layer.q_proj")}, InvalidInput),
-            ({"modules": ("layer.q_proj",)}, ForeignCiphertext),  # of other parameters than these keys'
+            ({"modules": ("layer.q_proj",)}, InvalidInput),  # which has another plan
+            ({"plans": ()}, InvalidInput),
+            # of other parameters than these keys'
+            ({"modules": ("layer.q_proj",), "plans": (lora.modules[0].plan.digest,)}, ForeignCiphertext),
             ({"tokens": 0}, LimitExceeded),
             ({"tokens": 1 << 30}, LimitExceeded),
             ({"number": 1}, UnexpectedMessage),

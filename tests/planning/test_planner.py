@@ -11,7 +11,8 @@ import pytest
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_module
-from helora_core.compiler.cost import Budget, relative_cost
+from helora_core.compiler.cost import NO_BUDGET, Budget, relative_cost
+from helora_core.compiler.request import Constraints, PlanRequest
 from helora_core.errors import (
     BudgetExceeded,
     CapabilityMissing,
@@ -28,10 +29,8 @@ from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import Packing
 from helora_core.params.ckks import CKKSParams
 from helora_core.planning.planner import (
-    NO_BUDGET,
     CalibratedBackend,
     Candidate,
-    Constraints,
     best_machine,
     choose,
     rank,
@@ -73,9 +72,16 @@ def ranked(calibrated: Callable[..., CalibratedBackend]) -> Callable[..., list[C
         shape: ModuleShape = SHAPE,
         **milliseconds: float,
     ) -> list[Candidate]:
-        return rank(shape, tokens, {"numpy": calibrated(**milliseconds)}, packings(*names), constraints)
+        asked = PlanRequest(shape=shape, tokens=(tokens,), constraints=constraints)
+        return rank(asked, {"numpy": calibrated(**milliseconds)}, packings(*names))
 
     return run
+
+
+def asked(tokens: int, constraints: Constraints = OPEN, module: LoRAModule | None = None) -> PlanRequest:
+    return PlanRequest(
+        shape=SHAPE if module is None else module.shape, module=module, tokens=(tokens,), constraints=constraints
+    )
 
 
 def refusal_of(candidates: list[Candidate], packing: str) -> HeloraError:
@@ -237,13 +243,13 @@ class TestConstraints:
         machine = calibrated()
         lacking = msgspec.structs.replace(machine.backend.capabilities, public_key=False)  # type: ignore[union-attr]
         monkeypatch.setattr(machine.backend, "capabilities", lacking, raising=False)
-        candidates = rank(SHAPE, 1, {"numpy": machine}, packings("rank_bsgs"), Constraints())
+        candidates = rank(asked(1, Constraints()), {"numpy": machine}, packings("rank_bsgs"))
         assert type(refusal_of(candidates, "rank_bsgs")) is CapabilityMissing
 
     def test_what_was_not_calibrated_is_refused_by_name(self, make_profile: MakeProfile) -> None:
         profile = make_profile(CKKSParams(ring_degree=65536, data_bits=(60,), special_bits=(), scale_bits=30))
         machine = CalibratedBackend(get_manager().load_backend("numpy"), profile)
-        (only,) = rank(SHAPE, 1, {"numpy": machine}, packings("rank_bsgs"), OPEN)
+        (only,) = rank(asked(1), {"numpy": machine}, packings("rank_bsgs"))
         assert type(only.refusal) is ProfileMissing
 
 
@@ -290,7 +296,7 @@ class TestWithoutProfile:
     @pytest.mark.parametrize("backend", [None, "numpy"])
     def test_relative_costs_rank_the_plans(self, backend: str | None) -> None:
         machine = CalibratedBackend(backend and get_manager().load_backend(backend), None)  # type: ignore[arg-type]
-        candidates = rank(SHAPE, 4, {"x": machine}, packings("rank_bsgs", "zero_moai"), OPEN)
+        candidates = rank(asked(4), {"x": machine}, packings("rank_bsgs", "zero_moai"))
         for each in candidates:
             assert each.plan is not None
             assert each.prediction is None
@@ -307,8 +313,7 @@ class TestZeros:
         gated = LoRAModule("gated", dense.down, dense.up, 0.0)
         machine = {"numpy": calibrated(rotate_first=1)}
         costs = [
-            choose(rank(SHAPE, 4, machine, packings("rank_bsgs"), OPEN, module=module)).cost
-            for module in (dense, gated)
+            choose(rank(asked(4, module=module), machine, packings("rank_bsgs"))).cost for module in (dense, gated)
         ]
         assert costs[0] > costs[1] == 0
 
@@ -316,13 +321,13 @@ class TestZeros:
 class TestMachines:
     def test_the_cheaper_backend_is_taken(self, make_profile: MakeProfile) -> None:
         backend = get_manager().load_backend("numpy")
-        jobs = [(synthetic_module(SHAPE, seed=1), 4)]
+        jobs = [asked(4)]
         for faster in ("left", "right"):
             machines = {
                 name: CalibratedBackend(backend, make_profile(time=times(rotate_first=1 if name == faster else 2)))
                 for name in ("left", "right")
             }
-            assert best_machine(jobs, machines, packings("rank_bsgs"), OPEN) == faster
+            assert best_machine(jobs, machines, packings("rank_bsgs")) == faster
 
     def test_all_jobs_count_and_as_often_as_they_come(self, make_profile: MakeProfile) -> None:
         """One machine encrypts quickly, which wide modules gain by; the other rotates quickly."""
@@ -338,12 +343,12 @@ class TestMachines:
         wide, narrow = (synthetic_module(ModuleShape.parse(shape), seed=1) for shape in ("8000:64:4", "64:64:64"))
 
         def best(*jobs: Any) -> str:
-            return best_machine([(job, 1) for job in jobs], machines, packings("rank_bsgs"), OPEN)
+            return best_machine([asked(1, module=job) for job in jobs], machines, packings("rank_bsgs"))
 
         assert best(wide) == "encrypts"
         totals = {
             name: sum(
-                choose(rank(job.shape, 1, {name: machine}, packings("rank_bsgs"), OPEN)).cost
+                choose(rank(asked(1, module=job), {name: machine}, packings("rank_bsgs"))).cost
                 for job in (wide, narrow, narrow)
             )
             for name, machine in machines.items()
@@ -352,12 +357,12 @@ class TestMachines:
 
     def test_one_alone_is_taken_unseen(self) -> None:
         machines = {"only": CalibratedBackend(None, None)}
-        assert best_machine([(synthetic_module(SHAPE, seed=1), 1)], machines, [], OPEN) == "only"
+        assert best_machine([asked(1)], machines, []) == "only"
 
     def test_a_job_that_no_machine_can_run_is_refused(self, calibrated: Callable[..., CalibratedBackend]) -> None:
         machines = {"left": calibrated(), "right": calibrated()}
         with pytest.raises(NothingEligible, match=r"zero_moai on left.*zero_moai on right"):
-            best_machine([(synthetic_module(SHAPE, seed=1), 1)], machines, packings("zero_moai"), Constraints())
+            best_machine([asked(1, Constraints())], machines, packings("zero_moai"))
 
     def test_no_budget_is_no_bound(self) -> None:
         assert set(NO_BUDGET.__struct_fields__) == {

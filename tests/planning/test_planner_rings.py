@@ -10,9 +10,10 @@ from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.cost import Budget
 from helora_core.compiler.precision import PrecisionReport, check_precision
+from helora_core.compiler.request import Constraints, PlanRequest
 from helora_core.errors import BudgetExceeded, LeakageRefused, NothingEligible, PrecisionLost
 from helora_core.host.manager import get_manager
-from helora_core.planning.planner import CalibratedBackend, Candidate, Constraints, choose, rank
+from helora_core.planning.planner import CalibratedBackend, Candidate, choose, rank
 from helora_core.planning.profile import Profile
 
 SHAPE = ModuleShape.parse("256:128:8")
@@ -28,7 +29,8 @@ def machine(request: pytest.FixtureRequest, make_profile: Callable[..., Profile]
 def ranked(machine: CalibratedBackend, rotations: float, ring_degree: int | None = None) -> list[Candidate]:
     budget = Budget(rotations=rotations, keyswitches=None, rescales=None)
     constraints = Constraints(private_weights=False, sanitize_bits=None, budget=budget, ring_degree=ring_degree)
-    return rank(SHAPE, TOKENS, {"numpy": machine}, [get_manager().load_packing("rank_bsgs")], constraints)
+    request = PlanRequest(shape=SHAPE, tokens=(TOKENS,), constraints=constraints)
+    return rank(request, {"numpy": machine}, [get_manager().load_packing("rank_bsgs")])
 
 
 def rotations_per_token(ring_degree: int | None) -> float:

@@ -9,8 +9,8 @@ from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.request import DEFAULT_PRECISION_BITS
 from helora_core.compiler.requirements import require_capabilities
-from helora_core.compiler.settings import DEFAULT_PRECISION_BITS
 from helora_core.conformance.bench import Bench
 from helora_core.conformance.requirements import slow
 from helora_core.errors import CapabilityMissing, SlotOverflow

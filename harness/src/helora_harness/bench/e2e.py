@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from helora_core.compiler.settings import DEFAULT_PRECISION_BITS
+from helora_core.compiler.request import DEFAULT_PRECISION_BITS
 from helora_core.errors import HeloraError
 from helora_core.planning.predict import Bottleneck, Prediction, bottleneck
 from helora_harness.bench.grid import with_packing

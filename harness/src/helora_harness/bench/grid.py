@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import msgspec
 
 from helora_core.adapter.lora import ModuleShape
+from helora_core.compiler.request import Constraints, PlanRequest
 from helora_core.host.manager import get_manager
-from helora_core.planning.planner import CalibratedBackend, Constraints, choose, rank
+from helora_core.planning.planner import CalibratedBackend, choose, rank
 from helora_core.planning.profile_files import load_profile
 from helora_harness.rows import Cell
 
@@ -51,7 +52,8 @@ def with_packing(cell: Cell) -> Cell:
     machine = CalibratedBackend(manager.load_backend(cell.backend), load_profile(cell.backend))
     packings = [manager.load_packing(name) for name in manager.packings()]
     open_weights = Constraints(private_weights=False, sanitize_bits=None)
-    ranked = rank(ModuleShape.parse(cell.shape), cell.tokens, {cell.backend: machine}, packings, open_weights)
+    request = PlanRequest(shape=ModuleShape.parse(cell.shape), tokens=(cell.tokens,), constraints=open_weights)
+    ranked = rank(request, {cell.backend: machine}, packings)
     rings: dict[str, int] = {}
     for each in ranked:
         if each.plan is not None:

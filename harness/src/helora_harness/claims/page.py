@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from helora_core.cli.output import size
-from helora_core.compiler.settings import DEFAULT_PRECISION_BITS
+from helora_core.compiler.request import DEFAULT_PRECISION_BITS
 from helora_harness.claims.figures import Claim, Variant, figures
 from helora_harness.claims.measure import ClaimRow, Values, facts_of
 from helora_harness.places import DOCS

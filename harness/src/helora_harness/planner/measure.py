@@ -11,10 +11,11 @@ import msgspec
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.request import Constraints, PlanRequest
 from helora_core.execution.constants import plaintext_bytes
 from helora_core.host.manager import get_manager
 from helora_core.planning.calibrate import calibrate
-from helora_core.planning.planner import CalibratedBackend, Candidate, Constraints, rank
+from helora_core.planning.planner import CalibratedBackend, Candidate, rank
 from helora_core.planning.predict import bottleneck
 from helora_core.planning.profile import Profile
 from helora_harness.prepared import PreparedPlan
@@ -62,7 +63,8 @@ def ranked(machine: CalibratedBackend, name: str, shape: str, tokens: int, priva
     manager = get_manager()
     packings = [manager.load_packing(each) for each in manager.packings()]
     constraints = Constraints(private_weights=private, sanitize_bits=40 if private else None)
-    return rank(ModuleShape.parse(shape), tokens, {name: machine}, packings, constraints)
+    request = PlanRequest(shape=ModuleShape.parse(shape), tokens=(tokens,), constraints=constraints)
+    return rank(request, {name: machine}, packings)
 
 
 def _measured(backend: Any, candidates: list[Candidate], tokens: int, rounds: int) -> Iterator[tuple[Candidate, float]]:

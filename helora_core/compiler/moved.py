@@ -1,0 +1,50 @@
+"""A plan under other parameters of its ring, so that several plans can have the same ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+
+from helora_core.compiler.checks import annotate
+from helora_core.compiler.compile import require_sound
+from helora_core.compiler.plan import Plan
+from helora_core.errors import InvalidParameters, InvalidProgram
+from helora_core.params.ckks import CKKSParams
+from helora_core.params.security import security_verdict
+
+
+def moved(plan: Plan, params: CKKSParams, target_bits: float) -> Plan:
+    """The same program with the same scales under these parameters, if it is as precise there as is asked for.
+
+    Only a program that never rescales can move: its scales do not depend on the primes, and a modulus that is larger
+    than it needs only costs time and bytes.
+
+    Args:
+        plan: The plan.
+        params: Those to run under; the plan's own give the plan itself.
+        target_bits: Bits that must remain of the Δ to be expected.
+
+    Raises:
+        InvalidParameters: The ring is another, the modulus too small, or the program rescales.
+        PrecisionLost: The noise is too large there, or the headroom too small.
+    """
+    if params == plan.params:
+        return plan
+    if plan.settings.rescales or params.ring_degree != plan.params.ring_degree:
+        raise InvalidParameters(
+            f"Plan {plan.packing.name} {plan.shape} cannot run under other parameters than those of its own chain.",
+            hint="Compile it for the ring that is wanted, or with a packing that does not rescale.",
+        )
+    try:
+        values = annotate(plan.program, params, plan.settings.scales)
+    except InvalidProgram as error:
+        raise InvalidParameters(
+            f"Plan {plan.packing.name} {plan.shape} does not fit the {params.data_modulus_bits} bits of that modulus.",
+            hint="Take a larger one.",
+        ) from error
+    settings = msgspec.structs.replace(plan.settings, params=params)
+    verdict = security_verdict(params, security_bits=plan.verdict.asked_bits, table=plan.verdict.table)
+    result = replace(plan, settings=settings, values=values, verdict=verdict)
+    require_sound(result, target_bits)
+    return result

@@ -1,0 +1,170 @@
+"""What is asked of the compiler, as one value: it is made and checked at each door, and handed down whole.
+
+``helora_core.compile``, ``compile_plan`` and the command line make one; whoever needs another value on the way down
+replaces it (``request.within``), and nobody takes it apart into arguments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.backend.capabilities import Capabilities
+from helora_core.compiler.cost import NO_BUDGET, Budget
+from helora_core.errors import InvalidInput
+from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
+from helora_core.params.noise import USUAL_NOISE, NoiseModel
+from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, load_table
+from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS
+
+AUTO = "auto"
+
+DEFAULT_PRECISION_BITS = 12.0
+
+MOST_TOKENS = 1 << 31
+"""More than anybody has at once, and few enough to count with."""
+
+MOST_COUNTS = 4
+"""Numbers of tokens that plans are compiled for together: every combination of plans is compared."""
+
+_MOST_SANITIZE_BITS = 64
+
+
+class Constraints(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan has to keep.
+
+    Attributes:
+        private_weights: Whether the key holder may learn nothing of the weights beyond Δ.
+        sanitize_bits: To which distance results are sanitised, 1 to 64; None for not at all.
+        budget: Bounds on operations, bytes and depth.
+        rtt_ms: Network round trip that each message to the server and back is charged.
+        target_bits: Bits of the Δ to be expected that the plan's bound on errors must leave.
+        ring_degree: The only ring to consider; None for all.
+        security_bits: A level of the table: 128, 192 or 256.
+        table: Name of the security table.
+
+    Raises:
+        InvalidInput: A number is out of its range.
+        InvalidParameters: There is no such table, or it has no such level.
+    """
+
+    private_weights: bool = True
+    sanitize_bits: int | None = DEFAULT_SANITIZE_BITS
+    budget: Budget = NO_BUDGET
+    rtt_ms: float = 0.0
+    target_bits: float = DEFAULT_PRECISION_BITS
+    ring_degree: int | None = None
+    security_bits: int = DEFAULT_SECURITY_BITS
+    table: str = DEFAULT_TABLE
+
+    def __post_init__(self) -> None:
+        load_table(self.table).rings(self.security_bits)
+        if not (math.isfinite(self.target_bits) and self.target_bits >= 0):
+            raise InvalidInput(
+                f"Constraints: target_bits is {self.target_bits}, which is no number of bits.",
+                hint="Ask for 0 bits or more, as 12.",
+            )
+        if not (math.isfinite(self.rtt_ms) and self.rtt_ms >= 0):
+            raise InvalidInput(
+                f"Constraints: rtt_ms is {self.rtt_ms}, which is no time.", hint="Give milliseconds, 0 or more."
+            )
+        if self.sanitize_bits is not None and not 1 <= self.sanitize_bits <= _MOST_SANITIZE_BITS:
+            raise InvalidInput(
+                f"Constraints: sanitize_bits is {self.sanitize_bits}; it goes from 1 to {_MOST_SANITIZE_BITS}.",
+                hint=f"Take {DEFAULT_SANITIZE_BITS}; or None, for results that are not sanitised.",
+            )
+
+
+class BackendTraits(msgspec.Struct, frozen=True, kw_only=True):
+    """What plans depend on of the backend that is to run them.
+
+    Attributes:
+        free_scales: Whether plaintexts may have scales of their own; False for backends that give all the same one.
+        noise_model: What is known of its noise.
+    """
+
+    free_scales: bool = True
+    noise_model: NoiseModel = USUAL_NOISE
+
+    @classmethod
+    def of(cls, backends: Iterable[Capabilities]) -> BackendTraits:
+        """Those that suit each of some backends; the defaults for none."""
+        abilities = list(backends)
+        return cls(
+            free_scales=all(each.free_plaintext_scale for each in abilities),
+            noise_model=NoiseModel.noisiest(each.noise_model for each in abilities),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRequest:
+    """One module, or a bare shape, and how its plans are to be.
+
+    Attributes:
+        shape: d_in, d_out and rank of the module.
+        module: The module itself: its plans have its exponent, and leave out what its zeros make superfluous.
+        tokens: Numbers of tokens that will be run together, which layouts are chosen for; none for the fewest a run.
+            For several, plans are compiled that share their parameters and keys.
+        constraints: What every plan has to keep.
+        packing: Name of the packing; ``auto`` for the one predicted to take least time.
+        backend: Name of the backend; None or ``auto`` for the best that can run the plans.
+        allow_emulation: Let ``auto`` fall back to a backend that encrypts nothing.
+        storable: Choose only among packings whose plans run without the adapter.
+        traits: Of the backend.
+        costs: What operations cost on the backend, to choose among layouts.
+
+    Raises:
+        InvalidInput: A number of tokens is none, or there are too many of them; or the module has another shape.
+    """
+
+    shape: ModuleShape
+    module: LoRAModule | None = None
+    tokens: tuple[int, ...] = ()
+    constraints: Constraints = field(default_factory=Constraints)
+    packing: str = AUTO
+    backend: str | None = None
+    allow_emulation: bool = False
+    storable: bool = False
+    traits: BackendTraits = field(default_factory=BackendTraits)
+    costs: OperationCosts = DEFAULT_COSTS
+
+    def __post_init__(self) -> None:
+        for count in self.tokens:
+            if not 1 <= count <= MOST_TOKENS:
+                raise InvalidInput(
+                    f"{count} tokens cannot be run together.", hint=f"Give a number from 1 to {MOST_TOKENS}."
+                )
+        if len(set(self.tokens)) > MOST_COUNTS:
+            raise InvalidInput(
+                f"Plans for {len(set(self.tokens))} numbers of tokens at once; {MOST_COUNTS} are compiled together.",
+                hint="Leave some out: a plan for more tokens also runs fewer.",
+            )
+        if self.module is not None and self.module.shape != self.shape:
+            raise InvalidInput(
+                f"Module {self.module.name} has shape {self.module.shape}, and {self.shape} is asked for.",
+                hint="Give the module's own shape.",
+            )
+
+    @property
+    def count(self) -> int | None:
+        """The number of tokens, of a request for one; None for the fewest a run."""
+        return self.tokens[0] if self.tokens else None
+
+    @property
+    def auto_backend(self) -> bool:
+        """Whether the backend is to be chosen."""
+        return self.backend in (None, AUTO)
+
+    def each_count(self) -> Iterator[PlanRequest]:
+        """A request for each number of tokens, each number once and in ascending order."""
+        for count in sorted(set(self.tokens)):
+            yield replace(self, tokens=(count,))
+
+    def within(self, **constraints: Any) -> PlanRequest:
+        """The same under other constraints, by their names."""
+        return replace(self, constraints=msgspec.structs.replace(self.constraints, **constraints))
