@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helora_core.adapter.lora import LoRAModule
 from helora_core.backend.protocol import Backend
@@ -13,10 +14,12 @@ from helora_core.compiler.key_sets import KeySet, key_sets
 from helora_core.compiler.request import PlanRequest
 from helora_core.parties.client import Client
 from helora_core.parties.limits import ServerLimits
-from helora_core.parties.server import Server
-from helora_core.parties.session import Session
 from helora_core.planning.compiling import plan_cache
 from helora_core.planning.savings import SharedInput, shared_input
+
+if TYPE_CHECKING:
+    from helora_core.parties.server import Server
+    from helora_core.parties.session import Session
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ class CompiledLoRA:
 
     def server(self, *, limits: ServerLimits | None = None) -> Server:
         """The server of these modules: it has the weights."""
-        return Server(self.by_name, self.backend, private_weights=self.private_weights, limits=limits)
+        from helora_core.parties.server import Server
+
+        return Server(self, limits=limits)
 
     def client(self, offer: bytes) -> Client:
         """A client of the same owner: it has the adapter in the clear, where a packing needs that and it may be."""

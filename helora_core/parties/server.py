@@ -20,20 +20,26 @@ from helora_core.compiler.compiled import CompiledModule, by_name
 from helora_core.errors import LimitExceeded
 from helora_core.execution.constants import ConstantCache
 from helora_core.execution.telemetry import Telemetry
+from helora_core.parties.compiled_lora import CompiledLoRA
 from helora_core.parties.key_bundle import read_bundle
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.offer import offer_of
 from helora_core.parties.served import Served
 from helora_core.parties.session import Session
+from helora_core.parties.several import one_backend, one_promise, sorted_out
 
 
 class Server:
-    """Serves compiled modules on one backend. Weights are encoded when they are first asked for.
+    """Serves compiled adapters on one backend. Weights are encoded when they are first asked for.
 
     Args:
-        modules: What to serve, by the name that clients ask for, each with one plan or several.
-        backend: The CKKS library.
-        private_weights: Refuse plans that show weights to the key holder; False where it owns the adapter.
+        served: A compiled adapter; or several by name, as ``{"legal": one, "medical": other}``, whose modules are then
+            asked for as ``legal/layers.0.self_attn.q_proj``, and which are answered from one encrypted input where
+            their input signatures are equal. Or compiled modules by the name that clients ask for, each with one plan
+            or several.
+        backend: The CKKS library; that of the compiled adapters if None.
+        private_weights: Refuse plans that show weights to the key holder; False where it owns the adapter. As the
+            adapters were compiled if None, and True for modules.
         limits: How much it holds for others.
         constants: Keeps encoded weights; for all sessions alike.
         telemetry: Told of each round executed.
@@ -42,24 +48,26 @@ class Server:
     Raises:
         LeakageRefused: A plan shows weights, and they are to be private.
         CapabilityMissing: The backend cannot do what a plan needs.
-        InvalidInput: There is nothing to serve.
+        InvalidInput: There is nothing to serve, or no backend; or the adapters were compiled for different backends, or
+            some keep their weights private and others do not.
     """
 
     def __init__(
         self,
-        modules: Mapping[str, CompiledModule | Sequence[CompiledModule]],
-        backend: Backend | CheckedBackend,
+        served: CompiledLoRA | Mapping[str, CompiledLoRA] | Mapping[str, CompiledModule | Sequence[CompiledModule]],
+        backend: Backend | CheckedBackend | None = None,
         *,
-        private_weights: bool = True,
+        private_weights: bool | None = None,
         limits: ServerLimits | None = None,
         constants: ConstantCache | None = None,
         telemetry: Telemetry | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        loras, modules = sorted_out(served)
         self.served = Served(
             modules,
-            backend,
-            private_weights=private_weights,
+            backend or one_backend(loras),
+            private_weights=one_promise(loras) if private_weights is None else private_weights,
             limits=limits,
             constants=constants,
             telemetry=telemetry,

@@ -1,0 +1,84 @@
+"""Several compiled adapters for one server: names that tell them apart, one backend, one promise on weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from helora_core.backend.protocol import Backend
+from helora_core.compiler.compiled import CompiledModule
+from helora_core.errors import InvalidInput
+from helora_core.parties.compiled_lora import CompiledLoRA
+
+Versions: TypeAlias = CompiledModule | Sequence[CompiledModule]
+"""A module by one plan, or by each of several."""
+
+
+def sorted_out(
+    served: CompiledLoRA | Mapping[str, CompiledLoRA] | Mapping[str, Versions],
+) -> tuple[list[CompiledLoRA], dict[str, Versions]]:
+    """Compiled adapters, if these are any; and what is served, by name.
+
+    Raises:
+        InvalidInput: An adapter's name is empty or holds what may not be in one; or adapters and modules are mixed.
+    """
+    if isinstance(served, CompiledLoRA):
+        return [served], dict(served.by_name)
+    loras = {name: each for name, each in served.items() if isinstance(each, CompiledLoRA)}
+    if not loras:
+        return [], {name: each for name, each in served.items() if not isinstance(each, CompiledLoRA)}
+    if len(loras) < len(served):
+        raise InvalidInput(
+            "Server: compiled adapters and single modules were given together.",
+            hint="Give adapters by their names, or modules by theirs.",
+        )
+    modules: dict[str, Versions] = {}
+    for name, lora in loras.items():
+        if not name or "/" in name or not name.isprintable():
+            raise InvalidInput(
+                f"Server: {name!r} is no name for an adapter.", hint="Use printable text without a slash, as legal."
+            )
+        for own, versions in lora.by_name.items():
+            modules[f"{name}/{own}"] = tuple(_within(name, each) for each in versions)
+    return list(loras.values()), modules
+
+
+def _within(adapter: str, compiled: CompiledModule) -> CompiledModule:
+    parts = tuple(msgspec.structs.replace(part, name=f"{adapter}/{part.name}") for part in compiled.parts)
+    return CompiledModule(compiled.module, parts, compiled.plan)
+
+
+def one_backend(loras: Sequence[CompiledLoRA]) -> Backend:
+    """The backend that all adapters were compiled for.
+
+    Raises:
+        InvalidInput: There is none, or there are several.
+    """
+    names = sorted({each.backend.name for each in loras})
+    if len(names) != 1:
+        raise InvalidInput(
+            f"Server: the adapters were compiled for different backends: {', '.join(names)}."
+            if names
+            else "Server: modules were given without a backend.",
+            hint="Compile all adapters for one backend (backend=…), or serve each with a server of its own."
+            if names
+            else "Give the backend that they were compiled for.",
+        )
+    return loras[0].backend
+
+
+def one_promise(loras: Sequence[CompiledLoRA]) -> bool:
+    """Whether weights are kept private from the key holder.
+
+    Raises:
+        InvalidInput: Some adapters keep theirs and others do not.
+    """
+    promises = {each.private_weights for each in loras}
+    if len(promises) > 1:
+        raise InvalidInput(
+            "Server: some adapters keep their weights private from the key holder, and others do not.",
+            hint="Serve them with a server each, or compile all with private weights.",
+        )
+    return promises != {False}
