@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +118,7 @@ def _document(
 
 
 def _show(document: dict[str, Any]) -> None:
-    from helora_core.cli.output import amount, print_table, size
+    from helora_core.cli.output import print_table, size
 
     numbers = ("tokens/run", "plaintexts", "size")
     print_table(
@@ -129,11 +130,20 @@ def _show(document: dict[str, Any]) -> None:
         ],
         numbers=numbers,
     )  # fmt: skip
-    saved = [row["saved"] for row in document["modules"] if "saved" in row]
-    if saved:
-        encryptions, up = (sum(each[key] for each in saved) for key in ("encryptions_per_token", "bytes_up_per_token"))
-        click.echo(f"shared inputs save {amount(encryptions)} encryptions and {size(up)} of upload per token")
+    for line in _saved(document["modules"]):
+        click.echo(line)
     sets = f"{document['key_sets']} key set{'s' * (document['key_sets'] > 1)}"
     click.echo(f"{document['plans']} plans under {sets}, {size(document['key_bytes_estimate'])} of rotation keys")
     click.echo(f"wrote {document['output']}: {document['files']} files, {size(document['bytes'])}")
     click.echo(f"artifact {document['artifact_digest']}")
+
+
+def _saved(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """What shared inputs save, over all modules, for each number of tokens that there are plans for."""
+    from helora_core.cli.output import amount, size
+
+    for tokens in dict.fromkeys(row["tokens"] for row in rows if "saved" in row):
+        saved = [row["saved"] for row in rows if "saved" in row and row["tokens"] == tokens]
+        encryptions, up = (sum(each[key] for each in saved) for key in ("encryptions_per_token", "bytes_up_per_token"))
+        which = "" if tokens is None else f", of {tokens} run together"
+        yield f"shared inputs save {amount(encryptions)} encryptions and {size(up)} of upload per token{which}"

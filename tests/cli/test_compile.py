@@ -194,3 +194,17 @@ def test_the_planner_chooses_what_runs_without_the_adapter(
     assert {row["sanitize_bits"] for row in written["modules"]} == {40}
     everything = helora_json("compile", "--adapter", "adapter.npz", "--out", "b", "--no-private-weights")
     assert len(everything["modules"]) == 4
+
+
+def test_what_shared_inputs_save_is_said_for_each_number_of_tokens(
+    helora: Callable[..., Any], helora_json: Callable[..., Any]
+) -> None:
+    shape = ModuleShape.parse("64:48:4")
+    modules = [synthetic_module(shape, seed=i, name=f"l.{name}") for i, name in enumerate(("q_proj", "v_proj"))]
+    save_npz(LoRAAdapter.from_modules(modules, source="test"), Path("shared.npz"))
+    compile_shared = ("compile", "--adapter", "shared.npz", "--share", "--tokens", "1,256", "--force", "--out", "s")
+    rows = helora_json(*compile_shared)["modules"]
+    assert [row["tokens"] for row in rows] == [1, 256]
+    assert all(row["saved"]["encryptions_per_token"] > 0 for row in rows)
+    shown = helora(*compile_shared).stdout
+    assert all(f"of upload per token, of {tokens} run together" in shown for tokens in (1, 256))
