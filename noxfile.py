@@ -107,7 +107,8 @@ def conformance(session: nox.Session) -> None:
     # --helora-require: a backend whose library is missing fails here, rather than being skipped. Each has a process of
     # its own: one that held all libraries reserved more memory than the machine has, and could not fork any more.
     across = sorted(str(path) for path in Path("tests").glob("test_across_backends*.py"))
-    for tests in (*([str(folder)] for folder in sorted(Path("plugins").glob("helora-*"))), across):
+    packages = sorted(Path("plugins").glob("helora-*/pyproject.toml"))
+    for tests in (*([str(package.parent)] for package in packages), across):
         session.run(
             "pytest", "-q", "-n", "2", "--dist", "worksteal", *tests, "--helora-require", *session.posargs,
             env={"OMP_NUM_THREADS": "1"},

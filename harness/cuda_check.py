@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "plugins" / "helora-cupy" / "src"))
 
 from helora_cupy import building, checks  # noqa: E402
-from helora_cupy.numbers import FORMS, buffer_bytes, constants, mod_rows, primes, table  # noqa: E402
+from helora_cupy.tables import FORMS, buffer_bytes, constants, halves, mod_rows, primes, table  # noqa: E402
 
 DEGREES = (11, 12, 13, 14)
 BATCHES = (1, 4, 16, 64, 256, 1024, 4096)
@@ -40,23 +41,25 @@ TOKENS = 4096
 
 def units() -> list[building.Unit]:
     transforms = [building.ntt(form, log_n) for form in FORMS for log_n in DEGREES]
-    switches = [building.keyswitch(form, n, 3, r) for form in KEYSWITCH for n in (11, 12, 13, 14) for r in (1, 4)]
+    switches = [building.keyswitch(form, n, 3, r) for form in KEYSWITCH for n in (11, 13, 14) for r in (1, 4)]
     return [*transforms, *switches, building.GEMM]
 
 
+def compile_unit(unit: building.Unit, folder: Path, arch: str) -> str:
+    cubin, log = building.Nvrtc(building.find_nvrtc() or Path()).compile(unit, arch)
+    (folder / f"{unit.digest(arch)}.log").write_text(log, encoding="utf-8")
+    (folder / f"{unit.digest(arch)}.cubin").write_bytes(cubin)
+    return f"compiled {unit.source} {' '.join(unit.options())} for {arch}"
+
+
 def compile_all(folder: Path, arch: str) -> None:
-    path = building.find_nvrtc()
-    if path is None:
+    if building.find_nvrtc() is None:
         sys.exit("no NVRTC here: pip install nvidia-cuda-nvrtc")
-    compiler = building.Nvrtc(path)
     folder.mkdir(parents=True, exist_ok=True)
-    for unit in units():
-        to = folder / f"{unit.digest(arch)}.cubin"
-        if not to.exists():
-            cubin, log = compiler.compile(unit, arch)
-            to.write_bytes(cubin)
-            to.with_suffix(".log").write_text(log, encoding="utf-8")
-            print(f"compiled {unit.source} {' '.join(unit.options())} for {arch}", flush=True)
+    missing = [unit for unit in units() if not (folder / f"{unit.digest(arch)}.cubin").exists()]
+    with ProcessPoolExecutor() as pool:
+        for done in as_completed([pool.submit(compile_unit, unit, folder, arch) for unit in missing]):
+            print(done.result(), flush=True)
 
 
 class Bench:
@@ -105,19 +108,21 @@ def measure_machine(bench: Bench) -> None:
     cupy = bench.cupy
     a = cupy.ones(1 << 28, cupy.uint64)
     b = cupy.empty_like(a)
-    us = bench.time(lambda: cupy.cuda.runtime.memcpyAsync(b.data.ptr, a.data.ptr, a.nbytes, 3, bench.stream.ptr))
-    bench.copy = 2 * a.nbytes / us * 1e6
-    bench.row("copy", mib=a.nbytes >> 20, us=us, tb_per_s=bench.copy / 1e12)
-    small = a[: 1 << 20]
-    us = bench.time(lambda: cupy.cuda.runtime.memcpyAsync(b.data.ptr, small.data.ptr, small.nbytes, 3, bench.stream.ptr))
-    bench.row("copy in L2", mib=small.nbytes >> 20, us=us, tb_per_s=2 * small.nbytes / us / 1e6)
+    unit = building.keyswitch("fma50", 11)
+    for mib in (8, 256, 2048):
+        size = mib << 20
+        driver = bench.time(lambda: cupy.cuda.runtime.memcpyAsync(b.data.ptr, a.data.ptr, size, 3, bench.stream.ptr))  # noqa: B023
+        kernel = bench.time(lambda: bench.card.launch(unit, "copy", (size >> 14,), 256, [a, b]))  # noqa: B023
+        for name, us in (("copy by the driver", driver), ("copy by a kernel", kernel)):
+            bench.row(name, mib=mib, us=us, tb_per_s=2 * size / us / 1e6)
+        if mib > 64:
+            bench.copy = max(bench.copy, 2 * size / min(driver, kernel) * 1e6)
     host = cupy.cuda.alloc_pinned_memory(1 << 26)
     for name, kind in (("pinned host to card", 1), ("card to pinned host", 2)):
         for size in (1 << 14, 1 << 18, 1 << 26):
             there, here = (b.data.ptr, host.ptr) if kind == 1 else (host.ptr, b.data.ptr)
             us = bench.time(lambda: cupy.cuda.runtime.memcpyAsync(there, here, size, kind, bench.stream.ptr))  # noqa: B023
             bench.row(name, kib=size >> 10, us=us, gb_per_s=size / us / 1e3)
-    unit = building.keyswitch("fma50", 11)
     empty = lambda: bench.card.launch(unit, "nothing", (1,), 32, [b])  # noqa: E731
     bench.row("launch replayed in a graph", us=bench.time(empty))
     with bench.stream:
@@ -164,11 +169,12 @@ def measure_ntt(bench: Bench, degrees: tuple[int, ...], batches: tuple[int, ...]
                             log_e: int = log_e, shared: int = shared, rows: Any = rows, n: int = n) -> None:  # fmt: skip
                         kernel((batch,), (n >> log_e,), (source, to, twiddles, rows, np.int32(4)), shared_mem=shared)
 
-                    middle = min(1024, max(batches))
-                    us = bench.time(lambda: run(middle)) / middle  # noqa: B023
-                    share = 2 * n * given.itemsize / us * 1e6 / bench.copy
-                    bench.row("ntt by elements a thread", form=form, direction=direction, n=n, elements=1 << log_e, batch=middle,
-                              us_per_limb=us, share=share, registers=kernel.num_regs, local_bytes=kernel.local_size_bytes)  # fmt: skip
+                    for batch in (1, 64, min(1024, max(batches))):
+                        us = bench.time(lambda: run(batch)) / batch  # noqa: B023
+                        share = 2 * n * given.itemsize / us * 1e6 / bench.copy
+                        bench.row("ntt by elements a thread", form=form, direction=direction, n=n, elements=1 << log_e, batch=batch,
+                                  us=us * batch, us_per_limb=us, share=share, registers=kernel.num_regs,
+                                  local_bytes=kernel.local_size_bytes)  # fmt: skip
                     if direction not in best or us < best[direction][0]:
                         best[direction] = (us, log_e, run)
                 _, log_e, run = best[direction]
@@ -176,13 +182,27 @@ def measure_ntt(bench: Bench, degrees: tuple[int, ...], batches: tuple[int, ...]
                     us = bench.time(lambda: run(batch)) / batch  # noqa: B023
                     bench.row("ntt", form=form, direction=direction, n=n, elements=1 << log_e, batch=batch, us_per_limb=us,
                               us=us * batch, share=2 * n * given.itemsize / us * 1e6 / bench.copy)  # fmt: skip
+            twiddles, parts = card.put(table(form, qs, log_n, 3, inverse=False, halves=True)), halves(form, log_n, 3)
+
+            def two(batch: int) -> None:
+                rest = [out, twiddles, rows, 4]  # noqa: B023
+                for part, args in zip(parts, ([given, *rest], rest), strict=True):  # noqa: B023
+                    card.launch(unit, part.kernel, (part.tiles, batch), part.threads, args, part.shared)  # noqa: B023
+
+            for batch in (b for b in batches if b <= 1024):
+                us = bench.time(lambda: two(batch)) / batch  # noqa: B023
+                bench.row("ntt in halves", form=form, direction="forward", n=n, elements=8, batch=batch, us=us * batch,
+                          us_per_limb=us, share=2 * n * given.itemsize / us * 1e6 / bench.copy)  # fmt: skip
             with bench.stream:
                 best["forward"][2](max(batches))
                 best["inverse"][2](max(batches), out, back)
                 bench.stream.synchronize()
                 if not bool((back == given).all()):
                     raise AssertionError(f"{form} N={n}: inverse(forward(x)) is not x in a batch of {max(batches)}")
-            print(f"  {form} N={n}: forward {best['forward'][0]:.4f}, inverse {best['inverse'][0]:.4f} µs a limb", flush=True)
+            print(
+                f"  {form} N={n}: forward {best['forward'][0]:.4f}, inverse {best['inverse'][0]:.4f} µs a limb",
+                flush=True,
+            )
 
 
 def measure_keyswitch(bench: Bench, degrees: tuple[int, ...], batches: tuple[int, ...]) -> None:
@@ -201,24 +221,40 @@ def measure_keyswitch(bench: Bench, degrees: tuple[int, ...], batches: tuple[int
                 unit = building.keyswitch(form, log_n, digits, runs)
                 for batch in (b for b in batches if b % runs == 0):
                     args = [given, cooked, out, rows, limbs]
-                    us = bench.time(lambda: card.launch(unit, "inner_product", (n // 256, limbs, batch // runs), 256, args))  # noqa: B023
+                    us = bench.time(
+                        lambda: card.launch(unit, "inner_product", (n // 256, limbs, batch // runs), 256, args)
+                    )  # noqa: B023
                     bench.row("inner product", form=form, n=n, digits=digits, limbs=limbs, runs_a_thread=runs, batch=batch,
                               us=us, us_per_run=us / batch, share=(digits + 2) * limbs * n * 8 * batch / us * 1e6 / bench.copy)  # fmt: skip
             unit, others = building.keyswitch(form, log_n, digits), cupy.asarray(np.array(qs[:digits], np.uint64))
             lift = card.put(np.array([[-o % q for q in qs] for o in qs[:digits]], np.uint64))
             for log_e in (e for e in (3, 4) if n >> e <= 1024):
-                twiddles, shared = card.put(table(form, qs, log_n, log_e, inverse=False)), buffer_bytes(form, log_n, log_e)
+                twiddles, shared = (
+                    card.put(table(form, qs, log_n, log_e, inverse=False)),
+                    buffer_bytes(form, log_n, log_e),
+                )
                 args = [given, cooked, out, twiddles, rows, others, lift, limbs]
                 for batch in batches:
-                    us = bench.time(lambda: card.launch(unit, f"switch_key_{log_e}", (limbs, batch), n >> log_e, args, shared))  # noqa: B023
+                    us = bench.time(
+                        lambda: card.launch(unit, f"switch_key_{log_e}", (limbs, batch), n >> log_e, args, shared)
+                    )  # noqa: B023
                     kernel = card.kernel(unit, f"switch_key_{log_e}")
                     bench.row("key switch, fused", form=form, n=n, digits=digits, limbs=limbs, elements=1 << log_e, batch=batch, us=us,
                               us_per_run=us / batch, registers=kernel.num_regs, local_bytes=kernel.local_size_bytes)  # fmt: skip
             a, b, s, to = (cupy.tile(some[0, 0, :, :], (most, 1)) for _ in range(4))
             if form == "fma50":
                 b = b.astype(cupy.float64) - float(1 << 48)
-            us = bench.time(lambda: card.launch(unit, "multiply_add", (n // 512, 4 * most), 256, [a, b, s, to, rows, limbs]))  # noqa: B023
-            bench.row("multiply-add", form=form, n=n, limbs=4 * most, us_per_limb=us / most / 4, share=32 * n * 4 * most / us * 1e6 / bench.copy)
+            us = bench.time(
+                lambda: card.launch(unit, "multiply_add", (n // 512, 4 * most), 256, [a, b, s, to, rows, limbs])
+            )  # noqa: B023
+            bench.row(
+                "multiply-add",
+                form=form,
+                n=n,
+                limbs=4 * most,
+                us_per_limb=us / most / 4,
+                share=32 * n * 4 * most / us * 1e6 / bench.copy,
+            )
             print(f"  {form} N={n} done", flush=True)
 
 
@@ -238,7 +274,14 @@ def measure_gemm(bench: Bench, tokens: int) -> None:
                 grid = (-(-rows // 64), -(-columns // width), -(-depth // slice_))
                 threads = {16: 128, 32: 128, 64: 256}[width]
                 shared = checks.gemm_bytes(name, width)
-                card.launch(building.GEMM, f"{name}_{width}", grid, threads, [a, b, c, mod, rows, depth, columns, slice_], shared)
+                card.launch(
+                    building.GEMM,
+                    f"{name}_{width}",
+                    grid,
+                    threads,
+                    [a, b, c, mod, rows, depth, columns, slice_],
+                    shared,
+                )
 
             def first(slices: int) -> None:
                 hidden.data.memset_async(0, hidden.nbytes, bench.stream)  # noqa: B023
@@ -254,7 +297,11 @@ def measure_gemm(bench: Bench, tokens: int) -> None:
                       us_down=times[slices], us_up=second[width], us=us, tera_macs_per_s=macs / us / 1e6,
                       tokens_per_s=round(tokens / us * 1e6))  # fmt: skip
             print(f"  {d_in}:{d_out}:{rank} {name}: {us:.1f} µs", flush=True)
-        xf, df, uf = cupy.random.random((tokens, d_in)), cupy.random.random((d_in, rank)), cupy.random.random((rank, d_out))
+        xf, df, uf = (
+            cupy.random.random((tokens, d_in)),
+            cupy.random.random((d_in, rank)),
+            cupy.random.random((rank, d_out)),
+        )
         us = bench.time(lambda: cupy.matmul(cupy.matmul(xf, df), uf), graph=False)  # noqa: B023
         bench.row("lora product", form="plaintext float64 (cuBLAS)", shape=f"{d_in}:{d_out}:{rank}", tokens=tokens, us=us,
                   tera_macs_per_s=tokens * rank * (d_in + d_out) / us / 1e6, tokens_per_s=round(tokens / us * 1e6))  # fmt: skip
@@ -269,7 +316,9 @@ def smoke(card: building.Card) -> None:
 
 
 def sanitize(bench: Bench, cubins: Path | None) -> bool:
-    tool = shutil.which("compute-sanitizer") or next(iter(map(str, Path("/usr/local/cuda/bin").glob("compute-sanitizer"))), None)
+    tool = shutil.which("compute-sanitizer") or next(
+        iter(map(str, Path("/usr/local/cuda/bin").glob("compute-sanitizer"))), None
+    )
     if tool is None:
         print("  compute-sanitizer is not installed: not run")
         bench.row("compute-sanitizer", ran=False)
@@ -277,7 +326,19 @@ def sanitize(bench: Bench, cubins: Path | None) -> bool:
     good = True
     for check in ("memcheck", "racecheck", "synccheck"):
         extra = ["--cubins", str(cubins)] if cubins else []
-        command = [tool, "--tool", check, "--error-exitcode", "9", sys.executable, __file__, "--smoke", "--out", str(bench.out), *extra]
+        command = [
+            tool,
+            "--tool",
+            check,
+            "--error-exitcode",
+            "9",
+            sys.executable,
+            __file__,
+            "--smoke",
+            "--out",
+            str(bench.out),
+            *extra,
+        ]
         start = time.perf_counter()
         try:
             child = subprocess.run(command, capture_output=True, text=True, timeout=75, check=False)
@@ -297,9 +358,15 @@ def provenance(card: building.Card, commit: str) -> dict[str, Any]:
     runtime = card.cupy.cuda.runtime
     properties = runtime.getDeviceProperties(0)
     asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    driver = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() if shutil.which(asked[0]) else ""
+    driver = (
+        subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+        if shutil.which(asked[0])
+        else ""
+    )
     if not commit:
-        head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        head = subprocess.run(
+            ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        )
         commit = head.stdout.strip() or "unknown"
     return {
         "op": "provenance",
@@ -376,7 +443,9 @@ def main() -> int:
         print(f"{time.perf_counter() - begun:6.1f} s  compute-sanitizer", flush=True)
         status = status or int(not sanitize(bench, asked.cubins))
         bench.save(where)
-    print(f"{time.perf_counter() - begun:6.1f} s  {'all checks hold' if not status else 'FAILED'}; {len(bench.rows)} rows")
+    print(
+        f"{time.perf_counter() - begun:6.1f} s  {'all checks hold' if not status else 'FAILED'}; {len(bench.rows)} rows"
+    )
     return status
 
 

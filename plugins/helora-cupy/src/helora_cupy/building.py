@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from helora_cupy.numbers import FORMS
+from helora_cupy.tables import FORMS
 
 NATIVE = Path(__file__).parent / "native"
 _PROBE = """
@@ -51,12 +51,12 @@ class Unit(NamedTuple):
 
 
 def ntt(form: str, log_n: int) -> Unit:
-    """Kernels forward_E and inverse_E for E = 3 (N ≤ 8192), 4, 5."""
+    """Kernels forward_E and inverse_E for E = 3 (N ≤ 8192), 4, 5; columns_3 and rows_3."""
     return Unit("ntt.cu", (("POLICY", FORMS[form].policy), ("DEGREE_LOG", str(log_n))))
 
 
 def keyswitch(form: str, log_n: int, digits: int = 3, runs: int = 1) -> Unit:
-    """Kernels inner_product, switch_key_E, multiply_add and nothing."""
+    """Kernels inner_product, switch_key_E, multiply_add, copy and nothing."""
     macros = {"POLICY": FORMS[form].policy, "DEGREE_LOG": log_n, "DIGITS": digits, "RUNS": runs}
     return Unit("keyswitch.cu", tuple((name, str(value)) for name, value in macros.items()))
 
@@ -99,7 +99,9 @@ class Nvrtc:
         if call.nvrtcCreateProgram(ctypes.byref(program), source.encode(), unit.source.encode(), 0, None, None):
             raise RuntimeError("NVRTC makes no program")
         options = [f"-I{NATIVE}", "-std=c++17", f"-arch={arch}", "--ptxas-options=-v", *unit.options()]
-        status = call.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*map(str.encode, options)))
+        status = call.nvrtcCompileProgram(
+            program, len(options), (ctypes.c_char_p * len(options))(*map(str.encode, options))
+        )
         log = self._text(program, "ProgramLog").decode()
         if status:
             raise RuntimeError(f"{unit}: {log}")
@@ -139,7 +141,9 @@ class Shim:
     def get(self, values: Any) -> Any:
         return values
 
-    def launch(self, unit: Unit, kernel: str, grid: tuple[int, ...], threads: int, args: list[Any], shared: int = 0) -> None:
+    def launch(
+        self, unit: Unit, kernel: str, grid: tuple[int, ...], threads: int, args: list[Any], shared: int = 0
+    ) -> None:
         library = self._unit(unit)
         assert shared <= 1 << 18
         cooked = [ctypes.c_int(a) if isinstance(a, int) else ctypes.c_void_p(a.ctypes.data) for a in args]
@@ -185,6 +189,8 @@ class Card:
     def get(self, values: Any) -> Any:
         return self.cupy.asnumpy(values)
 
-    def launch(self, unit: Unit, kernel: str, grid: tuple[int, ...], threads: int, args: list[Any], shared: int = 0) -> None:
+    def launch(
+        self, unit: Unit, kernel: str, grid: tuple[int, ...], threads: int, args: list[Any], shared: int = 0
+    ) -> None:
         cooked = tuple(np.int32(a) if isinstance(a, int) else a for a in args)
         self.kernel(unit, kernel, shared)((*grid, 1, 1)[:3], (threads,), cooked, shared_mem=shared)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helora_cupy import building, reference
-from helora_cupy.numbers import FORMS, WORD, buffer_bytes, constants, mod_rows, primes, table
+from helora_cupy.tables import FORMS, WORD, buffer_bytes, constants, halves, mod_rows, primes, table
 
 
 def moduli(form: str, log_n: int = 14) -> tuple[int, ...]:
@@ -36,7 +36,9 @@ def residues(q: int, n: int, kind: int, seed: int = 0) -> list[int]:
 def same(got: NDArray[Any], wanted: NDArray[Any], what: str) -> None:
     if not np.array_equal(got, wanted):
         places = np.argwhere(got != wanted)
-        raise AssertionError(f"{what}: {len(places)} of {wanted.size} differ, first at {tuple(int(i) for i in places[0])}")
+        raise AssertionError(
+            f"{what}: {len(places)} of {wanted.size} differ, first at {tuple(int(i) for i in places[0])}"
+        )
 
 
 def check_ntt(machine: Any, form: str, log_n: int, log_es: tuple[int, ...] = (3, 4, 5), kinds: int = 6) -> int:
@@ -55,6 +57,15 @@ def check_ntt(machine: Any, form: str, log_n: int, log_es: tuple[int, ...] = (3,
             machine.launch(building.ntt(form, log_n), f"{name}_{log_e}", (len(inputs),), n >> log_e, args, shared)
             same(machine.get(out), result, f"{form} {name} N={n}, {1 << log_e} elements a thread")
             limbs += len(inputs)
+    for log_e in (e for e in log_es if e == 3):
+        out = machine.put(np.full_like(given, 12345))
+        rest = [out, machine.put(table(form, qs, log_n, log_e, inverse=False, halves=True)), rows, len(qs)]
+        for half, args in zip(halves(form, log_n, log_e), ([machine.put(given), *rest], rest), strict=True):
+            machine.launch(
+                building.ntt(form, log_n), half.kernel, (half.tiles, len(inputs)), half.threads, args, half.shared
+            )
+        same(machine.get(out), wanted, f"{form} in halves N={n}, {1 << log_e} elements a thread")
+        limbs += len(inputs)
     return limbs
 
 
@@ -70,7 +81,9 @@ def check_keyswitch(machine: Any, form: str, log_n: int, runs: int = 1, digits: 
     unit, total, limbs = building.keyswitch(form, log_n, digits, runs), 2 * runs, len(qs)
     others = [primes(form, 5)[2 + d] if d else qs[2] for d in range(digits)]
     key = [[[residues(q, n, 5 if d else p, 7 + d + p) for q in qs] for p in range(2)] for d in range(digits)]
-    cooked = np.array([[[constants(form, key[d][p][i], q) for i, q in enumerate(qs)] for p in range(2)] for d in range(digits)])
+    cooked = np.array(
+        [[[constants(form, key[d][p][i], q) for i, q in enumerate(qs)] for p in range(2)] for d in range(digits)]
+    )
     rows, ready = machine.put(mod_rows(form, qs, log_n)), machine.put(key_layout(cooked))
 
     given = [[residues(o, n, (0, 4, 5)[(r + d) % 3], r) for d, o in enumerate(others)] for r in range(total)]
@@ -97,9 +110,18 @@ def check_keyswitch(machine: Any, form: str, log_n: int, runs: int = 1, digits: 
     a, b, s = ([t[i] for t in triples] for i in range(3))
     out = machine.put(np.full((limbs, n), 12345, np.uint64))
     cooked = np.array([constants(form, b[i], q) for i, q in enumerate(qs)])
-    args = [machine.put(np.array(a, np.uint64)), machine.put(cooked), machine.put(np.array(s, np.uint64)), out, rows, limbs]
+    args = [
+        machine.put(np.array(a, np.uint64)),
+        machine.put(cooked),
+        machine.put(np.array(s, np.uint64)),
+        out,
+        rows,
+        limbs,
+    ]
     machine.launch(unit, "multiply_add", (n // 512, limbs), 256, args)
-    wanted = np.array([[(z + x * y) % q for x, y, z in zip(*t, strict=True)] for t, q in zip(triples, qs, strict=True)], np.uint64)
+    wanted = np.array(
+        [[(z + x * y) % q for x, y, z in zip(*t, strict=True)] for t, q in zip(triples, qs, strict=True)], np.uint64
+    )
     same(machine.get(out), wanted, f"{form} multiply-add N={n}")
 
 
@@ -128,7 +150,14 @@ def check_gemm(machine: Any, rows: int = 70, depth: int = 300, columns: int = 50
                 slice_ = depth if count == 1 else -(-depth // count)
                 grid = (-(-rows // tile[0]), -(-columns // tile[1]), -(-depth // slice_))
                 shared = gemm_bytes(name, width)
-                machine.launch(building.GEMM, f"{name}_{width}", grid, tile[2], [left, right, c, mod, rows, depth, columns, slice_], shared)
+                machine.launch(
+                    building.GEMM,
+                    f"{name}_{width}",
+                    grid,
+                    tile[2],
+                    [left, right, c, mod, rows, depth, columns, slice_],
+                    shared,
+                )
                 if modulus == q:
                     machine.launch(building.GEMM, "canonical", (-(-c.size // 256),), 256, [c, mod, int(c.size)])
                 same(machine.get(c), wanted.astype(np.uint64), f"{name}_{width}, {count} slices")

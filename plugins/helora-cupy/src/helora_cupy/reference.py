@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helora_cupy.numbers import centred, powers
+from helora_cupy.tables import centred, powers
 
 
 def forward(values: list[int], q: int, log_n: int) -> list[int]:
@@ -32,7 +32,9 @@ def inverse(values: list[int], q: int, log_n: int) -> list[int]:
     return [v * scale % q for v in x]
 
 
-def switched(digits: list[list[int]], others: list[int], key: list[list[list[int]]], q: int, log_n: int) -> list[list[int]]:
+def switched(
+    digits: list[list[int]], others: list[int], key: list[list[list[int]]], q: int, log_n: int
+) -> list[list[int]]:
     """Σ of centred, transformed digits times key[digit][part], modulo q: [part][N]."""
     lifted = [forward([centred(x, o) % q for x in d], q, log_n) for d, o in zip(digits, others, strict=True)]
     return [

@@ -62,13 +62,13 @@ inner_product(const u64* digits, const POLICY::W* key, u64* out, const u64* mods
       const u64* in = digits + (((u64)BLOCK_Y * DIGITS + d) << DEGREE_LOG);                                                \
       const u64 other = others[d], lift = lifted[d * limbs + limb];                                                  \
       BARRIER;                                                                                                       \
-      forward_passes<POLICY, DEGREE_LOG, E, 0>(buffer, m, table + ((u64)limb << DEGREE_LOG),                                     \
+      forward_passes<POLICY, Passes<DEGREE_LOG, E>, 0>(buffer, m, table + ((u64)limb << DEGREE_LOG),                                     \
                                          [&](int i) { return POLICY::centre(in[i], other, lift, m); });              \
       WARP_BARRIER;                                                                                                  \
       THREADS(tid) {                                                                                                 \
         UNROLL for (int e = 0; e < (1 << E); ++e) {                                                                  \
-          const int i = moved<DEGREE_LOG, E>(tid, e);                                                                      \
-          const POLICY::T v = POLICY::ready(buffer[padded<POLICY, DEGREE_LOG, E>(i)], m);                                  \
+          const int i = moved<Passes<DEGREE_LOG, E>>(tid, e);                                                                      \
+          const POLICY::T v = POLICY::ready(buffer[padded<POLICY, Passes<DEGREE_LOG, E>>(i)], m);                                  \
           const POLICY::T p0 = POLICY::product(v, key[key_at(limb, i, d, 0)], m);                                    \
           const POLICY::T p1 = POLICY::product(v, key[key_at(limb, i, d, 1)], m);                                    \
           MINE(sum0)[e] = d == 0 ? p0 : MINE(sum0)[e] + p0;                                                          \
@@ -79,7 +79,7 @@ inner_product(const u64* digits, const POLICY::W* key, u64* out, const u64* mods
     u64* to = out + (((u64)BLOCK_Y * 2 * limbs + limb) << DEGREE_LOG);                                                     \
     THREADS(tid) {                                                                                                   \
       UNROLL for (int e = 0; e < (1 << E); ++e) {                                                                    \
-        const int i = moved<DEGREE_LOG, E>(tid, e);                                                                        \
+        const int i = moved<Passes<DEGREE_LOG, E>>(tid, e);                                                                        \
         to[i] = POLICY::store(MINE(sum0)[e], m);                                                                     \
         to[((u64)limbs << DEGREE_LOG) + i] = POLICY::store(MINE(sum1)[e], m);                                              \
       }                                                                                                              \
@@ -105,6 +105,16 @@ multiply_add(const u64* a, const POLICY::W* b, const u64* sum, u64* out, const u
     r.x = POLICY::store(POLICY::load(s.x, m) + POLICY::product(POLICY::load(x.x, m), first, m), m);
     r.y = POLICY::store(POLICY::load(s.y, m) + POLICY::product(POLICY::load(x.y, m), second, m), m);
     ((Two*)out)[i] = r;
+  }
+}
+
+// What memory gives: 64 bytes a thread. Grid: x bytes/2^14.
+KERNEL(256) copy(const Two* a, Two* b) {
+  THREADS(tid) {
+    const u64 at = (u64)BLOCK_X * 1024 + tid;
+    Two x[4];
+    UNROLL for (int j = 0; j < 4; ++j) x[j] = a[at + j * 256];
+    UNROLL for (int j = 0; j < 4; ++j) b[at + j * 256] = x[j];
   }
 }
 

@@ -21,3 +21,15 @@ TRANSFORMS(3)
 #endif
 TRANSFORMS(4)
 TRANSFORMS(5)
+
+#define IN_HALVES(E)                                                                                                 \
+  KERNEL((Halves<DEGREE_LOG, E>::Columns::THREADS_OF))                                                               \
+  columns_##E(const POLICY::Word* in, POLICY::Word* out, const POLICY::W* table, const u64* mods, int primes) {      \
+    ntt_columns<POLICY, DEGREE_LOG, E>(in, out, table, mods, primes);                                                \
+  }                                                                                                                  \
+  KERNEL((Halves<DEGREE_LOG, E>::Rows::THREADS_OF))                                                                  \
+  rows_##E(POLICY::Word* out, const POLICY::W* table, const u64* mods, int primes) {                                 \
+    ntt_rows<POLICY, DEGREE_LOG, E>(out, table, mods, primes);                                                       \
+  }
+
+IN_HALVES(3)

@@ -10,17 +10,21 @@
 #pragma once
 #include "arith.cuh"
 
-template <int LOGN, int LOGE>
+// STAGES stages, from stage START of a transform of 2^LOGBUF elements in the buffer; SHIFT more are done before it, so that
+// group h there is group h + offset of stage START + SHIFT of the limb.
+template <int LOGBUF_, int LOGE_, int STAGES = LOGBUF_, int START = 0, int SHIFT_ = 0>
 struct Passes {
-  static constexpr int COUNT = (LOGN + LOGE - 1) / LOGE;
-  static constexpr int N = 1 << LOGN, THREADS_OF = N >> LOGE;
-  HOST_TOO static constexpr int length(int pass) { return LOGN / COUNT + (pass >= COUNT - LOGN % COUNT ? 1 : 0); }
-  HOST_TOO static constexpr int first_stage(int pass) { return pass == 0 ? 0 : first_stage(pass - 1) + length(pass - 1); }
+  static constexpr int LOGBUF = LOGBUF_, LOGE = LOGE_, SHIFT = SHIFT_;
+  static constexpr int COUNT = (STAGES + LOGE - 1) / LOGE, THREADS_OF = (1 << LOGBUF) >> LOGE;
+  HOST_TOO static constexpr int length(int pass) { return STAGES / COUNT + (pass >= COUNT - STAGES % COUNT ? 1 : 0); }
+  HOST_TOO static constexpr int first_stage(int pass) {
+    return pass == 0 ? START : first_stage(pass - 1) + length(pass - 1);
+  }
 };
 
-template <class P, int LOGN, int LOGE>
+template <class P, class S>
 DEVICE int padded(int i) {
-  constexpr int last = Passes<LOGN, LOGE>::length(Passes<LOGN, LOGE>::COUNT - 1);
+  constexpr int last = S::length(S::COUNT - 1);
   return i + (i >> (last > P::PAD ? last : P::PAD));
 }
 
@@ -46,42 +50,40 @@ DEVICE void inverse_stages(typename P::T* x, float* bound, const typename P::W* 
   if constexpr (K > 0) inverse_stages<P, L, K - 1, FIRST, LOGN>(x, bound, twiddle, m);
 }
 
-template <class P, int LOGN, int LOGE, int PASS, class Load>
+template <class P, class S, int PASS, class Load>
 DEVICE void forward_pass(typename P::T* buffer, const typename P::Mod& m, const typename P::W* table, const Load& load,
-                         int tid) {
-  typedef Passes<LOGN, LOGE> S;
-  constexpr int FIRST = S::first_stage(PASS), L = S::length(PASS), R = 1 << L, LOW = LOGN - FIRST - L;
-  UNROLL for (int g = 0; g < (1 << LOGE) / R; ++g) {
+                         int offset, int tid) {
+  constexpr int FIRST = S::first_stage(PASS), L = S::length(PASS), R = 1 << L, LOW = S::LOGBUF - FIRST - L;
+  UNROLL for (int g = 0; g < (1 << S::LOGE) / R; ++g) {
     const int unit = tid + g * S::THREADS_OF, high = unit >> LOW;
     const int base = (high << (LOW + L)) | (unit & ((1 << LOW) - 1));
-    const typename P::W* twiddle = table + (1 << FIRST) - 1 + high;
+    const typename P::W* twiddle = table + (1 << (FIRST + S::SHIFT)) - 1 + high + (offset << (FIRST - S::first_stage(0)));
     typename P::T x[R];
     UNROLL for (int e = 0; e < R; ++e) {
       const int i = base + (e << LOW);
-      x[e] = PASS == 0 ? load(i) : buffer[padded<P, LOGN, LOGE>(i)];
+      x[e] = PASS == 0 ? load(i) : buffer[padded<P, S>(i)];
     }
     P::forward_start(x, R, PASS == 0 && L <= 4, m);
-    forward_stages<P, L, 0, FIRST>(x, twiddle, m);
-    UNROLL for (int e = 0; e < R; ++e) buffer[padded<P, LOGN, LOGE>(base + (e << LOW))] = x[e];
+    forward_stages<P, L, 0, FIRST + S::SHIFT>(x, twiddle, m);
+    UNROLL for (int e = 0; e < R; ++e) buffer[padded<P, S>(base + (e << LOW))] = x[e];
   }
 }
 
-template <class P, int LOGN, int LOGE, int PASS, class Store>
+template <class P, class S, int PASS, class Store>
 DEVICE void inverse_pass(typename P::T* buffer, const typename P::Mod& m, const typename P::W* table,
                          const Store& store, int tid) {
-  typedef Passes<LOGN, LOGE> S;
-  constexpr int FIRST = S::first_stage(PASS), L = S::length(PASS), R = 1 << L, LOW = LOGN - FIRST - L;
-  UNROLL for (int g = 0; g < (1 << LOGE) / R; ++g) {
+  constexpr int FIRST = S::first_stage(PASS), L = S::length(PASS), R = 1 << L, LOW = S::LOGBUF - FIRST - L;
+  UNROLL for (int g = 0; g < (1 << S::LOGE) / R; ++g) {
     const int unit = tid + g * S::THREADS_OF, high = unit >> LOW;
     const int base = (high << (LOW + L)) | (unit & ((1 << LOW) - 1));
     const typename P::W* twiddle = table + (1 << FIRST) - 1 + high;
     typename P::T x[R];
     float bound[R];
     UNROLL for (int e = 0; e < R; ++e) {
-      x[e] = buffer[padded<P, LOGN, LOGE>(base + (e << LOW))];
+      x[e] = buffer[padded<P, S>(base + (e << LOW))];
       bound[e] = 1.0f;
     }
-    inverse_stages<P, L, L - 1, FIRST, LOGN>(x, bound, twiddle, m);
+    inverse_stages<P, L, L - 1, FIRST, S::LOGBUF>(x, bound, twiddle, m);
     UNROLL for (int e = 0; e < R; ++e) {
       const int i = base + (e << LOW);
       if (PASS == 0) {  // the twiddle of the last stage carries 1/N already; the other half is scaled here
@@ -92,37 +94,36 @@ DEVICE void inverse_pass(typename P::T* buffer, const typename P::Mod& m, const 
         store(i, x[e]);
       } else {
         P::inverse_end(x[e], bound[e], m);
-        buffer[padded<P, LOGN, LOGE>(i)] = x[e];
+        buffer[padded<P, S>(i)] = x[e];
       }
     }
   }
 }
 
 // The element that a thread moves between global memory and its warp's part of the buffer: coalesced.
-template <int LOGN, int LOGE>
+template <class S>
 DEVICE int moved(int tid, int e) {
-  typedef Passes<LOGN, LOGE> S;
   constexpr int L = S::length(S::COUNT - 1), R = 1 << L;
   return (((tid & ~31) + (e / R) * S::THREADS_OF) << L) + (e % R) * 32 + (tid & 31);
 }
 
-template <class P, int LOGN, int LOGE, int PASS, class Load>
+template <class P, class S, int PASS, class Load>
 DEVICE void forward_passes(typename P::T* buffer, const typename P::Mod& m, const typename P::W* table,
-                           const Load& load) {
-  THREADS(tid) { forward_pass<P, LOGN, LOGE, PASS>(buffer, m, table, load, tid); }
-  if constexpr (PASS + 1 < Passes<LOGN, LOGE>::COUNT) {
+                           const Load& load, int offset = 0) {
+  THREADS(tid) { forward_pass<P, S, PASS>(buffer, m, table, load, offset, tid); }
+  if constexpr (PASS + 1 < S::COUNT) {
     BARRIER;
-    forward_passes<P, LOGN, LOGE, PASS + 1>(buffer, m, table, load);
+    forward_passes<P, S, PASS + 1>(buffer, m, table, load, offset);
   }
 }
 
-template <class P, int LOGN, int LOGE, int PASS, class Store>
+template <class P, class S, int PASS, class Store>
 DEVICE void inverse_passes(typename P::T* buffer, const typename P::Mod& m, const typename P::W* table,
                            const Store& store) {
-  THREADS(tid) { inverse_pass<P, LOGN, LOGE, PASS>(buffer, m, table, store, tid); }
+  THREADS(tid) { inverse_pass<P, S, PASS>(buffer, m, table, store, tid); }
   if constexpr (PASS > 0) {
     BARRIER;
-    inverse_passes<P, LOGN, LOGE, PASS - 1>(buffer, m, table, store);
+    inverse_passes<P, S, PASS - 1>(buffer, m, table, store);
   }
 }
 
@@ -130,17 +131,18 @@ DEVICE void inverse_passes(typename P::T* buffer, const typename P::Mod& m, cons
 template <class P, int LOGN, int LOGE>
 DEVICE void ntt_forward(const typename P::Word* in, typename P::Word* out, const typename P::W* table, const u64* mods,
                         int primes) {
+  typedef Passes<LOGN, LOGE> S;
   SHARED(typename P::T, buffer);
   const int prime = BLOCK_X % primes;
   const typename P::Mod m = P::read(mods + prime * MOD_WORDS);
   in += (u64)BLOCK_X << LOGN;
   out += (u64)BLOCK_X << LOGN;
-  forward_passes<P, LOGN, LOGE, 0>(buffer, m, table + ((u64)prime << LOGN), [&](int i) { return P::load(in[i], m); });
+  forward_passes<P, S, 0>(buffer, m, table + ((u64)prime << LOGN), [&](int i) { return P::load(in[i], m); });
   WARP_BARRIER;
   THREADS(tid) {
     UNROLL for (int e = 0; e < (1 << LOGE); ++e) {
-      const int i = moved<LOGN, LOGE>(tid, e);
-      out[i] = P::store(buffer[padded<P, LOGN, LOGE>(i)], m);
+      const int i = moved<S>(tid, e);
+      out[i] = P::store(buffer[padded<P, S>(i)], m);
     }
   }
 }
@@ -148,6 +150,7 @@ DEVICE void ntt_forward(const typename P::Word* in, typename P::Word* out, const
 template <class P, int LOGN, int LOGE>
 DEVICE void ntt_inverse(const typename P::Word* in, typename P::Word* out, const typename P::W* table, const u64* mods,
                         int primes) {
+  typedef Passes<LOGN, LOGE> S;
   SHARED(typename P::T, buffer);
   const int prime = BLOCK_X % primes;
   const typename P::Mod m = P::read(mods + prime * MOD_WORDS);
@@ -155,11 +158,61 @@ DEVICE void ntt_inverse(const typename P::Word* in, typename P::Word* out, const
   out += (u64)BLOCK_X << LOGN;
   THREADS(tid) {
     UNROLL for (int e = 0; e < (1 << LOGE); ++e) {
-      const int i = moved<LOGN, LOGE>(tid, e);
-      buffer[padded<P, LOGN, LOGE>(i)] = P::load(in[i], m);
+      const int i = moved<S>(tid, e);
+      buffer[padded<P, S>(i)] = P::load(in[i], m);
     }
   }
   WARP_BARRIER;
-  inverse_passes<P, LOGN, LOGE, Passes<LOGN, LOGE>::COUNT - 1>(
-      buffer, m, table + ((u64)prime << LOGN), [&](int i, typename P::T x) { out[i] = P::store(x, m); });
+  inverse_passes<P, S, S::COUNT - 1>(buffer, m, table + ((u64)prime << LOGN),
+                                     [&](int i, typename P::T x) { out[i] = P::store(x, m); });
+}
+
+// The forward transform in two launches, for few limbs: the first half of the stages on tiles of 16 columns of a limb seen
+// as 2^FIRST rows, the rest on 8 neighbouring rows; 2^(LOGN - FIRST - 4) and 2^(FIRST - 3) blocks a limb work at once.
+// Between the launches residues are canonical, in `out`. Grid: x tiles, y limbs.
+template <int LOGN, int LOGE>
+struct Halves {
+  static constexpr int FIRST = LOGN / 2;
+  typedef Passes<FIRST + 4, LOGE, FIRST> Columns;
+  typedef Passes<LOGN - FIRST + 3, LOGE, LOGN - FIRST, 3, FIRST - 3> Rows;
+};
+
+template <class P, int LOGN, int LOGE>
+DEVICE void ntt_columns(const typename P::Word* in, typename P::Word* out, const typename P::W* table, const u64* mods,
+                        int primes) {
+  typedef typename Halves<LOGN, LOGE>::Columns S;
+  constexpr int ACROSS = LOGN - Halves<LOGN, LOGE>::FIRST;
+  SHARED(typename P::T, buffer);
+  const int prime = BLOCK_Y % primes;
+  const typename P::Mod m = P::read(mods + prime * MOD_WORDS);
+  const u64 at = ((u64)BLOCK_Y << LOGN) + BLOCK_X * 16;
+  in += at;
+  out += at;
+  forward_passes<P, S, 0>(buffer, m, table + ((u64)prime << LOGN),
+                          [&](int i) { return P::load(in[((i >> 4) << ACROSS) + (i & 15)], m); });
+  BARRIER;
+  THREADS(tid) {
+    UNROLL for (int e = 0; e < (1 << LOGE); ++e) {
+      const int i = tid + e * S::THREADS_OF;
+      out[((i >> 4) << ACROSS) + (i & 15)] = P::store(buffer[padded<P, S>(i)], m);
+    }
+  }
+}
+
+template <class P, int LOGN, int LOGE>
+DEVICE void ntt_rows(typename P::Word* out, const typename P::W* table, const u64* mods, int primes) {
+  typedef typename Halves<LOGN, LOGE>::Rows S;
+  SHARED(typename P::T, buffer);
+  const int prime = BLOCK_Y % primes;
+  const typename P::Mod m = P::read(mods + prime * MOD_WORDS);
+  out += ((u64)BLOCK_Y << LOGN) + ((u64)BLOCK_X << S::LOGBUF);
+  forward_passes<P, S, 0>(buffer, m, table + ((u64)prime << LOGN), [&](int i) { return P::load(out[i], m); },
+                          BLOCK_X * 8);
+  WARP_BARRIER;
+  THREADS(tid) {
+    UNROLL for (int e = 0; e < (1 << LOGE); ++e) {
+      const int i = moved<S>(tid, e);
+      out[i] = P::store(buffer[padded<P, S>(i)], m);
+    }
+  }
 }

@@ -78,17 +78,18 @@ def powers(q: int, log_n: int, inverse: bool = False) -> tuple[int, ...]:
     return tuple(straight[reversed_bits(i, log_n)] for i in range(n))
 
 
-def passes(log_n: int, log_e: int) -> list[tuple[int, int]]:
+def passes(stages: int, log_e: int, start: int = 0) -> list[tuple[int, int]]:
     """(first stage, stages) of each pass; as ``Passes`` in ``ntt.cuh``."""
-    count = -(-log_n // log_e)
-    lengths = [log_n // count + (p >= count - log_n % count) for p in range(count)]
-    return [(sum(lengths[:p]), length) for p, length in enumerate(lengths)]
+    count = -(-stages // log_e)
+    lengths = [stages // count + (p >= count - stages % count) for p in range(count)]
+    return [(start + sum(lengths[:p]), length) for p, length in enumerate(lengths)]
 
 
-def table_order(log_n: int, log_e: int) -> NDArray[np.int64]:
-    """Which power stands at each place of a table."""
-    order = np.zeros(1 << log_n, np.int64)
-    for first, length in passes(log_n, log_e):
+def table_order(log_n: int, log_e: int, halves: bool = False) -> NDArray[np.int64]:
+    """Which power stands at each place of a table; `halves` is for the transform in two launches."""
+    order, first_half = np.zeros(1 << log_n, np.int64), log_n // 2
+    whole = passes(log_n, log_e)
+    for first, length in passes(first_half, log_e) + passes(log_n - first_half, log_e, first_half) if halves else whole:
         groups = np.arange(1 << first)
         for stage in range(length):
             for group in range(1 << stage):
@@ -120,9 +121,11 @@ def _constants(form: str, q: int, log_n: int, inverse: bool) -> NDArray[Any]:
     return constants(form, values, q)
 
 
-def table(form: str, moduli: tuple[int, ...], log_n: int, log_e: int, *, inverse: bool) -> NDArray[Any]:
+def table(
+    form: str, moduli: tuple[int, ...], log_n: int, log_e: int, *, inverse: bool, halves: bool = False
+) -> NDArray[Any]:
     """Twiddles of some primes, [primes, N(, 2)], in the order of the passes."""
-    order = table_order(log_n, log_e)
+    order = table_order(log_n, log_e, halves)
     return np.stack([_constants(form, q, log_n, inverse)[order] for q in moduli])
 
 
@@ -145,3 +148,22 @@ def buffer_bytes(form: str, log_n: int, log_e: int) -> int:
     """Shared memory of a transform: the limb and its padding."""
     pad = max(FORMS[form].pad, passes(log_n, log_e)[-1][1])
     return ((1 << log_n) + (1 << log_n >> pad)) * np.dtype(FORMS[form].word).itemsize
+
+
+class Half(NamedTuple):
+    """One of the two launches of a transform in halves."""
+
+    kernel: str
+    tiles: int
+    threads: int
+    shared: int
+
+
+def halves(form: str, log_n: int, log_e: int) -> tuple[Half, Half]:
+    """As ``Halves`` in ``ntt.cuh``."""
+    first, item = log_n // 2, np.dtype(FORMS[form].word).itemsize
+    sizes = ((f"columns_{log_e}", first, first + 4), (f"rows_{log_e}", log_n - first, log_n - first + 3))
+    return tuple(  # type: ignore[return-value]
+        Half(name, 1 << (log_n - size), (1 << size) >> log_e, ((1 << size) + (1 << size >> 4)) * item)
+        for name, _, size in sizes
+    )
