@@ -51,12 +51,12 @@ class Unit(NamedTuple):
 
 
 def ntt(form: str, log_n: int) -> Unit:
-    """Kernels forward_E and inverse_E for E = 3 (N ≤ 8192), 4, 5; columns_3 and rows_3."""
+    """Kernels forward_E and inverse_E for E = 3 (N ≤ 8192), 4, 5; columns_3, rows_3 and their inverses."""
     return Unit("ntt.cu", (("POLICY", FORMS[form].policy), ("DEGREE_LOG", str(log_n))))
 
 
 def keyswitch(form: str, log_n: int, digits: int = 3, runs: int = 1) -> Unit:
-    """Kernels inner_product, switch_key_E, multiply_add, copy and nothing."""
+    """Kernels inner_product, hoisted, switch_key_E, multiply_add, copy and nothing."""
     macros = {"POLICY": FORMS[form].policy, "DEGREE_LOG": log_n, "DIGITS": digits, "RUNS": runs}
     return Unit("keyswitch.cu", tuple((name, str(value)) for name, value in macros.items()))
 
@@ -65,7 +65,7 @@ GEMM = Unit("gemm.cu")
 
 
 def why_not() -> str | None:
-    """Why there is no card to run on, in words, or None. Asked in a child: a driver that crashes takes only that along."""
+    """Why there is no card to run on, in words, or None. Asked in a child, which a crashing driver may take along."""
     try:
         child = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=120, check=False)
     except subprocess.TimeoutExpired:
@@ -93,7 +93,7 @@ class Nvrtc:
         self._library = ctypes.CDLL(str(path))
 
     def compile(self, unit: Unit, arch: str) -> tuple[bytes, str]:
-        """(cubin, log with registers and spills of each kernel). RuntimeError with the log where it does not compile."""
+        """(cubin, log with registers and spills of each kernel). RuntimeError with the log if it does not compile."""
         call, program = self._library, ctypes.c_void_p()
         source = (NATIVE / unit.source).read_text(encoding="utf-8")
         if call.nvrtcCreateProgram(ctypes.byref(program), source.encode(), unit.source.encode(), 0, None, None):

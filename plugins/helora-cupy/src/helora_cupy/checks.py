@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helora_cupy import building, reference
-from helora_cupy.tables import FORMS, WORD, buffer_bytes, constants, halves, mod_rows, primes, table
+from helora_cupy.tables import FORMS, WORD, buffer_bytes, constants, halves, mod_rows, primes, reversed_bits, table
 
 
 def moduli(form: str, log_n: int = 14) -> tuple[int, ...]:
@@ -42,7 +42,7 @@ def same(got: NDArray[Any], wanted: NDArray[Any], what: str) -> None:
 
 
 def check_ntt(machine: Any, form: str, log_n: int, log_es: tuple[int, ...] = (3, 4, 5), kinds: int = 6) -> int:
-    """Both directions on every kind of input and prime; what is not written is poisoned. Says how many limbs were held."""
+    """Both directions on every kind of input and prime, outputs poisoned before. Returns how many limbs were held."""
     n, qs, word, limbs = 1 << log_n, moduli(form), FORMS[form].word, 0
     inputs = [(q, residues(q, n, kind, kind)) for kind in range(kinds) for q in qs]
     given = np.array([x for _, x in inputs], word)
@@ -57,16 +57,23 @@ def check_ntt(machine: Any, form: str, log_n: int, log_es: tuple[int, ...] = (3,
             machine.launch(building.ntt(form, log_n), f"{name}_{log_e}", (len(inputs),), n >> log_e, args, shared)
             same(machine.get(out), result, f"{form} {name} N={n}, {1 << log_e} elements a thread")
             limbs += len(inputs)
-    for log_e in (e for e in log_es if e == 3):
+    for name, source, result in (("forward", given, wanted), ("inverse", wanted, given)):
+        inverse = name == "inverse"
         out = machine.put(np.full_like(given, 12345))
-        rest = [out, machine.put(table(form, qs, log_n, log_e, inverse=False, halves=True)), rows, len(qs)]
-        for half, args in zip(halves(form, log_n, log_e), ([machine.put(given), *rest], rest), strict=True):
-            machine.launch(
-                building.ntt(form, log_n), half.kernel, (half.tiles, len(inputs)), half.threads, args, half.shared
-            )
-        same(machine.get(out), wanted, f"{form} in halves N={n}, {1 << log_e} elements a thread")
+        rest = [out, machine.put(table(form, qs, log_n, 3, inverse=inverse, halves=True)), rows, len(qs)]
+        parts = halves(form, log_n, 3, inverse=inverse)
+        for part, args in zip(parts, ([machine.put(source), *rest], rest), strict=True):
+            grid = (part.tiles, len(inputs))
+            machine.launch(building.ntt(form, log_n), part.kernel, grid, part.threads, args, part.shared)
+        same(machine.get(out), result, f"{form} {name} in halves N={n}")
         limbs += len(inputs)
     return limbs
+
+
+def _turned(n: int, log_n: int, galois: int) -> list[int]:
+    """Where a transform's values stand in that of the polynomial at X^galois."""
+    places = {(2 * reversed_bits(i, log_n) + 1): i for i in range(n)}
+    return [places[(2 * reversed_bits(i, log_n) + 1) * galois % (2 * n)] for i in range(n)]
 
 
 def key_layout(key: NDArray[Any]) -> NDArray[Any]:
@@ -87,21 +94,73 @@ def check_keyswitch(machine: Any, form: str, log_n: int, runs: int = 1, digits: 
     rows, ready = machine.put(mod_rows(form, qs, log_n)), machine.put(key_layout(cooked))
 
     given = [[residues(o, n, (0, 4, 5)[(r + d) % 3], r) for d, o in enumerate(others)] for r in range(total)]
-    lifted = [[[reference.forward([(x - o if x > o // 2 else x) % q for x in xs], q, log_n) for q in qs]
-               for xs, o in zip(run, others, strict=True)] for run in given]  # fmt: skip
-    wanted = np.array([[[[sum(lifted[r][d][i][j] * key[d][p][i][j] for d in range(digits)) % q for j in range(n)]
-                         for i, q in enumerate(qs)] for p in range(2)] for r in range(total)], np.uint64)  # fmt: skip
+    lifted = [
+        [
+            [reference.forward([(x - o if x > o // 2 else x) % q for x in xs], q, log_n) for q in qs]
+            for xs, o in zip(run, others, strict=True)
+        ]
+        for run in given
+    ]
+    wanted = np.array(
+        [
+            [
+                [
+                    [sum(lifted[r][d][i][j] * key[d][p][i][j] for d in range(digits)) % q for j in range(n)]
+                    for i, q in enumerate(qs)
+                ]
+                for p in range(2)
+            ]
+            for r in range(total)
+        ],
+        np.uint64,
+    )
     out = machine.put(np.full_like(wanted, 12345))
     args = [machine.put(np.array(lifted, np.uint64)), ready, out, rows, limbs]
     machine.launch(unit, "inner_product", (n // 256, limbs, total // runs), 256, args)
     same(machine.get(out), wanted, f"{form} inner product N={n}, {runs} runs a thread")
 
+    galois = [pow(5, 3, 2 * n), 2 * n - 1]
+    both = np.stack([key_layout(cooked), key_layout(cooked[:, ::-1])])
+    turned = [_turned(n, log_n, g) for g in galois]
+    wanted_hoisted = np.array(
+        [
+            [
+                [
+                    [sum(lifted[0][d][i][t[j]] * key[d][p ^ z][i][j] for d in range(digits)) % q for j in range(n)]
+                    for i, q in enumerate(qs)
+                ]
+                for p in range(2)
+            ]
+            for z, t in enumerate(turned)
+        ],
+        np.uint64,
+    )
+    out = machine.put(np.full_like(wanted_hoisted, 12345))
+    args = [
+        machine.put(np.array(lifted[0], np.uint64)),
+        machine.put(both),
+        machine.put(np.array(galois, np.uint32)),
+        out,
+        rows,
+        limbs,
+    ]
+    machine.launch(unit, "hoisted", (n // 256, limbs, 2), 256, args)
+    same(machine.get(out), wanted_hoisted, f"{form} hoisted N={n}")
+
     lift = np.array([[-o % q for q in qs] for o in others], np.uint64)
     for log_e in (e for e in (3, 4) if n >> e <= 1024):
         out = machine.put(np.full_like(wanted, 12345))
         twiddles = machine.put(table(form, qs, log_n, log_e, inverse=False))
-        args = [machine.put(np.array(given, np.uint64)), ready, out, twiddles, rows, machine.put(np.array(others, np.uint64)),
-                machine.put(lift), limbs]  # fmt: skip
+        args = [
+            machine.put(np.array(given, np.uint64)),
+            ready,
+            out,
+            twiddles,
+            rows,
+            machine.put(np.array(others, np.uint64)),
+            machine.put(lift),
+            limbs,
+        ]
         machine.launch(unit, f"switch_key_{log_e}", (limbs, total), n >> log_e, args, buffer_bytes(form, log_n, log_e))
         same(machine.get(out), wanted, f"{form} key switch N={n}, {1 << log_e} elements a thread")
 

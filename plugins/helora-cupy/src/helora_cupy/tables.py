@@ -34,7 +34,7 @@ FORMS = {
 
 
 def is_prime(n: int) -> bool:
-    """Miller and Rabin with the first twelve primes as bases: no composite below 2^78 passes (Sorenson, Webster 2015)."""
+    """Miller and Rabin with twelve primes as bases, which no composite below 2^78 passes (Sorenson, Webster 2015)."""
     small = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
     if n < 2 or any(n % p == 0 for p in small):
         return n in small
@@ -159,11 +159,13 @@ class Half(NamedTuple):
     shared: int
 
 
-def halves(form: str, log_n: int, log_e: int) -> tuple[Half, Half]:
-    """As ``Halves`` in ``ntt.cuh``."""
+def halves(form: str, log_n: int, log_e: int, *, inverse: bool = False) -> tuple[Half, Half]:
+    """In the order in which they run; as ``Halves`` in ``ntt.cuh``."""
     first, item = log_n // 2, np.dtype(FORMS[form].word).itemsize
-    sizes = ((f"columns_{log_e}", first, first + 4), (f"rows_{log_e}", log_n - first, log_n - first + 3))
-    return tuple(  # type: ignore[return-value]
-        Half(name, 1 << (log_n - size), (1 << size) >> log_e, ((1 << size) + (1 << size >> 4)) * item)
-        for name, _, size in sizes
-    )
+    kernels = []
+    for name, log_size in (("columns", first + 4), ("rows", log_n - first + 3)):
+        size = 1 << log_size
+        shared = (size + (size >> FORMS[form].pad)) * item
+        name = f"{'inverse_' if inverse else ''}{name}_{log_e}"
+        kernels.append(Half(name, (1 << log_n) // size, size >> log_e, shared))
+    return (kernels[1], kernels[0]) if inverse else (kernels[0], kernels[1])

@@ -46,6 +46,34 @@ inner_product(const u64* digits, const POLICY::W* key, u64* out, const u64* mods
   }
 }
 
+// The same for a hoisted group: the digits of one ciphertext, [DIGITS][limbs][N], with a key for each rotation,
+// [rotations] keys, to [rotations][2][limbs][N]. Rotation z takes X to X^galois[z]: in bit-reversed order, place i takes
+// what stands where ψ^((2·rev(i) + 1)·galois) does. Grid: x N/256, y limbs, z rotations.
+DEVICE int moved_by(int i, u32 galois) {
+  const u32 root = (2 * reversed((u32)i, DEGREE_LOG) + 1) * galois;
+  return (int)reversed((root >> 1) & ((1u << DEGREE_LOG) - 1), DEGREE_LOG);
+}
+
+KERNEL(256)
+hoisted(const u64* digits, const POLICY::W* keys, const u32* galois, u64* out, const u64* mods, int limbs) {
+  const int limb = BLOCK_Y;
+  const POLICY::Mod m = POLICY::read(mods + limb * MOD_WORDS);
+  const u64 limb_size = 1ull << DEGREE_LOG;
+  const POLICY::W* key = keys + (u64)BLOCK_Z * limbs * limb_size * DIGITS * 2;
+  u64* to = out + ((u64)BLOCK_Z * 2 * limbs + limb) * limb_size;
+  THREADS(tid) {
+    const int i = BLOCK_X * 256 + tid, from = moved_by(i, galois[BLOCK_Z]);
+    POLICY::T sum0 = 0, sum1 = 0;
+    UNROLL for (int d = 0; d < DIGITS; ++d) {
+      const POLICY::T v = POLICY::load(digits[((u64)d * limbs + limb) * limb_size + from], m);
+      sum0 = sum0 + POLICY::product(v, key[key_at(limb, i, d, 0)], m);
+      sum1 = sum1 + POLICY::product(v, key[key_at(limb, i, d, 1)], m);
+    }
+    to[i] = POLICY::store(sum0, m);
+    to[limbs * limb_size + i] = POLICY::store(sum1, m);
+  }
+}
+
 // The same from digits in coefficients, [runs][DIGITS][N], digit d canonical modulo others[d]: each is centred, taken
 // modulo the block's prime, transformed in shared memory and multiplied without leaving the chip.
 // lifted[d][limb] is the least k·q − others[d] ≥ 0. Grid: x limbs, y runs.

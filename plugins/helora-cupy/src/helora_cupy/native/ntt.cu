@@ -30,6 +30,14 @@ TRANSFORMS(5)
   KERNEL((Halves<DEGREE_LOG, E>::Rows::THREADS_OF))                                                                  \
   rows_##E(POLICY::Word* out, const POLICY::W* table, const u64* mods, int primes) {                                 \
     ntt_rows<POLICY, DEGREE_LOG, E>(out, table, mods, primes);                                                       \
+  }                                                                                                                  \
+  KERNEL((Halves<DEGREE_LOG, E>::Rows::THREADS_OF))                                                                  \
+  inverse_rows_##E(const POLICY::Word* in, POLICY::Word* out, const POLICY::W* table, const u64* mods, int primes) { \
+    inverse_rows<POLICY, DEGREE_LOG, E>(in, out, table, mods, primes);                                               \
+  }                                                                                                                  \
+  KERNEL((Halves<DEGREE_LOG, E>::Columns::THREADS_OF))                                                               \
+  inverse_columns_##E(POLICY::Word* out, const POLICY::W* table, const u64* mods, int primes) {                      \
+    inverse_columns<POLICY, DEGREE_LOG, E>(out, table, mods, primes);                                                \
   }
 
 IN_HALVES(3)

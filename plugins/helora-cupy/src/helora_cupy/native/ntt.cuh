@@ -40,14 +40,15 @@ DEVICE void forward_stages(typename P::T* x, const typename P::W* twiddle, const
   if constexpr (K + 1 < L) forward_stages<P, L, K + 1, FIRST>(x, twiddle, m);
 }
 
-template <class P, int L, int K, int FIRST, int LOGN>
+template <class P, int L, int K, int FIRST, class S>
 DEVICE void inverse_stages(typename P::T* x, float* bound, const typename P::W* twiddle, const typename P::Mod& m) {
   constexpr int HALF = (1 << L) >> (K + 1);
   UNROLL for (int j = 0; j < (1 << L) / 2; ++j) {
     const int group = j / HALF, u = j + group * HALF, v = u + HALF;
-    P::inverse_step(x[u], x[v], twiddle[((1 << K) - 1 + group) << FIRST], m, LOGN - 1 - FIRST - K, bound[u], bound[v]);
+    const typename P::W w = twiddle[((1 << K) - 1 + group) << (FIRST + S::SHIFT)];
+    P::inverse_step(x[u], x[v], w, m, S::LOGBUF - 1 - FIRST - K, bound[u], bound[v]);
   }
-  if constexpr (K > 0) inverse_stages<P, L, K - 1, FIRST, LOGN>(x, bound, twiddle, m);
+  if constexpr (K > 0) inverse_stages<P, L, K - 1, FIRST, S>(x, bound, twiddle, m);
 }
 
 template <class P, class S, int PASS, class Load>
@@ -71,22 +72,22 @@ DEVICE void forward_pass(typename P::T* buffer, const typename P::Mod& m, const 
 
 template <class P, class S, int PASS, class Store>
 DEVICE void inverse_pass(typename P::T* buffer, const typename P::Mod& m, const typename P::W* table,
-                         const Store& store, int tid) {
+                         const Store& store, int offset, int tid) {
   constexpr int FIRST = S::first_stage(PASS), L = S::length(PASS), R = 1 << L, LOW = S::LOGBUF - FIRST - L;
   UNROLL for (int g = 0; g < (1 << S::LOGE) / R; ++g) {
     const int unit = tid + g * S::THREADS_OF, high = unit >> LOW;
     const int base = (high << (LOW + L)) | (unit & ((1 << LOW) - 1));
-    const typename P::W* twiddle = table + (1 << FIRST) - 1 + high;
+    const typename P::W* twiddle = table + (1 << (FIRST + S::SHIFT)) - 1 + high + (offset << (FIRST - S::first_stage(0)));
     typename P::T x[R];
     float bound[R];
     UNROLL for (int e = 0; e < R; ++e) {
       x[e] = buffer[padded<P, S>(base + (e << LOW))];
       bound[e] = 1.0f;
     }
-    inverse_stages<P, L, L - 1, FIRST, S::LOGBUF>(x, bound, twiddle, m);
+    inverse_stages<P, L, L - 1, FIRST, S>(x, bound, twiddle, m);
     UNROLL for (int e = 0; e < R; ++e) {
       const int i = base + (e << LOW);
-      if (PASS == 0) {  // the twiddle of the last stage carries 1/N already; the other half is scaled here
+      if (FIRST == 0) {  // the twiddle of the last stage carries 1/N already; the other half is scaled here
         if (e < R / 2) {
           P::inverse_end(x[e], bound[e] > 4.0f ? bound[e] : 0.0f, m);
           x[e] = P::product(x[e], m.scale, m);
@@ -119,11 +120,11 @@ DEVICE void forward_passes(typename P::T* buffer, const typename P::Mod& m, cons
 
 template <class P, class S, int PASS, class Store>
 DEVICE void inverse_passes(typename P::T* buffer, const typename P::Mod& m, const typename P::W* table,
-                           const Store& store) {
-  THREADS(tid) { inverse_pass<P, S, PASS>(buffer, m, table, store, tid); }
+                           const Store& store, int offset = 0) {
+  THREADS(tid) { inverse_pass<P, S, PASS>(buffer, m, table, store, offset, tid); }
   if constexpr (PASS > 0) {
     BARRIER;
-    inverse_passes<P, S, PASS - 1>(buffer, m, table, store);
+    inverse_passes<P, S, PASS - 1>(buffer, m, table, store, offset);
   }
 }
 
@@ -167,9 +168,9 @@ DEVICE void ntt_inverse(const typename P::Word* in, typename P::Word* out, const
                                      [&](int i, typename P::T x) { out[i] = P::store(x, m); });
 }
 
-// The forward transform in two launches, for few limbs: the first half of the stages on tiles of 16 columns of a limb seen
-// as 2^FIRST rows, the rest on 8 neighbouring rows; 2^(LOGN - FIRST - 4) and 2^(FIRST - 3) blocks a limb work at once.
-// Between the launches residues are canonical, in `out`. Grid: x tiles, y limbs.
+// A transform in two launches, for few limbs: the first half of the stages on tiles of 16 columns of a limb seen as
+// 2^FIRST rows, the rest on 8 neighbouring rows; 2^(LOGN - FIRST - 4) and 2^(FIRST - 3) blocks a limb work at once.
+// Between the launches residues are canonical, in `out`; the inverse goes the other way. Grid: x tiles, y limbs.
 template <int LOGN, int LOGE>
 struct Halves {
   static constexpr int FIRST = LOGN / 2;
@@ -215,4 +216,51 @@ DEVICE void ntt_rows(typename P::Word* out, const typename P::W* table, const u6
       out[i] = P::store(buffer[padded<P, S>(i)], m);
     }
   }
+}
+
+template <class P, int LOGN, int LOGE>
+DEVICE void inverse_rows(const typename P::Word* in, typename P::Word* out, const typename P::W* table, const u64* mods,
+                         int primes) {
+  typedef typename Halves<LOGN, LOGE>::Rows S;
+  SHARED(typename P::T, buffer);
+  const int prime = BLOCK_Y % primes;
+  const typename P::Mod m = P::read(mods + prime * MOD_WORDS);
+  const u64 at = ((u64)BLOCK_Y << LOGN) + ((u64)BLOCK_X << S::LOGBUF);
+  in += at;
+  out += at;
+  THREADS(tid) {
+    UNROLL for (int e = 0; e < (1 << LOGE); ++e) {
+      const int i = moved<S>(tid, e);
+      buffer[padded<P, S>(i)] = P::load(in[i], m);
+    }
+  }
+  WARP_BARRIER;
+  inverse_passes<P, S, S::COUNT - 1>(buffer, m, table + ((u64)prime << LOGN), [](int, typename P::T) {}, BLOCK_X * 8);
+  BARRIER;
+  THREADS(tid) {
+    UNROLL for (int e = 0; e < (1 << LOGE); ++e) {
+      const int i = tid + e * S::THREADS_OF;
+      out[i] = P::store(buffer[padded<P, S>(i)], m);
+    }
+  }
+}
+
+template <class P, int LOGN, int LOGE>
+DEVICE void inverse_columns(typename P::Word* out, const typename P::W* table, const u64* mods, int primes) {
+  typedef typename Halves<LOGN, LOGE>::Columns S;
+  constexpr int ACROSS = LOGN - Halves<LOGN, LOGE>::FIRST;
+  SHARED(typename P::T, buffer);
+  const int prime = BLOCK_Y % primes;
+  const typename P::Mod m = P::read(mods + prime * MOD_WORDS);
+  out += ((u64)BLOCK_Y << LOGN) + BLOCK_X * 16;
+  THREADS(tid) {
+    UNROLL for (int e = 0; e < (1 << LOGE); ++e) {
+      const int i = tid + e * S::THREADS_OF;
+      buffer[padded<P, S>(i)] = P::load(out[((i >> 4) << ACROSS) + (i & 15)], m);
+    }
+  }
+  BARRIER;
+  inverse_passes<P, S, S::COUNT - 1>(
+      buffer, m, table + ((u64)prime << LOGN),
+      [&](int i, typename P::T x) { out[((i >> 4) << ACROSS) + (i & 15)] = P::store(x, m); });
 }

@@ -38,6 +38,7 @@ DEVICE double fma_nearest(double a, double b, double c) { return __fma_rn(a, b, 
 DEVICE double fma_to_zero(double a, double b, double c) { return __fma_rz(a, b, c); }
 DEVICE double times(double a, double b) { return __dmul_rn(a, b); }
 DEVICE double plus(double a, double b) { return __dadd_rn(a, b); }
+DEVICE u32 reversed(u32 x, int bits) { return __brev(x) >> (32 - bits); }
 DEVICE u64 bits_of(double a) { return (u64)__double_as_longlong(a); }
 DEVICE double of_bits(u64 a) { return __longlong_as_double((i64)a); }
 
@@ -76,6 +77,11 @@ DEVICE double fma_to_zero(double a, double b, double c) {
   volatile double result = std::fma(x, y, z);
   std::fesetround(FE_TONEAREST);
   return result;
+}
+DEVICE u32 reversed(u32 x, int bits) {
+  u32 r = 0;
+  for (int i = 0; i < bits; ++i) r |= ((x >> i) & 1) << (bits - 1 - i);
+  return r;
 }
 DEVICE double times(double a, double b) { return a * b; }
 DEVICE double plus(double a, double b) { return a + b; }
