@@ -26,7 +26,7 @@ class Bench:
         self.copy = 0.0  # bytes a second, reads and writes
 
     def row(self, op: str, **cell: Any) -> None:
-        self.rows.append({"op": op, **{k: round(v, 4) if isinstance(v, float) else v for k, v in cell.items()}})
+        self.rows.append({"op": op, **{k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in cell.items()}})
 
     def save(self, provenance: dict[str, Any]) -> None:
         lines = [json.dumps(row, separators=(",", ":")) for row in (provenance, *self.rows)]

@@ -132,7 +132,7 @@ def provenance(card: building.Card, commit: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "commit": commit,
-        "command": " ".join(["python", "harness/cuda_check.py", *sys.argv[1:]]),
+        "command": " ".join(["python", "harness/cuda_check.py", *("DIR" if "/" in a else a for a in sys.argv[1:])]),
     }
 
 

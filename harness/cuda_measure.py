@@ -71,19 +71,10 @@ def _ntt_of(
     def time_of(op: str, log_e: int, batch: int, twiddles: Any) -> float:
         us = bench.time(lambda: once(log_e, batch, twiddles))
         kernel = bench.card.kernel(unit, f"{direction}_{log_e}")
-        bench.row(
-            op,
-            form=form,
-            direction=direction,
-            n=n,
-            elements=1 << log_e,
-            batch=batch,
-            us=us,
-            us_per_limb=us / batch,
-            share=bench.share(2 * batch * n * source.itemsize, us),
-            registers=kernel.num_regs,
-            local_bytes=kernel.local_size_bytes,
-        )
+        used = {"registers": kernel.num_regs, "local_bytes": kernel.local_size_bytes} if op != "ntt" else {}
+        cell = {"form": form, "direction": direction, "n": n, "elements": 1 << log_e, "batch": batch}
+        share = bench.share(2 * batch * n * source.itemsize, us)
+        bench.row(op, **cell, us=us, us_per_limb=us / batch, share=share, **used)
         return us / batch
 
     for log_e in (e for e in (3, 4, 5) if n >> e <= 1024):

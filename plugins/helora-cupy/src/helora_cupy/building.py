@@ -126,7 +126,7 @@ class Shim:
     def _unit(self, unit: Unit) -> ctypes.CDLL:
         if unit not in self._units:
             library = self._folder / f"{unit.digest('cpu')}.so"
-            flags = "-O1 -std=c++17 -shared -fPIC -ffp-contract=off -frounding-math -Wall -Wno-unused-variable"
+            flags = "-O0 -std=c++17 -shared -fPIC -ffp-contract=off -frounding-math -Wall -Wno-unused-variable"
             if not library.exists():
                 # -mfma where there is one: a call of fma() in software is 50 times slower, and as exact
                 native = ["-mfma"] if "fma" in Path("/proc/cpuinfo").read_text(encoding="utf-8").split() else []
