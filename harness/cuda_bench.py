@@ -54,7 +54,7 @@ class Bench:
                 for _ in range(count):
                     once()
                 captured = self.stream.end_capture()
-                replay = lambda: captured.launch(self.stream)  # noqa: E731
+                replay: Any = lambda: captured.launch(self.stream)  # noqa: E731
             else:
                 replay = lambda: [once() for _ in range(count)]  # noqa: E731
             replay()

@@ -147,7 +147,7 @@ def mod_rows(form: str, moduli: tuple[int, ...], log_n: int) -> NDArray[np.uint6
 def buffer_bytes(form: str, log_n: int, log_e: int) -> int:
     """Shared memory of a transform: the limb and its padding."""
     pad = max(FORMS[form].pad, passes(log_n, log_e)[-1][1])
-    return ((1 << log_n) + (1 << log_n >> pad)) * np.dtype(FORMS[form].word).itemsize
+    return ((1 << log_n) + (1 << log_n >> pad)) * int(np.dtype(FORMS[form].word).itemsize)
 
 
 class Half(NamedTuple):
