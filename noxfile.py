@@ -118,12 +118,11 @@ def conformance(session: nox.Session) -> None:
     across = sorted(str(path) for path in Path("tests").glob("test_across_backends*.py"))
     # The slow laws, on the backend that all wrong doubles are made of, take one process while the other runs the rest.
     slow = "tests/conformance/test_doubles.py::test_the_control_breaks_no_slow_law"
-    for tests in (
-        [slow, "plugins/helora-numpy", "plugins/helora-tenseal"],
-        ["plugins/helora-pyfhel"],
-        ["plugins/helora-openfhe"],
-        across,
-    ):
+    plugins = ["plugins/helora-numpy", "plugins/helora-tenseal"], ["plugins/helora-pyfhel"], ["plugins/helora-openfhe"]
+    packages = {str(package.parent) for package in Path("plugins").glob("helora-*/pyproject.toml")}
+    if packages != {plugin for together in plugins for plugin in together}:
+        session.error(f"not all plugins are tested here, or some are gone: {sorted(packages)}")
+    for tests in ([slow, *plugins[0]], *plugins[1:], across):
         session.run(
             "pytest", "-q", "-n", "2", "--dist", "worksteal", *tests, "--helora-require", *session.posargs,
             env={"OMP_NUM_THREADS": "1"},
