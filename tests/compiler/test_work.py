@@ -16,6 +16,7 @@ from helora_core.compiler.checks import Scales, annotate
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.error_flow import ErrorFlow
 from helora_core.compiler.ir import Op, OpKind, Program
+from helora_core.compiler.request import Constraints, PlanRequest
 from helora_core.compiler.settings import settings_options
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import ProgramBuilder, ScaleRole
@@ -56,7 +57,8 @@ def test_each_layout_is_emitted_once_however_many_scales_are_tried(
     layouts = list(RankBSGS().layouts(module, plan.params.slots, tokens=tokens, costs=DEFAULT_COSTS))
     assert len(packing.emitted) == len(set(packing.emitted)) == len(layouts)
     assert plan.values == annotate(plan.program, plan.params, plan.scales)
-    assert (plan.settings != next(settings_options(module, packing, sanitize_bits=sanitize_bits))) is finer
+    request = PlanRequest(shape=module, constraints=Constraints(private_weights=False, sanitize_bits=sanitize_bits))
+    assert (plan.settings != next(settings_options(request, packing))) is finer
 
 
 def _results(program: Program, params: CKKSParams, scales: Scales) -> list[tuple[Any, ...]]:
