@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from helora_core.adapter.lora import ModuleShape
+from helora_core.backend.checked_backend import checked
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import readable
 from helora_core.data.bundled import DIRECTORY, bundled_adapter
@@ -158,7 +159,7 @@ def timed_at_once(make_profile: Callable[..., Any], monkeypatch: pytest.MonkeyPa
 
     def calibrated(backend: Any, *, chains: Any, **_: Any) -> Any:
         for chain in chains:
-            backend.resolve(chain)
+            checked(backend).resolve(chain)
         return make_profile(*chains)
 
     monkeypatch.setattr("helora_core.planning.calibrate.calibrate", calibrated)
