@@ -232,11 +232,11 @@ class MeteredEvaluator(_Metered):
         return clean
 
     def uniform_mask(
-        self, ciphertext: Ciphertext, params: CKKSParams, capabilities: Capabilities
+        self, ciphertext: Ciphertext, params: CKKSParams, capabilities: Capabilities, mask: Residues | None = None
     ) -> tuple[Ciphertext, Residues]:
         """A value masked, counted as sanitised, and the mask; see ``helora_core.backend.sanitize``."""
         start = perf_counter_ns()
-        masked = uniform_mask(self._evaluator, params, capabilities, ciphertext)
+        masked = uniform_mask(self._evaluator, params, capabilities, ciphertext, mask)
         self._ledger.enter("sanitizes", start)
         return masked
 

@@ -200,7 +200,11 @@ def flooding(
 
 
 def uniform_mask(
-    evaluator: CheckedEvaluator, params: CKKSParams, capabilities: Capabilities, ciphertext: Ciphertext
+    evaluator: CheckedEvaluator,
+    params: CKKSParams,
+    capabilities: Capabilities,
+    ciphertext: Ciphertext,
+    mask: Residues | None = None,
 ) -> tuple[Ciphertext, Residues]:
     """Re-randomise a value, and hide all its coefficients behind integers uniform modulo its level's modulus.
 
@@ -212,6 +216,7 @@ def uniform_mask(
         params: As ``Backend.resolve`` returned them.
         capabilities: The backend's, which must have ``exact_integers``.
         ciphertext: A value in coefficients.
+        mask: The residues of ρ, uniform and for this value alone; drawn if None.
 
     Returns:
         The masked ciphertext, and the residues of ρ: uint64, shape (primes of the level, N).
@@ -224,7 +229,8 @@ def uniform_mask(
     if evaluator.sanitizes:
         return evaluator.uniform_mask(ciphertext)
     fresh = rerandomize(evaluator, params, capabilities, ciphertext)
-    mask = uniform(params.data_primes[: evaluator.level(ciphertext) + 1], params.ring_degree)
+    if mask is None:
+        mask = uniform(params.data_primes[: evaluator.level(ciphertext) + 1], params.ring_degree)
     return add_residues(evaluator, fresh, mask), mask
 
 

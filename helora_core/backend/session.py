@@ -256,9 +256,11 @@ class ServerSession(Carrier):
         """Several results, each as ``sanitize`` does; at once where the library can."""
         return self.evaluator.sanitize_many(ciphertexts, how, self.params, self.capabilities)
 
-    def uniform_mask(self, ciphertext: Ciphertext) -> tuple[Ciphertext, Residues]:
-        """Hide all coefficients of a value behind a mask, whose residues are returned; errors as ``uniform_mask``."""
-        return self.evaluator.uniform_mask(ciphertext, self.params, self.capabilities)
+    def uniform_mask(self, ciphertext: Ciphertext, mask: Residues | None = None) -> tuple[Ciphertext, Residues]:
+        """Hide all coefficients of a value behind a mask, whose residues are returned; arguments, errors as of
+        ``uniform_mask``.
+        """
+        return self.evaluator.uniform_mask(ciphertext, self.params, self.capabilities, mask)
 
 
 def open_sessions(

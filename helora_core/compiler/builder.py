@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 
 from helora_core.backend.capabilities import Encoding
-from helora_core.compiler.ir import Op, OpKind, Program
+from helora_core.compiler.ir import RANDOM, Op, OpKind, Program
 from helora_core.errors import InvalidProgram
 from helora_core.packing.protocol import ScaleRole, Value
 
@@ -41,6 +41,11 @@ class Builder:
         """The next ciphertext that the client sends."""
         self._inputs += 1
         return self._append(Op(kind=OpKind.INPUT, positions=(self._inputs - 1,)))
+
+    def random(self) -> Value:
+        """The next ciphertext, of integers that the client draws."""
+        self._inputs += 1
+        return self._append(Op(kind=OpKind.INPUT, positions=(self._inputs - 1,), constant=RANDOM))
 
     def rotate(self, value: Value, steps: int) -> Value:
         """Rotate left; by a multiple of the slot count it is the value itself."""

@@ -15,6 +15,7 @@ import msgspec
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.coefficient_noise import LARGEST_NORMAL
 from helora_core.compiler.ir import PRODUCTS, Op, OpKind, Program, plaintexts
+from helora_core.compiler.offline import check_offline
 from helora_core.errors import InvalidProgram, LevelExhausted, PrecisionLost, ScaleMismatch
 from helora_core.packing.protocol import ScaleRole
 from helora_core.params.ckks import CKKSParams
@@ -81,6 +82,8 @@ def annotate(program: Program, params: CKKSParams, scales: Scales) -> tuple[Valu
         infos.append(info)
     if any(not 0 <= output < len(infos) for output in program.results):
         raise InvalidProgram("An output names a value that does not exist.", hint=_REPORT)
+    if program.offline:
+        check_offline(program, [info.level for info in infos])
     return tuple(infos)
 
 

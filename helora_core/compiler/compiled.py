@@ -102,7 +102,9 @@ def require_one_input(plans: Mapping[str, Plan]) -> None:
     """
     (first, plan), *others = plans.items()
     for name, other in others:
-        alike = other.digest == plan.digest or other.input_signature == plan.input_signature
+        alike = other.digest == plan.digest or (
+            other.input_signature == plan.input_signature and other.correlation == plan.correlation
+        )
         if not alike or len(other.rounds) != len(plan.rounds):
             raise InvalidInput(
                 f"Modules {first} and {name} do not take the same ciphertexts.",

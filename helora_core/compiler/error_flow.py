@@ -173,11 +173,10 @@ class ErrorFlow:
     @cached_property
     def _input(self) -> Noisy:
         i = self.program.inputs[0]
-        return (
-            Noisy()
-            .plus(Source.INPUT_ROUNDING, self._unit(i, self._input_rounding_std()))
-            .plus(Source.ENCRYPTION, self._unit(i, self._encryption_std()))
-        )
+        encrypted = Noisy().plus(Source.ENCRYPTION, self._unit(i, self._encryption_std()))
+        if self.program.offline:  # integers, which nothing is rounded to
+            return encrypted
+        return encrypted.plus(Source.INPUT_ROUNDING, self._unit(i, self._input_rounding_std()))
 
     def _input_rounding_std(self) -> float:
         n = self.params.ring_degree

@@ -40,6 +40,10 @@ class OpKind(str, Enum):
     """Subtract the product of the plaintext ``constant`` and what the layout answers to the masks ``constants``."""
 
 
+RANDOM = "random"
+"""What the ``constant`` of an input says that holds no activations: integers uniform modulo the lower primes, drawn by
+the client, times the upper ones. A program of such inputs runs ahead of time."""
+
 PRODUCTS = frozenset({OpKind.MULTIPLY_PLAIN, OpKind.DOT_PLAIN, OpKind.DOT_SCALARS})
 """Operations that multiply by weights."""
 
@@ -51,7 +55,8 @@ class Op(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         kind: What it does.
         args: Indices of the values it reads; all smaller than its own.
         steps: Of a rotation: slots to the left.
-        constant: Of a product: name of the plaintext, or of the vector of numbers. Of a mask: its name.
+        constant: Of a product: name of the plaintext, or of the vector of numbers. Of a mask: its name. Of an input:
+            empty for activations; ``RANDOM`` for integers that the client draws.
         constants: Of a fused sum: names of the plaintexts, one for each operand. Of ``UNMASK``: names of masks.
         role: Of products: which scale the plaintexts have.
         positions: Of an input: which of the vectors of ``Layout.pack`` it is. Of ``DOT_SCALARS``: for each operand the
@@ -109,6 +114,13 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     def input_positions(self) -> tuple[int, ...]:
         """Which of the packed vectors the client sends, in order; those that no result depends on stay at home."""
         return tuple(op.positions[0] for op in self.ops if op.kind is OpKind.INPUT)
+
+    @property
+    def offline(self) -> bool:
+        """Whether it runs ahead of time, on randomness; what is done with activations then is arithmetic in the clear
+        (``helora_core.execution.modular``).
+        """
+        return any(op.kind is OpKind.INPUT and op.constant == RANDOM for op in self.ops)
 
     @property
     def results(self) -> tuple[int, ...]:

@@ -21,9 +21,10 @@ from helora_core.compiler.checks import Scales, ValueInfo
 from helora_core.compiler.cost import Budget, Sizes, check_budget, count_operations, relative_cost
 from helora_core.compiler.error_flow import merges
 from helora_core.compiler.exponents import normalized
+from helora_core.compiler.grid import Correlation, correlation_of, on_grid
 from helora_core.compiler.ir import ConstantSpec, OpKind, Program, plaintexts
 from helora_core.compiler.precision import PrecisionReport, analyse
-from helora_core.compiler.rounds import Round, rounds_of
+from helora_core.compiler.rounds import Phase, Round, counts_of, rounds_of, shown
 from helora_core.compiler.settings import Settings
 from helora_core.compiler.signature import input_signature
 from helora_core.compiler.sizes import bytes_down, bytes_up, key_bytes
@@ -156,6 +157,17 @@ class Plan:
         """What the server does between two messages of the client; a round trip each."""
         return rounds_of(self.program)
 
+    @cached_property
+    def correlation(self) -> Correlation | None:
+        """What the correlations are that the plan makes ahead of time; None if all of it runs online."""
+        if not self.program.offline or self.is_zero:
+            return None
+        return correlation_of(self.packing, self.scales, self.params, self.values[self.program.results[0]].level)
+
+    def counts_of(self, phase: Phase) -> OperationCounts:
+        """Operations of one execution in a phase."""
+        return counts_of(self.rounds, phase)
+
     @property
     def keeps_weights_private(self) -> bool:
         """Whether the key holder learns Δ alone, and the public powers of two."""
@@ -195,7 +207,7 @@ class Plan:
         """
         model = self.noise_model if noise_model is None else noise_model
         if model not in self._reports:
-            self._reports[model] = analyse(
+            report = analyse(
                 self.program,
                 self.values,
                 self.params,
@@ -205,6 +217,9 @@ class Plan:
                 noise_model=model,
                 nominal_scales=model.nominal_scales or not self.free_scales,
             )
+            if self.correlation:
+                report = on_grid(report, self.correlation, self.shape)
+            self._reports[model] = report
         return self._reports[model]
 
     @cached_property
@@ -308,6 +323,7 @@ class Plan:
             "keyswitches_per_token": total.keyswitches / tokens,
             "rescales_per_token": total.rescales / tokens,
             "round_trips": len(self.rounds),
+            **shown(self.rounds, self.tokens_per_run, 8 * self.correlation.lower if self.correlation else 0),
             "depth": self.packing.depth,
             "rotation_steps": list(self.rotation_steps),
             "constants": len(self.constant_specs),

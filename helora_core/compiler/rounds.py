@@ -3,20 +3,45 @@
 A program is one list of operations; each time it asks the client, the server stops there. Cut at those places it falls
 into rounds. Each takes what was uploaded, computes, and sends its outputs down; what later rounds read besides is
 carried by the server from one to the next.
+
+A program of random inputs runs *offline*, ahead of time; one more round, *online*, takes activations masked by what the
+client drew, and is arithmetic in the clear (``helora_core.execution.modular``). All rounds of other programs are online.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from enum import Enum
+from functools import reduce
+from typing import Any, NamedTuple
 
 import msgspec
 
 from helora_core.backend.ledger import OperationCounts
 from helora_core.compiler.cost import count_operations
 from helora_core.compiler.ir import Op, OpKind, Program
+from helora_core.compiler.offline import output_masks
 
 _UPLOADED = (OpKind.INPUT, OpKind.ASK_CLIENT)
+
+
+class Phase(str, Enum):
+    """When a round runs."""
+
+    OFFLINE = "offline"
+    """Ahead of time, on randomness."""
+    ONLINE = "online"
+    """On activations."""
+
+
+class RoundKind(str, Enum):
+    """What the server does in a round."""
+
+    HOMOMORPHIC = "homomorphic"
+    """Operations on ciphertexts."""
+    MODULAR = "modular"
+    """Exact arithmetic with the weights' integers modulo the lower primes, on masked values in the clear."""
 
 
 class Step(NamedTuple):
@@ -47,6 +72,7 @@ class Round:
         carried: Values that a later round reads.
         masks: Names of the masks that a later round takes off.
         counts: Operations of one execution, with the client's encryptions and decryptions.
+        phase, kind: When it runs, and on what.
     """
 
     inputs: tuple[int, ...]
@@ -55,6 +81,8 @@ class Round:
     carried: tuple[int, ...]
     masks: tuple[str, ...]
     counts: OperationCounts
+    phase: Phase = Phase.ONLINE
+    kind: RoundKind = RoundKind.HOMOMORPHIC
 
     @property
     def server_counts(self) -> OperationCounts:
@@ -69,10 +97,11 @@ def rounds_of(program: Program) -> tuple[Round, ...]:
     hoisted = {group[0]: tuple(group) for group in program.hoisted_groups()}
     asks = [i for i, op in enumerate(ops) if op.kind is OpKind.ASK_CLIENT]
     rounds = []
+    kept = output_masks(program) if program.offline else ()
     for start, end in zip([0, *asks], [*asks, len(ops)], strict=True):
         own = [i for i in range(start, end) if ops[i].kind not in _UPLOADED]
         later = {arg for op in ops[end + 1 :] for arg in op.args}.union(program.results if end < len(ops) else ())
-        unmasked = {name for op in ops[end:] if op.kind is OpKind.UNMASK for name in op.constants}
+        unmasked = {name for op in ops[end:] if op.kind is OpKind.UNMASK for name in op.constants}.union(kept)
         inputs = program.inputs if start == 0 else (start,)
         outputs = program.results if end == len(ops) else ops[end].args
         counts = count_operations(msgspec.structs.replace(program, ops=tuple(ops[i] for i in own), outputs=()))
@@ -84,6 +113,45 @@ def rounds_of(program: Program) -> tuple[Round, ...]:
                 carried=tuple(sorted(i for i in later if i < end or ops[i].kind is OpKind.INPUT)),
                 masks=tuple(op.constant for op in ops[:end] if op.kind is OpKind.MASK and op.constant in unmasked),
                 counts=msgspec.structs.replace(counts, encrypts=len(inputs), decrypts=len(outputs)),
+                phase=Phase.OFFLINE if program.offline else Phase.ONLINE,
             )
         )
+    if program.offline and program.results:
+        rounds.append(
+            Round(program.inputs, (), program.results, (), (), OperationCounts(), Phase.ONLINE, RoundKind.MODULAR)
+        )
     return tuple(rounds)
+
+
+def counts_of(rounds: Iterable[Round], phase: Phase) -> OperationCounts:
+    """Operations of one execution in a phase."""
+    return reduce(OperationCounts.plus, [turn.counts for turn in rounds if turn.phase is phase], OperationCounts())
+
+
+def shown(rounds: Sequence[Round], tokens: int, number_bytes: int) -> dict[str, Any]:
+    """What each phase takes, as JSON-ready data; nothing for rounds that are all online.
+
+    Args:
+        rounds: A plan's.
+        tokens: Correlations that one execution makes.
+        number_bytes: Bytes of a number modulo the lower primes.
+    """
+    if all(turn.phase is Phase.ONLINE for turn in rounds):
+        return {}
+    ahead = [turn for turn in rounds if turn.phase is Phase.OFFLINE]
+    online = rounds[-1]
+    return {
+        "phases": {
+            "offline": {
+                "round_trips": len(ahead),
+                "correlations": tokens,
+                **msgspec.structs.asdict(counts_of(rounds, Phase.OFFLINE)),
+            },
+            "online": {
+                "round_trips": len(rounds) - len(ahead),
+                "bytes_up_per_token": len(online.inputs) * number_bytes,
+                "bytes_down_per_token": len(online.outputs) * number_bytes,
+                **msgspec.structs.asdict(online.counts),
+            },
+        }
+    }

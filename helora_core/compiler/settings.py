@@ -17,6 +17,7 @@ from helora_core.adapter.lora import ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.coefficient_noise import LARGEST_NORMAL
 from helora_core.compiler.checks import Scales
+from helora_core.compiler.grid import grid_of, scales_on
 from helora_core.compiler.error_flow import MEAN_ROUNDING_SLACK, rounding_slack
 from helora_core.compiler.precision import normal_tail
 from helora_core.compiler.request import PlanRequest
@@ -31,6 +32,9 @@ from helora_core.params.masked import MaskedRequirement, MaskedScales, choose_ma
 from helora_core.privacy.floods import flood_deviation_bits, mask_deviation_bits
 
 _NOISE_SHARE_BITS, _DOWN_SHARE_BITS, _UP_SHARE_BITS = 0.6, 1.7, 5.0
+
+_GUARD_BITS = 3
+"""What noise must be below a guard, to be far from what rounds to another integer."""
 
 _MASK_ROOM_BITS = 2.7
 """A mask, the message beside it, and the sign."""
@@ -58,6 +62,8 @@ def settings_given(packing: Packing, params: CKKSParams) -> Settings:
     """
     if packing.modulus_use is ModulusUse.MASKED:
         return _masked(params, scales_within(params))
+    if packing.modulus_use is ModulusUse.CORRELATED:
+        return Settings(params=params, scales=scales_on(grid_of(packing), params), rescales=True)
     if params.max_level < packing.depth:
         raise InvalidParameters(
             f"Packing {packing.name} rescales {packing.depth} times; the parameters have {params.max_level} levels.",
@@ -178,6 +184,18 @@ class _Wanted:
             up_bits=math.ceil(share + 2 + math.log2(self.shape.rank / 4) / 2),
         )
 
+    def correlated(self, ring_degree: int) -> MaskedScales:
+        """The grid above a guard for noise and flood; the upper prime is longer than both products' scales."""
+        grid = grid_of(self.packing)
+        rescale = 2 * noise.rescale_std(ring_degree) / math.sqrt(ring_degree / 2)
+        if self.sanitize_bits:
+            rescale = 2.0 ** flood_deviation_bits(math.sqrt(ring_degree) * rescale, self.sanitize_bits)
+        guard = math.ceil(math.log2(normal_tail(ring_degree * self.shape.d_out) * rescale)) + _GUARD_BITS
+        products = grid.down_bits + grid.up_bits
+        return MaskedScales(
+            input_bits=0, z_bits=grid.bits - grid.up_bits + guard, down_bits=products, up_bits=grid.up_bits
+        )
+
 
 def settings_options(request: PlanRequest, packing: Packing) -> Iterator[Settings]:
     """Settings to try one after the other until a plan is precise enough: the cheapest first.
@@ -218,6 +236,11 @@ def settings_for(request: PlanRequest, packing: Packing) -> Settings:
         "table": asked.table,
         "ring_degree": asked.ring_degree,
     }
+    if packing.modulus_use is ModulusUse.CORRELATED:
+        requirement = MaskedRequirement(flood_bits=sanitize_bits or 0, least=wanted.correlated, **common)
+        settings = settings_given(packing, choose_masked(requirement)[0])
+        scaled = msgspec.structs.replace(settings.params, scale_bits=settings.scales.input_bits)
+        return msgspec.structs.replace(settings, params=scaled)
     if packing.modulus_use is ModulusUse.MASKED:
         return _masked(*choose_masked(MaskedRequirement(flood_bits=wanted.flood_bits, least=wanted.masked, **common)))
     if not request.traits.free_scales or (packing.modulus_use is ModulusUse.LEVELS and not wanted.flood_bits):

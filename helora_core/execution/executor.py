@@ -14,6 +14,7 @@ from helora_core.backend.protocol import Ciphertext, Sanitizing
 from helora_core.backend.session import ServerSession
 from helora_core.compiler.ir import Op, OpKind
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.rounds import RoundKind
 from helora_core.errors import InvalidInput
 from helora_core.execution.constants import EncodedConstants
 from helora_core.execution.interactive import Masks
@@ -26,6 +27,7 @@ class Execution:
     Args:
         plan: The plan.
         constants: The module's weights, encoded for this plan.
+        mask_seed: Of what hides results that are made ahead of time; the online round takes it off.
         whole: Run whole programs where the backend can; if not, go operation by operation.
 
     Attributes:
@@ -35,18 +37,19 @@ class Execution:
         live: Values that something still reads, by their numbers in the program.
     """
 
-    def __init__(self, plan: Plan, constants: EncodedConstants, *, whole: bool = True) -> None:
+    def __init__(self, plan: Plan, constants: EncodedConstants, *, mask_seed: bytes = b"", whole: bool = True) -> None:
         self.constants = constants
         self.programs = constants.programs if whole else None
         self.number = 0
         self.live: dict[int, Ciphertext] = {}
         self._plan = plan
-        self._masks = Masks(plan)
+        self._masks = Masks(plan, mask_seed)
+        self._rounds = sum(turn.kind is RoundKind.HOMOMORPHIC for turn in plan.rounds)
 
     @property
     def done(self) -> bool:
-        """Whether the last round is over."""
-        return self.number == len(self._plan.rounds)
+        """Whether the last round on ciphertexts is over."""
+        return self.number == self._rounds
 
     @property
     def bytes_held(self) -> int:
@@ -89,6 +92,7 @@ class Execution:
         outputs = [self.live[output] for output in turn.outputs]
         self.live = {value: self.live[value] for value in turn.carried}
         self.number += 1
+        self._masks.forget_seeded()
         return outputs
 
     def sanitizing(self, value: int, op: Op) -> Sanitizing:

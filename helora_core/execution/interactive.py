@@ -19,8 +19,10 @@ from helora_core.backend.ntt import Residues
 from helora_core.backend.protocol import Ciphertext
 from helora_core.backend.session import ClientSession, ServerSession
 from helora_core.compiler.ir import Op, OpKind
+from helora_core.compiler.offline import output_masks
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidProgram
+from helora_core.execution import modular
 from helora_core.packing.protocol import Interactive
 from helora_core.params.ckks import CKKSParams
 
@@ -55,12 +57,23 @@ def _placed(plan: Plan, values: Sequence[Residues], params: CKKSParams) -> Resid
 class Masks:
     """The masks of one execution of a plan: the server's secret, from the round that draws them to the one that takes
     them off.
+
+    Args:
+        plan: The plan.
+        seed: Of the masks on results that are made ahead of time: ``drawn`` of it gives them again.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, seed: bytes = b"") -> None:
         self._plan = plan
+        self._seed = seed
+        self._kept = output_masks(plan.program) if seed else ()
         self._masks: dict[str, Residues] = {}
         self._answers: dict[tuple[str, ...], Residues] = {}
+        self._drawn: Residues | None = None
+
+    def forget_seeded(self) -> None:
+        """Drop what the seed gives again."""
+        self._drawn = None
 
     @property
     def bytes_held(self) -> int:
@@ -68,9 +81,19 @@ class Masks:
         return sum(mask.nbytes for mask in (*self._masks.values(), *self._answers.values()))
 
     def hide(self, server: ServerSession, name: str, ciphertext: Ciphertext) -> Ciphertext:
-        """Mask a value, and remember the mask under this name."""
+        """Mask a value, and remember the mask under this name, unless the seed gives it again."""
+        if name in self._kept:
+            place = self._kept.index(name)
+            return server.uniform_mask(ciphertext, self._seeded(server.params)[:, :, place])[0]
         hidden, self._masks[name] = server.uniform_mask(ciphertext)
         return hidden
+
+    def _seeded(self, params: CKKSParams) -> Residues:
+        """Of all results: uint64, shape (lower primes, N, results)."""
+        if self._drawn is None:
+            primes = params.data_primes[: modular.correlation(self._plan).lower]
+            self._drawn = modular.drawn(self._seed, range(params.ring_degree), primes, len(self._kept))
+        return self._drawn
 
     def take_off(self, server: ServerSession, op: Op, ciphertext: Ciphertext, factor: Residues) -> Ciphertext:
         """Subtract the product of ``factor``, a plaintext's transform modulo the lower primes, and the answer to the

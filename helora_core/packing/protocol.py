@@ -8,6 +8,7 @@ the program names, pack activations into vectors to encrypt, and unpack decrypte
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import NewType, Protocol, runtime_checkable
 
@@ -40,6 +41,26 @@ class ModulusUse(str, Enum):
     """No rescale: one modulus holds the scales of input and plaintexts together. Sanitised plans are all made so."""
     MASKED = "masked"
     """Lower primes, modulo which masks are uniform, and one more to compute above them."""
+    CORRELATED = "correlated"
+    """As ``MASKED``, with weights and activations on the packing's ``grid`` and all other bits below it: what runs ahead
+    of time leaves exact integers."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Activations and weights as integers, where ‖x‖₂ ≤ 1 and weights are normalised: multiples of 2^-bits of each.
+
+    Δ is then an integer, of ``bits`` bits.
+    """
+
+    x_bits: int
+    down_bits: int
+    up_bits: int
+
+    @property
+    def bits(self) -> int:
+        """Δ is a multiple of 2^-bits."""
+        return self.x_bits + self.down_bits + self.up_bits
 
 
 class ProgramBuilder(Protocol):
@@ -47,6 +68,12 @@ class ProgramBuilder(Protocol):
 
     def input(self) -> Value:
         """The next ciphertext that the client sends."""
+        ...
+
+    def random(self) -> Value:
+        """The next ciphertext that the client sends ahead of time: of integers that it draws. All inputs of a program
+        are such, or none; each output then has a ``mask`` of its own.
+        """
         ...
 
     def rotate(self, value: Value, steps: int) -> Value:
@@ -142,6 +169,32 @@ class Interactive(Protocol):
         It picks and places integers and adds none up, so that the server can do the same to its masks.
         """
         ...
+
+
+@runtime_checkable
+class Correlated(Protocol):
+    """A layout whose program runs ahead of time, on ``ProgramBuilder.random`` inputs: it makes ``tokens_per_run``
+    single-use correlations, one for each place.
+
+    Online the client sends y = x − r modulo the lower primes, the server answers W·y − s, of its mask s, and the client
+    adds what it decrypted, W·r + s. So ``pack`` has to give one vector for each input, with a number for each token;
+    ``unpack`` gets the same of each output.
+    """
+
+    def factors(self, constants: Mapping[str, Vector]) -> Sequence[tuple[ScaleRole, Vector]]:
+        """W as the matrices that are applied one after the other, from the vectors of ``constants``.
+
+        The first has a column for each vector of ``pack``, the last a row for each output. Their numbers are the
+        program's: multiples of 2^-down_bits or 2^-up_bits of the packing's grid.
+        """
+        ...
+
+
+@runtime_checkable
+class OnGrid(Protocol):
+    """A packing of ``ModulusUse.CORRELATED``."""
+
+    grid: Grid
 
 
 class Packing(Protocol):

@@ -1,0 +1,110 @@
+"""What is known of a plan that runs ahead of time: Δ is an integer on the packing's grid, and noise is rounded away.
+
+Activations and weights are integers x″, D and U on the grid. The client sends g further bits below x″, the *guard*, and
+reads 2^g·UDx″ + e: as long as the noise e, flood included, is below 2^(g−1), rounding leaves UDx″ exactly. What Δ is
+off by then is what rounding activations and weights to the grid did.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.compiler.checks import Scales
+from helora_core.compiler.precision import MOST_BITS, PrecisionReport
+from helora_core.compiler.signal import expected_delta
+from helora_core.errors import InvalidParameters, PrecisionLost
+from helora_core.packing.protocol import Grid, OnGrid, Packing
+from helora_core.params.ckks import CKKSParams
+from helora_core.params.flat import HEADROOM_BITS
+
+MOST_GRID_BITS = 46
+"""Integers of Δ are read by way of doubles, which must hold them and the guard's first bits."""
+
+_KEPT = ("weight rounding", "float64")
+
+
+def grid_of(packing: Packing) -> Grid:
+    """The packing's grid.
+
+    Raises:
+        InvalidParameters: It has none, or one that is too fine.
+    """
+    if not isinstance(packing, OnGrid):
+        raise InvalidParameters(
+            f"Packing {packing.name} runs ahead of time and has no grid.",
+            hint="Give it an attribute `grid`, as helora_core.packing.protocol.OnGrid has.",
+        )
+    if min(packing.grid.x_bits, packing.grid.down_bits, packing.grid.up_bits) < 1 or packing.grid.bits > MOST_GRID_BITS:
+        raise InvalidParameters(
+            f"Packing {packing.name}: a grid of {packing.grid.bits} bits; up to {MOST_GRID_BITS} can be read.",
+            hint="Use a coarser grid of activations or weights.",
+        )
+    return packing.grid
+
+
+def scales_on(grid: Grid, params: CKKSParams) -> Scales:
+    """Scales under which weights stand on the grid, and activations above as many guard bits as there is room for.
+
+    Raises:
+        InvalidParameters: There is no prime above the lower ones, or no bit for a guard.
+    """
+    lower, upper = sum(params.data_bits[:-1]), params.data_bits[-1]
+    guard = lower - HEADROOM_BITS - grid.bits
+    if len(params.data_bits) < 2 or guard < 1:
+        raise InvalidParameters(
+            f"Integers of {grid.bits} bits with a guard do not fit data primes of {list(params.data_bits)} bits.",
+            hint="Leave the choice of parameters to the plan, or use longer primes.",
+        )
+    return Scales(input_bits=grid.x_bits + guard + upper, down_bits=grid.down_bits, up_bits=grid.up_bits)
+
+
+class Correlation(msgspec.Struct, frozen=True):
+    """How activations meet what was made ahead of time: the same in all plans that share it.
+
+    Attributes:
+        grid: On which activations and weights are integers.
+        guard_bits: Bits below an activation, for the noise.
+        lower: How many of the data primes, from the first, everything is modulo.
+    """
+
+    grid: Grid
+    guard_bits: int
+    lower: int
+
+
+def correlation_of(packing: Packing, scales: Scales, params: CKKSParams, level: int) -> Correlation:
+    """What a plan's correlations are, whose results are at ``level``; errors as of ``grid_of``."""
+    grid = grid_of(packing)
+    upper = sum(params.data_bits[level + 1 :])
+    return Correlation(grid, scales.input_bits - upper - grid.x_bits, level + 1)
+
+
+def on_grid(report: PrecisionReport, correlation: Correlation, shape: ModuleShape) -> PrecisionReport:
+    """What a report of the noise says once results are rounded to the grid.
+
+    Rounding ‖x‖₂ ≤ 1 moves it by √d_in·2^-(x_bits+1) at most, and Δ by no more.
+
+    Raises:
+        PrecisionLost: The noise reaches the grid.
+    """
+    if not report.terms:
+        return report
+    kept = {name: share * report.error_bound for name, share in report.terms.items() if name in _KEPT}
+    noise = report.error_bound - sum(kept.values())
+    grid, room = correlation.grid, correlation.guard_bits
+    if noise >= 2.0 ** -(grid.bits + 2):
+        raise PrecisionLost(
+            f"Noise of {math.log2(noise) + grid.bits + room:.0f} bits reaches the grid, which stands {room} bits above.",
+            hint="Use longer primes, or sanitise to fewer bits.",
+        )
+    amplitudes = kept | {"input rounding": math.sqrt(shape.d_in) * 2.0 ** -(grid.x_bits + 1)}
+    bound = sum(amplitudes.values())
+    return msgspec.structs.replace(
+        report,
+        error_bound=bound,
+        bits=min(MOST_BITS, math.log2(expected_delta(shape) / bound)),
+        terms={name: amplitude / bound for name, amplitude in amplitudes.items()},
+    )
