@@ -161,6 +161,24 @@ class LimitExceeded(HeloraError):
     code = "limit-exceeded"
 
 
+class PoolEmpty(HeloraError):
+    """Fewer correlations are prepared than a request takes."""
+
+    code = "pool-empty"
+
+
+class CorrelationUsed(HeloraError):
+    """A correlation may have been used already, or is not there (any more): it serves no second message."""
+
+    code = "correlation-used"
+
+
+class NotDurable(HeloraError):
+    """A message may not leave, since what has to outlive a crash before it does is not known to be written."""
+
+    code = "not-durable"
+
+
 class AdapterFormatError(HeloraError):
     """The adapter's files are damaged, or hold something that is not plain LoRA."""
 

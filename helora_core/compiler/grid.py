@@ -8,11 +8,13 @@ off by then is what rounding activations and weights to the grid did.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import msgspec
 
 from helora_core.adapter.lora import ModuleShape
-from helora_core.compiler.checks import Scales
+from helora_core.compiler.checks import Scales, ValueInfo
+from helora_core.compiler.ir import Program
 from helora_core.compiler.precision import MOST_BITS, PrecisionReport
 from helora_core.compiler.signal import expected_delta
 from helora_core.errors import InvalidParameters, PrecisionLost
@@ -75,9 +77,13 @@ class Correlation(msgspec.Struct, frozen=True):
     lower: int
 
 
-def correlation_of(packing: Packing, scales: Scales, params: CKKSParams, level: int) -> Correlation:
-    """What a plan's correlations are, whose results are at ``level``; errors as of ``grid_of``."""
-    grid = grid_of(packing)
+def correlation_of(
+    program: Program, values: Sequence[ValueInfo], packing: Packing, scales: Scales, params: CKKSParams
+) -> Correlation | None:
+    """What the correlations of a plan are; None if nothing is made ahead of time. Errors as of ``grid_of``."""
+    if not program.offline or not program.results:
+        return None
+    grid, level = grid_of(packing), values[program.results[0]].level
     upper = sum(params.data_bits[level + 1 :])
     return Correlation(grid, scales.input_bits - upper - grid.x_bits, level + 1)
 
@@ -97,7 +103,7 @@ def on_grid(report: PrecisionReport, correlation: Correlation, shape: ModuleShap
     grid, room = correlation.grid, correlation.guard_bits
     if noise >= 2.0 ** -(grid.bits + 2):
         raise PrecisionLost(
-            f"Noise of {math.log2(noise) + grid.bits + room:.0f} bits reaches the grid, which stands {room} bits above.",
+            f"Noise of {math.log2(noise) + grid.bits + room:.0f} bits reaches the grid, {room} bits above it.",
             hint="Use longer primes, or sanitise to fewer bits.",
         )
     amplitudes = kept | {"input rounding": math.sqrt(shape.d_in) * 2.0 ** -(grid.x_bits + 1)}

@@ -160,9 +160,7 @@ class Plan:
     @cached_property
     def correlation(self) -> Correlation | None:
         """What the correlations are that the plan makes ahead of time; None if all of it runs online."""
-        if not self.program.offline or self.is_zero:
-            return None
-        return correlation_of(self.packing, self.scales, self.params, self.values[self.program.results[0]].level)
+        return correlation_of(self.program, self.values, self.packing, self.scales, self.params)
 
     def counts_of(self, phase: Phase) -> OperationCounts:
         """Operations of one execution in a phase."""

@@ -5,7 +5,7 @@ into rounds. Each takes what was uploaded, computes, and sends its outputs down;
 carried by the server from one to the next.
 
 A program of random inputs runs *offline*, ahead of time; one more round, *online*, takes activations masked by what the
-client drew, and is arithmetic in the clear (``helora_core.execution.modular``). All rounds of other programs are online.
+client drew, and is arithmetic in the clear (``helora_core.execution.modular``). Rounds of other programs are online.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from helora_core.adapter.lora import ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.coefficient_noise import LARGEST_NORMAL
 from helora_core.compiler.checks import Scales
-from helora_core.compiler.grid import grid_of, scales_on
 from helora_core.compiler.error_flow import MEAN_ROUNDING_SLACK, rounding_slack
+from helora_core.compiler.grid import grid_of, scales_on
 from helora_core.compiler.precision import normal_tail
 from helora_core.compiler.request import PlanRequest
 from helora_core.compiler.signal import expected_delta
@@ -237,7 +237,7 @@ def settings_for(request: PlanRequest, packing: Packing) -> Settings:
         "ring_degree": asked.ring_degree,
     }
     if packing.modulus_use is ModulusUse.CORRELATED:
-        requirement = MaskedRequirement(flood_bits=sanitize_bits or 0, least=wanted.correlated, **common)
+        requirement = MaskedRequirement(flood_bits=wanted.flood_bits, least=wanted.correlated, **common)
         settings = settings_given(packing, choose_masked(requirement)[0])
         scaled = msgspec.structs.replace(settings.params, scale_bits=settings.scales.input_bits)
         return msgspec.structs.replace(settings, params=scaled)

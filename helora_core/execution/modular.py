@@ -68,7 +68,7 @@ def _modulo(names: Sequence[bytes], i: int, prime: int, count: int) -> Residues:
     attempt = 0
     while (beyond := words > limit).any():
         attempt += 1
-        again = np.flatnonzero(beyond.any(axis=1))
+        again = np.flatnonzero(beyond.any(axis=1)).tolist()
         fresh = _words([names[row] for row in again], i, attempt, count)
         words[again] = np.where(beyond[again], fresh, words[again])
     reduced: Residues = words % np.uint64(prime)
@@ -120,7 +120,7 @@ def masked_input(plan: Plan, x: Vector, r: Residues, params: CKKSParams) -> Resi
 def integer_factors(plan: Plan, module: Weights) -> Factors:
     """A module's weights as the integers of the plan's program, as far as it reads and writes them."""
     correlation(plan)
-    assert isinstance(plan.layout, Correlated)  # noqa: S101 - what `correlation` has just seen
+    assert isinstance(plan.layout, Correlated)
     vectors = plan.layout.constants(plan.normalized(module)) if isinstance(module, LoRAModule) else module.vectors(plan)
     matrices = plan.layout.factors(dict(vectors))
     factors = [np.rint(np.ldexp(matrix, plan.scales.of(role))).astype(np.int64) for role, matrix in matrices]
@@ -181,7 +181,8 @@ def from_bytes(data: bytes, primes: Sequence[int], tokens: int, count: int) -> R
 
 
 def _difference(left: Residues, right: Residues, prime: int) -> Residues:
-    return (left + (np.uint64(prime) - right)) % np.uint64(prime)
+    difference: Residues = (left + (np.uint64(prime) - right)) % np.uint64(prime)
+    return difference
 
 
 def _product(values: Residues, matrix: NDArray[np.int64], prime: int) -> Residues:

@@ -13,17 +13,21 @@ from helora_core.errors import InvalidInput
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """Open a new file beside ``path`` that takes its place when the block ends without an error, and else is deleted.
 
     It is opened plainly, not by ``tempfile``, so that it gets the permissions the user's umask gives any new file.
+
+    Args:
+        path: The file.
+        private: Let nobody but the user read it.
 
     Raises:
         InvalidInput: The place cannot be written to.
     """
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     try:
-        with open(unfinished, "xb") as file:
+        with open(unfinished, "xb", opener=_for_the_user if private else None) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -36,3 +40,20 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):  # gone after os.replace; if it cannot be deleted, the error under way says why
             unfinished.unlink()
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable: a file is found after a crash only if its name is. Not on Windows, which
+    has no such call.
+    """
+    if os.name == "nt":
+        return
+    opened = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _for_the_user(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -42,8 +42,8 @@ class ModulusUse(str, Enum):
     MASKED = "masked"
     """Lower primes, modulo which masks are uniform, and one more to compute above them."""
     CORRELATED = "correlated"
-    """As ``MASKED``, with weights and activations on the packing's ``grid`` and all other bits below it: what runs ahead
-    of time leaves exact integers."""
+    """As ``MASKED``, with weights and activations on the packing's ``grid`` and all other bits below it, so that exact
+    integers are left of what runs ahead of time."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,8 @@ class Correlated(Protocol):
     def factors(self, constants: Mapping[str, Vector]) -> Sequence[tuple[ScaleRole, Vector]]:
         """W as the matrices that are applied one after the other, from the vectors of ``constants``.
 
-        The first has a column for each vector of ``pack``, the last a row for each output. Their numbers are the
-        program's: multiples of 2^-down_bits or 2^-up_bits of the packing's grid.
+        The first has a column for each vector of ``pack``, the last a row for each output. They are rounded to the
+        packing's grid as the plaintexts of the program are.
         """
         ...
 

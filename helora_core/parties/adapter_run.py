@@ -18,8 +18,9 @@ from helora_core.execution.constants import ConstantCache
 from helora_core.execution.telemetry import Telemetry
 from helora_core.packing.protocol import Vector
 from helora_core.parties.batching import check_activations
-from helora_core.parties.client import Client, Result
+from helora_core.parties.client import Client
 from helora_core.parties.request import Report
+from helora_core.parties.result import Result
 from helora_core.parties.server import Server
 
 

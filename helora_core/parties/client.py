@@ -8,9 +8,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,54 +25,19 @@ from helora_core.compiler.compiled import require_one_input
 from helora_core.compiler.key_sets import key_sets
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.recipe import LoadPacking
-from helora_core.errors import CorruptPayload, InvalidInput, LeakageRefused
+from helora_core.errors import CorruptPayload, InvalidInput, LeakageRefused, PoolEmpty
 from helora_core.packing.protocol import Vector
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE
 from helora_core.parties.batching import check_activations
 from helora_core.parties.key_bundle import bundle, read_bundle
 from helora_core.parties.offer import OfferedModule, offered_by_name, offered_plans, read_offer
-from helora_core.parties.request import AskedModule, Report, Request
+from helora_core.parties.pool import PoolLevel, Pools
+from helora_core.parties.prepared import MaskedRequest, Preparation, lower_primes, tokens_within
+from helora_core.parties.request import AskedModule, Request
+from helora_core.parties.result import Link, Result
+from helora_core.parties.store import Store, Ticket
 from helora_core.parties.versions import chosen
-
-
-class Link(Protocol):
-    """Carries a message to a server's session and brings its answer; a ``Session`` is one itself."""
-
-    def answer(self, message: bytes) -> bytes:
-        """The answer to a message."""
-        ...
-
-
-class Result(msgspec.Struct, frozen=True):
-    """What requests gave.
-
-    Attributes:
-        deltas: Δ of every part, by its name: float64, shape (tokens, its d_out).
-        error_bounds: For each module what no value of a token's Δ is off by more, but with a probability of 2^-40:
-            float64, shape (tokens,).
-        report: What they took.
-        wanted: The parts that were named.
-    """
-
-    deltas: dict[str, Vector]
-    error_bounds: dict[str, Vector]
-    report: Report
-    wanted: tuple[str, ...]
-
-    @property
-    def delta(self) -> Vector:
-        """Δ of what was named: float64, shape (tokens, d_out); of several parts beside each other."""
-        return np.concatenate([self.deltas[name] for name in self.wanted], axis=1)
-
-    def followed_by(self, later: Result) -> Result:
-        """The tokens of both, one after the other."""
-        return Result(
-            {name: np.concatenate([each, later.deltas[name]]) for name, each in self.deltas.items()},
-            {name: np.concatenate([each, later.error_bounds[name]]) for name, each in self.error_bounds.items()},
-            self.report.plus(later.report),
-            self.wanted,
-        )
 
 
 class Client:
@@ -86,6 +50,9 @@ class Client:
             where the key holder owns the adapter.
         security_bits: Level of security to insist on.
         table: The security table to go by.
+        store: Where correlations that are prepared outlive the process, for ``restore``; None to have them in memory
+            alone, where nothing is to be lost. It is as secret as the keys.
+        low_water: Below how many correlations a pool is low (``pools``).
 
     Raises:
         CorruptPayload: The offer is damaged, or contradicts itself.
@@ -104,6 +71,8 @@ class Client:
         security_bits: int = DEFAULT_SECURITY_BITS,
         table: str = DEFAULT_TABLE,
         load_packing: LoadPacking | None = None,
+        store: Store | None = None,
+        low_water: int = 0,
     ) -> None:
         from helora_core.host.manager import get_manager
 
@@ -114,6 +83,8 @@ class Client:
             read, load_packing or get_manager().load_packing, security_bits=security_bits, table=table
         )
         self._security_bits = security_bits
+        self._store, self._low_water = store, low_water
+        self._pools: dict[CKKSParams, Pools] = {}
         self._message_bytes = read.message_bytes
         self._key_sets = key_sets(list(plans.values()))
         offered = offered_by_name(read)
@@ -192,8 +163,45 @@ class Client:
         client.__dict__["_sessions"] = sessions
         return client
 
-    def begin(self, modules: str | Sequence[str], x: NDArray[Any]) -> Request:
-        """A request for Δ of x.
+    def prepare(self, modules: str | Sequence[str], correlations: int) -> Preparation:
+        """Make correlations ahead of time, for as many tokens of later requests. They are in the pool once it is done.
+
+        Args:
+            modules: Of one input, with plans that have an offline phase. One batch serves all of them, or any.
+            correlations: How many; ``plan.tokens_per_run`` of them cost no more than one.
+
+        Raises:
+            InvalidInput: There is no such module, or nothing to prepare for it; or the modules take different inputs.
+        """
+        alive = [each for each in self._named(modules, "prepare", correlations) if not each.plan.is_zero]
+        if not alive or any(each.plan.correlation is None for each in alive):
+            raise InvalidInput(
+                "Client.prepare: there is nothing to prepare for these modules.",
+                hint="Name modules whose plan has an offline phase (client.plans[name].correlation).",
+            )
+        if correlations < 1:
+            raise InvalidInput("Client.prepare: there is nothing to prepare.", hint="Ask for 1 or more correlations.")
+        require_one_input({each.name: each.plan for each in alive})
+        params = alive[0].plan.params
+        return Preparation(alive, self._sessions[params], correlations, self._pool(params))
+
+    @property
+    def pools(self) -> dict[tuple[str, ...], PoolLevel]:
+        """How full each pool is, by the modules that it was prepared for."""
+        offline = {each.plan.params for versions in self._asked.values() for each in versions if each.plan.correlation}
+        return {modules: level for params in offline for modules, level in self._pool(params).levels().items()}
+
+    def discard(self, modules: str | Sequence[str]) -> None:
+        """Delete all that was prepared for any of these modules: where the server no longer has its part."""
+        names = [self._resolve(name) for name in ([modules] if isinstance(modules, str) else modules)]
+        versions = [each for name in names for each in self._asked[name]]
+        for params in {each.plan.params for each in versions if each.plan.correlation}:
+            self._pool(params).discard(names)
+
+    def begin(
+        self, modules: str | Sequence[str], x: NDArray[Any], *, otherwise: str | Sequence[str] | None = None
+    ) -> Request:
+        """A request for Δ of x. Where the plan has an offline phase it takes a correlation for each token.
 
         Of a module with plans for several numbers of tokens, the one is taken by which these cost least: executions
         times their cost, or else the fewest executions; of several modules, those that take the same ciphertexts.
@@ -202,21 +210,48 @@ class Client:
             modules: A module by its name or an ending of it, or several that take one input. What was compiled
                 together runs together.
             x: Activations, any real dtype, shape (tokens, d_in), finite.
+            otherwise: Modules to ask for instead where the pool has too few: the same weights with another plan.
 
         Raises:
             InvalidInput: There is no such module, or x is not such an array; or the modules take different inputs.
+            PoolEmpty: Too few correlations are prepared, and nothing is to be asked for instead.
+            NotDurable: Another client has opened this one's store since.
         """
         names = [modules] if isinstance(modules, str) else list(modules)
-        asked = list(dict.fromkeys(self._resolve(name) for name in names))
-        if not asked:
-            raise InvalidInput("Client.begin: no module was named.", hint="Name one of client.modules.")
-        wanted = chosen([self._asked[name] for name in asked], np.shape(x)[0] if np.ndim(x) else 1)
+        wanted = self._named(names, "begin", np.shape(x)[0] if np.ndim(x) else 1)
         alive = [each for each in wanted if not each.plan.is_zero] or wanted[:1]
         require_one_input({each.name: each.plan for each in alive})
         first = alive[0]
         checked = check_activations(np.asarray(x), first.plan.shape, who=first.name)
-        parts = [part for name in names for part in self._parts(name)]
-        return Request(wanted, self._sessions[first.plan.params], checked, wanted=list(dict.fromkeys(parts)))
+        parts = list(dict.fromkeys(part for name in names for part in self._parts(name)))
+        session = self._sessions[first.plan.params]
+        if first.plan.correlation is None:
+            return Request(wanted, session, checked, wanted=parts)
+        pool = self._pool(first.plan.params)
+        try:
+            taken = pool.take({each.name: each.plan.digest for each in alive}, len(checked))
+        except PoolEmpty:
+            if otherwise is None:
+                raise
+            return self.begin(otherwise, x)
+        return MaskedRequest(wanted, session, checked, wanted=parts, taken=taken, ticket=Ticket(self._store))
+
+    def _named(self, modules: str | Sequence[str], who: str, tokens: int) -> list[AskedModule]:
+        """The compiled modules that names mean, each once, by the plans for so many tokens."""
+        names = [modules] if isinstance(modules, str) else list(modules)
+        if not names:
+            raise InvalidInput(f"Client.{who}: no module was named.", hint="Name one of client.modules.")
+        return chosen([self._asked[name] for name in dict.fromkeys(map(self._resolve, names))], tokens)
+
+    def _pool(self, params: CKKSParams) -> Pools:
+        """The pools of the keys for these parameters; read from the store when they are first needed."""
+        if params not in self._pools:
+            session = self._sessions[params]
+            every = [each.plan for versions in self._asked.values() for each in versions]
+            plans = {plan.digest: plan for plan in every if plan.params == params and plan.correlation}
+            primes = {digest: lower_primes(plan, session) for digest, plan in plans.items()}
+            self._pools[params] = Pools(self._store, session.key_id, plans, primes, low_water=self._low_water)
+        return self._pools[params]
 
     def delta(self, modules: str | Sequence[str], x: NDArray[Any], link: Link) -> Vector:
         """Δ of x, by way of a link to the server: float64, shape (tokens, d_out); of several parts beside each other.
@@ -262,9 +297,13 @@ class Client:
 
     def _most_tokens(self, modules: str | Sequence[str]) -> int:
         plans = self.plans_of(modules if isinstance(modules, str) else modules[0])
-        of_run = [2 * max(plan.bytes_up, plan.bytes_down) + OVERHEAD_BYTES for plan in plans]
-        fitting = [max(1, self._message_bytes // most) for most in of_run]
-        return min(runs * plan.tokens_per_run for runs, plan in zip(fitting, plans, strict=True))
+        return min(map(self._tokens_of, plans))
+
+    def _tokens_of(self, plan: Plan) -> int:
+        if plan.correlation:
+            return tokens_within(plan, self._message_bytes, OVERHEAD_BYTES)
+        of_run = 2 * max(plan.bytes_up, plan.bytes_down) + OVERHEAD_BYTES
+        return max(1, self._message_bytes // of_run) * plan.tokens_per_run
 
     def _parts(self, name: str) -> list[str]:
         """The parts that a name means: one, or all of a module that is named itself."""

@@ -36,6 +36,14 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     error_bound: Vector
 
 
+def joined(results: Sequence[RunResult]) -> RunResult:
+    """The tokens of all, one after the other."""
+    return RunResult(
+        delta=np.concatenate([result.delta for result in results]),
+        error_bound=np.concatenate([result.error_bound for result in results]),
+    )
+
+
 class ClientRun:
     """One run of a plan, for 1 to ``plan.tokens_per_run`` tokens. Ciphertexts go in and out as a session's bytes.
 

@@ -14,6 +14,7 @@ from helora_core.compiler.key_sets import KeySet, key_sets
 from helora_core.compiler.request import PlanRequest
 from helora_core.parties.client import Client
 from helora_core.parties.limits import ServerLimits
+from helora_core.parties.store import Store
 from helora_core.planning.compiling import plan_cache
 from helora_core.planning.savings import SharedInput, shared_input
 
@@ -74,14 +75,16 @@ class CompiledLoRA:
         client = self.client(server.offer())
         return client, server.open(client.evaluation_keys())
 
-    def server(self, *, limits: ServerLimits | None = None) -> Server:
-        """The server of these modules: it has the weights."""
+    def server(self, *, limits: ServerLimits | None = None, store: Store | None = None) -> Server:
+        """The server of these modules: it has the weights. Arguments are those of ``Server``."""
         from helora_core.parties.server import Server
 
-        return Server(self, limits=limits)
+        return Server(self, limits=limits, store=store)
 
-    def client(self, offer: bytes) -> Client:
-        """A client of the same owner: it has the adapter in the clear, where a packing needs that and it may be."""
+    def client(self, offer: bytes, *, store: Store | None = None) -> Client:
+        """A client of the same owner: it has the adapter in the clear, where a packing needs that and it may be.
+        Arguments are those of ``Client``.
+        """
         owned = {each.name: each.module for each in self.modules if isinstance(each.module, LoRAModule)}
         highest = max(each.plan.verdict.asked_bits for each in self.modules)
         return Client(
@@ -90,6 +93,7 @@ class CompiledLoRA:
             adapter=None if self.private_weights else owned,
             security_bits=highest,
             table=self.modules[0].plan.verdict.table,
+            store=store,
         )
 
     def save(

@@ -17,6 +17,9 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
         idle_s: Seconds after which a request that nobody asked about is dropped.
         message_bytes: Largest message that is read; offered to clients, which send no larger ones.
         tokens: Most tokens of one request.
+        correlations: Most correlations that are kept for one client until it uses them: a byte each, since of masks
+            the seeds are kept.
+        batches: In how many preparations they may have been made: some hundred bytes each.
     """
 
     sessions: int = 32
@@ -25,3 +28,5 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     idle_s: float = 300.0
     message_bytes: int = MOST_MESSAGE_BYTES
     tokens: int = 4096
+    correlations: int = 1 << 20
+    batches: int = 64

@@ -25,11 +25,19 @@ RequestId = Annotated[bytes, msgspec.Meta(min_length=REQUEST_ID_BYTES, max_lengt
 Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]
 
 
+class Span(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Correlations that follow each other: ``count`` of a batch, from ``start``."""
+
+    batch: RequestId
+    start: Number
+    count: Annotated[int, msgspec.Meta(ge=1, le=1 << 31)]
+
+
 class Upload(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The client's message of one round.
 
     Attributes:
-        request: Names the request: random bytes.
+        request: Names the request: random bytes. One that prepares names its batch so.
         number: The round, from 0.
         modules: Whose Δ are wanted, all of the one input.
         plans: Digest of the plan of each: a module may have several, for few and for many tokens.
@@ -37,7 +45,8 @@ class Upload(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         follows: SHA-256 of the download that it answers; empty in round 0. A server that has forgotten the request and
             begun it anew, with other masks, is told so from it.
         ciphertexts: In round 0 the inputs of each run, for all modules alike. Later the client's answers, to each run
-            of the first module, then of the next.
+            of the first module, then of the next. In a modular round the masked activations, of all tokens.
+        spans: The correlations that a modular round uses, one a token.
     """
 
     request: RequestId
@@ -47,6 +56,7 @@ class Upload(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     tokens: Number
     follows: Annotated[bytes, msgspec.Meta(max_length=32)]
     ciphertexts: tuple[tuple[bytes, ...], ...]
+    spans: tuple[Span, ...] = ()
 
 
 class Download(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -55,7 +65,8 @@ class Download(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     Attributes:
         request: Names the request.
         number: The round.
-        ciphertexts: The outputs of each run of the first module, then of the next.
+        ciphertexts: The outputs of each run of the first module, then of the next; in a modular round the numbers of
+            each module.
         executed: The server's operations in this round, by its ledger.
         elapsed_ns: What the round took the server: reading, computing, serialising.
     """

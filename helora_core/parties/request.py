@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -19,19 +19,25 @@ from helora_core.backend.ledger import Ledger, OperationCounts
 from helora_core.backend.session import ClientSession
 from helora_core.compiler.compiled import Part, split
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.rounds import Phase, Round
 from helora_core.errors import CorruptPayload, UnexpectedMessage
 from helora_core.execution.ledger_check import require_counts
 from helora_core.packing.protocol import Vector
 from helora_core.parties.batching import batches
-from helora_core.parties.client_run import ClientRun
+from helora_core.parties.client_run import ClientRun, RunResult, joined
 from helora_core.parties.messages import (
     MOST_MESSAGE_BYTES,
     Download,
+    Span,
     Upload,
     decode,
     encode,
     new_request_id,
 )
+from helora_core.parties.store import Ticket, Write
+
+Received = Sequence[Sequence[Sequence[bytes]]]
+"""Of an answer: the payloads of each run of each module."""
 
 
 class PhaseTimes(msgspec.Struct):
@@ -62,6 +68,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         bytes_up: Bytes of the messages that the client sent, each once.
         bytes_down: Bytes of the messages that it received.
         round_trips: Messages up and down.
+        phase: Whether it was a preparation, ahead of time, or a request.
+        correlations: How many it made, or used.
     """
 
     executed: OperationCounts
@@ -69,9 +77,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     bytes_up: int
     bytes_down: int
     round_trips: int
+    phase: Phase = Phase.ONLINE
+    correlations: int = 0
 
     def plus(self, other: Report) -> Report:
-        """Both together."""
+        """Both together, of one phase."""
         return Report(
             executed=self.executed.plus(other.executed),
             times=PhaseTimes(
@@ -82,6 +92,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             bytes_up=self.bytes_up + other.bytes_up,
             bytes_down=self.bytes_down + other.bytes_down,
             round_trips=self.round_trips + other.round_trips,
+            phase=self.phase,
+            correlations=self.correlations + other.correlations,
         )
 
 
@@ -101,63 +113,59 @@ class AskedModule(msgspec.Struct, frozen=True):
     module: LoRAModule | None = None
 
 
-class Request:
-    """What ``Client.begin`` returns.
+class Exchange:
+    """Messages to and fro until something is there: what requests and preparations share.
 
     Args:
         asked: The modules: of one input, one key set and one number of rounds. Dead ones cost nothing.
         session: The client's session for their parameters.
-        x: Activations, float64, checked, shape (tokens, d_in).
-        wanted: The parts that were named, whose Δ ``delta`` is; the others come with them.
+        tokens: How many it is for.
+        who: What it is, for refusals.
     """
 
-    def __init__(
-        self, asked: Sequence[AskedModule], session: ClientSession, x: Vector, *, wanted: Sequence[str]
-    ) -> None:
-        start = time.perf_counter_ns()
-        self.wanted = tuple(wanted)
+    def __init__(self, asked: Sequence[AskedModule], session: ClientSession, tokens: int, who: str) -> None:
         self._asked = tuple(asked)
         self._alive = tuple(each for each in asked if not each.plan.is_zero)
         self._session = session
-        self._tokens = x.shape[0]
+        self._tokens = tokens
+        self._who = who
         self._id = new_request_id()
         self._number = 0
         self._times = PhaseTimes()
-        self._bytes_up = self._bytes_down = self._round_trips = 0
+        self._bytes_up = self._bytes_down = self._round_trips = self._correlations = 0
         self._executed = OperationCounts()
-        self._deltas: dict[str, Vector] | None = None
-        self._bounds: dict[str, Vector] = {}
+        self._phase = Phase.ONLINE
         self._message: bytes | None = None
-        self._runs = {
-            each.name: [ClientRun(each.plan, batch, module=each.module) for batch in batches(each.plan, x)]
-            for each in self._asked
-        }
-        ledger = Ledger()
-        if self._alive:
-            client = session.with_ledger(ledger)
-            self._send([run.inputs(client) for run in self._runs[self._alive[0].name]])
-        else:
-            self._finish(session, [])
-        self._executed = ledger.counts()
-        self._times.encrypt = time.perf_counter_ns() - start
+        self._ticket = Ticket(None)
 
     @property
     def done(self) -> bool:
-        """Whether Δ is there."""
-        return self._deltas is not None
+        """Whether nothing more is to be sent."""
+        return self._message is None
+
+    @property
+    def durable(self) -> tuple[Write, ...]:
+        """What has to be durable before the message may leave: writes in order, left open by a ``Deferred`` store."""
+        return self._ticket.durable
+
+    def written(self) -> None:
+        """Acknowledge that what ``durable`` holds is written, and would be found after a crash."""
+        self._ticket.written()
 
     def message(self) -> bytes:
         """The bytes to send now: the same until the answer to them is received.
 
         Raises:
             UnexpectedMessage: There is nothing more to send.
+            NotDurable: What has to be durable first is not acknowledged.
         """
         if self._message is None:
-            raise UnexpectedMessage("Request: it is done.", hint="Read request.delta, or begin another request.")
+            raise UnexpectedMessage(f"{self._who}: it is done.", hint="Read its result, or begin another one.")
+        self._ticket.require(self._who)
         return self._message
 
     def receive(self, answer: bytes) -> None:
-        """Take the server's answer to the last message. Whatever is refused leaves the request as it was.
+        """Take the server's answer to the last message. Whatever is refused leaves everything as it was.
 
         Raises:
             UnexpectedMessage: It is the answer to another request or round, or none is awaited.
@@ -166,26 +174,100 @@ class Request:
         """
         start = time.perf_counter_ns()
         if self._message is None:
-            raise UnexpectedMessage("Request: it is done, and an answer came.", hint="Drop the answer.")
+            raise UnexpectedMessage(f"{self._who}: it is done, and an answer came.", hint="Drop the answer.")
         download = decode(self._session.open(PayloadKind.DOWNLOAD, answer, most_bytes=MOST_MESSAGE_BYTES), Download)
         received = self._checked(download)
         ledger = Ledger()
-        client = self._session.with_ledger(ledger)
-        if self._number + 1 < len(self._alive[0].plan.rounds):
-            answers = [
-                [run.answer(client, self._number + 1, outputs)]
-                for each, of_module in zip(self._alive, received, strict=True)
-                for run, outputs in zip(self._runs[each.name], of_module, strict=True)
-            ]
-            self._number += 1
-            self._send(answers, follows=hashlib.sha256(answer).digest())
-        else:
-            self._finish(client, received)
+        self._take(self._session.with_ledger(ledger), received, hashlib.sha256(answer).digest())
         self._round_trips += 1
         self._bytes_down += len(answer)
         self._executed = self._executed.plus(download.executed).plus(ledger.counts())
         self._times.compute += download.elapsed_ns
         self._times.decrypt += time.perf_counter_ns() - start
+
+    @property
+    def report(self) -> Report:
+        """What it took so far."""
+        return Report(
+            executed=self._executed,
+            times=self._times,
+            bytes_up=self._bytes_up,
+            bytes_down=self._bytes_down,
+            round_trips=self._round_trips,
+            phase=self._phase,
+            correlations=self._correlations,
+        )
+
+    def _take(self, client: ClientSession, received: Received, follows: bytes) -> None:
+        """Go on with what was received: send the next message, or finish. ``follows`` is the SHA-256 of the answer."""
+        raise NotImplementedError
+
+    def _payloads(self, turn: Round) -> int:
+        """Of an answer, for one run of a module."""
+        return len(turn.outputs)
+
+    def _runs_of(self, each: AskedModule) -> int:
+        return each.plan.runs(self._tokens)
+
+    def _send(self, ciphertexts: Sequence[Sequence[bytes]], follows: bytes = b"", spans: tuple[Span, ...] = ()) -> None:
+        names = tuple(each.name for each in self._alive)
+        plans = tuple(each.plan.digest for each in self._alive)
+        sent = tuple(map(tuple, ciphertexts))
+        upload = Upload(self._id, self._number, names, plans, self._tokens, follows, sent, spans)
+        self._message = self._session.seal(PayloadKind.UPLOAD, encode(upload))
+        self._bytes_up += len(self._message)
+
+    def _checked(self, download: Download) -> Received:
+        """What was received, if it is what is awaited."""
+        if download.request != self._id or download.number != self._number:
+            raise UnexpectedMessage(
+                f"{self._who}: the answer is to round {download.number} of "
+                f"{'this' if download.request == self._id else 'another'} one; round {self._number} is awaited.",
+                hint="Give each answer to the request that it is for; drop one that came twice.",
+            )
+        turns = [each.plan.rounds[self._number] for each in self._alive]
+        runs = list(map(self._runs_of, self._alive))
+        if [len(each) for each in download.ciphertexts] != [
+            self._payloads(turn) for turn, times in zip(turns, runs, strict=True) for _ in range(times)
+        ]:
+            raise CorruptPayload(
+                f"{self._who}: the answer holds other ciphertexts than those of the {sum(runs)} runs asked for.",
+                hint="Use the same version of helora on both sides.",
+            )
+        predicted = OperationCounts()
+        for turn, times in zip(turns, runs, strict=True):
+            predicted = predicted.plus(turn.server_counts.times(times))
+        require_counts("the server", download.executed, predicted)
+        rest = iter(download.ciphertexts)
+        return [[next(rest) for _ in range(times)] for times in runs]
+
+
+class Request(Exchange):
+    """What ``Client.begin`` returns: Δ of activations.
+
+    Args:
+        asked, session: As of ``Exchange``.
+        x: Activations, float64, checked, shape (tokens, d_in).
+        wanted: The parts that were named, whose Δ ``delta`` is; the others come with them.
+    """
+
+    def __init__(
+        self, asked: Sequence[AskedModule], session: ClientSession, x: Vector, *, wanted: Sequence[str]
+    ) -> None:
+        start = time.perf_counter_ns()
+        super().__init__(asked, session, x.shape[0], "Request")
+        self.wanted = tuple(wanted)
+        self._deltas: dict[str, Vector] | None = None
+        self._bounds: dict[str, Vector] = {}
+        ledger = Ledger()
+        self._start(session.with_ledger(ledger), x)
+        self._executed = ledger.counts()
+        self._times.encrypt = time.perf_counter_ns() - start
+
+    @property
+    def done(self) -> bool:
+        """Whether Δ is there."""
+        return self._deltas is not None
 
     @property
     def deltas(self) -> dict[str, Vector]:
@@ -213,58 +295,42 @@ class Request:
         """
         return dict(self._bounds)
 
-    @property
-    def report(self) -> Report:
-        """What it took so far."""
-        return Report(
-            executed=self._executed,
-            times=self._times,
-            bytes_up=self._bytes_up,
-            bytes_down=self._bytes_down,
-            round_trips=self._round_trips,
-        )
+    def _start(self, client: ClientSession, x: Vector) -> None:
+        """Send the first message, or finish where none is needed."""
+        self._runs = {
+            each.name: [ClientRun(each.plan, batch, module=each.module) for batch in batches(each.plan, x)]
+            for each in self._asked
+        }
+        if self._alive:
+            self._send([run.inputs(client) for run in self._runs[self._alive[0].name]])
+        else:
+            self._finish(client, [])
 
-    def _send(self, ciphertexts: Sequence[Sequence[bytes]], follows: bytes = b"") -> None:
-        names = tuple(each.name for each in self._alive)
-        plans = tuple(each.plan.digest for each in self._alive)
-        upload = Upload(self._id, self._number, names, plans, self._tokens, follows, tuple(map(tuple, ciphertexts)))
-        self._message = self._session.seal(PayloadKind.UPLOAD, encode(upload))
-        self._bytes_up += len(self._message)
+    def _take(self, client: ClientSession, received: Received, follows: bytes) -> None:
+        if self._number + 1 == len(self._alive[0].plan.rounds):
+            self._finish(client, received)
+            return
+        answers = [
+            [run.answer(client, self._number + 1, outputs)]
+            for each, of_module in zip(self._alive, received, strict=True)
+            for run, outputs in zip(self._runs[each.name], of_module, strict=True)
+        ]
+        self._number += 1
+        self._send(answers, follows)
 
-    def _checked(self, download: Download) -> list[list[Sequence[bytes]]]:
-        """What was received, by module and run, if it is what is awaited."""
-        if download.request != self._id or download.number != self._number:
-            raise UnexpectedMessage(
-                f"Request: the answer is to round {download.number} of "
-                f"{'this' if download.request == self._id else 'another'} request; round {self._number} is awaited.",
-                hint="Give each answer to the request that it is for; drop one that came twice.",
-            )
-        turns = [each.plan.rounds[self._number] for each in self._alive]
-        runs = [len(self._runs[each.name]) for each in self._alive]
-        if [len(each) for each in download.ciphertexts] != [
-            len(turn.outputs) for turn, times in zip(turns, runs, strict=True) for _ in range(times)
-        ]:
-            raise CorruptPayload(
-                f"Request: the answer holds other ciphertexts than those of the {sum(runs)} runs asked for.",
-                hint="Use the same version of helora on both sides.",
-            )
-        predicted = OperationCounts()
-        for turn, times in zip(turns, runs, strict=True):
-            predicted = predicted.plus(turn.server_counts.times(times))
-        require_counts("the server", download.executed, predicted)
-        rest = iter(download.ciphertexts)
-        return [[next(rest) for _ in range(times)] for times in runs]
-
-    def _finish(self, client: ClientSession, received: Sequence[Sequence[Sequence[bytes]]]) -> None:
+    def _finish(self, client: ClientSession, received: Received) -> None:
         outputs = {each.name: of_module for each, of_module in zip(self._alive, received, strict=True)}
-        deltas: dict[str, Vector] = {}
-        bounds: dict[str, Vector] = {}
+        results = {}
         for each in self._asked:
             runs = self._runs[each.name]
-            results = [
-                run.result(client, payloads)
-                for run, payloads in zip(runs, outputs.get(each.name, [()] * len(runs)), strict=True)
-            ]
-            deltas |= split(np.concatenate([result.delta for result in results]), each.parts)
-            bounds[each.name] = np.concatenate([result.error_bound for result in results])
-        self._deltas, self._bounds, self._message = deltas, bounds, None
+            payloads = outputs.get(each.name, [()] * len(runs))
+            results[each.name] = joined([run.result(client, of) for run, of in zip(runs, payloads, strict=True)])
+        self._settle(results)
+
+    def _settle(self, results: Mapping[str, RunResult]) -> None:
+        """Be done, with the result of each module."""
+        deltas: dict[str, Vector] = {}
+        for each in self._asked:
+            deltas |= split(results[each.name].delta, each.parts)
+        self._bounds = {name: result.error_bound for name, result in results.items()}
+        self._deltas, self._message = deltas, None

@@ -13,9 +13,12 @@ from helora_core.compiler.compiled import CompiledModule
 from helora_core.compiler.key_sets import key_sets
 from helora_core.compiler.requirements import require_capabilities
 from helora_core.errors import InvalidInput
+from helora_core.execution import modular
 from helora_core.execution.constants import ConstantCache, EncodedConstants
 from helora_core.execution.telemetry import Telemetry
+from helora_core.parties.batches import AllBatches, ModularWeights
 from helora_core.parties.limits import ServerLimits
+from helora_core.parties.store import Store
 from helora_core.privacy.policy import require_private_weights
 
 
@@ -32,6 +35,7 @@ class Served:
         constants: ConstantCache | None = None,
         telemetry: Telemetry | None = None,
         clock: Callable[[], float] = time.monotonic,
+        store: Store | None = None,
     ) -> None:
         if not modules:
             raise InvalidInput("Server: there are no modules to serve.", hint="Give at least one compiled module.")
@@ -51,6 +55,8 @@ class Served:
         self.constants = constants or ConstantCache()
         self.telemetry = telemetry or Telemetry()
         self.clock = clock
+        self.batches = AllBatches(store, self.limits)
+        self._factors: dict[tuple[str, str], ModularWeights] = {}
         self._encoders = {each.params: PlaintextEncoder(backend, each.params) for each in self.key_sets}
 
     def compiled(self, name: str, plan: str) -> CompiledModule | None:
@@ -63,3 +69,11 @@ class Served:
         """
         compiled = self._by_plan[name, plan]
         return self.constants.constants(compiled.plan, compiled.module, self._encoders[compiled.plan.params])
+
+    def factors(self, name: str, plan: str) -> ModularWeights:
+        """The same for online rounds of what is prepared."""
+        if (name, plan) not in self._factors:
+            compiled = self._by_plan[name, plan]
+            factors = modular.integer_factors(compiled.plan, compiled.module)
+            self._factors[name, plan] = ModularWeights(factors, modular.fingerprint_of(factors))
+        return self._factors[name, plan]

@@ -27,6 +27,7 @@ from helora_core.parties.offer import offer_of
 from helora_core.parties.served import Served
 from helora_core.parties.session import Session
 from helora_core.parties.several import one_backend, one_promise, sorted_out
+from helora_core.parties.store import Store
 
 
 class Server:
@@ -44,6 +45,7 @@ class Server:
         constants: Keeps encoded weights; for all sessions alike.
         telemetry: Told of each round executed.
         clock: Seconds, monotonic.
+        store: Where it keeps what clients prepared, so that they can use it after a restart; None to lose it.
 
     Raises:
         LeakageRefused: A plan shows weights, and they are to be private.
@@ -62,6 +64,7 @@ class Server:
         constants: ConstantCache | None = None,
         telemetry: Telemetry | None = None,
         clock: Callable[[], float] = time.monotonic,
+        store: Store | None = None,
     ) -> None:
         loras, modules = sorted_out(served)
         self.served = Served(
@@ -72,6 +75,7 @@ class Server:
             constants=constants,
             telemetry=telemetry,
             clock=clock,
+            store=store,
         )
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
@@ -84,6 +88,7 @@ class Server:
         allow_emulation: bool = False,
         limits: ServerLimits | None = None,
         demands: Demands | None = None,
+        store: Store | None = None,
     ) -> Server:
         """The server of an artifact: what ``CompiledLoRA.save`` or ``helora compile`` wrote; the adapter is nowhere.
 
@@ -93,6 +98,7 @@ class Server:
             allow_emulation: Let a backend be chosen that encrypts nothing.
             limits: How much the server holds for others.
             demands: What its plans must keep, whatever they say of themselves; the defaults are strict.
+            store: As of ``Server``.
 
         Raises:
             ArtifactInvalid, ArtifactUnsupported, InsecureParameters, LeakageRefused: As ``read_artifact`` does.
@@ -115,7 +121,7 @@ class Server:
         name = select_backend(manager, backend, plans=plans, allow_emulation=allow_emulation).name
         modules = by_name([module.compiled for module in artifact.modules])
         loaded = manager.load_backend(name)
-        return cls(modules, loaded, private_weights=demands.private_weights, limits=limits)
+        return cls(modules, loaded, private_weights=demands.private_weights, limits=limits, store=store)
 
     @property
     def limits(self) -> ServerLimits:

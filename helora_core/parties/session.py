@@ -9,7 +9,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from helora_core.backend import envelope
@@ -17,12 +17,15 @@ from helora_core.backend.envelope import PayloadKind
 from helora_core.backend.ledger import Ledger, OperationCounts
 from helora_core.backend.session import ServerSession
 from helora_core.compiler.compiled import CompiledModule, require_one_input
+from helora_core.compiler.plan import Plan
 from helora_core.errors import CorruptPayload, ForeignCiphertext, InvalidInput, LimitExceeded, UnexpectedMessage
 from helora_core.execution.executor import Execution, Turn, proceed_together
 from helora_core.execution.ledger_check import require_counts
 from helora_core.params.ckks import CKKSParams
+from helora_core.parties.batches import Batches, mask_seed, new_seed
 from helora_core.parties.messages import Download, Upload, decode, encode
 from helora_core.parties.served import Served
+from helora_core.parties.store import Ticket, Write
 
 
 @dataclass
@@ -36,6 +39,8 @@ class _Held:
         runs: What goes on in further rounds; empty after the last.
         number: The next round.
         touched: When it was last asked about.
+        seed: Of the masks, where correlations are being prepared.
+        ticket: What has to be durable before the answer may leave.
     """
 
     upload: bytes
@@ -46,6 +51,8 @@ class _Held:
     runs: list[Execution]
     number: int
     touched: float
+    seed: bytes = b""
+    ticket: Ticket = field(default_factory=lambda: Ticket(None))
 
     @property
     def bytes(self) -> int:
@@ -72,6 +79,7 @@ class Session:
         self._keys = {each.key_id: (params, each) for params, each in keys.items()}
         self._closed = closed
         self._held: OrderedDict[bytes, _Held] = OrderedDict()
+        self._batches: dict[bytes, Batches] = {}
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise InvalidInput(
@@ -94,9 +102,26 @@ class Session:
         """Bytes of the answers that are kept, and of the masks of requests in flight."""
         return sum(held.bytes for held in self._held.values())
 
+    @property
+    def correlations(self) -> int:
+        """What the client has prepared here and not used."""
+        return sum(self._prepared(key_id).left for key_id in self._keys)
+
+    @property
+    def durable(self) -> tuple[Write, ...]:
+        """What has to be durable before an answer may leave that was refused as ``not-durable``: writes in order, which
+        a ``Deferred`` store left open.
+        """
+        return Ticket(self._served.batches.store).durable
+
+    def written(self) -> None:
+        """Acknowledge that what ``durable`` holds is written; then the same message is answered."""
+        Ticket(self._served.batches.store).written()
+
     def close(self) -> None:
-        """Drop the client's keys and requests."""
+        """Drop the client's keys and requests, and what it prepared as far as there is no store that keeps it."""
         self._held.clear()
+        self._batches.clear()
         self._keys.clear()
         self._closed(self)
 
@@ -107,7 +132,9 @@ class Session:
             CorruptPayload, VersionMismatch, ForeignCiphertext: It is damaged, or for other keys.
             UnexpectedMessage: Its request is unknown, or another round's turn.
             InvalidInput: It asks for what is not served, or for modules that take different inputs.
-            LimitExceeded: It is for too many tokens, or as many requests or bytes are in flight as there may be.
+            LimitExceeded: It is for too many tokens, or as many requests, bytes or correlations are there as may be.
+            CorrelationUsed: It is for correlations that are used, or may be.
+            NotDurable: The store is ``Deferred``: write what ``durable`` holds, say ``written()``, and ask again.
         """
         start = time.perf_counter_ns()
         params, session, upload = self._read(message)
@@ -116,22 +143,33 @@ class Session:
         held = self._held.get(upload.request)
         if held is not None and held.upload == fingerprint:
             held.touched = self._served.clock()
+            held.ticket.require("Session")
             return held.answer
         if held is None:
-            held = self._begun(params, upload)
+            held = self._begun(params, session, upload)
         else:
             self._require_turn(held, upload)
-        computed, executed = self._computed(held, session, upload)
+        if upload.spans:
+            weights = {
+                name: self._served.factors(name, plan) for name, plan in zip(held.names, upload.plans, strict=True)
+            }
+            computed = self._prepared(session.key_id).answers(held.modules[0].plan, weights, upload, session.params)
+            executed = OperationCounts()
+        else:
+            computed, executed = self._computed(held, session, upload)
         elapsed = time.perf_counter_ns() - start
         download = Download(upload.request, upload.number, computed, executed, elapsed)
         held.answer = session.seal(PayloadKind.DOWNLOAD, encode(download))
         held.upload, held.number, held.touched = fingerprint, upload.number + 1, self._served.clock()
         if all(run.done for run in held.runs):
+            self._keep(held, session, upload)
             held.runs = []
+        held.ticket = Ticket(self._served.batches.store if held.modules[0].plan.correlation else None)
         self._held[upload.request] = held
         self._held.move_to_end(upload.request)
         self._make_room()
         self._tell(held, executed, elapsed)
+        held.ticket.require("Session")
         return held.answer
 
     def _read(self, message: bytes) -> tuple[CKKSParams, ServerSession, Upload]:
@@ -145,16 +183,11 @@ class Session:
             )
         return *keys, decode(opened.payload, Upload)
 
-    def _begun(self, params: CKKSParams, upload: Upload) -> _Held:
-        if upload.number != 0:
+    def _begun(self, params: CKKSParams, session: ServerSession, upload: Upload) -> _Held:
+        if upload.number != 0 and not upload.spans:
             raise UnexpectedMessage(
                 f"Session: round {upload.number} of a request that is not known here, or no more.",
                 hint="Begin the request again.",
-            )
-        if not 0 < upload.tokens <= self._served.limits.tokens:
-            raise LimitExceeded(
-                f"Session: a request for {upload.tokens} tokens; 1 to {self._served.limits.tokens} are served at once.",
-                hint="Send fewer tokens a request.",
             )
         # What a client sends is not repeated: a log has no place for it.
         found = [self._served.compiled(*each) for each in zip(upload.modules, upload.plans)]  # noqa: B905 - next line
@@ -172,6 +205,10 @@ class Session:
                 "Session: the message is for keys of other parameters than those of the modules that it names.",
                 hint="Encrypt with the keys of the modules' own parameters.",
             )
+        ahead = self._require_admissible(modules[0].plan, upload)
+        if ahead:
+            self._prepared(session.key_id).require_room(upload.request, upload.tokens)
+        seed = new_seed() if ahead else b""
         if self.in_flight >= self._served.limits.requests:
             raise LimitExceeded(
                 f"Session: {self._served.limits.requests} requests are in flight, and no more may be.",
@@ -182,11 +219,50 @@ class Session:
                 f"Session: requests in flight hold {pending} bytes, and no more may be begun.", hint="Finish one first."
             )
         runs = [
-            Execution(each.plan, constants)
-            for each, constants in zip(modules, map(self._served.weights, upload.modules, upload.plans), strict=True)
-            for _ in range(each.plan.runs(upload.tokens))
+            Execution(each.plan, constants, mask_seed=mask_seed(seed, name, run) if seed else b"")
+            for name, digest, each in zip(upload.modules, upload.plans, modules, strict=True)
+            for constants in ([] if upload.spans else [self._served.weights(name, digest)])
+            for run in range(each.plan.runs(upload.tokens))
         ]
-        return _Held(b"", b"", upload.modules, modules, upload.tokens, runs, 0, self._served.clock())
+        return _Held(b"", b"", upload.modules, modules, upload.tokens, runs, 0, self._served.clock(), seed)
+
+    def _require_admissible(self, plan: Plan, upload: Upload) -> bool:
+        """Refuse a first message that is for too much, or not for the plan; whether it prepares correlations."""
+        ahead = plan.correlation is not None and not upload.spans
+        most = self._served.limits.correlations if ahead else self._served.limits.tokens
+        if not 0 < upload.tokens <= most:
+            raise LimitExceeded(
+                f"Session: a request for {upload.tokens} tokens; 1 to {most} are served at once.",
+                hint="Send fewer tokens a request.",
+            )
+        named = sum(span.count for span in upload.spans)
+        last = len(plan.rounds) - 1
+        if upload.spans and (plan.correlation is None or (upload.number, upload.tokens) != (last, named)):
+            raise UnexpectedMessage(
+                "Session: correlations are named where none are used, or not one for each token.",
+                hint="Use the same version of helora on both sides.",
+            )
+        return ahead
+
+    def _prepared(self, key_id: bytes) -> Batches:
+        """What the client prepared with these keys."""
+        if key_id not in self._batches:
+            self._batches[key_id] = self._served.batches.of(key_id)
+        return self._batches[key_id]
+
+    def _keep(self, held: _Held, session: ServerSession, upload: Upload) -> None:
+        """Keep the batch that was prepared, if one was."""
+        if not (held.seed and held.runs):
+            return
+        modules = {
+            name: self._served.factors(name, plan).fingerprint
+            for name, plan in zip(held.names, upload.plans, strict=True)
+        }
+        try:
+            self._prepared(session.key_id).add(upload.request, held.tokens, held.seed, modules)
+        except BaseException:
+            self._held.pop(upload.request, None)
+            raise
 
     def _require_turn(self, held: _Held, upload: Upload) -> None:
         plans = tuple(each.plan.digest for each in held.modules)

@@ -1,28 +1,31 @@
-"""A packing that runs ahead of time, as small as it can be: a token a coefficient, a ciphertext a feature, sums of products
-with the numbers of ``down`` and ``up``; and the plugin that registers it as anybody's.
+"""A packing that runs ahead of time, as small as it can be: a token a coefficient, a ciphertext a feature, sums of
+products with the numbers of ``down`` and ``up``; and the plugin that registers it as anybody's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from typing import Any
 
 import numpy as np
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.adapter.synthetic import synthetic_module
 from helora_core.backend.capabilities import Encoding
+from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.compiled import CompiledModule, Part
+from helora_core.compiler.exponents import normalized_tokens
 from helora_core.hookspecs import hookimpl
+from helora_core.host.loading import find_entry_points
+from helora_core.host.manager import PluginManager
 from helora_core.packing.costs import OperationCosts
 from helora_core.packing.protocol import Grid, ModulusUse, ProgramBuilder, ScaleRole, Vector
 from helora_core.privacy.leakage import Leakage, LeakageClass
 from helora_core.specs import PackingSpec
 
 GRID = Grid(x_bits=10, down_bits=9, up_bits=8)
-
-
-def to_grid(matrix: Vector, bits: int) -> Vector:
-    """The nearest multiples of 2^-bits."""
-    return np.ldexp(np.rint(np.ldexp(matrix, bits)), -bits)
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,9 @@ class AheadLayout:
             builder.output(builder.mask(product, f"s.{o}"))
 
     def constants(self, module: LoRAModule) -> Iterator[tuple[str, Vector]]:
-        for j, row in enumerate(to_grid(module.down, GRID.down_bits)):
+        for j, row in enumerate(module.down):
             yield f"down.{j}", row
-        for o, row in enumerate(to_grid(module.scaled_up, GRID.up_bits)):
+        for o, row in enumerate(module.scaled_up):
             yield f"up.{o}", row
 
     def factors(self, constants: Mapping[str, Vector]) -> Sequence[tuple[ScaleRole, Vector]]:
@@ -87,9 +90,32 @@ class Ahead:
         yield AheadLayout(shape, 2 * slots)
 
 
-class Plugin:
-    """What its distribution would register."""
+@hookimpl
+def helora_packings() -> Iterable[PackingSpec]:
+    """What its distribution registers."""
+    yield PackingSpec(name="ahead", target=f"{__name__}:Ahead", summary="Exact integers, prepared ahead of time.")
 
-    @hookimpl
-    def helora_packings(self) -> Iterable[PackingSpec]:
-        yield PackingSpec(name="ahead", target=f"{__name__}:Ahead", summary="Exact, ahead of time.")
+
+MANAGER = PluginManager.discover(
+    [*find_entry_points()[0], EntryPoint(name="ahead", value=__name__, group="helora")], environ={}
+)
+"""What is installed, and this plugin."""
+
+
+def prepared_module(name: str, seed: int, shape: ModuleShape, **options: Any) -> CompiledModule:
+    """A synthetic module with its plan."""
+    module = synthetic_module(shape, seed=seed, name=name)
+    plan = compile_plan(shape, MANAGER.load_packing("ahead"), module=module, precision_bits=0.5, **options)
+    return CompiledModule(module, (Part(name=name, d_out=shape.d_out),), plan)
+
+
+def integer_delta(compiled: CompiledModule, x: Vector) -> Vector:
+    """The LoRA in integers, as anybody would write it: x, ``down`` and ``up`` on the grid, and nothing else rounded."""
+    assert isinstance(compiled.module, LoRAModule)
+    module = compiled.plan.normalized(compiled.module)
+    scaled, exponents = normalized_tokens(x)
+    integers = [np.rint(np.ldexp(scaled, GRID.x_bits)).astype(np.int64)]
+    integers += [np.rint(np.ldexp(module.down, GRID.down_bits)).astype(np.int64)]
+    integers += [np.rint(np.ldexp(module.scaled_up, GRID.up_bits)).astype(np.int64)]
+    delta = integers[0] @ integers[1].T @ integers[2].T
+    return np.ldexp(delta.astype(np.float64), exponents[:, np.newaxis] + (compiled.plan.exponent or 0) - GRID.bits)

@@ -14,10 +14,10 @@ from helora_core.adapter.synthetic import synthetic_activations
 from helora_core.errors import PrecisionLost
 from helora_core.execution.constants import encode_constants
 from helora_core.parties.adapter_run import ModuleJob, ModuleResult
-from helora_core.parties.client import Result
 from helora_core.parties.module_run import ModuleRun, run_module
 from helora_core.parties.report import require_precision, result_row
 from helora_core.parties.request import Report
+from helora_core.parties.result import Result
 
 
 @pytest.fixture

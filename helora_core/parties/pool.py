@@ -1,0 +1,238 @@
+"""The client's pools: batches of single-use correlations, taken from in order, each of them once.
+
+A batch is of one input: all modules that it was prepared for share the randomness r, and what is taken is taken for all
+of them. Of r the client keeps the seed, of W·r + s the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+import numpy as np
+
+from helora_core.backend.ntt import Residues
+from helora_core.compiler.plan import Plan
+from helora_core.errors import CorruptPayload, PoolEmpty
+from helora_core.execution import modular
+from helora_core.parties.marks import Mark, Ownership
+from helora_core.parties.messages import RequestId, Span
+from helora_core.parties.store import Store, Write, under
+
+RESERVED = 64
+"""Correlations that a party reserves with one write: those of them that are not used are lost in a crash."""
+
+
+class PreparedModule(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a batch has for one module.
+
+    Attributes:
+        name: Its name at the server.
+        plan: Digest of its plan.
+        masked: W·r + s: bytes of residues, shape (lower primes, correlations, outputs).
+    """
+
+    name: str
+    plan: str
+    masked: bytes
+
+
+class PreparedBatch(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A batch as it is kept.
+
+    Attributes:
+        batch: Names it; the server knows it by the same name.
+        key_id: Of the client's keys.
+        number: Later batches have greater ones.
+        size: Correlations.
+        seed: Of r.
+        modules: What they are for.
+    """
+
+    batch: RequestId
+    key_id: bytes
+    number: Annotated[int, msgspec.Meta(ge=0)]
+    size: Annotated[int, msgspec.Meta(ge=1)]
+    seed: Annotated[bytes, msgspec.Meta(min_length=modular.SEED_BYTES, max_length=modular.SEED_BYTES)]
+    modules: tuple[PreparedModule, ...]
+
+
+class PoolLevel(msgspec.Struct, frozen=True):
+    """How full a pool is.
+
+    Attributes:
+        left: Correlations that are left.
+        low: Whether they are fewer than the client's low-water mark.
+    """
+
+    left: int
+    low: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """Correlations for the tokens of one request, in order.
+
+    Attributes:
+        spans: Where they are from.
+        r: Shape (lower primes, tokens, inputs).
+        masked: W·r + s of each module, shape (lower primes, tokens, outputs).
+    """
+
+    spans: tuple[Span, ...]
+    r: Residues
+    masked: Mapping[str, Residues]
+
+
+class _Batch:
+    """A batch in use."""
+
+    def __init__(self, kept: PreparedBatch, plans: Mapping[str, Plan], primes: Sequence[int], mark: Mark) -> None:
+        first = plans[kept.modules[0].plan]
+        self.kept = kept
+        self.modules = tuple(each.name for each in kept.modules)
+        self.plans = {each.name: each.plan for each in kept.modules}
+        self.mark = mark
+        self.next = mark.reserved
+        self._primes = primes
+        self._inputs = len(first.program.inputs)
+        self._masked = {
+            each.name: modular.from_bytes(each.masked, primes, kept.size, len(plans[each.plan].program.results)).copy()
+            for each in kept.modules
+        }
+
+    @property
+    def left(self) -> int:
+        return self.kept.size - self.next
+
+    def take(self, count: int, names: Sequence[str]) -> Taken:
+        """The next ones, which nobody gets again. Errors as of ``Mark.cover``."""
+        start, end = self.next, self.next + count
+        self.next = end  # also if the write fails: whether it reached the disk is not known
+        self.mark.cover(end)
+        r = modular.drawn(self.kept.seed, range(start, end), self._primes, self._inputs)
+        masked = {name: self._masked[name][:, start:end].copy() for name in names}
+        for each in self._masked.values():
+            each[:, start:end] = 0
+        return Taken((Span(self.kept.batch, start, count),), r, masked)
+
+
+class Pools:
+    """All pools of a client's key pair.
+
+    Args:
+        store: Where batches and marks are kept; None to keep them in memory alone.
+        key_id: Of the keys; batches of others are left alone.
+        plans: Those that there may be batches for, by their digests. Batches for others are deleted.
+        primes: The lower ones, resolved, by plan digest.
+        low_water: Below how many correlations a pool is low.
+        reserved: Correlations to reserve with one write.
+    """
+
+    def __init__(
+        self,
+        store: Store | None,
+        key_id: bytes,
+        plans: Mapping[str, Plan],
+        primes: Mapping[str, Sequence[int]],
+        *,
+        low_water: int,
+        reserved: int = RESERVED,
+    ) -> None:
+        self._prefix = key_id.hex()
+        self._owner = Ownership(store, f"owner.client.{self._prefix}")
+        self._key_id, self._plans, self._primes = key_id, plans, primes
+        self._low_water, self._ahead = low_water, reserved
+        self._batches: list[_Batch] = []
+        self._seen: set[tuple[str, ...]] = set()
+        for value in under(store, f"pool.{self._prefix}."):
+            self._restore(value)
+        self._batches.sort(key=lambda batch: batch.kept.number)
+        self._seen.update(batch.modules for batch in self._batches)
+        self.number = self._batches[-1].kept.number + 1 if self._batches else 0
+
+    def _restore(self, value: bytes) -> None:
+        try:
+            kept = msgspec.msgpack.decode(value, type=PreparedBatch)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise CorruptPayload("Store: a pool is damaged.", hint="Prepare correlations anew.") from error
+        known = all(each.plan in self._plans for each in kept.modules)
+        mark = self._mark(kept)
+        if kept.modules and known and mark.reserved < kept.size:
+            self._batches.append(_Batch(kept, self._plans, self._primes[kept.modules[0].plan], mark))
+        else:
+            self._erase(kept, mark)
+
+    def add(self, kept: PreparedBatch) -> None:
+        """Fill a pool. Errors as of the store."""
+        batch = _Batch(kept, self._plans, self._primes[kept.modules[0].plan], self._mark(kept))
+        self._owner.put(Write(self._key(kept), msgspec.msgpack.encode(kept)))
+        self._batches.append(batch)
+        self._seen.add(batch.modules)
+        self.number = kept.number + 1
+
+    def levels(self) -> dict[tuple[str, ...], PoolLevel]:
+        """How full each pool is that was ever filled, by the modules that it is for."""
+        left = dict.fromkeys(sorted(self._seen), 0)
+        for batch in self._batches:
+            left[batch.modules] += batch.left
+        return {modules: PoolLevel(count, count < self._low_water) for modules, count in left.items()}
+
+    def take(self, wanted: Mapping[str, str], tokens: int) -> Taken:
+        """A correlation for each token, the oldest first, of the pool for fewest other modules.
+
+        Args:
+            wanted: The modules, each with its plan's digest.
+            tokens: How many.
+
+        Raises:
+            PoolEmpty: No pool for these modules has so many.
+            NotDurable, InvalidInput, …: As ``Mark.cover`` does; the correlations are lost then.
+        """
+        fitting = [batch for batch in self._batches if wanted.items() <= batch.plans.items()]
+        most = 0
+        for modules in sorted(dict.fromkeys(batch.modules for batch in fitting), key=len):
+            pool = [batch for batch in fitting if batch.modules == modules]
+            most = max(most, sum(batch.left for batch in pool))
+            if most >= tokens:
+                return self._joined(list(self._parts(pool, tokens, list(wanted))), list(wanted))
+        raise PoolEmpty(
+            f"Client: {tokens} correlations are asked for, and the pool for these {len(wanted)} modules has {most}.",
+            hint="Prepare some (client.prepare), or name modules of another plan (begin(…, otherwise=…)).",
+        )
+
+    def _parts(self, fitting: Sequence[_Batch], tokens: int, names: Sequence[str]) -> Iterator[Taken]:
+        for batch in fitting:
+            count = min(tokens, batch.left)
+            if count:
+                yield batch.take(count, names)
+            if not batch.left:
+                self._drop(batch)
+            tokens -= count
+
+    def _joined(self, parts: Sequence[Taken], names: Sequence[str]) -> Taken:
+        return Taken(
+            tuple(span for part in parts for span in part.spans),
+            np.concatenate([part.r for part in parts], axis=1),
+            {name: np.concatenate([part.masked[name] for part in parts], axis=1) for name in names},
+        )
+
+    def discard(self, names: Sequence[str]) -> None:
+        """Delete all batches for any of these modules."""
+        for batch in [batch for batch in self._batches if not set(names).isdisjoint(batch.modules)]:
+            self._drop(batch)
+
+    def _drop(self, batch: _Batch) -> None:
+        self._batches.remove(batch)
+        self._erase(batch.kept, batch.mark)
+
+    def _erase(self, kept: PreparedBatch, mark: Mark) -> None:
+        self._owner.put(*mark.erasing(self._key(kept)))
+
+    def _mark(self, kept: PreparedBatch) -> Mark:
+        return Mark(self._owner, f"mark.{self._prefix}.{kept.batch.hex()}", kept.size, self._ahead)
+
+    def _key(self, kept: PreparedBatch) -> str:
+        return f"pool.{self._prefix}.{kept.batch.hex()}"
