@@ -205,12 +205,29 @@ def _print(rows: list[dict[str, Any]]) -> None:
         click.echo(f"  rotation steps  {', '.join(map(str, row['rotation_steps'])) or 'none'}")
         click.echo(f"  leakage         {row['leakage_note']}" + _sanitize_note(row))
         click.echo(f"  default budget  {row['over_budget'] or 'kept'}{_fits(row)}")
+        if "phases" in row:
+            click.echo(f"  ahead of time   {_ahead(row['phases']['offline'])}")
+            click.echo(f"  online          {_online(row['phases']['online'])}")
         if "separately" in row:
             click.echo(f"  shared input    {_saved(row)}")
         if "joint" in row:
             click.echo(f"  key set         {_one_key_set(row['joint'])}")
         if "program" in row:
             click.echo("\n" + row["program"])
+
+
+def _ahead(phase: dict[str, Any]) -> str:
+    return (
+        f"{phase['correlations']} tokens an execution, in {phase['round_trips']} round trip(s): {phase['encrypts']} "
+        f"encryptions, {phase['ct_pt']} products, {phase['decrypts']} decryptions"
+    )
+
+
+def _online(phase: dict[str, Any]) -> str:
+    return (
+        f"{phase['round_trips']} round trip without encryption, {phase['bytes_up_per_token']} bytes up and "
+        f"{phase['bytes_down_per_token']} down a token"
+    )
 
 
 def _batch(row: dict[str, Any]) -> str:

@@ -188,8 +188,8 @@ class _Wanted:
         """The grid above a guard for noise and flood; the upper prime is longer than both products' scales."""
         grid = grid_of(self.packing)
         rescale = 2 * noise.rescale_std(ring_degree) / math.sqrt(ring_degree / 2)
-        if self.sanitize_bits:
-            rescale = 2.0 ** flood_deviation_bits(math.sqrt(ring_degree) * rescale, self.sanitize_bits)
+        if self.flood_bits:
+            rescale = 2.0 ** flood_deviation_bits(math.sqrt(ring_degree) * rescale, self.flood_bits)
         guard = math.ceil(math.log2(normal_tail(ring_degree * self.shape.d_out) * rescale)) + _GUARD_BITS
         products = grid.down_bits + grid.up_bits
         return MaskedScales(

@@ -29,6 +29,9 @@ from helora_core.params.ckks import CKKSParams
 
 SEED_BYTES = 32
 
+_BLOCK = 16
+"""Rows that are drawn at a time: a call costs as much as some hundred bytes."""
+
 Factors = tuple[NDArray[np.int64], ...]
 """Integer matrices, applied one after the other."""
 
@@ -58,8 +61,12 @@ def drawn(seed: bytes, rows: Iterable[int], primes: Sequence[int], count: int) -
         primes: Below 2^61.
         count: Numbers a row.
     """
-    names = [seed + row.to_bytes(8, "big") for row in rows]
-    return np.stack([_modulo(names, i, prime, count) for i, prime in enumerate(primes)])
+    numbers = np.array(list(rows), dtype=np.int64)
+    blocks, at = np.unique(numbers // _BLOCK, return_inverse=True)
+    names = [seed + block.to_bytes(8, "big") for block in blocks.tolist()]
+    places = at * _BLOCK + numbers % _BLOCK
+    drawn = [_modulo(names, i, prime, _BLOCK * count).reshape(-1, count) for i, prime in enumerate(primes)]
+    return np.stack([each[places] for each in drawn])
 
 
 def _modulo(names: Sequence[bytes], i: int, prime: int, count: int) -> Residues:

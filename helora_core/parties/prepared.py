@@ -61,7 +61,8 @@ class Preparation(Exchange):
         size, primes = plan.tokens_per_run, lower_primes(plan, client)
         payloads = []
         for start in range(0, plan.runs(self._tokens) * size, size):
-            r = modular.drawn(self._seed, range(start, start + size), primes, len(plan.program.inputs))
+            end = min(start + size, self._tokens)
+            r = modular.drawn(self._seed, range(start, end), primes, len(plan.program.inputs))
             vectors = modular.encryptable(r, len(primes), client.params)
             sent = client.encrypt_many(vectors, scale_bits=plan.scales.input_bits, encoding=Encoding.INTEGERS)
             payloads.append([client.serialize(each) for each in sent])

@@ -412,6 +412,32 @@ class TestDurable:
         further = pair.client.begin("q", x_of(2))
         further.receive(pair.session.answer(further.message()))  # of the chunk that is reserved already
 
+    def test_a_batch_is_never_kept_without_its_mark(self) -> None:
+        """Of each party's writes, as many as one likes survive a crash: the batch is gone, or marked, or unused."""
+        stores = {"pool": Deferred(), "batch": Deferred()}
+        server = server_of(store=stores["batch"])
+        client = client_of(server, store=stores["pool"])
+        pair = Pair(server, client, server.open(client.evaluation_keys()))
+
+        def answered(exchange: Any) -> None:
+            message = exchange._message  # nothing is acknowledged: all writes of the test stay pending
+            with pytest.raises(NotDurable):
+                pair.session.answer(message)
+            exchange.receive(pair.session._held[exchange._id].answer)
+
+        answered(client.prepare("q", 3))
+        unused = {kind: len(store.pending()) for kind, store in stores.items()}
+        for _ in range(3):
+            answered(client.begin("q", x_of(1)))
+        marks = {"pool": "mark", "batch": "used"}
+        for kind, store in stores.items():
+            writes = store.pending()
+            assert [write.key.split(".")[0] for write in writes[unused[kind] :]] == [marks[kind], kind, marks[kind]]
+            for count in range(unused[kind] + 1, len(writes) + 1):
+                survived = MemoryStore()
+                survived.put_many(writes[:count])
+                assert not survived.names(f"{kind}.") or survived.names(f"{marks[kind]}.")
+
     def test_who_opens_a_store_later_puts_the_earlier_one_out(self, refused: Any) -> None:
         server, store = server_of(), MemoryStore()
         client = client_of(server, store=store)
