@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ from hypothesis.extra import numpy as arrays
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
+from helora_core.artifact.read import read_artifact
+from helora_core.artifact.write import write_artifact
 from helora_core.backend import envelope
 from helora_core.backend.envelope import PayloadKind
 from helora_core.compiler.compile import compile_plan
@@ -40,7 +43,7 @@ from helora_core.parties.limits import ServerLimits
 from helora_core.parties.messages import Span, Upload, decode, encode
 from helora_core.parties.server import Server
 from helora_core.parties.session import Session
-from helora_core.parties.store import Deferred, MemoryStore
+from helora_core.parties.store import Deferred, DirectoryStore, MemoryStore
 from tests.parties.ahead import GRID, MANAGER, Ahead, AheadLayout, integer_delta, prepared_module
 from tests.parties.conftest import compiled
 
@@ -452,6 +455,47 @@ class TestDurable:
             assert (span.start, span.count) == (start, 63)
         with refused(NotDurable, "Another party"):
             client.begin("q", x_of(1))
+
+
+def test_a_client_goes_on_after_a_restart_with_its_keys_and_its_directory(tmp_path: Path) -> None:
+    server = server_of(store=MemoryStore())
+    with DirectoryStore(tmp_path) as store:
+        client = client_of(server, store=store)
+        pair = Pair(server, client, server.open(client.evaluation_keys()))
+        pair.prepare("q", 100)
+        pair.delta("q", x_of(2))
+        exported = client.export_keys("a passphrase")
+    with DirectoryStore(tmp_path) as store:
+        options = {"backend": BACKEND, "load_packing": MANAGER.load_packing, "store": store}
+        restored = Client.restore(server.offer(), exported, "a passphrase", **options)
+        assert restored.pools["q",].left == 100 - 2 - 63
+        x = x_of(35, 1)
+        np.testing.assert_array_equal(restored.delta("q", x, pair.session), integer_delta(MODULES["q"], x))
+        assert [name.split(".")[0] for name in store.names("")] == ["owner"], "a batch that is used up is deleted"
+
+
+def test_correlations_of_other_weights_are_refused(refused: Any) -> None:
+    store = MemoryStore()
+    server = server_of(store=store)
+    client = client_of(server)
+    pair = Pair(server, client, server.open(client.evaluation_keys()))
+    pair.prepare("q", 2)
+    other = prepared_module("q", 9, SHAPE)
+    assert other.plan.digest == MODULES["q"].plan.digest
+    session = server_of({**MODULES, "q": other}, store=store).open(client.evaluation_keys())
+    with refused(CorrelationUsed, "not there for these modules"):
+        session.answer(client.begin("q", x_of(1)).message())
+
+
+def test_a_server_without_the_adapter_does_the_same(tmp_path: Path) -> None:
+    write_artifact(tmp_path / "served", [MODULES["q"]])
+    (stored,) = read_artifact(tmp_path / "served", MANAGER.load_packing).modules
+    modules = {"q": CompiledModule(stored, stored.parts, stored.plan.with_exponent(stored.exponent))}
+    server = server_of(modules)
+    client = client_of(server)
+    pair = Pair(server, client, server.open(client.evaluation_keys()))
+    pair.prepare("q", 3)
+    np.testing.assert_array_equal(pair.delta("q", x_of(3)), integer_delta(MODULES["q"], x_of(3)))
 
 
 def test_rows_are_drawn_by_their_number_alone_and_below_the_primes() -> None:
