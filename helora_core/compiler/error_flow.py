@@ -220,7 +220,8 @@ class ErrorFlow:
         count = sum(times for _, times in operands)
         each = 4.0 ** -self.scales.of(op.role)
         if op.kind is OpKind.DOT_SCALARS:
-            terms, gain, rounding = 1, 1 / columns, each / 4
+            # Ahead of time no number is rounded to zero (``helora_core.compiler.grid``).
+            terms, gain, rounding = 1, 1 / columns, each if self.program.offline else each / 4
         elif not self._coefficients:
             terms, gain, rounding = 1, 1 / columns, each * rounding_slack(columns) * noise.slot_encoding_std(n) ** 2
         else:

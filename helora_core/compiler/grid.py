@@ -11,14 +11,16 @@ import math
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.checks import Scales, ValueInfo
-from helora_core.compiler.ir import Program
+from helora_core.compiler.ir import OpKind, Program
 from helora_core.compiler.precision import MOST_BITS, PrecisionReport
 from helora_core.compiler.signal import expected_delta
 from helora_core.errors import InvalidParameters, PrecisionLost
-from helora_core.packing.protocol import Grid, OnGrid, Packing
+from helora_core.packing.protocol import Grid, OnGrid, Packing, Vector
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.flat import HEADROOM_BITS
 
@@ -86,6 +88,27 @@ def correlation_of(
     grid, level = grid_of(packing), values[program.results[0]].level
     upper = sum(params.data_bits[level + 1 :])
     return Correlation(grid, scales.input_bits - upper - grid.x_bits, level + 1)
+
+
+def read_places(program: Program) -> dict[str, NDArray[np.int64]]:
+    """Of each vector of numbers, the places of those that the program multiplies by."""
+    places: dict[str, set[int]] = {}
+    for op in program.ops:
+        if op.kind is OpKind.DOT_SCALARS:
+            places.setdefault(op.constant, set()).update(op.positions)
+    return {name: np.array(sorted(of), dtype=np.int64) for name, of in places.items()}
+
+
+def numbers_on_grid(vector: Vector, bits: int, places: NDArray[np.int64]) -> Vector:
+    """The nearest multiples of 2^-bits; but ±2^-bits for zero where the program multiplies by it.
+
+    No library multiplies by zero, and what one takes in its place must not differ from what is multiplied by online:
+    times the client's randomness the difference would be anything. So a number is off by 2^-bits at most.
+    """
+    integers = np.rint(np.ldexp(vector, bits))
+    zero = places[integers[places] == 0]
+    integers[zero] = np.where(vector[zero] < 0, -1.0, 1.0)
+    return np.ldexp(integers, -bits)
 
 
 def on_grid(report: PrecisionReport, correlation: Correlation, shape: ModuleShape) -> PrecisionReport:

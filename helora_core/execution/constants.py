@@ -18,6 +18,7 @@ from helora_core.backend.handles import Family, Plaintext
 from helora_core.backend.ntt import Residues
 from helora_core.compiler.checks import check_headroom
 from helora_core.compiler.compiled import Weights
+from helora_core.compiler.grid import numbers_on_grid, read_places
 from helora_core.compiler.ir import ConstantSpec, OpKind
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidInput, PrecisionLost
@@ -60,7 +61,7 @@ class EncodedConstants:
         self._loaded: dict[int, LoadedWeights] = {}  # by the tape's id: they hold it
         self._specs = plan.constant_specs
         self._unmasked = {op.constant for op in plan.program.ops if op.kind is OpKind.UNMASK}
-        self._on_grid = plan.correlation is not None
+        self._on_grid = read_places(plan.program) if plan.correlation else {}
         self._byte_budget = byte_budget
         self._encoded: dict[str, Plaintext] = {}
         self._numbers: dict[str, Vector] = {}
@@ -81,9 +82,8 @@ class EncodedConstants:
                 self._integers[name] = integers
             vector = np.ldexp(integers.astype(np.float64), -spec.scale_bits)
         if spec.encoding is Encoding.SCALAR:
-            if self._on_grid:
-                # The same integers as online, however the library rounds halves.
-                vector = np.ldexp(np.rint(np.ldexp(vector, spec.scale_bits)), -spec.scale_bits)
+            if name in self._on_grid:
+                vector = numbers_on_grid(vector, spec.scale_bits, self._on_grid[name])
             # A scalar's plaintext is as large as any: a matrix of them would fill the memory.
             self._numbers[name] = vector
         elif self.bytes_held + size > self._byte_budget:

@@ -21,7 +21,7 @@ from helora_core.adapter.lora import LoRAModule
 from helora_core.backend import ntt, residues
 from helora_core.backend.ntt import Residues
 from helora_core.compiler.compiled import Weights
-from helora_core.compiler.grid import Correlation
+from helora_core.compiler.grid import Correlation, numbers_on_grid, read_places
 from helora_core.compiler.plan import Plan
 from helora_core.errors import CorruptPayload, InvalidProgram
 from helora_core.packing.protocol import Correlated, Vector
@@ -129,7 +129,12 @@ def integer_factors(plan: Plan, module: Weights) -> Factors:
     correlation(plan)
     assert isinstance(plan.layout, Correlated)
     vectors = plan.layout.constants(plan.normalized(module)) if isinstance(module, LoRAModule) else module.vectors(plan)
-    matrices = plan.layout.factors(dict(vectors))
+    specs, places = plan.constant_specs, read_places(plan.program)
+    numbers = {
+        name: numbers_on_grid(vector, specs[name].scale_bits, places[name]) if name in places else vector
+        for name, vector in vectors
+    }
+    matrices = plan.layout.factors(numbers)
     factors = [np.rint(np.ldexp(matrix, plan.scales.of(role))).astype(np.int64) for role, matrix in matrices]
     factors[0] = factors[0][:, list(plan.program.input_positions)]
     factors[-1] = factors[-1][[output is not None for output in plan.program.outputs]]

@@ -184,8 +184,8 @@ class Correlated(Protocol):
     def factors(self, constants: Mapping[str, Vector]) -> Sequence[tuple[ScaleRole, Vector]]:
         """W as the matrices that are applied one after the other, from the vectors of ``constants``.
 
-        The first has a column for each vector of ``pack``, the last a row for each output. They are rounded to the
-        packing's grid as the plaintexts of the program are.
+        The first has a column for each vector of ``pack``, the last a row for each output. Numbers of ``dot_scalars``
+        are given as the program's plaintexts are: on the packing's grid.
         """
         ...
 

@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_module
@@ -110,12 +111,16 @@ def prepared_module(name: str, seed: int, shape: ModuleShape, **options: Any) ->
 
 
 def integer_delta(compiled: CompiledModule, x: Vector) -> Vector:
-    """The LoRA in integers, as anybody would write it: x, ``down`` and ``up`` on the grid, and nothing else rounded."""
+    """The LoRA in integers, as anybody would write it: x, ``down`` and ``up`` on the grid, no weight rounded to zero."""
     assert isinstance(compiled.module, LoRAModule)
     module = compiled.plan.normalized(compiled.module)
     scaled, exponents = normalized_tokens(x)
-    integers = [np.rint(np.ldexp(scaled, GRID.x_bits)).astype(np.int64)]
-    integers += [np.rint(np.ldexp(module.down, GRID.down_bits)).astype(np.int64)]
-    integers += [np.rint(np.ldexp(module.scaled_up, GRID.up_bits)).astype(np.int64)]
-    delta = integers[0] @ integers[1].T @ integers[2].T
+    z = np.rint(np.ldexp(scaled, GRID.x_bits)).astype(np.int64) @ _integers(module.down, GRID.down_bits).T
+    delta = z @ _integers(module.scaled_up, GRID.up_bits).T
     return np.ldexp(delta.astype(np.float64), exponents[:, np.newaxis] + (compiled.plan.exponent or 0) - GRID.bits)
+
+
+def _integers(weights: Vector, bits: int) -> NDArray[np.int64]:
+    rounded = np.rint(np.ldexp(weights, bits))
+    integers: NDArray[np.int64] = np.where(rounded == 0, np.sign(weights), rounded).astype(np.int64)
+    return integers

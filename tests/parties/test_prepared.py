@@ -23,6 +23,7 @@ from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.compiled import CompiledModule, Part
 from helora_core.compiler.rounds import Phase, RoundKind
 from helora_core.errors import (
+    BackendUnavailable,
     CorrelationUsed,
     CorruptPayload,
     ForeignCiphertext,
@@ -124,6 +125,30 @@ class TestDelta:
             np.testing.assert_array_equal(request.deltas[name], integer_delta(MODULES[name], x))
             exact = MODULES[name].module.reference_delta(x)  # type: ignore[union-attr]
             assert (np.max(np.abs(request.deltas[name] - exact), axis=1) <= request.error_bounds[name]).all()
+
+    def test_no_weight_is_rounded_to_zero_under_encryption_and_to_another_number_online(self) -> None:
+        """Libraries put something in the place of a zero; it would be multiplied by r, which is as large as t."""
+        shape = ModuleShape.parse("40:3:2")
+        small = synthetic_module(shape, seed=5, name="small")
+        down = small.down.copy()
+        down[:, 1::2] *= 2.0**-12
+        sparse = LoRAModule("small", down, small.up, small.scaling)
+        plan = compile_plan(shape, MANAGER.load_packing("ahead"), module=sparse, precision_bits=0.1)
+        compiled = CompiledModule(sparse, (Part(name="small", d_out=3),), plan)
+        x = synthetic_activations(shape, 4, seed=1)
+        for name in ("numpy", "tenseal"):
+            try:
+                backend = MANAGER.load_backend(name)
+            except BackendUnavailable:
+                continue
+            server = Server({"small": compiled}, backend)
+            client = Client(server.offer(), backend=backend, load_packing=MANAGER.load_packing)
+            pair = Pair(server, client, server.open(client.evaluation_keys()))
+            pair.prepare("small", 4)
+            result = client.run("small", x, pair.session)
+            np.testing.assert_array_equal(result.delta, integer_delta(compiled, x))
+            errors = np.max(np.abs(result.delta - sparse.reference_delta(x)), axis=1)
+            assert (errors <= result.error_bounds["small"]).all()
 
     def test_tokens_beyond_a_run_and_a_batch(self) -> None:
         pair = Pair.of(limits=ServerLimits(tokens=10_000))
