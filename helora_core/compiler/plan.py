@@ -24,7 +24,7 @@ from helora_core.compiler.exponents import normalized
 from helora_core.compiler.grid import Correlation, correlation_of, on_grid
 from helora_core.compiler.ir import ConstantSpec, OpKind, Program, plaintexts
 from helora_core.compiler.precision import PrecisionReport, analyse
-from helora_core.compiler.rounds import Phase, Round, counts_of, rounds_of, shown
+from helora_core.compiler.rounds import Round, rounds_of, shown
 from helora_core.compiler.settings import Settings
 from helora_core.compiler.signature import input_signature
 from helora_core.compiler.sizes import bytes_down, bytes_up, key_bytes
@@ -162,10 +162,6 @@ class Plan:
         """What the correlations are that the plan makes ahead of time; None if all of it runs online."""
         return correlation_of(self.program, self.values, self.packing, self.scales, self.params)
 
-    def counts_of(self, phase: Phase) -> OperationCounts:
-        """Operations of one execution in a phase."""
-        return counts_of(self.rounds, phase)
-
     @property
     def keeps_weights_private(self) -> bool:
         """Whether the key holder learns Δ alone, and the public powers of two."""
@@ -215,9 +211,7 @@ class Plan:
                 noise_model=model,
                 nominal_scales=model.nominal_scales or not self.free_scales,
             )
-            if self.correlation:
-                report = on_grid(report, self.correlation, self.shape)
-            self._reports[model] = report
+            self._reports[model] = on_grid(report, self.correlation, self.shape) if self.correlation else report
         return self._reports[model]
 
     @cached_property

@@ -24,6 +24,7 @@ from helora_core.execution import modular
 from helora_core.execution.interactive import encrypt_answer
 from helora_core.packing.protocol import Vector
 from helora_core.parties.client_run import RunResult
+from helora_core.parties.limits import ServerLimits
 from helora_core.parties.pool import Pools, PreparedBatch, PreparedModule, Taken
 from helora_core.parties.request import AskedModule, Exchange, Received, Request
 from helora_core.parties.store import Ticket
@@ -166,5 +167,8 @@ def correlation_bytes(plan: Plan) -> int:
 
 
 def tokens_within(plan: Plan, message_bytes: int, overhead_bytes: int) -> int:
-    """How many tokens' masked activations a message holds, with all that is around them."""
-    return max(1, math.floor((message_bytes - overhead_bytes) / correlation_bytes(plan)))
+    """How many tokens' masked activations a message holds, with all that is around them; and no more than servers take
+    at once unless told otherwise, since what they refuse is used.
+    """
+    fitting = math.floor((message_bytes - overhead_bytes) / correlation_bytes(plan))
+    return max(1, min(fitting, ServerLimits().tokens))

@@ -111,7 +111,7 @@ def prepared_module(name: str, seed: int, shape: ModuleShape, **options: Any) ->
 
 
 def integer_delta(compiled: CompiledModule, x: Vector) -> Vector:
-    """The LoRA in integers, as anybody would write it: x, ``down`` and ``up`` on the grid, no weight rounded to zero."""
+    """The LoRA in integers, as anybody would write it: x and weights on the grid, no weight rounded to zero."""
     assert isinstance(compiled.module, LoRAModule)
     module = compiled.plan.normalized(compiled.module)
     scaled, exponents = normalized_tokens(x)

@@ -21,7 +21,7 @@ from helora_core.backend import envelope
 from helora_core.backend.envelope import PayloadKind
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.compiled import CompiledModule, Part
-from helora_core.compiler.rounds import Phase, RoundKind
+from helora_core.compiler.rounds import Phase, RoundKind, counts_of
 from helora_core.errors import (
     BackendUnavailable,
     CorrelationUsed,
@@ -151,7 +151,7 @@ class TestDelta:
             assert (errors <= result.error_bounds["small"]).all()
 
     def test_tokens_beyond_a_run_and_a_batch(self) -> None:
-        pair = Pair.of(limits=ServerLimits(tokens=10_000))
+        pair = Pair.of()
         pair.prepare("q", 8200)  # two runs
         pair.prepare("q", 10)
         assert pair.client.pools["q",].left == 8210
@@ -333,7 +333,7 @@ class TestPhases:
         request = pair.client.begin("q", x_of(3))
         request.receive(pair.session.answer(request.message()))
         online = request.report
-        assert ahead.executed == plan.counts_of(Phase.OFFLINE).times(2) == plan.counts.times(2)
+        assert ahead.executed == counts_of(plan.rounds, Phase.OFFLINE).times(2) == plan.counts.times(2)
         assert not any(msgspec.structs.asdict(online.executed).values())
         assert (ahead.phase, ahead.correlations, ahead.round_trips) == (Phase.OFFLINE, 8193, 1)
         assert (online.phase, online.correlations, online.round_trips) == (Phase.ONLINE, 3, 1)
