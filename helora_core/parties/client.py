@@ -25,16 +25,16 @@ from helora_core.compiler.compiled import require_one_input
 from helora_core.compiler.key_sets import key_sets
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.recipe import LoadPacking
-from helora_core.errors import CorruptPayload, InvalidInput, LeakageRefused, PoolEmpty
+from helora_core.errors import CorruptPayload, InvalidInput, PoolEmpty
 from helora_core.packing.protocol import Vector
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE
 from helora_core.parties.batching import check_activations
 from helora_core.parties.key_bundle import bundle, read_bundle
-from helora_core.parties.offer import OfferedModule, offered_by_name, offered_plans, read_offer
+from helora_core.parties.offer import offered_by_name, offered_plans, read_offer
 from helora_core.parties.pool import PoolLevel, Pools
-from helora_core.parties.prepared import MaskedRequest, Preparation, lower_primes, tokens_within
-from helora_core.parties.request import AskedModule, Request
+from helora_core.parties.prepared import MaskedRequest, Preparation, pools_of, tokens_within
+from helora_core.parties.request import AskedModule, Request, finishing
 from helora_core.parties.result import Link, Result
 from helora_core.parties.store import Store, Ticket
 from helora_core.parties.versions import chosen
@@ -95,7 +95,7 @@ class Client:
                     each.name,
                     each.parts,
                     plans[each.plan].with_exponent(each.exponent),
-                    _finishing(plans[each.plan], each, adapter),
+                    finishing(plans[each.plan], each.name, adapter),
                 )
                 for each in versions
             )
@@ -246,11 +246,9 @@ class Client:
     def _pool(self, params: CKKSParams) -> Pools:
         """The pools of the keys for these parameters; read from the store when they are first needed."""
         if params not in self._pools:
-            session = self._sessions[params]
             every = [each.plan for versions in self._asked.values() for each in versions]
-            plans = {plan.digest: plan for plan in every if plan.params == params and plan.correlation}
-            primes = {digest: lower_primes(plan, session) for digest, plan in plans.items()}
-            self._pools[params] = Pools(self._store, session.key_id, plans, primes, low_water=self._low_water)
+            plans = [plan for plan in every if plan.params == params]
+            self._pools[params] = pools_of(self._sessions[params], plans, self._store, low_water=self._low_water)
         return self._pools[params]
 
     def delta(self, modules: str | Sequence[str], x: NDArray[Any], link: Link) -> Vector:
@@ -347,14 +345,3 @@ class Client:
                 public_key=each.public_key,
             )
         return made
-
-
-def _finishing(plan: Plan, module: OfferedModule, adapter: Mapping[str, LoRAModule] | None) -> LoRAModule | None:
-    if not plan.packing.client_finishes:
-        return None
-    if adapter is None or module.name not in adapter:
-        raise LeakageRefused(
-            f"Client: packing {plan.packing.name} needs module {module.name} in the clear at the client.",
-            hint="Only who owns the adapter can use it: give the client the adapter, or compile another packing.",
-        )
-    return adapter[module.name]

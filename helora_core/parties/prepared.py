@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -27,12 +27,25 @@ from helora_core.parties.client_run import RunResult
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.pool import Pools, PreparedBatch, PreparedModule, Taken
 from helora_core.parties.request import AskedModule, Exchange, Received, Request
-from helora_core.parties.store import Ticket
+from helora_core.parties.store import Store, Ticket
 
 
 def lower_primes(plan: Plan, session: ClientSession) -> tuple[int, ...]:
     """What online rounds of the plan are modulo."""
     return session.params.data_primes[: modular.correlation(plan).lower]
+
+
+def pools_of(session: ClientSession, plans: Iterable[Plan], store: Store | None, *, low_water: int) -> Pools:
+    """The pools of a session's keys, as the store has them.
+
+    Args:
+        session: The client's session for its parameters.
+        plans: All plans of these parameters.
+        store, low_water: As of ``Pools``.
+    """
+    ahead = {plan.digest: plan for plan in plans if plan.correlation}
+    primes = {digest: lower_primes(plan, session) for digest, plan in ahead.items()}
+    return Pools(store, session.key_id, ahead, primes, low_water=low_water)
 
 
 class Preparation(Exchange):

@@ -20,7 +20,7 @@ from helora_core.backend.session import ClientSession
 from helora_core.compiler.compiled import Part, split
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.rounds import Phase, Round
-from helora_core.errors import CorruptPayload, UnexpectedMessage
+from helora_core.errors import CorruptPayload, LeakageRefused, UnexpectedMessage
 from helora_core.execution.ledger_check import require_counts
 from helora_core.packing.protocol import Vector
 from helora_core.parties.batching import batches
@@ -111,6 +111,22 @@ class AskedModule(msgspec.Struct, frozen=True):
     parts: tuple[Part, ...]
     plan: Plan
     module: LoRAModule | None = None
+
+
+def finishing(plan: Plan, name: str, adapter: Mapping[str, LoRAModule] | None) -> LoRAModule | None:
+    """The module in the clear, where the plan's client finishes the sum.
+
+    Raises:
+        LeakageRefused: It is not given.
+    """
+    if not plan.packing.client_finishes:
+        return None
+    if adapter is None or name not in adapter:
+        raise LeakageRefused(
+            f"Client: packing {plan.packing.name} needs module {name} in the clear at the client.",
+            hint="Only who owns the adapter can use it: give the client the adapter, or compile another packing.",
+        )
+    return adapter[name]
 
 
 class Exchange:

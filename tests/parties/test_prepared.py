@@ -249,7 +249,7 @@ class TestMessages:
             ({"spans": (Span(span.batch, 0, 1),)}, UnexpectedMessage),
             ({"spans": (Span(span.batch, 0, 3),), "tokens": 3}, CorruptPayload),
             ({"modules": ("v",)}, CorrelationUsed),
-            ({"modules": ("online",)}, ForeignCiphertext),
+            ({"modules": ("online",), "plans": (MODULES["online"].plan.digest,)}, ForeignCiphertext),
             ({"modules": ("q", "online")}, InvalidInput),
             ({"number": 0}, UnexpectedMessage),
             ({"ciphertexts": ((y[:-8],),)}, CorruptPayload),
