@@ -148,7 +148,7 @@ class TestRotation:
     def test_pyfhel_itself_would_compose_the_step(self, roles: Any) -> None:
         """Why the refusal must be ours: if this fails, a comment in the README is out of date."""
         ciphertext = roles.encrypted(vector(0))
-        composed = roles.server._library._context.pyfhel.rotate(ciphertext.data, 3, in_new_ctxt=True)
+        composed = roles.server.library._context.pyfhel.rotate(ciphertext.data, 3, in_new_ctxt=True)
         assert_close(roles.client.decrypt(msgspec.structs.replace(ciphertext, data=composed)), np.roll(vector(0), -3))
 
     @pytest.mark.parametrize("steps", [(), (1,), (3, 5, SLOTS - 1), STEPS])
@@ -159,7 +159,7 @@ class TestRotation:
         sent = msgspec.msgpack.decode(decryptor.evaluation_keys(), type=EvaluationKeys)
         held = [
             b"" if pyfhel.is_rotate_key_empty() else pyfhel.to_bytes_rotate_key("none")
-            for pyfhel in (decryptor._library._keyed, evaluator._library._context.pyfhel)
+            for pyfhel in (decryptor._library._keyed, evaluator.library._context.pyfhel)
         ]
         for keys in (sent.rotation_keys, *held):
             assert galois_elements(keys) == {pow(3, step, 2 * QUICK.ring_degree) for step in steps}
@@ -169,7 +169,7 @@ class TestRotation:
         decryptor, evaluator = backend.generate_keys(backend.resolve(QUICK), ())
         with pytest.raises(MissingRotationKey):
             evaluator.rotate(decryptor.encrypt(vector(0), scale=SCALE), 1)
-        assert evaluator._library._context.pyfhel.is_rotate_key_empty()
+        assert evaluator.library._context.pyfhel.is_rotate_key_empty()
 
 
 class TestArithmetic:

@@ -164,7 +164,7 @@ class TestParameters:
 
     def test_resolve_states_the_primes_of_the_keys(self, roles: Any) -> None:
         primes = roles.params.data_primes + roles.params.special_primes
-        assert tuple(roles.client._library._keyed.qi) == tuple(roles.server._library._context.pyfhel.qi) == primes
+        assert tuple(roles.client._library._keyed.qi) == tuple(roles.server.library._context.pyfhel.qi) == primes
         assert checked(PyfhelBackend()).resolve(roles.params) == roles.params
 
     def test_a_seed(self, roles: Any) -> None:

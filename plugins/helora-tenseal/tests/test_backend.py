@@ -132,7 +132,7 @@ class TestRotationKeys:
         with pytest.raises(MissingRotationKey):
             evaluator.rotate(uploaded, 3)
         rotated = seal.Ciphertext()
-        evaluator._library._evaluator.rotate_vector(uploaded.data, 3, evaluator._library._galois_keys, rotated)
+        evaluator.library._evaluator.rotate_vector(uploaded.data, 3, evaluator.library._galois_keys, rotated)
         composed = msgspec.structs.replace(uploaded, data=rotated)
         np.testing.assert_allclose(decryptor.decrypt(composed), np.roll(V, -3), rtol=0, atol=1e-3)
 
