@@ -1,4 +1,4 @@
-"""Every refusal helora makes, as a type.
+"""The types of all errors that helora raises.
 
 An error says what was refused and by whom (its message), what to do next (its ``hint``) and carries a stable
 machine-readable ``code``, which is what scripts and the JSON output should match on: messages may be reworded,
@@ -48,7 +48,7 @@ class BackendUnavailable(HeloraError):
 
 
 class NothingEligible(HeloraError):
-    """No packing keeps the constraints on any backend."""
+    """No packing meets the constraints on any backend."""
 
     code = "nothing-eligible"
 
@@ -66,7 +66,7 @@ class HopelessPacking(HeloraError):
 
 
 class ProgramTooLarge(HeloraError):
-    """A module, or the program that a packing makes of it, is larger than anything that could be run."""
+    """A module, or the program that a packing makes from it, is larger than anything that could be run."""
 
     code = "program-too-large"
 
@@ -96,7 +96,7 @@ class InvalidParameters(HeloraError):
 
 
 class InvalidInput(HeloraError):
-    """Values of a wrong shape or dtype, or not finite, were refused at the door."""
+    """Values have the wrong shape or dtype, or are not finite; or a file, option or call is not usable."""
 
     code = "invalid-input"
 
@@ -114,7 +114,7 @@ class ScaleMismatch(HeloraError):
 
 
 class LevelMismatch(HeloraError):
-    """Two operands stand at different levels of the modulus chain."""
+    """Two operands are at different levels of the modulus chain."""
 
     code = "level-mismatch"
 
@@ -150,7 +150,7 @@ class VersionMismatch(HeloraError):
 
 
 class UnexpectedMessage(HeloraError):
-    """A message is intact and does not belong here now: of an unknown request, or out of turn."""
+    """A message is intact but not expected now: it belongs to an unknown request, or comes out of turn."""
 
     code = "unexpected-message"
 
@@ -186,7 +186,7 @@ class AdapterFormatError(HeloraError):
 
 
 class ArtifactInvalid(HeloraError):
-    """The artifact is damaged, altered or none at all: its files are not those that its manifest lists."""
+    """The artifact is damaged or altered, or not an artifact: its files are not those that its manifest lists."""
 
     code = "artifact-invalid"
 
@@ -198,7 +198,7 @@ class ArtifactUnsupported(HeloraError):
 
 
 class InvalidProgram(HeloraError):
-    """A compiled program breaks a law of CKKS (a fault of a packing or a pass, not of the user's data)."""
+    """A compiled program breaks a rule of CKKS (a fault of a packing or a pass, not of the user's data)."""
 
     code = "invalid-program"
 
@@ -216,7 +216,7 @@ class LedgerMismatch(HeloraError):
 
 
 class PrecisionLost(HeloraError):
-    """The result is, or would be, less precise than was asked."""
+    """The result is, or would be, less precise than was asked for."""
 
     code = "precision-lost"
 

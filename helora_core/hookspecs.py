@@ -121,7 +121,7 @@ def helora_telemetry_sinks() -> Iterable[TelemetrySink]:
 
 @hookspec
 def helora_plan_compiled(plan: Plan) -> None:
-    """Observe a plan that was just compiled. It cannot be changed here, and what is returned is ignored.
+    """Observe a plan that was just compiled. The plan cannot be changed here, and the return value is ignored.
 
     Example::
 

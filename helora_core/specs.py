@@ -1,6 +1,6 @@
-"""What plugins hand to helora: frozen metadata, with code named as a string so that nothing heavy is imported early.
+"""The metadata that plugins give to helora: frozen, with code named by strings so that nothing heavy is imported early.
 
-A ``target`` is ``"package.module:attribute"``. It is imported when the backend or packing is first used, never to list
+A ``target`` is ``"package.module:attribute"``. It is imported when the backend or packing is first used, not to list
 it.
 """
 
@@ -55,9 +55,10 @@ class BackendSpec:
         summary: One line for listings.
         library: The PyPI name of the library it drives, for the version shown; empty if it has none.
         provides_security: Whether ciphertexts really hide anything. An emulation says False and is shown as such.
-        preference: Where several can run the work, ``auto`` takes the one with the highest; 0 is behind all that ask
-            to be preferred. Emulations come after all that encrypt, whatever they ask.
-        availability: None if it can be used here, else the reason in words. It must not raise and must be quick.
+        preference: If several backends can run the work, ``auto`` takes the one with the highest preference. Emulations
+            come after all backends that encrypt, whatever their preference.
+        availability: Returns None if the backend can be used here, otherwise the reason in words. It must not raise
+            and must be quick.
     """
 
     name: str
@@ -70,7 +71,7 @@ class BackendSpec:
 
     def __post_init__(self) -> None:
         _check_name_and_target("backend", self.name, self.target)
-        # Only True is a promise: "no", 1 or a mock would be taken for one.
+        # Only a bool will do: "no", 1 or a mock would count as True.
         if not isinstance(self.provides_security, bool):
             raise ValueError(f"backend {self.name!r}: provides_security {self.provides_security!r} is not a bool")
         if isinstance(self.preference, bool) or not isinstance(self.preference, int):
@@ -103,7 +104,7 @@ class TelemetryEvent:
     Attributes:
         name: Dotted, as in ``"module.executed"``.
         elapsed_ns: Wall time in nanoseconds.
-        attributes: Strings and numbers that say what the event is about.
+        attributes: Strings and numbers that describe the event.
     """
 
     name: str
@@ -112,4 +113,4 @@ class TelemetryEvent:
 
 
 TelemetrySink = Callable[[TelemetryEvent], Any]
-"""Receives events in the thread that runs the plan; what it returns is ignored, what it raises is reported once."""
+"""Receives events in the thread that runs the plan. Its return value is ignored; an exception is reported once."""

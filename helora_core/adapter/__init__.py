@@ -1,1 +1,1 @@
-"""LoRA adapters: loading, validation, and the plaintext reference that everything encrypted is held against."""
+"""LoRA adapters: loading, validation, and the plaintext reference that encrypted results are compared with."""

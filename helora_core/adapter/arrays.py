@@ -1,4 +1,4 @@
-"""Activations from files, and Δ to files: NumPy's and safetensors', never pickles, and written whole or not at all."""
+"""Reads activations from NumPy and safetensors files, never from pickles, and writes Δ, whole or not at all."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _SAVE_FROM_TORCH = (
     "safetensors.torch.save_file({'x': x}, path)."
 )
 _NO_MODULE = frozenset({"x", "input", "inputs", "activations", "hidden_states", "data", "tensor"})
-"""What a tensor is called that is for every module. Under a module's name it is for that one only."""
+"""Names of a tensor meant for every module. A tensor under a module's name is for that module only."""
 
 _FROM_TORCH = (Kind.TORCH_ZIP, Kind.PICKLE)
 
 
 def read_activations(path: Path, modules: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The activations of each module, from a file whose content says what it is.
+    """The activations of each module, from a file whose format is told by its content.
 
     An ``.npy`` file has one array for all modules, an ``.npz`` archive one for each by name; a safetensors file has
     either one for all or one for each. bfloat16, which NumPy does not have and saves as ``|V2``, is widened.
@@ -89,17 +89,17 @@ def _from_numpy(path: Path, modules: Sequence[str]) -> NDArray[Any] | dict[str, 
 
 
 def _widened(values: NDArray[Any]) -> NDArray[Any]:
-    """As it is, but bfloat16 as float64."""
+    """The values, with bfloat16 widened to float64 and all other types unchanged."""
     if values.dtype != np.dtype("V2"):
         return values
     return StoredTensor("BF16", values.shape, values.tobytes()).widened()
 
 
 def check_target(path: Path) -> None:
-    """Refuse what ``write_array`` would refuse, as far as that can be known beforehand.
+    """Refuse a path that ``write_array`` would refuse, as far as that can be known beforehand.
 
     Raises:
-        InvalidInput: The path is not an .npy file's, or its directory does not exist.
+        InvalidInput: The path does not end in .npy, or its directory does not exist.
     """
     if path.suffix != ".npy":
         raise InvalidInput(f"{path}: Δ is written as .npy.", hint="Give an output path that ends in .npy.")
@@ -110,10 +110,10 @@ def check_target(path: Path) -> None:
 
 
 def write_array(path: Path, array: FloatArray) -> None:
-    """Write one .npy file, to a temporary name first.
+    """Write one .npy file, under a temporary name first.
 
     Raises:
-        InvalidInput: The path is not an .npy file's, or cannot be written.
+        InvalidInput: The path does not end in .npy, or cannot be written.
     """
     check_target(path)
     with replacing(path) as file:

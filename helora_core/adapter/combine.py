@@ -1,4 +1,4 @@
-"""Modules made of modules: several on one input as one, and one without the ranks that do nothing."""
+"""Builds modules from modules: several with the same input stacked into one, and one without its zero ranks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from helora_core.errors import InvalidInput
 
 
 def stack(modules: Sequence[LoRAModule]) -> LoRAModule:
-    """One module that does what several do on the same input, as q, k and v projections.
+    """One module that computes what several compute from the same input, such as q, k and v projections.
 
-    Their ``down`` matrices stand one below the other, their scaled ``up`` matrices along a diagonal of blocks; so Δ is
-    theirs, one after the other (``unstack`` cuts it). Its rank is the sum of their ranks, its scaling 1.
+    Their ``down`` matrices are stacked, and their scaled ``up`` matrices form a block diagonal, so that Δ holds the
+    modules' Δ one after another (``unstack`` splits it). The rank is the sum of their ranks, the scaling 1.
 
     Raises:
         InvalidInput: There are none, or they take inputs of different widths.
@@ -37,13 +37,13 @@ def stack(modules: Sequence[LoRAModule]) -> LoRAModule:
 
 
 def unstack(delta: FloatArray, modules: Sequence[LoRAModule]) -> list[FloatArray]:
-    """Each module's Δ, tokens × d_out, from that of their stack."""
+    """Each module's Δ, tokens × d_out, from the Δ of their stack."""
     ends = list(accumulate(module.shape.d_out for module in modules))
     return np.split(delta, ends[:-1], axis=1)
 
 
 def _stacked_name(modules: Sequence[LoRAModule]) -> str:
-    """``layers.0.self_attn.{q_proj,v_proj}``: what the names have in common, and what they have not."""
+    """A name such as ``layers.0.self_attn.{q_proj,v_proj}``: the common part of the names, and then their own parts."""
     names = [module.name.split(".") for module in modules]
     common = 0
     while all(len(name) > common + 1 and name[common] == names[0][common] for name in names):
@@ -53,10 +53,10 @@ def _stacked_name(modules: Sequence[LoRAModule]) -> str:
 
 
 def compact(module: LoRAModule) -> LoRAModule:
-    """The module without the ranks that add nothing to any Δ: zero rows of ``down``, zero columns of ``up``.
+    """The module without the ranks that add nothing to Δ: those with a zero row of ``down`` or zero column of ``up``.
 
-    Adapters that were pruned or trained with adaptive ranks have them. One rank stays even if all are such, since a
-    module has a rank of at least 1; a gate of 0 is a scaling of 0, and leaves none alive.
+    Adapters that were pruned or trained with adaptive ranks have them. One rank stays even if all are zero, since a
+    module's rank is at least 1. With a scaling of 0, as from a gate of 0, all ranks count as zero.
     """
     alive = module.down.any(axis=1) & module.scaled_up.any(axis=0)
     if alive.all():

@@ -1,6 +1,6 @@
-"""What a file or directory is, by its first bytes and its names: to read it as that, or to refuse it by name.
+"""Tells what kind of file or directory a path is, by its first bytes and names, and writes the refusals of each kind.
 
-Only enough is read to tell. Pickles are recognised, never loaded, and no hint advises anybody to load one.
+No more is read than that takes. Pickles are recognised, never loaded, and no hint advises loading one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SAVE_AGAIN = "Have it saved again as safetensors where it was made, as PEFT's s
 
 
 class Kind(Enum):
-    """Kinds of files; the value is what a message calls one."""
+    """Kinds of files; messages name a kind by its value."""
 
     SAFETENSORS = "a safetensors file"
     GGUF = "a GGUF file"
@@ -73,7 +73,7 @@ _MAGIC = (
 
 
 def kind_of(path: Path) -> Kind:
-    """What a file is.
+    """The kind of a file.
 
     Raises:
         OSError: It cannot be read, or is a directory.
@@ -110,7 +110,7 @@ def _first_bytes(path: Path, count: int) -> bytes | None:
 
 
 def first_member(path: Path) -> str:
-    """The name of a zip archive's first member, by the archive's first bytes; empty if they are no such thing."""
+    """The name of a zip archive's first member, from the file's first bytes; empty if it is not a zip archive."""
     return _first_member(_first_bytes(path, _FIRST_BYTES) or b"")
 
 
@@ -132,9 +132,9 @@ _OF_TORCH = re.compile(r".*(\.pkl|/version|/byteorder|/\.format_version|/code/.*
 
 
 def safetensors_header(path: Path) -> tuple[dict[str, str], list[str]]:
-    """The metadata of a safetensors file and the names of its tensors; both empty where there is no sound header.
+    """The metadata of a safetensors file and the names of its tensors; both empty if the header is not valid.
 
-    For telling formats apart before any tensor is read; `read_safetensors` is what checks the file.
+    This only tells formats apart before any tensor is read; `read_safetensors` checks the file.
     """
     try:
         length = int.from_bytes(_first_bytes(path, 8) or b"", "little")
@@ -147,7 +147,7 @@ def safetensors_header(path: Path) -> tuple[dict[str, str], list[str]]:
 
 
 def config_fields(path: Path) -> dict[str, Any]:
-    """The fields of an ``adapter_config.json``, for telling whose it is; empty if it is none."""
+    """The fields of an ``adapter_config.json``, to tell which tool wrote it; empty if the file is not one."""
     try:
         content = _first_bytes(path, _MOST_CONFIG_BYTES)
         fields: dict[str, Any] = msgspec.json.decode(content or b"", type=dict[str, Any])
@@ -157,7 +157,7 @@ def config_fields(path: Path) -> dict[str, Any]:
 
 
 def refuse_file(path: Path, kind: Kind) -> AdapterFormatError:
-    """The refusal of an adapter file of a kind that is not read, with the way out."""
+    """The refusal of an adapter file of an unsupported kind; the hint says what to give instead."""
     return AdapterFormatError(f"{path}: it is {kind.value}.", hint=_WAYS_OUT.get(kind, _READ))
 
 
@@ -176,7 +176,7 @@ _WAYS_OUT = {
     Kind.TAR: f"Unpack it, and give the directory that holds {CONFIG_FILE}.",
     Kind.COMPRESSED: f"Unpack it, and give the directory that holds {CONFIG_FILE}.",
     Kind.HDF5: "Convert the adapter to PEFT's format, or write .npz with save_npz.",
-    Kind.GGLA: "Convert the PEFT adapter anew with llama.cpp's convert_lora_to_gguf.py, or give the PEFT directory.",
+    Kind.GGLA: "Convert the PEFT adapter again with llama.cpp's convert_lora_to_gguf.py, or give the PEFT directory.",
     Kind.LFS_POINTER: "Fetch the file itself with git lfs pull.",
     Kind.WEB_PAGE: "Fetch the file itself: a download page, or the refusal of one, was saved in its place.",
     Kind.JSON: f"Give the directory that holds {CONFIG_FILE} and {TENSOR_FILE}, not a file in it.",
@@ -186,7 +186,7 @@ _WAYS_OUT = {
 
 
 def check_peft_directory(root: Path) -> None:
-    """Whether both of PEFT's files are there.
+    """Check that both of PEFT's files are there.
 
     Raises:
         AdapterFormatError: One is missing; the message names what is there instead.
@@ -260,14 +260,14 @@ def _names(root: Path) -> list[str]:
 
 
 def _sharded(root: Path) -> Iterator[str]:
-    """Names by which DeepSpeed and FSDP keep the shards of a checkpoint."""
+    """The names that are those of a checkpoint's shards, as DeepSpeed and FSDP write them."""
     for name in _names(root):
         if name.startswith(("global_step", "pytorch_model_fsdp")) or name.endswith((".distcp", "_optim_states.pt")):
             yield name
 
 
 def nested_adapters(root: Path) -> list[Path]:
-    """What can be given instead of a directory that has no configuration: adapters some levels below it.
+    """Adapters some levels below a directory without a configuration, to be named as alternatives.
 
     Links and hidden directories are not followed, and the walk is bounded in depth and entries.
     """
@@ -298,7 +298,7 @@ def nested_adapters(root: Path) -> list[Path]:
 
 
 def holds_lora(path: Path) -> bool:
-    """Whether a file looks like an adapter that can be read by itself, by its name or the names of its tensors."""
+    """Whether a file looks like an adapter that can be read alone, by its name or the names of its tensors."""
     if path.name == TENSOR_FILE or path.suffix != ".safetensors":
         return path.suffix == ".gguf" and "lora" in path.name.lower()
     _, names = safetensors_header(path)

@@ -2,10 +2,10 @@
 
 Newer keys are PEFT's with the pipeline's component in front, ``transformer.….to_q.lora_A.weight``. Older ones are
 ``….to_q.lora.down.weight``, in text encoders ``….lora_linear_layer.down.weight``, and before that
-``….processor.to_q_lora.down.weight``; diffusers.utils.state_dict_utils maps them likewise. These last are from before
-diffusers knew an α, and mean a scaling of 1. The configuration of each
-component stands in the header, in the JSON of ``lora_adapter_metadata``, under names like ``transformer.r``. Files
-without it of other styles, which have an α for each module or none, are scaled as in `said_scaling`.
+``….processor.to_q_lora.down.weight``; diffusers.utils.state_dict_utils maps them in the same way. The oldest keys are
+from before diffusers had an α, and mean a scaling of 1. The configuration of each component is in the header, in the
+JSON of ``lora_adapter_metadata``, under names like ``transformer.r``. Files of the other styles without it, which have
+an α for each module or none, are scaled as in `said_scaling`.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def load_diffusers(path: Path, metadata: Mapping[str, str]) -> LoRAAdapter:
 
     Args:
         path: The file.
-        metadata: What its header has besides tensors.
+        metadata: The metadata of its header.
 
     Raises:
-        AdapterFormatError: It is damaged, holds something other than plain LoRA, or does not say its scaling.
+        AdapterFormatError: It is damaged, holds something other than plain LoRA, or does not state its scaling.
     """
     fields = _fields(path, metadata)
     names: dict[str, tuple[str, ModuleName]] = {}
@@ -91,12 +91,12 @@ def _fields(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     except (Malformed, UnicodeError) as error:
         why = f" ({error.reason})" if isinstance(error, Malformed) else ""
         raise AdapterFormatError(
-            f"{path}: {METADATA_KEY} in its header is no JSON object{why}.", hint="Save it again with diffusers."
+            f"{path}: {METADATA_KEY} in its header is not a JSON object{why}.", hint="Save it again with diffusers."
         ) from error
 
 
 def _module_and_side(path: Path, key: str) -> tuple[str, Side | None]:
-    """The module that a tensor belongs to, component in front, and which matrix of it; None for its α."""
+    """The module that a tensor belongs to, with its component in front, and which matrix it is; None for an α."""
     if parse_key(key) is not None:
         place = max(key.rfind(".lora_A."), key.rfind(".lora_B."))
         return key[:place], "down" if key[place + 1 :].startswith("lora_A") else "up"
@@ -113,7 +113,7 @@ def _module_and_side(path: Path, key: str) -> tuple[str, Side | None]:
 
 
 def _new_style(module: str, joint: str | None) -> str:
-    """The module's name in its component, where older keys have its attention processor's."""
+    """The module's name in newer keys, from the older name by its attention processor."""
     module = module.replace(".processor.", ".")
     if joint == "_lora":
         parent, _, layer = module.rpartition(".")
@@ -124,7 +124,7 @@ def _new_style(module: str, joint: str | None) -> str:
 
 
 def _named(module: str, fields: Mapping[str, Any]) -> tuple[str, ModuleName]:
-    """The component and the module's name in it, by which PEFT knows it."""
+    """The component, and the module's name in it as PEFT knows it."""
     component, _, rest = module.partition(".")
     if not rest or not (_COMPONENT.fullmatch(component) or f"{component}.r" in fields):
         name = module_name(module)

@@ -1,4 +1,4 @@
-"""What adapter files hold besides plain LoRA, by the names of tensors: so that a refusal can say what it met."""
+"""Features that adapter files hold besides plain LoRA, by the names of tensors, so that a refusal can name them."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ _WAYS_OUT = {
 
 
 def feature_of(key: str) -> str | None:
-    """What a tensor that is no matrix of plain LoRA is, if its name tells."""
+    """The feature that a tensor outside plain LoRA belongs to, by its name; None if the name does not tell."""
     return next((feature for pattern, feature in _FEATURES if pattern.fullmatch(key)), None)
 
 
 def unsupported(path: Path, key: str, feature: str) -> AdapterFormatError:
-    """The refusal of a tensor whose feature is known."""
+    """The refusal of a tensor that belongs to an unsupported feature."""
     return AdapterFormatError(
         f"{path}: tensor {key!r} is {feature}, which is not supported.",
         hint=_WAYS_OUT.get(feature, "Train or convert the adapter as plain LoRA on linear layers."),

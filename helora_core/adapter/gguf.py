@@ -6,7 +6,7 @@ The format is https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. llama.c
 Module names are llama.cpp's (``blk.0.attn_q``), and so is the order of Δ's rows: for models of the Llama family its
 converter permutes those of ``attn_q`` and ``attn_k``, so that Δ fits the GGUF model and not the Hugging Face one.
 
-Nothing is allocated by what the file states before it is held against the file's size.
+Every size that the file states is checked against the file's own size before memory is allocated for it.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ class _Info:
 
 
 class _Damaged(Exception):
-    """What is wrong with the file, as the end of a sentence."""
+    """A damaged file; the message says how, as the end of a sentence."""
 
 
 def load_gguf(path: Path) -> LoRAAdapter:
     """Load a LoRA adapter from a GGUF file.
 
     Raises:
-        AdapterFormatError: It is damaged, no LoRA adapter, or quantised.
+        AdapterFormatError: It is damaged, quantised, or not a LoRA adapter.
     """
     try:
         with open(path, "rb") as file:
@@ -102,7 +102,7 @@ def _alpha(path: Path, fields: dict[str, Value]) -> float:
     alpha = fields.get("adapter.lora.alpha")
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or alpha == 0 or not math.isfinite(alpha):
         raise AdapterFormatError(
-            f"{path}: adapter.lora.alpha is absent, 0 or no number, which llama.cpp reads as α = r.",
+            f"{path}: adapter.lora.alpha is absent, 0 or not a number, which llama.cpp reads as α = r.",
             hint="Convert the adapter again with the α that it was trained with, or give the PEFT directory.",
         )
     return float(alpha)
@@ -126,7 +126,7 @@ def _check_type(path: Path, info: _Info) -> None:
         stored = _TYPES.get(info.type, f"type {info.type}")
         raise AdapterFormatError(
             f"{path}: tensor {info.name!r} is stored as {stored}, not in full precision.",
-            hint="Convert the adapter with --outtype f32, f16 or bf16: from quantised matrices Δ is another one.",
+            hint="Convert the adapter with --outtype f32, f16 or bf16: quantised matrices give a different Δ.",
         )
 
 
@@ -139,8 +139,8 @@ class _Reader:
         self._data = 0
 
     def header(self) -> tuple[dict[str, Value], list[_Info]]:
-        """Metadata, of arrays only that they are there, and the tensors; no more of both than fits into the file."""
-        self._take(4)  # the magic, which brought us here
+        """The metadata, without the content of arrays, and the tensors' entries; no more of both than can fit."""
+        self._take(4)  # the magic, by which the file was recognised
         version = self._number("I")
         if version not in (2, 3):
             order = "is big-endian" if version & 0xFFFF == 0 else f"has version {version}, and 2 and 3 are read"
@@ -159,19 +159,19 @@ class _Reader:
             raise _Damaged("two of its tensors have the same name")
         alignment = fields.get("general.alignment", _DEFAULT_ALIGNMENT)
         if isinstance(alignment, bool) or not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20:
-            raise _Damaged("its alignment is no sensible number")
+            raise _Damaged("its alignment is not a sensible number")
         self._data = -(-self._file.tell() // alignment) * alignment
         return fields, infos
 
     def check_sizes(self, infos: list[_Info]) -> None:
-        """Refuse tensors that share bytes, of which thousands could be made of one."""
+        """Refuse tensors that share bytes, since thousands of them could share the same few."""
         read = [info for info in infos if info.type in _FULL_PRECISION]
         total = sum(math.prod(info.sides) * _FULL_PRECISION[info.type][1] for info in read)
         if total > self._size - self._data:
             raise _Damaged(f"its tensors take {total} bytes, and it holds fewer")
 
     def tensor(self, info: _Info) -> StoredTensor:
-        """One tensor of full precision; its sides in C order, that is the file's backwards."""
+        """One tensor of full precision; its dimensions in C order, the reverse of the file's."""
         dtype, width = _FULL_PRECISION[info.type]
         start, size = self._data + info.offset, math.prod(info.sides) * width
         if start + size > self._size:

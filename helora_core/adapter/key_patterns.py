@@ -1,13 +1,13 @@
-"""PEFT's keys of ``rank_pattern`` and ``alpha_pattern``: regular expressions out of a file, matched in bounded time.
+"""PEFT's keys of ``rank_pattern`` and ``alpha_pattern``: regular expressions from a file, matched in bounded time.
 
-PEFT matches ``(.*\\.)?(KEY)$`` with Python's backtracking engine, in which a key of ten characters can take longer than
-anybody waits. Here Python's own parser reads the expression, so that it means what it means to PEFT, and an automaton
-follows all of its alternatives at once (Thompson, CACM 11(6), 1968): each character costs at most one step for each
-state. States that stand together are remembered, so that a pattern that many names are held against soon costs one
-look-up a character. What no automaton can do (look-around, back-references and the like) is refused.
+PEFT matches ``(.*\\.)?(KEY)$`` with Python's backtracking engine, in which a key of ten characters can take practically
+forever. Here Python's own parser reads the expression, so that it means the same as in PEFT, and an automaton follows
+all of its alternatives at once (Thompson, CACM 11(6), 1968): each character costs at most one step for each state. Sets
+of states are remembered, so that a pattern that is matched against many names soon costs one look-up per character.
+Features that no automaton can handle (look-around, back-references and the like) are refused.
 
-A key without choices (plain dotted names, which is what PEFT writes by itself) cannot backtrack more than once a dot;
-it is left to ``re``.
+A key without choices (plain dotted names, which PEFT itself writes) cannot backtrack more than once per dot; it is left
+to ``re``.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
-# The parser has been called so since Python 3.11; it is the one part of ``re`` used here that is not documented, and
-# whatever it may say one day that is unknown here is refused, not guessed.
+# The parser has had this name since Python 3.11. It is the only undocumented part of ``re`` used here; if it ever
+# returns something that is unknown here, the pattern is refused, not guessed.
 _parser: Any = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
 
 MOST_STATES = 2_000
-"""States that a key may take; ``a{1000}`` takes a thousand."""
+"""Most states that a key may take; ``a{1000}`` takes a thousand."""
 
 MOST_STEPS = 10_000_000
-"""Steps that may be spent on one adapter, all keys and names together: some 15 s at worst. An adapter of 2000 modules
-that are each named in both patterns, as EVA does, takes six million."""
+"""Most steps that may be spent on one adapter, all keys and names together: some 15 s at worst. An adapter of 2000
+modules that are each named in both patterns, as EVA does, takes six million."""
 
 LONGEST_NAME = 1_000
-"""Characters of a name that is held against patterns."""
+"""Most characters of a name that is matched against patterns."""
 
 _REMEMBERED = 10_000
-"""States, in all sets of them, that one pattern remembers before it starts again."""
+"""Most states, over all sets, that one pattern remembers before it forgets them all and starts again."""
 
 _CATEGORIES: dict[str, Callable[[str], bool]] = {
     "CATEGORY_DIGIT": str.isdecimal,
@@ -57,7 +57,7 @@ _REFUSED = {
 
 
 class PatternRefused(ValueError):
-    """A key that is no regular expression, or needs more than an automaton, or more than the time there is."""
+    """A key is not a regular expression, or needs more than an automaton can do, or takes too long to match."""
 
 
 class Budget:
@@ -67,31 +67,31 @@ class Budget:
         self._left = steps
 
     def spend(self, steps: int) -> None:
-        """Take ``steps`` away.
+        """Spend ``steps``.
 
         Raises:
-            PatternRefused: There are fewer left.
+            PatternRefused: Fewer are left.
         """
         self._left -= steps
         if self._left < 0:
             raise PatternRefused("matching its keys takes too long")
 
 
-@lru_cache(maxsize=4096)  # EVA names every module in both patterns, more than re's own cache holds
+@lru_cache(maxsize=4096)  # EVA names every module in both patterns, which is more than re's own cache holds
 def key_pattern(key: str) -> KeyPattern:
     """The pattern of a key.
 
     Raises:
-        PatternRefused: See there.
+        PatternRefused: The key is not a regular expression that can be matched in bounded time.
     """
     return KeyPattern(key)
 
 
 class KeyPattern:
-    """Whether a key means a module: ``re.match(rf"(.*\\.)?({key})$", name)``, in bounded time.
+    """Matches a key to module names as ``re.match(rf"(.*\\.)?({key})$", name)`` does, but in bounded time.
 
     Raises:
-        PatternRefused: See there.
+        PatternRefused: The key is not a regular expression that can be matched in bounded time.
     """
 
     def __init__(self, key: str) -> None:
@@ -103,7 +103,7 @@ class KeyPattern:
             self._automaton = _Automaton(tree)
 
     def matches(self, name: str, budget: Budget) -> bool:
-        """Whether the key means the module of this name, paid from ``budget``.
+        """Whether the key matches the module of this name; the steps are taken from ``budget``.
 
         Raises:
             PatternRefused: The name is too long, or the budget is spent.
@@ -121,7 +121,7 @@ def _parsed(expression: str) -> tuple[Any, re.Pattern[str]]:
     """The tree of an expression, and the compiled expression."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of sets that may mean something else one day, and of flags in the middle
+            warnings.simplefilter("ignore")  # about sets whose meaning may change one day, and flags in the middle
             tree, compiled = _parser.parse(expression), re.compile(expression)
     except (re.error, RecursionError, OverflowError, ValueError) as error:
         raise PatternRefused(f"it is not a regular expression ({error})") from error
@@ -131,7 +131,7 @@ def _parsed(expression: str) -> tuple[Any, re.Pattern[str]]:
 
 
 def _chooses(items: Iterable[Any]) -> bool:
-    """Whether a matcher has more than one way to go on anywhere."""
+    """Whether a matcher would have to choose anywhere between several ways to go on."""
     for kind, argument in items:
         if str(kind) == "SUBPATTERN":
             if argument[1] or argument[2] or _chooses(argument[3]):
@@ -142,7 +142,7 @@ def _chooses(items: Iterable[Any]) -> bool:
 
 
 class _Automaton:
-    """States are numbered; each has a test of one character that leads to the next, or leads on without one.
+    """An automaton for one expression: each of its numbered states leads on by a test of one character, or without.
 
     Attributes:
         _tests: For each state, what a character must satisfy to go on to ``_next``; None if it needs none.
@@ -161,7 +161,7 @@ class _Automaton:
         self._held = 0
         self._looks_around = False
         items = list(tree)
-        # The $ that PEFT puts after the key. (A key with a stray parenthesis may have got it into a branch.)
+        # The $ that PEFT puts after the key. (In a key with a stray parenthesis it may end up in a branch.)
         self._to_the_end = len(items) > 1 and [str(part) for part in items[-1]] == ["AT", "AT_END"]
         self._end = self._state()
         try:
@@ -170,7 +170,7 @@ class _Automaton:
             raise PatternRefused("its groups are nested too deeply") from error
 
     def matches(self, name: str, budget: Budget) -> bool:
-        """Whether the expression matches at the beginning of ``name``, and as far as it must."""
+        """Whether the expression matches from the beginning of ``name``, and up to its end if PEFT's $ demands that."""
         current = self._closure([self._start], name, 0, budget)
         for position, char in enumerate(name):
             if self._end in current and (not self._to_the_end or name[position:] == "\n"):
@@ -181,7 +181,7 @@ class _Automaton:
         return self._end in current
 
     def _advanced(self, current: frozenset[int], char: str, name: str, position: int, budget: Budget) -> frozenset[int]:
-        # Where gates look around, the same states and character may lead elsewhere another time.
+        # With gates that look around, the same states and character may lead elsewhere at another position.
         known = None if self._looks_around else self._steps.get((current, char))
         if known is not None:
             budget.spend(1)
@@ -205,7 +205,7 @@ class _Automaton:
         self._held += 1 + len(current) + len(following)
 
     def _closure(self, states: Iterable[int], name: str, position: int, budget: Budget) -> frozenset[int]:
-        """All states that are reached from some without a further character."""
+        """All states that can be reached from ``states`` without a further character."""
         waiting, found = list(states), set[int]()
         while waiting:
             state = waiting.pop()
@@ -236,7 +236,7 @@ class _Automaton:
         return len(self._tests) - 1
 
     def _sequence(self, items: Iterable[Any], following: int) -> int:
-        """The state that the items begin at, one after the other, if ``following`` comes after them."""
+        """The first state of the items, one after another, with ``following`` after the last."""
         for kind, argument in reversed(list(items)):
             following = self._item(str(kind), argument, following)
         return following
@@ -245,7 +245,7 @@ class _Automaton:
         if kind in _ONE_CHARACTER:
             return self._state(_test(kind, argument), [following], cost=len(argument) if kind == "IN" else 1)
         if kind == "AT":
-            # At the beginning it is at the first position only, from which nothing is remembered.
+            # A gate for the beginning can open only at the first position, from which nothing is remembered.
             self._looks_around |= not str(argument).startswith("AT_BEGINNING")
             return self._state(None, [following], gate=_gate(str(argument)))
         if kind == "SUBPATTERN":
@@ -255,7 +255,7 @@ class _Automaton:
             return self._sequence(inner, following)
         if kind == "BRANCH":
             return self._state(None, [self._sequence(branch, following) for branch in argument[1]])
-        if kind in ("MAX_REPEAT", "MIN_REPEAT"):  # which is tried first decides nothing here
+        if kind in ("MAX_REPEAT", "MIN_REPEAT"):  # greedy or not makes no difference here
             least, most, inner = argument
             return self._repeated(least, most, inner, following)
         raise PatternRefused(f"it has {_REFUSED.get(kind, kind)}, which cannot be matched in bounded time")
@@ -271,13 +271,13 @@ class _Automaton:
         for _ in range(least):
             size = len(self._tests)
             following = self._sequence(inner, following)
-            if len(self._tests) == size:  # nothing is in it, so repeating it is nothing again
+            if len(self._tests) == size:  # it is empty, so more repetitions change nothing
                 break
         return following
 
 
 def _test(kind: str, argument: Any) -> Callable[[str], bool]:
-    """What one character must be."""
+    """The test that one character must pass."""
     if kind == "LITERAL":
         return chr(argument).__eq__
     if kind == "NOT_LITERAL":
@@ -301,7 +301,7 @@ def _set_item(kind: str, value: Any) -> Callable[[str], bool]:
 
 
 def _gate(kind: str) -> Callable[[str, int], bool]:
-    """What a position must be."""
+    """The test that a position must pass."""
     if kind in ("AT_BEGINNING", "AT_BEGINNING_STRING"):
         return lambda name, position: position == 0
     if kind == "AT_END":
@@ -311,7 +311,7 @@ def _gate(kind: str) -> Callable[[str, int], bool]:
     if kind == "AT_BOUNDARY":
         return _at_boundary
     if kind == "AT_NON_BOUNDARY":
-        # In an empty text there is neither, until Python 3.14.
+        # Before Python 3.14, neither \b nor \B matches in an empty text.
         return lambda name, position: not _at_boundary(name, position) and (bool(name) or sys.version_info >= (3, 14))
     raise PatternRefused(f"it has {kind}, which is unknown here")
 

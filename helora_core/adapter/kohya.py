@@ -1,8 +1,8 @@
 """LoRA files in the format of kohya's sd-scripts: ``<module>.lora_down.weight``, ``lora_up.weight`` and ``alpha``.
 
 Δ = (alpha / r) · lora_up · lora_down, r being the rows of ``lora_down`` (networks/lora.py of kohya-ss/sd-scripts).
-Module names have underscores for dots, which cannot be told from those that were there before: they are kept. A 1 × 1
-convolution is a linear layer on the channels of each position, and is read as that. LyCORIS writes the same format for
+Module names have underscores for dots, which cannot be told from original underscores, so the names are kept. A 1 × 1
+convolution is a linear layer on the channels of each position, and is read as one. LyCORIS writes the same format for
 plain LoRA, with its α already adapted to rank-stabilised scaling; its other algorithms are refused by name.
 """
 
@@ -29,7 +29,7 @@ def load_kohya(path: Path) -> LoRAAdapter:
     """Load a kohya file.
 
     Raises:
-        AdapterFormatError: It is damaged, holds something other than plain LoRA, or does not say its scaling.
+        AdapterFormatError: It is damaged, holds something other than plain LoRA, or does not state its scaling.
     """
     pairs = Pairs(path, Layout("lora_down", "lora_up", convolutions=True))
     alphas: dict[str, tuple[str, StoredTensor]] = {}

@@ -1,4 +1,4 @@
-"""The one door for adapters on disk: whatever container they are in, it is read as what it is or refused by name."""
+"""The single entry point for adapters on disk: recognises the format of a path, and reads it or refuses it by name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from helora_core.errors import AdapterFormatError
 
 
 def load_adapter(path: str | os.PathLike[str]) -> LoRAAdapter:
-    """Load a LoRA adapter: a directory of PEFT, MLX or diffusers, or a file, which its content tells from others.
+    """Load a LoRA adapter from a directory of PEFT, MLX or diffusers, or from a file, recognised by its content.
 
     Files may be safetensors of kohya, diffusers or MLX (with its configuration beside it), GGUF of llama.cpp, or
     ``.npz`` (`load_npz`).

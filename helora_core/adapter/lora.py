@@ -1,4 +1,4 @@
-"""LoRA adapters as data, and the plaintext result that everything encrypted is held against.
+"""LoRA adapters as data, and the plaintext result that encrypted results are compared with.
 
 A LoRA module adds Δ(x) = scaling · up · (down · x) to a linear layer. PEFT calls the two matrices ``lora_A`` and
 ``lora_B``, other code swaps the letters; here they are ``down`` (r × d_in) and ``up`` (d_out × r), always.
@@ -83,7 +83,7 @@ class LoRAModule:
         name: Dotted path of the layer in the base model, as in ``model.layers.3.self_attn.q_proj``.
         down: r × d_in, float64 (PEFT's ``lora_A``). Given as any real float array, it is widened, which is exact.
         up: d_out × r, float64 (PEFT's ``lora_B``).
-        scaling: What the product is multiplied by: α/r, or α/√r for rank-stabilised LoRA.
+        scaling: The factor of the product: α/r, or α/√r for rank-stabilised LoRA.
 
     Raises:
         AdapterFormatError: A matrix is not a finite, non-empty 2-D float array, the two disagree on the rank, the
@@ -114,11 +114,11 @@ class LoRAModule:
 
     @property
     def scaled_up(self) -> FloatArray:
-        """scaling · up, d_out × r, float64: what a packing encodes, so that the scaling costs no level."""
+        """scaling · up, d_out × r, float64. Packings encode this product, so that the scaling costs no level."""
         return self.scaling * self.up
 
     def reference_delta(self, x: NDArray[np.floating[Any]]) -> FloatArray:
-        """Δ in plain float64: the oracle for every encrypted result.
+        """Δ in plain float64, the reference for every encrypted result.
 
         Args:
             x: Activations, tokens × d_in, float16, float32 or float64, finite.
@@ -165,7 +165,7 @@ class LoRAAdapter:
 
     Attributes:
         modules: The modules by name, in natural order (layer 2 before layer 10) whatever the order given; read-only.
-        source: Where they came from, for people to read; no part of the digest.
+        source: Where they came from, for people to read; not part of the digest.
 
     Raises:
         AdapterFormatError: There is no module, or one is filed under a name that is not its own.
@@ -208,14 +208,14 @@ class LoRAAdapter:
         """The modules that ``name`` means, in natural order.
 
         Args:
-            name: ``"all"``; a module's full name; or a pattern. A pattern is held against the full name and against
+            name: ``"all"``; a module's full name; or a pattern. A pattern is compared with the full name and with
                 every ending of it that starts after a dot, and ``*``, ``?`` and ``[…]`` in it are shell wildcards (a
                 ``*`` crosses dots). So ``q_proj``, ``*.q_proj`` and ``self_attn.q_proj`` mean every layer's q_proj,
                 ``layers.3.self_attn.q_proj`` that layer's, and ``layers.[0-3].*_proj`` all projections of layers 0–3;
-                ``proj`` alone means nothing, as no component is called so.
+                ``proj`` alone matches nothing, since no component has that name.
 
         Raises:
-            InvalidInput: Nothing is called so; the hint has names that are close.
+            InvalidInput: No module matches; the hint has names that are close.
         """
         if name == "all":
             return tuple(self.modules.values())
@@ -235,7 +235,8 @@ class LoRAAdapter:
     def digest(self) -> str:
         """SHA-256, in hex, over each module's name, shape, scaling and float64 values: the same on every platform.
 
-        All numbers go in as little-endian bytes and each name after its length, so no two adapters share an input.
+        All numbers are hashed as little-endian bytes and each name after its length, so that different adapters never
+        give the hash the same input.
         """
         state = hashlib.sha256(_DIGEST_FORMAT)
         for name, module in self.modules.items():
@@ -250,7 +251,7 @@ class LoRAAdapter:
 
 
 def module_from_file(source: Path, name: str, down: FloatArray, up: FloatArray, scaling: float) -> LoRAModule:
-    """A `LoRAModule` whose refusals name the file that it comes from, too."""
+    """A `LoRAModule` whose refusals also name the file that it comes from."""
     try:
         return LoRAModule(name, down, up, scaling)
     except AdapterFormatError as error:
@@ -258,8 +259,8 @@ def module_from_file(source: Path, name: str, down: FloatArray, up: FloatArray, 
 
 
 def _check_name(name: object) -> None:
-    # Names are shown in terminals and stored in zip archives: control characters would harm the one and be cut by the
-    # other, and a lone surrogate has no encoding that a digest could cover.
+    # Names are shown in terminals and stored in zip archives: control characters would garble terminals and be cut off
+    # in archives, and a lone surrogate has no encoding that a digest could cover.
     if not isinstance(name, str) or not name or not name.isprintable():
         raise AdapterFormatError(
             f"LoRA module: the name {name!r} is empty or not printable text.",
@@ -298,7 +299,7 @@ def _scaling(module: str, value: object) -> float:
 
 
 def _is_real_float(values: object) -> TypeGuard[NDArray[np.floating[Any]]]:
-    """Whether it is an array whose every value float64 holds exactly (float128 is real, but would be rounded)."""
+    """Whether it is a real float array that float64 can hold exactly (float128 would be rounded)."""
     return isinstance(values, np.ndarray) and values.dtype.kind == "f" and values.dtype.itemsize <= 8
 
 

@@ -1,8 +1,8 @@
 """Adapters of mlx-lm: ``adapters.safetensors`` beside an ``adapter_config.json`` of its own.
 
 mlx-lm computes Δ = scale · (x · lora_a) · lora_b with ``lora_a`` d_in × r and ``lora_b`` r × d_out, the transposes of
-what is kept here, and ``scale`` in place of α/r (mlx_lm/tuner/lora.py). Its first versions multiplied ``scale`` by
-``alpha``/r where there is an ``alpha``, and later ones pass over it: such a configuration is refused.
+``down`` and ``up``, and ``scale`` in place of α/r (mlx_lm/tuner/lora.py). Its first versions multiplied ``scale`` by
+``alpha``/r if there was an ``alpha``, and later ones ignore it, so such a configuration is refused.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MATRIX = re.compile(r"(?P<module>.+)\.lora_(?P<side>[ab])")
 
 
 def is_mlx_config(fields: dict[str, Any]) -> bool:
-    """Whether an ``adapter_config.json`` is MLX's, which has fields of other names than PEFT's."""
+    """Whether an ``adapter_config.json`` is MLX's, whose fields have other names than PEFT's."""
     return "peft_type" not in fields and ("lora_parameters" in fields or "fine_tune_type" in fields)
 
 
@@ -115,7 +115,7 @@ def _rank_and_scale(path: Path, fields: dict[str, Any]) -> tuple[int | None, flo
             hint="Write the scale that it was trained with; MLX's scale stands in place of α/r.",
         )
     if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int)):
-        raise AdapterFormatError(f"{path}: the rank in lora_parameters is no integer.", hint="Write the rank it has.")
+        raise AdapterFormatError(f"{path}: the rank in lora_parameters is not an integer.", hint="Write its real rank.")
     if alpha is not None and alpha != rank:
         raise AdapterFormatError(
             f"{path}: lora_parameters has an alpha beside its scale: the first versions of mlx-lm multiply the scale "

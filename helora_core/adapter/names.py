@@ -1,4 +1,4 @@
-"""Module names: in what order they are listed, and what users may type to mean some of them."""
+"""Module names: the order in which they are listed, and the patterns by which users may select them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _DIGITS = re.compile(r"([0-9]+)")
 def natural_key(name: str) -> tuple[tuple[tuple[int, str], ...], str]:
     """Sort key that puts ``layers.2`` before ``layers.10``; names that differ only in leading zeros keep an order too.
 
-    Digits compare by length and then by value as text, never as ``int``: names come out of files, and Python refuses
-    to convert numbers of thousands of digits.
+    Digits are compared by length and then as text, never as ``int``: names come from files, and Python refuses to
+    convert numbers of thousands of digits.
     """
     parts = _DIGITS.split(name)
     runs = (part.lstrip("0") for part in parts[1::2])

@@ -1,6 +1,6 @@
 """Adapters as one ``.npz`` file: ``<module>.down``, ``<module>.up`` and ``<module>.scaling`` for each module.
 
-The format is for tests, small experiments and weights that come from elsewhere than PEFT. Nothing is ever unpickled.
+The format is for tests, small experiments and weights that do not come from PEFT. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def save_npz(adapter: LoRAAdapter, path: str | os.PathLike[str]) -> None:
     """Write ``adapter`` so that `load_npz` gives the same digest. An existing file is replaced, in one step.
 
     Raises:
-        InvalidInput: The name does not end in ``.npz``, or the place cannot be written to.
+        InvalidInput: The name does not end in ``.npz``, or the file cannot be written.
     """
     target = Path(path)
     if target.suffix != ".npz":
@@ -42,8 +42,8 @@ def load_npz(path: str | os.PathLike[str]) -> LoRAAdapter:
     """Load an adapter as `save_npz` writes it. Matrices may be float16, float32 or float64.
 
     Raises:
-        AdapterFormatError: The file is missing, damaged, pickled or inflates beyond measure, an array is unknown or
-            lacking, or a module is not valid (see `LoRAModule`).
+        AdapterFormatError: The file is missing, damaged, pickled or would unpack to far too much data; an array is
+            unknown or missing; or a module is not valid (see `LoRAModule`).
     """
     source = Path(path)
     fields: dict[str, dict[str, NDArray[Any]]] = {}

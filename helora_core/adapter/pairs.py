@@ -1,4 +1,4 @@
-"""The two matrices of each module, put together from tensors by whatever names a file has for them."""
+"""Pairs the tensors of a file into the two matrices of each module, whatever the file calls them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ UNGATHERED = (
 
 @dataclass(frozen=True)
 class Layout:
-    """How a container keeps the matrices.
+    """How a file format stores the matrices.
 
     Attributes:
-        down: What it calls ``down`` (r × d_in).
-        up: What it calls ``up`` (d_out × r).
-        transposed: Whether it keeps the transposes, d_in × r and r × d_out.
-        convolutions: Whether a matrix may come with sides of 1 behind it, as in 1 × 1 convolutions, which are linear
+        down: Its name for ``down`` (r × d_in).
+        up: Its name for ``up`` (d_out × r).
+        transposed: Whether it stores the transposes, d_in × r and r × d_out.
+        convolutions: Whether a matrix may have trailing dimensions of 1, as in 1 × 1 convolutions, which are linear
             layers at each position.
     """
 
@@ -41,13 +41,13 @@ class Layout:
 
     @property
     def sides(self) -> tuple[str, str]:
-        """What the sides of the two matrices are."""
+        """The dimensions of the two matrices, in words."""
         return ("d_in × r", "r × d_out") if self.transposed else ("r × d_in", "d_out × r")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Both matrices of one module as they are stored, each with its key in the file."""
+    """Both matrices of one module as stored, each with its key in the file."""
 
     path: Path
     down_key: str
@@ -58,19 +58,19 @@ class Pair:
 
     @property
     def rank(self) -> int:
-        """r, by the shape of ``down``."""
+        """r, from the shape of ``down``."""
         return self.stored_down.shape[1 if self.layout.transposed else 0]
 
     @property
     def rank_of_up(self) -> int:
-        """r, by the shape of ``up``."""
+        """r, from the shape of ``up``."""
         return self.stored_up.shape[0 if self.layout.transposed else 1]
 
     def module(self, name: str, scaling: float) -> LoRAModule:
-        """The module, widened.
+        """The module, its matrices widened to float64.
 
         Raises:
-            AdapterFormatError: It is not a valid one (see `LoRAModule`).
+            AdapterFormatError: It is not a valid module (see `LoRAModule`).
         """
         down, up = self._widened(self.stored_down), self._widened(self.stored_up)
         return module_from_file(self.path, name, down, up, scaling)
@@ -91,10 +91,10 @@ class Pairs:
         self._found: dict[str, dict[Side, tuple[str, StoredTensor]]] = {}
 
     def add(self, module: str, side: Side, key: str, tensor: StoredTensor) -> None:
-        """Take one tensor.
+        """Add one tensor.
 
         Raises:
-            AdapterFormatError: There is one of this module and side already.
+            AdapterFormatError: The module already has a tensor for this side.
         """
         sides = self._found.setdefault(module, {})
         if side in sides:
@@ -108,7 +108,7 @@ class Pairs:
         """Every module's pair.
 
         Raises:
-            AdapterFormatError: A matrix has no counterpart, or is none: empty, of integers, of more than two sides.
+            AdapterFormatError: A matrix has no counterpart, is empty, has integers, or has more than two dimensions.
         """
         pairs = {}
         for module, sides in self._found.items():
@@ -148,14 +148,14 @@ class Pairs:
             )
         if len(shape) < 2:
             raise AdapterFormatError(
-                f"{self._path}: tensor {key!r} has {len(shape)} dimensions, so it is no matrix.",
+                f"{self._path}: tensor {key!r} has {len(shape)} dimensions, so it is not a matrix.",
                 hint=f"Give r × d_in and d_out × r. A flat tensor is usually a shard. {UNGATHERED}",
             )
 
     def _too_many_sides(self, key: str, shape: tuple[int, ...], other: tuple[int, ...]) -> AdapterFormatError:
         sides = f"{self._path}: tensor {key!r} has {len(shape)} dimensions"
         stacked = len(shape) == len(other) == 3 and shape[0] == other[0] and shape[1:] != (1, 1)
-        # (E, r, d_in) with (E, d_out, r), in either order; of a convolution, (r, d_in, k) comes with (d_out, r, 1)
+        # Experts: (E, r, d_in) with (E, d_out, r), in either order. Convolutions: (r, d_in, k) with (d_out, r, 1).
         if stacked and (shape[1] == other[2] or shape[2] == other[1]):
             return AdapterFormatError(
                 f"{sides}: LoRA on {shape[0]} stacked experts is not supported.",
@@ -172,10 +172,10 @@ def _dims(tensor: StoredTensor) -> str:
 
 
 def adapter_of(path: Path, pairs: Mapping[str, Pair], scaling: Callable[[str, Pair], float]) -> LoRAAdapter:
-    """The adapter of all pairs, each scaled as ``scaling`` says.
+    """The adapter of all pairs, each with the scaling that ``scaling`` returns.
 
     Raises:
-        AdapterFormatError: There is none, or one is not valid.
+        AdapterFormatError: There is no pair, or one is not valid.
     """
     if not pairs:
         raise no_matrix(path)
@@ -192,10 +192,10 @@ def no_matrix(path: Path) -> AdapterFormatError:
 
 
 def number(path: Path, key: str, tensor: StoredTensor) -> float:
-    """The one number that a tensor of size 1 holds, as an α is stored.
+    """The number in a tensor of size 1, as an α is stored.
 
     Raises:
-        AdapterFormatError: It is no single finite number.
+        AdapterFormatError: It is not a single finite number.
     """
     if math.prod(tensor.shape) == 1:
         if tensor.is_float:
@@ -207,6 +207,6 @@ def number(path: Path, key: str, tensor: StoredTensor) -> float:
         if math.isfinite(value):
             return value
     raise AdapterFormatError(
-        f"{path}: tensor {key!r} is no single finite number.",
+        f"{path}: tensor {key!r} is not a single finite number.",
         hint="Save α as a scalar of float32, float16 or bfloat16.",
     )

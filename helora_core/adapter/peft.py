@@ -1,7 +1,7 @@
 """LoRA adapters as Hugging Face PEFT saves them: ``adapter_config.json`` beside ``adapter_model.safetensors``.
 
-The files are taken at their word or refused: whatever is in them that Δ = scaling · lora_B · lora_A does not account
-for is named in an error, never dropped. Nothing is ever unpickled.
+The files are either read exactly or refused: anything in them beyond Δ = scaling · lora_B · lora_A is named in an
+error, never dropped. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["CONFIG_FILE", "KEY_PREFIX", "TENSOR_FILE", "load_peft"]
 
 _SIDES: dict[str, Side] = {"lora_A": "down", "lora_B": "up"}
 
-# What VeLoRA and MonteCLoRA keep for their training passes; in evaluation mode PEFT runs both as plain LoRA.
+# Tensors that VeLoRA and MonteCLoRA keep for training; in evaluation mode PEFT runs both as plain LoRA.
 _TRAINING_ONLY = re.compile(r".*\.lora_(velora_embed|monteclora_sampler)(\..*)?", re.DOTALL)
 
 _ALPHA = re.compile(r"(?P<module>.+?)(\.lora_[AB])?\.(lora_)?alpha")
@@ -34,7 +34,7 @@ _ALPHA = re.compile(r"(?P<module>.+?)(\.lora_[AB])?\.(lora_)?alpha")
 
 @dataclass(frozen=True)
 class LoRAKey:
-    """What the key of a LoRA matrix says.
+    """The parts of a LoRA matrix's key.
 
     Attributes:
         module: The module it belongs to.
@@ -48,7 +48,7 @@ class LoRAKey:
 
 
 def parse_key(key: str) -> LoRAKey | None:
-    """Read a key as PEFT and whatever wraps PEFT's models write it; None if it is not that of a LoRA matrix."""
+    """Read a key as written by PEFT and by tools that wrap PEFT's models; None if it is not a LoRA matrix's."""
     parts = key.split(".")
     for place in range(len(parts) - 2, 0, -1):
         side = _SIDES.get(parts[place])
@@ -64,8 +64,8 @@ def load_peft(directory: str | os.PathLike[str]) -> LoRAAdapter:
     """Load a LoRA adapter from a PEFT directory.
 
     Matrices may be F64, F32, F16 or BF16 and are widened to float64 exactly. The scaling is α/r or α/√r with the
-    module's own α and r. Module names lose PEFT's ``base_model.model.`` prefix and what training tools wrapped around
-    the modules.
+    module's own α and r. PEFT's ``base_model.model.`` prefix and the names of training tools' wrappers are removed from
+    module names.
 
     Raises:
         AdapterFormatError: A file is missing or damaged, or the adapter is not plain LoRA; the message names the file
@@ -88,7 +88,7 @@ def load_peft(directory: str | os.PathLike[str]) -> LoRAAdapter:
 def _sorted_out(
     path: Path, tensors: Mapping[str, StoredTensor]
 ) -> tuple[dict[str, ModuleName], Pairs, dict[str, tuple[str, StoredTensor]]]:
-    """Names, matrices and leftover α of all modules; every tensor is in the result, no part of Δ, or refused."""
+    """Names, matrices and leftover α of all modules. Any other tensor is refused unless it is no part of Δ."""
     names: dict[str, ModuleName] = {}
     pairs = Pairs(path, Layout("lora_A", "lora_B"))
     alphas = {}
@@ -124,8 +124,8 @@ def _sorted_out(
 def _no_part_of_delta(key: str, tensors: Mapping[str, StoredTensor]) -> bool:
     """Whether a tensor does not change Δ.
 
-    PEFT saves the base layer along where its size may have changed (lm_head). It is what Δ is added to; quantised ones
-    have more than a weight: absmax, scales and the like. A bias that is there alone was trained.
+    PEFT also saves the base layer, to which Δ is added, where its size may have changed (lm_head). Quantised ones have
+    more than a weight: absmax, scales and the like. A bias without its weight was trained.
     """
     if _TRAINING_ONLY.fullmatch(key):
         return True
@@ -142,7 +142,7 @@ def _foreign_tensor(path: Path, key: str) -> AdapterFormatError:
     if re.fullmatch(r".*\.lora_(down|up)\.weight|.*\.lora[._](linear_layer\.)?(down|up)\.weight|.*\.lora_[ab]", key):
         return AdapterFormatError(
             f"{path}: tensor {key!r} is named as in files of kohya, diffusers or MLX, not as in PEFT's.",
-            hint=f"Take the file away from {CONFIG_FILE} and give it by itself, if it says its own scaling.",
+            hint=f"Move the file away from {CONFIG_FILE} and give it alone, if it states its own scaling.",
         )
     return AdapterFormatError(
         f"{path}: tensor {key!r} is not part of a LoRA module.",
@@ -154,7 +154,7 @@ def _foreign_tensor(path: Path, key: str) -> AdapterFormatError:
 def _check_alpha(
     path: Path, config: PEFTConfig, name: str, scalings: Mapping[str, float], key: str, tensor: StoredTensor
 ) -> None:
-    """Whether an α that a converter left beside the matrices is the one that the configuration has."""
+    """Check that an α that a converter left beside the matrices equals the configuration's."""
     if name in scalings:
         rank = config.rank_of(name)
         alpha = number(path, key, tensor)
@@ -162,10 +162,10 @@ def _check_alpha(
             return
         what = f"is an α of module {name!r} that is not the one in {CONFIG_FILE}"
     else:
-        what = "is an α, as kohya's files have it, of no module that is there"
+        what = "is an α as in kohya's files, but its module is not there"
     raise AdapterFormatError(
         f"{path}: tensor {key!r} {what}.",
-        hint="A converter from kohya's format left it; PEFT passes over it. Find out which α the adapter was trained "
+        hint="A converter from kohya's format left it; PEFT ignores it. Find out which α the adapter was trained "
         "with: if it is the tensor's, write that into lora_alpha or alpha_pattern; then save the adapter without the "
         "tensor.",
     )

@@ -1,7 +1,7 @@
-"""PEFT's ``adapter_config.json``: what it says of ranks and scalings, and whether it means plain LoRA at all.
+"""PEFT's ``adapter_config.json``: the ranks and scalings it declares, and whether it describes plain LoRA at all.
 
-Checked against the fields of ``LoraConfig`` in peft 0.21.2. PEFT drops the fields it does not know with a warning; here
-an unknown field that is set is refused, because a newer PEFT may compute something else with it.
+Checked against the fields of ``LoraConfig`` in peft 0.21.2. PEFT drops fields it does not know, with a warning; here an
+unknown field that is set is refused, because a newer PEFT may compute something else with it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ MOST_BYTES = 4 << 20
 """Largest configuration that is read."""
 
 MOST_KEY_CHARACTERS = 256 << 10
-"""Characters of all keys of both patterns together: 3000 modules named in each by 40. Compiling them takes seconds."""
+"""Most characters of all keys of both patterns together: 3000 modules in each, 40 characters a name. Compiling so many
+takes seconds."""
 
 Rank = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 _Value = TypeVar("_Value", int, float)
@@ -32,20 +33,20 @@ _Value = TypeVar("_Value", int, float)
 _READ = {"peft_type", "bias", "init_lora_weights", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"}
 
 _HARMLESS = {
-    # about the model and the training run
+    # the model and the training run
     "task_type",
     "peft_version",
     "auto_mapping",
     "base_model_name_or_path",
     "revision",
     "inference_mode",
-    # where modules are found, which the tensors' names say anyway (what is tied is saved as a refused tensor)
+    # where modules are found, which the tensors' names say anyway (tied weights are saved as tensors that are refused)
     "target_modules",
     "exclude_modules",
     "layers_to_transform",
     "layers_pattern",
     "ensure_weight_tying",
-    # at work in training only: in evaluation mode PEFT runs VeLoRA and MonteCLoRA as plain LoRA
+    # used in training only: in evaluation mode PEFT runs VeLoRA and MonteCLoRA as plain LoRA
     "lora_dropout",
     "velora_config",
     "monteclora_config",
@@ -63,7 +64,7 @@ _HARMLESS = {
     "runtime_config",
 }
 
-# those of them, and of the fields below, that are true or false; PEFT would take any text for true
+# the fields above and below that are true or false; PEFT would take any text for true
 _FLAGS = ("fan_in_fan_out", "inference_mode", "ensure_weight_tying", "use_dora", "lora_bias", "use_qalora")
 
 # fields that change what is computed, with the feature's name
@@ -84,7 +85,7 @@ _REFUSED = {
 
 # Initialisations that leave the base weights as they are. The others PEFT knows (PiSSA, OLoRA, CorDA, LoRA-GA, LoftQ)
 # subtract the initial product from the base weights or quantise them: Δ is then right only on top of that changed base,
-# which the files do not hold. On the published base model the sum would be wrong without a sign of it.
+# which the files do not hold. On the published base model the sum would be silently wrong.
 _SAFE_INIT = (None, True, False, "gaussian", "eva", "orthogonal", "mica")
 
 
@@ -112,13 +113,13 @@ class PEFTConfig(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def rank_of(self, module: str) -> int:
         """The rank declared for a module, named without PEFT's prefix.
 
-        As in ``peft.utils.other.get_pattern_key``, the first key counts that matches the whole name or an ending of it
-        after a dot; a key that begins with ``^`` matches the whole name only. PEFT saves the patterns in alphabetical
-        order, so where two match, it is that order which decides, in PEFT and here.
+        As in ``peft.utils.other.get_pattern_key``, the first key that matches the whole name or an ending of it after a
+        dot counts; a key that begins with ``^`` matches the whole name only. PEFT saves the patterns in alphabetical
+        order, so if two match, that order decides, in PEFT and here.
 
         Raises:
-            AdapterFormatError: A key is no regular expression that can be matched in bounded time, which
-                `read_peft_config` has refused before; or all keys together take too long.
+            AdapterFormatError: A key is not a regular expression that can be matched in bounded time
+                (`read_peft_config` refuses those earlier), or all keys together take too long.
         """
         return _by_pattern("rank_pattern", self.rank_pattern, module, self.r, self._budget)
 
@@ -130,7 +131,7 @@ class PEFTConfig(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def _budget(self) -> Budget:
-        """What all modules of this adapter may spend together."""
+        """The steps that all modules of this adapter may spend together."""
         return Budget()
 
 
@@ -138,14 +139,14 @@ def read_peft_config(path: Path) -> PEFTConfig:
     """Read ``adapter_config.json``.
 
     Raises:
-        AdapterFormatError: The file is missing or no JSON object, is not about LoRA, switches on something that is not
-            plain LoRA, has fields of wrong types, or patterns that cannot be matched in bounded time.
+        AdapterFormatError: The file is missing or not a JSON object, is not about LoRA, switches on something that is
+            not plain LoRA, has fields of wrong types, or has patterns that cannot be matched in bounded time.
     """
     return parse_peft_config(path, _read(path))
 
 
 def parse_peft_config(path: Path, content: bytes) -> PEFTConfig:
-    """As `read_peft_config`, from bytes that are in memory; ``path`` is the file that messages name."""
+    """As `read_peft_config`, from bytes in memory; messages name the file ``path``."""
     fields: dict[str, Any] = _decoded(path, content, dict[str, Any], _NO_OBJECT)
     _check_kind(path, fields)
     _check_features(path, fields)
@@ -170,7 +171,7 @@ def _decoded(path: Path, content: bytes, kind: Any, hint: str) -> Any:
     try:
         return strict_json.decode(content, kind, most=MOST_BYTES)
     except Malformed as error:
-        raise AdapterFormatError(f"{path}: {error.reason}; it is no PEFT configuration.", hint=hint) from error
+        raise AdapterFormatError(f"{path}: {error.reason}; it is not a PEFT configuration.", hint=hint) from error
 
 
 def _check_kind(path: Path, fields: Mapping[str, Any]) -> None:
@@ -224,7 +225,7 @@ def _check_patterns(path: Path, keys: Sequence[str]) -> None:
         raise AdapterFormatError(
             f"{path}: the keys of rank_pattern and alpha_pattern have {length} characters, and at most "
             f"{MOST_KEY_CHARACTERS} are read.",
-            hint="Say the same by fewer keys: a key is a regular expression, and may mean many modules.",
+            hint="Use fewer keys: a key is a regular expression, and may match many modules.",
         )
     for key in keys:
         try:
@@ -247,4 +248,5 @@ def _by_pattern(
         raise AdapterFormatError(
             f"{field}: {error}.", hint="Write its keys as plain module names, or as fewer and simpler patterns."
         ) from error
-    return (patterns or {}).get(module, default)  # PEFT's last resort: a name that does not match itself as a pattern
+    # PEFT's last resort, for a name that does not match itself as a pattern.
+    return (patterns or {}).get(module, default)

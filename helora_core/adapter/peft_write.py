@@ -28,26 +28,26 @@ def save_peft(
 ) -> None:
     """Write ``adapter_config.json`` and ``adapter_model.safetensors``, each in one step.
 
-    The configuration is the last to appear, and when overwriting the old one goes before the tensors change: a
-    directory that was left half written has none, and is refused by every reader. Matrices are rounded to ``dtype``
+    The configuration is written last, and when overwriting, the old one is removed before the tensors change: a
+    directory that is left half written has none, and every reader refuses it. Matrices are rounded to ``dtype``
     (``"f64"`` keeps them exactly). PEFT stores α, not α/r, so a scaling comes back exactly if r is a power of two, and
-    else to within its last bit.
+    otherwise to within its last bit.
 
     Args:
-        adapter: What to write.
+        adapter: The adapter to write.
         directory: Made if it does not exist; its parent must.
-        base_model: Name of the base model, for the readers of the configuration.
+        base_model: Name of the base model, for readers of the configuration.
         dtype: How the matrices are stored.
-        overwrite: Whether an adapter that is there already may be replaced.
+        overwrite: Whether an existing adapter may be replaced.
 
     Raises:
-        InvalidInput: An adapter is there already, a value is too large for ``dtype``, or the place is not writable.
+        InvalidInput: There is already an adapter, a value is too large for ``dtype``, or the files cannot be written.
     """
     root = Path(directory)
     config_path, tensor_path = root / CONFIG_FILE, root / TENSOR_FILE
     if not overwrite and (config_path.exists() or tensor_path.exists()):
         raise InvalidInput(
-            f"{root}: there is an adapter already.",
+            f"{root}: there is already an adapter.",
             hint="Choose another directory, or pass overwrite=True to replace it.",
         )
     tensors = {}
@@ -74,7 +74,7 @@ def _make_directory(root: Path) -> None:
 
 
 def _config(adapter: LoRAAdapter, base_model: str) -> dict[str, Any]:
-    """LoraConfig's fields, with the commonest rank and α as the defaults and exact patterns for the other modules."""
+    """LoraConfig's fields: the most common rank and α as defaults, and exact patterns for the other modules."""
     ranks = {name: module.shape.rank for name, module in adapter.modules.items()}
     alphas = {name: _alpha(module) for name, module in adapter.modules.items()}
     rank, alpha = _commonest(ranks), _commonest(alphas)
@@ -101,19 +101,19 @@ def _commonest(values: dict[str, Any]) -> Any:
 
 
 def _exactly(name: str) -> str:
-    """A pattern that only this module matches; a bare name would match longer names that end in it too."""
+    """A pattern that matches only this module; a bare name would also match longer names that end in it."""
     return f"^{re.escape(name)}"
 
 
 def _alpha(module: LoRAModule) -> int | float:
-    """The α that gives the module's scaling again when divided by its rank, or comes nearest."""
+    """The α that, divided by the rank, gives the module's scaling or comes closest to it."""
     rank = module.shape.rank
     product = module.scaling * rank
     if not math.isfinite(product):
         raise InvalidInput(
             f"LoRA module {module.name!r}: α = scaling · r overflows.", hint="Move a part of the scaling into up."
         )
-    # for a rank that is no power of two the rounded product may miss by its last bit, and a neighbour hit
+    # If the rank is not a power of two, the rounded product may be off by its last bit, and a neighbour may be right.
     near = (product, math.nextafter(product, math.inf), math.nextafter(product, -math.inf))
     alpha = next((value for value in near if value / rank == module.scaling), product)
     return int(alpha) if alpha.is_integer() and abs(alpha) < 2**53 else alpha

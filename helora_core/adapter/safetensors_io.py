@@ -1,7 +1,7 @@
-"""Safetensors files as float64 matrices, bfloat16 among them.
+"""Safetensors files as float64 matrices, including bfloat16.
 
-NumPy has no bfloat16, so safetensors' NumPy reader refuses it, and this is the dtype in which most adapters come. Its
-bits are the upper half of a float32's, so widening is a shift; every widening here is exact.
+NumPy has no bfloat16, so safetensors' NumPy reader refuses it, but it is the dtype of most adapters. Its bits are the
+upper half of a float32's, so widening is a shift; every widening here is exact.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _STORED_AS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as it lies in the file.
+    """A tensor as stored in the file.
 
     Attributes:
-        dtype: Safetensors' name of it: ``F32``, ``BF16``, ``I64``, …
+        dtype: Safetensors' name for its type: ``F32``, ``BF16``, ``I64``, …
         shape: Its dimensions.
         data: Little-endian values in C order.
     """
@@ -40,7 +40,7 @@ class StoredTensor:
 
     @property
     def is_float(self) -> bool:
-        """Whether `widened` can give its values: F64, F32, F16 or BF16, but no float of 8 bits or fewer."""
+        """Whether `widened` can return its values: F64, F32, F16 or BF16, but no floats of 8 bits or fewer."""
         return self.dtype in _STORED_AS
 
     def widened(self) -> NDArray[np.float64]:
@@ -48,7 +48,7 @@ class StoredTensor:
         stored = np.frombuffer(self.data, dtype=_STORED_AS[self.dtype]).reshape(self.shape)
         if self.dtype == "BF16":
             stored = (stored.astype(np.uint32) << 16).view(np.float32)
-        with np.errstate(invalid="ignore"):  # a signalling NaN is no warning here; LoRAModule refuses every NaN
+        with np.errstate(invalid="ignore"):  # a signalling NaN needs no warning here; LoRAModule refuses every NaN
             return stored.astype(np.float64)
 
 
@@ -76,8 +76,8 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
 def write_safetensors(file: BinaryIO, tensors: Mapping[str, NDArray[np.float64]], dtype: FloatDType) -> None:
     """Write matrices, rounded to ``dtype``.
 
-    The format (https://github.com/huggingface/safetensors#format) is written out here: the library's own writer takes
-    different arguments from one release to the next, and its NumPy front end knows no bfloat16.
+    The format (https://github.com/huggingface/safetensors#format) is implemented here: the library's own writer changes
+    its arguments from one release to the next, and its NumPy front end does not support bfloat16.
 
     Raises:
         InvalidInput: A value is too large for ``dtype``.

@@ -1,4 +1,4 @@
-"""The scaling of adapters in one file, which say it by an α for each module, by metadata, or not at all."""
+"""The scaling of single-file adapters, which state it by an α for each module, by metadata, or not at all."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def scaled(
     alphas: Alphas,
     names: Mapping[str, ModuleName],
 ) -> LoRAAdapter:
-    """The adapter, scaled by the α in the file, or by a configuration beside it if there is none.
+    """The adapter, scaled by each α in the file, or, if it has none, by a configuration beside the file.
 
     Raises:
-        AdapterFormatError: Neither says it, or not for every module.
+        AdapterFormatError: Neither states the scaling, or not for every module.
     """
     _check_alphas(path, alphas, pairs)
     if alphas or not pairs:
@@ -38,10 +38,10 @@ def scaled(
 
 
 def _check_alphas(path: Path, alphas: Alphas, pairs: Mapping[str, Pair]) -> None:
-    """Whether every α belongs to a module, and every module has one where any has.
+    """Check that every α belongs to a module, and that either all modules have an α or none has.
 
     Raises:
-        AdapterFormatError: One does not, or has none.
+        AdapterFormatError: An α has no module, or only some modules have an α.
     """
     for name, (key, _) in alphas.items():
         if name not in pairs:
@@ -52,7 +52,7 @@ def _check_alphas(path: Path, alphas: Alphas, pairs: Mapping[str, Pair]) -> None
     lacking = next((name for name in pairs if name not in alphas), None)
     if alphas and lacking is not None:
         raise AdapterFormatError(
-            f"{path}: module {lacking!r} has no α, and others have.",
+            f"{path}: module {lacking!r} has no α, but others have one.",
             hint=f"Store {lacking}.alpha as well, the α that it was trained with.",
         )
 
@@ -61,7 +61,7 @@ def _said_by_alpha(path: Path, alphas: Alphas, name: str, pair: Pair) -> float:
     """α/r with the α that the file holds for a module.
 
     Raises:
-        AdapterFormatError: It is no number, or 0, which trainers read as α = r and viewers as no effect at all.
+        AdapterFormatError: It is not a number, or 0, which some software reads as α = r and other as no effect at all.
     """
     key, tensor = alphas[name]
     alpha = number(path, key, tensor)
@@ -74,17 +74,17 @@ def _said_by_alpha(path: Path, alphas: Alphas, name: str, pair: Pair) -> float:
 
 
 def _config_beside(path: Path, pairs: Mapping[str, Pair]) -> PEFTConfig:
-    """The configuration beside a file that does not say its scaling.
+    """The configuration beside a file that does not state its scaling.
 
     Raises:
-        AdapterFormatError: There is none, or it belongs to a PEFT adapter beside the file.
+        AdapterFormatError: There is no configuration, or it belongs to a PEFT adapter beside the file.
     """
     beside = path.parent / CONFIG_FILE
     if beside.exists() and not (path.parent / TENSOR_FILE).exists():
         return read_peft_config(beside)
     rank = next(iter(pairs.values())).rank
     raise AdapterFormatError(
-        f"{path}: it does not say its scaling: there is no α for its modules, and no r and lora_alpha in its header.",
+        f"{path}: it does not state its scaling: there is no α for its modules, and no r and lora_alpha in its header.",
         hint=f"In a directory of its own, write {CONFIG_FILE} beside it, with the α that it was trained with: "
         f'{{"peft_type": "LORA", "r": {rank}, "lora_alpha": …}}. kohya and diffusers take α = r for such a file, '
         "which is right only if it was trained so.",

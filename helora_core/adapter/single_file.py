@@ -1,4 +1,4 @@
-"""Adapters in one safetensors file: whose format it is, by the names in its header, and how it says its scaling."""
+"""Adapters in one safetensors file: recognises the format by the names in its header, and finds the scaling."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def load_safetensors(path: Path) -> LoRAAdapter:
     """Load an adapter from one safetensors file of kohya, diffusers or MLX.
 
     Raises:
-        AdapterFormatError: It is damaged, of another format, or does not say its scaling.
+        AdapterFormatError: It is damaged, of another format, or does not state its scaling.
     """
     metadata, keys = safetensors_header(path)
     if not keys:

@@ -1,4 +1,4 @@
-"""Adapters and activations of realistic sizes where no trained ones are at hand: for benchmarks, plans and examples."""
+"""Adapters and activations of realistic magnitude, for benchmarks, plans and examples without trained ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OUTLIER_FACTOR = 20.0
 def synthetic_module(
     shape: ModuleShape, *, seed: int, name: str = "synthetic", alpha: float | None = None
 ) -> LoRAModule:
-    """A module whose entries are as large as those of a trained one.
+    """A module whose entries have the magnitude of a trained one's.
 
     ``down`` is uniform on ±1/√d_in: PEFT's initialisation (``kaiming_uniform_`` with a = √5, in
     ``LoraLayer.reset_lora_parameters``), whose size training keeps. ``up`` starts at zero, and Adam moves an entry by
@@ -30,7 +30,7 @@ def synthetic_module(
 
     Args:
         shape: d_in, d_out and rank.
-        seed: Not negative. The same seed, name and shape give the same module; another name gives another one.
+        seed: Not negative. The same seed, name and shape give the same module; another name gives another module.
         name: The module's name.
         alpha: α of the scaling α/r; 2r if not given, the common choice.
 
@@ -46,12 +46,12 @@ def synthetic_module(
 
 
 def synthetic_activations(shape: ModuleShape, tokens: int, *, seed: int) -> FloatArray:
-    """Activations as they enter q, k, v, gate and up projections, tokens × d_in, float64.
+    """Activations like those that enter q, k, v, gate and up projections, tokens × d_in, float64.
 
     After RMSNorm, and before its gain, a channel is about N(0, 1). A thousandth of the channels, at least one, are
     outliers, the same for every token and twenty times as large: in models of 6.7 billion parameters and more, Dettmers
-    et al. (LLM.int8(), arXiv:2208.07339) find about 0.1 % of the features up to 20 times as large as the others. It is
-    these that a CKKS scale must leave room for.
+    et al. (LLM.int8(), arXiv:2208.07339) find about 0.1 % of the features up to 20 times as large as the others. A CKKS
+    scale must leave room for these.
 
     Args:
         shape: Only d_in is used.
@@ -77,7 +77,7 @@ def _generator(seed: int, purpose: str) -> np.random.Generator:
 
 
 def _decoder(hidden: int, key_value: int, intermediate: int, rank: int) -> tuple[tuple[str, ModuleShape], ...]:
-    """The seven projections of a Llama-style decoder layer, in the order in which a token meets them."""
+    """The seven projections of a Llama-style decoder layer, in the order in which a token passes them."""
     widths = {
         "self_attn.q_proj": (hidden, hidden),
         "self_attn.k_proj": (hidden, key_value),

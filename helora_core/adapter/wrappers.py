@@ -1,8 +1,8 @@
-"""Module names out of the keys of a state dict, without what training tools wrap around modules.
+"""Module names from the keys of a state dict, without the wrappers that training tools put around modules.
 
 PEFT names every tensor ``base_model.model.<module>.lora_A.weight`` and looks its patterns up by ``<module>``. Compilers
-and distributed trainers put modules into others, whose names then stand in front of PEFT's prefix, inside it, or
-anywhere behind it. Taken for parts of the module's name, they change which patterns match, and so α.
+and distributed trainers wrap modules in others, whose names then appear before PEFT's prefix, inside it, or anywhere
+after it. If they were taken for parts of the module's name, other patterns could match, which would change α.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 KEY_PREFIX = "base_model.model."
 
-# FSDP (PyTorch's and FairScale's), activation checkpointing, Lightning Fabric: they wrap the model that PEFT has made,
-# so PEFT never saw these names.
+# FSDP (PyTorch's and FairScale's), activation checkpointing and Lightning Fabric wrap the model that PEFT has made, so
+# PEFT never saw these names.
 _AFTER_PEFT = frozenset({"_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module", "_forward_module"})
 
 # torch.compile and Opacus: before or after PEFT.
@@ -21,12 +21,12 @@ _EITHER = frozenset({"_orig_mod", "_module"})
 
 _WRAPPERS = _AFTER_PEFT | _EITHER
 
-# DistributedDataParallel and DeepSpeed. Models have attributes of this name too, so only in front it is a wrapper.
+# DistributedDataParallel and DeepSpeed. Models have attributes of this name too, so it is a wrapper only in front.
 _IN_FRONT = _WRAPPERS | {"module"}
 
 _MOST_NESTED = 4
 
-# What a name may lack in front where PEFT's prefix was cut off by something that cut off more.
+# Leading parts that a name may lack if the tool that removed PEFT's prefix removed more than the prefix.
 _USUAL_FRONTS = ("model", "transformer", "language_model", "model.language_model", "language_model.model")
 
 
@@ -36,9 +36,9 @@ class ModuleName:
 
     Attributes:
         shown: The name without wrappers.
-        others: Names that PEFT may have known it by instead. What is looked up by name must not differ between them.
-        outer: What stood in front of PEFT's prefix besides wrappers: the name of PEFT's model inside a larger one, or
-            "" for nothing; None if there is no such prefix.
+        others: Names that PEFT may have known it by instead. A look-up by any of them must give the same.
+        outer: The parts before PEFT's prefix other than wrappers: the name of PEFT's model inside a larger one, or ""
+            for none; None if there is no such prefix.
     """
 
     shown: str
@@ -47,7 +47,7 @@ class ModuleName:
 
 
 def module_name(key: str) -> ModuleName:
-    """The name of the module that ``key`` leads to, which is a state dict's key without ``.lora_A.weight``."""
+    """The name of a module from ``key``, a state dict's key without ``.lora_A.weight``."""
     parts = _unwrapped_front(key.split("."))
     found = _after_prefix(parts)
     if found is None:
@@ -79,7 +79,7 @@ def _unwrapped_front(parts: Sequence[str]) -> list[str]:
 
 
 def _after_prefix(parts: list[str]) -> tuple[int, list[str]] | None:
-    """Where PEFT's prefix begins and what follows it, wherever the first one stands; None if nothing follows any."""
+    """Where the first prefix of PEFT begins, and the parts that follow it; None if no prefix has parts after it."""
     for start, part in enumerate(parts):
         if part != "base_model":
             continue

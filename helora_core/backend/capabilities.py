@@ -1,4 +1,4 @@
-"""What a backend can do, as data that plans are checked against: nobody writes ``if backend == ...``."""
+"""The abilities of a backend, as data that plans are checked against, so that no code needs ``if backend == ...``."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ class Encoding(str, Enum):
 
 
 class RescaleMode(str, Enum):
-    """Who divides by a prime after a multiplication."""
+    """Whether the program or the library divides by a prime after a multiplication."""
 
     EXPLICIT = "explicit"
     """The program says when (SEAL, OpenFHE's FIXEDMANUAL)."""
     AUTOMATIC = "automatic"
-    """The library does it when it sees fit (OpenFHE's FLEXIBLEAUTO); ``rescale`` then only marks the place."""
+    """The library decides when (OpenFHE's FLEXIBLEAUTO); ``rescale`` then only marks the place."""
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """The abilities of a backend. What is missing, core replaces where it can and refuses where it cannot.
+    """The abilities of a backend. Core substitutes for a missing ability where it can, and refuses where it cannot.
 
     Attributes:
-        encodings: The encodings it takes itself. SLOTS is the least. Core makes COEFFICIENTS of
-            INTEGERS, exactly, or else of COMPLEX_SLOTS by the canonical embedding; and SCALAR of SLOTS.
+        encodings: The encodings it takes itself, SLOTS at least. Core makes COEFFICIENTS from INTEGERS, exactly, or
+            otherwise from COMPLEX_SLOTS by the canonical embedding; and SCALAR from SLOTS.
         rescale: Whether programs rescale or the library does.
-        slot_generator: g, if slot j is the polynomial's value at exp(iπ·g^j/N): 5, or 3 in SEAL. Coefficients that core
-            makes of complex slots are the polynomial's own only if it is right.
-        free_plaintext_scale: Whether each plaintext may have a scale of its own; if not, all have the parameters' one.
+        slot_generator: g, if slot j is the polynomial's value at exp(iπ·g^j/N): 5, or 3 in SEAL. It must be right for
+            coefficients that core makes from complex slots to be the polynomial's own.
+        free_plaintext_scale: Whether each plaintext may have a scale of its own; if not, all have the parameters'.
         symmetric_encryption: Whether the client encrypts with its secret key; if not, with a public key of its own,
             which adds more noise.
-        keyswitch_floors: Whether the division that ends a key switch rounds down. What that takes off in the mean has
-            to be made good by the plugin, with random bits: else it gathers in a few slots, far above all other noise.
+        keyswitch_floors: Whether the division that ends a key switch rounds down. The plugin has to make up for the
+            mean loss with random bits; otherwise it gathers in a few slots, far above all other noise.
         public_key: Whether a server can encrypt with a public key (``SupportsPublicKey``).
-        hoisting: Whether it rotates one ciphertext by many steps for less than one by one (``SupportsHoisting``).
+        hoisting: Whether it rotates one ciphertext by many steps more cheaply than one by one (``SupportsHoisting``).
         programs: Whether it runs whole programs (``SupportsPrograms``).
         sanitizing: Whether its server sanitises by itself (``SupportsSanitize``).
         seeded_keys: Whether ``generate_keys`` takes a seed. Only an emulation should.
@@ -70,7 +70,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def noise_model(self) -> NoiseModel:
-        """What bounds on noise and floods have to know of the backend."""
+        """The choices of the backend that bounds on noise and floods depend on."""
         return NoiseModel(
             public_encryption=not self.symmetric_encryption,
             keyswitch_floors=self.keyswitch_floors,
@@ -79,5 +79,5 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exact_integers(self) -> bool:
-        """Whether polynomials are encoded and read back modulo the primes, without a double in between."""
+        """Whether polynomials are encoded and decrypted as residues modulo the primes, without doubles in between."""
         return Encoding.INTEGERS in self.encodings

@@ -1,8 +1,8 @@
 """A library's roles with core's checks before every call. Sessions never hold a role without them.
 
-Core keeps the books: an operation's level and scale follow from those of its operands, so that no check asks the
-library. ``level`` and ``scale`` do ask it, where it tracks them: the kit holds what it answers to the books. Under
-automatic rescaling there are no books, and operands of any level and scale go together.
+Core tracks levels and scales itself: those of a result follow from those of its operands, so that no check has to ask
+the library. ``level`` and ``scale`` do ask the library, if it tracks them, and the kit compares its answers with core's
+records. Under automatic rescaling core keeps no records, and operands of any level and scale may be combined.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _SCALE = struct.Struct("<d")
 
 
 class CheckedEncoder:
-    """An ``Encoder`` that refuses what has no plaintext.
+    """An ``Encoder`` that refuses values that cannot be encoded.
 
     Args:
-        library: The library's.
-        params: Resolved.
-        capabilities: The backend's.
-        family: Of its plaintexts.
-        unit: The library's one scale, if it has one and core is to keep others beside it; see ``HasUnit``.
+        library: The library's encoder.
+        params: The resolved parameters.
+        capabilities: The backend's capabilities.
+        family: The family of its plaintexts.
+        unit: The library's only scale, if core is to track other scales beside it (see ``HasUnit``); otherwise None.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class CheckedEncoder:
     def library_values(
         self, values: Values, level: int, scale: float, encoding: Encoding, what: str
     ) -> tuple[Values, float]:
-        """Values and the scale as the library takes them: the same integers at its one scale, if it has one."""
+        """The values and scale to give to the library. One with a unit gets the same integers at its only scale."""
         who = f"{self.who} {what}"
         checks.check_encodable(values, level, scale, encoding, self.params, self.capabilities, who=who)
         if self.unit is None:
@@ -80,7 +80,7 @@ class CheckedEncoder:
 
 
 class CheckedRole:
-    """What both roles share."""
+    """The base of both roles."""
 
     def __init__(self, library: CiphertextCodec, encoder: CheckedEncoder) -> None:
         self.key_id = library.key_id
@@ -96,12 +96,12 @@ class CheckedRole:
         return self._codec.level(self._own(ciphertext, "level"))
 
     def scale(self, ciphertext: Ciphertext) -> float:
-        """Exact scale, as the library tracks it; as core does, if the library has one scale for everything."""
+        """Exact scale, as the library tracks it, or as core does if the library has one scale for everything."""
         data = self._own(ciphertext, "scale")
         return self._codec.scale(data) if self._unit is None else ciphertext.scale
 
     def serialize(self, ciphertext: Ciphertext) -> bytes:
-        """The library's bytes; behind the scale, a little-endian double, if the library does not track it."""
+        """The library's bytes, preceded by the scale, a little-endian double, if the library does not track it."""
         payload = self._codec.serialize(self._own(ciphertext, "serialize"))
         return payload if self._unit is None else _SCALE.pack(ciphertext.scale) + payload
 
@@ -127,7 +127,7 @@ class CheckedRole:
         return Ciphertext(data, self.key_id, level, scale)
 
     def _own(self, ciphertext: Ciphertext, what: str) -> Any:
-        """The library's object, if it is one of these keys."""
+        """The library's object, after checking that it belongs to these keys."""
         if ciphertext.__class__ is not Ciphertext or ciphertext.key_id != self.key_id:
             checks.foreign(f"{self.who} {what}")
         return ciphertext.data
@@ -148,7 +148,7 @@ class CheckedDecryptor(CheckedRole):
         return self._fresh(self._library.encrypt(values, scale=library_scale, encoding=encoding), scale)
 
     def encrypt_many(self, many: Sequence[Values], *, scale: float, encoding: Encoding = SLOTS) -> list[Ciphertext]:
-        """Each as ``encrypt`` does; at once where the library can."""
+        """Encrypt each vector as ``encrypt`` does, all in one call if the library can."""
         if not isinstance(self._library, SupportsMany):
             return [self.encrypt(values, scale=scale, encoding=encoding) for values in many]
         level = self.params.max_level
@@ -166,14 +166,14 @@ class CheckedDecryptor(CheckedRole):
 
         Raises:
             ForeignCiphertext: It was made with other keys.
-            CapabilityMissing: The encoding is none of the backend's own.
+            CapabilityMissing: The backend itself does not have this encoding.
         """
         data = self._own(ciphertext, "decrypt")
         check_encoding(encoding, self.encoder.capabilities, who=f"{self.who} decrypt")
         return self._at_scale(self._library.decrypt(data, encoding=encoding), ciphertext)
 
     def decrypt_many(self, ciphertexts: Sequence[Ciphertext], *, encoding: Encoding = SLOTS) -> list[Values]:
-        """Each as ``decrypt`` does; at once where the library can."""
+        """Decrypt each ciphertext as ``decrypt`` does, all in one call if the library can."""
         if not isinstance(self._library, SupportsMany):
             return [self.decrypt(ciphertext, encoding=encoding) for ciphertext in ciphertexts]
         many = [self._own(ciphertext, "decrypt_many") for ciphertext in ciphertexts]
@@ -185,10 +185,10 @@ class CheckedDecryptor(CheckedRole):
         return values if self._unit is None else values * (self._unit / ciphertext.scale)
 
     def export_keys(self) -> bytes:
-        """The keys in the clear, for core to encrypt at once.
+        """The keys in the clear, for core to encrypt immediately.
 
         Raises:
-            CapabilityMissing: The backend cannot.
+            CapabilityMissing: The backend cannot export keys.
         """
         if not isinstance(self._library, SupportsKeyExport):
             raise CapabilityMissing(

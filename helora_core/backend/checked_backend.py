@@ -1,4 +1,4 @@
-"""A backend behind core's checks: what sessions use, whatever they are given."""
+"""A backend behind core's checks. Sessions use this even if they are given a bare backend."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from helora_core.errors import CapabilityMissing, InvalidParameters
 from helora_core.params.ckks import CKKSParams
 
 _ENCODERS = 32
-"""Encoders that are kept: a library's context may take milliseconds to make, and every session wants one."""
+"""Most encoders that are cached: a library's context may take milliseconds to make, and every session needs one."""
 
 
 class CheckedBackend:
-    """The same calls as ``Backend`` has, of checked roles.
+    """The calls of ``Backend``, but with checked roles.
 
     Attributes:
         library: The backend itself.
@@ -59,7 +59,7 @@ class CheckedBackend:
 
         Raises:
             InvalidInput: A rotation step is out of range.
-            CapabilityMissing: A public key or a seed is asked of a backend that claims none.
+            CapabilityMissing: A public key or a seed was asked for, and the backend does not claim the capability.
         """
         checks.check_keys_asked(
             params, rotation_steps, self.capabilities, public_key=public_key, seeded=seed is not None, who=self.name
@@ -78,7 +78,7 @@ class CheckedBackend:
         return CheckedEvaluator(checks.read(load, "evaluation keys", who=self.name), self.encoder(params))
 
     def restore_keys(self, params: CKKSParams, exported: bytes) -> CheckedDecryptor:
-        """A decryptor of what ``export_keys`` returned. What a library raises comes through: it may quote a secret.
+        """A decryptor made from ``export_keys``' result. The library's exceptions pass through; they may quote secrets.
 
         Raises:
             CapabilityMissing: The backend cannot restore keys.
@@ -91,7 +91,7 @@ class CheckedBackend:
 
 
 def checked(backend: Backend | CheckedBackend) -> CheckedBackend:
-    """A backend behind the checks; one that is already, as it is."""
+    """The backend behind core's checks; returned unchanged if it already is."""
     return backend if isinstance(backend, CheckedBackend) else CheckedBackend(backend)
 
 

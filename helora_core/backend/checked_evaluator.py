@@ -27,10 +27,10 @@ class CheckedEvaluator(CheckedRole):
 
     Attributes:
         hoists: Whether the library rotates by many steps at once.
-        fuses: Whether it adds products up by itself.
-        sanitizes: Whether it sanitises by itself.
-        steps: Those that it has keys for.
-        library: The library's own, without checks: for programs that have been checked whole.
+        fuses: Whether the library adds up products itself.
+        sanitizes: Whether the library sanitises itself.
+        steps: The rotation steps that it has keys for.
+        library: The library's own evaluator, without checks, for programs that have been checked as a whole.
     """
 
     def __init__(self, library: Evaluator, encoder: CheckedEncoder) -> None:
@@ -39,7 +39,7 @@ class CheckedEvaluator(CheckedRole):
         self._family = encoder.family
         self._slots = self.params.slots
         self.steps = frozenset(library.rotation_steps)
-        # Where the library has one scale and no unit, a prime counts as what it is called.
+        # If the library has one scale and no unit, a prime counts as its nominal power of two.
         nominal = (2.0**self.params.scale_bits,) * len(self.params.data_bits)
         self._divisors = self.params.data_primes if encoder.capabilities.free_plaintext_scale else nominal
         self._largest = checks.largest_scales(self.params)
@@ -63,7 +63,7 @@ class CheckedEvaluator(CheckedRole):
         """Sum.
 
         Raises:
-            ScaleMismatch, LevelMismatch, ForeignCiphertext: The operands do not go together.
+            ScaleMismatch, LevelMismatch, ForeignCiphertext: The operands cannot be combined.
         """
         self._check_pair(left, right, "add")
         return Ciphertext(self.library.add(left.data, right.data), self.key_id, left.level, left.scale)
@@ -94,7 +94,7 @@ class CheckedEvaluator(CheckedRole):
         """Product with a plaintext; scales multiply, the level stays.
 
         Raises:
-            LevelMismatch, ForeignCiphertext: The operands do not go together.
+            LevelMismatch, ForeignCiphertext: The operands cannot be combined.
             PrecisionLost: The product's scale does not fit the modulus.
         """
         scale = self._product_scale(ciphertext, plaintext, "multiply_plain")
@@ -114,7 +114,7 @@ class CheckedEvaluator(CheckedRole):
         return Ciphertext(data, self.key_id, first.level, scale)
 
     def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
-        """Rotate left by ``steps``, modulo the slots; by 0, nothing is called.
+        """Rotate left by ``steps``, modulo the number of slots; for 0 the library is not called.
 
         Raises:
             MissingRotationKey: No key was made for exactly this step.
@@ -145,7 +145,7 @@ class CheckedEvaluator(CheckedRole):
         return [Ciphertext(next(rotated), key_id, level, scale) if step else ciphertext for step in taken]
 
     def rescale(self, ciphertext: Ciphertext) -> Ciphertext:
-        """Divide by the last prime: one level less, the scale divided by that prime.
+        """Divide by the last prime, which lowers the level by one and divides the scale by that prime.
 
         Raises:
             LevelExhausted: The ciphertext is at level 0.
@@ -160,11 +160,11 @@ class CheckedEvaluator(CheckedRole):
         return Ciphertext(self.library.rescale(data), self.key_id, level - 1, ciphertext.scale / self._divisors[level])
 
     def sanitize_many(self, ciphertexts: Sequence[Ciphertext], how: Sequence[Sanitizing]) -> list[Ciphertext]:
-        """Sanitise by the library's own means, where it ``sanitizes``.
+        """Sanitise by the library's own operation; only if it ``sanitizes``.
 
         Raises:
-            CapabilityMissing: Its keys have no public key.
-            ForeignCiphertext: One was made with other keys.
+            CapabilityMissing: The keys have no public key.
+            ForeignCiphertext: A ciphertext was made with other keys.
         """
         self._with_public_key("sanitize")
         many = [self._own(each, "sanitize") for each in ciphertexts]
@@ -172,7 +172,7 @@ class CheckedEvaluator(CheckedRole):
         return [Ciphertext(data, self.key_id, a.level, a.scale) for data, a in zip(made, ciphertexts, strict=True)]
 
     def uniform_mask(self, ciphertext: Ciphertext) -> tuple[Ciphertext, Residues]:
-        """Mask by the library's own means; raises what ``sanitize_many`` does."""
+        """Mask by the library's own operation; raises what ``sanitize_many`` does."""
         self._with_public_key("uniform_mask")
         data, mask = self.library.uniform_mask(self._own(ciphertext, "uniform_mask"))  # type: ignore[attr-defined]
         return Ciphertext(data, self.key_id, ciphertext.level, ciphertext.scale), mask

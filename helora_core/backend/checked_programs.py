@@ -1,4 +1,4 @@
-"""Whole programs behind core's checks: what a library prepares is only ever given what its tape says."""
+"""Whole programs behind core's checks: a library's executable only ever gets inputs and weights that fit its tape."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class LoadedWeights(NamedTuple):
     """A module's weights, as the library keeps them for one tape.
 
     Attributes:
-        data: The library's own.
-        tape: Which tape they are for.
+        data: The library's own object.
+        tape: The tape that they are for.
     """
 
     data: Any
@@ -27,7 +27,7 @@ class LoadedWeights(NamedTuple):
 
 
 class ProgramRun(NamedTuple):
-    """One run: whose keys, which weights, which inputs."""
+    """One run: its evaluator, its weights and its inputs."""
 
     evaluator: CheckedEvaluator
     weights: LoadedWeights
@@ -38,9 +38,9 @@ class CheckedExecutable:
     """An ``Executable`` that refuses weights and ciphertexts of another tape, key pair, level or scale.
 
     Args:
-        library: The library's.
-        tape: What it was prepared for.
-        family: Of its plaintexts.
+        library: The library's executable.
+        tape: The tape that it was prepared for.
+        family: The family of its plaintexts.
     """
 
     def __init__(self, library: Executable, tape: Tape, family: Family) -> None:
@@ -76,11 +76,11 @@ class CheckedExecutable:
         return LoadedWeights(data, self.tape)
 
     def run(self, runs: Sequence[ProgramRun], *, trace: Trace | None = None) -> list[list[Ciphertext]]:
-        """The outputs of each run; nothing is called for none.
+        """The outputs of each run. Without runs, the library is not called.
 
         Raises:
-            ForeignCiphertext: An input is of other keys than its run's evaluator, or weights are of another tape.
-            LevelMismatch, ScaleMismatch: An input stands elsewhere than the tape says.
+            ForeignCiphertext: An input has other keys than its run's evaluator, or weights are for another tape.
+            LevelMismatch, ScaleMismatch: An input has another level or scale than the tape says.
             MissingRotationKey: An evaluator has no key for one of the tape's rotations.
             InvalidInput: There are more or fewer inputs than the tape takes.
         """
@@ -118,13 +118,13 @@ class CheckedExecutable:
 
 
 def runs_programs(capabilities: Capabilities) -> bool:
-    """Whether a backend that claims so runs whole programs: levels and scales have to be the program's to manage."""
+    """Whether a backend runs whole programs: it claims to, and leaves levels and scales to the program."""
     explicit = capabilities.rescale is RescaleMode.EXPLICIT
     return capabilities.programs and explicit and capabilities.free_plaintext_scale
 
 
 def _levels_and_scales(tape: Tape) -> list[LevelAndScale]:
-    """Of the outputs."""
+    """The levels and scales of the outputs."""
     found = dict(enumerate(tape.inputs))
     for each in tape.instructions:
         for result in range(each.result, each.result + max(1, len(each.steps))):

@@ -1,7 +1,7 @@
-"""What core refuses before a library is called, once for all libraries: each check says what, who and what to do next.
+"""The refusals that core makes before it calls a library, for all libraries alike.
 
-Libraries let much of it pass: they align levels, round scales, compose rotations, or read past the end of an array. A
-backend's author writes none of this; ``helora_core.backend.checked`` calls it.
+Libraries accept many such calls: they align levels, round scales, compose rotations, or read past the end of an array.
+``helora_core.backend.checked`` makes the checks, so that a backend's author writes none of them.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def check_encodable(
     """Refuse values that have no plaintext at this level and scale.
 
     Raises:
-        CapabilityMissing: The encoding is none of the backend's own, or it has one scale, and this is another.
-        InvalidInput, SlotOverflow: As ``check_values`` does; or the scale is none.
+        CapabilityMissing: The backend itself does not have this encoding, or it has only one scale, and not this one.
+        InvalidInput, SlotOverflow: As ``check_values`` does; or the scale is not valid.
         LevelExhausted: There is no such level.
         PrecisionLost: The polynomial does not fit the modulus.
     """
@@ -63,7 +63,7 @@ def check_encodable(
     if not capabilities.free_plaintext_scale and scale != 2.0**params.scale_bits:
         raise CapabilityMissing(
             f"{who}: every plaintext has the scale 2^{params.scale_bits}, not 2^{math.log2(scale):.1f}.",
-            hint="Use plans whose scales are the parameters' own, as choose_params makes them.",
+            hint="Use plans whose scales are all the parameters' own, as from choose_params.",
         )
     if encoding is Encoding.INTEGERS:
         _check_residues(values, params.data_primes[: level + 1], level, who)
@@ -84,13 +84,13 @@ def _check_residues(residues: Values, primes: tuple[int, ...], level: int, who: 
 
 
 def _fits(values: Values, level: int, scale: float, encoding: Encoding, params: CKKSParams, generator: int) -> bool:
-    """Whether the encoded polynomial fits the modulus: surely if its slots do, and else if its coefficients do."""
+    """Whether the encoded polynomial fits the modulus: certainly if its slots do, otherwise if its coefficients do."""
     # Residues end at half the modulus.
     spare_bits = modulus_bits(params)[level] - 1 - math.log2(scale)
     largest = float(np.max(np.abs(values)))
     if max(largest, 1.0) < 2.0 ** min(spare_bits, 1023):
         return True
-    # A scalar is a coefficient itself; and some coefficient is at least 1/N of the largest slot.
+    # A scalar is itself a coefficient, and some coefficient is at least 1/N of the largest slot.
     if encoding in (Encoding.SCALAR, Encoding.COEFFICIENTS) or spare_bits <= 0:
         return False
     if not math.isfinite(largest) or math.log2(largest) - math.log2(params.ring_degree) >= spare_bits:
@@ -100,42 +100,42 @@ def _fits(values: Values, level: int, scale: float, encoding: Encoding, params: 
 
 @functools.lru_cache(maxsize=64)
 def modulus_bits(params: CKKSParams) -> tuple[float, ...]:
-    """log2 of the modulus at each level, of the primes themselves."""
+    """log2 of the modulus at each level, computed from the primes themselves."""
     return tuple(math.log2(math.prod(params.data_primes[: level + 1])) for level in range(params.max_level + 1))
 
 
 @functools.lru_cache(maxsize=64)
 def largest_scales(params: CKKSParams) -> tuple[float, ...]:
-    """The modulus at each level, which no scale may reach, as far as doubles go."""
+    """The modulus at each level as a double, at most the largest double; no scale may reach it."""
     return tuple(2.0 ** min(bits, 1023.0) for bits in modulus_bits(params))
 
 
 def foreign(who: str) -> NoReturn:
-    """Refuse what is no ciphertext of this key pair.
+    """Refuse anything that is not a ciphertext of this key pair.
 
     Raises:
         ForeignCiphertext: Always.
     """
     raise ForeignCiphertext(
-        f"{who}: this is no ciphertext, or one that was made with other keys.",
+        f"{who}: this is not a ciphertext, or it was made with other keys.",
         hint="Use ciphertexts of the client whose evaluation keys this server holds.",
     )
 
 
 def foreign_plaintext(who: str) -> NoReturn:
-    """Refuse what is no plaintext of this backend and these parameters.
+    """Refuse anything that is not a plaintext of this backend and these parameters.
 
     Raises:
         ForeignCiphertext: Always.
     """
     raise ForeignCiphertext(
-        f"{who}: this is no plaintext of this backend and these parameters.",
+        f"{who}: this is not a plaintext of this backend and these parameters.",
         hint="Encode it with an encoder of the server's own parameters.",
     )
 
 
 def unlike(who: str, levels: tuple[int, int], scales: tuple[float, float] | None = None) -> NoReturn:
-    """Refuse operands of two levels, or else of two scales.
+    """Refuse operands of different levels or, if ``scales`` are given, of different scales.
 
     Raises:
         LevelMismatch, ScaleMismatch: One of them, always.
@@ -147,12 +147,12 @@ def unlike(who: str, levels: tuple[int, int], scales: tuple[float, float] | None
         )
     raise ScaleMismatch(
         f"{who} of operands with scales 2^{math.log2(scales[0]):.6f} and 2^{math.log2(scales[1]):.6f}.",
-        hint="Bring both operands through the same multiplications and rescales.",
+        hint="Take both operands through the same multiplications and rescales.",
     )
 
 
 def too_large_a_product(who: str, left: float, right: float, level: int) -> NoReturn:
-    """Refuse a product whose scale does not fit.
+    """Refuse a product whose scale does not fit the modulus.
 
     Raises:
         PrecisionLost: Always.
@@ -177,7 +177,7 @@ def no_level_left(who: str) -> NoReturn:
 
 
 def no_rotation_key(who: str, steps: int) -> NoReturn:
-    """Refuse a rotation without its very key.
+    """Refuse a rotation by a step that has no key of its own.
 
     Raises:
         MissingRotationKey: Always.
@@ -203,7 +203,7 @@ def check_keys_asked(
 
     Raises:
         InvalidInput: A step is not in 1 to N/2 − 1.
-        CapabilityMissing: A public key or a seed is asked of a backend that claims none.
+        CapabilityMissing: A public key or a seed was asked for, and the backend does not claim the capability.
     """
     if any(not 0 < step < params.slots for step in steps):
         raise InvalidInput(
@@ -223,10 +223,10 @@ def check_keys_asked(
 
 
 def read(reading: Callable[[], _Read], what: str, *, who: str) -> _Read:
-    """What a library makes of bytes.
+    """Call ``reading`` and return the object that a library reads from bytes.
 
     Raises:
-        CorruptPayload: It raised whatever its inner workings stumbled on. Its text is left out: it may quote the bytes.
+        CorruptPayload: The library raised any exception. Its text is left out, since it may quote the bytes.
     """
     try:
         return reading()
@@ -240,10 +240,10 @@ def read(reading: Callable[[], _Read], what: str, *, who: str) -> _Read:
 
 
 def check_read(level: int, scale: float, params: CKKSParams, *, who: str) -> None:
-    """Refuse what a library read, if no ciphertext of these parameters has this level and scale.
+    """Refuse a ciphertext that a library read, if none of these parameters can have this level and scale.
 
     Raises:
-        CorruptPayload: There is none.
+        CorruptPayload: No ciphertext can have them.
     """
     if not (0 <= level <= params.max_level and 0 < scale < largest_scales(params)[-1]):
         raise CorruptPayload(

@@ -1,8 +1,8 @@
-"""Integers of any size as noise in a ciphertext's coefficients: drawn from the operating system's generator, and added.
+"""Draws integer noise of any size from the operating system's generator, and adds it to a ciphertext's coefficients.
 
-They are added as plaintexts: exactly where the backend encodes integers. Elsewhere a double carries 53 bits, of which a
-library's transform loses a few, so that integers of more than 48 bits are added limb by limb, and every bit below the
-top one is covered.
+The integers are added as plaintexts, exactly if the backend encodes integers. Otherwise a double carries 53 bits, of
+which a library's transform loses a few, so integers of more than 48 bits are added limb by limb, and every bit below
+the top one is covered.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from helora_core.errors import PrecisionLost
 from helora_core.params.ckks import CKKSParams
 
 LARGEST_NORMAL = 8.6
-"""No normal variate is drawn beyond: uniform numbers end at 2^-53, and √(2·53·ln 2) is 8.57."""
+"""No normal variate is larger: uniform numbers are at least 2^-53, and √(2·53·ln 2) is 8.57."""
 
 _NORMAL_BITS = 46
 _TOP_BITS = 51
-"""The highest limb may be this long: what it loses is covered by the limbs below."""
+"""Longest highest limb, in bits: the bits it loses are covered by the limbs below."""
 _TAIL_BITS = 4  # above LARGEST_NORMAL
 _MOST_PARTS = 1 << 12
 
@@ -40,7 +40,7 @@ def _random(count: int, bits: int) -> Limbs:
 
 
 def _normal(count: int) -> NDArray[np.float64]:
-    """Standard normal variates, by Box and Muller's method; none beyond ``LARGEST_NORMAL``."""
+    """Standard normal variates, by Box and Muller's method; none exceeds ``LARGEST_NORMAL``."""
     pairs = -(-count // 2)
     words = np.frombuffer(secrets.token_bytes(16 * pairs), dtype=np.uint64).reshape(2, pairs)
     uniform = ((words >> np.uint64(11)) + 1.0) * 2.0**-53  # in (0, 1]: its logarithm is finite
@@ -50,10 +50,10 @@ def _normal(count: int) -> NDArray[np.float64]:
 
 
 def normal_integers(count: int, bits: int) -> Integers:
-    """Integers of a normal distribution of standard deviation 2^bits.
+    """Integers from a normal distribution of standard deviation 2^bits.
 
-    The highest 46 bits are normal variates, by Box and Muller's method; those below are uniform. To noise that exceeds
-    one unit of the upper part this is a normal distribution, and smaller noise is hidden all the better.
+    The highest 46 bits are normal variates, by Box and Muller's method; the lower bits are uniform. Noise that exceeds
+    one unit of the upper part is hidden as by a normal distribution, and smaller noise is hidden even better.
     """
     normal = _normal(count)
     lower_bits = max(0, bits - _NORMAL_BITS)
@@ -67,7 +67,7 @@ def normal_integers(count: int, bits: int) -> Integers:
 
 
 def normal_in_slots(ring_degree: int, bits: int, readable: NDArray[np.bool_], generator: int) -> Integers:
-    """Integers whose polynomial is normal noise in the slots, but zero in the real parts that may be read.
+    """Integers whose polynomial is normal noise in the slots, except zero in the real parts that may be read.
 
     Args:
         ring_degree: N.
@@ -78,12 +78,13 @@ def normal_in_slots(ring_degree: int, bits: int, readable: NDArray[np.bool_], ge
     normal = _normal(ring_degree)
     slots = normal[: ring_degree // 2] * ~readable + 1j * normal[ring_degree // 2 :]
     coefficients = slots_to_coefficients(slots, ring_degree, generator) * 2.0**bits
-    # The bits that doubles leave zero would let those of what is drowned through, where a flood is smaller than they.
+    # Doubles leave low bits at zero. Random bits fill them, since the hidden values would show there where the flood is
+    # smaller than they are.
     return Integers.of_values(coefficients, 1.0).plus(_below(np.frexp(np.spacing(coefficients))[1] - 1))
 
 
 def _below(bits: NDArray[np.int32]) -> Integers:
-    """Integers uniform in 0..2^bits-1, each for bits of its own; 0 for less than one bit."""
+    """Integers uniform in 0..2^bits-1, with ``bits`` for each of them; 0 for less than one bit."""
     limbs = []
     for j in range(max(1, -(-int(np.max(bits)) // LIMB_BITS))):
         wanted = np.clip(bits - LIMB_BITS * j, 0, LIMB_BITS)
@@ -98,11 +99,11 @@ def add_integers(
     ciphertext: Ciphertext,
     integers: Integers,
 ) -> Ciphertext:
-    """Add coefficients in integer units: at once and exactly where the backend encodes integers, or else limb by limb,
-    exactly up to 2^-50 of the largest.
+    """Add coefficients in integer units: all at once and exactly if the backend encodes integers; otherwise limb by
+    limb, exact to 2^-50 of the largest.
 
     Raises:
-        CapabilityMissing: The backend takes neither integers nor complex slots, or no plaintext of this scale.
+        CapabilityMissing: The backend takes neither integers nor complex slots, or no plaintexts of this scale.
         PrecisionLost: They do not fit the modulus.
     """
     if capabilities.exact_integers:
@@ -118,7 +119,7 @@ def add_integers(
             )
             return evaluator.encoder.encode(values, level=level, scale=scale, encoding=native)
 
-        # No library encodes zero without an exception of its own, and there is nothing to add.
+        # A zero limb is skipped: there is nothing to add, and libraries treat zero as a special case.
         for plaintext in _in_parts(limb, encode) if limb.any() else ():
             ciphertext = evaluator.add_plain(ciphertext, plaintext)
     return ciphertext
@@ -133,10 +134,10 @@ def add_residues(evaluator: CheckedEvaluator, ciphertext: Ciphertext, residues: 
 
 
 def _in_parts(limb: Limbs, encode: Callable[[Limbs], Plaintext]) -> list[Plaintext]:
-    """Encodings of integers that add up to the limb: one, if the encoder takes it so near the modulus, or more.
+    """Encodings of integers that add up to the limb: one, or several if the limb is too close to the modulus for one.
 
     Raises:
-        PrecisionLost: Its smallest parts do not fit either.
+        PrecisionLost: Even the smallest parts do not fit.
     """
     parts = 1
     while True:

@@ -1,4 +1,4 @@
-"""Coefficients on any library that takes complex slots: the canonical embedding, by a library's FFT.
+"""The canonical embedding, by FFT: it gives coefficients to any library that takes complex slots.
 
 The slots of a polynomial m are its values at ζ^(g^j), ζ = exp(iπ/N), j < N/2, with g = 5, or 3 in SEAL: rotating by one
 slot is the automorphism x → x^g. The values at the conjugate roots are the conjugates, since m is real.
@@ -19,7 +19,7 @@ ComplexSlots = NDArray[np.complex128]
 
 @functools.cache
 def _slot_positions(ring_degree: int, generator: int) -> NDArray[np.int64]:
-    """Where slot j stands among the values at ζ^1, ζ^3, ζ^5, …: at (g^j mod 2N − 1) / 2."""
+    """The index of slot j among the values at ζ^1, ζ^3, ζ^5, …: (g^j mod 2N − 1) / 2."""
     exponents = np.ones(ring_degree // 2, dtype=np.int64)
     for j in range(1, ring_degree // 2):
         exponents[j] = exponents[j - 1] * generator % (2 * ring_degree)
@@ -54,7 +54,7 @@ def slots_to_coefficients(slots: ComplexSlots, ring_degree: int, generator: int 
 def largest_coefficient(slots: NDArray[np.float64] | ComplexSlots, ring_degree: int, generator: int = 5) -> float:
     """Size of the largest coefficient of the polynomial with these slots (float64 or complex128, padded with zeros).
 
-    It is what must fit the modulus. A slot may be N times as large, and is √N times as large among random ones.
+    This is what must fit the modulus. A slot may be N times as large, and is about √N times as large if random.
     """
     padded = np.zeros(ring_degree // 2, dtype=np.complex128)
     padded[: slots.size] = slots

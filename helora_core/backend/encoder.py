@@ -1,4 +1,4 @@
-"""Plaintexts without keys: what a server's weights become, once for all its clients."""
+"""Encodes plaintexts without keys, so that a server encodes its weights once for all its clients."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from helora_core.params.ckks import CKKSParams
 
 
 class PlaintextEncoder:
-    """Makes plaintexts that go with the ciphertexts of any key pair of these parameters, in this process.
+    """Makes plaintexts that work with the ciphertexts of any key pair of these parameters, in this process.
 
     Attributes:
-        params: Resolved.
-        capabilities: The backend's.
-        family: Whose plaintexts are interchangeable with these.
+        params: The resolved parameters.
+        capabilities: The backend's capabilities.
+        family: The family of the plaintexts; all plaintexts of one family are interchangeable.
     """
 
     def __init__(self, backend: Backend | CheckedBackend, params: CKKSParams) -> None:
@@ -36,11 +36,11 @@ class PlaintextEncoder:
             values: float64, or complex128 for complex slots; at most N/2 slots or N coefficients.
             level: Rescales that the ciphertexts have left.
             scale_bits: log2 of the scale.
-            encoding: What the values are.
+            encoding: How the values are encoded.
 
         Raises:
             InvalidInput, SlotOverflow: The values are refused, before any library sees them.
-            CapabilityMissing: The encoding is beyond the backend, and core cannot make it of another.
+            CapabilityMissing: The backend does not have the encoding, and core cannot make it from another.
             LevelExhausted: There is no such level.
             PrecisionLost: The values do not fit the modulus.
         """
@@ -52,11 +52,11 @@ class PlaintextEncoder:
 
     @property
     def prepares(self) -> bool:
-        """Whether the backend runs whole programs. One with a unit does not: its scales are kept beside the library."""
+        """Whether the backend runs whole programs. One with a unit does not, since its scales are tracked by core."""
         return self._encoder.unit is None and runs_programs(self.capabilities)
 
     def prepare(self, tape: Tape) -> CheckedExecutable:
-        """The tape made ready to run with these plaintexts, by a backend that ``prepares``."""
+        """Prepare a tape to run with these plaintexts; only for a backend that ``prepares``."""
         library = self._backend.library
         if not isinstance(library, SupportsPrograms) or not self.prepares:
             raise CapabilityMissing(

@@ -1,4 +1,4 @@
-"""Encodings that a backend lacks, made of those it has: coefficients of integers or complex slots, scalars of slots."""
+"""Replaces encodings that a backend lacks: coefficients by integers or complex slots, scalars by slots."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _MADE_OF = {
 
 
 def can_encode(encoding: Encoding, capabilities: Capabilities) -> bool:
-    """Whether the backend takes an encoding, or one that core can make it of."""
+    """Whether the backend takes an encoding, or one from which core can make it."""
     return not capabilities.encodings.isdisjoint(_MADE_OF.get(encoding, (encoding,)))
 
 
 def native_encoding(encoding: Encoding, capabilities: Capabilities, *, who: str) -> Encoding:
-    """The backend's own encoding through which ``encoding`` goes.
+    """The backend's own encoding by which ``encoding`` is made.
 
     Raises:
-        CapabilityMissing: The backend has neither this encoding nor one that it can be made of.
+        CapabilityMissing: The backend has neither this encoding nor one that can replace it.
     """
     for candidate in _MADE_OF.get(encoding, (encoding,)):
         if candidate in capabilities.encodings:
@@ -51,16 +51,16 @@ def checked_native(
     scale: float,
     who: str,
 ) -> tuple[Encoding, Values]:
-    """The encoding that the backend is given, and the values as that takes them.
+    """The encoding to give to the backend, and the values converted for it.
 
     Args:
-        values: As ``check_values`` wants them.
-        encoding: What they are.
-        capabilities: The backend's.
+        values: As ``check_values`` requires.
+        encoding: How the values are to be encoded.
+        capabilities: The backend's capabilities.
         params: As ``Backend.resolve`` returned them.
-        level: At which they are encoded.
-        scale: By which they are multiplied.
-        who: Named in errors.
+        level: The level at which they are encoded.
+        scale: The scale at which they are encoded.
+        who: The caller, to be named in errors.
 
     Raises:
         InvalidInput, SlotOverflow: As ``check_values`` does.
@@ -101,7 +101,7 @@ def from_native(
     *,
     scale: float,
 ) -> Values:
-    """Decrypted values of ``native``, as ``encoding`` gives them; ``scale`` is the ciphertext's."""
+    """Convert decrypted values from the encoding ``native`` to ``encoding``; ``scale`` is the ciphertext's."""
     if native is encoding:
         return values
     if encoding is Encoding.SCALAR:

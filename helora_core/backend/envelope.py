@@ -4,7 +4,7 @@ Libraries check little: SEAL reads a ciphertext with a flipped bit as long as it
 one made with another key without complaint. The envelope says what is inside, for which keys, and has a SHA-256 over
 all of it. The checksum finds accidents; it does not authenticate the sender (transport security does).
 
-It also says which library in which version made the payload: another one may read it wrongly without a sign.
+It also says which library in which version made the payload, since another one might silently read it wrongly.
 
 Layout, big-endian: magic ``HLRA`` | version u8 | kind u8 | key id 16 bytes | origin length u16 | payload length u64 |
 origin | payload | SHA-256 of all before. Every version begins with magic and version and ends in the SHA-256, so that
@@ -32,16 +32,16 @@ _RESEND = "Send it again; if it keeps failing, check that both sides run the sam
 
 
 class PayloadKind(IntEnum):
-    """What an envelope holds."""
+    """The kind of an envelope's payload."""
 
     CIPHERTEXT = 1
     EVALUATION_KEYS = 2
     SECRET_KEYS = 3
-    """A client's own, encrypted; see ``helora_core.backend.key_export``."""
+    """A client's own keys, encrypted; see ``helora_core.backend.key_export``."""
     UPLOAD = 4
-    """What a client sends in one round of a request; see ``helora_core.parties.messages``."""
+    """A client's message in one round of a request; see ``helora_core.parties.messages``."""
     DOWNLOAD = 5
-    """What a server answers."""
+    """A server's answer."""
 
 
 _NAMES = {
@@ -55,12 +55,12 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Opened:
-    """What an envelope held, after all that it says was checked.
+    """The content of an envelope, after all checks.
 
     Attributes:
         payload: The library's bytes.
-        key_id: Whose keys they are for.
-        origin: Who made them.
+        key_id: The key pair that they are for.
+        origin: The backend and library that made them.
     """
 
     payload: bytes
@@ -90,7 +90,7 @@ def unwrap(
     origin: Origin | None = None,
     most_bytes: int | None = None,
 ) -> bytes:
-    """The payload of an envelope; arguments and errors as of ``opened``."""
+    """The payload of an envelope; arguments and errors are those of ``opened``."""
     return opened(kind, key_id, envelope, origin=origin, most_bytes=most_bytes).payload
 
 
@@ -105,11 +105,11 @@ def opened(
     """Open an envelope, checking everything it says.
 
     Args:
-        kind: What is expected inside.
-        key_id: Whose keys it must be for, or None to accept any (the first message of a client).
+        kind: The kind of payload expected.
+        key_id: The key pair that it must be for, or None to accept any (the first message of a client).
         envelope: The bytes as received.
-        origin: Who must have made it, or None to accept any.
-        most_bytes: How long the payload may be, or None for any length. It is checked first.
+        origin: The backend and library that must have made it, or None to accept any.
+        most_bytes: Most bytes that the payload may have, or None for no limit. This is checked first.
 
     Raises:
         CorruptPayload: Truncated, altered, too long, or of another kind.
@@ -119,7 +119,7 @@ def opened(
     what = f"Envelope with {_NAMES[kind]}:"
     room = None if most_bytes is None else most_bytes + _HEADER.size + _CHECKSUM_BYTES + (1 << 16)
     if room is not None and len(envelope) > room:
-        if envelope[:5] == _PREFIX.pack(MAGIC, VERSION) and envelope[5] != kind:  # the likeliest mistake
+        if envelope[:5] == _PREFIX.pack(MAGIC, VERSION) and envelope[5] != kind:  # the most likely mistake
             raise _other_kind(kind, envelope[5])
         raise CorruptPayload(
             f"{what} {len(envelope)} bytes, and these parameters make at most {most_bytes}.",
@@ -172,10 +172,10 @@ class _Head:
 
 
 def _parts(body: bytes) -> tuple[bytes, _Head]:
-    """The payload, and what stands before it.
+    """The payload, and the fields before it.
 
     Raises:
-        CorruptPayload: The lengths are not its own, or it does not say who made it.
+        CorruptPayload: The stated lengths are wrong, or the envelope does not say which library made it.
     """
     if len(body) < _HEADER.size:
         raise CorruptPayload(f"Envelope: {len(body)} bytes that are not a helora payload.", hint=_RESEND)

@@ -1,4 +1,4 @@
-"""What core holds of a library's objects: the object, and what has to be known before an operation may run."""
+"""Core's handles of a library's objects: each has the object and what must be known before an operation may run."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import msgspec
 from helora_core.params.ckks import CKKSParams
 
 Family: TypeAlias = tuple[type, str, CKKSParams]
-"""What plaintexts are interchangeable in: a backend's type and name, and resolved parameters."""
+"""A backend's type and name, and resolved parameters: plaintexts that agree in all three are interchangeable."""
 
 
 class Ciphertext(msgspec.Struct, frozen=True, eq=False, weakref=True):
     """A library's ciphertext.
 
     Attributes:
-        data: The library's own.
-        key_id: Of its key pair.
-        level: Rescales still possible, as the program made it; meaningless under automatic rescaling.
-        scale: Factor between values and integers, as the program made it; meaningless as well.
+        data: The library's own object.
+        key_id: Names its key pair.
+        level: Rescales still possible, as core tracks them; meaningless under automatic rescaling.
+        scale: Factor between values and integers, as core tracks it; also meaningless under automatic rescaling.
     """
 
     data: Any
@@ -32,10 +32,10 @@ class Plaintext(msgspec.Struct, frozen=True, eq=False):
     """A library's plaintext, for ciphertexts of any key pair.
 
     Attributes:
-        data: The library's own.
-        level: Of the ciphertexts that it goes with.
+        data: The library's own object.
+        level: Level of the ciphertexts that it can be combined with.
         scale: Factor between values and integers.
-        family: Whose ciphertexts it goes with.
+        family: The backend and parameters of the ciphertexts that it can be combined with.
     """
 
     data: Any

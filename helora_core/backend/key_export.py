@@ -1,10 +1,11 @@
-"""A client's keys at rest: put away under a passphrase, and taken up again after a restart.
+"""A client's keys at rest: exported under a passphrase, and restored after a restart.
 
-An envelope of kind SECRET_KEYS, which says the key pair, the backend and the library's version in the clear. Its
-payload: length u32 of a header | header, JSON | what the backend exported, by ChaCha20-Poly1305 (RFC 8439) under a key
-that scrypt (RFC 7914) makes of the passphrase. The header has the parameters of both; it, the key pair and the origin
-are authenticated with the keys. Who has the bytes can try passphrases, at 128 MiB and some 0.3 s each; who has the
-passphrase too can read all that the client ever encrypted.
+The export is an envelope of kind SECRET_KEYS, which names the key pair, the backend and the library's version in the
+clear. Its payload: length u32 of a header | header, JSON | the backend's export, encrypted by ChaCha20-Poly1305
+(RFC 8439) under a key that scrypt (RFC 7914) derives from the passphrase. The header has the parameters of both; the
+header, the key pair and the origin are authenticated together with the keys. Anyone who has the bytes can try
+passphrases, at 128 MiB and some 0.3 s each; anyone who also has the passphrase can read all that the client ever
+encrypted.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ SCRYPT_LOG_N = 17
 """scrypt's cost N = 2^17 with r = 8 and p = 1, as OWASP's cheat sheet on passwords asks for: 128 MiB."""
 
 MOST_SCRYPT_LOG_N = 20
-"""The highest cost that is paid for bytes of others: 1 GiB."""
+"""The highest cost that is accepted from an export: 1 GiB."""
 
 MOST_BYTES = (1 << 31) - (1 << 20)
-"""Largest export: what the cipher takes at once. Pyfhel's rotation keys are part of it: it cannot make them again."""
+"""Largest export, by the cipher's limit. With Pyfhel it includes rotation keys, which cannot be generated again."""
 
 _MOST_HEADER = 64 << 10
 _LENGTH = struct.Struct(">I")
@@ -52,11 +53,11 @@ _Nonce = Annotated[bytes, msgspec.Meta(min_length=_NONCE_BYTES, max_length=_NONC
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to open the rest. All of it is public.
+    """The parameters needed to decrypt the rest. All of them are public.
 
     Attributes:
         cipher: The authenticated cipher.
-        kdf: What makes its key of the passphrase.
+        kdf: The function that derives its key from the passphrase.
         log_n, r, p: scrypt's cost.
         salt, nonce: Fresh for each export.
         params: Resolved parameters of the keys.
@@ -73,7 +74,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def sealed_keys(decryptor: MeteredDecryptor, params: CKKSParams, origin: Origin, passphrase: str) -> bytes:
-    """A client's keys, encrypted; ``ClientSession.export_keys`` asks for it.
+    """A client's keys, encrypted, for ``ClientSession.export_keys``.
 
     Raises:
         InvalidInput: The passphrase is empty.
@@ -85,7 +86,7 @@ def sealed_keys(decryptor: MeteredDecryptor, params: CKKSParams, origin: Origin,
     exported = decryptor.export_keys()
     if len(exported) > MOST_BYTES - _MOST_HEADER:
         raise CapabilityMissing(
-            f"export_keys: the keys have {len(exported)} bytes, and at most {MOST_BYTES} can be put away at once.",
+            f"export_keys: the keys have {len(exported)} bytes, and at most {MOST_BYTES} can be exported at once.",
             hint="Use a packing of fewer rotations, or a backend that makes rotation keys again (tenseal, openfhe).",
         )
     header = _Header(
@@ -115,19 +116,19 @@ def restore_client(
     table: str = DEFAULT_TABLE,
     insecure: bool = False,
 ) -> ClientSession:
-    """Make a client of the keys that ``ClientSession.export_keys`` put away; what it has sent, it can decrypt.
+    """Make a client from the keys that ``ClientSession.export_keys`` exported; it can decrypt answers to old requests.
 
     Args:
-        backend: The backend of the exporting client, with its library in the same version.
-        exported: What ``export_keys`` returned.
-        passphrase: As it was given then.
-        ledger: Where operations are counted; a fresh one if None.
-        security_bits, table: What the parameters are judged by, as in ``open_sessions``.
+        backend: The backend of the exporting client, with the same version of its library.
+        exported: The bytes that ``export_keys`` returned.
+        passphrase: The passphrase given to ``export_keys``.
+        ledger: Where operations are counted; a new one if None.
+        security_bits, table: The security level and table that the parameters must meet, as in ``open_sessions``.
         insecure: Restore keys even if the table refuses their parameters, with an ``InsecureParametersWarning``.
 
     Raises:
         InvalidInput: The passphrase is not that of the export.
-        CorruptPayload: The bytes are no whole export.
+        CorruptPayload: The bytes are not a whole export.
         VersionMismatch: Another version of helora or of the library made it.
         ForeignCiphertext: Another backend made it.
         InsecureParameters: The table refuses the parameters.
@@ -145,7 +146,7 @@ def restore_client(
     header, encoded, sealed = _parts(found.payload)
     if backend.resolve(header.params) != header.params:
         raise VersionMismatch(
-            f"restore_client: {origin.library} realises the parameters of these keys by other primes now.",
+            f"restore_client: {origin.library} now realises the parameters of these keys by other primes.",
             hint="Use the version of helora's plugin that exported them.",
         )
     _judge(header.params, security_bits=security_bits, table=table, insecure=insecure)
@@ -153,7 +154,7 @@ def restore_client(
     opened = _opened(header, secret, sealed, context)
     decryptor = _restored(backend, header.params, opened)
     if decryptor.key_id != found.key_id:
-        raise _damaged("they are of another key pair than they say")
+        raise _damaged("they belong to another key pair than they say")
     metered = MeteredDecryptor(decryptor, Ledger() if ledger is None else ledger)
     limits = MessageLimits.of(header.params)
     return ClientSession(metered, header.params, backend.capabilities, origin=origin, limits=limits)
@@ -163,13 +164,13 @@ def _encoded(passphrase: object, who: str) -> bytes:
     """The passphrase as bytes that do not depend on how a keyboard composes accents."""
     if not isinstance(passphrase, str) or not passphrase:
         raise InvalidInput(
-            f"{who}: the passphrase is empty or no text.", hint="Give a passphrase that nobody guesses, as text."
+            f"{who}: the passphrase is empty or not text.", hint="Give a passphrase that nobody can guess, as text."
         )
     return unicodedata.normalize("NFC", passphrase).encode("utf-8", "surrogatepass")
 
 
 def _primitives(who: str) -> tuple[Any, Any]:
-    """scrypt and the cipher; ``cryptography`` is an extra, and imported where keys are put away or taken up."""
+    """scrypt and the cipher. ``cryptography`` is an extra, so it is imported only to export or restore keys."""
     try:
         scrypt = importlib.import_module("cryptography.hazmat.primitives.kdf.scrypt").Scrypt
         cipher = importlib.import_module("cryptography.hazmat.primitives.ciphers.aead").ChaCha20Poly1305
@@ -187,14 +188,14 @@ def _cipher(header: _Header, secret: bytes, who: str) -> Any:
         key = scrypt(salt=header.salt, length=_KEY_BYTES, n=1 << header.log_n, r=header.r, p=header.p).derive(secret)
     except MemoryError as error:
         raise InvalidInput(
-            f"{who}: scrypt needs {(128 * header.r << header.log_n) >> 20} MiB of memory, which is not there.",
+            f"{who}: scrypt needs {(128 * header.r << header.log_n) >> 20} MiB of memory, which is not available.",
             hint="Free memory and try again.",
         ) from error
     return cipher(key)
 
 
 def _authenticated(key_id: bytes, origin: Origin, header: bytes) -> bytes:
-    """What is not encrypted and must be as it was nevertheless."""
+    """The data that is authenticated but not encrypted."""
     made_by = origin.encoded()
     return b"".join((b"helora keys 1\0", key_id, _LENGTH.pack(len(made_by)), made_by, header))
 
@@ -239,8 +240,8 @@ def _opened(header: _Header, secret: bytes, sealed: bytes, context: bytes) -> by
         opened: bytes = cipher.decrypt(header.nonce, sealed, context)
     except Exception as error:  # InvalidTag, and what the package says of too few bytes
         raise InvalidInput(
-            "restore_client: these keys do not open: the passphrase is another one, or somebody changed them.",
-            hint="Give the passphrase of the export. Without it, nothing can be done.",
+            "restore_client: these keys do not open: the passphrase is wrong, or somebody changed them.",
+            hint="Give the passphrase of the export. Without it, the keys are lost.",
         ) from error
     return opened
 
@@ -250,8 +251,8 @@ def _restored(backend: CheckedBackend, params: CKKSParams, opened: bytes) -> Che
         return backend.restore_keys(params, opened)
     except HeloraError:
         raise
-    except Exception as error:  # libraries raise what their inner workings stumble on
-        # Neither the text nor the cause: a library's message might quote what it read.
+    except Exception as error:  # libraries raise exceptions of any type
+        # Neither the text nor the cause is passed on: a library's message might quote what it read.
         raise _damaged(f"the library cannot read them, {type(error).__name__}") from None
 
 

@@ -1,11 +1,11 @@
 """The one place where homomorphic operations are counted and timed.
 
-The ledger wraps the backend's two roles; a backend never counts itself. What it counts is compared with the plan's
-prediction after every execution, so the two use the same type.
+The ledger wraps the backend's two roles; a backend never counts its own operations. The counts are compared with the
+plan's prediction after every execution, so the two use the same type.
 
-It sees the operations of the server's program, and the client's encryptions and decryptions as calls. It does not see
-what they consist of: to sanitise a result is one operation, whatever encryptions of zero and floods it takes. Encoding
-and key generation are none, and only a clock sees what a library does inside a call.
+The ledger counts the calls of the server's program, and of the client's encryptions and decryptions, not what they
+consist of: sanitising a result is one operation, whatever encryptions of zero and floods it takes. Encoding and key
+generation are not counted, and work inside a library's call shows only in its time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class OperationCounts(msgspec.Struct, frozen=True, kw_only=True):
         rotations: Rotations by a step other than 0.
         keyswitches: Key switches, the expensive part of a rotation (one each, since every step has its own key).
         ct_pt: Products of a ciphertext with an encoded plaintext.
-        additions: Sums, differences and negatives of ciphertexts, with plaintexts too.
+        additions: Sums, differences and negatives of ciphertexts, including sums with plaintexts.
         rescales: Divisions by a prime of the chain.
         sanitizes: Results re-randomised and flooded or masked, each with all that takes.
         encrypts: Ciphertexts that the client encrypts and sends.
@@ -54,11 +54,11 @@ class OperationCounts(msgspec.Struct, frozen=True, kw_only=True):
         return OperationCounts(**{name: runs * getattr(self, name) for name in self.__struct_fields__})
 
     def plus(self, other: OperationCounts) -> OperationCounts:
-        """Both together."""
+        """The sum of both counts."""
         return OperationCounts(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
 
     def minus(self, earlier: OperationCounts) -> OperationCounts:
-        """What was added since ``earlier``."""
+        """The operations since ``earlier``."""
         return OperationCounts(
             **{name: getattr(self, name) - getattr(earlier, name) for name in self.__struct_fields__}
         )
@@ -77,7 +77,7 @@ class Ledger:
     def elapsed_ns(self) -> dict[str, int]:
         """Wall time per kind of operation, in nanoseconds; key switches are part of ``rotations``.
 
-        What libraries ran as whole programs is under ``programs``: no clock sees the operations in them.
+        The time of whole programs is under ``programs``, since their operations cannot be timed one by one.
         """
         return {kind: elapsed for kind, elapsed in self._elapsed_ns.items() if elapsed}
 
@@ -91,7 +91,7 @@ class Ledger:
         self._counts[kind] += times
 
     def credit(self, counts: OperationCounts, elapsed_ns: int) -> None:
-        """Count what a program does that a library ran whole."""
+        """Count the operations of a program that a library ran as a whole."""
         for kind in counts.__struct_fields__:
             self._counts[kind] += getattr(counts, kind)
         self._elapsed_ns["programs"] += elapsed_ns
@@ -99,14 +99,14 @@ class Ledger:
     def enter(self, kind: str, start_ns: int, times: int = 1) -> None:
         """Count ``times`` of ``kind`` that succeeded, and the time they took together since ``start_ns``.
 
-        No context manager: that would cost as much again as everything else around an operation.
+        This is not a context manager, which would double the cost of everything else around an operation.
         """
         self._elapsed_ns[kind] += perf_counter_ns() - start_ns
         self._counts[kind] += times
 
 
 class _Metered:
-    """What both roles pass through unmetered: looking at a ciphertext and transport are no operations of a program."""
+    """The calls of both roles that are not counted: looking at ciphertexts and transport are not part of a program."""
 
     def __init__(self, role: CheckedRole, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -125,11 +125,11 @@ class MeteredEvaluator(_Metered):
         super().__init__(evaluator, ledger)
         self._evaluator = evaluator
         self._slots = evaluator.params.slots
-        self.encrypt_public = evaluator.encrypt_public  # uncounted: no program has it
+        self.encrypt_public = evaluator.encrypt_public  # not counted: no program has it
 
     @property
     def unmetered(self) -> CheckedEvaluator:
-        """The same operations, uncounted: those that something that counts as one is made of."""
+        """The same operations without counting, for the parts of an operation that counts as one."""
         return self._evaluator
 
     def with_ledger(self, ledger: Ledger) -> MeteredEvaluator:
@@ -137,7 +137,7 @@ class MeteredEvaluator(_Metered):
         return MeteredEvaluator(self._evaluator, ledger)
 
     def credit(self, counts: OperationCounts, elapsed_ns: int) -> None:
-        """Count the operations of a program that was run whole, in so much time."""
+        """Count the operations of a program that was run as a whole, and the time it took."""
         self._ledger.credit(counts, elapsed_ns)
 
     def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
@@ -176,11 +176,11 @@ class MeteredEvaluator(_Metered):
         return product
 
     def dot_plain(self, ciphertexts: Sequence[Ciphertext], plaintexts: Iterable[Plaintext]) -> Ciphertext:
-        """Sum of products, each counted; one after the other where the backend cannot fuse them.
+        """Sum of products, each counted; computed one after another if the backend cannot fuse them.
 
         Args:
             ciphertexts: One or more.
-            plaintexts: As many; taken one by one where they are not fused, so that they may be made on the fly.
+            plaintexts: As many; taken one by one if they are not fused, so that they may be made on the fly.
         """
         if not self._evaluator.fuses:
             products = map(self.multiply_plain, ciphertexts, plaintexts)
@@ -203,7 +203,7 @@ class MeteredEvaluator(_Metered):
         return rotated
 
     def rotate_many(self, ciphertext: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
-        """One rotation per step, hoisted where the backend can, each counted with its key switch unless it is by 0."""
+        """One rotation per step, hoisted if the backend can, each counted with its key switch unless it is by 0."""
         rotations = sum(step % self._slots != 0 for step in steps)
         start = perf_counter_ns()
         rotated = self._evaluator.rotate_many(ciphertext, steps)
@@ -225,7 +225,7 @@ class MeteredEvaluator(_Metered):
         params: CKKSParams,
         capabilities: Capabilities,
     ) -> list[Ciphertext]:
-        """Results re-randomised, flooded and masked, each counted as one; see ``helora_core.backend.sanitize``."""
+        """Re-randomise, flood and mask results, each counted as one; see ``helora_core.backend.sanitize``."""
         start = perf_counter_ns()
         clean = sanitize_many(self._evaluator, params, capabilities, ciphertexts, how)
         self._ledger.enter("sanitizes", start, len(clean))
@@ -234,7 +234,7 @@ class MeteredEvaluator(_Metered):
     def uniform_mask(
         self, ciphertext: Ciphertext, params: CKKSParams, capabilities: Capabilities, mask: Residues | None = None
     ) -> tuple[Ciphertext, Residues]:
-        """A value masked, counted as sanitised, and the mask; see ``helora_core.backend.sanitize``."""
+        """Mask a value, counted as sanitised, and return it and the mask; see ``helora_core.backend.sanitize``."""
         start = perf_counter_ns()
         masked = uniform_mask(self._evaluator, params, capabilities, ciphertext, mask)
         self._ledger.enter("sanitizes", start)

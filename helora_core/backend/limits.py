@@ -1,4 +1,4 @@
-"""How large a message can be: derived from the parameters, so that what cannot be one is refused before it is read."""
+"""The largest messages that parameters allow, so that anything larger is refused before it is read."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from helora_core.params.ckks import CKKSParams
 
 SLACK = 2.0
-"""How many times the bytes of the residues, of 8 each, a library may take. Measured: 1.2, of keys in OpenFHE 1.6."""
+"""How many times the residues' size, at 8 bytes each, a library may use. Measured: 1.2, for OpenFHE's keys 1.6."""
 
 OVERHEAD_BYTES = 256 << 10
-"""What a library may add to a message, its own description of the parameters for one. Measured: 1.5 KiB, in OpenFHE."""
+"""Bytes that a library may add to a message, such as a description of the parameters. Measured: 1.5 KiB, in OpenFHE."""
 
 OVERHEAD_BYTES_PER_KEY = 16 << 10
-"""What it may add to each rotation key."""
+"""Bytes that a library may add to each rotation key."""
 
 MOST_KEY_BYTES = 8 << 30
-"""Evaluation keys, where it is not known how many rotations they are for."""
+"""Largest evaluation keys if it is not known how many rotations they are for."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class MessageLimits:
     """Bytes of the largest messages that a session reads, without the envelope.
 
     Attributes:
-        ciphertext_bytes: Of a ciphertext.
-        key_bytes: Of evaluation keys.
+        ciphertext_bytes: For a ciphertext.
+        key_bytes: For evaluation keys.
     """
 
     ciphertext_bytes: int
@@ -33,7 +33,7 @@ class MessageLimits:
 
     @classmethod
     def of(cls, params: CKKSParams, *, rotations: int | None = None) -> MessageLimits:
-        """What these parameters can make: two polynomials a ciphertext; for a key as many for each data prime.
+        """The limits for these parameters: two polynomials per ciphertext; per key, two for each data prime.
 
         Args:
             params: Resolved or not.

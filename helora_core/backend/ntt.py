@@ -1,9 +1,9 @@
 """Polynomials modulo x^N + 1 and a prime, exactly: the negacyclic number-theoretic transform in NumPy.
 
-Backends whose library does not encode integers by itself write them as residues, in the transformed order that SEAL
-keeps: value i is the polynomial at ψ^(2·rev(i) + 1), ψ the smallest primitive 2N-th root of unity modulo the prime and
-rev the reversal of log2 N bits. (Longa and Naehrig, CANS 2016, algorithms 1 and 2; factors with a precomputed quotient
-after Shoup, as Harvey, J. Symbolic Computation 60 (2014), describes.)
+Backends whose library does not encode integers itself write them as residues, in SEAL's transformed order: value i is
+the polynomial at ψ^(2·rev(i) + 1), where ψ is the smallest primitive 2N-th root of unity modulo the prime and rev
+reverses log2 N bits. (Longa and Naehrig, CANS 2016, algorithms 1 and 2; factors with a precomputed quotient after
+Shoup, as Harvey, J. Symbolic Computation 60 (2014), describes.)
 
 Residues are uint64 below the prime, primes are below 2^61.
 """
@@ -79,7 +79,7 @@ def times(residues: Residues, factor: int, prime: int) -> Residues:
 
 
 def product(left: Residues, right: Residues, prime: int) -> Residues:
-    """Products of residues, place by place: what multiplies polynomials, given by their values.
+    """Products of residues, element by element, which multiply polynomials given by their values.
 
     (Montgomery, Mathematics of Computation 44 (1985): the multiple of the prime that makes the lower 64 bits zero.)
     """
@@ -108,7 +108,7 @@ def _high(left: Residues, right: Residues | np.uint64) -> Residues:
 
 def _reduced(residues: Residues, prime: np.uint64) -> Residues:
     """Integers below 2·prime, modulo the prime."""
-    # One that is below the prime wraps around to more than it.
+    # A residue below the prime wraps around to a number larger than itself.
     reduced: Residues = np.minimum(residues, residues - prime)
     return reduced
 

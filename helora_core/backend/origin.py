@@ -1,4 +1,4 @@
-"""Who made some bytes: the backend, and the version of the library below it."""
+"""The origin of serialised bytes: the backend and the version of its library."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ _LONGEST = 100
 
 @dataclass(frozen=True)
 class Origin:
-    """What can read bytes again.
+    """The backend and library that made some bytes, and that can read them again.
 
     Attributes:
         backend: The backend's name.
-        library: The library below it with its version, as in ``tenseal 0.3.16``.
+        library: Its library with the version, as in ``tenseal 0.3.16``.
     """
 
     backend: str
     library: str
 
     def encoded(self) -> bytes:
-        """Both, a line each, in UTF-8."""
+        """Backend and library, one line each, in UTF-8."""
         return f"{_printable(self.backend)}\n{_printable(self.library)}".encode()
 
     @classmethod
     def decoded(cls, data: bytes) -> Origin | None:
-        """What ``encoded`` made, or None for anything else."""
+        """The origin that ``encoded`` wrote, or None for anything else."""
         try:
             backend, library = data.decode("utf-8").split("\n")
         except ValueError:
@@ -37,15 +37,15 @@ class Origin:
         return found if found.encoded() == data else None
 
     def require(self, found: Origin, what: str) -> None:
-        """Refuse what another library, or another version of it, made: bytes may be read wrongly without a sign.
+        """Refuse bytes of another library or version, which might silently be read wrongly.
 
         Args:
-            found: Where the bytes say that they come from.
-            what: What they are, with a colon.
+            found: The origin that the bytes state.
+            what: A description of the bytes, with a colon.
 
         Raises:
             ForeignCiphertext: Another backend made them.
-            VersionMismatch: Another version of the library did.
+            VersionMismatch: Another version of the library made them.
         """
         if found.backend != self.backend:
             raise ForeignCiphertext(
@@ -60,18 +60,18 @@ class Origin:
 
 
 UNKNOWN = Origin("unknown", "unknown")
-"""Of sessions that are made without a backend."""
+"""The origin of sessions that are made without a backend."""
 
 
 def origin_of(backend: object) -> Origin:
-    """A backend's name and its ``library_version``; where it has none, the version of the distribution it comes in."""
+    """A backend's name and its ``library_version``, or if it has none, the version of its distribution."""
     stated = getattr(backend, "library_version", None)
     library = stated if isinstance(stated, str) and stated else _distribution(type(backend).__module__)
     return Origin(_printable(str(getattr(backend, "name", UNKNOWN.backend))), _printable(library))
 
 
 def _distribution(module: str) -> str:
-    """A plugin's distribution is named after its package (``helora-acme`` and ``helora_acme``), or is unknown."""
+    """A plugin's distribution and version, or unknown; ``helora_acme`` is expected to come in ``helora-acme``."""
     name = module.partition(".")[0]
     try:
         return f"{name.replace('_', '-')} {version(name)}"

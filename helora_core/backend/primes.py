@@ -1,4 +1,4 @@
-"""Primes that are 1 mod 2N: what CKKS libraries take, and what stands in where none is asked."""
+"""Primes that are 1 mod 2N, as CKKS libraries use them; also for code that has no library to ask."""
 
 from __future__ import annotations
 

@@ -1,16 +1,17 @@
-"""The contract that a CKKS library's adapter fulfils: calls of the library, and arithmetic only.
+"""The contract that a CKKS library's adapter fulfils: only arithmetic, by calls of the library.
 
 Core checks everything before it calls (``helora_core.backend.checked``): values, encodings, levels, scales, keys and
-whose a ciphertext is. An adapter refuses nothing of that; what a library raises of bytes, core turns into a refusal.
-Nor does it count or time (the ledger does), or judge security (``open_sessions`` does, on what ``resolve`` reports).
+that a ciphertext belongs to them. So an adapter makes no such checks, and core turns exceptions that a library raises
+on bad bytes into refusals. Nor does an adapter count or time (the ledger does) or judge security (``open_sessions``
+does, by the parameters that ``resolve`` returns).
 
-Ciphertexts and plaintexts are the library's own objects, which core never looks into. Everything is out-of-place: no
+Ciphertexts and plaintexts are the library's own objects; core never looks inside them. Everything is out-of-place: no
 call alters its arguments. *Level* is the number of rescales still possible (a fresh ciphertext has
 ``params.max_level``, a spent one 0); *scale* is the exact factor between a value and its integer encoding.
 ``rotate(ct, k)`` moves slot i+k to slot i, cyclically: left, as ``np.roll(v, -k)`` does.
 
-The ``Supports…`` protocols are optional; where a capability goes with one, the backend claims it. A library that has
-one scale for all its plaintexts can be a ``HasUnit``.
+The ``Supports…`` protocols are optional; if a capability belongs to one, the backend claims it. A backend whose library
+has one scale for all its plaintexts can be a ``HasUnit``.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SLOTS = Encoding.SLOTS
 
 
 class Encoder(Protocol):
-    """Makes plaintexts. It has no key: they go with ciphertexts of any key pair of the same parameters."""
+    """Makes plaintexts. It has no key: they work with ciphertexts of any key pair of the same parameters."""
 
     def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Plaintext:
         """A plaintext for ciphertexts at ``level``; fewer values than places are padded with zeros."""
@@ -42,7 +43,7 @@ class Encoder(Protocol):
 
 
 class CiphertextCodec(Protocol):
-    """What both roles can do with ciphertexts: look at them and turn them into bytes and back.
+    """The operations of both roles on ciphertexts: reading level and scale, and conversion to bytes and back.
 
     Attributes:
         key_id: 16 random bytes that name the key pair; equal in both roles, fresh for each key generation.
@@ -59,11 +60,11 @@ class CiphertextCodec(Protocol):
         ...
 
     def serialize(self, ciphertext: Ciphertext) -> bytes:
-        """Bytes that ``deserialize`` of the same parameters reads; no secret is in them."""
+        """Bytes that ``deserialize`` with the same parameters reads; they contain no secret."""
         ...
 
     def deserialize(self, payload: bytes) -> Ciphertext:
-        """Read a ciphertext of this key pair, or raise anything; a session has checked the bytes' integrity."""
+        """Read a ciphertext of this key pair, or raise any exception; a session has checked the bytes' integrity."""
         ...
 
 
@@ -71,7 +72,7 @@ class Decryptor(CiphertextCodec, Protocol):
     """The client's side: it alone holds the secret key."""
 
     def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
-        """Encrypt with fresh randomness at the highest level, symmetrically where the library can."""
+        """Encrypt with fresh randomness at the highest level, symmetrically if the library can."""
         ...
 
     def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = SLOTS) -> Values:
@@ -88,11 +89,11 @@ class Evaluator(CiphertextCodec, Protocol):
 
     @property
     def rotation_steps(self) -> Collection[int]:
-        """The steps, 1 to N/2 − 1, that it really has keys for. No other is asked for."""
+        """The steps, 1 to N/2 − 1, that it really has keys for. Core asks for no others."""
         ...
 
     def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
-        """Sum of two of one level and scale."""
+        """Sum of two ciphertexts of the same level and scale."""
         ...
 
     def sub(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
@@ -112,11 +113,11 @@ class Evaluator(CiphertextCodec, Protocol):
         ...
 
     def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
-        """Rotate left by one of ``rotation_steps`` with one key switch. Composing it from others is a fault."""
+        """Rotate left by one of ``rotation_steps``, with one key switch. It must not be composed from other steps."""
         ...
 
     def rescale(self, ciphertext: Ciphertext) -> Ciphertext:
-        """Divide by the last prime: one level less, scale divided by that prime. The level is not 0.
+        """Divide by the last prime: one level less, scale divided by that prime. The ciphertext's level is not 0.
 
         Under ``RescaleMode.AUTOMATIC`` it may return its argument.
         """
@@ -134,10 +135,10 @@ class SupportsHoisting(Protocol):
 
 @runtime_checkable
 class SupportsDot(Protocol):
-    """An evaluator that adds products up without storing each."""
+    """An evaluator that adds up products without storing each of them."""
 
     def dot_plain(self, ciphertexts: Sequence[Ciphertext], plaintexts: Sequence[Plaintext]) -> Ciphertext:
-        """Σ ciphertexts[i] · plaintexts[i], one or more, all products of one level and scale."""
+        """Σ ciphertexts[i] · plaintexts[i], one or more, all products of the same level and scale."""
         ...
 
 
@@ -147,7 +148,7 @@ class SupportsPublicKey(Protocol):
 
     @property
     def has_public_key(self) -> bool:
-        """Whether they were."""
+        """Whether keys were generated with a public key."""
         ...
 
     def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
@@ -157,7 +158,7 @@ class SupportsPublicKey(Protocol):
 
 @runtime_checkable
 class SupportsMany(Protocol):
-    """A decryptor that encrypts and decrypts several vectors for less than one by one."""
+    """A decryptor that encrypts and decrypts several vectors more cheaply than one by one."""
 
     def encrypt_many(self, many: Sequence[Values], *, scale: float, encoding: Encoding = SLOTS) -> list[Ciphertext]:
         """``[encrypt(values, …) for values in many]``, each with randomness of its own; one or more."""
@@ -174,8 +175,8 @@ class Sanitizing(NamedTuple):
     Attributes:
         encoding: SLOTS or COEFFICIENTS: what the client reads.
         flood_bits: log2 of the standard deviation of the noise added to every coefficient, in integer units.
-        mask_bits: For slots, log2 of that of what drowns imaginary parts and slots not kept, in integer units; 0 where
-            there is nothing to drown but by the flood.
+        mask_bits: For slots, log2 of the standard deviation of the noise that hides imaginary parts and slots not kept,
+            in integer units; 0 if the flood alone is enough.
         keep: The slots or coefficients to be read; None for all. Coefficients that are not kept become uniform.
     """
 
@@ -187,21 +188,22 @@ class Sanitizing(NamedTuple):
 
 @runtime_checkable
 class SupportsSanitize(Protocol):
-    """An evaluator that sanitises by itself, for less than core does it of public encryptions and plaintexts.
+    """An evaluator that sanitises itself, more cheaply than core does with public-key encryptions and plaintexts.
 
-    Its keys were made with a public key. Randomness is the operating system's, or is expanded from its; no encryption
-    of zero is used twice, and none is noisier than one made at the highest level and rescaled to the result's. Whether
-    noise fits the modulus, core has checked.
+    Its keys were made with a public key. Randomness is the operating system's, or expanded from it; no encryption of
+    zero is used twice, and none is noisier than one made at the highest level and rescaled to the result's. Core has
+    checked that the noise fits the modulus.
     """
 
     def sanitize_many(self, ciphertexts: Sequence[Ciphertext], how: Sequence[Sanitizing]) -> list[Ciphertext]:
-        """Each with a fresh encryption of zero, a normal flood, and what it does not keep drowned; one or more."""
+        """Each result plus a fresh encryption of zero and a normal flood, with places not kept hidden; one or more."""
         ...
 
     def uniform_mask(self, ciphertext: Ciphertext) -> tuple[Ciphertext, NDArray[np.uint64]]:
-        """With a fresh encryption of zero and integers ρ uniform modulo the level's primes; and ρ, shape (primes, N).
+        """The value plus a fresh encryption of zero and integers ρ uniform modulo the level's primes; and ρ, of shape
+        (primes, N).
 
-        Asked of backends with exact integers only.
+        Called only on backends with exact integers.
         """
         ...
 
@@ -210,8 +212,8 @@ class Executable(Protocol):
     """A tape that a library has prepared, for any weights and keys.
 
     Attributes:
-        exact: Whether its outputs are those of the operations one by one, bit for bit. If not, as with a division that
-            waits for the end of a sum, they are no noisier.
+        exact: Whether its outputs equal those of single operations, bit for bit. If not, such as when a division is
+            postponed to the end of a sum, they must not be noisier.
     """
 
     exact: bool
@@ -219,7 +221,7 @@ class Executable(Protocol):
     def load(self, plaintexts: Mapping[str, Plaintext], numbers: Numbers) -> Any:
         """A module's weights as this tape reads them: every constant of the tape, plaintexts as ``Encoder`` made them.
 
-        They are kept as long as the module is served, and go with every evaluator.
+        They are kept as long as the module is served, and work with every evaluator.
         """
         ...
 
@@ -227,8 +229,8 @@ class Executable(Protocol):
         """The outputs of one or more runs, each with its own evaluator, weights and inputs, as if it were alone.
 
         Args:
-            runs: All that is to be done at once: tokens, clients, modules.
-            trace: Told of every operation really done, under the ledger's names: rotations, keyswitches, ct_pt,
+            runs: All runs to be done together: of tokens, clients and modules.
+            trace: Called for every operation really done, under the ledger's names: rotations, keyswitches, ct_pt,
                 additions, rescales. Other names are allowed, such as those of transforms.
         """
         ...
@@ -239,53 +241,53 @@ class SupportsPrograms(Protocol):
     """A backend that runs whole tapes. It rescales explicitly, and its plaintexts have scales of their own."""
 
     def prepare(self, params: CKKSParams, tape: Tape) -> Executable:
-        """Make ready to run a tape at resolved parameters: once for all modules, clients and runs."""
+        """Prepare a tape to be run at resolved parameters, once for all modules, clients and runs."""
         ...
 
 
 @runtime_checkable
 class SupportsKeyExport(Protocol):
-    """A decryptor whose keys can be put away; its backend is a ``SupportsKeyRestore``."""
+    """A decryptor whose keys can be exported; its backend is a ``SupportsKeyRestore``."""
 
     def export_keys(self) -> bytes:
-        """The secret key, and what else ``restore_keys`` needs: in the clear, for core to encrypt at once."""
+        """The secret key and whatever else ``restore_keys`` needs, in the clear, for core to encrypt immediately."""
         ...
 
 
 @runtime_checkable
 class SupportsKeyRestore(Protocol):
-    """A backend that makes a decryptor again of what one exported."""
+    """A backend that makes a decryptor again from exported keys."""
 
     def restore_keys(self, params: CKKSParams, exported: bytes) -> Decryptor:
         """A decryptor of the same keys and ``key_id``, rotation keys and the public key included.
 
         Args:
-            params: Resolved, those that the keys were made for.
-            exported: What ``export_keys`` returned; core has authenticated it. What is none may raise anything.
+            params: The resolved parameters that the keys were made for.
+            exported: The bytes of ``export_keys``, which core has authenticated. Other bytes may raise any exception.
         """
         ...
 
 
 @runtime_checkable
 class HasUnit(Protocol):
-    """A backend whose library has one scale, its *unit*, at which it takes everything to be.
+    """A backend whose library has a single scale u, its *unit*, which it assumes for everything.
 
     Such a library encodes a value v as the integer v·u. Given v·s/u instead, it makes the integer v·s, which is v at
-    the scale s; and nothing that it does to integers afterwards depends on what it takes their scale to be. So core
-    gives it values in units, and keeps what scales really are beside the ciphertexts. Where s/u is a power of two,
-    which every scale of a plan is, nothing is rounded. The backend claims ``free_plaintext_scale``.
+    the scale s; and its later operations on integers do not depend on the scale that it assumes. So core gives it
+    values in units, and tracks the true scales beside the ciphertexts. If s/u is a power of two, as for every scale of
+    a plan, nothing is rounded. The backend claims ``free_plaintext_scale``.
     """
 
     def unit(self, params: CKKSParams) -> float:
-        """The scale that ``encode`` and ``encrypt`` are asked for at these resolved parameters."""
+        """The scale that ``encode`` and ``encrypt`` always get at these resolved parameters."""
         ...
 
 
 class Backend(Protocol):
     """One CKKS library.
 
-    It may state a ``library_version``, as ``"tenseal 0.3.16"``: messages carry it, and those of another one are
-    refused, naming both. Without it, the version of the plugin's distribution stands in.
+    It may state a ``library_version``, such as ``"tenseal 0.3.16"``. Messages carry it, and messages with another
+    version are refused, naming both. Without it, the version of the plugin's distribution is used.
     """
 
     name: str
@@ -319,10 +321,10 @@ class Backend(Protocol):
             params: What ``resolve`` returned.
             rotation_steps: Steps to make keys for.
             public_key: Give the evaluator a public key too (``SupportsPublicKey``).
-            seed: Reproduce keys and noise; asked of backends that claim ``seeded_keys`` only.
+            seed: Reproduce keys and noise; given only to backends that claim ``seeded_keys``.
         """
         ...
 
     def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> Evaluator:
-        """Make a server's evaluator from what a client sent, or raise anything; it has keys for all steps it names."""
+        """Make a server's evaluator from a client's bytes, with keys for all steps it names; or raise any exception."""
         ...

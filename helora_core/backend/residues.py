@@ -1,8 +1,8 @@
-"""Integer polynomials modulo the primes of a level, exactly: what ``Encoding.INTEGERS`` carries.
+"""Exact integer polynomials modulo the primes of a level, as ``Encoding.INTEGERS`` carries them.
 
 A polynomial with integer coefficients modulo Q = Π p is an array of its residues: uint64, shape (primes, N), row i
-below prime i. Doubles carry 53 bits of a coefficient and Q has a hundred or more: what must be exact is kept in this
-form from end to end. (Residue number systems and the way back by mixed radix: Garner, IRE Trans. EC-8 (1959).)
+below prime i. Doubles carry 53 bits of a coefficient and Q has a hundred or more, so values that must be exact are kept
+in this form from end to end. (Residue number systems and the way back by mixed radix: Garner, IRE Trans. EC-8 (1959).)
 """
 
 from __future__ import annotations
@@ -28,16 +28,15 @@ class Integers:
     """Integers of any size, in limbs: the coefficients of an encoded polynomial, which is values times the scale.
 
     Attributes:
-        limbs: int64, shape (k, N): the integers are Σ limbs[j] · 2^(48·j). Limbs may be negative, and are below 2^62,
-        so
-            that two add up.
+        limbs: int64, shape (k, N): the integers are Σ limbs[j] · 2^(48·j). Limbs may be negative; their size is below
+            2^62, so that the sum of two fits.
     """
 
     limbs: Limbs
 
     @classmethod
     def of_values(cls, values: NDArray[np.float64], scale: float) -> Integers:
-        """Values times the scale, a power of two, rounded to integers: halves to even ones, and nothing else lost."""
+        """Values times the scale, a power of two, rounded to the nearest integer, halves to even; no other loss."""
         rest = values * scale
         largest = float(np.max(np.abs(rest), initial=1.0))
         limbs = np.zeros((max(1, -(-math.frexp(largest)[1] // LIMB_BITS)), values.size), dtype=np.int64)
@@ -49,12 +48,12 @@ class Integers:
         return cls(limbs)
 
     def plus(self, other: Integers) -> Integers:
-        """The sums."""
+        """The sums, element by element."""
         count = max(len(self.limbs), len(other.limbs))
         return Integers(_padded(self.limbs, count) + _padded(other.limbs, count))
 
     def residues(self, primes: Sequence[int]) -> Residues:
-        """Modulo each of the primes."""
+        """The integers modulo each of the primes."""
         return np.stack([self._modulo(prime) for prime in primes])
 
     def _modulo(self, prime: int) -> Residues:
@@ -65,7 +64,7 @@ class Integers:
         return total
 
     def exact(self) -> list[int]:
-        """As Python's integers."""
+        """The integers as Python's."""
         return [sum(int(limb) << (LIMB_BITS * j) for j, limb in enumerate(limbs)) for limbs in self.limbs.T]
 
 
@@ -74,7 +73,7 @@ def _padded(limbs: Limbs, count: int) -> Limbs:
 
 
 def values_of(residues: Residues, primes: Sequence[int], scale: float) -> NDArray[np.float64]:
-    """The residues' representatives of least size, over the scale: float64, shape (N,), right to the last bits."""
+    """The residues as integers closest to zero, divided by the scale: float64, shape (N,), right to the last bits."""
     half = _digits_of(math.prod(primes) // 2, primes)
     negative = _larger(_mixed_radix(residues, primes), half)
     sizes = np.stack(
@@ -92,12 +91,12 @@ def product(left: Residues, right: Residues, primes: Sequence[int]) -> Residues:
 
 
 def transformed(residues: Residues, primes: Sequence[int]) -> Residues:
-    """A polynomial by its values, modulo each prime: worth keeping of one that is multiplied again and again."""
+    """A polynomial's values modulo each prime; worth keeping for a polynomial that is multiplied repeatedly."""
     return np.stack([ntt.forward(row, prime) for row, prime in zip(residues, primes, strict=True)])
 
 
 def product_of_transforms(left: Residues, right: Residues, primes: Sequence[int]) -> Residues:
-    """``product`` of what ``transformed`` gave."""
+    """``product`` of two polynomials that were ``transformed``."""
     return np.stack(
         [ntt.inverse(ntt.product(a, b, prime), prime) for a, b, prime in zip(left, right, primes, strict=True)]
     )
@@ -114,12 +113,12 @@ def negative(residues: Residues, primes: Sequence[int]) -> Residues:
 
 
 def uniform(primes: Sequence[int], count: int) -> Residues:
-    """Residues uniform modulo each prime, hence modulo their product, from the operating system's generator."""
+    """Residues uniform modulo each prime, and so modulo their product, from the operating system's generator."""
     return np.stack([_uniform(prime, count) for prime in primes])
 
 
 def _uniform(prime: int, count: int) -> Residues:
-    """Words beyond the last multiple of the prime are drawn again, so that no residue is likelier than another."""
+    """Uniform residues. Words beyond the last multiple of the prime are drawn again, so that all are equally likely."""
     words = np.frombuffer(secrets.token_bytes(8 * count), dtype=np.uint64).copy()
     limit = np.uint64((1 << 64) // prime * prime - 1)
     while (beyond := np.flatnonzero(words > limit)).size:

@@ -1,18 +1,18 @@
-"""What a server does to a result before the client, which holds the secret key, may see it: circuit privacy.
+"""Sanitises a result before the client, which holds the secret key, may see it: circuit privacy.
 
-The client knows the polynomials (c₀, c₁) that it sent. Of a product with a plaintext w it gets (c₀·w, c₁·w), and a
-division modulo the primes is w. So the server
+The client knows the polynomials (c₀, c₁) that it sent. A product with a plaintext w comes back as (c₀·w, c₁·w), and a
+division modulo the primes gives w. So the server
 
 - *re-randomises*: it adds a fresh public-key encryption of zero, whose polynomials nobody else knows;
-- *floods*: what is left of w is in the noise, which the client sees when it decrypts and subtracts the message. Noise
-  that is 2^k times as large, and independent of w, drowns it (Gentry, STOC 2009, §2; Ducas and Stehlé, EUROCRYPT 2016,
-  call the whole sanitisation);
-- *masks* what is not the result: the other coefficients hold other products with w, and become uniform modulo the
-  modulus; the other slots, and the imaginary parts, hold what the rounding of w made of x, and are drowned in noise as
-  much larger. docs/privacy.md lists every term and what covers it.
+- *floods*: the noise still depends on w, and the client sees it when it decrypts and subtracts the message. Noise that
+  is 2^k times as large, and independent of w, hides it (Gentry, STOC 2009, §2; Ducas and Stehlé, EUROCRYPT 2016, call
+  the whole sanitisation);
+- *masks* everything but the result: the other coefficients hold other products with w, and become uniform modulo the
+  modulus; the other slots, and the imaginary parts, hold x times the rounding errors of w, and are hidden under noise
+  that is larger by the same factor. docs/privacy.md lists every term and what covers it.
 
-None of it hides what the result itself says: enough results give the product of the factors away. Nor does it help
-against a client that made its public key other than it should.
+None of this hides what the result itself reveals: enough results give the product of the factors away. Nor does it help
+against a client that made its public key wrongly on purpose.
 
 *Integer units* are those of the encoded polynomial's coefficients: values times the scale.
 """
@@ -53,7 +53,7 @@ def sanitize_many(
     ciphertexts: Sequence[Ciphertext],
     how: Sequence[Sanitizing],
 ) -> list[Ciphertext]:
-    """Sanitise results: by the library's own means where it has some, or else each as ``sanitize`` does.
+    """Sanitise results by the library's own operation if it has one, otherwise each as ``sanitize`` does.
 
     Raises:
         CapabilityMissing, InvalidInput, PrecisionLost: As ``sanitize`` does.
@@ -84,27 +84,27 @@ def sanitize(
     mask_bits: int = 0,
     keep: Sequence[int] | None = None,
 ) -> Ciphertext:
-    """Re-randomise a result, flood it, and drown all that the client is not meant to read.
+    """Re-randomise a result, flood it, and hide everything that the client is not meant to read.
 
-    Level and scale stay. The error added to a real slot has the standard deviation 2^flood_bits · sqrt(N/2) / scale, to
-    a coefficient 2^flood_bits / scale; what re-randomising adds is ``params.noise.public_encryption_std`` at most, and
-    drowning the other slots adds about 2^-50 of their noise to those kept.
+    Level and scale stay. The error added to a real slot has the standard deviation 2^flood_bits · sqrt(N/2) / scale,
+    that of a coefficient 2^flood_bits / scale. Re-randomising adds at most ``params.noise.public_encryption_std``, and
+    the noise in the other slots adds about 2^-50 of its size to those kept.
 
     Args:
-        evaluator: The server's, with a public key.
+        evaluator: The server's evaluator, with a public key.
         params: As ``Backend.resolve`` returned them.
-        capabilities: The backend's.
+        capabilities: The backend's capabilities.
         ciphertext: The result, at the level and scale at which it is sent.
         encoding: SLOTS or COEFFICIENTS: what the client reads.
         flood_bits: As for ``flooding``.
-        mask_bits: For slots, log2 of the standard deviation, in integer units, of what drowns the imaginary parts and
-            the slots that are not kept. Coefficients that are not kept become uniform modulo the modulus.
+        mask_bits: For slots, log2 of the standard deviation, in integer units, of the noise that hides the imaginary
+            parts and the slots that are not kept. Coefficients that are not kept become uniform modulo the modulus.
         keep: The slots, or coefficients, that the client is meant to read; None for all.
 
     Raises:
-        CapabilityMissing: The backend or its keys have no public key, rescales by itself, takes no plaintext of this
-            scale or neither coefficients nor complex slots; or coefficients are to be masked, and it does not encode
-            integers exactly.
+        CapabilityMissing: The backend or its keys have no public key; or the backend rescales automatically, takes no
+            plaintexts of this scale, or takes neither coefficients nor complex slots; or coefficients are to be masked,
+            and it does not encode integers exactly.
         InvalidInput: A size or position is out of range, or the parameters are not resolved.
         PrecisionLost: The noise does not fit the modulus.
     """
@@ -127,7 +127,7 @@ def sanitize(
 def rerandomize(
     evaluator: CheckedEvaluator, params: CKKSParams, capabilities: Capabilities, ciphertext: Ciphertext
 ) -> Ciphertext:
-    """Add a fresh encryption of zero: the noise still says what the ciphertext was computed from, the polynomials not.
+    """Add a fresh encryption of zero, so that only the noise, not the polynomials, tells how the result was computed.
 
     Raises:
         CapabilityMissing, InvalidInput: As ``sanitize`` does.
@@ -139,23 +139,23 @@ def rerandomize(
 def encryption_of_zero(
     evaluator: CheckedEvaluator, params: CKKSParams, capabilities: Capabilities, *, level: int, scale: float
 ) -> Ciphertext:
-    """A fresh public-key encryption of zero at a level and a scale, for ``add`` to take with a ciphertext of these.
+    """A fresh public-key encryption of zero that can be added to a ciphertext of this level and scale.
 
-    Public-key encryption is at the highest level. Where plaintexts have scales of their own, zero is encrypted at the
-    scale from which the rescales to ``level`` lead to exactly ``scale``; elsewhere each rescale follows a product with
+    Public-key encryption is at the highest level. If plaintexts may have scales of their own, zero is encrypted at the
+    scale from which the rescales to ``level`` lead to exactly ``scale``; otherwise each rescale follows a product with
     one. The noise shrinks with each prime dropped, down to that of rounding.
 
     Args:
-        evaluator: The server's, with a public key.
+        evaluator: The server's evaluator, with a public key.
         params: As ``Backend.resolve`` returned them.
-        capabilities: The backend's.
+        capabilities: The backend's capabilities.
         level: The level wanted.
         scale: The scale wanted.
 
     Raises:
         CapabilityMissing: As ``sanitize`` does.
         LevelExhausted: There is no such level.
-        ScaleMismatch: No rescales of any scale lead to this one; those of a program with scales of powers of two do.
+        ScaleMismatch: No scale leads to this one by rescales. For programs whose scales are powers of two, one does.
         InvalidInput: The parameters are not resolved.
     """
     _check_abilities(capabilities)
@@ -186,11 +186,11 @@ def flooding(
     *,
     flood_bits: int,
 ) -> Ciphertext:
-    """Add noise of standard deviation 2^flood_bits to every coefficient, in integer units.
+    """Add normally distributed noise of standard deviation 2^flood_bits, in integer units, to every coefficient.
 
-    It is normally distributed. A noise of at most B per coefficient, whatever it depends on, is then hidden to a
-    statistical distance of B·sqrt(N) / 2^(flood_bits + 1), by Pinsker's inequality: for 2^-k, ask for log2 B + k +
-    log2(N)/2 - 1 bits. Uniform noise of the same size would need another log2(N)/2.
+    A noise of at most B per coefficient, whatever it depends on, is then hidden to a statistical distance of
+    B·sqrt(N) / 2^(flood_bits + 1), by Pinsker's inequality: for 2^-k, use log2 B + k + log2(N)/2 - 1 bits. Uniform
+    noise of the same size would need another log2(N)/2.
 
     Raises:
         InvalidInput, CapabilityMissing, PrecisionLost: As ``sanitize`` does.
@@ -208,13 +208,13 @@ def uniform_mask(
 ) -> tuple[Ciphertext, Residues]:
     """Re-randomise a value, and hide all its coefficients behind integers uniform modulo its level's modulus.
 
-    Read back exactly, the coefficients are z + e + ρ modulo the primes, of the message z and the noise e: uniform,
-    whatever z and e are.
+    Decrypted exactly, the coefficients are z + e + ρ modulo the primes, for the message z and the noise e: they are
+    uniform, whatever z and e are.
 
     Args:
-        evaluator: The server's, with a public key.
+        evaluator: The server's evaluator, with a public key.
         params: As ``Backend.resolve`` returned them.
-        capabilities: The backend's, which must have ``exact_integers``.
+        capabilities: The backend's capabilities, which must have ``exact_integers``.
         ciphertext: A value in coefficients.
         mask: The residues of ρ, uniform and for this value alone; drawn if None.
 
@@ -235,7 +235,7 @@ def uniform_mask(
 
 
 def _start_scale(scale: float, primes: Sequence[int]) -> float:
-    """A scale that becomes exactly ``scale`` when it is divided by each of the primes, last one first, in doubles."""
+    """A scale that becomes exactly ``scale`` when divided, in doubles, by each of the primes, the last one first."""
     found = next(_start_scales(scale, primes), None)
     if found is None:
         raise ScaleMismatch(
@@ -296,12 +296,12 @@ def _checked_bits(bits: int, name: str) -> int:
 
 
 def _others(keep: Sequence[int] | None, places: int) -> NDArray[np.bool_]:
-    """Where nothing is kept: bool, shape (places,)."""
+    """A mask of the places that are not kept: bool, shape (places,)."""
     if keep is None:
         return np.zeros(places, dtype=bool)
     if not keep or not all(0 <= position < places for position in keep):
         raise InvalidInput(
-            f"{_WHO}: the {len(keep)} places to keep are none, or not all among the {places} that there are.",
+            f"{_WHO}: the {len(keep)} places to keep are none, or not all among the {places} places of the result.",
             hint="Name those that hold the result; None keeps all.",
         )
     others = np.ones(places, dtype=bool)
@@ -315,14 +315,14 @@ def _flood(params: CKKSParams, level: int, bits: int) -> Integers:
 
 
 def _check_noise(params: CKKSParams, level: int, flood_bits: int, mask_bits: int) -> None:
-    """Refuse a flood that wraps around, with what drowns slots, of deviation 2^mask_bits a slot."""
+    """Refuse a flood that wraps around, together with the slots' noise of standard deviation 2^mask_bits per slot."""
     _checked_bits(flood_bits, "flood_bits")
     std = math.hypot(2.0**flood_bits, 2.0 ** _checked_bits(mask_bits, "mask_bits") / math.sqrt(params.slots))
     _check_fits(params, level, math.log2(std), "a flood with its mask")
 
 
 def _check_fits(params: CKKSParams, level: int, bits: float, what: str) -> None:
-    """Refuse normal noise that wraps around: of deviation 2^bits a coefficient."""
+    """Refuse normal noise that wraps around, of standard deviation 2^bits per coefficient."""
     _check_resolved(params)
     modulus_bits = math.log2(math.prod(params.data_primes[: level + 1]))
     if bits + math.log2(LARGEST_NORMAL) >= modulus_bits - 1:
@@ -335,7 +335,7 @@ def _check_fits(params: CKKSParams, level: int, bits: float, what: str) -> None:
 def _check_exact(capabilities: Capabilities) -> None:
     if not capabilities.exact_integers:
         raise CapabilityMissing(
-            f"{_WHO}: this backend encodes coefficients through doubles, whose errors would tell the weights that a "
+            f"{_WHO}: this backend encodes coefficients through doubles, whose errors would reveal the weights that a "
             "mask is to hide.",
             hint="Choose a backend with the capability exact_integers, or a packing that keeps its results in slots.",
         )

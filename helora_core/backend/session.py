@@ -1,7 +1,7 @@
 """Client and server as types: the client session has the secret key, the server session has no field for one.
 
-The only way to get both is ``open_sessions``, which asks the backend what parameters it will really use and refuses
-what the security table refuses. What passes between the two is bytes.
+The only way to get both is ``open_sessions``, which asks the backend for the parameters it will really use and refuses
+any that the security table refuses. Only bytes pass between the two.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, re
 
 
 class InsecureParametersWarning(UserWarning):
-    """Keys were made with parameters that the security table refuses, because the caller asked for it."""
+    """Keys were made with parameters that the security table refuses, because the caller asked for them."""
 
 
 class ClientSession(Carrier):
-    """Holds the secret key: packs in, ciphertext bytes out; result bytes in, values out."""
+    """Holds the secret key: encrypts vectors to bytes for the server, and decrypts the bytes of results."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class ClientSession(Carrier):
 
         Raises:
             InvalidInput, SlotOverflow: The values are refused, before any library sees them.
-            CapabilityMissing: The encoding is beyond the backend, and core cannot make it of another.
+            CapabilityMissing: The backend does not have the encoding, and core cannot make it from another.
         """
         native, taken = self._taken(values, scale_bits, encoding, "encrypt")
         return self._decryptor.encrypt(taken, scale=2.0**scale_bits, encoding=native)
@@ -73,7 +73,7 @@ class ClientSession(Carrier):
     def encrypt_many(
         self, many: Sequence[Values], *, scale_bits: int, encoding: Encoding = Encoding.SLOTS
     ) -> list[Ciphertext]:
-        """The vectors of one message, each as ``encrypt`` does; at once where the library can."""
+        """Encrypt the vectors of one message, each as ``encrypt`` does, all in one call if the library can."""
         taken = [self._taken(values, scale_bits, encoding, "encrypt_many") for values in many]
         if not taken:
             return []
@@ -82,7 +82,7 @@ class ClientSession(Carrier):
         )
 
     def _taken(self, values: Values, scale_bits: int, encoding: Encoding, what: str) -> tuple[Encoding, Values]:
-        """The encoding that the backend is given, and the values as that takes them."""
+        """The encoding to give to the backend, and the values converted for it."""
         return checked_native(
             values,
             encoding,
@@ -104,7 +104,7 @@ class ClientSession(Carrier):
         return self._read(self._decryptor.decrypt(ciphertext, encoding=native), ciphertext, encoding, native)
 
     def decrypt_many(self, ciphertexts: Sequence[Ciphertext], *, encoding: Encoding = Encoding.SLOTS) -> list[Values]:
-        """The ciphertexts of one message, each as ``decrypt`` does; at once where the library can."""
+        """Decrypt the ciphertexts of one message, each as ``decrypt`` does, all in one call if the library can."""
         native = native_encoding(encoding, self.capabilities, who="ClientSession.decrypt_many")
         many = self._decryptor.decrypt_many(ciphertexts, encoding=native)
         return [self._read(values, each, encoding, native) for values, each in zip(many, ciphertexts, strict=True)]
@@ -122,7 +122,7 @@ class ClientSession(Carrier):
         return envelope.wrap(PayloadKind.EVALUATION_KEYS, self._decryptor.key_id, payload, self._transport.origin)
 
     def export_keys(self, passphrase: str) -> bytes:
-        """The client's keys, encrypted: ``helora_core.restore_client`` makes a session of them after a restart.
+        """The client's keys, encrypted; ``helora_core.restore_client`` makes a session from them after a restart.
 
         Raises:
             InvalidInput: The passphrase is empty.
@@ -135,7 +135,7 @@ class ClientSession(Carrier):
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise InvalidInput(
             "ClientSession: it holds a secret key, and is neither pickled nor copied.",
-            hint="Put its keys away with client.export_keys(passphrase), and use helora_core.restore_client later.",
+            hint="Export its keys with client.export_keys(passphrase), and use helora_core.restore_client later.",
         )
 
 
@@ -144,9 +144,9 @@ class ServerSession(Carrier):
 
     Attributes:
         evaluator: Its operations.
-        encoder: Makes plaintexts for them, which serve every other session of these parameters as well.
-        params: Resolved.
-        capabilities: The backend's.
+        encoder: Makes plaintexts, which also work in every other session of these parameters.
+        params: The resolved parameters.
+        capabilities: The backend's capabilities.
     """
 
     def __init__(
@@ -178,9 +178,9 @@ class ServerSession(Carrier):
         Args:
             backend: The client's backend.
             params: The plan's parameters, resolved or not.
-            keys: What the client sent.
+            keys: The client's bytes.
             ledger: Where operations are counted.
-            limits: How long messages may be; if None, ``MessageLimits.of(params)``. Where a plan is known,
+            limits: The largest messages accepted; if None, ``MessageLimits.of(params)``. If the plan is known,
                 ``MessageLimits.of(params, rotations=len(plan.rotation_steps))`` is much tighter.
 
         Raises:
@@ -204,7 +204,7 @@ class ServerSession(Carrier):
         evaluator = checked_backend.load_evaluator(resolved, payload[len(fingerprint) :])
         if evaluator.key_id != found.key_id:
             raise CorruptPayload(
-                "ServerSession.from_keys: the keys are of another key pair than the message says.",
+                "ServerSession.from_keys: the keys belong to another key pair than the message says.",
                 hint="Send the keys again.",
             )
         encoder = PlaintextEncoder(checked_backend, resolved)
@@ -246,18 +246,18 @@ class ServerSession(Carrier):
     def sanitize(
         self, ciphertext: Ciphertext, *, encoding: Encoding, flood_bits: int, mask_bits: int, keep: Sequence[int] | None
     ) -> Ciphertext:
-        """Re-randomise and flood a result, and drown what nobody is to read; arguments, errors as of ``sanitize``."""
+        """Re-randomise and flood a result, and hide places not kept; arguments and errors are those of ``sanitize``."""
         (clean,) = self.sanitize_many(
             [ciphertext], [Sanitizing(encoding, flood_bits, mask_bits, None if keep is None else tuple(keep))]
         )
         return clean
 
     def sanitize_many(self, ciphertexts: Sequence[Ciphertext], how: Sequence[Sanitizing]) -> list[Ciphertext]:
-        """Several results, each as ``sanitize`` does; at once where the library can."""
+        """Sanitise several results, each as ``sanitize`` does, all in one call if the library can."""
         return self.evaluator.sanitize_many(ciphertexts, how, self.params, self.capabilities)
 
     def uniform_mask(self, ciphertext: Ciphertext, mask: Residues | None = None) -> tuple[Ciphertext, Residues]:
-        """Hide all coefficients of a value behind a mask, whose residues are returned; arguments, errors as of
+        """Hide all coefficients behind a mask, and return its residues too; arguments and errors are those of
         ``uniform_mask``.
         """
         return self.evaluator.uniform_mask(ciphertext, self.params, self.capabilities, mask)
@@ -279,11 +279,11 @@ def open_sessions(
 
     Args:
         backend: The CKKS library.
-        params: Parameters of the plan; what the backend resolves them to is what is judged and used.
+        params: Parameters of the plan. The backend resolves them; the resolved ones are judged and used.
         rotation_steps: Steps the plans rotate by, left, 1 to N/2-1.
-        ledger: Where both sessions count and time; a fresh one if None.
-        security_bits: Level to insist on.
-        table: Security table to judge by.
+        ledger: Where both sessions count and time; a new one if None.
+        security_bits: The security level required.
+        table: The security table to judge by.
         insecure: Make keys even if the table refuses the parameters, with an ``InsecureParametersWarning``.
         public_key: Give the server a public key, so that it can encrypt.
         seed: Reproduce the keys and the noise; only emulations allow it.
@@ -292,7 +292,7 @@ def open_sessions(
         InsecureParameters: The table refuses what the backend would use.
         InvalidParameters: The backend cannot realise the parameters.
         InvalidInput: A rotation step is out of range.
-        CapabilityMissing: A seed or a public key was asked of a backend that has none.
+        CapabilityMissing: A seed or a public key was asked for, and the backend cannot provide it.
     """
     backend = checked(backend)
     resolved = backend.resolve(params)

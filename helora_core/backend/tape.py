@@ -1,9 +1,9 @@
-"""A stretch of a server's round as data: for libraries that run it whole, rather than call by call.
+"""Part of a server's round as data, for libraries that run it as a whole instead of call by call.
 
-A tape is straight-line code in single static assignment form: no branches, no randomness, no state. Its values are
-numbered: first the inputs, then what each instruction makes, in order. Core makes tapes of a plan's rounds
-(``helora_core.execution.programs``) and follows levels and exact scales through them once; a library need not check
-them again. What a server does besides, sanitising and masking, is on no tape: it draws randomness for each run.
+A tape is straight-line code in static single assignment form: no branches, no randomness, no state. Its values are
+numbered: first the inputs, then the results of the instructions, in order. Core makes tapes from a plan's rounds
+(``helora_core.execution.programs``) and computes levels and exact scales for them once; a library need not check them
+again. Sanitising and masking are never on a tape, since they draw randomness for each run.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 
 class InstructionKind(str, Enum):
-    """What an instruction does; each as the evaluator's operation of that name."""
+    """The operation of an instruction; each works as the evaluator's of that name."""
 
     ROTATE = "rotate"
-    """One value by each of ``steps``: as many results, for a library to hoist."""
+    """Rotate one value by each of ``steps``, with one result for each, so that a library can hoist."""
     MULTIPLY_PLAIN = "multiply_plain"
     DOT_PLAIN = "dot_plain"
     """Σ args[i] · constants[i]."""
@@ -34,13 +34,13 @@ class Instruction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One instruction.
 
     Attributes:
-        kind: What it does.
+        kind: The operation.
         args: Values that it reads.
-        result: The value that it makes; of a rotation by several steps the first of as many in a row.
-        level, scale: Of what it makes: rescales still possible, and the exact factor between values and integers.
-        steps: Of a rotation: slots to the left, each 1 to N/2 − 1.
-        constants: Of products: names of plaintexts, or of one vector of numbers.
-        positions: Of ``DOT_SCALARS``: for each operand the place of its number.
+        result: The value that it makes; for a rotation by several steps, the first of as many consecutive values.
+        level, scale: Of the result: rescales still possible, and the exact factor between values and integers.
+        steps: For rotations: slots to the left, each 1 to N/2 − 1.
+        constants: For products: the names of plaintexts, or of one vector of numbers.
+        positions: For ``DOT_SCALARS``: the index of each operand's number in the vector.
         freed: Values that nothing reads afterwards.
     """
 
@@ -66,8 +66,8 @@ class TapeConstant(msgspec.Struct, frozen=True, gc=False):
     """A plaintext that a tape names, or a vector of numbers.
 
     Attributes:
-        level: Of the ciphertexts that it goes with.
-        scale: Of the plaintext; a number v stands for the integer closest to v · scale.
+        level: Level of the ciphertexts that it is combined with.
+        scale: Scale of the plaintext; a number v stands for the integer closest to v · scale.
         numbers: Whether it is a vector of numbers, for ``DOT_SCALARS``.
     """
 
@@ -81,8 +81,8 @@ class Tape(msgspec.Struct, frozen=True):
 
     Attributes:
         inputs: Level and scale of each input.
-        constants: What it multiplies by, by name.
-        instructions: In the order to run them, or any other that keeps each after those it reads.
+        constants: The plaintexts and numbers that it multiplies by, by name.
+        instructions: In an order in which they can be run; any order that keeps each after those it reads is allowed.
         outputs: Values to return, in order; none of them is freed.
     """
 
@@ -93,7 +93,7 @@ class Tape(msgspec.Struct, frozen=True):
 
     @property
     def rotation_steps(self) -> frozenset[int]:
-        """The steps that it rotates by."""
+        """The steps by which the tape rotates."""
         return frozenset(step for each in self.instructions for step in each.steps)
 
 
@@ -101,8 +101,8 @@ class TapeRun(NamedTuple):
     """One run of a tape.
 
     Attributes:
-        evaluator: The library's own, of one client's keys.
-        weights: What ``Executable.load`` made of a module's plaintexts.
+        evaluator: The library's own evaluator, for one client's keys.
+        weights: A module's weights, as ``Executable.load`` returned them.
         inputs: The library's ciphertexts.
     """
 
@@ -115,4 +115,4 @@ Numbers: TypeAlias = Mapping[str, NDArray[Any]]
 """Vectors of numbers by name: float64, one dimension."""
 
 Trace: TypeAlias = Callable[[str, int], object]
-"""Told what an executable really does: a kind of operation, and how many. Kinds that the ledger has bear its names."""
+"""Called with each kind of operation that an executable really does, and how many. Kinds have the ledger's names."""

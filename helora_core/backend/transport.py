@@ -1,4 +1,4 @@
-"""Ciphertexts as messages: a library's bytes in an envelope that names key pair, backend and library."""
+"""Ciphertexts as messages: a library's bytes in an envelope that names the key pair, the backend and the library."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from helora_core.params.ckks import CKKSParams
 
 @dataclass(frozen=True)
 class Transport:
-    """Ciphertexts to bytes and back, for the keys of one session."""
+    """Converts ciphertexts to bytes and back, for the keys of one session."""
 
     codec: MeteredDecryptor | MeteredEvaluator
     origin: Origin
     limits: MessageLimits
 
     def send(self, ciphertext: Ciphertext) -> bytes:
-        """The bytes that ``receive`` of the other side reads."""
+        """The bytes of a message, for the other side's ``receive``."""
         payload = self.codec.serialize(ciphertext)
         return envelope.wrap(PayloadKind.CIPHERTEXT, self.codec.key_id, payload, self.origin)
 
     def receive(self, message: bytes) -> Ciphertext:
-        """Read a message; errors as of ``envelope.opened`` and of the role's ``deserialize``."""
+        """Read a message; errors are those of ``envelope.opened`` and of the role's ``deserialize``."""
         payload = envelope.unwrap(
             PayloadKind.CIPHERTEXT,
             self.codec.key_id,
@@ -46,7 +46,7 @@ class Transport:
         return envelope.wrap(kind, self.codec.key_id, payload, self.origin)
 
     def open(self, kind: PayloadKind, message: bytes, most_bytes: int) -> bytes:
-        """What such a message holds."""
+        """The payload of a message that ``seal`` made."""
         return envelope.unwrap(kind, self.codec.key_id, message, origin=self.origin, most_bytes=most_bytes)
 
     def deserialize(self, payload: bytes) -> Ciphertext:
@@ -60,7 +60,7 @@ class Transport:
 
 
 class Carrier:
-    """What both kinds of session do with messages."""
+    """The handling of messages that both kinds of session share."""
 
     _transport: Transport
 
@@ -74,7 +74,7 @@ class Carrier:
         return self._transport.send(ciphertext)
 
     def receive(self, message: bytes) -> Ciphertext:
-        """Read such a message.
+        """Read a message that ``send`` made.
 
         Raises:
             CorruptPayload, VersionMismatch, ForeignCiphertext: See ``envelope.opened``.
@@ -82,14 +82,14 @@ class Carrier:
         return self._transport.receive(message)
 
     def serialize(self, ciphertext: Ciphertext) -> bytes:
-        """A ciphertext as part of a message, which has the checksum."""
+        """A ciphertext as part of a message; the message has the checksum."""
         return self._transport.codec.serialize(ciphertext)
 
     def deserialize(self, payload: bytes) -> Ciphertext:
         """A ciphertext out of a message.
 
         Raises:
-            CorruptPayload: The bytes are none of these parameters.
+            CorruptPayload: The bytes are not a ciphertext of these parameters.
         """
         return self._transport.deserialize(payload)
 
@@ -98,10 +98,10 @@ class Carrier:
         return self._transport.seal(kind, payload)
 
     def open(self, kind: PayloadKind, message: bytes, *, most_bytes: int) -> bytes:
-        """What a message holds; errors as of ``envelope.opened``."""
+        """The payload of a message; errors are those of ``envelope.opened``."""
         return self._transport.open(kind, message, most_bytes)
 
 
 def fingerprint_of(params: CKKSParams) -> bytes:
-    """32 bytes that two sides share if and only if their resolved parameters are equal."""
+    """32 bytes that are the same on both sides if and only if their resolved parameters are equal."""
     return hashlib.sha256(msgspec.json.encode(params, order="deterministic")).digest()

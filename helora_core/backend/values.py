@@ -1,4 +1,4 @@
-"""The door: what values may come in, checked before any library sees them. Sessions and backends share it."""
+"""Checks of values before any library sees them, shared by sessions and backends."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ def check_scale(scale: float, *, who: str) -> None:
     """Refuse a scale that no encoding can have.
 
     Raises:
-        InvalidInput: Not finite, or not positive.
+        InvalidInput: The scale is not finite, or not positive.
     """
     if not (math.isfinite(scale) and scale > 0):
-        raise InvalidInput(f"{who}: {scale} is no scale.", hint="Use a power of two, as the plan's scales are.")
+        raise InvalidInput(f"{who}: {scale} is not a scale.", hint="Use a power of two, as the plan's scales are.")
 
 
 def check_encoding(encoding: Encoding, capabilities: Capabilities, *, who: str) -> None:
-    """Refuse an encoding that a backend does not claim, rather than take its values for slots.
+    """Refuse an encoding that a backend does not claim; its values must not be taken for slots.
 
     Raises:
-        CapabilityMissing: It is none of the backend's own.
+        CapabilityMissing: The backend itself does not have this encoding.
     """
     if encoding not in capabilities.encodings:
         raise CapabilityMissing(
             f"{who}: this backend takes {', '.join(sorted(capabilities.encodings))}, not {encoding.value}.",
-            hint="Go through a session, which makes other encodings of these where it can.",
+            hint="Use a session, which makes other encodings from these where it can.",
         )
 
 
 def check_values(values: Values, slots: int, *, who: str, encoding: Encoding = Encoding.SLOTS) -> None:
-    """Refuse what no backend should see.
+    """Refuse values that no backend should see.
 
     Raises:
         InvalidInput: Not a one-dimensional array of the encoding's dtype (complex128 for complex slots, else float64),

@@ -1,6 +1,6 @@
-"""The conformance kit: what a backend must do to be trusted, as tests that anybody can run against one.
+"""The conformance kit: the laws that a backend must keep to be trusted, as tests that anyone can run against one.
 
-Two doors: ``helora conform BACKEND``, and for a plugin's own CI a test class::
+Run it by ``helora conform BACKEND`` or, in a plugin's own CI, by a test class::
 
     from helora_core.conformance.base import BackendConformance
 
@@ -11,4 +11,4 @@ It needs the extra ``conformance`` (pytest and Hypothesis) and nothing of helora
 """
 
 KIT_VERSION = "2.1"
-"""Raised with every law added or changed; reports carry it."""
+"""Raised whenever a law is added or changed; part of every report."""

@@ -1,4 +1,4 @@
-"""What a plugin says where its library is missing: asked in a fresh interpreter that cannot find it."""
+"""Asks a plugin about its backend in a fresh interpreter that cannot find the backend's library."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ print(json.dumps({{"imported_by_listing": imported, "availability": answer, "fai
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a fresh interpreter learnt of a backend without using it.
+    """A fresh interpreter's findings about a backend that it did not use.
 
     Attributes:
         imported_by_listing: Whether listing the backends imported the module of its target.
         availability: Why it cannot be used, or None.
-        failures: What its plugin did wrong until then.
+        failures: The plugin's failures so far.
     """
 
     imported_by_listing: bool
@@ -52,7 +52,7 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def modules_of(registered: RegisteredBackend) -> list[str]:
     """Top-level modules of the backend's library; none if it has no library, or one that its plugin always needs.
 
-    A plugin that cannot be installed without its library need not say what happens without it.
+    A plugin that cannot be installed without its library need not handle its absence.
     """
     library = _normal(registered.spec.library)
     needed = importlib.metadata.requires(registered.distribution) if registered.distribution else None

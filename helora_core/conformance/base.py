@@ -20,7 +20,7 @@ def _standard_tests() -> dict[str, Callable[..., object]]:
 
 
 STANDARD_TESTS = _standard_tests()
-"""Every law of the kit by name. Names are the ids of ``xfails.toml`` and of reports."""
+"""Every law of the kit by name. The names are the ids in ``xfails.toml`` and in reports."""
 
 
 class BackendConformance(*SUITES):  # type: ignore[misc]
@@ -34,9 +34,9 @@ class BackendConformance(*SUITES):  # type: ignore[misc]
     @pytest.fixture(scope="class")
     @classmethod
     def backend_under_test(cls, request: pytest.FixtureRequest) -> Backend:
-        """The backend, loaded by name; skipped where its library is missing, unless it is required.
+        """The backend, loaded by name; skipped if its library is missing, unless it is required.
 
-        A name that nobody registered is an error: skipped, a misspelt one would look like a missing library for ever.
+        An unregistered name is an error: if it were skipped, a misspelt one would look like a missing library forever.
         """
         from helora_core.host.manager import get_manager
 

@@ -1,4 +1,4 @@
-"""A backend on the bench: resolved parameters, an open client and server, and results held to the oracle."""
+"""A backend under test: resolved parameters, an open client and server, and results checked against plain values."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from helora_core.conformance.tolerance import Expected
 from helora_core.params.ckks import CKKSParams
 
 PARAMS = CKKSParams(ring_degree=8192, data_bits=(56, 40, 40), special_bits=(60,), scale_bits=40)
-"""The smallest 128-bit ring of depth 2; a longer base prime than plans have, since the values of laws are larger."""
+"""The smallest 128-bit ring of depth 2, with a longer base prime than plans have, since laws use larger values."""
 
 SCALE_BITS = PARAMS.scale_bits
-"""Scale of every ciphertext and plaintext of the laws: the one that libraries with a fixed scale have too."""
+"""Scale of every ciphertext and plaintext in the laws; libraries with a fixed scale have this one too."""
 
 SLOTS = PARAMS.slots
 
 STEPS = (1, 2, 3, 8, 100, SLOTS // 2, SLOTS - 1)
-"""Steps that keys are made for. 4, 5 and 9 are sums of some of them, and must be refused."""
+"""Steps that have keys. 4, 5 and 9 are sums of some of them, and must be refused."""
 
 
 class Bench:
@@ -34,10 +34,10 @@ class Bench:
 
     Attributes:
         library: The backend as its plugin made it.
-        backend: The same behind core's checks, as every session uses it.
-        ledger: Of its sessions.
-        achieved_bits: Of every result, for the report.
-        kept: What several laws look at, such as a sample of errors; made by the first that asks.
+        backend: The same backend behind core's checks, as every session uses it.
+        ledger: The ledger of its sessions.
+        achieved_bits: The precision of every result, for the report.
+        kept: Data that several laws share, such as a sample of errors; made by the first law that needs it.
     """
 
     def __init__(self, backend: Backend, params: CKKSParams = PARAMS, steps: Collection[int] = STEPS) -> None:
@@ -50,7 +50,7 @@ class Bench:
 
     @cached_property
     def _sessions(self) -> tuple[ClientSession, ServerSession]:
-        """Opened by the first law that needs them, so that laws about parameters can judge those that open none."""
+        """Opened by the first law that needs them, so that laws about parameters run even if opening fails."""
         return self.open(*self._asked)
 
     @property
@@ -66,7 +66,7 @@ class Bench:
     def open(
         self, params: CKKSParams = PARAMS, steps: Collection[int] = STEPS, *, ledger: Ledger | None = None
     ) -> tuple[ClientSession, ServerSession]:
-        """Another pair of sessions, with keys of its own, and a public key where the backend has one."""
+        """Another pair of sessions, with keys of its own, and a public key if the backend has one."""
         return open_sessions(
             self.backend,
             params,
@@ -77,12 +77,12 @@ class Bench:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the backend claims."""
+        """The capabilities that the backend claims."""
         return self.backend.capabilities
 
     @property
     def explicit(self) -> bool:
-        """Whether levels and scales are the program's to manage."""
+        """Whether the program, not the library, manages levels and scales."""
         return self.capabilities.rescale is RescaleMode.EXPLICIT
 
     @cached_property
@@ -98,7 +98,7 @@ class Bench:
     def fresh(
         self, values: Values, scale_bits: int = SCALE_BITS, *, encoding: Encoding = Encoding.SLOTS, public: bool = False
     ) -> Expected:
-        """What a fresh encryption must decrypt to, by the client or with the public key."""
+        """The result that a fresh encryption, by the client or with the public key, must decrypt to."""
         return Expected.fresh(
             values,
             self.params,
@@ -109,7 +109,7 @@ class Bench:
         )
 
     def encrypted(self, values: Values, encoding: Encoding = Encoding.SLOTS) -> tuple[Ciphertext, Expected]:
-        """A ciphertext as the server receives it, and what it must decrypt to."""
+        """A ciphertext as the server receives it, and the result that it must decrypt to."""
         sealed = self.client.encrypt(values, scale_bits=SCALE_BITS, encoding=encoding)
         expected = self.fresh(values, encoding=encoding)
         return self.server.receive(self.client.send(sealed)), expected
@@ -120,20 +120,20 @@ class Bench:
         return self.server.encoder.encode(values, level=level, scale_bits=SCALE_BITS, encoding=encoding)
 
     def decrypted(self, ciphertext: Ciphertext, encoding: Encoding = Encoding.SLOTS) -> Values:
-        """What the client reads, after a trip as bytes."""
+        """Send the ciphertext to the client as bytes, and decrypt it there."""
         return self.client.decrypt(self.client.receive(self.server.send(ciphertext)), encoding=encoding)
 
     def agrees(self, ciphertext: Ciphertext, expected: Expected) -> None:
-        """Assert that a ciphertext decrypts to what is expected, within its tolerance, and stands where it should.
+        """Assert that a ciphertext decrypts to the expected values, within tolerance, at the right level and scale.
 
-        Level and scale are asserted where they are the program's to manage. The bits achieved are kept for the report.
+        Level and scale are asserted if the program manages them. The bits achieved are kept for the report.
         """
         if self.explicit:
             level = self.evaluator.level(ciphertext)
             assert level == expected.level, f"level {level}, not {expected.level}"
             if self.capabilities.free_plaintext_scale:
                 scale = self.evaluator.scale(ciphertext)
-                # To the last bit: whoever compares scales before a sum, as libraries do, refuses what is one bit off.
+                # To the last bit: libraries compare scales before a sum, and refuse one that is off by a bit.
                 assert scale == expected.scale, f"scale {scale.hex()}, not {expected.scale.hex()}"
         else:
             expected = expected.rescaled_unasked()

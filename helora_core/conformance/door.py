@@ -1,4 +1,4 @@
-"""What ``helora conform`` runs: the kit against the backend that an option names."""
+"""The test class that ``helora conform`` runs: the kit against the backend that an option names."""
 
 from __future__ import annotations
 

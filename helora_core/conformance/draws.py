@@ -1,9 +1,9 @@
-"""Errors of many ciphertexts, in integer units, and what can be told of their distribution.
+"""Errors of many ciphertexts, in integer units, and statistics of their distribution.
 
-Whoever decrypts knows what was encrypted, and so sees each error itself. Encryptions of ones have no rounding error, as
-their polynomial is the constant 2^scale_bits. The error's N coefficients are then integers in every library, of the
-size that theory says to within a per cent or two; ``helora_core.backend.embedding`` finds them in complex slots. A
-backend with real slots alone shows half of each error, the part that is even in x → 1/x: N/2 values in place of N.
+Decrypting a known value shows the error itself. Encryptions of ones have no rounding error, since their polynomial is
+the constant 2^scale_bits. The error's N coefficients are then integers in every library, of the size that theory
+predicts to within a per cent or two; ``helora_core.backend.embedding`` computes them from complex slots. A backend with
+only real slots shows half of each error, the part that is even in x → 1/x: N/2 values instead of N.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from helora_core.conformance.bench import Bench
 from helora_core.params.ckks import CKKSParams
 
 SMALLEST = CKKSParams(ring_degree=2048, data_bits=(26,), special_bits=(14,), scale_bits=20)
-"""The smallest ring, within every security table: where a thousand encryptions take a second or two."""
+"""The smallest ring, within every security table; a thousand encryptions take a second or two."""
 
 WITHIN = 0.05
-"""Share by which a standard deviation may be off: samplers differ by 1.3 %, the secret's weight moves it by 1 %."""
+"""Relative tolerance of a standard deviation: samplers differ by 1.3 %, and the secret's weight adds 1 %."""
 
 STANDARD_ERRORS = 8.0
-"""What is random may be off by so many of its own standard errors: no library fails by chance."""
+"""Tolerance of random statistics, in their own standard errors; with this many, no library fails by chance."""
 
 Matrix = NDArray[np.float64]
 
@@ -39,9 +39,9 @@ class Draws:
     """Errors of ciphertexts, in units of 1/scale.
 
     Attributes:
-        slots: Of each error: complex128 of shape (draws, N/2), or float64 where only real parts can be seen.
+        slots: The slots of each error: complex128 of shape (draws, N/2), or float64 if only real parts can be seen.
         params: Resolved parameters.
-        generator: That of the slots.
+        generator: The backend's ``slot_generator``.
     """
 
     slots: NDArray[np.complex128] | Matrix
@@ -50,11 +50,11 @@ class Draws:
 
     @property
     def is_whole(self) -> bool:
-        """Whether imaginary parts are there too, and so all of each error."""
+        """Whether imaginary parts are known too, and so all of each error."""
         return np.iscomplexobj(self.slots)
 
     def minus(self, others: Draws) -> Draws:
-        """What the errors have that ``others`` had not yet."""
+        """The errors minus ``others``, draw by draw."""
         return Draws(self.slots - others.slots, self.params, self.generator)
 
     def std(self, chosen: NDArray[np.bool_] | slice = slice(None)) -> float:
@@ -62,7 +62,7 @@ class Draws:
         return float(np.sqrt(np.mean(np.abs(self.slots[:, chosen]) ** 2) * self._coefficients_per_slot))
 
     def each_std(self) -> Matrix:
-        """The same for each draw by itself."""
+        """The standard deviation of a coefficient, for each draw separately."""
         stds: Matrix = np.sqrt(np.mean(np.abs(self.slots) ** 2, axis=1) * self._coefficients_per_slot)
         return stds
 
@@ -72,7 +72,7 @@ class Draws:
         return (1 if self.is_whole else 2) / self.params.ring_degree
 
     def coefficients(self) -> Matrix:
-        """Coefficients, one draw a row; of a half, the combinations that have the same variance."""
+        """Coefficients, one row per draw. If only half of each error is known, combinations of the same variance."""
         n = self.params.ring_degree
         found = np.array(
             [slots_to_coefficients(np.asarray(row, np.complex128), n, self.generator) for row in self.slots]
@@ -80,13 +80,13 @@ class Draws:
         return found if self.is_whole else found[:, 1 : n // 2] * math.sqrt(2)
 
     def columns(self) -> Matrix:
-        """Real and imaginary parts of the slots, one draw a row: independent even where a secret multiplies errors."""
+        """Real and imaginary parts of the slots, one row per draw: independent even if a secret multiplies errors."""
         if not self.is_whole:
             return np.asarray(self.slots, np.float64)
         return np.ascontiguousarray(self.slots, np.complex128).view(np.float64)
 
     def centred(self) -> Draws:
-        """Without what all draws share, and with the variance that this takes away."""
+        """The draws minus their mean, scaled to make up for the variance that this takes away."""
         count = len(self.slots)
         rest = (self.slots - self.slots.mean(axis=0)) * math.sqrt(count / (count - 1))
         return Draws(rest, self.params, self.generator)
@@ -103,25 +103,25 @@ def errors_of(bench: Bench, ciphertexts: Sequence[Ciphertext], expected: Values 
 
 
 def scale_of(bench: Bench, ciphertext: Ciphertext) -> float:
-    """The scale that errors are counted in: exact, or the parameters' where a library keeps it nominal or to itself."""
+    """The scale of the errors' units: the exact one, or the parameters' if a library keeps it nominal or hidden."""
     return bench.evaluator.scale(ciphertext) if bench.explicit else 2.0**bench.params.scale_bits
 
 
 def ones(bench: Bench) -> Values:
-    """What has no rounding error."""
+    """A vector of ones, which is encoded without rounding error."""
     return np.ones(bench.params.slots)
 
 
 def near(measured: float, *theories: float) -> bool:
-    """Whether a standard deviation is one that theory allows."""
+    """Whether a standard deviation is close to one of the theoretical values."""
     return any(abs(measured / theory - 1) <= WITHIN for theory in theories)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How far a sample is from normal: skewness, excess kurtosis and Kolmogorov's distance, which are 0 if it is.
+    """How far a sample is from normal: skewness, excess kurtosis and Kolmogorov's distance, all 0 for a normal one.
 
-    A uniform distribution has an excess kurtosis of −1.2 and a distance of 0.058, the sum of two such ones −0.6 and
+    A uniform distribution has an excess kurtosis of −1.2 and a distance of 0.058, the sum of two uniform ones −0.6 and
     0.017, Laplace's 3 and 0.064.
     """
 
@@ -144,7 +144,7 @@ class Shape:
         )
 
     def is_normal(self, count: int) -> bool:
-        """Whether ``count`` samples may be normal, or centred binomial of 21 pairs as SEAL's (kurtosis −0.05)."""
+        """Whether ``count`` samples may be normal, or centred binomial of 21 pairs like SEAL's (kurtosis −0.05)."""
         return (
             abs(self.skewness) <= 0.02 + STANDARD_ERRORS * math.sqrt(6 / count)
             and abs(self.kurtosis) <= 0.06 + STANDARD_ERRORS * math.sqrt(24 / count)
@@ -153,7 +153,7 @@ class Shape:
 
 
 def strongest_pair(columns: Matrix) -> float:
-    """The largest correlation, by size, of two rows; of d independent numbers each, two have one of about 1/sqrt(d)."""
+    """The largest correlation, by size, of two rows. Two rows of d independent numbers have one of about 1/sqrt(d)."""
     rows = columns / np.sqrt(np.mean(columns**2, axis=0))
     rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     products = np.abs(rows @ rows.T)
@@ -162,11 +162,11 @@ def strongest_pair(columns: Matrix) -> float:
 
 
 def spectrum(columns: Matrix) -> tuple[float, float]:
-    """Least and largest eigenvalue of the rows' covariance, over those that independent rows would have.
+    """Smallest and largest eigenvalue of the rows' covariance, relative to those of independent rows.
 
     The covariance of n rows of d independent numbers of variance 1 has its eigenvalues between (1 − sqrt(n/d))² and
-    (1 + sqrt(n/d))² (Marchenko and Pastur 1967). A row that repeats another, or the sum of others, makes the least one
-    0; whatever rows or columns have in common, however little of it in each, makes the largest one larger.
+    (1 + sqrt(n/d))² (Marchenko and Pastur 1967). A row that repeats another, or the sum of others, makes the smallest
+    one 0; anything that rows or columns have in common, however little in each, makes the largest one larger.
     """
     rows = columns / np.sqrt(np.mean(columns**2, axis=0))
     count, width = rows.shape
@@ -178,6 +178,6 @@ def spectrum(columns: Matrix) -> tuple[float, float]:
 def signature(integers: Matrix) -> bytes:
     """Equal for polynomials that are each other's negatives, rotations or products with a power of x.
 
-    All these permute coefficients and change signs, so that the sizes stay what they were.
+    All of these permute coefficients and change signs, so the sizes stay the same.
     """
     return np.sort(np.abs(np.rint(integers)).astype(np.int64)).tobytes()

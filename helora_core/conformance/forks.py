@@ -1,4 +1,4 @@
-"""Runs a piece of work in a forked copy of this process, which a native library may not survive."""
+"""Runs a function in a forked copy of this process, which a native library may not survive."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ TIMEOUT_S = 20
 
 
 def in_a_fork(work: Callable[[], bytes]) -> bytes:
-    """What ``work`` returns in a forked child; nothing if it raised, crashed, or hung.
+    """Run ``work`` in a forked child, and return its result; empty if it raised, crashed or hung.
 
     Only the first 64 KiB are returned.
     """
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        # From Python 3.12 on, a process with threads that forks is warned; that is what is being tried.
+        # From Python 3.12 on, forking a process with threads warns; that is exactly what is tested here.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
-        # Leaves without clean-up, which is the parent's: of pytest, of libraries, of open files.
+        # Exit without clean-up (of pytest, libraries and open files), which is the parent's business.
         try:
             os.write(writer, work()[:65536])
         finally:

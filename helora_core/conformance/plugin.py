@@ -1,4 +1,4 @@
-"""The pytest plugin behind both doors: options, the Hypothesis profile, ``xfails.toml``, and the report.
+"""The kit's pytest plugin: options, the Hypothesis profile, ``xfails.toml``, and the report.
 
 pytest loads it wherever helora-core is installed, so it imports nothing of helora before a law is collected.
 """
@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark known failures, before anything is deselected: an entry that names no law is one whatever runs.
+    """Mark known failures before anything is deselected, so that an entry that names no law is found in every run.
 
     Suites become keywords: ``-k rotation`` runs that suite.
     """
@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Open the report if there is anything of the kit to run."""
+    """Open the report if any of the kit's laws will run."""
     if any(_is_law(item) for item in session.items):
         from helora_core.conformance.report import KitReport
 
@@ -63,7 +63,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def suite_of(item: pytest.Item) -> str:
-    """The suite that defines a law, by its file's name."""
+    """The suite that defines a law, from its file's name."""
     return getattr(getattr(item, "function", None), "__module__", "").rpartition(".")[2]
 
 
@@ -73,7 +73,7 @@ def _is_law(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Enter each law's outcome in the report."""
+    """Record each law's outcome in the report."""
     report = yield
     kit = item.config.stash.get(REPORT, None)
     if kit is not None and _is_law(item):
@@ -82,7 +82,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what was tested with what, and write the files asked for."""
+    """Print which backends were tested under which conditions, and write the files asked for."""
     kit = config.stash.get(REPORT, None)
     if kit is None:
         return

@@ -1,4 +1,4 @@
-"""What fresh processes draw: a generator that starts from a fixed seed repeats itself in the next one."""
+"""Compares the random draws of fresh processes: a generator with a fixed seed repeats itself in the next process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ for name, thing in drawn.items():
 
 
 def drawn_in_processes(backend: str, count: int = 2) -> list[dict[str, str]]:
-    """By name, digests of what as many processes, side by side, draw for a registered backend.
+    """Run ``count`` processes side by side, and return for each the digests of its draws for a backend, by name.
 
     Raises:
         subprocess.CalledProcessError: One of them failed.

@@ -1,4 +1,4 @@
-"""How hard Hypothesis searches: the same examples in every run, so that a red kit is red for everybody."""
+"""How hard Hypothesis searches: with the same examples in every run, so that a failure is a failure for everyone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _thorough = False
 
 
 def search_thoroughly() -> None:
-    """Search ten times as many examples in the laws that are imported from now on."""
+    """Search ten times as many examples in laws imported from now on."""
     global _thorough
     _thorough = True
 
@@ -22,8 +22,8 @@ def search_thoroughly() -> None:
 def searched(law: Law) -> Law:
     """Give a ``@given`` law the kit's own settings, whatever profile the project that runs it has loaded.
 
-    All health checks are off: laws are methods that several classes inherit, which Hypothesis would warn about, and
-    encryption is slow, which it would call a fault.
+    All health checks are off: Hypothesis would complain that laws are methods inherited by several classes, and that
+    encryption is slow.
     """
     examples = _THOROUGH_EXAMPLES if _thorough else _EXAMPLES
     return settings(

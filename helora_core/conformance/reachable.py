@@ -1,4 +1,4 @@
-"""Everything that an object leads to: what a server's code could lay its hands on, however it is tucked away."""
+"""Finds everything that is reachable from an object, and so by a server's code, however well it is hidden."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Reached(NamedTuple):
 def reachable(root: object) -> Iterator[Reached]:
     """Everything that can be reached from ``root``, itself included, once under each of its names.
 
-    References are followed through attributes, slots, containers, closures, defaults and bound methods; through what
-    the classes of a backend keep as class attributes; and through the global variables that their methods name. Modules
-    and classes as such are not entered.
+    References are followed through attributes, slots, containers, closures, defaults and bound methods; through the
+    class attributes of a backend's classes; and through the global variables that their methods name. Modules and
+    classes themselves are not entered.
     """
     named: set[tuple[str, int]] = set()
-    entered: dict[int, object] = {}  # the objects too: an id is that of another one as soon as its object is gone
+    entered: dict[int, object] = {}  # keeps the objects alive, since the id of a deleted object may be reused
     waiting = [Reached("", root)]
     while waiting:
         reached = waiting.pop()
@@ -77,7 +77,7 @@ def _of_function(function: types.FunctionType) -> Iterator[Reached]:
 
 
 def _names(code: types.CodeType) -> set[str]:
-    """Names that the code looks up, those of functions inside it too."""
+    """Names that the code looks up, including those of nested functions."""
     inner = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
     return set(code.co_names).union(*map(_names, inner))
 

@@ -1,4 +1,4 @@
-"""The kit's report: what was tested with what, law by law, for terminals, JSON and a page of its own."""
+"""The kit's report, law by law, for the terminal, as JSON and as an HTML page."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 
 def provenance(bench: Bench) -> dict[str, Any]:
-    """Everything that a figure or verdict about this backend depends on."""
+    """Everything that a figure or verdict about this backend depends on: parameters, versions and the like."""
     from helora_core.host.manager import get_manager
 
     registered = get_manager().backends().get(bench.backend.name)
     try:
         params = bench.params
-    except Exception:  # a backend that cannot even resolve its parameters has a report all the same
+    except Exception:  # even a backend that cannot resolve its parameters gets a report
         params = None
     return {
         "backend": bench.backend.name,
@@ -62,7 +62,7 @@ class KitReport:
         self._laws: dict[str, dict[str, Any]] = {}
 
     def enter(self, item: pytest.Item, report: pytest.TestReport) -> None:
-        """Take one phase of one law; the worst phase counts."""
+        """Record one phase of one law; the worst phase counts."""
         bench = getattr(item, "funcargs", {}).get("bench")
         if bench is not None and bench not in self._benches:
             self._benches.append(bench)
@@ -108,7 +108,7 @@ class KitReport:
             file.write(msgspec.json.format(msgspec.json.encode(self.document()), indent=2))
 
     def write_html(self, path: Path) -> None:
-        """Write one page that needs nothing from outside."""
+        """Write one self-contained HTML page."""
         with replacing(path) as file:
             file.write(_page(self.document(), self.lines()).encode())
 
@@ -131,7 +131,7 @@ def _assignments(variables: dict[str, str | None]) -> str:
 
 
 def _place(law: dict[str, Any]) -> int:
-    """Where reports show a law's suite; pytest collects base classes last first."""
+    """The position of a law's suite in reports; pytest collects base classes in reverse order."""
     from helora_core.conformance.suites import SUITES
 
     suites = [suite.__module__.rpartition(".")[2] for suite in SUITES]

@@ -1,4 +1,4 @@
-"""Which laws run against which backends, by what these claim to be able to do; nobody writes ``if backend == ...``."""
+"""Selects the laws that run against a backend by its capabilities, so that no law needs ``if backend == ...``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def requires(*abilities: str) -> Callable[[Law], Law]:
     """Mark a law as holding only for backends with these abilities (keys of the table above).
 
     Raises:
-        KeyError: There is no such ability: a misspelt one would skip the law everywhere.
+        KeyError: There is no such ability; without this error, a misspelt one would skip the law everywhere.
     """
     for ability in abilities:
         _ABILITIES[ability]
@@ -43,7 +43,7 @@ def requires(*abilities: str) -> Callable[[Law], Law]:
 
 
 def slow(law: Law) -> Law:
-    """Mark a law as taking long on a real library: it runs with ``--thorough`` only."""
+    """Mark a law as slow on a real library: it runs only with ``--thorough``."""
     law.helora_slow = True  # type: ignore[attr-defined]
     return law
 

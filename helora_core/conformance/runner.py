@@ -1,4 +1,4 @@
-"""Runs the kit in this process, apart from any pytest configuration that lies about."""
+"""Runs the kit in this process, independent of any pytest configuration nearby."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def conform(
     get_manager().load_backend(backend)
     os.environ.pop("PYTEST_ADDOPTS", None)
     with tempfile.TemporaryDirectory() as root:
-        # An empty configuration file of our own: a pytest.ini in the working directory is somebody else's business.
+        # Use our own configuration file: a pytest.ini in the working directory belongs to another project.
         config = Path(root, "pytest.ini")
         config.write_text("[pytest]\nxfail_strict = true\n", encoding="utf-8")
         arguments = [
             str(_DOOR),
             "-c", str(config), "--rootdir", str(_DOOR.parent), "--import-mode=importlib", "-p", "no:cacheprovider",
             "--helora-backend", backend, "--helora-require", "-rfEsx", "--tb=short",
-            # pytest would rewrite the assertions of all of helora-core, part of which this process has imported.
+            # pytest wants to rewrite the assertions of all of helora-core, part of which is already imported.
             "-W", "ignore::pytest.PytestAssertRewriteWarning",
         ]  # fmt: skip
         arguments += ["-k", keyword] if keyword else []

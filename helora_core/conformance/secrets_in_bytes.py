@@ -1,4 +1,4 @@
-"""Finds known numbers in bytes whatever their format: a plaintext that travels must not escape by being scaled."""
+"""Finds known numbers in bytes in any format, so that a plaintext in a message is found even if it is scaled."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def strongest_correlation(message: bytes, secret: NDArray[np.float64]) -> float:
     """The largest correlation of signs between ``secret`` and any run of numbers in ``message``.
 
     The bytes are read as floats and integers of up to 8 bytes in both orders, from every offset, in steps of one number
-    and of two (complex numbers, or pairs of anything). Only signs against the median are compared: that finds values at
-    any scale, with noise, and after any monotonous map. In n random signs the correlation has a standard deviation of
-    1/sqrt(n): 0.3 is out of reach of chance from a few thousand values on.
+    and of two (complex numbers, or pairs of anything). Only signs relative to the median are compared, which finds
+    values at any scale, with noise, and after any monotonic map. For n random signs the correlation has a standard
+    deviation of 1/sqrt(n), so with a few thousand values chance never reaches 0.3.
     """
     pattern = _signs(secret)
     return max((_sliding(_signs(numbers), pattern) for numbers in _readings(message)), default=0.0)

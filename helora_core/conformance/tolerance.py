@@ -1,7 +1,7 @@
-"""How far a result may be from the exact one: from ring, scale, level and the operations done, and from nothing else.
+"""How far a result may be from the exact one, computed only from ring, scale, level and the operations done.
 
-No backend can widen a tolerance, and none is a number that somebody found to work. ``Expected`` carries an exact value
-next to a bound on its error, and each operation on it updates both, by the noise model of ``helora_core.params.noise``:
+No backend can widen a tolerance, and none was found by trial. ``Expected`` carries an exact value with a bound on its
+error, and each operation on it updates both, by the noise model of ``helora_core.params.noise``:
 
 =====================  =====================================================================================
 fresh encryption       encoding + encryption (public-key: its larger error)
@@ -12,9 +12,9 @@ rescale                + rounding; and value·|2^s/prime − 1| where the librar
 any, if automatic      + the rounding of a rescale per level, wherever the library does them
 =====================  =====================================================================================
 
-Encoding enters with its worst case, every noise with ``STANDARD_DEVIATIONS`` of it: a Gaussian exceeds 8 in one slot of
-10^15, and the rest is room for samplers, digits and decoders that differ between libraries. A tenth of a float64
-rounding error per slot of the transform is added at the end, for scales beyond what float64 holds.
+Encoding counts with its worst case, and each noise with ``STANDARD_DEVIATIONS`` of it: a Gaussian exceeds 8 in one slot
+of 10^15, and the rest is room for differences between libraries in samplers, digits and decoders. A tenth of a float64
+rounding error per slot of the transform is added at the end, for scales beyond the precision of float64.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STANDARD_DEVIATIONS = 8.0
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """An exact result and how far a backend's may be from it.
+    """An exact result, and the tolerance of a backend's result.
 
     Attributes:
         values: The exact values: N/2 slots, float64 or complex128; or N coefficients.
@@ -43,8 +43,8 @@ class Expected:
         level: Level of the ciphertext.
         scale: Its exact scale.
         encoding: SLOTS, COMPLEX_SLOTS or COEFFICIENTS.
-        nominal_scale: Whether the library calls the scale 2^scale_bits whatever the primes: then a rescale divides the
-            value by the prime and calls it 2^scale_bits, which shifts it by their ratio.
+        nominal_scale: Whether the library calls every scale 2^scale_bits, whatever the primes: a rescale divides the
+            value by the prime but counts it as 2^scale_bits, which changes it by their ratio.
     """
 
     values: Values
@@ -86,9 +86,9 @@ class Expected:
         return replace(self, error=self.error + STANDARD_DEVIATIONS * place / self.scale)
 
     def encoding_error(self, scale: float) -> float:
-        """Bound on a plaintext's rounding error: half a unit a coefficient, and N times that in a slot.
+        """Bound on a plaintext's rounding error: half a unit per coefficient, and N times that in a slot.
 
-        This one is no statistic: sparse vectors have coefficients that all round the same way.
+        This is a worst case and not a statistic, since the coefficients of sparse vectors all round the same way.
         """
         units = 0.5 if self.encoding is Encoding.COEFFICIENTS else 0.5 * self.params.ring_degree
         return units / scale
@@ -131,7 +131,7 @@ class Expected:
         return lower._plus_noise(noise.rescale_std(self.params.ring_degree))
 
     def rescaled_unasked(self) -> Expected:
-        """The same, of a library that rescales when it sees fit: at most once a level, at the parameters' scale."""
+        """After a library's automatic rescales: at most one per level, at the parameters' scale."""
         rounded = replace(self, scale=2.0**self.params.scale_bits)
         for _ in range(self.params.max_level):
             rounded = rounded._plus_noise(noise.rescale_std(self.params.ring_degree))

@@ -1,4 +1,4 @@
-"""What the laws draw: vectors of slots, and how hard they search. Everything is reproducible."""
+"""The vectors of slots that the laws use. Everything is reproducible."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from helora_core.conformance.bench import SLOTS
 
 MAGNITUDE = 8.0
-"""Values are drawn from −8 to 8: activations after a norm, outliers included."""
+"""Values are drawn from −8 to 8, like activations after a norm, outliers included."""
 
 
 def random_slots(seed: int, size: int = SLOTS) -> NDArray[np.float64]:
@@ -25,7 +25,7 @@ def random_complex(seed: int, size: int = SLOTS) -> NDArray[np.complex128]:
 
 @st.composite
 def slot_vectors(draw: st.DrawFn) -> NDArray[np.float64]:
-    """Vectors of 1 to N/2 values: mostly random, with a few places set to what goes wrong first."""
+    """Vectors of 1 to N/2 values: mostly random, with a few places set to values that tend to go wrong."""
     values = random_slots(
         draw(st.integers(0, 2**32 - 1)), draw(st.sampled_from([1, 2, 7, SLOTS // 2, SLOTS - 1, SLOTS]))
     )

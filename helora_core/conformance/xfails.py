@@ -1,4 +1,4 @@
-"""Known failures: ``xfails.toml``, which the backend's implementer owns, beside the test or one folder above it.
+"""Known failures of a backend, listed by its author in ``xfails.toml``, beside the test or one folder above it.
 
 ::
 
@@ -9,7 +9,7 @@
     reason = "libfoo 1.2 has no key for N/2 - 1"
 
 A table's name is a law's id, with the parameter in brackets if the law fails for that one only. A reason is required,
-the law must exist, and a law that passes although it is listed fails the run: the list can only shrink to what is true.
+the law must exist, and a law that passes although it is listed fails the run, so that the list stays true.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def mark_known_failures(laws: Sequence[pytest.Item], *, partial: bool) -> None:
     """Mark the laws that their plugins' xfails.toml lists.
 
     Args:
-        laws: What was collected.
+        laws: The laws that were collected.
         partial: Whether only some parameters of a law may have been collected, so that others may exist.
 
     Raises:
-        pytest.UsageError: The file is no TOML, an entry has no reason, or names no law of the kit; or the test class
-            has another way to make a failing law look well.
+        pytest.UsageError: The file is not TOML, an entry has no reason, or names no law of the kit; or the test class
+            hides failing laws in another way.
     """
     files = {path: _entries(path) for path in map(_file_for, laws) if path}
     collected = {item.name for item in laws}
@@ -57,7 +57,7 @@ def _base_name(name: str) -> str:
 
 
 def _refuse_other_ways(item: pytest.Item) -> None:
-    """A known failure stands in xfails.toml, with a reason, and strictly; and the guard that says so stays."""
+    """Refuse other ways to hide a failing law: xfail marks, and test classes that override the guard."""
     from helora_core.conformance.base import STANDARD_TESTS, BackendConformance
 
     if _base_name(item.name) in STANDARD_TESTS and next(item.iter_markers("xfail"), None) is not None:

@@ -1,1 +1,1 @@
-"""Runs plans: on ciphertexts through a backend, and on plain vectors as the oracle."""
+"""Runs plans: on ciphertexts through a backend, and on plain vectors as the reference."""

@@ -1,4 +1,4 @@
-"""A module's weights as the plaintexts of a plan: encoded once, as far as a byte budget goes."""
+"""A module's weights as the plaintexts of a plan, encoded once as far as a byte budget allows."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class EncodedConstants:
     """Plaintexts by name. Those over the byte budget are kept as numbers and encoded each time they are used.
 
     Attributes:
-        encoder: What made them; they serve every session of its backend and parameters.
+        encoder: The encoder that made them; they work in every session of its backend and parameters.
         bytes_held: Bytes of the plaintexts that are kept encoded.
-        over_budget: How many are not.
-        exponent: Δ is 2^exponent times what they make.
+        over_budget: How many plaintexts are not kept encoded.
+        exponent: Δ is 2^exponent times the result computed with them.
         report: Errors, floods and masks, the same for all weights and keys.
     """
 
@@ -58,7 +58,7 @@ class EncodedConstants:
         self.bytes_held = 0
         self.over_budget = 0
         self._programs = programs
-        self._loaded: dict[int, LoadedWeights] = {}  # by the tape's id: they hold it
+        self._loaded: dict[int, LoadedWeights] = {}  # by the id of the tape, which the weights keep alive
         self._specs = plan.constant_specs
         self._unmasked = {op.constant for op in plan.program.ops if op.kind is OpKind.UNMASK}
         self._on_grid = read_places(plan.program) if plan.correlation else {}
@@ -76,7 +76,7 @@ class EncodedConstants:
         if spec.encoding is Encoding.COEFFICIENTS:
             integers = np.rint(np.ldexp(vector, spec.scale_bits)).astype(np.int64)
             if not integers.any():
-                # No library multiplies by zero, and another polynomial put in its place would be none of the grid.
+                # Some libraries refuse to multiply by zero, or replace it by a polynomial that is not on the grid.
                 integers[0] = 1
             if name in self._unmasked:
                 self._integers[name] = integers
@@ -84,7 +84,7 @@ class EncodedConstants:
         if spec.encoding is Encoding.SCALAR:
             if name in self._on_grid:
                 vector = numbers_on_grid(vector, spec.scale_bits, self._on_grid[name])
-            # A scalar's plaintext is as large as any: a matrix of them would fill the memory.
+            # A scalar's plaintext is as large as any other, so a matrix of them would fill the memory.
             self._numbers[name] = vector
         elif self.bytes_held + size > self._byte_budget:
             self._numbers[name] = vector
@@ -95,13 +95,13 @@ class EncodedConstants:
 
     @property
     def programs(self) -> Programs | None:
-        """The plan's rounds as the backend runs them whole; None if it runs them operation by operation, or if not all
+        """The plan's rounds as whole programs; None if the backend runs them operation by operation, or if not all
         plaintexts are kept.
         """
         return None if self.over_budget else self._programs
 
     def weights(self, executable: CheckedExecutable) -> LoadedWeights:
-        """The weights as the library keeps them for a tape; made when they are first asked for."""
+        """The weights as the library keeps them for a tape; made on first use."""
         tape = executable.tape
         if id(tape) not in self._loaded:
             plaintexts = {name: self.plaintext(name) for name, each in tape.constants.items() if not each.numbers}
@@ -115,8 +115,8 @@ class EncodedConstants:
         return self._encode(self._numbers[name], self._specs[name]) if kept is None else kept
 
     def factor(self, name: str) -> Residues:
-        """The transform of a plaintext that masks are multiplied by: uint64, shape (lower primes, N). It is kept as far
-        as the byte budget goes.
+        """The transform of a plaintext by which masks are multiplied: uint64, shape (lower primes, N). It is kept if
+        the byte budget allows.
         """
         if name in self._factors:
             return self._factors[name]
@@ -129,7 +129,7 @@ class EncodedConstants:
         return factor
 
     def scalar(self, name: str, position: int) -> Plaintext:
-        """The plaintext of one number of a vector."""
+        """The plaintext of the number at ``position`` of a vector."""
         return self._encode(self._numbers[name][position : position + 1], self._specs[name])
 
     def _encode(self, vector: Vector, spec: ConstantSpec) -> Plaintext:
@@ -155,14 +155,14 @@ def encode_constants(
     Args:
         plan: The plan.
         module: A module of the plan's shape.
-        encoder: Of the parameters that they are used with.
+        encoder: The encoder for the parameters of the sessions that will use them.
         byte_budget: Bytes of plaintexts to keep encoded; the rest is encoded at each use.
-        programs: The plan's, if they were prepared for another module already.
+        programs: The plan's programs, if they were already prepared for another module.
         on_constant: Called with 1 for each plaintext made, for progress bars.
 
     Raises:
         InvalidInput: The module has another shape than the plan, or another exponent.
-        PrecisionLost: What the parameters really are leaves too little headroom.
+        PrecisionLost: The resolved parameters leave too little headroom.
     """
     if module.shape != plan.shape:
         raise InvalidInput(
@@ -196,7 +196,7 @@ def encode_constants(
 def _dithered(
     plan: Plan, made: Callable[[], Iterator[tuple[str, Vector]]], encoded: EncodedConstants, name: str
 ) -> EncodedConstants:
-    """The plaintexts with noise below their grid, so that rounding them is random."""
+    """The plaintexts, with noise smaller than a grid step added so that rounding is random."""
     n = plan.params.ring_degree
     squares: dict[str, Squares] = {}
     for constant, vector in made():
@@ -207,13 +207,13 @@ def _dithered(
     if moves_too_much(plan, squares):  # once in a million modules
         raise PrecisionLost(
             f"Module {name}: rounding its weights to plaintexts would move Δ by more than the plan's bound allows.",
-            hint="Encode it again: what rounding does is random.",
+            hint="Encode it again: the rounding errors are random.",
         )
     return encoded
 
 
 class ConstantCache:
-    """Encoded weights by plan and module, for every session; over the byte budget, those used longest ago are dropped.
+    """Encoded weights by plan and module, for all sessions; over the byte budget, the least recently used are dropped.
 
     Args:
         byte_budget: Bytes of encoded plaintexts to keep over all modules.
@@ -234,7 +234,7 @@ class ConstantCache:
         return sum(constants.bytes_held for constants in self._kept.values())
 
     def constants(self, plan: Plan, module: Weights, encoder: PlaintextEncoder) -> EncodedConstants:
-        """The module's plaintexts; encoded now unless they are kept. Errors as of ``encode_constants``."""
+        """The module's plaintexts, encoded now unless they are cached; errors are those of ``encode_constants``."""
         key, shared = (plan.digest, module, encoder.family), (plan.digest, encoder.family)
         if key not in self._kept:
             if shared not in self._programs:

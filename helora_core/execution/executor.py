@@ -1,5 +1,5 @@
-"""Executes a plan's rounds on whatever the evaluator calls a ciphertext: whole, where a backend runs programs, or else
-operation by operation.
+"""Executes a plan's rounds on ciphertexts: as whole programs if the backend can run them, otherwise operation by
+operation.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from helora_core.execution.programs import Stage
 
 
 class Execution:
-    """One run of a plan at the server, round by round. Between rounds it holds what later ones read, and the masks.
+    """One run of a plan at the server, round by round. Between rounds it holds values for later rounds, and the masks.
 
     Args:
         plan: The plan.
         constants: The module's weights, encoded for this plan.
-        mask_seed: Of what hides results that are made ahead of time; the online round takes it off.
-        whole: Run whole programs where the backend can; if not, go operation by operation.
+        mask_seed: The seed of the masks on results made ahead of time, which the online round removes.
+        whole: Run whole programs if the backend can; if False, always go operation by operation.
 
     Attributes:
         constants: The weights.
-        programs: The rounds as the backend runs them whole, or None.
-        number: Of the next round.
-        live: Values that something still reads, by their numbers in the program.
+        programs: The rounds as whole programs, or None.
+        number: The number of the next round.
+        live: Values that are still needed, by their numbers in the program.
     """
 
     def __init__(self, plan: Plan, constants: EncodedConstants, *, mask_seed: bytes = b"", whole: bool = True) -> None:
@@ -53,7 +53,7 @@ class Execution:
 
     @property
     def bytes_held(self) -> int:
-        """Bytes of the masks that it holds."""
+        """Bytes of the masks that this run holds."""
         return self._masks.bytes_held
 
     def proceed(self, server: ServerSession, inputs: Sequence[Ciphertext]) -> list[Ciphertext]:
@@ -62,9 +62,9 @@ class Execution:
         return outputs
 
     def start_round(self, inputs: Sequence[Ciphertext]) -> None:
-        """Take the inputs of the next round."""
+        """Begin the next round with these inputs."""
         if self.done:
-            raise InvalidInput("The run is over.", hint="Begin another one for further activations.")
+            raise InvalidInput("The run is over.", hint="Begin another run for further activations.")
         turn = self._plan.rounds[self.number]
         if len(inputs) != len(turn.inputs):
             raise InvalidInput(
@@ -74,7 +74,7 @@ class Execution:
         self.live |= zip(turn.inputs, inputs, strict=True)
 
     def run_steps(self, server: ServerSession) -> None:
-        """The next round, operation by operation; each ciphertext is dropped after its last use."""
+        """Run the next round operation by operation; each ciphertext is dropped after its last use."""
         live, evaluator = self.live, server.evaluator
         for value, op, together, freed in self._plan.rounds[self.number].steps:
             if op.kind is OpKind.ROTATE:
@@ -87,7 +87,7 @@ class Execution:
                 del live[each]
 
     def end_round(self) -> list[Ciphertext]:
-        """The outputs of the round; what later ones read is kept."""
+        """End the round and return its outputs; values that later rounds read are kept."""
         turn = self._plan.rounds[self.number]
         outputs = [self.live[output] for output in turn.outputs]
         self.live = {value: self.live[value] for value in turn.carried}
@@ -103,7 +103,7 @@ class Execution:
         )
 
     def mask_and_unmask(self, server: ServerSession, stage: Stage) -> None:
-        """What a stage does with the masks that this run remembers."""
+        """Do the masking and unmasking of a stage, with the masks that this run holds."""
         for value, op, _, _ in stage.afterwards:
             if op.kind is not OpKind.SANITIZE:
                 self.live[value] = self._made(server, value, op, [self.live[op.args[0]]])
@@ -130,7 +130,7 @@ class Execution:
 
 
 class Turn(NamedTuple):
-    """The next round of one run: in which session, on what the client uploaded."""
+    """The next round of one run: the run, its session and the ciphertexts that the client uploaded."""
 
     run: Execution
     server: ServerSession
@@ -138,15 +138,15 @@ class Turn(NamedTuple):
 
 
 def proceed_together(turns: Sequence[Turn]) -> list[list[Ciphertext]]:
-    """Run the next rounds of several runs: of tokens, modules and clients. A backend that runs whole programs is given
-    all runs of one program at once.
+    """Run the next round of several runs, of any tokens, modules and clients. A backend that runs whole programs gets
+    all runs of the same program at once.
 
     Args:
-        turns: Each of a run of its own. A run's session is the same in all rounds. Inputs are, in its first round, one
-            ciphertext for each vector of ``plan.pack``; in later ones the client's answer.
+        turns: One for each run. A run's session is the same in all rounds. The inputs of its first round are one
+            ciphertext for each vector of ``plan.pack``; those of later rounds are the client's answer.
 
     Returns:
-        The outputs of each.
+        The outputs of each run.
 
     Raises:
         InvalidInput: The number of inputs is not the round's, or there is no further round.
@@ -165,7 +165,7 @@ def proceed_together(turns: Sequence[Turn]) -> list[list[Ciphertext]]:
 
 
 def _run_whole(turns: Sequence[Turn]) -> None:
-    """One round of runs of one program, stage by stage."""
+    """Run one round of several runs of the same program, stage by stage."""
     programs, number = turns[0].run.programs, turns[0].run.number
     assert programs is not None
     for stage in programs.rounds[number]:
@@ -200,7 +200,7 @@ def _run_tape(stage: Stage, executable: CheckedExecutable, turns: Sequence[Turn]
 
 
 def _sanitize(stage: Stage, turns: Sequence[Turn]) -> None:
-    """All that a stage sanitises in one session."""
+    """Sanitise the results of a stage, all runs of one session together."""
     steps = [(each.run, step) for each in turns for step in stage.afterwards if step.op.kind is OpKind.SANITIZE]
     how = [run.sanitizing(step.value, step.op) for run, step in steps]
     clean = turns[0].server.sanitize_many([run.live[step.op.args[0]] for run, step in steps], how)

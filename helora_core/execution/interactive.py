@@ -1,9 +1,9 @@
-"""Rounds between server and client: masks, the client's answer to masked values, and taking the masks off again.
+"""Rounds between server and client: masks, the client's answer to masked values, and the removal of the masks.
 
-Masks are uniform modulo the lower primes, Q' together; what comes back is modulo Q = Q'·q, so that whatever wrapped
-around modulo Q' is a multiple of Q and vanishes: ``helora_core.packing.cheetah_two_round`` gives the mathematics.
-Everything here is exact: a rounding error of the client's would be one that it knows, and the weights would stand in
-what becomes of it.
+Masks are uniform modulo the product Q' of the lower primes. The answer comes back modulo Q = Q'·q, where anything that
+wrapped around modulo Q' is a multiple of Q and vanishes; ``helora_core.packing.cheetah_two_round`` gives the
+mathematics. Everything here is exact: the client would know its own rounding error, and the result would show it
+multiplied by the weights.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from helora_core.params.ckks import CKKSParams
 
 
 def encrypt_answer(plan: Plan, number: int, client: ClientSession, received: Sequence[Residues]) -> Ciphertext:
-    """What the client sends for the masked values: picked and placed by the layout, times the upper primes.
+    """Encrypt the client's answer to masked values: picked and placed by the layout, times the upper primes.
 
     Args:
         plan: The plan.
-        number: Of the round that it is sent for.
+        number: The number of the round that the answer is for.
         client: The session that holds the key.
-        received: The residues that it decrypted, of each value: uint64, shape (lower primes, N).
+        received: The decrypted residues of each value: uint64, shape (lower primes, N).
     """
     (asked,) = plan.rounds[number].inputs
     answer = _placed(plan, received, client.params)
@@ -49,18 +49,18 @@ def _placed(plan: Plan, values: Sequence[Residues], params: CKKSParams) -> Resid
     for i in range(lower):
         placed = layout.answer([value[i] for value in values])
         answer[i, : placed.size] = placed
-    # Modulo the upper primes themselves, what is times them is zero.
+    # Modulo the upper primes themselves, a multiple of them is zero.
     answer[:lower] = residues.times(answer[:lower], upper, primes)
     return answer
 
 
 class Masks:
-    """The masks of one execution of a plan: the server's secret, from the round that draws them to the one that takes
-    them off.
+    """The masks of one execution of a plan: the server's secret, from the round that draws them to the one that
+    removes them.
 
     Args:
         plan: The plan.
-        seed: Of the masks on results that are made ahead of time: ``drawn`` of it gives them again.
+        seed: The seed of the masks on results made ahead of time: ``drawn`` makes them again from it.
     """
 
     def __init__(self, plan: Plan, seed: bytes = b"") -> None:
@@ -72,7 +72,7 @@ class Masks:
         self._drawn: Residues | None = None
 
     def forget_seeded(self) -> None:
-        """Drop what the seed gives again."""
+        """Drop the masks that can be drawn from the seed again."""
         self._drawn = None
 
     @property
@@ -81,7 +81,7 @@ class Masks:
         return sum(mask.nbytes for mask in (*self._masks.values(), *self._answers.values()))
 
     def hide(self, server: ServerSession, name: str, ciphertext: Ciphertext) -> Ciphertext:
-        """Mask a value, and remember the mask under this name, unless the seed gives it again."""
+        """Mask a value, and keep the mask under this name, unless it can be drawn from the seed again."""
         if name in self._kept:
             place = self._kept.index(name)
             return server.uniform_mask(ciphertext, self._seeded(server.params)[:, :, place])[0]
@@ -89,14 +89,14 @@ class Masks:
         return hidden
 
     def _seeded(self, params: CKKSParams) -> Residues:
-        """Of all results: uint64, shape (lower primes, N, results)."""
+        """The masks of all results: uint64, shape (lower primes, N, results)."""
         if self._drawn is None:
             primes = params.data_primes[: modular.correlation(self._plan).lower]
             self._drawn = modular.drawn(self._seed, range(params.ring_degree), primes, len(self._kept))
         return self._drawn
 
     def take_off(self, server: ServerSession, op: Op, ciphertext: Ciphertext, factor: Residues) -> Ciphertext:
-        """Subtract the product of ``factor``, a plaintext's transform modulo the lower primes, and the answer to the
+        """Remove masks: subtract ``factor``, a plaintext's transform modulo the lower primes, times the answer to the
         masks. Modulo the upper primes that answer is zero.
         """
         primes = server.params.data_primes
@@ -113,7 +113,7 @@ class Masks:
         return server.evaluator.add_plain(ciphertext, plaintext)
 
     def _answer(self, names: tuple[str, ...], primes: Sequence[int], params: CKKSParams) -> Residues:
-        """What the client makes of masks, transformed: the same for every result that reads it."""
+        """The answer that the client would give to the masks, transformed; the same for every result that reads it."""
         if names not in self._answers:
             placed = _placed(self._plan, [self._masks[name] for name in names], params)
             self._answers[names] = residues.transformed(placed[: len(primes)], primes)
@@ -121,20 +121,20 @@ class Masks:
 
 
 def lower_primes(plan: Plan, params: CKKSParams) -> tuple[int, ...]:
-    """Those that masks are uniform modulo."""
+    """The lower primes, modulo which masks are uniform."""
     masked = next(i for i, op in enumerate(plan.program.ops) if op.kind is OpKind.MASK)
     return params.data_primes[: plan.values[masked].level + 1]
 
 
 def interactive(plan: Plan) -> Interactive:
-    """The plan's layout, as one that says what the client answers.
+    """The plan's layout as an ``Interactive`` one, which computes the client's answer.
 
     Raises:
-        InvalidProgram: It does not.
+        InvalidProgram: The layout is not interactive.
     """
     if not isinstance(plan.layout, Interactive):
         raise InvalidProgram(
-            f"Packing {plan.packing.name} asks the client and does not say what it answers.",
+            f"Packing {plan.packing.name} asks the client but does not say what the client answers.",
             hint="Give its layout a method `answer`, as helora_core.packing.protocol.Interactive has.",
         )
     return plan.layout

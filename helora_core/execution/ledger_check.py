@@ -1,4 +1,4 @@
-"""Executed equals predicted: what a ledger counted against what a plan says."""
+"""Checks that executed operations equal predicted ones: a ledger's counts against a plan's."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from helora_core.errors import LedgerMismatch
 
 
 def require_counts(who: str, executed: OperationCounts, predicted: OperationCounts) -> None:
-    """Hold executed operations against the plan's.
+    """Check executed operations against the plan's prediction.
 
     Raises:
-        LedgerMismatch: They differ; it names each that does.
+        LedgerMismatch: Some counts differ; the message names each of them.
     """
     if executed == predicted:
         return
@@ -20,6 +20,6 @@ def require_counts(who: str, executed: OperationCounts, predicted: OperationCoun
         if getattr(executed, name) != getattr(predicted, name)
     ]
     raise LedgerMismatch(
-        f"What {who} did is not what the plans say: {'; '.join(wrong)}.",
+        f"The operations of {who} are not those that the plans predict: {'; '.join(wrong)}.",
         hint="Report this: plan and executor disagree, or both sides run different versions of helora.",
     )

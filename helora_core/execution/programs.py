@@ -1,8 +1,8 @@
 """A plan's rounds as tapes, for backends that run whole programs.
 
-A round is cut into *stages*: first what is pure, as one tape; then what draws randomness or reads masks, which core
-does by itself for each run; then what reads that. Most rounds are one stage: products and rotations,
-and the results sanitised.
+A round is cut into *stages*. Each begins with pure operations, as one tape; then come those that draw randomness or
+read masks, which core itself does for each run; operations that read their results belong to the next stage. Most
+rounds have one stage: products and rotations, then sanitising.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _WHO = "program"
 
 
 class Stage(NamedTuple):
-    """A stretch of a round. Values have their numbers in the plan's program.
+    """Part of a round. Values have their numbers in the plan's program.
 
     Attributes:
         executable: The pure part, as the library prepared it; None if there is nothing to compute.
-        inputs: Values that it reads.
-        outputs: Values that it makes, of those that are read after it.
-        counts: Operations of one run of it.
-        afterwards: What core does then, for each run, in any order: sanitise, mask, unmask.
-        kept: Values that something reads after the stage.
+        inputs: Values that the pure part reads.
+        outputs: Values that the pure part makes and that are read after it.
+        counts: Operations in one run of the pure part.
+        afterwards: The steps that core does next, for each run, in any order: sanitise, mask, unmask.
+        kept: Values that are read after the stage.
     """
 
     executable: CheckedExecutable | None
@@ -69,17 +69,17 @@ class Programs:
 
 
 def programs_of(plan: Plan, encoder: PlaintextEncoder) -> Programs | None:
-    """The plan's rounds as the backend runs them whole, or None if it runs them operation by operation.
+    """The plan's rounds as whole programs, or None if the backend runs them operation by operation.
 
     Raises:
         LevelMismatch, ScaleMismatch, LevelExhausted, PrecisionLost: With the primes that the backend really uses,
-            operands do not go together: what would be refused operation by operation.
+            operands cannot be combined; the same operations would be refused one by one.
     """
     return Programs(plan, encoder) if encoder.prepares and plan.program.ops else None
 
 
 def _followed(plan: Plan, params: CKKSParams) -> list[LevelAndScale]:
-    """Level and exact scale of every value of the program, as the evaluator's own checks follow them."""
+    """Level and exact scale of every value of the program, computed as in the evaluator's own checks."""
     places: list[LevelAndScale] = []
     for value, op in enumerate(plan.program.ops):
         if op.kind in _FRESH:
@@ -110,7 +110,7 @@ def _made(plan: Plan, op: Op, first: LevelAndScale, params: CKKSParams) -> Level
 
 
 def _constant(plan: Plan, op: Op) -> TapeConstant:
-    """Of a product's plaintexts, which are all alike."""
+    """The tape's entry for a product's plaintexts, which all have the same level and scale."""
     spec = plan.constant_specs[(plaintexts(op) or (op.constant,))[0]]
     return TapeConstant(spec.level, 2.0**spec.scale_bits, op.kind is OpKind.DOT_SCALARS)
 
@@ -141,7 +141,7 @@ def _stages(plan: Plan, turn: Round, places: Sequence[LevelAndScale], encoder: P
 
 
 def _numbered(turn: Round) -> dict[int, int]:
-    """The stage of each step: the one after that of whatever it reads that is not pure."""
+    """The number of each step's stage: a step that reads the result of an impure step is in a later stage."""
     numbers: dict[int, int] = {}
     impure = {step.value for step in turn.steps if step.op.kind in _IMPURE}
     for value, op, _, _ in turn.steps:
@@ -156,7 +156,7 @@ def _tape(
     outputs: tuple[int, ...],
     places: Sequence[LevelAndScale],
 ) -> Tape:
-    """The steps with their values numbered anew; neighbouring rotations of one value are one instruction."""
+    """The steps as a tape, with its own numbers for values; neighbouring rotations of a value are one instruction."""
     numbers = {value: i for i, value in enumerate(inputs)}
     instructions: list[Instruction] = []
     constants: dict[str, TapeConstant] = {}
@@ -185,7 +185,7 @@ def _tape(
 
 
 def _freeing(instructions: Sequence[Instruction], outputs: tuple[int, ...]) -> tuple[Instruction, ...]:
-    """The instructions, each with the values that it reads last; and those of its own that nothing reads."""
+    """The instructions, each with the values to free: those that it reads last, and its results that nothing reads."""
     last: dict[int, int] = {}
     for i, each in enumerate(instructions):
         last |= dict.fromkeys((*range(each.result, each.result + max(1, len(each.steps))), *each.args), i)

@@ -1,4 +1,4 @@
-"""The oracle: the same program on plain vectors, and how far a result is from what it should be."""
+"""The reference: runs the same program on plain vectors, and measures how far a result is from it."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def execute_plain(
 ) -> list[Vector]:
     """Run ``program`` in float64 on full vectors: slow, plain, and independent of any library.
 
-    Sanitising and masks are left out, since they take away what they add.
+    Sanitising and masks are left out, since they do not change the values.
 
     Args:
         program: The program.
         inputs: The vectors that ``plan.pack`` gives.
         constants: The plaintexts.
-        answer: What the client sends for what it receives, in programs of several rounds.
+        answer: The client's answer to the vectors that it receives, in programs of several rounds.
 
     Raises:
         ValueError: The number of inputs is not the program's, or the program asks the client and nobody answers.
@@ -76,9 +76,9 @@ def negacyclic_product(left: Vector, right: Vector) -> Vector:
 
 
 def run_plain(plan: Plan, module: LoRAModule, x: Vector) -> Vector:
-    """Δ of one run (x of shape (tokens, d_in)) by way of the plan, without encryption.
+    """Δ of one run (x of shape (tokens, d_in)), computed by the plan's program without encryption.
 
-    Between rounds the client answers as it would to masks of zero, on a grid as fine as doubles hold.
+    Between rounds the client answers as if the masks were zero, on a grid as fine as doubles allow.
     """
     layout = plan.layout
 
@@ -97,8 +97,8 @@ def run_plain(plan: Plan, module: LoRAModule, x: Vector) -> Vector:
 def precision_bits(result: Vector, reference: Vector) -> float:
     """−log2(max|result − reference| / max|reference|), at most 53.
 
-    An all-zero reference has no relative error; then the absolute one stands in, −log2(max|result|). A result that
-    holds NaN has no precision at all: −inf.
+    An all-zero reference has no relative error, so the absolute error is used, −log2(max|result|). A result that holds
+    NaN has no precision at all: −inf.
     """
     error = float(np.max(np.abs(result - reference)))
     magnitude = float(np.max(np.abs(reference))) or 1.0

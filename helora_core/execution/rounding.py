@@ -1,11 +1,11 @@
-"""What rounding a module's weights to plaintexts moves its results by, held to what the plan's bound takes it for.
+"""How far rounding a module's weights to plaintexts moves its results, checked against the plan's bound.
 
-Plaintexts of slots are rounded in their coefficients, and every slot moves a little. Of a sum of products with a row of
-weights, the worst x moves it by √(Σ δ²), over the terms of the row (Cauchy and Schwarz). Σ δ² is the program's own sum:
-squares of what each plaintext's slots moved, added up as products are, and rotated as they are.
+Plaintexts of slots are rounded in their coefficients, which moves every slot by a small δ. A sum of products with a row
+of weights moves by at most √(Σ δ²) over the terms of the row, for the worst x (Cauchy and Schwarz). Σ δ² is computed by
+the program itself, on the squares of the slots' errors, which are added and rotated as the products are.
 
-Nearly all weights keep the bound. Structured ones may not, whose plaintexts have few coefficients or are alike, so that
-what is cut off adds up: those are dithered, and keep it too.
+Nearly all weights meet the bound. Structured weights may not, if their plaintexts have few coefficients or are alike,
+so that rounding errors add up: these are dithered, and then meet it too.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Squares = NDArray[np.float32]
 
 
 def rounding_squares(vector: Vector, spec: ConstantSpec, ring_degree: int, dither: Vector | None = None) -> Squares:
-    """By how much rounding moves each slot, squared, in units of the plaintext's grid: float32, shape (N/2,).
+    """The squared rounding error of each slot, in units of the plaintext's grid: float32, shape (N/2,).
 
     Args:
         vector: The slots of a plaintext.
         spec: How it is encoded.
         ring_degree: N.
-        dither: What was added to the slots before; it is part of what moves them.
+        dither: Noise that was added to the slots before; it counts as part of the error.
     """
     slots = np.zeros(ring_degree // 2)
     slots[: vector.size] = vector
@@ -46,8 +46,8 @@ def rounding_squares(vector: Vector, spec: ConstantSpec, ring_degree: int, dithe
 def dither(spec: ConstantSpec, ring_degree: int) -> Vector:
     """Noise to add to a plaintext's slots before it is rounded: uniform within a grid step in every coefficient.
 
-    What rounding then does is random whatever the weights are (Schuchman, IEEE Trans. Communication Technology 12
-    (1964)), with twice the mean square that it has for weights that are random themselves.
+    The rounding error is then random whatever the weights are (Schuchman, IEEE Trans. Communication Technology 12
+    (1964)), with twice the mean square that it has for random weights.
 
     Returns:
         float64, shape (N/2,): real slots, since the polynomial is its own conjugate.
@@ -62,11 +62,11 @@ def dither(spec: ConstantSpec, ring_degree: int) -> Vector:
 
 
 def moves_too_much(plan: Plan, squares: Mapping[str, Squares]) -> bool:
-    """Whether rounding weights moves a result by more than the plan's bound takes it for.
+    """Whether rounding weights moves a result by more than the plan's bound allows.
 
     Args:
         plan: The plan, of a program in slots.
-        squares: What ``rounding_squares`` gives for each plaintext.
+        squares: The result of ``rounding_squares`` for each plaintext.
     """
     each = noise.slot_encoding_std(plan.params.ring_degree) ** 2
     for role, (largest, mean) in _row_energies(plan.program, squares).items():
@@ -78,7 +78,7 @@ def moves_too_much(plan: Plan, squares: Mapping[str, Squares]) -> bool:
 
 
 def _terms(plan: Plan, role: ScaleRole) -> int:
-    """Terms that a row of the program has, padding included."""
+    """The number of terms in a row of the program, padding included."""
     figures = plan.layout.figures
     period = figures.get("period", 0)
     if role is ScaleRole.UP:
@@ -87,8 +87,8 @@ def _terms(plan: Plan, role: ScaleRole) -> int:
 
 
 def _row_energies(program: Program, squares: Mapping[str, Squares]) -> dict[ScaleRole, tuple[float, float]]:
-    """Of ``down`` and of ``up``, the largest Σ δ² of a row and the largest mean over a value's slots: at the values
-    that a further product reads, or that are results.
+    """For ``down`` and for ``up``, the largest Σ δ² of a row and the largest mean over a value's slots, over all values
+    that are results or that a further product reads.
     """
     energies: list[Squares | float] = []
     roles: list[ScaleRole | None] = []

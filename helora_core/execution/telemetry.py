@@ -9,7 +9,7 @@ from helora_core.specs import TelemetryEvent, TelemetrySink
 
 
 class TelemetryWarning(UserWarning):
-    """A sink raised and gets no more events."""
+    """A sink raised an exception and gets no more events."""
 
 
 class Telemetry:

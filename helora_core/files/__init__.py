@@ -1,5 +1,5 @@
-"""Files and messages of others, read as if somebody hostile had made them.
+"""Readers of files and messages from others, which treat them as hostile.
 
-Nothing in here is unpickled, no size is believed before it is held against the bytes that are there, and what can be
-written in two ways that mean different things to different readers is refused.
+Nothing is unpickled, no stated size is believed before it is checked against the actual bytes, and anything that
+different readers could understand differently is refused.
 """

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writes files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from helora_core.errors import InvalidInput
 
 @contextmanager
 def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
-    """Open a new file beside ``path`` that takes its place when the block ends without an error, and else is deleted.
+    """Open a new file beside ``path`` that replaces it if the block ends without an error, and is deleted otherwise.
 
-    It is opened plainly, not by ``tempfile``, so that it gets the permissions the user's umask gives any new file.
+    It is opened directly, not by ``tempfile``, so that it gets the permissions the user's umask gives any new file.
 
     Args:
         path: The file.
         private: Let nobody but the user read it.
 
     Raises:
-        InvalidInput: The place cannot be written to.
+        InvalidInput: The file cannot be written.
     """
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     try:
@@ -38,7 +38,7 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
             hint="Choose a path in an existing directory that you may write to, on a disk with room.",
         ) from error
     finally:
-        with suppress(OSError):  # gone after os.replace; if it cannot be deleted, the error under way says why
+        with suppress(OSError):  # after os.replace it is gone; if it cannot be deleted, the error being raised says why
             unfinished.unlink()
 
 

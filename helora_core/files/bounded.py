@@ -1,4 +1,4 @@
-"""Files of limited size."""
+"""Opens plain files only, and reads them up to a size limit."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from helora_core.files.malformed import Malformed
 
-# A pipe would be waited for.
+# O_NONBLOCK, because opening a pipe would otherwise wait for a writer.
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def open_plain(path: Path) -> tuple[int, int]:
-    """A descriptor of a plain file, and its size in bytes. Links are followed.
+    """Open a plain file and return its descriptor and its size in bytes. Links are followed.
 
     Raises:
         OSError: It cannot be opened, or is a directory.
@@ -31,11 +31,11 @@ def open_plain(path: Path) -> tuple[int, int]:
 
 
 def read_bytes(path: Path, *, most: int) -> bytes:
-    """A plain file of at most ``most`` bytes.
+    """Read a plain file of at most ``most`` bytes.
 
     Raises:
         OSError: It cannot be read.
-        Malformed: It is larger, or no plain file.
+        Malformed: It is larger, or not a plain file.
     """
     descriptor, size = open_plain(path)
     with open(descriptor, "rb") as file:

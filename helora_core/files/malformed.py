@@ -1,13 +1,13 @@
-"""The refusal that all readers share; who asked them makes a ``HeloraError`` of it that names the file."""
+"""The exception that all readers raise; their callers turn it into a ``HeloraError`` that names the file."""
 
 from __future__ import annotations
 
 
 class Malformed(Exception):
-    """Bytes that will not be read.
+    """The bytes are not read, because they are damaged, too large or not what was expected.
 
     Attributes:
-        reason: Why, as the end of a sentence that begins with the file's name, with no value out of the data.
+        reason: Why, as the end of a sentence that begins with the file's name.
     """
 
     def __init__(self, reason: str) -> None:

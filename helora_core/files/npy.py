@@ -1,8 +1,8 @@
-"""NumPy's ``.npy`` and ``.npz``, whose sizes are checked against the bytes that are there before memory is taken.
+"""Reads NumPy's ``.npy`` and ``.npz``, checking stated sizes against the actual bytes before memory is allocated.
 
 The format is https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html. NumPy's own reader evaluates the
-header as Python, allocates whatever it states, passes over bytes behind the array, and inflates an archive's members
-to any size.
+header as Python, allocates whatever it states, ignores bytes after the array, and inflates an archive's members to any
+size.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from helora_core.files.bounded import open_plain
 from helora_core.files.malformed import Malformed
 
 MOST_BYTES = 16 << 30
-"""Bytes of all arrays of one file together that are read at most."""
+"""Most bytes that are read from one file, all arrays together."""
 
 MOST_RATIO = 100
-"""How many times its own size an archive may be inflated to, beyond ``FREE_BYTES``."""
+"""The most times its own size that an archive may be inflated to, if that is more than ``FREE_BYTES``."""
 
 FREE_BYTES = 64 << 20
-"""What an archive may be inflated to whatever its size: matrices of zeros are compressed a thousand times."""
+"""Bytes that any archive may be inflated to, whatever its size: matrices of zeros are compressed a thousand times."""
 
 _MAGIC = b"\x93NUMPY"
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
@@ -51,18 +51,18 @@ Array = NDArray[Any]
 
 
 def read_arrays(path: Path, wanted: Collection[str] | None = None) -> Array | dict[str, Array]:
-    """The array of an ``.npy`` file, or the arrays of an ``.npz`` file by name; which of them it is, its bytes say.
+    """The array of an ``.npy`` file, or the arrays of an ``.npz`` file by name. The content says which of them it is.
 
     Args:
         path: The file.
-        wanted: Names of an archive's arrays to read; all if None.
+        wanted: Names of the arrays to read from an archive; all if None.
 
     Returns:
         Arrays of plain numbers, in C or Fortran order. bfloat16, as other software writes it, comes as ``|V2``.
 
     Raises:
         OSError: It cannot be read.
-        Malformed: It is damaged, or states sizes that are not its own; or holds anything but plain numbers.
+        Malformed: It is damaged, states sizes that it does not have, or holds anything other than plain numbers.
     """
     descriptor, size = open_plain(path)
     with open(descriptor, "rb") as file:
@@ -79,7 +79,7 @@ def read_arrays(path: Path, wanted: Collection[str] | None = None) -> Array | di
 
 
 def _read_array(file: BinaryIO, size: int) -> Array:
-    """One array that takes ``size`` bytes with its header, no more and no less."""
+    """Read one array that takes exactly ``size`` bytes with its header."""
     head = _exactly(file, 8)
     if head[:6] != _MAGIC or head[6:] not in (b"\x01\x00", b"\x02\x00", b"\x03\x00"):
         raise Malformed("is not of .npy version 1, 2 or 3")
@@ -94,7 +94,7 @@ def _read_array(file: BinaryIO, size: int) -> Array:
         raise Malformed(f"states an array of {needed} bytes, and holds {body}")
     if needed > MOST_BYTES:
         raise Malformed(f"states an array of {needed} bytes, and at most {MOST_BYTES} are read")
-    data = bytearray(needed)  # writable, as of numpy.load
+    data = bytearray(needed)  # writable, as from numpy.load
     filled = 0
     while filled < needed:
         count = file.readinto(memoryview(data)[filled:])  # type: ignore[attr-defined]
@@ -117,9 +117,9 @@ def _parsed(header: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
     if found is None or not all((found["descr"], found["fortran"])) or found["shape"] is None:
         raise Malformed("has no .npy header of a plain array")
     if _PLAIN_DTYPE.fullmatch(found["descr"]) is None:
-        raise Malformed("holds something else than plain numbers, or a pickle")
+        raise Malformed("holds something other than plain numbers, or a pickle")
     sides = [side.strip().rstrip("L") for side in found["shape"].split(",")]
-    if sides[-1] == "":  # (), (3,) and (3, 4) are tuples, and (3) is none
+    if sides[-1] == "":  # (), (3,) and (3, 4) are tuples; (3) is not
         sides.pop()
     elif len(sides) == 1:
         raise Malformed("has no .npy header of a plain array")
@@ -147,7 +147,7 @@ def _read_archive(file: BinaryIO, size: int, wanted: Collection[str] | None) -> 
             return arrays
     except (Malformed, MemoryError):
         raise
-    except Exception as error:  # on damaged files zipfile raises whatever its inner workings stumble on
+    except Exception as error:  # on damaged files zipfile raises many kinds of exceptions
         raise Malformed(f"is a damaged archive ({error or type(error).__name__})") from error
 
 
@@ -157,12 +157,12 @@ def _read_member(name: str, member: Any, size: int) -> Array:
     except Malformed as error:
         raise Malformed(f"array {name!r} {error.reason}") from error
     if member.read(1):
-        raise Malformed(f"array {name!r} goes on behind its end")
+        raise Malformed(f"array {name!r} continues after its end")
     return array
 
 
 def _check_end(file: BinaryIO, size: int) -> None:
-    """Refuse bytes behind the archive, which zipfile passes over, and a directory that would fill the memory."""
+    """Refuse bytes after the archive, which zipfile ignores, and a directory that would fill the memory."""
     if size < _END.size:
         raise Malformed("is a damaged archive (was cut short)")
     file.seek(size - _END.size)
@@ -175,12 +175,12 @@ def _check_end(file: BinaryIO, size: int) -> None:
 
 
 def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
-    """Refuse what has other members than arrays, or would inflate beyond all measure."""
+    """Refuse an archive with members other than arrays, or one that would inflate to more than is read."""
     seen = set[str]()
     for entry in entries:
         name = entry.filename
         if not name.endswith(".npy") or name in seen:
-            raise Malformed(f"holds {name!r}, which is there twice or no array")
+            raise Malformed(f"holds {name!r}, which is there twice or is not an array")
         if entry.flag_bits & 0x1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise Malformed(f"holds {name!r} encrypted, or compressed in a way that numpy.savez does not")
         seen.add(name)

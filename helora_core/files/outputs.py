@@ -1,7 +1,7 @@
-"""Files that a command will write, opened before it computes anything: no work is lost to a place that cannot be.
+"""Opens a command's output files before it computes anything, so that no work is lost to a path that cannot be written.
 
-Each is a new file beside its target. When all is written they take the targets' places; where a command fails, they go,
-and what was there before stays as it was.
+Each is a new file beside its target. When all are written, they replace the targets. If the command fails, they are
+removed, and existing files stay as they were.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from helora_core.errors import InvalidInput
 
 
 def check_output(path: Path, *, force: bool) -> None:
-    """Refuse a place that a file cannot be written to, as far as that can be known without writing.
+    """Refuse a path that a file cannot be written to, as far as that can be known without writing.
 
     Raises:
-        InvalidInput: The directory does not exist, there is something other than a plain file, or a file that may not
-            be replaced: ``force`` was not given, or it is not the user's to write to.
+        InvalidInput: The directory does not exist; or the path is something other than a plain file, or a file that
+            may not be replaced, since ``force`` is false or the user may not write to it.
     """
     if not path.parent.is_dir():
         raise InvalidInput(
@@ -31,26 +31,26 @@ def check_output(path: Path, *, force: bool) -> None:
         return
     if path.is_symlink() or not path.is_file():
         raise InvalidInput(
-            f"{path}: cannot be written, since it is there already and not a plain file.", hint="Choose another path."
+            f"{path}: cannot be written, since it already exists and is not a plain file.", hint="Choose another path."
         )
     if not force:
-        raise InvalidInput(f"{path}: is there already.", hint="Choose another path; --force replaces the file.")
+        raise InvalidInput(f"{path}: already exists.", hint="Choose another path; --force replaces the file.")
     if not os.access(path, os.W_OK):
         raise InvalidInput(
-            f"{path}: is there already, and may not be written to.",
+            f"{path}: already exists, and may not be written to.",
             hint="Change its permissions, or choose another path.",
         )
 
 
 class Outputs:
-    """Files that are open and not yet where they belong. Use ``opened``.
+    """Output files that are open under temporary names. Use ``opened`` to make them.
 
     Args:
-        paths: Where they belong.
-        force: Replace plain files that are there.
+        paths: The final paths.
+        force: Whether existing plain files may be replaced.
 
     Raises:
-        InvalidInput: One of the places cannot be written to, or two are the same.
+        InvalidInput: One of the paths cannot be written to, or two are the same.
     """
 
     def __init__(self, paths: Iterable[Path], *, force: bool) -> None:
@@ -64,14 +64,14 @@ class Outputs:
                     check_output(path, force=force)
                 unfinished = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
                 with saying_where(path):
-                    # Plainly, not by tempfile: it gets the permissions that the user's umask gives any new file.
+                    # Directly, not by tempfile: it gets the permissions that the user's umask gives any new file.
                     self._open[path] = unfinished, open(unfinished, "xb")  # noqa: SIM115 - closed by keep or discard
         except BaseException:
             self.discard()
             raise
 
     def write(self, path: Path, save: Callable[[BinaryIO], object]) -> None:
-        """Let ``save`` write the file of one path.
+        """Call ``save`` to write the file for ``path``.
 
         Raises:
             InvalidInput: The disk is full, or fails.
@@ -83,10 +83,10 @@ class Outputs:
             os.fsync(file.fileno())
 
     def keep(self) -> None:
-        """Put all files in their places.
+        """Move all files to their final paths.
 
         Raises:
-            InvalidInput: One cannot be put there any more, and stays beside.
+            InvalidInput: A file can no longer be moved; it keeps its temporary name.
         """
         for _, file in self._open.values():
             file.close()
@@ -96,7 +96,7 @@ class Outputs:
             try:
                 self._put(unfinished, path)
             except OSError as error:
-                why = "something else was written there meanwhile" if isinstance(error, FileExistsError) else error
+                why = "something else has been written there" if isinstance(error, FileExistsError) else error
                 raise InvalidInput(
                     f"{path}: cannot be written, since {why}; the result is in {unfinished}.",
                     hint="Move it to where you want it.",
@@ -107,7 +107,7 @@ class Outputs:
             os.replace(unfinished, path)
             return
         try:
-            os.link(unfinished, path)  # unlike a rename, it fails where there is something by now
+            os.link(unfinished, path)  # unlike a rename, it fails if there is something by now
         except FileExistsError:
             raise
         except OSError:  # a file system without links
@@ -118,7 +118,7 @@ class Outputs:
             unfinished.unlink()
 
     def discard(self) -> None:
-        """Remove all that was not put in its place."""
+        """Remove all files that were not moved to their final paths."""
         for unfinished, file in self._open.values():
             with suppress(OSError):
                 file.close()
@@ -129,7 +129,7 @@ class Outputs:
 
 @contextmanager
 def opened(paths: Iterable[Path], *, force: bool) -> Iterator[Outputs]:
-    """Files for the block to write, which are put in their places if it ends without an error, and else removed.
+    """Files for the block to write; they are moved to their paths if it ends without an error, and otherwise removed.
 
     Raises:
         InvalidInput: As ``Outputs`` and ``Outputs.keep`` do.
@@ -144,14 +144,14 @@ def opened(paths: Iterable[Path], *, force: bool) -> Iterator[Outputs]:
 
 @contextmanager
 def saying_where(path: Path) -> Iterator[None]:
-    """Turn errors of the system into refusals that name ``path``.
+    """Turn system errors into refusals that name ``path``.
 
     Raises:
-        InvalidInput: It cannot be written to.
+        InvalidInput: ``path`` cannot be written.
     """
     try:
         yield
-    except (OSError, ValueError) as error:  # ValueError of a name with a null character
+    except (OSError, ValueError) as error:  # ValueError from a name with a null character
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InvalidInput(
             f"{path}: cannot be written ({why}).",

@@ -1,6 +1,6 @@
-"""Safetensors files, checked against https://huggingface.co/docs/safetensors#format before a tensor is touched.
+"""Reads safetensors files, checked against https://huggingface.co/docs/safetensors#format before any tensor is read.
 
-The format's own library reads the last of two tensors of one name, and wants the whole file in memory first.
+The format's own library reads the last of two tensors with the same name, and wants the whole file in memory first.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
     "C64": 64, "F64": 64, "I64": 64, "U64": 64,
 }  # fmt: skip
-"""Bits of one value, by the format's name of its type."""
+"""Bits of one value, by the format's name for its type."""
 
 _Natural = Annotated[int, msgspec.Meta(ge=0, le=1 << 48)]
 
@@ -46,8 +46,8 @@ class Tensor:
     """One tensor.
 
     Attributes:
-        dtype: The format's name of its type: ``F32``, ``BF16``, ``I64``, …
-        shape: Its sides.
+        dtype: The format's name for its type: ``F32``, ``BF16``, ``I64``, …
+        shape: Its dimensions.
         data: Its values, little-endian, in C order; exactly as many bytes as they take.
     """
 
@@ -57,7 +57,7 @@ class Tensor:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors of a file by name, in its order, and its metadata.
+    """All tensors of a file by name, in the file's order, and its metadata.
 
     Raises:
         OSError: It cannot be read.
@@ -83,7 +83,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def parse_tensors(content: bytes, *, most_header: int = MOST_HEADER_BYTES) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """As ``read_tensors``, from bytes in memory, of which the tensors are views.
+    """As ``read_tensors``, from bytes in memory. The tensors are views of them.
 
     Raises:
         Malformed: They are cut short, or not safetensors.
@@ -97,7 +97,7 @@ def parse_tensors(content: bytes, *, most_header: int = MOST_HEADER_BYTES) -> tu
 
 
 def _header_bytes(first: bytes, size: int, most: int) -> int:
-    """How long the header is."""
+    """The length of the header in bytes."""
     if len(first) < _WIDTH:
         raise Malformed("is not a whole safetensors file (it has no header)")
     length = int.from_bytes(first, "little")
@@ -111,7 +111,7 @@ def _header_bytes(first: bytes, size: int, most: int) -> int:
 
 
 def _parsed(header: bytes, room: int) -> tuple[dict[str, _Entry], dict[str, str]]:
-    """The header's entries, which fill the ``room`` for data without gap or overlap."""
+    """The header's entries and metadata; the entries fill the ``room`` for data without gap or overlap."""
     try:
         raw = strict_json.decode(header, dict[str, msgspec.Raw], most=len(header), depth=3)
         metadata = msgspec.json.decode(raw.pop(METADATA, b"null"), type=dict[str, str] | None) or {}
@@ -120,7 +120,7 @@ def _parsed(header: bytes, room: int) -> tuple[dict[str, _Entry], dict[str, str]
         raise Malformed(f"is not a safetensors file: its header {error.reason}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(
-            f"is not a safetensors file: its header states something else than tensors ({error})"
+            f"is not a safetensors file: its header states something other than tensors ({error})"
         ) from error
     place = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):

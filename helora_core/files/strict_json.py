@@ -1,8 +1,8 @@
-"""JSON that means one thing only (RFC 8259; I-JSON, RFC 7493).
+"""Reads JSON strictly, so that it means the same to every reader (RFC 8259; I-JSON, RFC 7493).
 
 msgspec refuses NaN, infinities, numbers out of range, lone surrogates, trailing bytes and wrong types. It takes the
-last of two equal keys where other readers take the first, passes over bytes that are not UTF-8 in fields it does not
-know, and goes as deep as the stack; these three are refused here, before it sees the bytes.
+last of two equal keys where other readers take the first, ignores bytes that are not UTF-8 in unknown fields, and
+nests as deep as the stack allows; these three are refused here, before msgspec sees the bytes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import msgspec
 from helora_core.files.malformed import Malformed
 
 MOST_DEPTH = 64
-"""Arrays and objects inside one another. helora writes no more than 8."""
+"""The deepest nesting of arrays and objects. helora itself writes at most 8."""
 
-# Strings, keys among them, then what opens and closes. All else between is for msgspec to judge, and so is a string
-# without an end, which is matched as well: looking for its end again from each quote in it would take quadratic time.
+# Strings, including keys, and brackets and braces. Everything else is for msgspec to judge, and so is a string without
+# an end, which is matched as well: looking for the end again from each quote in it would take quadratic time.
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?(\s*:)?|[{}\[\]]', re.DOTALL)
 
 T = TypeVar("T")
@@ -30,12 +30,12 @@ def decode(data: bytes, kind: type[T], *, most: int, depth: int = MOST_DEPTH) ->
 
     Args:
         data: UTF-8, without a byte order mark.
-        kind: What is expected, as for ``msgspec.json.decode``.
-        most: Bytes that are read at most.
-        depth: Arrays and objects that may stand inside one another.
+        kind: The type expected, as for ``msgspec.json.decode``.
+        most: Most bytes that are read.
+        depth: The deepest nesting of arrays and objects.
 
     Raises:
-        Malformed: It is too large, no such JSON, or not of that form.
+        Malformed: It is too large, not JSON that is accepted here, or not of the type expected.
     """
     if len(data) > most:
         raise Malformed(f"has {len(data)} bytes of JSON, and at most {most} are read")
@@ -43,13 +43,13 @@ def decode(data: bytes, kind: type[T], *, most: int, depth: int = MOST_DEPTH) ->
         _check_structure(data.decode("utf-8"), depth)
         return msgspec.json.decode(data, type=kind)
     except UnicodeDecodeError as error:
-        raise Malformed(f"is not the JSON expected (no UTF-8 at byte {error.start})") from error
+        raise Malformed(f"is not the JSON expected (not UTF-8 at byte {error.start})") from error
     except (msgspec.MsgspecError, RecursionError, MemoryError) as error:
         raise Malformed(f"is not the JSON expected ({error})") from error
 
 
 def _check_structure(text: str, depth: int) -> None:
-    """Refuse equal keys in one object, and nesting beyond ``depth``; whether it is JSON at all is not for here."""
+    """Refuse equal keys in one object, and nesting beyond ``depth``. This does not check whether it is JSON at all."""
     inside: list[set[str]] = []  # for each array and object that is open, the keys so far
     for found in _TOKEN.finditer(text):
         token = found[0]
@@ -73,4 +73,4 @@ def _unescaped(string: str) -> str:
     try:
         return str(json.loads(string))
     except ValueError:
-        return string  # no JSON, as msgspec will say
+        return string  # not JSON, as msgspec will report

@@ -29,7 +29,7 @@ def helora_packings() -> Iterable[PackingSpec]:
     yield PackingSpec(
         name="cpmm",
         target="helora_core.packing.cpmm:CPMM",
-        summary="One ciphertext a feature, tokens in the slots: no rotations; for thousands of tokens at once.",
+        summary="One ciphertext per feature, tokens in the slots: no rotations; for thousands of tokens at once.",
     )
     yield PackingSpec(
         name="halevi_shoup_bsgs",
@@ -44,7 +44,7 @@ def helora_packings() -> Iterable[PackingSpec]:
     yield PackingSpec(
         name="outer_product",
         target="helora_core.packing.outer_product:OuterProduct",
-        summary="One inner product a rank row, broadcast by folds: the textbook's way, to compare with.",
+        summary="One inner product per rank row, broadcast by folds: the textbook method, to compare with.",
     )
     yield PackingSpec(
         name="cheetah_two_round",

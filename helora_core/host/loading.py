@@ -1,9 +1,9 @@
-"""Finds the plugins that are installed, imports each and checks its hooks; what goes wrong comes back as data.
+"""Finds the installed plugins, imports each and checks its hooks; failures are returned as data.
 
-This is done here and not by ``pluggy.PluginManager.load_setuptools_entrypoints`` for two reasons: there, whatever an
-entry point raises ends the host, so that one missing ``libX.so`` would take every backend away; and of two
-distributions with the same entry-point name one is silently dropped. Further, every plugin gets a pluggy host of its
-own. In a shared one the first implementation that raises ends the call for all plugins.
+``pluggy.PluginManager.load_setuptools_entrypoints`` is not used, for two reasons: it lets any exception of an entry
+point through, so that one missing ``libX.so`` would take every backend away; and of two distributions with the same
+entry-point name it silently drops one. Also, every plugin gets a pluggy host of its own: in a shared one, the first
+implementation that raises ends the call for all plugins.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from helora_core.errors import PluginConflict, PluginLoadError
 from helora_core.host.records import Origin, Originated, PluginFailure, Stage, run_plugin_code
 
 CORE = EntryPoint(name="core", value="helora_core.host.builtin", group=hookspecs.PROJECT)
-"""What helora-core itself offers. In a checkout without installed metadata nothing declares it, so it is known here."""
+"""The entry point of helora-core itself. It is listed here because a checkout without metadata does not declare it."""
 
 HOOKS = frozenset(name for name in vars(hookspecs) if name.startswith("helora_"))
 
 
 @dataclass(frozen=True)
 class LoadedPlugin(Originated):
-    """A plugin whose hooks were found right.
+    """A plugin whose hooks passed all checks.
 
     Attributes:
         hooks: Calls this plugin's implementations, and no other plugin's.
@@ -41,13 +41,13 @@ class LoadedPlugin(Originated):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question that names the nearest of the known names, with a space after it; empty if none is near."""
+    """The question "Did you mean …?" with the closest known name and a space after it; empty if none is close."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"Did you mean {near[0]!r}? " if near else ""
 
 
 def origin_of(entry_point: EntryPoint) -> Origin:
-    """Who declares the entry point."""
+    """The origin of an entry point: the distribution that declares it."""
     if entry_point.dist is None:
         return Origin(entry_point.name, "helora-core" if entry_point is CORE else None, None)
     return Origin(entry_point.name, _field(entry_point.dist, "Name"), _field(entry_point.dist, "Version"))
@@ -57,7 +57,7 @@ def _field(distribution: Distribution, key: str) -> str | None:
     """A field of the distribution's metadata, which may lack even the required ones."""
     try:
         values = distribution.metadata.get_all(key)
-    except FileNotFoundError:  # the importlib_metadata package, which serves all once it is imported, has no empty ones
+    except FileNotFoundError:  # importlib_metadata, which is used once imported, raises this if there is no file
         return None
     return values[0] if values else None
 
@@ -65,7 +65,7 @@ def _field(distribution: Distribution, key: str) -> str | None:
 def find_entry_points() -> tuple[list[EntryPoint], list[PluginFailure]]:
     """The entry points of group ``helora`` on ``sys.path``, and the distributions whose metadata cannot be read.
 
-    A distribution that lies on the path twice counts once: the first hides the others, as it does for imports.
+    A distribution that is on the path twice counts once: the first hides the others, as it does for imports.
     """
     found: list[EntryPoint] = []
     failures: list[PluginFailure] = []
@@ -74,7 +74,7 @@ def find_entry_points() -> tuple[list[EntryPoint], list[PluginFailure]]:
         try:
             entry_points = list(distribution.entry_points.select(group=hookspecs.PROJECT))
             name = origin_of(entry_points[0]).distribution if entry_points else None
-        except Exception as error:  # these files are text that anybody may have written, and the parser is not robust
+        except Exception as error:  # anyone may have written these text files, and the parser is not robust
             failures.append(_unreadable(distribution, error))
             continue
         name = re.sub(r"[-_.]+", "-", name or "").lower()
@@ -102,14 +102,14 @@ def _unreadable(distribution: Distribution, cause: Exception) -> PluginFailure:
 def refuse_rivals(
     kind: str, name: str, claimants: Sequence[Origin], stage: Stage, way_out: str = ""
 ) -> list[PluginFailure]:
-    """The failures of those that claim one name; core, if it is among them, stands first and keeps the name.
+    """The failures of plugins that claim the same name. If core is among them, it comes first and keeps the name.
 
     Args:
-        kind: What the name is a name of.
-        name: The name that more than one claims.
-        claimants: All who claim it.
-        stage: When this came out.
-        way_out: What can be done besides uninstalling, to be added to the next step.
+        kind: The kind of thing that has the name, such as a backend.
+        name: The name that several plugins claim.
+        claimants: All plugins that claim it.
+        stage: The stage at which the conflict was found.
+        way_out: A remedy besides uninstalling, appended to the hint.
     """
     last = claimants[-1].who
     if len(set(claimants)) == 1:
@@ -126,15 +126,15 @@ def refuse_rivals(
 def choose(
     entry_points: Iterable[EntryPoint], pins: Collection[str] | None
 ) -> tuple[list[EntryPoint], list[PluginFailure]]:
-    """Say which entry points to load: core first, then the others by name.
+    """Choose the entry points to load: core first, then the others by name.
 
     Args:
         entry_points: All that are installed. Core is added if it is not among them.
         pins: The names to load beside core; None for all.
 
     Returns:
-        The entry points to load, and the failures: a name that two distributions use (neither is loaded, except that
-        nothing takes the place of core), and a pin that is not installed.
+        The entry points to load, and the failures: a name that two distributions use (neither is loaded, but core
+        always is), and a pin that is not installed.
     """
     installed = sorted(entry_points, key=lambda entry_point: entry_point.name)
     core = next((each for each in installed if (each.name, each.value) == (CORE.name, CORE.value)), CORE)
@@ -158,21 +158,21 @@ def choose(
 def _missing_pin(pin: str, installed: Collection[str]) -> PluginFailure:
     error = PluginLoadError(
         f"HELORA_PLUGINS names the plugin {pin!r}, which no installed distribution offers",
-        hint=f"{did_you_mean(pin, installed)}Install it, or take it out of HELORA_PLUGINS; "
+        hint=f"{did_you_mean(pin, installed)}Install it, or remove it from HELORA_PLUGINS; "
         f"installed plugins: {', '.join(installed)}.",
     )
     return PluginFailure(Origin(pin, None, None), "discover", error)
 
 
 def load_plugin(entry_point: EntryPoint) -> LoadedPlugin | PluginFailure:
-    """Import what the entry point names and check its hooks. Only KeyboardInterrupt comes out as an exception."""
+    """Import an entry point's target and check its hooks. No exception escapes except KeyboardInterrupt."""
     origin = origin_of(entry_point)
     try:
         plugin = run_plugin_code(
             entry_point.load,
             f"importing {entry_point.value!r} of {origin}",
             f"Reinstall {origin.who} and the libraries it needs, or uninstall it; HELORA_PLUGINS can leave it "
-            "out meanwhile.",
+            "out in the meantime.",
         )
     except PluginLoadError as error:
         return PluginFailure(origin, "import", error)
@@ -183,7 +183,7 @@ def load_plugin(entry_point: EntryPoint) -> LoadedPlugin | PluginFailure:
 
 
 def _checked_hooks(plugin: object, origin: Origin) -> pluggy.HookRelay:
-    """Register the plugin in a pluggy host of its own, and refuse what pluggy lets pass or finds only on asking."""
+    """Register the plugin in its own pluggy host, and refuse errors that pluggy ignores or checks only on request."""
     host = pluggy.PluginManager(hookspecs.PROJECT)
     host.add_hookspecs(hookspecs)
     hint = "Tell the plugin's author: helora_core/hookspecs.py has every hook with its signature and an example."
@@ -194,7 +194,7 @@ def _checked_hooks(plugin: object, origin: Origin) -> pluggy.HookRelay:
     unknown = sorted((marked | unmarked) - HOOKS)
     if unknown:
         raise PluginLoadError(
-            f"{origin} implements {unknown[0]}, which is no hook of helora", hint=did_you_mean(unknown[0], HOOKS) + hint
+            f"{origin} implements {unknown[0]}, which is not a helora hook", hint=did_you_mean(unknown[0], HOOKS) + hint
         )
     if unmarked:
         raise PluginLoadError(
@@ -207,7 +207,7 @@ def _checked_hooks(plugin: object, origin: Origin) -> pluggy.HookRelay:
 
 
 def _is_optional(caller: pluggy.HookCaller) -> bool:
-    """Whether the plugin says itself that this hook may be unknown, as one from a later helora."""
+    """Whether the plugin itself marks this hook as possibly unknown, such as one from a later helora."""
     return not caller.has_spec() and all(implementation.optionalhook for implementation in caller.get_hookimpls())
 
 

@@ -1,11 +1,11 @@
-"""The tolerant plugin host: one broken plugin is a line in a report, never the end of the program.
+"""The tolerant plugin host: a broken plugin is a line in a report, never the end of the program.
 
-``get_manager()`` is the host of the process. It answers what the installed plugins offer, loads a backend or a packing
-when it is first used, and keeps what went wrong in ``failures``.
+``get_manager()`` is the host of the process. It lists what the installed plugins offer, loads a backend or a packing
+when it is first used, and records problems in ``failures``.
 
-Who gets a name that two plugins claim? Neither, until the user settles it: if one won silently, encrypted work would
-run on a library that nobody chose. What helora-core itself offers is the exception. It keeps its names, so that
-installing a plugin never changes what an existing plan does.
+A name that two plugins claim goes to neither until the user decides: if one won silently, encrypted work would run on a
+library that nobody chose. The exception is helora-core, which keeps its names, so that installing a plugin never
+changes what an existing plan does.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ if TYPE_CHECKING:
 
 __all__ = ["PluginFailure", "PluginManager", "RegisteredBackend", "RegisteredPacking", "get_manager"]
 
-# Failures at these stages may be why a name is not known; the others concern names that are.
+# Failures at these stages may be the reason why a name is unknown; the others concern known names.
 _HIDING: tuple[Stage, ...] = ("discover", "import", "validate", "call")
 
 
 class PluginManager:
-    """What a set of plugins offers, and what went wrong with them.
+    """The backends, packings and other things that a set of plugins offers, and the plugins' failures.
 
     Args:
-        plugins: The plugins in the order in which they are asked, core first.
-        failures: What went wrong before.
+        plugins: The plugins in the order in which they are called, core first.
+        failures: Failures from before.
     """
 
     def __init__(self, plugins: Iterable[LoadedPlugin], failures: Iterable[PluginFailure] = ()) -> None:
@@ -89,9 +89,9 @@ class PluginManager:
 
         Args:
             entry_points: Those of group ``helora``; by default all that are installed.
-            environ: Where ``HELORA_PLUGINS`` (the plugins to load beside core, with commas between; empty for core
-                alone) and ``HELORA_TRACE_PLUGINS`` (1 prints what is loaded and how long it takes) are read; by default
-                ``os.environ``.
+            environ: The variables, by default ``os.environ``: ``HELORA_PLUGINS`` lists the plugins to load beside core,
+                comma-separated (empty for core alone), and ``HELORA_TRACE_PLUGINS`` set to 1 prints which plugins are
+                loaded and how long each takes.
         """
         environ = os.environ if environ is None else environ
         unreadable: list[PluginFailure] = []
@@ -114,15 +114,15 @@ class PluginManager:
 
     @property
     def failures(self) -> tuple[PluginFailure, ...]:
-        """What went wrong so far, each thing once.
+        """The failures so far, each listed once.
 
-        Discovery, imports and specs are complete from the start; the rest (availability checks, loads, commands, sinks
-        and observers) is added when it happens.
+        Those of discovery, imports and specs are complete from the start; the rest (availability checks, loads,
+        commands, sinks and observers) are added when they happen.
         """
         return tuple(self._failures.values())
 
     def backends(self) -> dict[str, RegisteredBackend]:
-        """The backends by name, with those that cannot be used here; nothing of theirs is imported for it."""
+        """The backends by name, including those that cannot be used here. Listing them imports none of their code."""
         return dict(self._backends)
 
     def packings(self) -> dict[str, RegisteredPacking]:
@@ -164,7 +164,7 @@ class PluginManager:
 
     def cli_commands(self) -> tuple[click.Command, ...]:
         """The commands that plugins add to ``helora``."""
-        import click  # here, so that a program that only computes does not pay for a command line
+        import click  # here, so that a program that only computes does not load it
 
         return tuple(command for _, command in self._settled("command", "helora_cli_commands", click.Command).values())
 
@@ -173,7 +173,7 @@ class PluginManager:
         return tuple(sink for _, sink in self._offers("helora_telemetry_sinks", "a callable", callable))
 
     def notify_plan_compiled(self, plan: Plan) -> None:
-        """Show the plan to every plugin that observes plans. One that raises is reported and stops nothing."""
+        """Show the plan to every plugin that observes plans. An observer that raises is reported and stops nothing."""
         for plugin in self._plugins:
             observe = functools.partial(plugin.hooks.helora_plan_compiled, plan=plan)
             try:
@@ -182,11 +182,11 @@ class PluginManager:
                 self._report(PluginFailure(plugin.origin, "call", error))
 
     def _report(self, failure: PluginFailure) -> None:
-        """Record a failure, unless it is known: an observer that always raises does so at every plan."""
+        """Record a failure once: an observer that always raises does so at every plan."""
         self._failures.setdefault((failure.origin, failure.stage, failure.reason), failure)
 
     def _offers(self, hook: str, wanted: str, accepts: Callable[[object], bool]) -> list[tuple[Origin, Any]]:
-        """What the plugins yield from a hook. One that raises or yields anything else is reported."""
+        """All that the plugins yield from a hook. A plugin that raises, or yields anything else, is reported."""
         offers: list[tuple[Origin, Any]] = []
         for plugin in self._plugins:
             doing, hint = f"{hook} of {plugin.origin}", _tell_author(plugin.origin)
@@ -201,7 +201,7 @@ class PluginManager:
         return offers
 
     def _settled(self, kind: str, hook: str, payload: type[Any]) -> dict[str, tuple[Origin, Any]]:
-        """What the plugins yield from a hook, by name; a name that two claim is refused to all but core."""
+        """All that the plugins yield from a hook, by name; if two claim a name, only core may keep it."""
         claims: defaultdict[str, list[tuple[Origin, Any]]] = defaultdict(list)
         wanted = f"a {payload.__name__} with a name"
         for origin, offer in self._offers(hook, wanted, lambda offer: isinstance(offer, payload) and bool(offer.name)):
@@ -223,7 +223,7 @@ class PluginManager:
             self._conflicts[kind, name] = PluginConflict(failure.reason, hint=failure.next_step)
 
     def _unknown(self, kind: str, name: str, known: Mapping[str, object], error_type: type[HeloraError]) -> HeloraError:
-        """The refusal of a name that is not registered, with what the user may have meant and what is broken."""
+        """The refusal of an unregistered name, with close names and the failures that may be the reason."""
         conflict = self._conflicts.get((kind, name))
         if conflict is not None:
             return PluginConflict(conflict.message, hint=conflict.hint)
@@ -236,7 +236,7 @@ class PluginManager:
         )
 
     def _instance(self, kind: str, registered: RegisteredBackend | RegisteredPacking) -> Any:
-        """Import the target and call it, once."""
+        """Import the target and call it, once; later calls return the same instance."""
         spec, origin = registered.spec, registered.origin
         with self._lock:
             if (kind, spec.name) not in self._instances:
@@ -272,7 +272,7 @@ def _tell_author(origin: Origin) -> str:
 
 
 def _gather(hook: Callable[[], list[Iterable[Any]]]) -> list[Any]:
-    """What a hook yields. pluggy answers one entry per implementation, and none for one that returns None."""
+    """All items that a hook yields. pluggy returns one entry per implementation, and none for one returning None."""
     return [offer for answer in hook() for offer in answer]
 
 
@@ -286,4 +286,4 @@ def _way_to_a_backend(refused: RegisteredBackend, known: Iterable[str]) -> str:
     library = refused.spec.library
     if library and refused.library_version is None:
         return f"Install its library, as in 'pip install {library}', or choose another backend ({others})."
-    return f"Repair what the reason names, or choose another backend ({others})."
+    return f"Fix the problem named above, or choose another backend ({others})."

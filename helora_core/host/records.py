@@ -1,4 +1,4 @@
-"""What the plugin host knows, as plain data: who offers what, what went wrong, and how the one becomes the other.
+"""The plugin host's records, as plain data: who offers what, and what went wrong.
 
 Every record says which plugin of which distribution it comes from, so that any report can name somebody to turn to.
 """
@@ -22,11 +22,11 @@ Stage = Literal["discover", "import", "validate", "call", "register", "availabil
 
 @dataclass(frozen=True)
 class Origin:
-    """Who offers something.
+    """The plugin and distribution that offer something.
 
     Attributes:
-        plugin: The name of the entry point, which is also what ``HELORA_PLUGINS`` lists.
-        distribution: What ``pip uninstall`` takes; None if unknown.
+        plugin: The name of the entry point, which is also the name in ``HELORA_PLUGINS``.
+        distribution: The name that ``pip uninstall`` takes; None if unknown.
         version: The distribution's version; None if unknown, as for helora-core in a checkout that is not installed.
     """
 
@@ -36,7 +36,7 @@ class Origin:
 
     @property
     def who(self) -> str:
-        """Whom to reinstall, uninstall or turn to: the distribution, as far as it is known."""
+        """The distribution to reinstall or uninstall, or whose author to contact, as far as it is known."""
         return self.distribution or f"the unnamed distribution of plugin {self.plugin!r}"
 
     def __str__(self) -> str:
@@ -72,7 +72,7 @@ class PluginFailure(Originated):
 
     Attributes:
         stage: What the plugin was doing.
-        error: The refusal, with what the plugin raised as its ``__cause__``.
+        error: The refusal; its ``__cause__`` is the exception that the plugin raised.
     """
 
     stage: Stage
@@ -80,7 +80,7 @@ class PluginFailure(Originated):
 
     @property
     def code(self) -> str:
-        """Stable and machine-readable, as of every helora error."""
+        """The error's stable machine-readable code."""
         return self.error.code
 
     @property
@@ -95,15 +95,15 @@ class PluginFailure(Originated):
 
 
 def run_plugin_code(code: Callable[[], T], doing: str, hint: str) -> T:
-    """Run code that a plugin wrote, and answer what it returns.
+    """Run a plugin's code, and return its result.
 
     Args:
-        code: What to run.
+        code: The code to run.
         doing: The subject of the error message: who was doing what.
         hint: What the user can do if it fails.
 
     Raises:
-        PluginLoadError: The code raised; its exception is the cause. Only KeyboardInterrupt comes out as it is.
+        PluginLoadError: The code raised; its exception is the cause. Only KeyboardInterrupt passes through.
     """
     try:
         return code()
@@ -132,7 +132,7 @@ class RegisteredBackend(Originated):
 
     Attributes:
         spec: What the plugin says about it.
-        report: Where a failure of its availability check goes.
+        report: Called with a failure of its availability check.
     """
 
     spec: BackendSpec
@@ -140,21 +140,21 @@ class RegisteredBackend(Originated):
 
     @cached_property
     def availability(self) -> str | None:
-        """None if it can be used here, else the reason in words. The plugin is asked once, on first use."""
+        """None if it can be used here, otherwise the reason in words. The plugin is asked once, on first use."""
         doing = f"the availability check of backend {self.spec.name!r} of {self.origin}"
-        hint = f"Tell the author of {self.origin.who}: the check must answer None or a reason in words."
+        hint = f"Tell the author of {self.origin.who}: the check must return None or a reason in words."
         try:
             answer: object = run_plugin_code(self.spec.availability, doing, hint)
             if answer is None or (isinstance(answer, str) and answer.strip()):
                 return answer
-            raise PluginLoadError(f"{doing} answered {answer!r}", hint=hint)
+            raise PluginLoadError(f"{doing} returned {answer!r}", hint=hint)
         except PluginLoadError as error:
             self.report(PluginFailure(self.origin, "availability", error))
             return error.message
 
     @cached_property
     def library_version(self) -> str | None:
-        """The installed version of the library it drives; None if it drives none, or that is not installed."""
+        """The installed version of the backend's library; None if it has none, or if that is not installed."""
         if not self.spec.library:
             return None
         try:

@@ -1,7 +1,7 @@
-"""A new backend from the template: a distribution that works at once, and marks where its library's calls belong.
+"""Makes a new backend from the template: a distribution that works at once, with marks where the library's calls go.
 
 The template, ``plugins/_template`` in the repository and ``_template`` in the wheel, is a backend named ``acme``, which
-can be read, linted and type-checked where it lies. Rendering replaces that name and nothing else.
+can be read, linted and type-checked in place. Rendering replaces that name and nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from helora_core.errors import InvalidInput
 
 RESERVED = frozenset({"auto", "core"})
-"""What ``--backend`` means otherwise, and the plugin that helora-core itself is."""
+"""Names with another meaning: ``auto`` for ``--backend``, and ``core`` for helora-core's own plugin."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _LONGEST_NAME = 32
@@ -25,10 +25,10 @@ _MARKED = ("pyproject.toml", "README.md", "src/**/*.py")
 
 @dataclass(frozen=True, order=True)
 class FillIn:
-    """One thing that the author of a backend has left to do.
+    """One thing that is left to do for the author of a backend.
 
     Attributes:
-        number: Its place in the order in which that goes best.
+        number: Its place in the recommended order.
         path: The file, relative to the distribution's folder, with slashes.
         line: The line in the file, from 1.
         what: What to do there.
@@ -44,7 +44,7 @@ class FillIn:
 
 
 def left_to_fill_in(folder: Path) -> tuple[FillIn, ...]:
-    """What the marks in a distribution say, in order."""
+    """The marks left in a distribution, in order."""
     found = []
     for path in {path for pattern in _MARKED for path in folder.glob(pattern)}:
         text = path.read_text(encoding="utf-8")
@@ -55,10 +55,10 @@ def left_to_fill_in(folder: Path) -> tuple[FillIn, ...]:
 
 
 def template_folder() -> Path:
-    """Where the template lies: in the package if that was installed, beside it in a checkout.
+    """The template's folder: in the package if that was installed, beside it in a checkout.
 
     Raises:
-        InvalidInput: It is in neither place.
+        InvalidInput: The template is in neither place.
     """
     package = Path(__file__).parents[1]
     places = (package / "_template", package.parent / "plugins" / "_template")
@@ -77,23 +77,23 @@ def new_backend(name: str, directory: Path, *, taken: Collection[str] = ()) -> P
     Args:
         name: What users will type after ``--backend``: lower-case words of letters and digits, joined by underscores.
         directory: An existing directory; the distribution becomes a folder in it.
-        taken: Names that other backends and plugins have.
+        taken: Names in use by other backends and plugins.
 
     Returns:
         The distribution's folder.
 
     Raises:
-        InvalidInput: The name is malformed or taken, the folder is there already, or nothing can be written there.
+        InvalidInput: The name is malformed or taken, the folder already exists, or it cannot be written.
     """
     _check_name(name, taken)
     target = directory / f"helora-{name.replace('_', '-')}"
     if target.exists() or target.is_symlink():
-        raise InvalidInput(f"new-backend: {target} is already there.", hint="Remove it, or choose another --directory.")
+        raise InvalidInput(f"new-backend: {target} already exists.", hint="Remove it, or choose another --directory.")
     if not directory.is_dir():
-        raise InvalidInput(f"new-backend: {directory} is no directory.", hint="Make it first, or choose another.")
+        raise InvalidInput(f"new-backend: {directory} is not a directory.", hint="Make it first, or choose another.")
     try:
         with tempfile.TemporaryDirectory(prefix=".new-backend-", dir=directory) as unfinished:
-            # A folder of its own in there: the temporary one is closed to all but its owner.
+            # A folder inside the temporary one, whose permissions shut out everyone but its owner.
             folder = Path(unfinished, target.name)
             for path, text in _rendered(name):
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def _check_name(name: str, taken: Collection[str]) -> None:
 
 
 def _rendered(name: str) -> Iterator[tuple[Path, str]]:
-    """The files of the distribution, by their paths in it."""
+    """The path and text of each file of the distribution."""
     title = "".join(word.capitalize() for word in name.split("_"))
     names = {"helora-acme": f"helora-{name.replace('_', '-')}", "acme": name, "Acme": title}
 
@@ -133,7 +133,7 @@ def _rendered(name: str) -> Iterator[tuple[Path, str]]:
     template = template_folder()
     for path in sorted(template.rglob("*")):
         relative = path.relative_to(template)
-        # What building or testing the template in place leaves behind does not belong to it.
+        # Files that building or testing the template in place leaves behind are not part of it.
         left_behind = any(part.startswith(".") or part in {"__pycache__", "build", "dist"} for part in relative.parts)
         if path.is_file() and not left_behind:
             yield Path(render(relative.as_posix())), render(path.read_text(encoding="utf-8"))

@@ -1,1 +1,1 @@
-"""Packing strategies: how tokens, features and rank are laid out in slots. One strategy a file."""
+"""Packing strategies: how tokens, features and rank are laid out in slots. One strategy per file."""

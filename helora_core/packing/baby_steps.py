@@ -8,8 +8,8 @@ from helora_core.packing.costs import OperationCosts
 def best_baby_steps(diagonals: int, *, sources: int, sinks: int, costs: OperationCosts) -> int:
     """The cheapest number of baby steps, a power of two that divides ``diagonals`` (itself a power of two).
 
-    Every source ciphertext is rotated by each baby step but 0, in one hoisted group; every sink takes one rotation for
-    each giant step but 0. Of equally cheap splits, the one with more baby steps: they can be hoisted.
+    Every source ciphertext is rotated by each baby step except 0, in one hoisted group; every sink takes one rotation
+    for each giant step except 0. Ties go to the split with more baby steps, since those can be hoisted.
     """
 
     def cost(baby_steps: int) -> float:

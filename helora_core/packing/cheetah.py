@@ -2,28 +2,28 @@
 
 Why: a product of polynomials is a negacyclic convolution, and one coefficient of a convolution with a reversed vector
 is an inner product. So one ct×pt computes several rows of ``down``·x without any key switch, and N coefficients hold
-twice what N/2 slots do. It is the cheapest packing where the holder of the key may see z = down·x and owns ``up``.
+twice as much as N/2 slots. It is the cheapest packing where the holder of the key may see z = down·x and owns ``up``.
 
-Layout. x is cut into B blocks of w features, a ciphertext each, and the r rows of ``down`` into J groups of ρ. Block b
-of token t begins at coefficient t·ρ·w. The plaintext (b, j) holds the group's rows one after the other, each reversed:
+Layout. x is cut into B blocks of w features, one ciphertext each, and the r rows of ``down`` into J groups of ρ. Block
+b of token t begins at coefficient t·ρ·w. The plaintext (b, j) holds the group's rows one after another, each reversed:
 
     p_{b,j}[k·w + w−1 − i] = down[j·ρ + k, b·w + i],   so that
     (x_b · p_{b,j})[(t·ρ + k)·w + w−1] = Σ_i x_t[b·w + i] · down[j·ρ + k, b·w + i].
 
 With T·ρ·w <= N nothing else reaches these coefficients: exponents differ by less than w within a token and row, and
-what exceeds N wraps around to the coefficients below w−1. Adding the products of all blocks gives z; T·ρ of its numbers
-come back in each of J ciphertexts. The client applies (α/r)·``up``.
-More tokens run together as long as the plaintexts keep to ``MOST_COEFFICIENTS``.
+exponents above N wrap around to the coefficients below w−1. Adding the products of all blocks gives z; T·ρ of its
+numbers come back in each of J ciphertexts. The client applies (α/r)·``up``.
+More tokens run together as long as the plaintexts stay within ``MOST_COEFFICIENTS``.
 
 Cost: 0 rotations, B·J ct×pt, at most J rescales, B ciphertexts up and J down, for T tokens a run. B·J is about
-T·r·d_in/N whatever the split: narrower blocks take fewer ciphertexts down, which may have to be sanitised, for more of
+T·r·d_in/N whatever the split: narrower blocks mean fewer ciphertexts down, which may have to be sanitised, and more of
 them up. With B = T = 1 and d_in <= N these are the published ⌈r/⌊N/d_in⌋⌉ products.
 
-Leakage: z, if results are sanitised. The other coefficients are partial convolutions, from which the client, who knows
-x, reads ``down``; ``output`` names those to keep and a sanitised plan drowns the rest.
+Leakage: z, if results are sanitised. The other coefficients are partial convolutions, from which the client, which
+knows x, can compute ``down``; ``output`` names those to keep, and a sanitised plan hides the rest under noise.
 
-Source: Cheetah (Huang, Lu, Hong, Ding; USENIX Security 2022), §4.1, on CKKS in place of BFV; the split by cost and the
-tokens side by side are ours.
+Source: Cheetah (Huang, Lu, Hong, Ding; USENIX Security 2022), §4.1, on CKKS in place of BFV. The split by cost and the
+tokens side by side are our additions.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from helora_core.packing.protocol import ModulusUse, ProgramBuilder, ScaleRole, 
 from helora_core.privacy.leakage import Leakage, LeakageClass
 
 MOST_COEFFICIENTS = 1 << 27
-"""More tokens together stop paying where the products' plaintexts, at about T·r·d_in/N of N coefficients each, fill the
-memory: a gibibyte of them for each prime."""
+"""Most coefficients that the products' plaintexts may have together, about T·r·d_in/N plaintexts of N each: beyond a
+gibibyte for each prime they fill the memory, and running more tokens together no longer pays."""
 
 Number = TypeVar("Number", np.float64, np.uint64)
 """Activations and results are real; between two rounds they are residues."""
@@ -56,7 +56,7 @@ Number = TypeVar("Number", np.float64, np.uint64)
 class InnerProducts:
     """z = matrix·x by reversed rows: ``width`` is w, ``rows`` ρ, for a matrix of ``height`` rows and ``columns``.
 
-    ``role`` tells the matrix, and names its plaintexts.
+    ``role`` says which matrix it is, ``down`` or ``up``, and begins the names of its plaintexts.
     """
 
     role: ScaleRole
@@ -68,27 +68,27 @@ class InnerProducts:
 
     @property
     def blocks(self) -> int:
-        """B: ciphertexts that x takes."""
+        """B, the number of ciphertexts of x."""
         return blocks(self.columns, self.width)
 
     @property
     def groups(self) -> int:
-        """J: ciphertexts that z takes."""
+        """J, the number of ciphertexts of z."""
         return blocks(self.height, self.rows)
 
     def emit(self, builder: ProgramBuilder, x: list[Value]) -> list[Value]:
-        """The products for each group, added up over the blocks."""
+        """Emit the products, and return the sum over the blocks for each group."""
         return [
             builder.sum([builder.multiply_plain(block, self.constant(b, j), self.role) for b, block in enumerate(x)])
             for j in range(self.groups)
         ]
 
     def constant(self, block: int, group: int) -> str:
-        """Name of the plaintext for a block and a group."""
+        """The name of the plaintext for a block and a group."""
         return f"{self.role.value}.{block}.{group}"
 
     def constants(self, matrix: Vector) -> Iterator[tuple[str, Vector]]:
-        """The reversed rows, for each block and group."""
+        """The name and coefficients of each plaintext: the reversed rows of a block and group."""
         full = padded(matrix, self.groups * self.rows, self.blocks * self.width)
         for b in range(self.blocks):
             for j in range(self.groups):
@@ -114,7 +114,7 @@ class InnerProducts:
 
     @cached_property
     def _ends(self) -> tuple[int, ...]:
-        """Where each row's block ends; made once, since all groups but the last want every one of them."""
+        """Coefficient at the end of each row of a full group; computed once, since all groups but the last use them."""
         return tuple(range(self.width - 1, self.tokens * self.rows * self.width, self.width))
 
     def unpack(self, outputs: list[NDArray[Number]]) -> NDArray[Number]:
@@ -194,14 +194,14 @@ class Cheetah:
 def cheapest_splits(
     height: int, columns: int, ring_degree: int, *, tokens: int | None, costs: OperationCosts
 ) -> list[InnerProducts]:
-    """The cheapest way to split a matrix: first for results that are sent as they are, then for sanitised ones.
+    """The cheapest ways to split a matrix: for results sent as they are, then, if it differs, for sanitised ones.
 
     Args:
         height: Rows of the matrix.
-        columns: Its columns.
-        ring_degree: N: coefficients of a ciphertext.
-        tokens: Tokens that are there to be run together; None for one.
-        costs: What a product, a ciphertext up, one down, and its sanitising cost.
+        columns: Columns of the matrix.
+        ring_degree: N, the number of coefficients of a ciphertext.
+        tokens: Tokens available to run together; None for one.
+        costs: The costs of a product, of a ciphertext up, of one down and of sanitising it.
     """
     together = {min(1 << exponent, tokens or 1) for exponent in range((tokens or 1).bit_length() + 1)}
     candidates = [
@@ -222,7 +222,7 @@ def cheapest_splits(
 
 
 def splits(height: int, columns: int, ring_degree: int, tokens: int) -> Iterator[InnerProducts]:
-    """For each number of rows a ciphertext can have, the fewest blocks, all of about the same width."""
+    """The splits to compare: for each number of rows in a ciphertext, the fewest blocks, all about equally wide."""
     rows = min(height, ring_degree // tokens)
     while rows:
         rows = blocks(height, blocks(height, rows))  # as even as the number of ciphertexts down allows

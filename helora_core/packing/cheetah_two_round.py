@@ -1,13 +1,14 @@
-"""``cheetah_two_round``: z goes back to the client under a mask, it encrypts it afresh, the server applies ``up``.
+"""``cheetah_two_round``: the client gets z under a mask and encrypts it again, and the server applies ``up`` to it.
 
 Why: two products of coefficient packings do not compose under encryption, since the numbers of z stand far apart and
-only key switches could bring them together. The client can do it for nothing, if it may not see them: a second round
-trip takes the place of all rotations.
+only key switches could bring them together. The client can move them at no cost, provided a mask hides their values
+from it: a second round trip takes the place of all rotations.
 
 Layout. Round one is ``cheetah``: J ciphertexts that hold z = down·x among partial convolutions. Each is rescaled by the
 upper prime q, re-randomised, and masked on *all* coefficients with integers ρ uniform modulo the lower primes, Q'
 together. The client decrypts m = (z + e + ρ) mod Q', picks the T·r coefficients of z, and encrypts them as the x of a
-second ``cheetah``, for U = (α/r)·``up`` with w = r and as many rows as N holds. The server multiplies, takes U·ρ off.
+second ``cheetah``, for U = (α/r)·``up`` with w = r and as many rows as N holds. The server multiplies and subtracts
+U·ρ.
 
 Exactness. m is an integer, and not z + e + ρ, but smaller by a multiple of Q' that the server does not know. The
 client encrypts the integers q·m modulo Q = Q'·q, exactly. The server's factors are integers U'' = round(2^b·U). Then,
@@ -15,18 +16,18 @@ modulo Q,
 
     U''·q·m = q·U''·(z + e + ρ),
 
-since q·Q' vanishes. It computes q·U''·ρ modulo Q, exactly too, and subtracts it. Left is q·U''·(z + e), which must be
-less than Q/2, with the fresh noise times U'' on it, far below q.
+since q·Q' vanishes. The server computes q·U''·ρ modulo Q, also exactly, and subtracts it. That leaves q·U''·(z + e),
+which must be less than Q/2, plus the fresh noise times U'', which is far below q.
 
 Cost: 0 rotations; B·J products with ``down`` as in ``cheetah``, and J' = ⌈d_out/⌊N/(T·r)⌋⌉ with ``up``; J rescales; J
 masks; B + 1 ciphertexts up and J + J' down, in two round trips, for T tokens.
 
-Leakage: m is uniform whatever z and the noise are: perfect hiding, unlike a mask that is merely large. Of the last
-round's results the client is meant to read Δ; their other coefficients give ``up`` away, and their noise depends on it,
-that of e included, which comes back as up·e: in sanitised plans the former are masked and the latter is flooded.
+Leakage: m is uniform whatever z and the noise are: it hides them perfectly, unlike a mask that is merely large. From
+the last round's results the client is meant to read Δ. Their other coefficients give ``up`` away, and their noise
+depends on it, including e, which comes back as up·e: sanitised plans mask the former and flood the latter.
 
 Source: Cheetah (Huang, Lu, Hong, Ding; USENIX Security 2022) for the products, and GAZELLE (USENIX Security 2018) for a
-server that lets the client re-encrypt additive shares; the exact second round under CKKS is ours.
+server that lets the client re-encrypt additive shares. The exact second round under CKKS is our addition.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ def _candidates(shape: ModuleShape, ring_degree: int, tokens: int) -> Iterator[C
 
 
 def _cost(layout: CheetahTwoRoundLayout, tokens: int, costs: OperationCosts, for_each_result: float) -> float:
-    """Of all runs; ``for_each_result`` is what sending back a ciphertext of Δ costs, sanitised or not."""
+    """The cost of all runs; ``for_each_result`` is that of sending back one ciphertext of Δ, sanitised or not."""
     down, up = layout.down, layout.up
     work = (down.blocks * down.groups + up.groups) * (costs.multiply_plain + costs.add)
     there = (down.blocks + 1) * costs.encrypt + 2 * costs.round_trip

@@ -1,6 +1,6 @@
-"""What operations cost relative to each other: the weights by which layouts and programs are compared.
+"""The costs of operations relative to each other, by which layouts and programs are compared.
 
-The defaults stand in where a backend was not calibrated. They only have to rank layouts; times come from profiles.
+The defaults stand in for a backend that was not calibrated. They only have to rank layouts; times come from profiles.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import msgspec
 
 
 class OperationCosts(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds of one operation each, or any multiple of that.
+    """The cost of each operation, in milliseconds or any multiple of them.
 
     The defaults are those of SEAL through TenSEAL 0.3.18 at N=8192, primes 60-40-40 and a special one of 60 (means over
     a run on a 2-core x86-64 machine, one thread).

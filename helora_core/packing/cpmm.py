@@ -1,8 +1,8 @@
-"""``cpmm``: one ciphertext a feature, tokens in the slots, weights as numbers. No rotations; for thousands of tokens.
+"""``cpmm``: one ciphertext per feature, tokens in the slots, weights as scalars. No rotations; for thousands of tokens.
 
-Why: with the features in separate ciphertexts, a matrix product is sums of ciphertexts times numbers. Nothing moves
-between slots, so there is neither a rotation nor a rotation key, and every slot holds a token of its own. It takes a
-ciphertext for each feature whether there is one token or a full run, so it pays when the slots are filled.
+Why: with the features in separate ciphertexts, a matrix product is sums of ciphertexts times scalars. Nothing moves
+between slots, so there is neither a rotation nor a rotation key, and every slot holds a token of its own. It takes one
+ciphertext per feature whether there is one token or a full run, so it pays when the slots are filled.
 
 Layout. Token t of T = slots stands in slot t; ciphertext i holds feature i of every token. Slots without a token are
 zero. With α/r folded into ``up``:
@@ -10,8 +10,8 @@ zero. With α/r folded into ``up``:
 1. z_j = Σ_i down[j, i]·x_i for each of the r rank rows,
 2. Δ_o = Σ_j up[o, j]·z_j for each of the d_out features.
 
-The numbers of a row are a plaintext of their own each, a constant polynomial encoded when it is used: its products cost
-what others do, but its rounding error has no factor sqrt(N).
+Each number of a row is a plaintext of its own, a constant polynomial that is encoded when it is used: its products cost
+as much as others, but its rounding error has no factor sqrt(N).
 
 Cost: 0 rotations, r·(d_in + d_out) products, r + d_out rescales, d_in ciphertexts up and d_out down, for T tokens.
 While z is computed, all d_in ciphertexts are alive. Leakage: nothing beyond Δ, for sanitised results.

@@ -1,7 +1,7 @@
-"""``halevi_shoup``: every diagonal of the merged d_out × d_in matrix. The baseline that everyone quotes.
+"""``halevi_shoup``: every diagonal of the merged d_out × d_in matrix. The usual baseline.
 
-Why it is here: it is how a plain matrix is multiplied with an encrypted vector, so it is what a packing for LoRA has to
-beat. It cannot use the rank: ΔW = (α/r)·up·down is merged beforehand, and a merged matrix has full diagonals.
+Why it is here: it is the standard way to multiply a plain matrix by an encrypted vector, so a packing for LoRA has to
+beat it. It cannot use the rank: ΔW = (α/r)·up·down is merged beforehand, and a merged matrix has full diagonals.
 
 Layout. As ``rank_bsgs``: the period p is a power of two, T = slots/p tokens are interleaved, feature f of token t
 stands in slot f·T + t, x takes B = ⌈d_in/p⌉ ciphertexts and Δ takes B' = ⌈d_out/p⌉. Below, m and i count features, and
@@ -10,17 +10,17 @@ M is ΔW padded to B'·p rows and B·p columns.
     Δ_c = Σ_b Σ_{i<p} diag_{c,b,i} ∘ rot(x_b, i),   diag_{c,b,i}[m] = M[c·p + m, b·p + (m+i) mod p]
 
 Every diagonal is rotated back by i beforehand, e_i[m] = diag_i[m − i]. Then all rotations move outside, and the sum
-goes by Horner's rule: always by one step, hence with one rotation key of a megabyte in place of p − 1, and with about
-B + B' ciphertexts alive in place of p.
+follows Horner's rule: always by one step, so with one rotation key of a megabyte instead of p − 1, and with about
+B + B' ciphertexts alive instead of p.
 
     Δ_c = Σ_i rot(Σ_b e_{c,b,i} ∘ x_b, i) = s_0 + rot(s_1 + rot(s_2 + …, 1), 1),   s_i = Σ_b e_{c,b,i} ∘ x_b
 
-A term is rotated up to p − 1 times, so the noise of key switches grows with √p; but what is rotated are products, at
-the scale of x times that of the weights, where this noise is smaller by the factor that the rescale takes off.
+A term is rotated up to p − 1 times, so the noise of key switches grows with √p. But the rotations act on products, at
+the scale of x times that of the weights, where this noise is smaller by the factor that the rescale removes.
 
 Cost: B'(p−1) rotations, one key switch each; B·B'·p ct×pt; B' rescales; B ciphertexts up and B' down. A shorter period
-runs more tokens for the same B'(p−1) ≈ d_out rotations, and takes more plaintexts: p is cut down to where they number
-``MOST_PLAINTEXTS``. Leakage: nothing beyond Δ, for sanitised results.
+runs more tokens for the same B'(p−1) ≈ d_out rotations, and takes more plaintexts: p is cut down until there would be
+more than ``MOST_PLAINTEXTS``. Leakage: nothing beyond Δ, for sanitised results.
 
 Source: Halevi and Shoup, *Algorithms in HElib* (CRYPTO 2014), section 4.3.
 """
@@ -41,7 +41,7 @@ from helora_core.privacy.leakage import Leakage, LeakageClass
 
 @dataclass(frozen=True)
 class MergedDiagonalsLayout(InterleavedLayout):
-    """Diagonals of the merged matrix: with ``baby_steps`` n = 1 there are giant steps only."""
+    """Diagonals of the merged matrix for one shape; with ``baby_steps`` n = 1 there are giant steps only."""
 
     baby_steps: int
 
@@ -109,5 +109,5 @@ class HaleviShoup(InterleavedPacking):
             yield MergedDiagonalsLayout(shape, slots, period, self._baby_steps(shape, period, costs))
 
     def _baby_steps(self, shape: ModuleShape, period: int, costs: OperationCosts) -> int:
-        """n, for a period."""
+        """n, the number of baby steps for a period."""
         return 1

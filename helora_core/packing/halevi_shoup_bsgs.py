@@ -1,7 +1,7 @@
 """``halevi_shoup_bsgs``: diagonals of the merged matrix with baby and giant steps, about 2·sqrt(d) rotations.
 
-Why it is here: it is the best that is known for a dense matrix without structure, so the difference to ``rank_bsgs`` is
-what the rank of a LoRA is worth. It spends one level where ``rank_bsgs`` spends two, and needs a smaller modulus.
+Why it is here: it is the best known method for a dense matrix without structure, so its distance from ``rank_bsgs``
+shows what the rank of a LoRA saves. It spends one level where ``rank_bsgs`` spends two, and needs a smaller modulus.
 
 Layout, constants and giant steps are those of ``halevi_shoup``. With i = g·n + b, diagonal i is rotated back by its
 giant step g·n alone:
@@ -9,7 +9,7 @@ giant step g·n alone:
     Δ_c = Σ_g rot( Σ_b' Σ_{b<n} rot(diag_{c,b',g·n+b}, −g·n) ∘ rot(x_b', b),  g·n )
 
 over blocks b' of x. The n − 1 baby steps of a block are rotations of one ciphertext, which backends may hoist, and all
-blocks of Δ share them; the giant steps go by Horner's rule, all with the step n, hence with one key.
+blocks of Δ share them; the giant steps follow Horner's rule, all with the step n, so with one key.
 
 Cost: B(n−1) + B'(p/n−1) rotations, one key switch each, with n rotation keys; B·B'·p ct×pt; B' rescales; B ciphertexts
 up and B' down; B·n + 2 ciphertexts alive. Leakage: nothing beyond Δ, for sanitised results.
@@ -34,6 +34,6 @@ class HaleviShoupBSGS(HaleviShoup):
     version = 1
 
     def _baby_steps(self, shape: ModuleShape, period: int, costs: OperationCosts) -> int:
-        """n: blocks of x take the baby steps, and blocks of Δ the giant ones."""
+        """n, the cheapest number: each block of x takes the baby steps, and each block of Δ the giant steps."""
         sources, sinks = blocks(shape.d_in, period), blocks(shape.d_out, period)
         return best_baby_steps(period, sources=sources, sinks=sinks, costs=costs)

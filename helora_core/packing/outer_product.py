@@ -1,7 +1,7 @@
-"""``outer_product``: r inner products, each broadcast and multiplied by its column of ``up``. The textbook's way.
+"""``outer_product``: r inner products, each broadcast and multiplied by its column of ``up``. The textbook method.
 
-Why it is here: Δ = Σ_j (down_j · x)·up_j is how LoRA is written down, and the first thing one would program. It uses
-the rank, as ``rank_bsgs`` does, but adds up inside a ciphertext for every rank row, where that does so once.
+Why it is here: Δ = Σ_j (down_j · x)·up_j is how LoRA is written down, and the first program to come to mind. It uses
+the rank, as ``rank_bsgs`` does, but folds once for every rank row, where ``rank_bsgs`` folds once in all.
 
 Layout. As ``rank_bsgs``: the period p is a power of two, T = slots/p tokens are interleaved, feature f of token t
 stands in slot f·T + t, x takes B = ⌈d_in/p⌉ ciphertexts and Δ takes B' = ⌈d_out/p⌉. For each rank row j:
@@ -12,7 +12,7 @@ stands in slot f·T + t, x takes B = ⌈d_in/p⌉ ciphertexts and Δ takes B' = 
 
 Cost: r·log2(p) rotations, one key switch each, with log2(p) rotation keys; r·(B+B') ct×pt; r + B' rescales; B
 ciphertexts up and B' down; about r + B ciphertexts alive. A shorter period runs more tokens with fewer folds, and takes
-more plaintexts: p is cut down to where they number ``MOST_PLAINTEXTS``.
+more plaintexts: p is cut down until there would be more than ``MOST_PLAINTEXTS``.
 
 Leakage: nothing beyond Δ, for sanitised results.
 
@@ -35,7 +35,7 @@ from helora_core.privacy.leakage import Leakage, LeakageClass
 
 @dataclass(frozen=True)
 class OuterProductLayout(InterleavedLayout):
-    """``outer_product`` for one shape: there is nothing to choose but the period."""
+    """``outer_product`` for one shape; the period is the only choice."""
 
     def emit(self, builder: ProgramBuilder) -> None:
         x = [builder.input() for _ in range(self.blocks_in)]
@@ -45,7 +45,7 @@ class OuterProductLayout(InterleavedLayout):
             builder.output(builder.rescale(builder.sum(terms)), keep=self.wanted(block))
 
     def _inner_product(self, builder: ProgramBuilder, x: list[Value], j: int) -> Value:
-        """z_j in every feature. Rescaled before it is folded: rotations are cheaper a level below."""
+        """z_j in every feature, rescaled before it is folded, since rotations are cheaper one level below."""
         terms = [builder.multiply_plain(x_b, f"down.{block}.{j}", ScaleRole.DOWN) for block, x_b in enumerate(x)]
         y = builder.rescale(builder.sum(terms))
         fold = 1

@@ -22,7 +22,7 @@ from helora_core.privacy.leakage import Leakage
 
 Vector = NDArray[np.float64]
 Value = NewType("Value", int)
-"""A ciphertext of the program being built."""
+"""A ciphertext in the program being built."""
 
 
 class ScaleRole(str, Enum):
@@ -33,17 +33,17 @@ class ScaleRole(str, Enum):
 
 
 class ModulusUse(str, Enum):
-    """How a packing's programs spend the modulus, if parameters are chosen for them."""
+    """How a packing's programs spend the modulus, which decides how parameters are chosen for them."""
 
     LEVELS = "levels"
-    """A prime a product: each rescale brings the scale back to the input's."""
+    """One prime per product: each rescale brings the scale back to the input's."""
     FLAT = "flat"
-    """No rescale: one modulus holds the scales of input and plaintexts together. Sanitised plans are all made so."""
+    """No rescale: one modulus holds the scales of input and plaintexts together. All sanitised plans do this."""
     MASKED = "masked"
-    """Lower primes, modulo which masks are uniform, and one more to compute above them."""
+    """Lower primes, modulo which masks are uniform, and one further prime to compute above them."""
     CORRELATED = "correlated"
-    """As ``MASKED``, with weights and activations on the packing's ``grid`` and all other bits below it, so that exact
-    integers are left of what runs ahead of time."""
+    """Like ``MASKED``, with weights and activations on the packing's ``grid`` and all noise below it, so that what runs
+    ahead of time gives exact integers."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Grid:
 
 
 class ProgramBuilder(Protocol):
-    """What a packing may emit. Values are immutable; each call makes a new one."""
+    """The operations that a packing may emit. Values are immutable; each call makes a new one."""
 
     def input(self) -> Value:
         """The next ciphertext that the client sends."""
@@ -81,11 +81,11 @@ class ProgramBuilder(Protocol):
         ...
 
     def multiply_plain(self, value: Value, constant: str, role: ScaleRole) -> Value:
-        """Multiply by the plaintext vector that ``Layout.constants`` gives under this name."""
+        """Multiply by the plaintext vector that ``Layout.constants`` yields under this name."""
         ...
 
     def dot_scalars(self, values: Sequence[Value], constant: str, role: ScaleRole) -> Value:
-        """Σ_i values[i] · v[i], where v is the vector of ``Layout.constants`` under this name, one for each."""
+        """Σ_i values[i] · v[i], where v is the vector under this name in ``Layout.constants``, one number per value."""
         ...
 
     def add(self, left: Value, right: Value) -> Value:
@@ -97,7 +97,7 @@ class ProgramBuilder(Protocol):
         ...
 
     def rescale(self, value: Value) -> Value:
-        """Give one level back to bring the scale down again."""
+        """Spend one level to bring the scale down again."""
         ...
 
     def mask(self, value: Value, name: str) -> Value:
@@ -109,7 +109,7 @@ class ProgramBuilder(Protocol):
         ...
 
     def unmask(self, value: Value, constant: str, names: Sequence[str]) -> Value:
-        """Take masks off ``value``, which is the product of the plaintext ``constant`` and the answer to them."""
+        """Remove masks from ``value``, the product of the plaintext ``constant`` and the client's answer under them."""
         ...
 
     def output(self, value: Value, keep: Sequence[int] = ()) -> None:
@@ -118,7 +118,7 @@ class ProgramBuilder(Protocol):
         Args:
             value: The ciphertext.
             keep: The slots (their real parts), or the coefficients, that the client is meant to read; all if empty. A
-                sanitised plan drowns the others. Other slots must hold zeros, but for what rounding makes of them.
+                sanitised plan hides the others under noise. Other slots must hold zeros, up to rounding errors.
         """
         ...
 
@@ -161,12 +161,13 @@ class Layout(Protocol):
 
 @runtime_checkable
 class Interactive(Protocol):
-    """A layout whose server asks the client in between."""
+    """A layout whose server asks the client for something during a run."""
 
     def answer(self, received: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-        """The coefficients that the client encrypts, at most N, from those that it decrypted, N a ciphertext.
+        """The coefficients for the client to encrypt, at most N, from those it decrypted, N for each ciphertext.
 
-        It picks and places integers and adds none up, so that the server can do the same to its masks.
+        The function may only pick integers and place them, not add them up, so that the server can do the same to its
+        masks.
         """
         ...
 
@@ -202,11 +203,11 @@ class Packing(Protocol):
 
     Attributes:
         name: As in its ``PackingSpec``.
-        version: Raised whenever layout or program change; part of the plan's digest.
+        version: Raised whenever the layout or program changes; part of the plan's digest.
         depth: Rescales from input to output.
         rotates: Whether the program has rotations at all.
         encoding: How inputs and results are encoded: SLOTS or COEFFICIENTS.
-        modulus_use: How parameters are to be chosen for it.
+        modulus_use: How its programs spend the modulus.
         client_finishes: Whether ``unpack`` needs the adapter in the clear, so that the key holder must own it.
         leakage: What its plans reveal.
     """
@@ -221,16 +222,16 @@ class Packing(Protocol):
     leakage: Leakage
 
     def min_slots(self, shape: ModuleShape) -> int:
-        """Slots below which ``layouts`` raises."""
+        """The fewest slots that the packing can work with; with fewer, ``layouts`` raises."""
         ...
 
     def layouts(self, shape: ModuleShape, slots: int, *, tokens: int | None, costs: OperationCosts) -> Iterator[Layout]:
-        """The layouts worth compiling; the first is the one to take where costs are equal.
+        """The layouts worth compiling. If costs are equal, the first is taken.
 
         Args:
             shape: The module's shape.
             slots: N/2.
-            tokens: Tokens that are there to be run together; None for the layout of fewest tokens a run.
+            tokens: Tokens available to run together; None for the layout with the fewest tokens per run.
             costs: What operations cost, for choices within a layout such as the number of baby steps.
 
         Raises:

@@ -1,17 +1,18 @@
 """``rank_bsgs``: hybrid diagonals for ``down``, folds, then baby-step giant-step for ``up``. The default.
 
-Why: a LoRA has rank r far below its dimensions, and rotations are dear. Halevi-Shoup diagonals of the merged d×d
-matrix cost about 2·sqrt(d) rotations; going through the rank costs about 4·sqrt(r) + log2(d/r), exactly, and without
-showing the key holder anything but Δ.
+Why: a LoRA has rank r far below its dimensions, and rotations are expensive. Halevi-Shoup diagonals of the merged d×d
+matrix cost about 2·sqrt(d) rotations; going through the rank costs about 4·sqrt(r) + log2(d/r), is just as exact, and
+shows the key holder nothing but Δ.
 
 Layout. The period p is a power of two, r₂ the one at or above r. T = slots/p tokens are interleaved: feature f of token
 t stands in slot f·T + t. A rotation by k features is one by k·T slots, and cyclic in the features, so all T tokens
-share it. x takes B = ⌈d_in/p⌉ ciphertexts and Δ takes B' = ⌈d_out/p⌉. For few tokens p holds the widest vector, as far
-as the slots do; with more tokens at hand, a shorter period runs more of them for hardly more rotations, down to p = r₂.
+share it. x takes B = ⌈d_in/p⌉ ciphertexts and Δ takes B' = ⌈d_out/p⌉. For few tokens p holds the widest vector, or as
+much of it as the slots allow; for more tokens, a shorter period, down to p = r₂, runs more of them with hardly more
+rotations.
 Below, m and i count features; D is ``down`` padded to r₂ rows, U is (α/r)·``up`` padded to r₂ columns.
 
 1. y = Σ_b Σ_{i<r₂} diag_{b,i} ∘ rot(x_b, i),  diag_{b,i}[m] = D[m mod r₂, b·p + (m+i) mod p].
-2. Folds: for k = r₂, 2r₂, …, p/2:  y += rot(y, k). Then y[m] = z[m mod r₂] with z = down·x: replicated for free.
+2. Folds: for k = r₂, 2r₂, …, p/2:  y += rot(y, k). Then y[m] = z[m mod r₂] with z = down·x, already replicated.
 3. Δ_c = Σ_{i<r₂} diag'_{c,i} ∘ rot(y, i),  diag'_{c,i}[m] = U[c·p + m, (m+i) mod r₂].
 
 Sums 1 and 3 are baby-step giant-step: i = g·n + b, the diagonal is rotated back by g·n beforehand, and each giant step
@@ -22,7 +23,7 @@ Cost: B(n−1) + r₂/n − 1 + log2(p/r₂) + (n'−1) + B'(r₂/n'−1) rotati
 rescales; B ciphertexts up and B' down. Leakage: nothing beyond Δ, for sanitised results.
 
 Source: diagonals after Halevi and Shoup (CRYPTO 2014) and GAZELLE's hybrid method (USENIX Security 2018), baby and
-giant steps after Halevi and Shoup (CRYPTO 2018), applied to both factors of a LoRA; the short periods are ours.
+giant steps after Halevi and Shoup (CRYPTO 2018), applied to both factors of a LoRA. The short periods are our addition.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""``zero_moai``: replicate, multiply, and let the client sum after decryption. No rotations, and no secrets.
+"""``zero_moai``: replicate, multiply, and let the client sum after decryption. No rotations, but the weights leak.
 
-Why it is here: it is the packing that published zero-rotation figures (TenSafe's) really use, so comparisons need it,
-and it is the cheapest one where the holder of the key owns the adapter anyway.
+Why it is here: the published zero-rotation figures (TenSafe's) really use this packing, so comparisons need it, and
+it is the cheapest one where the holder of the key owns the adapter anyway.
 
 Layout. c copies of the x of each of T tokens stand one after the other, d_in slots each. Ciphertext j returns
 x_i·down[j·c + k, i] in the slot of copy k and feature i, for k < c. After decryption the client adds up each copy,
-which gives z = down·x, and applies (α/r)·``up`` in the clear. A d_in over the slots is cut into B = ⌈d_in/slots⌉
-blocks, whose products are added up.
+which gives z = down·x, and applies (α/r)·``up`` in the clear. A d_in larger than the number of slots is cut into
+B = ⌈d_in/slots⌉ blocks, whose products are added up.
 
 Cost: 0 rotations, B·⌈r/c⌉ ct×pt, ⌈r/c⌉ rescales, B ciphertexts up and ⌈r/c⌉ down, for ⌊slots/(c·d_in)⌋ tokens a run.
 
-Leakage: the client reads every product x_i·down[j, i], hence all of ``down`` from one query (with blocks, from B of
-them), and has to be given ``up``. Sound only if key holder and adapter owner are the same party.
+Leakage: the client reads every product x_i·down[j, i], and so all of ``down`` from one query (with blocks, from B of
+them), and has to be given ``up``. Safe only if the key holder and the adapter's owner are the same party.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from helora_core.privacy.leakage import Leakage, LeakageClass
 
 @dataclass(frozen=True)
 class ZeroMOAILayout:
-    """``zero_moai`` for one shape: ``copies`` is c, ``width`` the features of a block."""
+    """``zero_moai`` for one shape; ``copies`` is c, ``width`` the number of features in a block."""
 
     shape: ModuleShape
     slots: int
@@ -105,7 +105,7 @@ class ZeroMOAI:
         self, shape: ModuleShape, slots: int, *, tokens: int | None, costs: OperationCosts
     ) -> Iterator[ZeroMOAILayout]:
         width = min(shape.d_in, slots)
-        # More copies than the rank has rows would be slots spent on nothing, but for more tokens.
+        # More copies than the rank has rows would waste slots that could hold further tokens.
         copies = min(slots // width, shape.rank)
         room = slots // width
         yield ZeroMOAILayout(shape, slots, width, copies, min(room // copies, tokens or 1))

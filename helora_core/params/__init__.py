@@ -1,1 +1,1 @@
-"""CKKS parameters, their security and their automatic choice."""
+"""CKKS parameters, their security and how they are chosen automatically."""

@@ -1,4 +1,4 @@
-"""The automatic choice: the smallest ring that holds a plan's depth, precision and slots at the security asked for.
+"""The automatic choice of parameters: the smallest ring with a plan's depth, precision, slots and security level.
 
 Within a ring the scale is made as large as the modulus allows (up to 44 bits): wider primes cost nothing, since a
 residue takes a machine word whatever the prime's length.
@@ -15,28 +15,29 @@ from helora_core.params.security import require_secure
 from helora_core.params.smallest_ring import RingRequirement, smallest_ring
 
 MAX_SCALE_BITS = 44
-"""A larger scale buys precision that no adapter in half precision can use, even by a bound for the worst weights."""
+"""A larger scale gives more precision than an adapter in half precision can use, even by the worst-case bound."""
 
 HEADROOM_BITS = 3
-"""The base prime exceeds the scale by this much: no value exceeds one (``helora_core.compiler.exponents``)."""
+"""The base prime exceeds the scale by this much, which is enough because no value exceeds one
+(``helora_core.compiler.exponents``)."""
 
 _SPECIAL_SPARE_BITS = 8
-"""The special prime exceeds the others by this much, so that the noise of a key switch is that of its rounding."""
+"""The special prime exceeds the others by this much, so that rounding dominates the noise of a key switch."""
 
 _DEVIATIONS = 32
-"""What the largest error may be, in standard deviations: ``helora_core.compiler.precision`` has the tail."""
+"""The largest error allowed for, in standard deviations; ``helora_core.compiler.precision`` gives its probability."""
 
 UNUSED_SPECIAL_BITS = 20
-"""Libraries reserve a special prime even for a plan that never switches keys; then a short one will do."""
+"""Libraries reserve a special prime even for a plan that never switches keys; a short one is enough then."""
 
 
 class Requirement(RingRequirement, frozen=True, kw_only=True):
-    """What a plan needs of its parameters: all that ``RingRequirement`` has, and these.
+    """What a plan needs of its parameters: the fields of ``RingRequirement`` and these.
 
     Attributes:
         depth: Rescales from input to output.
         rotates: Whether keys are switched at all.
-        max_scale_bits: The largest scale to take, where the modulus allows it.
+        max_scale_bits: log2 of the largest scale to take, if the modulus allows it.
     """
 
     depth: int
@@ -45,7 +46,7 @@ class Requirement(RingRequirement, frozen=True, kw_only=True):
 
 
 def required_scale_bits(requirement: Requirement, ring_degree: int) -> int:
-    """Smallest scale, in bits, at which the noisiest operation moves no value of up to one by 2^-precision_bits."""
+    """Smallest scale, in bits, at which the noisiest operation changes a value of at most one by 2^-precision_bits."""
     noise_bits = math.log2(_DEVIATIONS * rescale_std(ring_degree))
     if requirement.rotates:
         # The widest chain that choose_params builds has the most of it.
@@ -81,8 +82,8 @@ def choose_params(requirement: Requirement) -> CKKSParams:
     Raises:
         SlotOverflow: The ring asked for has too few slots.
         InsecureParameters: In the ring asked for, no secure modulus is wide enough for depth and precision.
-        InvalidParameters: No ring of the table meets the requirement, the table does not have the one asked for or its
-            noise is too large for the precision, or the precision is negative or not finite.
+        InvalidParameters: No ring of the table meets the requirement; or the ring asked for is not in the table, or
+            too noisy for the precision; or the precision is negative or not finite.
     """
     params = smallest_ring(requirement, lambda ring, limit_bits: _largest_chain(requirement, ring, limit_bits))
     if params is not None:
@@ -97,7 +98,7 @@ def choose_params(requirement: Requirement) -> CKKSParams:
 
 
 def _refuse_wanted_ring(requirement: Requirement, wanted: int) -> None:
-    """Say why no chain of this ring will do: precision, or else security, in the table's terms."""
+    """Refuse the ring asked for: because of its precision if that is the cause, otherwise because of its security."""
     scale_bits = required_scale_bits(requirement, wanted)
     if scale_bits > MAX_SCALE_BITS:
         raise InvalidParameters(

@@ -1,6 +1,6 @@
 """CKKS parameters: the ring and the chain of moduli, as data.
 
-``data_bits[0]`` is the base prime, which no rescale removes; the others are dropped from the end, one a level.
+``data_bits[0]`` is the base prime, which no rescale removes; the others are dropped from the end, one per level.
 ``special_bits`` are the primes that only key switching uses; they count for security (log2 QP), not for precision.
 """
 
@@ -83,7 +83,7 @@ class CKKSParams(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def slots(self) -> int:
-        """Complex values a ciphertext holds: N/2."""
+        """How many complex values a ciphertext holds: N/2."""
         return self.ring_degree // 2
 
     @property
@@ -98,7 +98,7 @@ class CKKSParams(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def modulus_bits(self) -> int:
-        """log2(QP), special primes counted, rounded up: what the security tables limit."""
+        """log2(QP), with the special primes, rounded up: the figure that the security tables limit."""
         return self._modulus_bits(self.data_bits + self.special_bits, self.data_primes + self.special_primes)
 
     @staticmethod

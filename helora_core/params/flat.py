@@ -1,10 +1,10 @@
 """The choice of a modulus that is never rescaled: it holds the scales of input and plaintexts together.
 
-Flooding multiplies a result's noise by 2^bits, so a sanitised plan wants a large input scale and no rescale: that would
-bring signal and noise down together while the flood's own floor stays. The caller says how large each scale must be at
-least (``FlatScales``); the smallest ring, with the fewest primes, whose modulus holds them is taken, and what is to
-spare is shared out. One prime without a special one beside it is taken where it suffices: at 128 bits of security, 53
-bits in a ring of 2048.
+Flooding multiplies a result's noise by 2^bits, so a sanitised plan needs a large input scale and no rescale, which
+would shrink signal and noise together but not the least size of the flood. The caller states the smallest scales that
+will do (``FlatScales``). The smallest ring, with the fewest primes, whose modulus holds them is chosen, and spare bits
+are distributed over the scales. One prime without a special prime is used where it is enough: at 128 bits of security,
+53 bits in a ring of 2048.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
 from helora_core.params.smallest_ring import FloodRequirement, check_flood, no_modulus_holds, smallest_ring
 
 HEADROOM_BITS = 3
-"""No value exceeds one: twice as much, the sign, and what primes are short of their lengths."""
+"""Values are at most one: one bit each for a factor of two, for the sign, and for primes short of their bit length."""
 
 LARGEST_INPUT_BITS = 84
-"""A larger input scale buys nothing: the encoding's own double precision ends before."""
+"""A larger input scale gains nothing: the encoding, in double precision, is not more exact."""
 
 LARGEST_WEIGHT_BITS = 50
-"""Nor does a larger scale of plaintexts."""
+"""A larger scale of the plaintexts gains nothing, for the same reason."""
 
 _SPECIAL_SPARE_BITS = 8
-"""The special prime exceeds the data primes by this much, so that the noise of a key switch is that of its rounding."""
+"""The special prime exceeds the data primes by this much, so that rounding dominates the noise of a key switch."""
 
 _MOST_PRIMES = 6
 _LARGEST_OF_65537 = 32768
@@ -42,18 +42,18 @@ class FlatScales(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def total(self) -> int:
-        """Of a result."""
+        """log2 of a result's scale: the sum of all."""
         return self.input_bits + self.down_bits + self.up_bits
 
 
 class FlatRequirement(FloodRequirement, frozen=True, kw_only=True):
-    """What a plan without rescales needs of its parameters: all that ``FloodRequirement`` has, and these.
+    """What a plan without rescales needs of its parameters: the fields of ``FloodRequirement`` and these.
 
     Attributes:
         rotates: Whether keys are switched at all.
-        least: For a chain's ring degree, bits of the data primes and of the special ones, the smallest scales that do.
-        mask_bits: For a ring degree: the modulus exceeds input and ``down`` scales by so much that a mask over other
-            slots fits; 0 for none.
+        least: The smallest sufficient scales, given a ring degree and the bits of the data and the special primes.
+        mask_bits: Given a ring degree, the bits by which the modulus must exceed the scales of input and ``down`` so
+            that a mask over other slots fits; 0 for no mask.
     """
 
     rotates: bool
@@ -76,9 +76,9 @@ def choose_flat(requirement: FlatRequirement) -> tuple[CKKSParams, FlatScales]:
 
 
 def reserved_special_bits(ring_degree: int) -> int:
-    """Length of the special prime that libraries reserve beside several others, where no key is switched.
+    """Bit length of the special prime that libraries reserve beside several data primes even if no key is switched.
 
-    The shortest that is 1 mod 2N leaves the most to the data: 40961 for N=4096, and 65537 for N up to 32768.
+    The shortest prime that is 1 mod 2N leaves the most to the data: 40961 for N=4096, and 65537 for N up to 32768.
     """
     if ring_degree > _LARGEST_OF_65537:
         return UNUSED_SPECIAL_BITS
@@ -110,9 +110,9 @@ def _needed(least: FlatScales, mask_bits: int) -> int:
 
 
 def _chains(requirement: FlatRequirement, ring_degree: int) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Numbers of data primes, and special primes, from the cheapest on."""
+    """Chains to try, cheapest first: the number of data primes and the bits of the special primes."""
     if requirement.rotates:
-        # The more primes, the shorter they are, and the special one with them: the data gets the difference.
+        # With more primes, each is shorter, and so is the special prime: the data gets the difference.
         for primes in range(1, _MOST_PRIMES + 1):
             for special in range(MAX_PRIME_BITS, 39, -1):
                 yield primes, (special,)
@@ -124,14 +124,14 @@ def _chains(requirement: FlatRequirement, ring_degree: int) -> Iterator[tuple[in
 
 
 def _useful(least: FlatScales, needed: int) -> int:
-    """Bits of modulus beyond which larger scales buy nothing."""
+    """Bits of modulus beyond which larger scales gain nothing."""
     weights = LARGEST_WEIGHT_BITS * (2 if least.up_bits else 1)
     most = max(least.input_bits, LARGEST_INPUT_BITS) + weights + HEADROOM_BITS
     return max(most, needed)
 
 
 def _shared_out(requirement: FlatRequirement, params: CKKSParams) -> FlatScales:
-    """The smallest scales, each raised by a share of what is to spare; ``up`` gets what a mask leaves to no other."""
+    """The smallest scales, raised by the bits to spare. ``up`` gets the bits that a mask denies to the others."""
     least = requirement.least(params.ring_degree, params.data_bits, params.special_bits)
     mask_bits = requirement.mask_bits(params.ring_degree)
     total = params.data_modulus_bits
@@ -139,7 +139,7 @@ def _shared_out(requirement: FlatRequirement, params: CKKSParams) -> FlatScales:
     scales = least
     while True:
         before = scales
-        # Whichever is the least above its minimum, so that input and weights stay in proportion.
+        # Raise the one closest to its minimum, so that input and weights stay in proportion.
         for name in sorted(("input_bits", "down_bits"), key=lambda each: getattr(scales, each) - getattr(least, each)):
             limit = LARGEST_INPUT_BITS if name == "input_bits" else LARGEST_WEIGHT_BITS
             larger = msgspec.structs.replace(scales, **{name: getattr(scales, name) + 1})

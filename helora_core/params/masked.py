@@ -1,10 +1,10 @@
-"""The choice of data primes for programs that mask: lower ones to mask modulo, and one more to compute above them.
+"""The choice of data primes for programs that mask: lower primes to mask modulo, and an upper one for the second round.
 
-The first product is rescaled by the upper prime q, so that z is left modulo the lower ones, Q' together. Masked with
-integers uniform modulo Q' it comes back multiplied by q, modulo Q'·q: what wraps around modulo Q' vanishes. The second
+The first product is rescaled by the upper prime q, which leaves z modulo the product Q' of the lower primes. Masked
+with integers uniform modulo Q', it comes back multiplied by q, modulo Q'·q, where multiples of Q' vanish. The second
 product, with integers of ``up``, has to stay below Q'/2 in units of q.
 
-Where results are flooded, the flood has to drown what the first round's noise becomes in Δ: Q' takes two primes then.
+If results are flooded, the flood has to exceed the share of the first round's noise in Δ: Q' takes two primes then.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from helora_core.params.flat import HEADROOM_BITS, reserved_special_bits
 from helora_core.params.smallest_ring import FloodRequirement, check_flood, no_modulus_holds, smallest_ring
 
 _BEYOND_DOWN_BITS = 4
-"""The first product is rescaled by more than the scale of ``down``, so that its noise is below that of the rounding."""
+"""The first product is rescaled by this many bits more than the scale of ``down``, so that its noise is smaller than
+that of rounding."""
 
 _MOST_SPARE_BITS = 8
 
 _SHORTEST_BITS = 20
-"""Shorter primes are few, or none, where they have to be 1 mod 2N."""
+"""There are few shorter primes that are 1 mod 2N, if any."""
 
 
 class MaskedScales(msgspec.Struct, frozen=True, kw_only=True):
-    """log2 of the scales of input, ``down``, ``up``, and of z once it is rescaled."""
+    """log2 of the scales of the input, of ``down``, of ``up``, and of z after its rescale."""
 
     input_bits: int
     down_bits: int
@@ -37,10 +38,10 @@ class MaskedScales(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MaskedRequirement(FloodRequirement, frozen=True, kw_only=True):
-    """What a plan that masks needs of its parameters: all that ``FloodRequirement`` has, and this.
+    """What a plan that masks needs of its parameters: the fields of ``FloodRequirement`` and this.
 
     Attributes:
-        least: For a ring degree, the smallest scales of z, ``down`` and ``up`` that will do; that of the input follows.
+        least: Given a ring degree, the smallest sufficient scales of z, ``down`` and ``up``; the input's follows.
     """
 
     least: Callable[[int], MaskedScales]
@@ -63,7 +64,7 @@ def choose_masked(requirement: MaskedRequirement) -> tuple[CKKSParams, MaskedSca
                 least, z_bits=least.z_bits + 1, up_bits=least.up_bits + 1, down_bits=least.down_bits + 1
             )
             params = _chain(finer, ring_degree, limit_bits)
-            # What is to spare is taken as long as it costs no further prime.
+            # Spare bits are used as long as they cost no further prime.
             if chosen is None or params is None or len(params.data_bits) > len(chosen.data_bits):
                 break
             chosen, least = params, finer
@@ -78,10 +79,10 @@ def choose_masked(requirement: MaskedRequirement) -> tuple[CKKSParams, MaskedSca
 
 
 def masked_scales(params: CKKSParams, least: MaskedScales) -> MaskedScales:
-    """The scales under primes that are there.
+    """The scales for primes that are already chosen.
 
     Raises:
-        InvalidParameters: They have no prime above the lower ones, or too few bits for the scales.
+        InvalidParameters: There is no prime above the lower ones, or they have too few bits for the scales.
     """
     lower, upper = sum(params.data_bits[:-1]), params.data_bits[-1]
     if len(params.data_bits) < 2 or lower < least.z_bits + least.up_bits + HEADROOM_BITS:

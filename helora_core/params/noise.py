@@ -3,7 +3,7 @@
 A polynomial whose coefficients are independent with variance v has slots (values at roots of unity) of variance N·v,
 half of it in the real part. Real results keep the real part only. The average-case terms are those of Cheon, Kim, Kim
 and Song (ASIACRYPT 2017) and of the RNS variant (Cheon, Han, Kim, Kim and Song, SAC 2018), whose papers give worst-case
-constants in place of the variances used here. The secret is ternary: variance 2/3 a coefficient.
+constants instead of the variances used here. The secret is ternary: variance 2/3 per coefficient.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _FLOOR_VARIANCE = 1 / 12 + 1 / 4
 
 @dataclass(frozen=True)
 class NoiseModel:
-    """Which of the ways that libraries differ in a backend takes, as far as its noise shows it.
+    """The choices by which libraries differ in their noise, for one backend.
 
     Attributes:
         public_encryption: The client encrypts with a public key.
-        keyswitch_floors: The division that ends a key switch rounds down, and random bits are added for what that takes
-            off in the mean: each coefficient is off by a uniform number of [0, 1) less a bit.
-        nominal_scales: The library calls a scale 2^bits whatever the primes that it divides by.
+        keyswitch_floors: The division that ends a key switch rounds down, and random bits are added to make up for the
+            mean loss: each coefficient is off by a random bit minus a number uniform on [0, 1).
+        nominal_scales: The library calls every scale 2^bits, whatever primes it divides by.
     """
 
     public_encryption: bool = False
@@ -37,7 +37,7 @@ class NoiseModel:
 
     @classmethod
     def noisiest(cls, models: Iterable[NoiseModel]) -> NoiseModel:
-        """One that is as noisy as any of them."""
+        """A model that is as noisy as the noisiest of them in every respect."""
         models = list(models)
         return cls(
             public_encryption=any(each.public_encryption for each in models),
@@ -47,7 +47,7 @@ class NoiseModel:
 
 
 USUAL_NOISE = NoiseModel()
-"""Of a backend that encrypts with the secret key and rounds to the nearest."""
+"""The model of a backend that encrypts with the secret key and rounds to the nearest."""
 
 
 def _real_slot_std(ring_degree: int, coefficient_variance: float) -> float:
@@ -55,15 +55,15 @@ def _real_slot_std(ring_degree: int, coefficient_variance: float) -> float:
 
 
 def encoding_std(ring_degree: int) -> float:
-    """Rounding a plaintext's coefficients to integers."""
+    """Noise of rounding a plaintext's coefficients to integers."""
     return _real_slot_std(ring_degree, _ROUNDING_VARIANCE)
 
 
 def slot_encoding_std(ring_degree: int) -> float:
-    """Rounding a plaintext of real slots.
+    """Noise of rounding a plaintext whose slots are real.
 
-    Its polynomial is its own conjugate, and so is what rounding adds: its slots are real, and have no imaginary part to
-    share their variance with.
+    Its polynomial is its own conjugate, and so is the rounding error: the error's slots are real, with no imaginary
+    part to take half of their variance.
     """
     return math.sqrt(ring_degree * _ROUNDING_VARIANCE)
 
@@ -79,20 +79,20 @@ def public_encryption_std(ring_degree: int) -> float:
 
 
 def rescale_std(ring_degree: int) -> float:
-    """Rounding both polynomials after a division; the second is multiplied by the secret."""
+    """Noise of rounding both polynomials after a division; the second is multiplied by the secret."""
     return _real_slot_std(ring_degree, _ROUNDING_VARIANCE * (1 + ring_degree * _SECRET_VARIANCE))
 
 
 def keyswitch_std(ring_degree: int, data_bits: tuple[int, ...], special_bits: int, *, floors: bool = False) -> float:
-    """One key switch: an RLWE error times each digit, divided by the special prime, and the rounding of that division.
+    """Noise of a key switch: an RLWE error times each digit, over the special prime, plus that division's rounding.
 
     This is the root mean square over the slots; see ``keyswitch_worst_std``.
 
     Args:
         ring_degree: N.
-        data_bits: Bit lengths of the primes left; each gives one digit.
+        data_bits: Bit lengths of the remaining data primes; each gives one digit.
         special_bits: Bit length of the special primes together.
-        floors: As of ``NoiseModel.keyswitch_floors``.
+        floors: As ``NoiseModel.keyswitch_floors``.
     """
     return _keyswitch_std(ring_degree, data_bits, special_bits, ring_degree / 3, floors)
 
@@ -100,7 +100,7 @@ def keyswitch_std(ring_degree: int, data_bits: tuple[int, ...], special_bits: in
 def keyswitch_worst_std(
     ring_degree: int, data_bits: tuple[int, ...], special_bits: int, *, floors: bool = False
 ) -> float:
-    """The same in slot 0, where it is largest.
+    """Noise of a key switch in slot 0, where it is largest.
 
     SEAL's digits are not centred: their mean q/2 in every coefficient makes q/2·(1 + x + … + x^(N−1)), whose value at
     ζ is q/(1 − ζ), of size N·q/π, against a root mean square of q·sqrt(N/3). (Measured on SEAL: the error after a
@@ -112,7 +112,7 @@ def keyswitch_worst_std(
 def _keyswitch_std(
     ring_degree: int, data_bits: tuple[int, ...], special_bits: int, digit_square: float, floors: bool
 ) -> float:
-    """``digit_square`` is the mean square of a slot of a digit, for digits below 1."""
+    """Noise of a key switch, where ``digit_square`` is the mean square of a digit's slot, for digits below 1."""
     division = rescale_std(ring_degree) * (math.sqrt(_FLOOR_VARIANCE / _ROUNDING_VARIANCE) if floors else 1.0)
     digits = sum(ERROR_STD**2 * digit_square * 4.0 ** (bits - special_bits) for bits in data_bits)
     return math.hypot(_real_slot_std(ring_degree, digits), division)

@@ -1,4 +1,4 @@
-"""Which parameter sets are secure: published tables as data, and the refusal of what they do not allow.
+"""Which parameter sets are secure: published tables as data, and the refusal of parameters they do not allow.
 
 A table gives, for a ring degree and a security level, the largest log2(QP) at which the best known attack on RLWE with
 a ternary secret still costs 2^level: a classical attack, or one with a quantum computer. Special primes count:
@@ -22,7 +22,7 @@ DEFAULT_SECURITY_BITS = 128
 
 
 class SecurityTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A published table: ``max_modulus_bits[level][ring_degree]`` bounds log2(QP) against ``attacks`` of a kind."""
+    """A published table: ``max_modulus_bits[level][ring_degree]`` bounds log2(QP) against one kind of ``attacks``."""
 
     schema: int
     name: str
@@ -43,7 +43,7 @@ class SecurityTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return tuple(sorted(self._entries(security_bits)))
 
     def limit(self, ring_degree: int, security_bits: int) -> int:
-        """Largest log2(QP) allowed, 0 where the table has no entry (hence nothing is allowed)."""
+        """Largest log2(QP) allowed; 0, which allows nothing, where the table has no entry."""
         return self._entries(security_bits).get(ring_degree, 0)
 
     def smallest_ring(self, modulus_bits: int, security_bits: int) -> int | None:
@@ -77,14 +77,14 @@ def load_table(name: str = DEFAULT_TABLE) -> SecurityTable:
 
 
 class SecurityVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What a table says of a parameter set.
+    """A table's verdict on a parameter set.
 
     Attributes:
         table: Name of the table.
         security_bits: The highest level of the table that the set meets, 0 if none.
         modulus_bits: log2(QP) of the set.
-        limit_bits: What the table allows for this ring at ``asked_bits``.
-        asked_bits: The level that was asked for.
+        limit_bits: The largest log2(QP) that the table allows for this ring at ``asked_bits``.
+        asked_bits: The security level that was asked for.
     """
 
     table: str
@@ -124,8 +124,8 @@ def require_secure(
     """Return the verdict on ``params``, or refuse them.
 
     Raises:
-        InsecureParameters: log2(QP) is over the table's limit. Names table, limit, what was asked and the smallest
-            ring that would do.
+        InsecureParameters: log2(QP) is over the table's limit. The message names the table, its limit and the level
+            asked for, and the hint the smallest ring that would do.
     """
     verdict = security_verdict(params, security_bits=security_bits, table=table)
     if verdict.secure:

@@ -1,7 +1,7 @@
-"""The walk over a security table's rings that every choice of parameters shares: the smallest that will do.
+"""The search for the smallest sufficient ring of a security table, which every choice of parameters uses.
 
-What will do depends on how a plan spends its modulus: ``choose`` has a prime for each level, ``flat`` one modulus that
-is never rescaled, ``masked`` two primes. Each gives the chain that it would take in a ring, or none.
+Whether a ring is sufficient depends on how a plan spends its modulus: ``choose`` takes a prime per level, ``flat`` one
+modulus that is never rescaled, ``masked`` lower and upper primes. Each returns its chain for a given ring, or None.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, lo
 
 
 class RingRequirement(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked of a ring, whatever the chain.
+    """What a plan needs of its ring, whatever the chain.
 
     Attributes:
         slots: Slots that one ciphertext must have.
@@ -35,7 +35,7 @@ class RingRequirement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FloodRequirement(RingRequirement, frozen=True, kw_only=True):
-    """The same of a ring whose modulus has to leave room for a flood.
+    """What a plan needs of a ring whose modulus has to leave room for a flood.
 
     Attributes:
         flood_bits: Statistical bits of flooding; 0 for none.
@@ -45,11 +45,11 @@ class FloodRequirement(RingRequirement, frozen=True, kw_only=True):
 
 
 def smallest_ring(requirement: RingRequirement, chain_of: Callable[[int, int], CKKSParams | None]) -> CKKSParams | None:
-    """The chain of the smallest ring that has one, or None if no ring has.
+    """The chain of the smallest ring for which ``chain_of`` gives one, or None if there is no such ring.
 
     Args:
-        requirement: Slots, security and perhaps the one ring to look at.
-        chain_of: The chain for a ring degree and the longest secure modulus in bits, or None if there is none.
+        requirement: Slots, security and perhaps the only ring to try.
+        chain_of: Returns the chain for a ring degree and the longest secure modulus in bits, or None.
 
     Raises:
         InvalidParameters: The table does not have the ring asked for, or the precision is negative or not finite.
@@ -71,7 +71,7 @@ def smallest_ring(requirement: RingRequirement, chain_of: Callable[[int, int], C
 
 
 def check_flood(flood_bits: int) -> None:
-    """Refuse a flood that nobody can mean: it would be taken off the noise, and parameters come out too small.
+    """Refuse a negative flood: it would be subtracted from the noise, and the parameters would come out too small.
 
     Raises:
         InvalidParameters: It is negative.
@@ -84,7 +84,7 @@ def check_flood(flood_bits: int) -> None:
 
 
 def no_modulus_holds(requirement: FloodRequirement, what: str) -> InvalidParameters:
-    """The refusal where no ring has a chain: ``what`` is all that the modulus would have to hold."""
+    """The refusal if no ring has a chain; ``what`` names all that the modulus would have to hold."""
     return InvalidParameters(
         f"No modulus of security table {requirement.table} at {requirement.security_bits} bits holds {what}"
         + (f" under a flood of {requirement.flood_bits} bits" if requirement.flood_bits else "")
@@ -94,7 +94,7 @@ def no_modulus_holds(requirement: FloodRequirement, what: str) -> InvalidParamet
 
 
 def _check_precision(precision_bits: float) -> None:
-    """Refuse a precision that nobody can mean.
+    """Refuse a precision that makes no sense.
 
     Raises:
         InvalidParameters: It is negative or not finite.

@@ -1,1 +1,1 @@
-"""What each party learns."""
+"""What each party learns from a run, and the noise that keeps it from learning more."""

@@ -1,6 +1,6 @@
-"""Whether a plan may run where the adapter's weights are private: the strict default.
+"""Whether a plan may run if the adapter's weights are private, which is the default.
 
-Weights are private from the key holder if its decrypted results show Δ alone (or what is uniformly masked), and if the
+Weights are private from the key holder if its decrypted results show only Δ (or uniformly masked values), and if the
 results are sanitised, since the polynomials of a bare result give the plaintext factors away.
 """
 
@@ -12,19 +12,17 @@ from helora_core.errors import LeakageRefused
 from helora_core.privacy.leakage import Leakage, LeakageClass
 
 DEFAULT_SANITIZE_BITS = 40
-"""Statistical distance, in bits, between what a result holds beyond Δ of the weights as they are rounded to
-plaintexts, and noise that does not depend on them."""
+"""Statistical distance, in bits, between the rest of a result (beside the Δ of the weights as rounded to plaintexts)
+and noise that does not depend on the weights."""
 
 
 def keeps_weights_private(leakage: Leakage) -> bool:
-    """Whether sanitised results show the key holder nothing of the weights beyond Δ."""
+    """Whether sanitised results tell the key holder nothing about the weights beyond Δ."""
     return leakage.key_holder in (LeakageClass.NOTHING, LeakageClass.MASKED_Z)
 
 
 def settled_sanitize_bits(private_weights: bool, asked: int | None) -> int | None:
-    """To which distance results are sanitised: as asked, 40 bits by default for private weights, None for not at
-    all.
-    """
+    """The bits to sanitise results to: as asked, by default 40 for private weights, and None for not at all."""
     if asked is None:
         return DEFAULT_SANITIZE_BITS if private_weights else None
     return asked or None
@@ -33,16 +31,16 @@ def settled_sanitize_bits(private_weights: bool, asked: int | None) -> int | Non
 def require_private_weights(
     packing: str, leakage: Leakage, *, sanitize_bits: int | None, qualifying: Sequence[str] = ("rank_bsgs", "cpmm")
 ) -> None:
-    """Refuse a plan that hands weights to the key holder.
+    """Refuse a plan that reveals weights to the key holder.
 
     Args:
         packing: The strategy's name.
-        leakage: What its results show.
-        sanitize_bits: To which distance they are sanitised.
+        leakage: What its results reveal.
+        sanitize_bits: The statistical distance, in bits, to which results are sanitised; None or 0 for not at all.
         qualifying: Names of the packings that could be used instead.
 
     Raises:
-        LeakageRefused: By its results, or because they are sent as they are.
+        LeakageRefused: The decrypted results reveal weights, or they need to be sanitised and are not.
     """
     if not keeps_weights_private(leakage):
         raise LeakageRefused(

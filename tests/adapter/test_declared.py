@@ -129,7 +129,7 @@ class TestRanks:
             tensors[f"base_model.model.{name}.lora_A.weight"] = np.ones((rank, 3))
             tensors[f"base_model.model.{name}.lora_B.weight"] = np.ones((4, rank))
         directory = peft_directory(config={"r": 8, "lora_alpha": 8, "use_rslora": rslora}, tensors=tensors)
-        with pytest.raises(AdapterFormatError, match="3 more likewise") as caught:
+        with pytest.raises(AdapterFormatError, match="3 more like it") as caught:
             load_peft(directory)
         self._follow(caught.value.hint, directory)
         scalings = {name: module.scaling for name, module in load_peft(directory).modules.items()}
@@ -172,7 +172,7 @@ class TestLeftovers:
         for value in (np.array(3.0), np.array([1.0]), np.array(np.nan), np.ones(2)):
             with refused(AdapterFormatError, repr(key)) as _:
                 load_peft(peft_directory(tensors={key: value}))
-        with refused(AdapterFormatError, "of no module", hint="converter"):
+        with refused(AdapterFormatError, "its module is not there", hint="converter"):
             load_peft(peft_directory(tensors={"base_model.model.k_proj.alpha": np.array(4.0)}))
 
     @pytest.mark.parametrize("entry", ["weight", "weight.absmax", "weight.quant_map", "qweight", "scales", "SCB"])

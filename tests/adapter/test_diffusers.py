@@ -82,7 +82,7 @@ class TestScaling:
     def test_without_metadata_and_alpha_the_file_is_refused(
         self, single_file: Callable[..., Path], refused: Callable[..., Any], style: tuple[str, str]
     ) -> None:
-        with refused(AdapterFormatError, "does not say its scaling", hint='"r": 2'):
+        with refused(AdapterFormatError, "does not state its scaling", hint='"r": 2'):
             load_adapter(single_file(pair(Q, *style)))
 
     def test_the_hint_gives_what_it_says(self, single_file: Callable[..., Path]) -> None:
@@ -131,7 +131,7 @@ class TestScaling:
         module = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
         fields = {"text_encoder__r": 2, "text_encoder__lora_alpha": 2}
         anchored = {"^encoder.layers.0.self_attn.q_proj": 8}
-        with refused(AdapterFormatError, "may be 'encoder.layers.0.self_attn.q_proj'"):
+        with refused(AdapterFormatError, "as 'encoder.layers.0.self_attn.q_proj'"):
             load_adapter(single_file(pair(module), header(**fields, text_encoder__alpha_pattern=anchored)))
 
 

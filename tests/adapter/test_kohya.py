@@ -71,7 +71,7 @@ class TestScaling:
     def test_a_file_that_does_not_say_it_is_refused(
         self, single_file: Callable[..., Path], refused: Callable[..., Any]
     ) -> None:
-        with refused(AdapterFormatError, "does not say its scaling", hint='"r": 2'):
+        with refused(AdapterFormatError, "does not state its scaling", hint='"r": 2'):
             load_adapter(single_file(module(alpha=None)))
 
     @pytest.mark.parametrize(("alpha", "scaling"), [(2, 1.0), (16, 8.0)])
@@ -88,7 +88,7 @@ class TestScaling:
         with refused(AdapterFormatError, "rank 2", "rank 4"):
             load_adapter(single_file(module(alpha=None), config={"peft_type": "LORA", "r": 4, "lora_alpha": 4}))
         peft_directory()
-        with refused(AdapterFormatError, "does not say its scaling"):
+        with refused(AdapterFormatError, "does not state its scaling"):
             load_adapter(single_file(module(alpha=None)))
 
     def test_an_alpha_of_the_file_counts_and_no_configuration(self, single_file: Callable[..., Path]) -> None:

@@ -229,7 +229,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         ("dims", "what"),
-        [((), "no matrix"), ((6,), "no matrix"), ((0,), "empty"), ((0, 3), "empty"), ((2, 0), "empty")],
+        [((), "not a matrix"), ((6,), "not a matrix"), ((0,), "empty"), ((0, 3), "empty"), ((2, 0), "empty")],
     )
     def test_tensors_that_are_no_matrices_may_be_shards(
         self, peft_directory: Callable[..., Path], refused: Callable[..., Any], dims: tuple[int, ...], what: str

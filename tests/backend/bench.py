@@ -1,4 +1,4 @@
-"""What the tests of sanitising share: both roles of a backend, coefficients in and out of them, and statistics."""
+"""Shared by the tests of sanitising: both roles of a backend, coefficients in and out of them, and statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the backend tests share: every backend of this repository, by the public door, and quick sessions on it."""
+"""Shared by the backend tests: every backend of this repository, loaded as users do, and quick sessions on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backend's capabilities are what plans are checked against: each must be true of it, and none kept quiet."""
+"""Plans are checked against a backend's capabilities: each claim must be true, and no ability left unclaimed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The envelope: what is put in comes out, and whatever happened on the way is refused by name."""
+"""The envelope: its content comes out unchanged, and any damage on the way is refused by name."""
 
 from __future__ import annotations
 

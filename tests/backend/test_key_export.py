@@ -1,4 +1,4 @@
-"""A client's keys, put away under a passphrase and taken up again in another process."""
+"""A client's keys, exported under a passphrase and restored in another process."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class TestRefusals:
             restore_client(backend, exported, passphrase)
 
     def test_another_passphrase(self, backend: Any, exported: bytes) -> None:
-        with pytest.raises(InvalidInput, match="passphrase is another one") as caught:
+        with pytest.raises(InvalidInput, match="passphrase is wrong") as caught:
             restored(backend, exported, PASSPHRASE + " ")
         assert PASSPHRASE not in str(caught.value)
 

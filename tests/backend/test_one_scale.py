@@ -1,4 +1,4 @@
-"""Scales that core keeps beside a library that has one; the whole kit holds such a double to its laws as well."""
+"""Scales that core tracks for a library that has only one; the whole kit also tests such a double."""
 
 from __future__ import annotations
 

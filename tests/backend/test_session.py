@@ -1,4 +1,4 @@
-"""Client and server as types: who holds what, what passes between them, and what is refused on the way."""
+"""Client and server as types: what each holds, what passes between them, and which messages are refused."""
 
 from __future__ import annotations
 

@@ -61,9 +61,9 @@ def test_names_of_backends_and_plugins_are_refused(refusal: Callable[..., dict[s
 def test_a_folder_that_is_there_is_left_alone(refusal: Callable[..., dict[str, str]], tmp_path: Path) -> None:
     (tmp_path / "helora-zeta").mkdir()
     error = refusal("new-backend", "zeta")
-    assert "helora-zeta is already there" in error["message"]
+    assert "helora-zeta already exists" in error["message"]
     assert list((tmp_path / "helora-zeta").iterdir()) == []
 
 
 def test_a_directory_that_is_not_there_is_refused(refusal: Callable[..., dict[str, str]]) -> None:
-    assert "missing is no directory" in refusal("new-backend", "zeta", "-d", "missing")["message"]
+    assert "missing is not a directory" in refusal("new-backend", "zeta", "-d", "missing")["message"]

@@ -1,4 +1,4 @@
-"""What a trial collects: the whole kit, against the backend that the trial hands over."""
+"""The test class that a trial collects: the whole kit, against the trial's backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kit is tested by backends that are wrong: each is caught by the law it names, and the control by none.
+"""Wrong backends test the kit: each is caught by the law it names, and the control by none.
 
 By default every double is held to that law alone, and the controls to all but the costliest laws. With
 ``--helora-thorough`` each is held to the whole kit, slow laws included, which takes long and shows that every law

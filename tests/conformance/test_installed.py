@@ -1,4 +1,4 @@
-"""Plugins as they are installed, and the command line: what only a process of its own can show."""
+"""Installed plugins and the command line, tested in processes of their own."""
 
 from __future__ import annotations
 

@@ -20,11 +20,11 @@ DOOR = Path(__file__).with_name("door.py")
 
 @dataclass(eq=False)
 class Trial:
-    """The pytest plugin that hands a backend to the door, and writes down what became of each law.
+    """The pytest plugin that gives the backend to ``door``, and records the outcome of each law.
 
     Attributes:
         backend: The backend on trial.
-        laws: What it is held to; nothing else is collected, which would take longer than most laws do.
+        laws: The laws to run; only these are collected, since collecting all takes longer than most laws.
         outcomes: By law: how its call ended for each parameter, or "error" if it never got that far.
     """
 

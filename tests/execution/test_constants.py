@@ -1,4 +1,4 @@
-"""Weights are encoded once, as far as the bytes go, and results are right either way."""
+"""Weights are encoded once, as far as the byte budget allows, and results are right either way."""
 
 from __future__ import annotations
 

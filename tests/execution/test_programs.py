@@ -1,4 +1,4 @@
-"""A round cut into tapes does what the round does, and core gives a library nothing that its tape does not say."""
+"""A round cut into tapes gives the round's results, and core gives a library only inputs that fit its tape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The oracle: plain vectors, the sign of rotations, and a measure of precision that NaN cannot fool."""
+"""The reference: plain vectors, the direction of rotations, and a measure of precision that NaN cannot fool."""
 
 from __future__ import annotations
 

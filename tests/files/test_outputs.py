@@ -55,7 +55,7 @@ def test_an_error_of_the_work_is_not_taken_for_one_of_writing(tmp_path: Path) ->
 
 def test_a_file_that_is_there_is_replaced_only_if_asked(tmp_path: Path, refused: Any) -> None:
     (tmp_path / "a").write_bytes(b"old")
-    with refused(InvalidInput, str(tmp_path / "a"), "is there already", hint="--force"):
+    with refused(InvalidInput, str(tmp_path / "a"), "already exists", hint="--force"):
         opened([tmp_path / "new", tmp_path / "a"], force=False).__enter__()
     assert names(tmp_path) == ["a"]
     with opened([tmp_path / "a"], force=True) as files:
@@ -112,7 +112,10 @@ def test_a_file_that_came_meanwhile_is_kept_and_so_is_the_result(
 ) -> None:
     if not links:
         monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(95, "Operation not supported")))
-    with refused(InvalidInput, "meanwhile", ".part", hint="Move it"), opened([tmp_path / "a"], force=False) as files:
+    with (
+        refused(InvalidInput, "written there", ".part", hint="Move it"),
+        opened([tmp_path / "a"], force=False) as files,
+    ):
         files.write(tmp_path / "a", saving(b"hours of work"))
         (tmp_path / "a").write_bytes(b"somebody else's")
     assert (tmp_path / "a").read_bytes() == b"somebody else's"

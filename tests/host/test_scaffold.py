@@ -110,7 +110,7 @@ def test_nothing_is_overwritten(tmp_path: Path, refused: Refused) -> None:
     folder = new_backend("zeta", tmp_path)
     (folder / "README.md").write_text("mine", encoding="utf-8")
     before = files_of(tmp_path)
-    with refused(InvalidInput, str(folder), "already there"):
+    with refused(InvalidInput, str(folder), "already exists"):
         new_backend("zeta", tmp_path)
     assert files_of(tmp_path) == before
 
@@ -124,7 +124,7 @@ def test_whatever_is_in_the_place_stays(kind: str, tmp_path: Path, refused: Refu
         place.mkdir()
     else:
         place.symlink_to(tmp_path / "nowhere")
-    with refused(InvalidInput, "already there"):
+    with refused(InvalidInput, "already exists"):
         new_backend("zeta", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["helora-zeta"]
 
@@ -142,7 +142,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_directory_must_be_there(tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "file").touch()
     for directory in (tmp_path / "missing", tmp_path / "file"):
-        with refused(InvalidInput, str(directory), "no directory"):
+        with refused(InvalidInput, str(directory), "is not a directory"):
             new_backend("zeta", directory)
 
 

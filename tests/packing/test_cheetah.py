@@ -1,4 +1,4 @@
-"""What cheetah costs, that it is exact for every split, and what it gives away."""
+"""The cost of cheetah, its exactness for every split, and its leakage."""
 
 from __future__ import annotations
 

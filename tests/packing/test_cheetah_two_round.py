@@ -1,4 +1,4 @@
-"""What cheetah_two_round costs, that both rounds together are LoRA, and that the client sees noise in between."""
+"""The cost of cheetah_two_round, that both rounds together compute LoRA, and that the client sees noise in between."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ class TestCosts:
 
 
 class TestMasks:
-    """What the client sees between the rounds."""
+    """The client's view between the rounds."""
 
     @staticmethod
     def seen(one: Bench, x: Vector) -> tuple[Vector, Vector]:

@@ -1,4 +1,4 @@
-"""What MOAI's column packing costs, that it is exact, and that it needs no rotation key."""
+"""The cost of MOAI's column packing, that it is exact, and that it needs no rotation key."""
 
 from __future__ import annotations
 

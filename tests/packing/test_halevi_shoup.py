@@ -1,4 +1,4 @@
-"""What the diagonals of the merged matrix cost, with and without baby steps, and that both are exact."""
+"""The cost of the merged matrix's diagonals, with and without baby steps, and that both are exact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the textbook's way costs, and that it is exact."""
+"""The cost of the textbook method, and that it is exact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The laws of every packing that core brings. A new one is held to them as soon as it is registered."""
+"""The laws of every packing in core. A new one is tested as soon as it is registered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What rank_bsgs costs, and that each of the shortcuts found in the literature is wrong and caught."""
+"""The cost of rank_bsgs, and that each shortcut found in the literature is wrong and caught."""
 
 from __future__ import annotations
 

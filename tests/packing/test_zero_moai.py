@@ -1,4 +1,4 @@
-"""What zero_moai costs, and what it gives away."""
+"""The cost of zero_moai, and its leakage."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_client_without_the_adapter_is_refused(refused: Callable[..., Abstract
 
 @given(data=st.data())
 def test_the_leak_is_real_one_query_gives_all_of_down(modules: Modules, plan_for: PlanFor, data: st.DataObject) -> None:
-    """The key holder divides what she decrypts by the x she knows. Powers of two make that exact."""
+    """The key holder divides the decrypted products by the x it knows. Powers of two make that exact."""
     module = data.draw(modules)
     plan = plan_for(module.shape, ZeroMOAI())
     exponents = data.draw(st.lists(st.integers(-4, 4), min_size=module.shape.d_in, max_size=module.shape.d_in))

@@ -1,4 +1,4 @@
-"""The laws, a suite a file, each to be read as a specification. Test names are unique: they are the laws' ids."""
+"""The laws, one suite per file, each to be read as a specification. Test names are unique: they are the laws' ids."""
 
 from __future__ import annotations
 
@@ -39,4 +39,4 @@ SUITES: tuple[type, ...] = (
     Programs,
     LedgerCounts,
 )
-"""In the order in which reports show them."""
+"""The suites, in the order in which reports show them."""

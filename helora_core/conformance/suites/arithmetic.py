@@ -1,4 +1,4 @@
-"""Arithmetic laws against the oracle: NumPy on the plain values."""
+"""Arithmetic laws, compared with NumPy on the plain values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Arithmetic:
         bench.agrees(bench.evaluator.sub(a, b), x.sub(y))
 
     def test_a_difference_without_secret_is_zero_or_refused_by_name(self, bench: Bench) -> None:
-        """ct − ct has no secret left, and SEAL refuses to make it. It must never be something else than 0."""
+        """ct − ct no longer depends on the secret, and SEAL refuses to make it. It must never be anything but 0."""
         a, x = bench.encrypted(random_slots(14))
         try:
             difference = bench.evaluator.sub(a, a)
@@ -97,7 +97,7 @@ class Arithmetic:
         bench.agrees(again, x.multiply_plain(random_slots(13), SCALE_BITS))
 
     def test_results_stay_as_they_are_while_others_are_computed(self, bench: Bench) -> None:
-        """A result must not lie in a buffer that a later operation uses again."""
+        """A result must not be in a buffer that a later operation reuses."""
         a, x = bench.encrypted(random_slots(15))
         plain = random_slots(16)
         encoded, evaluator = bench.encoded(plain), bench.evaluator
@@ -114,7 +114,7 @@ class Arithmetic:
             bench.agrees(result, expected)
 
     def test_arrays_are_read_as_they_look_and_left_alone(self, bench: Bench) -> None:
-        """Strided, reversed and read-only views are arrays too, and none of them is the backend's to write to."""
+        """Strided, reversed and read-only views are arrays too, and a backend may not write to any of them."""
         whole = random_slots(18, 2 * SLOTS)
         fixed = whole[:SLOTS].copy()
         fixed.flags.writeable = False

@@ -1,6 +1,6 @@
-"""Attacks: what a curious client tries on results, and what sanitising stands on in a library.
+"""Attacks of a curious client on results, and the properties of a library that sanitising depends on.
 
-Where an attack is tried, it first succeeds on a result that is not sanitised: one that never does shows nothing.
+Each attack first succeeds on a result that is not sanitised, since one that never succeeds would prove nothing.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ from helora_core.parties.client_run import ClientRun
 from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS
 
 DEVIATIONS = 5.0
-"""What chance does not make of a statistic but once in two million tries."""
+"""Standard deviations that a statistic exceeds by chance only once in two million tries."""
 
 WEIGHT_SCALE_BITS = 30
 FLOOD_BITS, MASK_BITS = 60, 90
-"""In integer units: 2^30 times the noise of a product, and less than the product; and beyond a double and a word."""
+"""In integer units. The flood is 2^30 times the noise of a product, and less than the product; the mask exceeds the
+precision of a double and the length of a word."""
 
 READ = tuple(range(0, SLOTS, 2))
 
 ZEROS = 9
-"""Of a pool of eight or fewer, two are alike."""
+"""If they come from a pool of eight or fewer, two of these are the same."""
 
 MODULE = ModuleShape(d_in=32, d_out=24, rank=4)
 
@@ -51,7 +52,7 @@ class Attacks:
 
     @requires("explicit rescaling", "public key", "free plaintext scale", "complex slots")
     def test_a_sanitised_query_of_zeros_says_nothing_of_the_weights(self, bench: Bench) -> None:
-        """The client knows its own encryption's error, and what comes back is that times the weights."""
+        """The client knows its own encryption's error, and the result has that error times the weights."""
         sent, product, weights = _product(bench, np.zeros(1))
         expected = bench.decrypted(sent) * weights
         bare = _correlation(bench.decrypted(product), expected)
@@ -61,7 +62,7 @@ class Attacks:
 
     @requires("explicit rescaling", "public key", "free plaintext scale", "complex slots")
     def test_equal_queries_agree_in_what_is_read_alone(self, bench: Bench) -> None:
-        """Slots that are not kept, and imaginary parts, are drowned anew each time."""
+        """Slots that are not kept, and imaginary parts, get fresh noise each time."""
         _, product, _ = _product(bench, random_slots(51) / 8)
         others = np.setdiff1d(np.arange(SLOTS), READ)
         once, again = (bench.decrypted(_sanitized(bench, product, keep=READ), Encoding.COMPLEX_SLOTS) for _ in range(2))
@@ -90,7 +91,7 @@ class Attacks:
 
     @requires("explicit rescaling", "public key")
     def test_encryptions_of_zero_are_fresh_at_every_level(self, bench: Bench) -> None:
-        """Two results with the same zero give the weights away: their difference is a product again."""
+        """Two results with the same encryption of zero give the weights away: their difference is a bare product."""
         evaluator = bench.evaluator.unmetered
         for level in range(bench.params.max_level, -1, -1):
             zeros = [
@@ -101,14 +102,14 @@ class Attacks:
             least = noise.rescale_std(bench.params.ring_degree) / 4
             assert min(float(np.std(each)) for each in errors) >= least, f"level {level}: a zero without noise"
             # Key and public key make some slots of every zero noisier than others: each is measured by its own spread,
-            # or a few loud slots would stand for all, and chance would look like likeness.
+            # or a few noisy slots would dominate, and chance would look like a correlation.
             spread = np.sqrt(np.mean(np.square(errors), axis=0))
             alike = max(_correlation(left / spread, right / spread) for left, right in combinations(errors, 2))
             assert alike <= _chance(SLOTS), f"level {level}: two of {ZEROS} zeros correlate by {alike:.2f}"
 
     @requires("sanitizing", "explicit rescaling", "public key", "free plaintext scale", "complex slots")
     def test_sanitised_results_are_random_anew_each_time(self, bench: Bench) -> None:
-        """What hides the weights in a ciphertext's polynomials is a zero of its own; it shows where nothing floods."""
+        """Each result needs its own encryption of zero, which hides the weights in its polynomials. No flood here."""
         _, product, _ = _product(bench, np.zeros(1))
         how = [Sanitizing(Encoding.SLOTS, 0, 0, None)] * ZEROS
         bare, scale = bench.decrypted(product), bench.evaluator.scale(product)
@@ -120,7 +121,7 @@ class Attacks:
 
     @requires("sanitizing", "explicit rescaling", "public key", "free plaintext scale", "complex slots")
     def test_sanitising_many_gives_each_its_own(self, bench: Bench) -> None:
-        """Each its flood and its mask, whatever the others in the same call have."""
+        """Each result gets its own flood and mask, whatever the others in the same call get."""
         _, product, _ = _product(bench, np.zeros(1))
         scale, others = bench.evaluator.scale(product), np.setdiff1d(np.arange(SLOTS), READ)
         sizes = ((FLOOD_BITS, MASK_BITS), (FLOOD_BITS + 6, MASK_BITS - 6), (FLOOD_BITS - 6, MASK_BITS))
@@ -134,7 +135,7 @@ class Attacks:
 
     @requires("explicit rescaling", "public key", "exact integers")
     def test_masked_values_are_uniform_and_unmask_exactly(self, bench: Bench) -> None:
-        """What the client sees of a masked value is uniform modulo the modulus; less the mask, the value is left."""
+        """A masked value looks uniform modulo the modulus to the client; subtracting the mask gives the value."""
         message = np.random.default_rng(52).integers(-1000, 1000, size=2 * SLOTS).astype(np.float64)
         sealed = bench.client.encrypt(message, scale_bits=SCALE_BITS, encoding=Encoding.COEFFICIENTS)
         ciphertext = bench.server.receive(bench.client.send(sealed))
@@ -152,9 +153,9 @@ class Attacks:
 
     @requires("explicit rescaling", "public key", "free plaintext scale", "complex slots")
     def test_noise_under_the_floods_of_a_plan_is_hidden(self, bench: Bench) -> None:
-        """The whole of a default plan: the noise that its server would send, at most 2^-40 of the flood above it.
+        """A whole default plan: the flood hides the noise that its server would send, to a distance of 2^-40.
 
-        Weights are as noisy as any of this shape: orthonormal rows of ``down``, and rows of ``up`` of a norm of one.
+        The weights are as noisy as any of this shape: orthonormal rows of ``down``, and rows of ``up`` with norm one.
         """
         rng = np.random.default_rng(53)
         down = np.linalg.qr(rng.normal(size=(MODULE.d_in, MODULE.rank)))[0].T
@@ -168,7 +169,7 @@ class Attacks:
             try:
                 client, server = bench.open(plan.params, plan.rotation_steps)
                 break
-            except InsecureParameters:  # of a library whose special primes are longer than those asked for
+            except InsecureParameters:  # from a library whose special primes are longer than those asked for
                 continue
         constants = encode_constants(plan, module, server.encoder)
         run = ClientRun(plan, np.zeros((1, MODULE.d_in)))
@@ -182,14 +183,14 @@ class Attacks:
 
 
 class _Bare(ServerSession):
-    """A server that sends what it computed."""
+    """A server that sends results without sanitising them."""
 
     def sanitize_many(self, ciphertexts: Sequence[Ciphertext], how: Sequence[Sanitizing]) -> list[Ciphertext]:
         return list(ciphertexts)
 
 
 def _product(bench: Bench, x: NDArray[np.float64]) -> tuple[Ciphertext, Ciphertext, NDArray[np.float64]]:
-    """What the client sent, its product with weights, and the weights."""
+    """A client's ciphertext, its product with weights, and the weights."""
     weights = random_slots(50) / 8
     sent, _ = bench.encrypted(x)
     encoded = bench.server.encoder.encode(weights, level=bench.params.max_level, scale_bits=WEIGHT_SCALE_BITS)

@@ -1,4 +1,4 @@
-"""Bad input is refused by name, at the door and behind it: sessions check, and backends do not rely on them."""
+"""Bad input is refused by name, by sessions and also by checked backends that are called directly."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class BadInput:
             bench.server.encoder.encode(huge, level=bench.params.max_level, scale_bits=SCALE_BITS)
 
     def test_a_plaintext_must_fit_the_modulus_of_its_level(self, bench: Bench) -> None:
-        """What fits the 140 bits of the top does not fit the 60 of the base."""
+        """A value that fits the 140 bits of the top level need not fit the base prime's 60."""
         with pytest.raises(PrecisionLost):
             bench.server.encoder.encode(np.full(SLOTS, 2.0**40), level=0, scale_bits=SCALE_BITS)
 
@@ -94,7 +94,7 @@ class BadInput:
             bench.backend.generate_keys(bench.params, (), seed=1)
 
     def test_every_refusal_says_what_happened_and_what_to_do(self, bench: Bench) -> None:
-        """Made by the backend itself, below the sessions."""
+        """For refusals below the sessions."""
         decryptor, evaluator = bench.backend.generate_keys(bench.params, (1,))
         good = evaluator.deserialize(decryptor.serialize(decryptor.encrypt(np.ones(2), scale=2.0**SCALE_BITS)))
         for refused in (

@@ -1,4 +1,4 @@
-"""Concurrency: two key pairs in one process do not meet, and two threads may work side by side."""
+"""Concurrency: two key pairs in one process do not get mixed up, and two threads may work side by side."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from helora_core.conformance.values import random_slots
 
 
 def in_two_threads(work: Callable[[int, Barrier], None]) -> None:
-    """``work(0, barrier)`` beside ``work(1, barrier)``; they meet at ``barrier.wait()``. Raises what either raises."""
+    """Run ``work(0, barrier)`` and ``work(1, barrier)`` side by side, and raise what either raises."""
     barrier = Barrier(2, timeout=300)
 
     def run(which: int) -> None:
         try:
             work(which, barrier)
         except BaseException:
-            barrier.abort()  # nobody waits for one that will not come
+            barrier.abort()  # so that the other does not wait forever
             raise
 
     with ThreadPoolExecutor(2) as threads:
@@ -30,7 +30,7 @@ def in_two_threads(work: Callable[[int, Barrier], None]) -> None:
 
 
 class Concurrency:
-    """Shared state, if there is any, does not show."""
+    """Shared state, if there is any, has no visible effect."""
 
     def test_two_key_pairs_in_one_process_do_not_meet(self, bench: Bench) -> None:
         """Libraries with a global table of keys mix them up when operations alternate."""

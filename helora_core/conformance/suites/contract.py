@@ -1,4 +1,4 @@
-"""The contract itself: names, signatures, parameters as they really are, availability in words."""
+"""The contract itself: names, signatures, the parameters really used, and availability in words."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _lacks(subject: object, contract: type) -> list[str]:
 
 
 class Contract:
-    """What can be said before anything is computed."""
+    """Laws about a backend before anything is computed."""
 
     def test_the_backend_has_a_name_and_capabilities(self, bench: Bench) -> None:
         assert bench.backend.name
@@ -68,7 +68,7 @@ class Contract:
             (bench.capabilities.programs, bench.library, protocol.SupportsPrograms),
         ):
             assert not claimed or not _lacks(role, contract)
-        # Core follows the scales of a program: a library that keeps none, or rescales by itself, runs none whole.
+        # Core computes the scales of a program, so a library that keeps none, or rescales by itself, runs none whole.
         assert PlaintextEncoder(bench.backend, bench.params).prepares == bench.capabilities.programs
         assert not isinstance(decryptor, protocol.SupportsMany) or not _lacks(decryptor, protocol.SupportsMany)
 
@@ -82,7 +82,7 @@ class Contract:
         assert [len(key_id) for key_id in ids] == [16, 16]
 
     def test_resolve_keeps_the_ring_the_levels_and_the_scale(self, bench: Bench) -> None:
-        """What a plan was compiled for is what runs it: a library that would narrow the ring must refuse."""
+        """A plan runs with the parameters it was compiled for: a library that would narrow the ring must refuse."""
         params = bench.backend.resolve(PARAMS)
         assert isinstance(params, CKKSParams)
         assert params.ring_degree == PARAMS.ring_degree
@@ -109,13 +109,13 @@ class Contract:
         assert bench.backend.resolve(params) == params
 
     def test_parameters_beyond_any_library_are_refused_and_not_narrowed(self, bench: Bench) -> None:
-        """2048 has no ten different primes of 13 bits that are 1 mod 4096."""
+        """There are no ten different primes of 13 bits that are 1 mod 4096, as a ring of 2048 would need."""
         impossible = CKKSParams(ring_degree=2048, data_bits=(13,) * 10, special_bits=(13,), scale_bits=13)
         with pytest.raises(InvalidParameters):
             bench.backend.resolve(impossible)
 
     def test_nothing_is_printed(self, bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
-        """Standard output belongs to the program: what a library has to say, it raises."""
+        """Standard output belongs to the program; a library must raise its errors instead of printing them."""
         client, server = bench.open(steps=(1,))
         sealed = server.receive(client.send(client.encrypt(np.ones(3), scale_bits=bench.params.scale_bits)))
         plain = server.encoder.encode(np.ones(3), level=bench.params.max_level, scale_bits=bench.params.scale_bits)
@@ -124,11 +124,11 @@ class Contract:
         assert capfd.readouterr() == ("", "")
 
     def test_listing_the_backend_imports_none_of_its_code(self, bench: Bench) -> None:
-        """Optional means lazy: whoever lists what is installed does not pay for it."""
+        """Optional means lazy: listing the installed backends must not import them."""
         assert not _asked(bench, hiding_its_library=False).imported_by_listing
 
     def test_where_its_library_is_missing_it_says_so_in_words(self, bench: Bench) -> None:
-        """``availability`` answers with the reason; it neither raises nor leaves the failure to the first use."""
+        """``availability`` returns the reason; it neither raises nor leaves the failure to the first use."""
         answer = _asked(bench, hiding_its_library=True)
         assert not answer.failures
         assert answer.availability, "its library cannot be found, and availability() is None"

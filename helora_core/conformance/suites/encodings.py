@@ -1,4 +1,4 @@
-"""Encoding round trips: what goes in comes out, at the level and scale said, in every encoding."""
+"""Encoding round trips: values come back unchanged, at the level and scale asked for, in every encoding."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Encodings:
 
     @requires("coefficients")
     def test_coefficients_are_those_of_the_polynomial_itself(self, bench: Bench) -> None:
-        """A rotation by one slot is the automorphism x → x^g: x goes to x^g only if g, so the embedding, is right."""
+        """A rotation by one slot maps x to x^g, so it shows whether g, and with it the embedding, is right."""
         x = np.zeros(2 * SLOTS)
         x[1] = 1.0
         ciphertext, expected = bench.encrypted(x, Encoding.COEFFICIENTS)
@@ -106,7 +106,7 @@ class Encodings:
             bench.agrees(product, expected.multiply_plain(plain, scale_bits))
 
     def test_values_beyond_64_bits_come_back_if_the_modulus_holds_them(self, bench: Bench) -> None:
-        """2^43 at scale 2^40 is an integer of 83 bits: it fits the 140 of the modulus, and no machine word."""
+        """2^43 at scale 2^40 is an integer of 83 bits: it fits the 140 of the modulus, but no machine word."""
         values = random_slots(11) * 2.0**40
         bench.agrees(*bench.encrypted(values))
         ciphertext, expected = bench.encrypted(random_slots(12))

@@ -1,4 +1,4 @@
-"""Encryption: fresh randomness, nothing of the plaintext in the bytes, and only the right key opens it."""
+"""Encryption: fresh randomness, no trace of the plaintext in the bytes, and only the right key decrypts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Encryption:
         assert len(messages) == 4
 
     def test_two_encryptions_of_the_same_values_differ_when_decrypted(self, bench: Bench) -> None:
-        """Randomness that only salts the bytes is none: the noise must be fresh as well."""
+        """Randomness that only changes the bytes is not enough: the noise must be fresh as well."""
         values = random_slots(2)
         first, second = (bench.decrypted(bench.encrypted(values)[0]) for _ in range(2))
         assert (first != second).any()
@@ -44,7 +44,7 @@ class Encryption:
             mallory.decrypt(ciphertext)
 
     def test_another_key_opens_nothing_even_where_checks_are_bypassed(self, bench: Bench) -> None:
-        """The raw bytes, read by another key pair's decryptor, must not give the values: a key is for that."""
+        """The raw bytes, read by another key pair's decryptor, must not give the values, even without checks."""
         _only_if_it_claims_security(bench)
         values = random_slots(4)
         owner, _ = bench.backend.generate_keys(bench.params, ())
@@ -58,7 +58,7 @@ class Encryption:
         assert abs(float(np.corrcoef(read, values)[0, 1])) < 0.2
 
     def test_the_bytes_do_not_contain_the_plaintext(self, bench: Bench) -> None:
-        """Neither the values nor the coefficients they are encoded to, in any number format, at any scale, anywhere."""
+        """Neither the values nor their encoded coefficients, in any number format, at any scale, at any offset."""
         _only_if_it_claims_security(bench)
         values = random_slots(5)
         message = bench.client.send(bench.client.encrypt(values, scale_bits=SCALE_BITS))
@@ -80,7 +80,7 @@ class Encryption:
         assert equal < unequal + 0.02, f"{equal:.1%} of the bytes are the same, and {unequal:.1%} for other values"
 
     def test_equal_values_leave_no_pattern_in_the_bytes(self, bench: Bench) -> None:
-        """All ones, encrypted, must look like anything else: no byte is frequent, and none comes again slots later."""
+        """Encrypted ones must look like anything else: no byte is frequent, and none repeats slots later."""
         _only_if_it_claims_security(bench)
         message = bench.client.send(bench.client.encrypt(np.ones(SLOTS), scale_bits=SCALE_BITS))
         seen = np.frombuffer(message, dtype=np.uint8)
@@ -117,7 +117,7 @@ class Encryption:
             bench.backend.generate_keys(bench.params, (), public_key=True)
 
     def test_randomness_is_its_own(self, bench: Bench) -> None:
-        """Not that of the program: anybody can seed the global generators, and tests do. Nor may it disturb them."""
+        """A backend must not use the global generators, which anyone can seed, and must not disturb them."""
         before = random.getstate(), repr(np.random.get_state())
         client, server = bench.open(steps=(1,))
         sealed = client.encrypt(random_slots(9), scale_bits=SCALE_BITS)
@@ -126,8 +126,8 @@ class Encryption:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
     def test_forked_processes_do_not_draw_alike(self, bench: Bench) -> None:
-        """A generator is copied with its process: two workers then encrypt with the same errors, and the difference of
-        their ciphertexts is that of their messages, for all to read. To refuse in the child is right too."""
+        """A generator is copied with its process: two workers would then encrypt with the same errors, and the
+        difference of their ciphertexts would show that of their messages to anyone. Refusing in the child is right."""
         _only_if_it_claims_security(bench)
         public = bench.capabilities.public_key
         decryptor, evaluator = bench.backend.generate_keys(bench.params, (), public_key=public)
@@ -145,7 +145,7 @@ class Encryption:
             assert not in_the_child or in_the_child != drawn(), f"both processes drew the same errors {drawn.__name__}"
 
     def test_two_processes_do_not_draw_alike(self, bench: Bench) -> None:
-        """Nor does a process that starts afresh: no generator begins where the last one began."""
+        """No generator may start with the same state in every process."""
         _only_if_it_claims_security(bench)
         if bench.backend.name not in get_manager().backends():
             pytest.skip("not registered")

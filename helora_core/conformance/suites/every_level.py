@@ -1,4 +1,4 @@
-"""Every operation at every level: what is right at the top may be wrong below it, where other moduli are in use."""
+"""Every operation at every level: one that is right at the top may be wrong below it, with other moduli."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ MANY_STEPS = (
     *(100, 3, -1, 8, 0, 2, 100, SLOTS + 8, 1, SLOTS - 1, 3, SLOTS // 2, -SLOTS, 2, 2, 1 - SLOTS, 8, 0),
     *(SLOTS // 2, 1, 100 - SLOTS, 3, -1, 8, 2 * SLOTS + 2, 0, 1, 100, -SLOTS // 2),
 )
-"""In no order, and some of them in several ways: zero, negative, past the number of slots, and again."""
+"""Steps in no particular order, some of them written in several ways: zero, negative, past the slots, repeated."""
 
 
 class EveryLevel:
-    """Levels are reached as programs reach them, by products and rescales."""
+    """Laws at each level, which is reached as in programs, by products and rescales."""
 
     @at_every_level
     def test_sums_are_right_at_every_level(self, bench: Bench, level: int) -> None:
@@ -43,7 +43,7 @@ class EveryLevel:
 
     @at_every_level
     def test_products_are_right_at_every_level(self, bench: Bench, level: int) -> None:
-        """At the last level too, if a plaintext may have so small a scale that the product fits."""
+        """Also at the last level, if a plaintext may have a scale small enough for the product to fit."""
         a, x = _at(bench, level, 3)
         if level:
             plain = random_slots(4)
@@ -67,7 +67,7 @@ class EveryLevel:
 
     @at_every_level
     def test_many_steps_in_any_order_are_those_one_by_one(self, bench: Bench, level: int) -> None:
-        """Hoisted where the library can, by core's fallback where it cannot: as many as a program may ask for."""
+        """Hoisted if the library can, otherwise by core's fallback; as many as a program may ask for."""
         a, x = _at(bench, level, 6)
         for steps in (MANY_STEPS, MANY_STEPS[:6][::-1], (1, 1)):
             rotated = bench.evaluator.rotate_many(a, steps)
@@ -82,7 +82,7 @@ class EveryLevel:
         scale = bench.evaluator.scale(a)
         for encoding in Encoding:
             if encoding is Encoding.INTEGERS or not can_encode(encoding, bench.capabilities):
-                continue  # integers are what coefficients are made of where a backend has them
+                continue  # tested by coefficients, which are made from integers if a backend has them
             values = _values(encoding)
             native, given = checked_native(
                 values, encoding, bench.capabilities, bench.params, level=level, scale=scale, who="a law"
@@ -111,9 +111,9 @@ class EveryLevel:
 
     @requires("explicit rescaling")
     def test_scales_are_equal_to_the_last_bit_on_every_path(self, bench: Bench) -> None:
-        """Products multiply scales and rescales divide them by a prime, as float64 does; nothing else alters them.
+        """Products multiply scales and rescales divide them by a prime, in float64; nothing else changes them.
 
-        Whatever has come to one level by as many products can be added, by whichever way it came.
+        Ciphertexts that reached a level by the same number of products can be added, whatever path they took.
         """
         evaluator = bench.evaluator
         (a, x), (b, y) = bench.encrypted(random_slots(9)), bench.encrypted(random_slots(10))
@@ -145,7 +145,7 @@ class EveryLevel:
 
     @at_every_level
     def test_operands_serve_again_and_again(self, bench: Bench, level: int) -> None:
-        """The third time as the first: nothing is used up, and nothing is remembered that should not be."""
+        """The third use gives the same as the first: no operand is used up, and no stale state is kept."""
         a, x = _at(bench, level, 12)
         b, y = _at(bench, level, 13)
         c, z = _at(bench, level, 31)
@@ -175,7 +175,7 @@ class EveryLevel:
             bench.agrees(ciphertext, expected)
 
     def test_one_plaintext_serves_many_ciphertexts(self, bench: Bench) -> None:
-        """Constants are encoded once and multiplied by every token's ciphertext, and added to others as well."""
+        """Constants are encoded once, then multiplied by every token's ciphertext and added to others."""
         plain = random_slots(15)
         encoded = bench.encoded(plain)
         for seed in range(16, 22):
@@ -185,7 +185,7 @@ class EveryLevel:
 
     @pytest.mark.parametrize("level", range(PARAMS.max_level, 0, -1))
     def test_sums_of_products_take_operands_again(self, bench: Bench, level: int) -> None:
-        """In one call where the library fuses them, else one by one. (The last level has no room for products.)"""
+        """In one call if the library fuses them, otherwise one by one. (The last level has no room for products.)"""
         (a, x), (b, y) = _at(bench, level, 23), _at(bench, level, 24)
         plains = [random_slots(seed) for seed in (25, 26)]
         p, q = (bench.encoded(plain, level) for plain in plains)
@@ -198,7 +198,7 @@ class EveryLevel:
 
 
 def _at(bench: Bench, level: int, seed: int) -> tuple[Ciphertext, Expected]:
-    """A ciphertext at a level, which programs reach by products and rescales, and what it must decrypt to."""
+    """A ciphertext at a level, reached by products and rescales, and the result that it must decrypt to."""
     a, x = bench.encrypted(random_slots(seed) / 8)
     for above in range(bench.params.max_level, level, -1):
         plain = random_slots(100 * seed + above) / 4

@@ -23,14 +23,14 @@ from helora_core.conformance.requirements import requires
 from helora_core.conformance.suites.noise import rescaled
 
 DRAWS = 1000
-"""Of a pool of K errors drawn from at random, n draws have two alike unless K is well beyond n²/2, half a million."""
+"""Enough to find two equal errors if they come from a pool of fewer than about n²/2, half a million."""
 
 
 class Independence:
-    """What many encryptions of the same values have in common: nothing."""
+    """Many encryptions of the same values have nothing in common."""
 
     def test_a_thousand_encryptions_share_nothing(self, bench: Bench) -> None:
-        """With one error twice, the difference of two ciphertexts has none; a linear relation of many is as bad."""
+        """If an error repeats, the difference of two ciphertexts has none; a linear relation of many is as bad."""
         small = Bench(bench.library, SMALLEST, ())
         draws = _thousand(small, lambda: small.client.encrypt(ones(small), scale_bits=SMALLEST.scale_bits))
         _share_nothing(draws)
@@ -42,7 +42,7 @@ class Independence:
 
     @requires("public key")
     def test_a_thousand_public_key_encryptions_share_nothing(self, bench: Bench) -> None:
-        """A pool of encryptions of zero makes public-key encryption fast, and gives away what it is used for twice."""
+        """A pool of encryptions of zero would make public-key encryption fast, but each reuse reveals values."""
         small = Bench(bench.library, SMALLEST, ())
         _share_nothing(
             _thousand(small, lambda: small.server.encrypt_public(ones(small), scale_bits=SMALLEST.scale_bits))
@@ -50,10 +50,10 @@ class Independence:
 
     @requires("explicit rescaling")
     def test_no_two_ciphertexts_share_a_polynomial(self, bench: Bench) -> None:
-        """With fresh errors, but the second polynomial of another: the difference of the first ones is readable.
+        """If two ciphertexts share their second polynomial, the difference of the first ones is readable.
 
-        The rounding of a rescale depends on the second polynomial alone, but for a small rest: ciphertexts that share
-        one have the same.
+        The rounding of a rescale depends almost only on the second polynomial, so ciphertexts that share it have the
+        same rounding.
         """
         for public in (False, *([True] if bench.capabilities.public_key else [])):
             columns = rescaled(bench, bench.params.max_level, public=public).columns()

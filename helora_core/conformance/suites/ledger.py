@@ -1,4 +1,4 @@
-"""The ledger: what core counts is what was done, and nobody else counts."""
+"""The ledger: core counts exactly the operations done, and a backend counts nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LedgerCounts:
         )
 
     def test_a_backend_counts_nothing_itself(self, bench: Bench) -> None:
-        """A counter that a backend increments can say anything; the roles it hands out must not offer one."""
+        """A counter that a backend increments itself proves nothing; its roles must not offer one."""
         decryptor, evaluator = bench.library.generate_keys(bench.params, STEPS[:1])
         for role in (bench.library, decryptor, evaluator):
             counters = [name for name in dir(role) if "count" in name.lower() or "ledger" in name.lower()]

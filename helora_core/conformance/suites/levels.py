@@ -1,4 +1,4 @@
-"""Levels and scales: they are what the program says, drift as the primes make them drift, and run out loudly."""
+"""Levels and scales: they follow the program, scales drift exactly as the primes do, and running out is an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from helora_core.params.presets import SAFE
 
 
 class LevelsAndScales:
-    """Rescaling and what must match."""
+    """Laws of rescaling, and of operands that must match."""
 
     @requires("explicit rescaling")
     def test_rescale_takes_one_level_and_keeps_the_value(self, bench: Bench) -> None:
@@ -52,7 +52,7 @@ class LevelsAndScales:
             bench.evaluator.rescale(a)
 
     def test_a_product_of_depth_two_is_right(self, bench: Bench) -> None:
-        """What a LoRA does, whoever rescales."""
+        """Two products in a row, as in a LoRA, whether the program or the library rescales."""
         a, x = bench.encrypted(random_slots(8))
         first, second = random_slots(9), random_slots(10)
         evaluator, top = bench.evaluator, bench.params.max_level
@@ -88,7 +88,7 @@ class LevelsAndScales:
 
     @requires("explicit rescaling", "free plaintext scale")
     def test_scales_that_drifted_apart_are_refused(self, bench: Bench) -> None:
-        """Primes are no powers of two: after a rescale the scale is off 2^40 by some 10^-7, and so would the sum be."""
+        """Primes are not powers of two: after a rescale the scale is off 2^40 by some 10^-7, as the sum would be."""
         a, _ = bench.encrypted(random_slots(16))
         lower = bench.evaluator.rescale(bench.evaluator.multiply_plain(a, bench.encoded(random_slots(17))))
         level = bench.evaluator.level(lower)

@@ -1,4 +1,4 @@
-"""LoRA end to end: every registered packing whose needs the backend meets gives the plaintext Δ."""
+"""LoRA end to end: every registered packing that the backend can run gives the plaintext Δ."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ LARGE_SHAPES = ("4096:4096:16", "2048:2048:64")
 """A module of a 7-billion-parameter model, and one of high rank."""
 
 QUICK_OPERATIONS = 1_000
-"""Longer programs wait for ``--thorough``: packings to compare with take thousands of operations for a usual module."""
+"""Longer programs run only with ``--thorough``: the baseline packings take thousands of operations."""
 
 MOST_OPERATIONS = 60_000
-"""Still longer ones are not run at all: minutes each, for nothing that a smaller module does not show."""
+"""Longer programs are never run: they take minutes each and show nothing that a smaller module does not."""
 
 _SMALL = "32:24:3"
 
 
 def _plan(packing: str, shape: ModuleShape) -> Plan:
-    """With parameters that every library can realise alike, so that the plan and its digest are the same on all.
+    """A plan with parameters that every library realises in the same way, so that its digest is the same on all.
 
     Masks need parameters of their own.
     """
@@ -53,7 +53,7 @@ def _operations(plan: Plan) -> int:
 def _outcome(
     bench: Bench, packing: str, shape: str, *, x: Vector, up: float = 1.0, most_operations: int = MOST_OPERATIONS
 ) -> ModuleResult:
-    """A synthetic module of the shape run on x; with ``up`` 0, one without weights."""
+    """Run a synthetic module of the shape on x; ``up`` scales its up matrix, and 0 means no weights."""
     parsed = ModuleShape.parse(shape)
     try:
         plan = _plan(packing, parsed)
@@ -82,12 +82,12 @@ def _usual(shape: str | ModuleShape, tokens: int) -> Vector:
 
 
 def registered_packings() -> list[str]:
-    """Names of all packings registered here, third parties' too."""
+    """Names of all registered packings, including third parties'."""
     return list(get_manager().packings())
 
 
 class LoRAEndToEnd:
-    """Δ through the whole straight line; the executor itself asserts executed == predicted."""
+    """Δ from the whole pipeline; the executor itself asserts executed == predicted."""
 
     @pytest.mark.parametrize("shape", SHAPES)
     @pytest.mark.parametrize("packing", registered_packings())
@@ -115,8 +115,8 @@ class LoRAEndToEnd:
 
     @pytest.mark.parametrize("packing", registered_packings())
     def test_the_bound_holds_for_activations_of_any_size(self, bench: Bench, packing: str) -> None:
-        """Massive channels, tiny tokens, x along a row of ``down``: nothing wraps around, and no error exceeds its
-        bound, which is no larger beside ‖x‖ than that of usual ones.
+        """With massive channels, tiny tokens, or x along a row of ``down``, nothing wraps around, and no error exceeds
+        its bound, which relative to ‖x‖ is no larger than for usual activations.
         """
         module = synthetic_module(ModuleShape.parse(_SMALL), seed=1)
         usual = _usual(_SMALL, 1)[0]

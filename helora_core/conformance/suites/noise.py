@@ -1,4 +1,4 @@
-"""Noise: of the size and shape that theory says, without bias, and as much in each step and at each level."""
+"""Noise: it has the size and shape of theory, without bias, in each operation and at each level."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
 
 ENCRYPTIONS = 16
-"""Of the client, and as many with the public key. Each gives N samples: σ is known to 0.2 %, the kurtosis to 0.014."""
+"""By the client, and as many with the public key. Each gives N samples, so σ is known to 0.2 %, kurtosis to 0.014."""
 
 RESCALES = 48
 """A bias of half a unit in each coefficient is then over ten standard errors, though the noise is 21 units."""
@@ -26,7 +26,7 @@ RESCALES = 48
 ROTATIONS = 12
 
 NARROW = CKKSParams(ring_degree=8192, data_bits=(40, 40, 40), special_bits=(60,), scale_bits=40)
-"""Data primes so far below the special one that nothing is left of the errors of a key."""
+"""Data primes so much shorter than the special one that the errors of a key vanish."""
 
 FAR_NOISIER = 8
 """The noisiest of 4096 slots has up to five times the noise of theory; a mean has fifty times it in slot 0."""
@@ -41,7 +41,7 @@ class Noise:
         _has_size(_fresh(bench), *_theories(bench))
 
     def test_the_errors_of_encryption_are_normal(self, bench: Bench) -> None:
-        """The security tables are about normal errors; uniform ones of the same size are none, nor are two values."""
+        """The security tables assume normal errors; uniform errors, or errors of two values, are not normal."""
         _is_normal(_fresh(bench))
 
     def test_the_errors_of_encryption_have_no_bias(self, bench: Bench) -> None:
@@ -59,7 +59,7 @@ class Noise:
 
     @slow
     def test_the_noise_of_many_encryptions_is_that_of_theory(self, bench: Bench) -> None:
-        """As above, with so many that the bias may be a tenth as large, and σ is held to a per cent and a half."""
+        """As above, with so many that a tenth of the bias would show, and σ is checked to a per cent and a half."""
         draws = _fresh(bench, encryptions=400)
         assert min(abs(draws.std() / theory - 1) for theory in _theories(bench)) <= 0.015
         _is_normal(draws)
@@ -91,13 +91,13 @@ class Noise:
     def test_the_noise_of_a_rotation_is_that_of_theory(self, bench: Bench, level: int) -> None:
         """The errors of the key, times digits of the size of a prime, over the special primes, and a rounding.
 
-        Digits from 0 to the prime have a mean, which gives all rotations by a step an error in common, of a size that
-        the key decides. It is left out, and so are the slots near 1, where it is largest.
+        Digits from 0 to the prime have a mean, which gives all rotations by a step a common error, whose size depends
+        on the key. It is left out, and so are the slots near 1, where it is largest.
         """
         if level < bench.params.max_level and not bench.explicit:
             pytest.skip("not claimed: explicit rescaling")
         ciphertexts = _at(bench, level, ROTATIONS)
-        # Ones are the same after a rotation, and the errors that were there before rotate too.
+        # Ones stay the same under a rotation, and the errors from before are rotated.
         before = errors_of(bench, ciphertexts)
         steps = STEPS[level]
         rotated = errors_of(bench, [bench.evaluator.rotate(each, steps) for each in ciphertexts])
@@ -105,7 +105,7 @@ class Noise:
         measured = added.centred().std(_far_from_one(bench))
         floors = bench.capabilities.keyswitch_floors
         theory = _keyswitch_std(bench, level, floors)
-        # Two special primes round down by two halves, which no random bits have to make up for.
+        # With two special primes, rounding down loses two halves, which need no random bits to make up for.
         near_it = near(measured, theory) or (floors and _keyswitch_std(bench, level, False) <= measured <= theory)
         assert near_it, (
             f"noise of {measured:.1f} units, where theory has {theory:.1f}: other errors in the key than σ = "
@@ -114,8 +114,8 @@ class Noise:
 
     @requires("explicit rescaling")
     def test_no_slot_is_far_noisier_after_rotations_than_theory_has_it(self, bench: Bench) -> None:
-        """With digits far below the special prime, what is left of a key switch is the rounding of its last division.
-        If that rounds down, its mean is the same in all coefficients, and gathers in the slots near 1.
+        """With digits far below the special prime, a key switch adds only the rounding of its last division.
+        If that rounds down, its mean is the same in all coefficients, and adds up in the slots near 1.
         """
         client, server = bench.open(NARROW, STEPS)
         floors, params = bench.capabilities.keyswitch_floors, server.params
@@ -136,7 +136,7 @@ class Noise:
     @requires("explicit rescaling")
     @pytest.mark.parametrize("level", LEVELS[:-1])
     def test_the_noise_of_a_rescale_is_that_of_theory(self, bench: Bench, level: int) -> None:
-        """The rounding of two polynomials, one of which is multiplied by the secret: so the secret shows its weight."""
+        """It comes from rounding two polynomials, one of which is multiplied by the secret, so it shows its weight."""
         _has_size(rescaled(bench, level), _coefficient(noise.rescale_std(bench.params.ring_degree), bench))
 
     @requires("explicit rescaling")
@@ -150,7 +150,7 @@ class Noise:
 
 
 def rescaled(bench: Bench, level: int, *, public: bool = False) -> Draws:
-    """What rescales from a level add to as many ciphertexts, each with polynomials of its own."""
+    """The errors that rescales from a level add to many ciphertexts, each with polynomials of its own."""
     key = "rescaled", level, public
     if key not in bench.kept:
         _at(bench, level - 1, RESCALES, public=public)
@@ -159,7 +159,7 @@ def rescaled(bench: Bench, level: int, *, public: bool = False) -> Draws:
 
 
 def _at(bench: Bench, level: int, count: int, *, public: bool = False) -> list[Ciphertext]:
-    """Ciphertexts of ones at a level: fresh, or multiplied by ones and rescaled. What the rescales added is kept."""
+    """Ciphertexts of ones at a level: fresh, or multiplied by ones and rescaled. The rescales' errors are kept."""
     key = "ones", level, public
     if len(bench.kept.get(key, ())) < count:
         if level == bench.params.max_level:
@@ -212,12 +212,12 @@ def _fresh(bench: Bench, *, public: bool = False, encryptions: int = ENCRYPTIONS
 
 
 def _theories(bench: Bench, *, public: bool = False) -> list[float]:
-    """What a coefficient's error may be in a fresh encryption."""
+    """Standard deviations that a coefficient's error may have in a fresh encryption."""
     n = bench.params.ring_degree
     rounding = noise.encoding_std(n)
     if bench.capabilities.symmetric_encryption and not public:
         return [_coefficient(math.hypot(noise.encryption_std(n), rounding), bench)]
-    # SEAL encrypts modulo QP and divides by P, which leaves little more than the rounding of that division.
+    # SEAL encrypts modulo QP and divides by P, so that hardly more than the rounding of that division remains.
     errors = noise.rescale_std(n), noise.public_encryption_std(n)
     return [_coefficient(math.hypot(error, rounding), bench) for error in errors]
 
@@ -242,14 +242,14 @@ def _is_normal(draws: Draws) -> None:
 
 
 def _has_no_bias(draws: Draws) -> None:
-    """The mean over coefficients is zero, by what the draws' means differ: coefficients need not be independent."""
+    """Check that the mean over coefficients is zero, given the spread of the draws' means (coefficients may depend)."""
     means = draws.coefficients().mean(axis=1)
     mean, error = float(means.mean()), float(means.std(ddof=1)) / math.sqrt(len(means))
     assert abs(mean) <= STANDARD_ERRORS * error, f"a bias of {mean:.3f} units a coefficient, and ±{error:.3f} by chance"
 
 
 def _keyswitch_std(bench: Bench, level: int, floors: bool) -> float:
-    """Of a coefficient: an error of the key times a digit, uniform to each prime, over the special primes."""
+    """For a coefficient: an error of the key times a digit, uniform up to each prime, over the special primes."""
     params = bench.params
     special = math.prod(params.special_primes) if params.special_primes else max(params.data_primes)
     digits = sum((prime / special) ** 2 for prime in params.data_primes[: level + 1])

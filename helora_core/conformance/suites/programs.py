@@ -1,4 +1,4 @@
-"""Whole programs: a backend that runs them gives what their operations give, and does no less than they count."""
+"""Whole programs: they give the same results as their single operations, and do all the operations counted."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ SHAPE = ModuleShape(d_in=64, d_out=192, rank=4)
 
 NOISIER = 2.0
 """How much noisier than its operations a program may be. Errors of a rank-4 module have as few as four degrees of
-freedom a token: samples of eight runs differ by less, but once in ten million."""
+freedom per token; samples of eight runs differ by more only once in ten million."""
 
 RUNS = 8
 
 
 class _Service(NamedTuple):
-    """A client with its server, and the module that it asks."""
+    """A client with its server, and the module that it queries."""
 
     plan: Plan
     module: LoRAModule
@@ -48,12 +48,12 @@ class _Service(NamedTuple):
 
 
 class Programs:
-    """``SupportsPrograms``, at every packing that is registered."""
+    """``SupportsPrograms``, for every registered packing."""
 
     @requires("programs")
     @pytest.mark.parametrize("packing", registered_packings())
     def test_a_program_gives_what_its_operations_give(self, bench: Bench, packing: str) -> None:
-        """Bit for bit where the library says so; and else to within the plan's bound, and no noisier."""
+        """Bit for bit if the library says so; otherwise within the plan's bound, and no noisier."""
         service = _service(bench, packing)
         asked = [_ask(service, seed=2 + i) for i in range(RUNS)]
         whole, single = (_deltas(asked, whole=each) for each in (True, False))
@@ -66,7 +66,7 @@ class Programs:
     @requires("programs")
     @pytest.mark.parametrize("packing", registered_packings())
     def test_many_runs_at_once_are_each_as_if_alone(self, bench: Bench, packing: str) -> None:
-        """Two clients, two modules, and several runs of each: every one has its own Δ."""
+        """With two clients, two modules and several runs of each, every run gives its own Δ."""
         first = _service(bench, packing)
         other = _service(bench, packing, like=first)
         asked = [_ask(each, seed=20 + i) for i, each in enumerate([first, first, other, first, other])]
@@ -77,7 +77,7 @@ class Programs:
     @requires("programs")
     @pytest.mark.parametrize("packing", registered_packings())
     def test_what_a_program_does_is_what_its_plan_counts(self, bench: Bench, packing: str) -> None:
-        """Traced, it tells of every operation that its plan counts, for each of its runs."""
+        """A trace reports every operation that the plan counts, for each run."""
         service = _service(bench, packing)
         programs = service.constants.programs
         assert programs is not None
@@ -116,7 +116,7 @@ class Programs:
 
 
 def _service(bench: Bench, packing: str, *, like: _Service | None = None) -> _Service:
-    """Not sanitised: a flood would hide what a program does. With ``like``, the same plan, other weights and keys."""
+    """A service without sanitising, whose flood would hide errors. ``like`` gives the plan; weights and keys differ."""
     try:
         plan = compile_plan(SHAPE, get_manager().load_packing(packing), private_weights=False)
         require_capabilities(bench.library, plan)
@@ -137,7 +137,7 @@ def _exact(service: _Service) -> bool:
 
 
 class _Asked(NamedTuple):
-    """A run that a client has begun: Δ as it should be, and the first upload."""
+    """A run that a client has begun: the exact Δ, and the first upload."""
 
     service: _Service
     run: ClientRun
@@ -159,7 +159,7 @@ def _fresh(service: _Service, value: int) -> Ciphertext:
 
 
 def _results(asked: Sequence[_Asked], *, whole: bool = True) -> list[RunResult]:
-    """What each gave, all rounds run together."""
+    """The result of each run, with all runs' rounds run together."""
     services = [each.service for each in asked]
     executions = [Execution(each.plan, each.constants, whole=whole) for each in services]
     messages = [each.upload for each in asked]
@@ -184,6 +184,6 @@ def _deltas(asked: Sequence[_Asked], *, whole: bool) -> list[Vector]:
 
 
 def _rms(asked: Sequence[_Asked], deltas: Sequence[Vector]) -> float:
-    """Of the errors of all."""
+    """Root mean square of all errors."""
     errors = [delta - each.reference for each, delta in zip(asked, deltas, strict=True)]
     return float(np.sqrt(np.mean(np.square(errors))))

@@ -25,7 +25,7 @@ class Rotation:
         bench.agrees(bench.evaluator.rotate(a, steps), x.rotate(steps))
 
     def test_rotate_brings_slot_one_to_slot_zero(self, bench: Bench) -> None:
-        """The sign, said with one value that is not lost in a wrong padding."""
+        """The direction, tested with one value, so that wrong padding cannot hide an error."""
         values = np.zeros(SLOTS)
         values[1] = 1.0
         a, x = bench.encrypted(values)
@@ -78,23 +78,23 @@ class Rotation:
 
     @pytest.mark.parametrize("steps", [4, 5, 9, 101, -2, SLOTS // 2 + 1])
     def test_a_step_without_its_own_key_is_refused_not_composed(self, bench: Bench, steps: int) -> None:
-        """4 = 2+2 and 9 = 8+1 could be composed of keys that exist, at twice the cost that the plan says."""
+        """4 = 2+2 and 9 = 8+1 could be composed from existing keys, but at twice the cost that the plan predicts."""
         a, _ = bench.encrypted(random_slots(9))
         with pytest.raises(MissingRotationKey):
             bench.evaluator.rotate(a, steps)
 
     def test_keys_are_made_for_exactly_the_steps_asked_for(self, bench: Bench) -> None:
-        """More steps make more bytes of keys; a library that always makes all powers of two does not."""
+        """Keys grow with each step, which they do not in a library that always makes all powers of two."""
         sizes = [len(bench.open(steps=steps)[0].evaluation_keys()) for steps in ((), (1,), (1, 3), (1, 3, 7))]
         grown = np.diff(sizes)
         assert (grown > 0).all(), f"bytes of keys for 0, 1, 2, 3 steps: {sizes}"
         assert grown[1:].max() <= 1.5 * grown[1:].min() + 64, f"bytes of keys for 0, 1, 2, 3 steps: {sizes}"
 
     def test_keys_are_no_larger_than_the_stated_primes_make_them(self, bench: Bench) -> None:
-        """Keys modulo more primes than resolve states are less secure than the table says of those that it does.
+        """Keys modulo more primes than resolve states are less secure than the table says.
 
-        A key switch has at most one digit a data prime, and for each of them two polynomials modulo all primes. Keys
-        are compressed here, since most libraries send residues as words of 64 bits.
+        A key has at most one digit per data prime, and for each digit two polynomials modulo all primes. Keys are
+        compressed here, since most libraries send residues as words of 64 bits.
         """
         one, three = (
             len(zlib.compress(bench.open(steps=steps)[0].evaluation_keys(), level=1)) for steps in ((1,), (1, 3, 7))
@@ -115,7 +115,7 @@ class Rotation:
         assert abs(size - ordered) <= 0.1 * ordered, f"{size} bytes of keys, and {ordered} for (1, 3)"
 
     def test_many_rotations_at_once_are_those_one_by_one(self, bench: Bench) -> None:
-        """Hoisted where the library can, by core's fallback where it cannot."""
+        """Hoisted if the library can, otherwise by core's fallback."""
         a, x = bench.encrypted(random_slots(10))
         steps = (3, 0, 1, SLOTS - 1, 3)
         rotated = bench.evaluator.rotate_many(a, steps)

@@ -1,4 +1,4 @@
-"""Serialisation: everything survives the trip, and nothing else is let in."""
+"""Serialisation: messages keep everything, and anything that is not a valid message is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ran: list[str] = []
 
 
 class _Bomb:
-    """What shows that it was unpickled."""
+    """An object that shows when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return _run, ("ran",)
@@ -82,7 +82,7 @@ class Serialization:
             bench.backend.load_evaluator(bench.params, garbage)
 
     def test_bytes_are_data_and_never_code(self, bench: Bench) -> None:
-        """A pickle runs what its sender wrote; nothing that came over a wire may be read as one."""
+        """A pickle runs its sender's code, so nothing that came over a network may be read as one."""
         _ran.clear()
         payload = pickle.dumps(_Bomb())
         for read in (bench.evaluator.deserialize, lambda keys: bench.backend.load_evaluator(bench.params, keys)):

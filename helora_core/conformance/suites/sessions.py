@@ -1,4 +1,4 @@
-"""Sessions: the server has no way to the secret key, in memory or in what it was sent."""
+"""Sessions: the server cannot reach the secret key, in memory or in the bytes it was sent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RANDOMNESS = (np.random.Generator, np.random.BitGenerator, np.random.RandomStat
 
 
 class Sessions:
-    """Client and server are apart."""
+    """Client and server are separate."""
 
     def test_nothing_that_the_server_holds_is_named_after_a_secret(self, bench: Bench) -> None:
         for name, thing in reachable(bench.server):
@@ -37,14 +37,14 @@ class Sessions:
         reached = {id(thing) for _, thing in reachable(evaluator)}
         assert id(decryptor) not in reached
         assert not [name for name, secret in _secrets(decryptor) if id(secret) in reached]
-        # Both may hold the same parameters, or a context without keys; the other laws look into those.
+        # Both may hold the same parameters, or a context without keys; other laws check those.
         shared = {id(value) for value in _attributes(evaluator).values()}
         for name, value in _attributes(decryptor).items():
             alike = isinstance(value, str | bytes | int | float | type | types.ModuleType | np.ndarray | None)
             assert alike or id(value) in shared or id(value) not in reached, f"the server reaches the client's {name}"
 
     def test_client_and_server_share_no_source_of_randomness(self, bench: Bench) -> None:
-        """Whoever holds the generator that the client draws its errors from can draw them again, and subtract them."""
+        """Anyone with the generator of the client's errors can draw the same errors and subtract them."""
         decryptor, evaluator = bench.library.generate_keys(bench.params, STEPS[:1])
         of_client, of_server = (
             {id(thing): thing for _, thing in reachable(role) if isinstance(thing, _RANDOMNESS)}
@@ -83,7 +83,7 @@ class Sessions:
                 assert np.max(np.abs(actual - expected.values)) <= expected.rescaled_unasked().tolerance
 
     def test_many_vectors_are_encrypted_and_decrypted_as_one_by_one(self, bench: Bench) -> None:
-        """Each with randomness of its own, at its own place in the message."""
+        """Each vector has randomness of its own and keeps its place in the message."""
         many = [random_slots(seed) for seed in (6, 7, 7)]
         sealed = bench.client.encrypt_many(many, scale_bits=SCALE_BITS)
         assert len({bench.client.send(each) for each in sealed}) == len(many)
@@ -98,7 +98,7 @@ class Sessions:
         assert bench.client.encrypt_many([], scale_bits=SCALE_BITS) == bench.client.decrypt_many([]) == []
 
     def test_the_keys_that_are_sent_do_not_decrypt(self, bench: Bench) -> None:
-        """A server made of these bytes must not be able to, whatever methods it has."""
+        """A server made from these bytes must not be able to decrypt, whatever methods it has."""
         decryptor, _ = bench.backend.generate_keys(bench.params, STEPS[:1])
         evaluator = bench.backend.load_evaluator(bench.params, decryptor.evaluation_keys())
         values = random_slots(3)
@@ -107,7 +107,7 @@ class Sessions:
             assert not _decrypts(thing, ciphertext, values), f"{type(thing).__name__} can decrypt"
 
     def test_what_is_sent_does_not_contain_the_secret_key(self, bench: Bench) -> None:
-        """Seen where the secret key is an attribute of bytes or an array; inside a library it is out of sight."""
+        """Checked if the secret key is an attribute of bytes or an array; inside a library it cannot be seen."""
         decryptor, evaluator = bench.backend.generate_keys(bench.params, STEPS[:1])
         secrets = [(name, form) for name, secret in _secrets(decryptor) for form in _serialised(secret)]
         if not secrets:
@@ -120,7 +120,7 @@ class Sessions:
             assert not any(form in other for other in held), f"the server holds a copy of {name}"
 
     def test_no_representation_shows_the_secret_key(self, bench: Bench) -> None:
-        """A traceback with local variables, a log line: ``repr`` gets everywhere."""
+        """``repr`` ends up in tracebacks with local variables and in log lines."""
         decryptor, _ = bench.library.generate_keys(bench.params, STEPS[:1])
         secrets = list(_secrets(decryptor))
         if not secrets:
@@ -136,7 +136,7 @@ def _attributes(thing: object) -> dict[str, object]:
 
 
 def _secrets(decryptor: Decryptor) -> Iterator[tuple[str, object]]:
-    """Bytes and arrays that the client keeps under a secret's name, or as attributes of an object of such a name."""
+    """Bytes and arrays that the client holds under a secret's name, or as attributes of an object with such a name."""
     for name, thing in reachable(decryptor):
         if any(secret in f"{name} {type(thing).__name__}".lower() for secret in ("secret", "private")):
             candidates = {name: thing, **_attributes(thing)}
@@ -144,7 +144,7 @@ def _secrets(decryptor: Decryptor) -> Iterator[tuple[str, object]]:
 
 
 def _serialised(secret: object) -> Iterator[bytes]:
-    """Ways in which a secret may stand among other bytes: its beginning, at most 64 numbers of it."""
+    """Forms in which a secret may appear among other bytes: its beginning, at most 64 numbers."""
     if isinstance(secret, np.ndarray):
         start = secret.ravel()[:64]
         formats = [start.dtype, np.dtype("i1"), np.dtype("<i4"), np.dtype("<i8")]
@@ -154,9 +154,9 @@ def _serialised(secret: object) -> Iterator[bytes]:
 
 
 def _decrypts(thing: object, ciphertext: object, values: Values) -> bool:
-    """Whether ``thing.decrypt`` makes something of the ciphertext, or of what it is made of.
+    """Whether ``thing.decrypt`` decrypts the ciphertext, or the objects inside it.
 
-    A library's object may have the method and refuse for want of a key, or answer noise.
+    A library's object may have the method but refuse because it has no key, or return noise.
     """
     if isinstance(getattr(type(thing), "evaluation_keys", None), types.FunctionType):
         return True  # a client, by its methods

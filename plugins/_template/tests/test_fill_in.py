@@ -1,4 +1,4 @@
-"""What is still to be filled in: pytest lists it as skipped, in order. Delete this file when there is nothing left."""
+"""Lists the marks still to be filled in as skipped tests, in order. Delete this file when none is left."""
 
 from __future__ import annotations
 

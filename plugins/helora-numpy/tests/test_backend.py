@@ -1,4 +1,4 @@
-"""What the emulation promises beyond the laws of every backend: reproducible runs, and a size check on every result."""
+"""The emulation's promises beyond the laws of every backend: reproducible runs, and a size check on every result."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_primes_that_do_not_exist_are_refused() -> None:
 
 
 def test_sums_and_products_that_outgrow_the_modulus_are_refused() -> None:
-    """A real library wraps them around without a word."""
+    """A real library wraps them around silently."""
     decryptor, evaluator = BACKEND.generate_keys(PARAMS, ())
     ciphertext = decryptor.encrypt(np.full(3, 1.0), scale=2.0**97)
     ciphertext = evaluator.add(ciphertext, ciphertext)
@@ -134,7 +134,7 @@ def test_unresolved_parameters_are_refused_rather_than_misjudged() -> None:
 
 
 class TestIntegersModuloQ:
-    """What was encrypted as integers wraps around, as in every library; what was encrypted in slots is refused."""
+    """Values encrypted as integers wrap around, as in every library; values encrypted in slots are refused."""
 
     N = PARAMS.ring_degree
     Q = math.prod(PARAMS.data_primes)
@@ -146,7 +146,7 @@ class TestIntegersModuloQ:
         return decryptor.encrypt(residues, scale=SCALE, encoding=Encoding.INTEGERS)
 
     def shares(self, decryptor: Any, ciphertext: Any) -> Any:
-        """The coefficients of least size, over Q."""
+        """The coefficients closest to zero, divided by Q."""
         residues = decryptor.decrypt(ciphertext, encoding=Encoding.INTEGERS)
         return values_of(residues, PARAMS.data_primes, 1.0) / self.Q
 
@@ -159,7 +159,7 @@ class TestIntegersModuloQ:
             ciphertext = evaluator.add(ciphertext, ciphertext)
 
     def test_slots_of_them_are_those_of_the_coefficients_of_least_size(self) -> None:
-        """Read as slots, and rotated, they are as any library has them."""
+        """Read as slots, and rotated, they are as in any library."""
         decryptor, evaluator = BACKEND.generate_keys(PARAMS, (1,))
         ciphertext = self.encrypted(decryptor, 1 - 2.0**-20)
         slots = coefficients_to_slots(np.full(self.N, -(2.0**-20) * self.Q / SCALE), self.N)
@@ -197,7 +197,7 @@ class TestIntegersModuloQ:
 
     @given(st.lists(st.integers(0, Q - 1), min_size=8, max_size=8))
     def test_rescaled_ones_are_divided_and_rounded_to_the_closest(self, some: list[int]) -> None:
-        """Exactly, before the noise of a rescale is added: what floors would be half a unit too small on the mean."""
+        """Exactly, before the noise of a rescale is added: rounding down would be half a unit too small on average."""
         integers = some * (self.N // 8)
         last = PARAMS.data_primes[-1]
         residues = np.array([[each % prime for each in integers] for prime in PARAMS.data_primes], dtype=np.uint64)

@@ -1,7 +1,8 @@
-"""Doubles: backends that are wrong in one thing each, and the law of the conformance kit that catches it.
+"""Doubles: backends with one fault each, and the law of the conformance kit that catches it.
 
-Each is the emulator with one fault, on top of ``HonestBackend``, which passes the whole kit: the fault alone is what a
-law sees. A docstring says in its first line what is wrong, and then where such a thing was seen or comes from.
+Each is the emulator with one fault, on top of ``HonestBackend``, which passes the whole kit, so that a law can only
+fail because of the fault. The first line of a docstring states the fault; the rest says where it was seen or comes
+from.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Doubles that compute something else than they were asked for."""
+"""Doubles that compute something other than they were asked for."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SubtractsTheOtherWayRound(HonestEvaluator):
 
 @caught_by("test_a_difference_without_secret_is_zero_or_refused_by_name")
 class RaisesWhatTheLibraryRaises(HonestEvaluator):
-    """x - x raises what the library raises, not a refusal by name.
+    """x - x raises the library's own exception, not a refusal by name.
 
     SEAL refuses to make a "transparent" ciphertext, by ``std::logic_error``.
     """
@@ -90,7 +90,7 @@ class AddsPlaintextsToTheFirstHalf(HonestEvaluator):
 class HasEightBitsOfPrecision(HonestEncoder):
     """Plaintexts are rounded to 8 bits after the point.
 
-    Weights quantised on the way into a fixed-point format, as a device with small words invites to.
+    Weights quantised on the way into a fixed-point format, as is tempting on a device with small words.
     """
 
     def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Plaintext:
@@ -187,7 +187,7 @@ class AddsInPlace(HonestEvaluator):
 
 @caught_by("test_results_stay_as_they_are_while_others_are_computed")
 class ReusesOneResultBuffer(HonestEvaluator):
-    """All products lie in one buffer, each over the one before.
+    """All products are in one buffer, each overwriting the one before.
 
     A scratch ciphertext that is allocated once per evaluator, "for speed".
     """
@@ -204,9 +204,9 @@ class ReusesOneResultBuffer(HonestEvaluator):
 
 @caught_by("test_delta_equals_the_plaintext_reference")
 class RecyclesOldResults(HonestEvaluator):
-    """Results lie in a pool of sixteen buffers; the seventeenth overwrites the first.
+    """Results are in a pool of sixteen buffers; the seventeenth overwrites the first.
 
-    A pool sized for the tests that its author had: no law that holds a dozen ciphertexts sees it, a module does.
+    A pool sized for its author's tests: laws with a dozen ciphertexts do not notice it, a module does.
     """
 
     _pool: Any = None
@@ -224,7 +224,7 @@ class RecyclesOldResults(HonestEvaluator):
 
 @caught_by("test_the_bound_holds_for_activations_of_any_size")
 class Saturates(HonestEvaluator):
-    """What exceeds a half comes out as a half.
+    """Values above a half come out as a half.
 
     A clip against outliers, taken over from quantised inference: usual activations have no Δ so large beside ‖x‖.
     """

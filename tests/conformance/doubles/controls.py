@@ -1,4 +1,4 @@
-"""Controls: honest backends that can do less, or do it otherwise: the kit asks of them what they claim, and no more."""
+"""Controls: honest backends that can do less, or do it differently: the kit tests what they claim, and no more."""
 
 from __future__ import annotations
 

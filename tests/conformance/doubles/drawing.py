@@ -1,4 +1,4 @@
-"""Doubles that draw errors of another size or shape, or draw them twice."""
+"""Doubles that draw errors of the wrong size or shape, or draw them twice."""
 
 from __future__ import annotations
 

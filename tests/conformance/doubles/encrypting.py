@@ -1,4 +1,4 @@
-"""Doubles whose encryption hides less than it claims, or whose randomness is none."""
+"""Doubles whose encryption hides less than it claims, or is not random."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class MakesTheSameKeysEveryTime(HonestBackend):
 
 @caught_by("test_both_roles_bear_the_same_fresh_key_id")
 class NamesKeysByTheirParameters(HonestBackend):
-    """A key pair's id is a digest of what it was made for.
+    """A key pair's id is a digest of its parameters.
 
     An id that is meant to be reproducible: two clients with equal parameters have one.
     """
@@ -156,7 +156,7 @@ class NamesKeysByTheirParameters(HonestBackend):
 
 @caught_by("test_the_noise_of_encryption_is_that_of_theory")
 class EncryptsWithoutNoise(HonestDecryptor):
-    """Fresh ciphertexts have rounding for noise, and no errors.
+    """Fresh ciphertexts have only rounding as noise, and no errors.
 
     LWE without errors is linear algebra: one known plaintext gives the key.
     """

@@ -116,7 +116,7 @@ class SortsManySteps(HonestEvaluator):
 
 @caught_by("test_many_steps_in_any_order_are_those_one_by_one")
 class DropsRepeatedSteps(HonestEvaluator):
-    """rotate_many gives each step once, the last one as often as is missing.
+    """rotate_many gives each step once, and repeats the last one to fill up.
 
     A set of steps, padded to the size that was asked for.
     """

@@ -1,4 +1,4 @@
-"""Doubles that are not what they say: in signatures, in capabilities, in their parameters."""
+"""Doubles that are not what they claim: in signatures, in capabilities, in parameters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TakesNoSlots(HonestBackend):
 
 @caught_by("test_every_method_has_the_signature_of_the_protocol")
 class TakesAnOptionOfItsOwn(HonestEvaluator):
-    """rotate takes a keyword more.
+    """rotate takes an extra keyword.
 
     Callers come to rely on it, and run on one backend.
     """
@@ -84,7 +84,7 @@ class NarrowsTheRing(HonestBackend):
 class SavesOnTheSpecialPrime(HonestBackend):
     """The special prime is half as long as asked for.
 
-    Noise in place of time; and whoever states it honestly would have his tolerances widened by it.
+    It trades noise for time; and stating it honestly would widen the backend's own tolerances.
     """
 
     def resolve(self, params: CKKSParams) -> CKKSParams:
@@ -94,7 +94,7 @@ class SavesOnTheSpecialPrime(HonestBackend):
 
 @caught_by("test_resolve_states_the_primes_that_are_really_used")
 class StatesNoPrimes(HonestBackend):
-    """resolve returns what it was given.
+    """resolve returns its argument unchanged.
 
     The plan's nominal numbers; security and scales are then judged on what nobody uses.
     """
@@ -134,7 +134,7 @@ class StatesOtherPrimesThanItUses(HonestBackend):
 
 @caught_by("test_what_resolve_states_is_secure_and_stable")
 class ResolvesToSomethingElseEachTime(HonestBackend):
-    """What resolve returned is resolved to other primes.
+    """resolve gives other primes when its own result is resolved again.
 
     A search for primes that goes on where it stopped.
     """

@@ -1,4 +1,4 @@
-"""Doubles that rotate wrongly, or by keys that nobody asked for."""
+"""Doubles that rotate wrongly, or with keys that nobody asked for."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class RotatesInTwoRows(HonestEvaluator):
 
 @caught_by("test_a_short_vector_rotates_through_all_slots")
 class RotatesWithinTheValuesGiven(HonestEncoder):
-    """A short vector fills its slots again and again, and so rotates within its own length.
+    """A short vector is repeated to fill the slots, and so rotates within its own length.
 
     OpenFHE's batch size, and TenSEAL's vectors: the slots are narrowed to the values that came in.
     """

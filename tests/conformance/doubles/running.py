@@ -53,7 +53,7 @@ class ReturnsRunsByModule(EmulatedExecutable):
 
 @_double("test_a_program_gives_what_its_operations_give")
 class RunsProgramsNoisily(EmulatedExecutable):
-    """What a program gives has sixteen times the noise of a rescale more.
+    """A program's results have sixteen times the noise of a rescale added.
 
     Divisions put off to the end of a sum, in a word that is too short for it.
     """

@@ -1,4 +1,4 @@
-"""Doubles that break what sanitising stands on."""
+"""Doubles that break properties that sanitising depends on."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class LeavesOutIntegers(HonestEncoder):
 
 @caught_by("test_floods_and_masks_are_as_large_as_asked")
 class WrapsIntegersAtOneWord(HonestEncoder):
-    """Of integers, what fits the first prime is encoded.
+    """Integers are encoded modulo the first prime only.
 
     Words of 64 bits hold one residue, and a polynomial modulo many primes is many.
     """
@@ -154,7 +154,7 @@ class LeavesTheFloodOut(SanitizingBackend.evaluator_type):
 
 @_sanitizes("test_floods_and_masks_are_as_large_as_asked")
 class TakesMaskBitsForTheFlood(SanitizingBackend.evaluator_type):
-    """What is to be drowned is flooded, and no more.
+    """Places to be masked get only the flood.
 
     Two sizes in a row, of which a kernel takes one.
     """

@@ -1,4 +1,4 @@
-"""Doubles that lose track of levels and scales, or let operands together that do not go together."""
+"""Doubles that lose track of levels and scales, or combine operands that do not match."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class IgnoresTheScaleAskedFor(HonestDecryptor):
 
 @caught_by("test_a_fresh_ciphertext_has_the_highest_level_and_the_scale_asked_for")
 class EncryptsOneLevelBelow(HonestDecryptor):
-    """A fresh ciphertext stands one level below the highest.
+    """A fresh ciphertext is one level below the highest.
 
     A library that takes the last data prime for its special one.
     """
@@ -97,7 +97,7 @@ class NegatesAtTheCostOfALevel(HonestEvaluator):
 
 @caught_by("test_add_is_the_slotwise_sum")
 class AddsAtTheCostOfALevel(HonestEvaluator):
-    """A sum stands one level below its operands.
+    """A sum is one level below its operands.
 
     A library that rescales "to be on the safe side" after every operation.
     """

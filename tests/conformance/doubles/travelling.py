@@ -1,4 +1,4 @@
-"""Doubles that lose something on the way as bytes, or let in what is not theirs."""
+"""Doubles that lose something in serialisation, or accept bytes that are not theirs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from helora_numpy.backend import _EvaluationKeys
 
 @caught_by("test_a_round_trip_keeps_value_level_and_scale")
 class LosesTheLevelOnTheWay(HonestRole):
-    """A ciphertext that was sent stands at the highest level.
+    """A ciphertext that was sent is at the highest level.
 
     Pyfhel's ``mod_level``, which is not serialised.
     """
@@ -54,7 +54,7 @@ class GivesAllItsKeysOneName(HonestRole):
 
 @caught_by("test_a_backend_called_directly_refuses_a_truncated_ciphertext")
 class PadsTruncatedCiphertexts(HonestRole):
-    """What is missing at the end of a ciphertext is read as zeros.
+    """Missing bytes at the end of a ciphertext are read as zeros.
 
     A buffer of the right size, filled with what came.
     """
@@ -70,7 +70,7 @@ class PadsTruncatedCiphertexts(HonestRole):
 
 @caught_by("test_a_backend_called_directly_refuses_garbage_and_does_not_crash")
 class MakesKeysOfGarbage(HonestBackend):
-    """Bytes that are no evaluation keys give a server without keys.
+    """Bytes that are not evaluation keys give a server without keys.
 
     ``except Exception: keys = None``, and the first rotation fails far from here.
     """
@@ -119,7 +119,7 @@ class ReadsPickles(HonestRole):
 
 @caught_by("test_a_ciphertext_of_other_parameters_is_refused")
 class ReadsTheBeginningOfAnything(HonestRole):
-    """Of a ciphertext that is too large, as much is read as fits.
+    """Only the beginning of a ciphertext that is too large is read.
 
     OpenFHE's serialised objects carry a context of their own: what is read is a right ciphertext, of another ring.
     """

@@ -19,7 +19,7 @@ from helora_acme.library import CAPABILITIES, Library, primes
 
 
 class EvaluationKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the client sends to the server before all else: the library's bytes by step. No secret key is in it."""
+    """The client's first message to the server: the library's bytes for each step. It contains no secret key."""
 
     key_id: bytes
     rotation_keys: dict[int, bytes]
@@ -36,7 +36,7 @@ class Encoder:
 
 
 class _Role:
-    """What client and server share. It has no key."""
+    """The base of client and server. It has no key."""
 
     def __init__(self, params: CKKSParams, key_id: bytes) -> None:
         self.key_id = key_id
@@ -77,7 +77,7 @@ class Decryptor(_Role):
 
 
 class Evaluator(_Role):
-    """The server's role: it is made of what the client sent, and of nothing else."""
+    """The server's role: it is made from the client's message alone."""
 
     def __init__(self, params: CKKSParams, keys: EvaluationKeys) -> None:
         super().__init__(params, keys.key_id)

@@ -1,8 +1,8 @@
-"""Every call of the library, a method each. So far they emulate: nothing is encrypted.
+"""Every call of the library, one per method. So far they emulate: nothing is encrypted.
 
-The marks stand where calls of the library belong, numbered in the order in which that goes best. What goes in and comes
-out is the library's own, and nobody else looks into it. Core has refused bad input before it comes here, and takes what
-is raised here of bytes for a refusal.
+The marks stand where calls of the library belong, numbered in the recommended order. Arguments and results are the
+library's own objects, and no other code looks inside them. Core refuses bad input before it gets here, and turns
+exceptions raised here on bad bytes into refusals.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CAPABILITIES = Capabilities(encodings=frozenset({Encoding.SLOTS}))
 
 
 def primes(params: CKKSParams) -> tuple[int, ...]:
-    """The primes that the library really takes: data primes, base first, then the special ones.
+    """The primes that the library really uses: data primes, base first, then the special ones.
 
     Raises:
         ValueError: The library cannot realise the parameters.
@@ -43,7 +43,7 @@ class Library:
         self._rng = np.random.default_rng()
 
     def secret_key(self) -> Any:
-        """A fresh one."""
+        """A fresh secret key."""
         return secrets.token_bytes(32)  # FILL IN 3: the library's secret key
 
     def encode(self, values: Values, encoding: Encoding, level: int, scale: float) -> Any:
@@ -82,7 +82,7 @@ class Library:
         return _HEADER.pack(ciphertext.level, ciphertext.scale) + slots
 
     def from_bytes(self, payload: bytes) -> Any:
-        """A ciphertext of these parameters; what is none may raise anything, but must not crash the process."""
+        """A ciphertext of these parameters. Other bytes may raise any exception, but must not crash the process."""
         # FILL IN 6: the library's deserialisation
         if len(payload) != _HEADER.size + 8 * self._params.slots:
             raise ValueError(f"{len(payload)} bytes")
@@ -93,7 +93,7 @@ class Library:
         return _Emulated(slots, level, scale)
 
     def add(self, left: Any, right: Any) -> Any:
-        """Sum. Here and below: of one level and scale where they must be, and the operands stay as they are."""
+        """Sum. Here and below, operands have the same level and scale where they must, and must not be changed."""
         return _Emulated(left.slots + right.slots, left.level, left.scale)  # FILL IN 7: the library's sum
 
     def sub(self, left: Any, right: Any) -> Any:
@@ -126,17 +126,17 @@ class Library:
         return secrets.token_bytes(32)  # FILL IN 10: the library's key for this step alone
 
     def read_rotation_key(self, payload: bytes) -> Any:
-        """What ``rotation_key`` wrote; what is none may raise anything."""
+        """The key that ``rotation_key`` wrote. Other bytes may raise any exception."""
         return payload  # FILL IN 10: the library's key from its bytes
 
     def rotate(self, ciphertext: Any, steps: int, rotation_key: Any) -> Any:
-        """Slot i + steps comes to slot i."""
+        """Move slot i + steps to slot i."""
         # FILL IN 10: the library's rotation to the left, with one key switch
         rotated = _Emulated(np.roll(ciphertext.slots, -steps), ciphertext.level, ciphertext.scale)
         bits, special_bits = self._params.data_bits[: ciphertext.level + 1], sum(self._params.special_bits)
         std = noise.keyswitch_std(self._params.ring_degree, bits, special_bits or max(bits))
         rounding = noise.rescale_std(self._params.ring_degree)
-        # Half of what digits add in most slots: three quarters of its square are in the few where their mean is large.
+        # Half of the digits' noise in most slots: three quarters of its square are in the few where their mean is large.
         return self._noisy(rotated, math.hypot(math.sqrt(std**2 - rounding**2) / 2, rounding))
 
     def _noisy(self, emulated: _Emulated, std: float) -> _Emulated:
@@ -144,7 +144,7 @@ class Library:
         return _Emulated(slots, emulated.level, emulated.scale)
 
 
-# What follows is the emulation's own; delete it when nothing uses it any more.
+# The rest belongs to the emulation; delete it when nothing uses it any more.
 
 _HEADER = struct.Struct("<id")
 

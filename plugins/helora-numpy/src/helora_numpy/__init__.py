@@ -10,7 +10,7 @@ from helora_core.specs import BackendSpec
 
 @hookimpl
 def helora_backends() -> Iterable[BackendSpec]:
-    """The emulation."""
+    """Offer the emulation as a backend."""
     yield BackendSpec(
         name="numpy",
         target="helora_numpy.backend:NumPyBackend",

@@ -1,9 +1,8 @@
 """CKKS emulated in NumPy: a double that is stricter than any real library, and hides nothing.
 
 A "ciphertext" is its polynomial in the clear, with level and scale. Every operation adds noise of the size that CKKS
-would (``helora_core.params.noise``), and values that outgrow the modulus, which a library would wrap around, are
-refused. Only what was encrypted as integers may outgrow it: programs mask such polynomials on purpose, and they wrap
-around.
+would (``helora_core.params.noise``), and values that exceed the modulus, which a library would wrap around, are
+refused. Only polynomials encrypted as integers may exceed it and wrap around, since programs mask them on purpose.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _MAGIC = {b"HNPY": False, b"HNPI": True}
 
 @dataclass(frozen=True, eq=False)
 class EmulatedCiphertext:
-    """A polynomial in the clear (read-only), with what CKKS would track about it."""
+    """A polynomial in the clear (read-only), with its level and scale."""
 
     values: Polynomial
     level: int
@@ -62,7 +61,7 @@ class EmulatedPlaintext:
 
 
 class _EvaluationKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the client sends to the server."""
+    """The evaluation keys that the client sends to the server."""
 
     steps: list[int]
     key_id: bytes
@@ -70,7 +69,7 @@ class _EvaluationKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EmulatedEncoder:
-    """Polynomials, rounded to integers as every library does."""
+    """Encodes polynomials, rounded to integers as in every library."""
 
     def __init__(self, params: CKKSParams) -> None:
         self.params = params
@@ -89,7 +88,7 @@ class EmulatedEncoder:
 
 
 class _Role:
-    """What client and server share: parameters, the key's name, and the source of noise."""
+    """The base of client and server: parameters, the key's name, and the source of noise."""
 
     encoder_type = EmulatedEncoder
 
@@ -174,7 +173,7 @@ class EmulatedDecryptor(_Role):
     def encrypt_many(
         self, many: Sequence[Values], *, scale: float, encoding: Encoding = SLOTS
     ) -> list[EmulatedCiphertext]:
-        """The polynomials one by one; the noise of all in one draw, where they are slots."""
+        """Encrypt the polynomials one by one; if they are slots, the noise of all comes from one draw."""
         level, std = self.params.max_level, noise.encryption_std(self.params.ring_degree)
         encoded = [self._encoder.encode(values, level=level, scale=scale, encoding=encoding).values for values in many]
         if any(map(polynomials.is_exact, encoded)):
@@ -263,7 +262,7 @@ class EmulatedEvaluator(_Role):
         level: int | None = None,
         scale: float | None = None,
     ) -> EmulatedCiphertext:
-        """A result of the operand's level and scale, if no others are given."""
+        """A result with the operand's level and scale, unless others are given."""
         return self._ciphertext(
             values,
             operand.level if level is None else level,
@@ -294,7 +293,7 @@ class NumPyBackend:
     name = "numpy"
     library_version = f"helora-numpy {version('helora-numpy')}"
     capabilities = Capabilities(
-        encodings=frozenset(Encoding) - {Encoding.COEFFICIENTS},  # core makes them of integers
+        encodings=frozenset(Encoding) - {Encoding.COEFFICIENTS},  # core makes them from integers
         public_key=True,
         hoisting=True,
         programs=True,

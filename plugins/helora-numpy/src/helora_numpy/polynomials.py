@@ -1,9 +1,9 @@
-"""The two forms that an emulated polynomial has, and the way between them.
+"""The two forms of an emulated polynomial, and conversions between them.
 
-Most are complex slots, in doubles. What was encrypted or encoded as integers is held exactly instead, modulo each prime
-of its level and transformed, as in a real library: programs mask such polynomials on purpose, and they wrap around.
+Most are complex slots, in doubles. Polynomials encrypted or encoded as integers are exact instead, held modulo each
+prime of their level and transformed, as in a real library: programs mask them on purpose, and they wrap around.
 
-Either may have an axis of runs, where many are computed at once: slots of shape (runs, N/2), residues of shape
+Either form may have an axis of runs, to compute many at once: slots of shape (runs, N/2), residues of shape
 (primes, runs, N).
 """
 
@@ -29,16 +29,16 @@ Polynomial: TypeAlias = "ComplexSlots | Residues"
 """complex128, shape ([runs,] N/2): values over the scale; or transformed residues, uint64, (primes, [runs,] N)."""
 
 _SINGLE = 2
-"""Axes of the residues of one polynomial."""
+"""Number of axes of the residues of one polynomial."""
 
 
 def is_exact(polynomial: Polynomial) -> TypeIs[Residues]:
-    """Whether it is held as residues."""
+    """Whether the polynomial is held as residues."""
     return polynomial.dtype == np.uint64
 
 
 def transformed(coefficients: Residues, params: CKKSParams) -> Residues:
-    """Residues of coefficients, as this plugin keeps them."""
+    """Residues of coefficients in the transformed form that this plugin keeps."""
     return np.stack([ntt.forward(row, p) for row, p in zip(coefficients, params.data_primes, strict=False)])
 
 
@@ -59,7 +59,7 @@ def exact(polynomial: Polynomial, level: int, scale: float, params: CKKSParams) 
 
 
 def slots(polynomial: Polynomial, scale: float, params: CKKSParams) -> ComplexSlots:
-    """The same polynomial as slots; of residues, the representatives of least size."""
+    """The same polynomial as slots; residues stand for the integers closest to zero."""
     if not is_exact(polynomial):
         return polynomial
     if polynomial.ndim > _SINGLE:
@@ -73,7 +73,7 @@ def slots(polynomial: Polynomial, scale: float, params: CKKSParams) -> ComplexSl
 def with_noise(
     polynomial: Polynomial, std: float | NDArray[np.float64], scale: float, params: CKKSParams, rng: np.random.Generator
 ) -> Polynomial:
-    """With noise of ``std / scale`` in the real and in the imaginary part of each slot; of integers, where exact."""
+    """Add noise of ``std / scale`` to the real and imaginary part of each slot, as integers if the form is exact."""
     if is_exact(polynomial):
         level = len(polynomial) - 1
         each = float(np.max(std)) / math.sqrt(params.ring_degree / 2)
@@ -99,11 +99,11 @@ def multiply(left: Residues, right: Residues, params: CKKSParams) -> Residues:
 
 
 def divide_by_last(polynomial: Residues, params: CKKSParams) -> Residues:
-    """Divided by the last prime of the level and rounded, modulo the others."""
+    """Divide by the last prime of the level and round, modulo the other primes."""
     *others, last = params.data_primes[: len(polynomial)]
     rows = coefficients(polynomial, params)
     half = last // 2
-    # Centred, so that what is subtracted rounds rather than floors.
+    # Centred, so that the division rounds to the nearest rather than down.
     remainder = (rows[-1] + np.uint64(half)) % np.uint64(last)
     divided = []
     for row, prime in zip(rows[:-1], others, strict=True):
@@ -114,7 +114,7 @@ def divide_by_last(polynomial: Residues, params: CKKSParams) -> Residues:
 
 
 def stacked(polynomials: Sequence[Polynomial]) -> Polynomial:
-    """Polynomials of one form, with an axis of runs; a single one as it is."""
+    """Stack polynomials of the same form along an axis of runs; a single one stays unchanged."""
     if len(polynomials) == 1:
         return polynomials[0]
     together: Polynomial = np.stack(polynomials, axis=1 if is_exact(polynomials[0]) else 0)  # type: ignore[assignment]

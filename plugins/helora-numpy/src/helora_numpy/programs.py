@@ -1,7 +1,7 @@
 """Whole programs on the emulation, as an example of ``SupportsPrograms``: arrays with an axis of runs.
 
-Runs of one evaluator and one module are stacked, so that each instruction is one call of NumPy for all of them. It does
-what the evaluator's operations do, noise included, which is drawn anew for each run.
+Runs with the same evaluator and module are stacked, so that each instruction is one NumPy call for all of them. The
+results are those of the evaluator's operations, including noise, which is drawn separately for each run.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class EmulatedExecutable:
 
 
 def _stacked(ciphertexts: Sequence[EmulatedCiphertext]) -> EmulatedCiphertext:
-    """The same value of all runs as one, with an axis of runs."""
+    """Stack the same value of all runs along an axis of runs."""
     return replace(ciphertexts[0], values=polynomials.stacked([each.values for each in ciphertexts]))
 
 
@@ -99,7 +99,7 @@ def _unstacked(ciphertext: EmulatedCiphertext, runs: int) -> list[EmulatedCipher
 
 
 def _tell(trace: Trace, instruction: Instruction, runs: int) -> None:
-    """What was done, under the ledger's names."""
+    """Report an instruction to the trace, under the ledger's names."""
     kind, count = instruction.kind, len(instruction.args)
     if kind is InstructionKind.ROTATE:
         trace("rotations", runs * len(instruction.steps))
