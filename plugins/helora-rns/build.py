@@ -1,0 +1,140 @@
+"""Compiles the kernels: ``python build.py`` for this machine, ``python build.py --target NAME`` for another.
+
+The system's compiler is taken if there is one, and for other targets and in its absence ``ziglang`` from PyPI, which
+brings headers and libraries for all of them. A build that finds neither leaves a package with the NumPy kernels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+NATIVE = HERE / "src" / "helora_rns" / "native"
+LIBRARY = HERE / "src" / "helora_rns" / "_library"
+
+FLAGS = [
+    "-std=c++17", "-O3", "-g0", "-ffreestanding", "-ffp-contract=off", "-fno-exceptions", "-fno-rtti",
+    "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-uninitialized", "-Wno-maybe-uninitialized",
+]  # fmt: skip
+"""Nothing is contracted to a fused operation unless the source says so: results are the same bits everywhere."""
+
+SOURCES: dict[str, list[str]] = {
+    "ring.cpp": [],
+    "polynomials.cpp": [],
+    "streams.cpp": [],
+    "rows_scalar.cpp": [],
+    "rows_avx2.cpp": ["-mavx2", "-mfma"],
+    "rows_avx512ifma.cpp": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mavx512ifma"],
+}
+"""Each kernel set is compiled for its instructions, and the rest for any machine. Flags are for x86-64 only."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a library is compiled for: zig's name of it, a wheel's tag, and what the library's file is called."""
+
+    triple: str
+    tag: str
+    file: str = "libhelora_rns.so"
+
+    @property
+    def x86(self) -> bool:
+        return self.triple.startswith("x86_64")
+
+
+TARGETS = {
+    "linux-x86_64": Target("x86_64-linux-gnu.2.17", "manylinux_2_17_x86_64"),
+    "linux-aarch64": Target("aarch64-linux-gnu.2.17", "manylinux_2_17_aarch64"),
+    "musl-x86_64": Target("x86_64-linux-musl", "musllinux_1_1_x86_64"),
+    "musl-aarch64": Target("aarch64-linux-musl", "musllinux_1_1_aarch64"),
+    "macos-x86_64": Target("x86_64-macos.11.0", "macosx_11_0_x86_64", "libhelora_rns.dylib"),
+    "macos-arm64": Target("aarch64-macos.11.0", "macosx_11_0_arm64", "libhelora_rns.dylib"),
+    "windows-x86_64": Target("x86_64-windows-gnu", "win_amd64", "helora_rns.dll"),
+    "windows-arm64": Target("aarch64-windows-gnu", "win_arm64", "helora_rns.dll"),
+}
+
+
+def this_machine() -> Target:
+    """The target that this Python runs on; its tag is the platform's own."""
+    architecture = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+    file = {"win32": "helora_rns.dll", "darwin": "libhelora_rns.dylib"}.get(sys.platform, "libhelora_rns.so")
+    tag = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    return Target(architecture, tag, file)
+
+
+def system_compiler() -> list[str] | None:
+    """The command of a C++ compiler on this machine, or None."""
+    named = os.environ.get("CXX")
+    for command in [shlex.split(named)] if named else [["c++"], ["g++"], ["clang++"]]:
+        if shutil.which(command[0]):
+            return command
+    return None
+
+
+def compilers(target: Target, *, cross: bool) -> Iterator[list[str]]:
+    """Commands to try, in order."""
+    system = system_compiler()
+    if system and not cross:
+        yield system
+    if importlib.util.find_spec("ziglang"):
+        aimed = ["-target", target.triple] if cross else []
+        yield [sys.executable, "-m", "ziglang", "c++", "-nostdlib++", *aimed]
+
+
+def compile_library(out: Path, target: Target | None = None) -> Path | None:
+    """Compile for a target, by default this machine; the library's path, or None if no compiler did it."""
+    cross, target = target is not None, target or this_machine()
+    for command in compilers(target, cross=cross):
+        try:
+            return _compiled(command, out, target)
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"helora-rns: {command[0]} did not compile the kernels: {error}", file=sys.stderr)
+    return None
+
+
+def _compiled(command: list[str], out: Path, target: Target) -> Path:
+    windows, apple = target.file.endswith(".dll"), target.file.endswith(".dylib")
+    position = [] if windows else ["-fPIC"]
+    with tempfile.TemporaryDirectory() as folder:
+        objects = []
+        for source, machine in SOURCES.items():
+            built = str(Path(folder, source).with_suffix(".o"))
+            flags = FLAGS + position + (machine if target.x86 else [])
+            subprocess.run([*command, *flags, "-c", str(NATIVE / source), "-o", built], check=True)
+            objects.append(built)
+        link = [] if windows or apple else ["-Wl,--as-needed"]
+        library = str(Path(folder, target.file))
+        subprocess.run([*command, "-shared", *objects, *link, "-o", library], check=True)
+        out.mkdir(parents=True, exist_ok=True)
+        # Replaced, not overwritten: a process that has the old one mapped keeps it.
+        staged = out / (target.file + ".new")
+        shutil.copyfile(library, staged)
+        os.replace(staged, out / target.file)
+        return out / target.file
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", choices=sorted(TARGETS), help="another machine, by ziglang")
+    parser.add_argument("--out", type=Path, default=LIBRARY, help="where the library goes")
+    asked = parser.parse_args()
+    library = compile_library(asked.out, TARGETS[asked.target] if asked.target else None)
+    print(library or "no compiler: the NumPy kernels remain; pip install ziglang brings one")
+    return 0 if library else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

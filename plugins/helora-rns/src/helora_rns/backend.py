@@ -1,0 +1,206 @@
+"""The scheme as a backend of helora."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from importlib.metadata import version
+
+import msgspec
+
+from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.protocol import SLOTS, Values
+from helora_core.errors import InvalidParameters
+from helora_core.params.ckks import CKKSParams
+from helora_rns.arrays import aligned_copy
+from helora_rns.primes import ntt_primes
+from helora_rns.scheme import encoding as encodings
+from helora_rns.scheme import wire
+from helora_rns.scheme.ciphertexts import Ciphertext, Plaintext
+from helora_rns.scheme.context import Context, Parameters, context
+from helora_rns.scheme.encoding import Message
+from helora_rns.scheme.encryption import Decryptor, Encryptor, PublicEncryptor
+from helora_rns.scheme.evaluation import Evaluator
+from helora_rns.scheme.keys import PublicKey, RotationKey, SecretKey
+
+
+def _context(params: CKKSParams) -> Context:
+    return context(Parameters(params.ring_degree, params.data_primes, params.special_primes))
+
+
+def _message(ring: Context, values: Values, level: int, scale: float, encoding: Encoding) -> Message:
+    """The polynomial that values of an encoding mean."""
+    if encoding is Encoding.INTEGERS:
+        exact = aligned_copy(values)
+        ring.kernels.forward(exact, ring.basis(level))
+        return exact
+    if encoding is Encoding.SCALAR:
+        return encodings.constant(ring, float(values[0]), scale, ring.basis(level))
+    if encoding is Encoding.COEFFICIENTS:
+        return encodings.coefficients_of_numbers(ring, values, scale)
+    return encodings.coefficients_of_slots(ring, values, scale)
+
+
+class RNSEncoder:
+    """Plaintexts by their values, ready for products."""
+
+    def __init__(self, ring: Context) -> None:
+        self._ring = ring
+
+    def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Plaintext:
+        message = _message(self._ring, values, level, scale, encoding)
+        if not encodings.are_values(message):
+            message = encodings.values_of(self._ring, message, self._ring.basis(level))
+        return Plaintext(message, level, scale)
+
+
+class _Role:
+    """What client and server share. It has no key."""
+
+    def __init__(self, ring: Context, key_id: bytes) -> None:
+        self.key_id = key_id
+        self._ring = ring
+
+    def level(self, ciphertext: Ciphertext) -> int:
+        return ciphertext.level
+
+    def scale(self, ciphertext: Ciphertext) -> float:
+        return ciphertext.scale
+
+    def serialize(self, ciphertext: Ciphertext) -> bytes:
+        return wire.write_ciphertext(self._ring, ciphertext)
+
+    def deserialize(self, payload: bytes) -> Ciphertext:
+        return wire.read_ciphertext(self._ring, payload)
+
+
+class RNSDecryptor(_Role):
+    """The client's role, with the secret key."""
+
+    def __init__(
+        self, ring: Context, key_id: bytes, secret: SecretKey, steps: Collection[int], public: PublicKey | None
+    ) -> None:
+        super().__init__(ring, key_id)
+        self._secret, self._steps, self._public = secret, sorted(set(steps)), public
+        self._encryptor = Encryptor(ring, secret)
+        self._decryptor = Decryptor(ring, secret)
+        rotations = [RotationKey.of(ring, secret, step) for step in self._steps]
+        self._keys = wire.write_keys(ring, wire.EvaluationKeys(key_id, rotations, public))
+
+    def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
+        message = _message(self._ring, values, self._ring.max_level, scale, encoding)
+        return self._encryptor.encrypt(message, scale)
+
+    def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = SLOTS) -> Values:
+        if encoding is Encoding.INTEGERS:
+            return self._decryptor.residues(ciphertext)
+        coefficients = self._decryptor.coefficients(ciphertext)
+        if encoding is Encoding.COEFFICIENTS:
+            values: Values = coefficients / ciphertext.scale
+            return values
+        slots = encodings.slots_of(self._ring, coefficients, ciphertext.scale)
+        if encoding is Encoding.COMPLEX_SLOTS:
+            return slots
+        real: Values = slots.real[:1].copy() if encoding is Encoding.SCALAR else slots.real.copy()
+        return real
+
+    def evaluation_keys(self) -> bytes:
+        return self._keys
+
+    def export_keys(self) -> bytes:
+        kept = wire.KeptKeys(self.key_id, self._secret.seed, self._steps, self._public)
+        return wire.write_secret(self._ring, kept)
+
+
+class RNSEvaluator(_Role):
+    """The server's role: what it can do follows from the keys that the client sent."""
+
+    def __init__(self, ring: Context, keys: wire.EvaluationKeys) -> None:
+        super().__init__(ring, keys.key_id)
+        self._evaluator = Evaluator(ring, keys.rotations)
+        self.rotation_steps = self._evaluator.steps
+        self.has_public_key = keys.public is not None
+        self._encryptor = PublicEncryptor(ring, keys.public) if keys.public else None
+
+    def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
+        if self._encryptor is None:
+            raise ValueError("there is no public key")
+        message = _message(self._ring, values, self._ring.max_level, scale, encoding)
+        return self._encryptor.encrypt(message, scale)
+
+    def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
+        return self._evaluator.add(left, right)
+
+    def sub(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
+        return self._evaluator.sub(left, right)
+
+    def negate(self, ciphertext: Ciphertext) -> Ciphertext:
+        return self._evaluator.negate(ciphertext)
+
+    def add_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
+        return self._evaluator.add_plain(ciphertext, plaintext)
+
+    def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
+        return self._evaluator.multiply_plain(ciphertext, plaintext)
+
+    def dot_plain(self, ciphertexts: Sequence[Ciphertext], plaintexts: Sequence[Plaintext]) -> Ciphertext:
+        return self._evaluator.dot_plain(ciphertexts, plaintexts)
+
+    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
+        return self._evaluator.rotate(ciphertext, steps)
+
+    def rotate_many(self, ciphertext: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
+        return self._evaluator.rotate_many(ciphertext, steps)
+
+    def rescale(self, ciphertext: Ciphertext) -> Ciphertext:
+        return self._evaluator.rescale(ciphertext)
+
+
+class RNSBackend:
+    """helora's own engine."""
+
+    name = "rns"
+    capabilities = Capabilities(
+        encodings=frozenset(Encoding), slot_generator=5, public_key=True, hoisting=True, compressed_upload=True
+    )
+
+    @property
+    def library_version(self) -> str:
+        return f"helora-rns {version('helora-rns')}"
+
+    def resolve(self, params: CKKSParams) -> CKKSParams:
+        bits = params.data_bits + params.special_bits
+        primes = ntt_primes(bits, params.ring_degree)
+        if primes is None:
+            raise InvalidParameters(
+                f"helora-rns: too few primes of {bits} bits are 1 mod 2N for ring degree {params.ring_degree}.",
+                hint="Use fewer primes of one length, or longer ones.",
+            )
+        data = len(params.data_bits)
+        return msgspec.structs.replace(params, data_primes=primes[:data], special_primes=primes[data:])
+
+    def encoder(self, params: CKKSParams) -> RNSEncoder:
+        return RNSEncoder(_context(params))
+
+    def generate_keys(
+        self,
+        params: CKKSParams,
+        rotation_steps: Collection[int],
+        *,
+        public_key: bool = False,
+        seed: int | None = None,
+    ) -> tuple[RNSDecryptor, RNSEvaluator]:
+        ring = _context(params)
+        secret = SecretKey(ring)
+        public = PublicKey.of(ring, secret) if public_key else None
+        decryptor = RNSDecryptor(ring, os.urandom(wire.KEY_ID_BYTES), secret, rotation_steps, public)
+        return decryptor, self.load_evaluator(params, decryptor.evaluation_keys())
+
+    def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> RNSEvaluator:
+        ring = _context(params)
+        return RNSEvaluator(ring, wire.read_keys(ring, evaluation_keys))
+
+    def restore_keys(self, params: CKKSParams, exported: bytes) -> RNSDecryptor:
+        ring = _context(params)
+        kept = wire.read_secret(ring, exported)
+        return RNSDecryptor(ring, kept.key_id, SecretKey(ring, kept.seed), kept.steps, kept.public)

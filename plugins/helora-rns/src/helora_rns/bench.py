@@ -1,0 +1,193 @@
+"""``python -m helora_rns.bench``: single operations against Microsoft SEAL, through TenSEAL's bindings, in one process.
+
+The two take turns as A B B A, so that what else the machine does meets both alike; each round gives a ratio, and the
+median of them is printed with the range. N=8192, data primes of 49 bits and a special one of 50, one thread.
+``--json`` prints it as data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from helora_rns.arrays import aligned_copy
+from helora_rns.primes import ntt_primes
+from helora_rns.scheme import encoding
+from helora_rns.scheme.ciphertexts import Ciphertext, Plaintext
+from helora_rns.scheme.context import Parameters, context
+from helora_rns.scheme.encryption import Decryptor, Encryptor
+from helora_rns.scheme.evaluation import Evaluator
+from helora_rns.scheme.keys import RotationKey, SecretKey
+
+N, BITS, SCALE = 8192, (49, 49, 49, 50), 2.0**40
+STEPS = (1, 2, 3, 4, 5, 6, 7, 8)
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: medians in µs, and how many times faster ours is, with the range over rounds."""
+
+    work: str
+    ours_us: float
+    seal_us: float
+    ratio: float
+    least: float
+    most: float
+
+
+def ours() -> dict[str, Work]:
+    """Each work by this engine."""
+    found = ntt_primes(BITS, N)
+    assert found is not None
+    ring = context(Parameters(N, found[:3], found[3:]))
+    secret = SecretKey(ring)
+    encryptor, decryptor = Encryptor(ring, secret), Decryptor(ring, secret)
+    evaluator = Evaluator(ring, [RotationKey.of(ring, secret, step) for step in STEPS])
+    slots = np.random.default_rng(1).uniform(-1, 1, N // 2)
+
+    def encrypted() -> Ciphertext:
+        return encryptor.encrypt(encoding.coefficients_of_slots(ring, slots, SCALE), SCALE)
+
+    def encoded(extended: bool = False) -> Plaintext:
+        basis = ring.extended(2) if extended else ring.basis(2)
+        coefficients = encoding.coefficients_of_slots(ring, slots, SCALE)
+        return Plaintext(encoding.values_of(ring, coefficients, basis), 2, SCALE)
+
+    sealed, plain = encrypted(), encoded()
+    wide = [encoded(extended=True)] * len(STEPS)
+    many, weights = [encrypted() for _ in range(32)], [encoded() for _ in range(32)]
+    rows = aligned_copy(sealed.values[:, :1])
+    return {
+        "encode + encrypt": encrypted,
+        "encode": encoded,
+        "ct x pt": lambda: evaluator.multiply_plain(sealed, plain),
+        "rescale": lambda: evaluator.rescale(sealed),
+        "rotate": lambda: evaluator.rotate(sealed, 1),
+        "8 hoisted": lambda: evaluator.rotate_many(sealed, STEPS),
+        "8 hoisted x pt, summed": lambda: evaluator.dot_rotated(sealed, STEPS, wide),
+        "dot of 32": lambda: evaluator.dot_plain(many, weights),
+        "decrypt + decode": lambda: encoding.slots_of(ring, decryptor.coefficients(sealed), SCALE),
+        "NTT of two limbs": lambda: ring.kernels.forward(rows, (0,)),
+    }
+
+
+def seal() -> dict[str, Work]:
+    """The same by SEAL."""
+    import tenseal.sealapi as api
+
+    parms = api.EncryptionParameters(api.SCHEME_TYPE.CKKS)
+    parms.set_poly_modulus_degree(N)
+    parms.set_coeff_modulus(api.CoeffModulus.Create(N, list(BITS)))
+    ring = api.SEALContext(parms, True, api.SEC_LEVEL_TYPE.NONE)
+    keygen = api.KeyGenerator(ring)
+    encoder, evaluator = api.CKKSEncoder(ring), api.Evaluator(ring)
+    encryptor, decryptor = api.Encryptor(ring, keygen.secret_key()), api.Decryptor(ring, keygen.secret_key())
+    keys = api.GaloisKeys()
+    keygen.create_galois_keys([pow(3, step, 2 * N) for step in STEPS], keys)
+    slots = list(np.random.default_rng(1).uniform(-1, 1, N // 2))
+
+    def encoded() -> object:
+        plain = api.Plaintext()
+        encoder.encode(slots, SCALE, plain)
+        return plain
+
+    def encrypted() -> object:
+        sealed = api.Ciphertext()
+        encryptor.encrypt_symmetric(encoded(), sealed)
+        return sealed
+
+    def made(operation: Callable[..., object], *operands: object) -> object:
+        result = api.Ciphertext()
+        operation(*operands, result)
+        return result
+
+    sealed, plain = encrypted(), encoded()
+    many, weights = [encrypted() for _ in range(32)], [encoded() for _ in range(32)]
+
+    def rotated() -> list[object]:
+        return [made(evaluator.rotate_vector, sealed, step, keys) for step in STEPS]
+
+    def summed(products: list[object]) -> object:
+        total = products[0]
+        for each in products[1:]:
+            total = made(evaluator.add, total, each)
+        return total
+
+    def decrypted() -> object:
+        opened = api.Plaintext()
+        decryptor.decrypt(sealed, opened)
+        return encoder.decode_double(opened)
+
+    return {
+        "encode + encrypt": encrypted,
+        "encode": encoded,
+        "ct x pt": lambda: made(evaluator.multiply_plain, sealed, plain),
+        "rescale": lambda: made(evaluator.rescale_to_next, sealed),
+        "rotate": lambda: made(evaluator.rotate_vector, sealed, 1, keys),
+        "8 hoisted": rotated,
+        "8 hoisted x pt, summed": lambda: summed([made(evaluator.multiply_plain, r, plain) for r in rotated()]),
+        "dot of 32": lambda: summed([made(evaluator.multiply_plain, a, b) for a, b in zip(many, weights, strict=True)]),
+        "decrypt + decode": decrypted,
+    }
+
+
+def _timed(work: Work, repeats: int) -> float:
+    start = time.thread_time()
+    for _ in range(repeats):
+        work()
+    return (time.thread_time() - start) / repeats * 1e6
+
+
+def compared(name: str, first: Work, second: Work, rounds: int) -> Row:
+    """The works in turns A B B A."""
+    first(), second()
+    repeats = [max(1, int(20_000 / max(_timed(work, 1), 1.0))) for work in (first, second)]
+    times: list[tuple[float, float]] = []
+    for _ in range(rounds):
+        a, b = _timed(first, repeats[0]), _timed(second, repeats[1])
+        b = (b + _timed(second, repeats[1])) / 2
+        a = (a + _timed(first, repeats[0])) / 2
+        times.append((a, b))
+    ratios = [b / a for a, b in times]
+    ours_us, seal_us = (statistics.median(each) for each in zip(*times, strict=True))
+    return Row(name, ours_us, seal_us, statistics.median(ratios), min(ratios), max(ratios))
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    mine = ours()
+    try:
+        theirs = seal()
+    except ImportError:
+        print("TenSEAL is not installed: pip install 'helora-tenseal[native]'", file=sys.stderr)
+        return 1
+    from helora_rns.choice import chosen
+
+    rows = [compared(name, mine[name], theirs[name], asked.rounds) for name in theirs]
+    transform = statistics.median(_timed(mine["NTT of two limbs"], 200) / 2 for _ in range(asked.rounds))
+    if asked.json:
+        print(json.dumps({"kernels": chosen(), "ntt_us": transform, "rows": [asdict(row) for row in rows]}))
+        return 0
+    print(f"kernels {chosen()}, N={N}, primes {BITS}; NTT {transform:.1f} µs a limb")
+    print(f"{'work':24}{'ours µs':>10}{'SEAL µs':>10}{'ratio':>8}   range")
+    for row in rows:
+        line = f"{row.work:24}{row.ours_us:10.1f}{row.seal_us:10.1f}{row.ratio:8.1f}"
+        print(f"{line}   {row.least:.1f}-{row.most:.1f}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,55 @@
+"""``python -m helora_rns.info``: which kernels run here, and whether they compute what the reference does."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import numpy as np
+
+from helora_core.errors import BackendUnavailable
+from helora_rns import choice
+from helora_rns.arrays import aligned_copy
+from helora_rns.compiled import CompiledKernels, library_path
+from helora_rns.primes import ntt_primes
+from helora_rns.reference import NumPyKernels
+
+_BITS, _RING_DEGREE = (50, 49, 40, 60), 1024
+
+
+def self_test(name: str) -> bool:
+    """Whether a product of polynomials, rescaled, has the same bits by this kernel set and by the reference."""
+    found = ntt_primes(_BITS, _RING_DEGREE)
+    if found is None or name == NumPyKernels.name:
+        return found is not None
+    basis = tuple(range(len(found)))
+    rng = np.random.default_rng(1)
+    a = np.stack([rng.integers(0, q, _RING_DEGREE, dtype=np.uint64) for q in found])[np.newaxis]
+    results = []
+    for kernels in (NumPyKernels(_RING_DEGREE, found), CompiledKernels(name, _RING_DEGREE, found)):
+        x = aligned_copy(a)
+        kernels.forward(x, basis)
+        y = kernels.mod_down(kernels.multiply(x, x, basis), basis, 1)
+        kernels.inverse(y, basis[:-1])
+        results.append(y.tobytes())
+    return results[0] == results[1]
+
+
+def main() -> int:
+    """Print it; the exit status says whether all is well."""
+    try:
+        chosen = choice.chosen()
+    except BackendUnavailable as error:
+        print(error, file=sys.stderr)
+        return 1
+    passed = {name: self_test(name) for name in choice.available()}
+    print(f"library    {library_path() if len(passed) > 1 else 'not compiled'}")
+    print(f"kernels    {chosen}" + (f" ({choice.VARIABLE})" if os.environ.get(choice.VARIABLE) else ""))
+    print("threads    1")
+    for name, right in passed.items():
+        print(f"self-test  {name}: {'passed' if right else 'FAILED'}")
+    return 0 if all(passed.values()) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

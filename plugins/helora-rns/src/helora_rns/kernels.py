@@ -1,0 +1,156 @@
+"""What a kernel set computes. All sets give the same bits: a scheme built on one runs on any other.
+
+A *polynomial* is an array of uint64, shape (limbs, N): row j holds canonical residues modulo the prime ``basis[j]``, an
+index into ``primes``. Operations take any number of them, shape (count, limbs, N), aligned to 64 bytes and contiguous.
+*Values* are the transform's: value i is the polynomial at psi^(2·rev(i) + 1), in bit-reversed order. Sums, products and
+automorphisms are taken of values. ``out``, where it can be given, may be an operand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helora_rns.modular import Residues
+
+Basis: TypeAlias = tuple[int, ...]
+Doubles: TypeAlias = NDArray[np.float64]
+
+CHUNK = 8
+"""Residues of one digit that stand together in a key: one cache line."""
+
+MOST_TERMS = 256
+"""Products that one ``dot`` adds up."""
+
+
+class Kernels(Protocol):
+    """One ring with its primes. Thread-safe: nothing is kept between calls."""
+
+    name: str
+    ring_degree: int
+    primes: tuple[int, ...]
+
+    def forward(self, x: Residues, basis: Basis) -> None:
+        """Coefficients to values, in place."""
+        ...
+
+    def inverse(self, x: Residues, basis: Basis) -> None:
+        """Values to coefficients, in place."""
+        ...
+
+    def add(self, a: Residues, b: Residues, basis: Basis, out: Residues | None = None) -> Residues: ...
+
+    def sub(self, a: Residues, b: Residues, basis: Basis, out: Residues | None = None) -> Residues: ...
+
+    def negate(self, a: Residues, basis: Basis, out: Residues | None = None) -> Residues: ...
+
+    def multiply(self, a: Residues, b: Residues, basis: Basis, out: Residues | None = None) -> Residues:
+        """a · b; ``b`` is as many polynomials as ``a``, or one."""
+        ...
+
+    def multiply_add(
+        self, a: Residues, b: Residues, c: Residues, basis: Basis, out: Residues | None = None
+    ) -> Residues:
+        """a · b + c; ``b`` as in ``multiply``."""
+        ...
+
+    def times(self, a: Residues, constants: Sequence[int], basis: Basis, out: Residues | None = None) -> Residues:
+        """Row j times constants[j], a residue modulo its prime."""
+        ...
+
+    def dot(self, a: Sequence[Residues], b: Sequence[Residues], basis: Basis) -> Residues:
+        """Σ a[i] · b[i], up to ``MOST_TERMS``; each a[i] is (count, limbs, N), each b[i] one polynomial."""
+        ...
+
+    def permute(self, a: Residues, index: NDArray[np.uint32]) -> Residues:
+        """out[…, i] = a[…, index[i]], for an index of ``primes.automorphism``."""
+        ...
+
+    def of_doubles(self, values: Doubles, basis: Basis) -> Residues:
+        """The polynomial with these coefficients, integers below 2^99 in size: (limbs, N)."""
+        ...
+
+    def values_of_doubles(self, values: Doubles, basis: Basis) -> Residues:
+        """``forward`` of ``of_doubles``."""
+        ...
+
+    def to_doubles(self, a: Residues, basis: Basis) -> Doubles:
+        """The integers of least size that are ``a``, one polynomial's coefficients, in the last bits of doubles."""
+        ...
+
+    def mod_down(self, a: Residues, basis: Basis, dropped: int) -> Residues:
+        """Divide by the product of the last ``dropped`` primes and round to the nearest; of values, to values.
+
+        It is rescaling, and the end of a key switch. The integers that are subtracted are those of least
+        size (with several primes, to within a double's rounding).
+        """
+        ...
+
+    def decompose(self, a: Residues, basis: Basis, special: int) -> Residues:
+        """Digits for a key switch: (limbs, limbs + special, N), digit i the residue modulo prime i, centred, as values.
+
+        ``basis`` has the limbs of ``a``, one polynomial, and behind them the special primes.
+        """
+        ...
+
+    def key_product(self, digits: Residues, key: Residues, basis: Basis) -> Residues:
+        """Σ digits[i] · key[i]: (2, limbs + special, N).
+
+        Args:
+            digits: As ``decompose`` gives them.
+            key: Of all primes of the ring, interleaved: (primes, N/8, digits, 2, 8); see ``interleaved``.
+            basis: As in ``decompose``.
+        """
+        ...
+
+    def uniform(self, prime: int, words: Residues, out: Residues) -> tuple[int, int]:
+        """Residues uniform modulo primes[prime], into ``out``, until it is full or the random words are used up.
+
+        Each word is masked to the prime's bits, and left out if that is not below the prime.
+
+        Returns:
+            How many were found, and how many of the words were gone through.
+        """
+        ...
+
+    def binomial(self, words: Residues) -> Doubles:
+        """An error a word: the ones in its bits 0 to 20 less those in bits 21 to 41. Its variance is 10.5."""
+        ...
+
+    def pack(self, a: Residues, bits: int) -> bytes:
+        """Numbers of so many bits, one after another from the lowest bit on."""
+        ...
+
+    def unpack(self, payload: bytes, count: int, bits: int) -> Residues:
+        """Undo ``pack``."""
+        ...
+
+    def slots_to_coefficients(self, slots: NDArray[np.generic], factor: float) -> Doubles:
+        """Integer coefficients, (N,), of the polynomial with these slots times factor·N/2; missing slots are zero.
+
+        Args:
+            slots: float64 or complex128, N/2 or fewer, contiguous.
+            factor: A scale over N/2.
+        """
+        ...
+
+    def coefficients_to_slots(self, coefficients: Doubles, factor: float) -> NDArray[np.complex128]:
+        """The N/2 slots of the polynomial with these coefficients, times a factor; they are overwritten."""
+        ...
+
+
+def interleaved(key: Residues) -> Residues:
+    """A key as ``key_product`` reads it, of (digits, 2, primes, N)."""
+    digits, two, primes, n = key.shape
+    blocks: Residues = key.reshape(digits, two, primes, n // CHUNK, CHUNK).transpose(2, 3, 0, 1, 4)
+    return blocks
+
+
+def of_interleaved(key: Residues) -> Residues:
+    """Undo ``interleaved``."""
+    primes, chunks, digits, two, chunk = key.shape
+    whole: Residues = key.transpose(2, 3, 0, 1, 4).reshape(digits, two, primes, chunks * chunk)
+    return whole

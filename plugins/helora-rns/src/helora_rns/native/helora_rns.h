@@ -1,0 +1,102 @@
+/* The C ABI of helora-rns: polynomials modulo x^N + 1 and word-sized primes.
+ *
+ * A polynomial is an array of limbs, a limb a row of N residues modulo one prime: uint64, canonical (below the prime),
+ * aligned to 64 bytes, one row after another. Several polynomials follow each other: [count][limbs][N]. ``basis`` gives
+ * for each limb the index of its prime in the ring. *Values* means the transform's, in bit-reversed order: value i is
+ * the polynomial at psi^(2 rev(i) + 1); sums, products and automorphisms are taken of values.
+ *
+ * Nothing here allocates, throws, prints or keeps state: memory belongs to the caller, and a ring is read-only once it
+ * is made, so that threads may share it. Arguments are not checked.
+ */
+#ifndef HELORA_RNS_H
+#define HELORA_RNS_H
+#include <stdint.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+#if defined(_WIN32)
+#define HR_API __declspec(dllexport)
+#else
+#define HR_API __attribute__((visibility("default")))
+#endif
+
+typedef struct Ring Ring;
+
+enum { HR_SCALAR = 0, HR_AVX2 = 1, HR_AVX512IFMA = 2 };
+
+HR_API uint32_t hr_abi(void);        /* 1: raised when anything below changes */
+HR_API uint32_t hr_supported(void);  /* bit i: kernel set i runs on this CPU and system */
+
+/* A ring in ``bytes`` of memory that hr_ring_bytes asks for. ``powers``: for each prime psi^rev(i), N of them. */
+HR_API uint64_t hr_ring_bytes(uint64_t n, uint64_t primes, uint32_t isa);
+HR_API void hr_ring_make(Ring *ring, uint64_t n, uint64_t primes, const uint64_t *moduli, const uint64_t *powers,
+                         uint32_t isa);
+
+/* In place, coefficients to values and back. */
+HR_API void hr_forward(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *x);
+HR_API void hr_inverse(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *x);
+
+/* Place by place. ``out`` may be an operand. ``b`` has ``b_count`` polynomials, and is begun again when they end. */
+HR_API void hr_add(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *out,
+                   const uint64_t *a, const uint64_t *b);
+HR_API void hr_sub(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *out,
+                   const uint64_t *a, const uint64_t *b);
+HR_API void hr_negate(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *out,
+                      const uint64_t *a);
+HR_API void hr_multiply(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t b_count,
+                        uint64_t *out, const uint64_t *a, const uint64_t *b);
+HR_API void hr_multiply_add(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t b_count,
+                            uint64_t *out, const uint64_t *a, const uint64_t *b, const uint64_t *c);
+/* out = a times constants[limb] */
+HR_API void hr_times(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *out,
+                     const uint64_t *a, const uint64_t *constants);
+/* out = sum of a[i] b[i], 256 terms or fewer; each a[i] has ``count`` polynomials, each b[i] one */
+HR_API void hr_dot(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *out,
+                   const uint64_t *const *a, const uint64_t *const *b, uint64_t terms);
+/* out[i] = a[index[i]] in every row: the automorphism that the index belongs to. Not in place. */
+HR_API void hr_permute(const Ring *, uint64_t rows, uint64_t *out, const uint64_t *a, const uint32_t *index);
+
+/* Integers in doubles, below 2^99 in size, as coefficients; and the integers of least size back, ``a`` being overwritten. */
+HR_API void hr_of_doubles(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t *out, const double *a);
+/* The first, as values. */
+HR_API void hr_values_of_doubles(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t *out, const double *a);
+HR_API void hr_to_doubles(const Ring *, const uint32_t *basis, uint64_t limbs, double *out, uint64_t *a,
+                          uint64_t *scratch);
+
+/* Divide by the product P of the primes of the last ``dropped`` limbs, and round: [count][kept + dropped][N] to
+ * [count][kept][N], values both. Scratch: two rows, and one for each dropped. */
+HR_API void hr_mod_down(const Ring *, const uint32_t *basis, uint64_t kept, uint64_t dropped, uint64_t count,
+                        uint64_t *out, const uint64_t *a, uint64_t *scratch);
+
+/* Key switching. The digits of a polynomial of ``limbs`` limbs: [limbs][limbs + special][N] values, digit i the residue
+ * modulo prime i, centred, modulo all. ``basis`` has limbs + special entries. Scratch: a row. */
+HR_API void hr_decompose(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t special, uint64_t *digits,
+                         const uint64_t *a, uint64_t *scratch);
+/* out[0], out[1] = sum of digits[i] key[i][0], key[i][1], each [limbs + special][N]. The key is the ring's: one block
+ * for each of its primes, [N/8][key_digits][2][8], so that it is read in one stream. */
+HR_API void hr_key_product(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t special, uint64_t key_digits,
+                           uint64_t *out, const uint64_t *digits, const uint64_t *key);
+
+/* Samples of a stream of random words. Uniform: words masked to the prime's bits, those beyond it left out; ``out``
+ * gets up to n, *used words of ``available`` are gone through; returns how many were found. Errors: centred binomial,
+ * the ones in bits 0-20 less those in bits 21-41 of each word, as doubles. */
+HR_API uint64_t hr_uniform(const Ring *, uint32_t prime, uint64_t *out, uint64_t n, const uint64_t *words,
+                           uint64_t available, uint64_t *used);
+HR_API void hr_binomial(const Ring *, double *out, const uint64_t *words, uint64_t n);
+
+/* n numbers of ``bits`` bits each (64 or fewer), one after another from the lowest bit on: (n bits + 7) / 8 bytes. */
+HR_API void hr_pack(uint8_t *out, const uint64_t *a, uint64_t n, uint32_t bits);
+HR_API void hr_unpack(uint64_t *out, const uint8_t *a, uint64_t n, uint32_t bits);
+
+/* Slots. ``powers``: zeta^t(i) for the i-th node of embedding.py's tree, N/2 real parts and N/2 imaginary ones;
+ * ``places``: where slot j is among the transform's values. N integer coefficients of the polynomial whose first
+ * ``count`` slots are these, of one part or two, times factor·N/2; and all N/2 slots, of two parts, of a polynomial's
+ * coefficients times a factor, which are overwritten. */
+HR_API void hr_slots_to_coefficients(const Ring *, double *out, const double *slots, uint64_t count, uint64_t parts,
+                                     const uint32_t *places, const double *powers, double factor);
+HR_API void hr_coefficients_to_slots(const Ring *, double *out, double *coefficients, const uint32_t *places,
+                                     const double *powers, double factor);
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,134 @@
+// Eight integers of 52 bits, primes below 2^50: Shoup's products with a quotient of 52 bits, as in the scalar policy.
+//
+// times(x, w) is in [0, 2q) for x below 2^52; forward butterflies keep values below 4q < 2^52, inverse ones below 2q.
+struct Policy {
+    static constexpr int W = 8;
+    static constexpr int STAGES = 3;
+    static constexpr int TAIL_WORDS = 2;
+    using V = __m512i;
+    struct T {
+        V w, quotient;
+    };
+    const Prime &p;
+    V q, twice, zero, mask;
+
+    static HR_INLINE V all(u64 x) { return _mm512_set1_epi64((long long)x); }
+    HR_INLINE explicit Policy(const Prime &prime)
+        : p(prime), q(all(prime.q)), twice(all(2 * prime.q)), zero(_mm512_setzero_si512()), mask(all(((u64)1 << 52) - 1)) {}
+
+    static HR_INLINE void entry(const Prime &prime, u64 w, u64 *out, int) {
+        out[0] = w;
+        out[1] = (u64)(((u128)w << 52) / prime.q);
+    }
+    static HR_INLINE T twiddle(const u64 *table, u64 i) { return {all(table[2 * i]), all(table[2 * i + 1])}; }
+    HR_INLINE T lanes(const u64 *vectors, u64 i) const { return {raw(vectors + 16 * i), raw(vectors + 16 * i + 8)}; }
+    HR_INLINE T constant(u64 w) const { return {all(w), all((u64)(((u128)w << 52) / p.q))}; }
+    HR_INLINE V raw(const u64 *x) const { return _mm512_load_si512(x); }
+    HR_INLINE V load(const u64 *x) const { return raw(x); }
+    HR_INLINE void store_raw(u64 *x, V v) const { _mm512_store_si512(x, v); }
+    HR_INLINE void store(u64 *x, V v) const { store_raw(x, v); }
+    HR_INLINE V less(V x, V bound) const { return _mm512_min_epu64(x, _mm512_sub_epi64(x, bound)); }
+    HR_INLINE V high(V a, V b) const { return _mm512_madd52hi_epu64(zero, a, b); }
+    HR_INLINE V low_difference(V a, V b, V quotient) const {
+        const V product = _mm512_madd52lo_epu64(zero, a, b), multiple = _mm512_madd52lo_epu64(zero, quotient, q);
+        return _mm512_and_si512(_mm512_sub_epi64(product, multiple), mask);
+    }
+
+    HR_INLINE V times(V x, T t) const { return low_difference(x, t.w, high(x, t.quotient)); }
+    HR_INLINE V times_exact(V x, T t) const { return less(times(x, t), q); }
+    HR_INLINE void forward(V &x, V &y, T t, bool) const {
+        const V a = less(x, twice), b = times(y, t);
+        x = _mm512_add_epi64(a, b);
+        y = _mm512_add_epi64(_mm512_sub_epi64(a, b), twice);
+    }
+    HR_INLINE void inverse(V &x, V &y, T t, bool) const {
+        const V sum = less(_mm512_add_epi64(x, y), twice), d = _mm512_add_epi64(_mm512_sub_epi64(y, x), twice);
+        x = sum;
+        y = times(d, t);
+    }
+    HR_INLINE void inverse_last(V &x, V &y, T n, T t) const {
+        const V sum = _mm512_add_epi64(x, y), d = _mm512_add_epi64(_mm512_sub_epi64(y, x), twice);
+        x = times(sum, n);
+        y = times(d, t);
+    }
+    HR_INLINE V canonical(V x) const { return less(less(x, twice), q); }
+    HR_INLINE V settled(V x) const { return canonical(x); }
+    HR_INLINE void store_settled(u64 *x, V v) const { store(x, v); }
+    HR_INLINE void transpose(V (&v)[8]) const {
+        V a[8], b[8];
+        unroll<4>([&](auto each) HR_INLINED {
+            constexpr int k = decltype(each)::value;
+            a[2 * k] = _mm512_unpacklo_epi64(v[2 * k], v[2 * k + 1]);
+            a[2 * k + 1] = _mm512_unpackhi_epi64(v[2 * k], v[2 * k + 1]);
+        });
+        unroll<2>([&](auto each) HR_INLINED {
+            constexpr int k = 4 * decltype(each)::value;
+            b[k] = _mm512_shuffle_i64x2(a[k], a[k + 2], 0x88);
+            b[k + 1] = _mm512_shuffle_i64x2(a[k + 1], a[k + 3], 0x88);
+            b[k + 2] = _mm512_shuffle_i64x2(a[k], a[k + 2], 0xdd);
+            b[k + 3] = _mm512_shuffle_i64x2(a[k + 1], a[k + 3], 0xdd);
+        });
+        unroll<4>([&](auto each) HR_INLINED {
+            constexpr int k = decltype(each)::value;
+            v[k] = _mm512_shuffle_i64x2(b[k], b[k + 4], 0x88);
+            v[k + 4] = _mm512_shuffle_i64x2(b[k], b[k + 4], 0xdd);
+        });
+    }
+
+    HR_INLINE V add(V a, V b) const { return less(_mm512_add_epi64(a, b), q); }
+    HR_INLINE V difference(V a, V b) const { return _mm512_add_epi64(_mm512_sub_epi64(a, b), q); }
+    HR_INLINE V sub(V a, V b) const { return less(difference(a, b), q); }
+    // Barrett: h = ⌊a·b / 2^bits⌋, of a shifted to 52 bits; the quotient is at most three short.
+    HR_INLINE V multiply(V a, V b) const {
+        const V shifted = _mm512_sllv_epi64(a, all(52 - p.bits)), h = high(shifted, b);
+        return canonical(low_difference(a, b, high(_mm512_add_epi64(h, h), all(p.barrett52))));
+    }
+
+    struct Sum {
+        V low = _mm512_setzero_si512(), high = _mm512_setzero_si512();
+    };
+    static constexpr int TERMS = 8; // high is below 8·2^48 and what was settled before
+    HR_INLINE void accumulate(Sum &sum, V a, V b) const {
+        sum.low = _mm512_madd52lo_epu64(sum.low, a, b);
+        sum.high = _mm512_madd52hi_epu64(sum.high, a, b);
+    }
+    HR_INLINE void settle(Sum &sum) const {
+        sum.low = value(sum);
+        sum.high = zero;
+    }
+    HR_INLINE V value(const Sum &sum) const {
+        const V carried = _mm512_add_epi64(sum.high, _mm512_srli_epi64(sum.low, 52));
+        const V low = times(_mm512_and_si512(sum.low, mask), constant(1));
+        return canonical(_mm512_add_epi64(times(carried, constant(p.two52)), low));
+    }
+
+    HR_INLINE V centred(V a, const Prime &from) const {
+        const __mmask8 above = _mm512_cmpgt_epu64_mask(a, all(from.q / 2));
+        const V r = times_exact(a, constant(1));
+        return _mm512_mask_blend_epi64(above, r, sub(r, all(from.q % p.q)));
+    }
+    static HR_INLINE void permute(u64 *out, const u64 *a, const u32 *index) {
+        const __m512i lanes = _mm512_cvtepu32_epi64(_mm256_load_si256((const __m256i *)index));
+        _mm512_store_si512(out, _mm512_permutexvar_epi64(lanes, _mm512_load_si512(a + (index[0] & ~7u))));
+    }
+    HR_INLINE V residue(__m512d x) const {
+        const __mmask8 negative = _mm512_cmp_pd_mask(x, _mm512_setzero_pd(), _CMP_LT_OQ);
+        const __m512d exponent = _mm512_set1_pd(0x1p52);
+        const V size = _mm512_castpd_si512(_mm512_add_pd(_mm512_abs_pd(x), exponent));
+        const V r = times_exact(_mm512_xor_si512(size, _mm512_castpd_si512(exponent)), constant(1));
+        return _mm512_mask_sub_epi64(r, negative, less(_mm512_sub_epi64(q, r), q), zero);
+    }
+    HR_INLINE V of_double(const double *x, T two50) const {
+        const __m512d v = _mm512_load_pd(x);
+        const __m512d top = _mm512_roundscale_pd(_mm512_mul_pd(v, _mm512_set1_pd(0x1p-50)), 0);
+        const __m512d rest = _mm512_fnmadd_pd(top, _mm512_set1_pd(0x1p50), v);
+        return add(times_exact(residue(top), two50), residue(rest));
+    }
+    HR_INLINE void horner(double *out, const u64 *a, double scale) const {
+        const V v = raw(a);
+        const __mmask8 above = _mm512_cmpgt_epu64_mask(v, all(p.q / 2));
+        const __m512d x = _mm512_cvtepu64_pd(_mm512_mask_sub_epi64(v, above, q, v));
+        const __m512d digit = _mm512_mask_sub_pd(x, above, _mm512_setzero_pd(), x);
+        _mm512_store_pd(out, _mm512_add_pd(_mm512_mul_pd(_mm512_load_pd(out), _mm512_set1_pd(scale)), digit));
+    }
+};

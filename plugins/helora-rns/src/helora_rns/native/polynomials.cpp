@@ -1,0 +1,213 @@
+// Polynomials of several limbs, made of the row kernels that each limb's prime has.
+#include "helora_rns.h"
+#include "ring.hpp"
+
+namespace {
+
+template <class F>
+HR_INLINE void each_row(const Ring *r, const u32 *basis, u64 limbs, u64 count, F f) {
+    for (u64 i = 0; i < count; i++)
+        for (u64 j = 0; j < limbs; j++) {
+            const Prime *p = r->primes + basis[j];
+            f(p, p->rows, (i * limbs + j) * r->n, j);
+        }
+}
+
+u64 times_mod(u64 a, u64 b, const Prime *p) { return (u64)((u128)a * b % p->q); }
+
+// The residues modulo ``from`` that are least in size, modulo p: vectors do it if both primes are short enough.
+void lift(const Prime *p, const Prime *from, u64 *out, const u64 *a, u64 n) {
+    (from->rows == p->rows ? p->rows : &scalar_rows)->lift(p, from, out, a, n);
+}
+
+} // namespace
+
+void hr_forward(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *x) {
+    each_row(r, basis, limbs, count, [&](auto p, auto rows, u64 at, u64) { rows->forward(r, p, x + at); });
+}
+
+void hr_inverse(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *x) {
+    each_row(r, basis, limbs, count, [&](auto p, auto rows, u64 at, u64) { rows->inverse(r, p, x + at); });
+}
+
+void hr_add(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *out, const uint64_t *a,
+            const uint64_t *b) {
+    each_row(r, basis, limbs, count,
+             [&](auto p, auto rows, u64 at, u64) { rows->add(p, out + at, a + at, b + at, r->n); });
+}
+
+void hr_sub(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *out, const uint64_t *a,
+            const uint64_t *b) {
+    each_row(r, basis, limbs, count,
+             [&](auto p, auto rows, u64 at, u64) { rows->sub(p, out + at, a + at, b + at, r->n); });
+}
+
+void hr_negate(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *out,
+               const uint64_t *a) {
+    each_row(r, basis, limbs, count, [&](auto p, auto rows, u64 at, u64) { rows->negate(p, out + at, a + at, r->n); });
+}
+
+void hr_multiply(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t b_count,
+                 uint64_t *out, const uint64_t *a, const uint64_t *b) {
+    const u64 period = b_count * limbs * r->n;
+    each_row(r, basis, limbs, count, [&](auto p, auto rows, u64 at, u64) {
+        rows->multiply(p, out + at, a + at, b + at % period, r->n);
+    });
+}
+
+void hr_multiply_add(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t b_count,
+                     uint64_t *out, const uint64_t *a, const uint64_t *b, const uint64_t *c) {
+    const u64 period = b_count * limbs * r->n;
+    each_row(r, basis, limbs, count, [&](auto p, auto rows, u64 at, u64) {
+        rows->multiply_add(p, out + at, a + at, b + at % period, c + at, r->n);
+    });
+}
+
+void hr_times(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *out, const uint64_t *a,
+              const uint64_t *constants) {
+    each_row(r, basis, limbs, count,
+             [&](auto p, auto rows, u64 at, u64 j) { rows->times(p, out + at, a + at, constants[j], r->n); });
+}
+
+void hr_dot(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *out,
+            const uint64_t *const *a, const uint64_t *const *b, uint64_t terms) {
+    const u64 *left[256], *right[256];
+    each_row(r, basis, limbs, count, [&](auto p, auto rows, u64 at, u64 j) {
+        for (u64 i = 0; i < terms; i++) {
+            left[i] = a[i] + at;
+            right[i] = b[i] + j * r->n;
+        }
+        rows->dot(p, out + at, left, right, terms, r->n);
+    });
+}
+
+void hr_permute(const Ring *r, uint64_t rows, uint64_t *out, const uint64_t *a, const uint32_t *index) {
+    for (u64 i = 0; i < rows; i++) r->rows->permute(out + i * r->n, a + i * r->n, index, r->n);
+}
+
+void hr_of_doubles(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t *out, const double *a) {
+    each_row(r, basis, limbs, 1, [&](auto p, auto rows, u64 at, u64) { rows->of_doubles(p, out + at, a, r->n); });
+}
+
+void hr_values_of_doubles(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t *out, const double *a) {
+    each_row(r, basis, limbs, 1, [&](auto p, auto rows, u64 at, u64) { rows->forward_doubles(r, p, out + at, a); });
+}
+
+// Mixed radix with digits of least size (Garner), so that Horner's sum loses no more than a double's last bits.
+void hr_to_doubles(const Ring *r, const uint32_t *basis, uint64_t limbs, double *out, uint64_t *a, uint64_t *scratch) {
+    const u64 n = r->n;
+    for (u64 j = 1; j < limbs; j++) {
+        const Prime *p = r->primes + basis[j];
+        for (u64 i = 0; i < j; i++) {
+            lift(p, r->primes + basis[i], scratch, a + i * n, n);
+            p->rows->sub_times(p, a + j * n, a + j * n, scratch, r->inverses[basis[i] * r->count + basis[j]], n);
+        }
+    }
+    for (u64 k = 0; k < n; k++) out[k] = 0.0;
+    for (u64 j = limbs; j-- > 0;) {
+        const Prime *p = r->primes + basis[j];
+        p->rows->horner(p, out, a + j * n, p->qd, n);
+    }
+}
+
+namespace {
+
+// Several primes at once: x = Σ y_i·(P/p_i) − v·P, with y_i = x·(P/p_i)^−1 mod p_i and v = rint(Σ y_i/p_i), is of least
+// size (Halevi, Polyakov and Shoup, CT-RSA 2019). ``y`` is made of the coefficients in place, v goes to ``quotients``.
+void prepare_dropped(const Ring *r, const u32 *dropped, u64 count, u64 *y, double *quotients) {
+    const u64 n = r->n;
+    for (u64 k = 0; k < n; k++) quotients[k] = 0.0;
+    for (u64 i = 0; i < count; i++) {
+        const Prime *p = r->primes + dropped[i];
+        u64 factor = 1;
+        for (u64 other = 0; other < count; other++)
+            if (other != i) factor = times_mod(factor, r->inverses[dropped[other] * r->count + dropped[i]], p);
+        p->rows->times(p, y + i * n, y + i * n, factor, n);
+        for (u64 k = 0; k < n; k++) quotients[k] += (double)y[i * n + k] * p->qinv;
+    }
+    for (u64 k = 0; k < n; k++) quotients[k] = (quotients[k] + 0x1.8p52) - 0x1.8p52;
+}
+
+void lift_dropped(const Ring *r, const u32 *dropped, u64 count, const Prime *p, u64 *out, const u64 *y,
+                  const double *quotients) {
+    u64 factors[64], product = 1;
+    for (u64 i = 0; i < count; i++) product = times_mod(product, r->primes[dropped[i]].q % p->q, p);
+    for (u64 i = 0; i < count; i++) {
+        factors[i] = 1;
+        for (u64 other = 0; other < count; other++)
+            if (other != i) factors[i] = times_mod(factors[i], r->primes[dropped[other]].q % p->q, p);
+    }
+    for (u64 k = 0; k < r->n; k++) {
+        u64 sum = 0;
+        for (u64 i = 0; i < count; i++) {
+            sum += times_mod(y[i * r->n + k], factors[i], p);
+            sum -= sum >= p->q ? p->q : 0;
+        }
+        const u64 multiple = times_mod((u64)quotients[k], product, p);
+        out[k] = sum >= multiple ? sum - multiple : sum - multiple + p->q;
+    }
+}
+
+} // namespace
+
+void hr_mod_down(const Ring *r, const uint32_t *basis, uint64_t kept, uint64_t dropped, uint64_t count, uint64_t *out,
+                 const uint64_t *a, uint64_t *scratch) {
+    const u64 n = r->n;
+    const u32 *gone = basis + kept;
+    u64 *y = scratch + 2 * n;
+    double *quotients = (double *)(scratch + n);
+    for (u64 c = 0; c < count; c++, a += (kept + dropped) * n, out += kept * n) {
+        __builtin_memcpy(y, a + kept * n, 8 * n * dropped);
+        for (u64 i = 0; i < dropped; i++) r->primes[gone[i]].rows->inverse(r, r->primes + gone[i], y + i * n);
+        if (dropped > 1) prepare_dropped(r, gone, dropped, y, quotients);
+        for (u64 j = 0; j < kept; j++) {
+            const Prime *p = r->primes + basis[j], *from = r->primes + gone[0];
+            u64 inverse = 1;
+            for (u64 i = 0; i < dropped; i++) inverse = times_mod(inverse, r->inverses[gone[i] * r->count + basis[j]], p);
+            if (dropped == 1 && from->rows == p->rows) {
+                p->rows->forward_lifted_from(r, p, from, out + j * n, y, a + j * n, inverse);
+                continue;
+            }
+            if (dropped == 1)
+                lift(p, from, scratch, y, n);
+            else
+                lift_dropped(r, gone, dropped, p, scratch, y, quotients);
+            p->rows->forward(r, p, scratch);
+            p->rows->sub_times(p, out + j * n, a + j * n, scratch, inverse, n);
+        }
+    }
+}
+
+void hr_decompose(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t special, uint64_t *digits,
+                  const uint64_t *a, uint64_t *scratch) {
+    const u64 n = r->n, all = limbs + special;
+    for (u64 i = 0; i < limbs; i++) {
+        const Prime *from = r->primes + basis[i];
+        __builtin_memcpy(scratch, a + i * n, 8 * n);
+        from->rows->inverse(r, from, scratch);
+        for (u64 j = 0; j < all; j++) {
+            u64 *out = digits + (i * all + j) * n;
+            const Prime *p = r->primes + basis[j];
+            if (i == j) {
+                __builtin_memcpy(out, a + i * n, 8 * n);
+            } else if (from->rows == p->rows) {
+                p->rows->forward_lifted(r, p, from, out, scratch);
+            } else {
+                lift(p, from, out, scratch, n);
+                p->rows->forward(r, p, out);
+            }
+        }
+    }
+}
+
+void hr_key_product(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t special, uint64_t key_digits,
+                    uint64_t *out, const uint64_t *digits, const uint64_t *key) {
+    const u64 n = r->n, all = limbs + special;
+    const u64 *rows[64];
+    for (u64 j = 0; j < all; j++) {
+        const Prime *p = r->primes + basis[j];
+        for (u64 i = 0; i < limbs; i++) rows[i] = digits + (i * all + j) * n;
+        p->rows->key_product(p, out + j * n, out + (all + j) * n, rows, key + 2 * n * key_digits * basis[j], limbs,
+                             key_digits, n);
+    }
+}

@@ -1,0 +1,166 @@
+// Kernels on rows that are no transforms, of the policy's vectors; and the table of them all.
+#pragma once
+
+#define HR_EACH(body)                                   \
+    for (u64 i = 0; i < n; i += Policy::W) {            \
+        body;                                           \
+    }
+
+static void row_add(const Prime *p, u64 *out, const u64 *a, const u64 *b, u64 n) {
+    const Policy f(*p);
+    HR_EACH(f.store(out + i, f.add(f.load(a + i), f.load(b + i))))
+}
+
+static void row_sub(const Prime *p, u64 *out, const u64 *a, const u64 *b, u64 n) {
+    const Policy f(*p);
+    HR_EACH(f.store(out + i, f.sub(f.load(a + i), f.load(b + i))))
+}
+
+static void row_negate(const Prime *p, u64 *out, const u64 *a, u64 n) {
+    for (u64 i = 0; i < n; i++) out[i] = a[i] ? p->q - a[i] : 0;
+}
+
+static void row_multiply(const Prime *p, u64 *out, const u64 *a, const u64 *b, u64 n) {
+    const Policy f(*p);
+    HR_EACH(f.store(out + i, f.multiply(f.load(a + i), f.load(b + i))))
+}
+
+static void row_multiply_add(const Prime *p, u64 *out, const u64 *a, const u64 *b, const u64 *c, u64 n) {
+    const Policy f(*p);
+    HR_EACH(f.store(out + i, f.add(f.multiply(f.load(a + i), f.load(b + i)), f.load(c + i))))
+}
+
+static void row_times(const Prime *p, u64 *out, const u64 *a, u64 constant, u64 n) {
+    const Policy f(*p);
+    const auto t = f.constant(constant);
+    HR_EACH(f.store(out + i, f.times_exact(f.load(a + i), t)))
+}
+
+static void row_sub_times(const Prime *p, u64 *out, const u64 *a, const u64 *b, u64 constant, u64 n) {
+    const Policy f(*p);
+    const auto t = f.constant(constant);
+    HR_EACH(f.store(out + i, f.times_exact(f.difference(f.load(a + i), f.load(b + i)), t)))
+}
+
+// A page of each operand at a time: as many streams as there are terms, a line of each in turn, are no streams to the
+// memory any more.
+static void row_dot(const Prime *p, u64 *out, const u64 *const *a, const u64 *const *b, u64 terms, u64 n) {
+    const Policy f(*p);
+    constexpr int VECTORS = 8;
+    constexpr u64 STRIP = 512;
+    for (u64 start = 0; start < n; start += STRIP) {
+        Policy::Sum sums[STRIP / Policy::W];
+        for (u64 term = 0; term < terms; term++) {
+            const bool settle = term && term % Policy::TERMS == 0;
+            for (u64 i = 0; i < STRIP / Policy::W; i += VECTORS) {
+                unroll<VECTORS>([&](auto each) HR_INLINED {
+                    const u64 k = i + decltype(each)::value, at = start + k * Policy::W;
+                    if (settle) f.settle(sums[k]);
+                    f.accumulate(sums[k], f.load(a[term] + at), f.load(b[term] + at));
+                });
+            }
+        }
+        for (u64 k = 0; k < STRIP / Policy::W; k++) f.store(out + start + k * Policy::W, f.value(sums[k]));
+    }
+}
+
+static void row_key_product(const Prime *p, u64 *out0, u64 *out1, const u64 *const *digits, const u64 *key, u64 terms,
+                            u64 key_digits, u64 n) {
+    const Policy f(*p);
+    for (u64 i = 0; i < n; i += CHUNK, key += 2 * CHUNK * key_digits) {
+        Policy::Sum sums[2 * CHUNK / Policy::W];
+        for (u64 term = 0; term < terms; term++) {
+            const u64 *digit = digits[term] + i, *pair = key + 2 * CHUNK * term;
+            unroll<CHUNK / Policy::W>([&](auto each) HR_INLINED {
+                constexpr int k = decltype(each)::value, at = k * Policy::W;
+                if (term && term % Policy::TERMS == 0) {
+                    f.settle(sums[2 * k]);
+                    f.settle(sums[2 * k + 1]);
+                }
+                const auto d = f.load(digit + at);
+                f.accumulate(sums[2 * k], d, f.load(pair + at));
+                f.accumulate(sums[2 * k + 1], d, f.load(pair + CHUNK + at));
+            });
+        }
+        unroll<CHUNK / Policy::W>([&](auto each) HR_INLINED {
+            constexpr int k = decltype(each)::value;
+            f.store(out0 + i + k * Policy::W, f.value(sums[2 * k]));
+            f.store(out1 + i + k * Policy::W, f.value(sums[2 * k + 1]));
+        });
+    }
+}
+
+static void row_permute(u64 *out, const u64 *a, const u32 *index, u64 n) {
+    HR_EACH(Policy::permute(out + i, a, index + i))
+}
+
+static void row_lift(const Prime *p, const Prime *from, u64 *out, const u64 *a, u64 n) {
+    const Policy f(*p);
+    HR_EACH(f.store_settled(out + i, f.centred(f.load(a + i), *from)))
+}
+
+static void row_of_doubles(const Prime *p, u64 *out, const double *a, u64 n) {
+    const Policy f(*p);
+    const auto two50 = f.constant(((u64)1 << 50) % p->q);
+    HR_EACH(f.store_settled(out + i, f.settled(f.of_double(a + i, two50))))
+}
+
+// Words masked and compared a chunk at a time; only a chunk with one too large goes one by one.
+static u64 row_uniform(const Prime *p, u64 *out, u64 n, const u64 *words, u64 available, u64 *used) {
+    const u64 q = p->q, mask = ((u64)1 << p->bits) - 1;
+    u64 found = 0, i = 0;
+    while (found < n && i < available) {
+        if (n - found >= CHUNK && available - i >= CHUNK) {
+            u64 beyond = 0;
+            unroll<CHUNK>([&](auto each) HR_INLINED {
+                const u64 candidate = words[i + decltype(each)::value] & mask;
+                out[found + decltype(each)::value] = candidate;
+                beyond |= q - 1 - candidate;
+            });
+            if (!(beyond >> 63)) {
+                found += CHUNK;
+                i += CHUNK;
+                continue;
+            }
+        }
+        const u64 candidate = words[i++] & mask;
+        out[found] = candidate;
+        found += candidate < q;
+    }
+    *used = i;
+    return found;
+}
+
+static void row_binomial(double *out, const u64 *words, u64 n) {
+    const u64 mask = ((u64)1 << 21) - 1;
+    for (u64 i = 0; i < n; i++) {
+        // Each bit of b set is one of 21 coins: popcount(a) + popcount(~b) − 21 = popcount(a) − popcount(b).
+        u64 x = (words[i] & mask) | ((~(words[i] >> 21) & mask) << 32);
+        x -= (x >> 1) & 0x5555555555555555;
+        x = (x & 0x3333333333333333) + ((x >> 2) & 0x3333333333333333);
+        x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0f;
+        x += x >> 8;
+        x += x >> 16;
+        x += x >> 32;
+        // Under the exponent of 2^52 an integer is a double.
+        const u64 under = (x & 0x7f) | 0x4330000000000000;
+        double y;
+        __builtin_memcpy(&y, &under, 8);
+        out[i] = y - (0x1p52 + 21);
+    }
+}
+
+static void row_horner(const Prime *p, double *out, const u64 *a, double scale, u64 n) {
+    const Policy f(*p);
+    HR_EACH(f.horner(out + i, a + i, scale))
+}
+
+#undef HR_EACH
+
+#define HR_ROWS                                                                                                    \
+    {                                                                                                              \
+        Policy::W, table_words, fill, forward, inverse, row_add, row_sub, row_negate, row_multiply,                \
+            row_multiply_add, row_times, row_sub_times, row_dot, row_key_product, row_permute, row_lift,           \
+            row_of_doubles, row_uniform, row_binomial, row_horner, slots_to_coefficients,                           \
+            coefficients_to_slots, forward_doubles, forward_lifted, forward_lifted_from                            \
+    }

@@ -1,0 +1,16 @@
+// The row kernels for avx512ifma. Everything is in a namespace without a name, so that no other set's code can be taken for it.
+#if defined(__x86_64__)
+#define _MM_MALLOC_H_INCLUDED // GCC 13 would declare malloc by it, which a freestanding library does not have
+#include <immintrin.h>
+#include "ring.hpp"
+#define HR_LANES 4 // of the embedding's vectors
+
+namespace {
+#include "policy_avx512ifma.hpp"
+#include "embedding.hpp"
+#include "rows.hpp"
+#include "transform.hpp"
+} // namespace
+
+extern const RowKernels avx512ifma_rows = HR_ROWS;
+#endif

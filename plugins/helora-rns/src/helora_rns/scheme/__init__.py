@@ -1,0 +1,1 @@
+"""CKKS over the kernels: symmetric and public-key encryption, products with plaintexts, rotations, rescaling."""

@@ -1,0 +1,39 @@
+"""Ciphertexts and plaintexts: polynomials by their values, with level and scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from helora_rns.modular import Residues
+
+
+@dataclass(frozen=True, eq=False)
+class Plaintext:
+    """An encoded polynomial.
+
+    Attributes:
+        values: (limbs, N), modulo the data primes of its level, or those and the special ones.
+        level: Of the ciphertexts that it goes with.
+        scale: By which numbers were multiplied.
+    """
+
+    values: Residues
+    level: int
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class Ciphertext:
+    """Two polynomials: the message is values[0] + values[1] · s.
+
+    Attributes:
+        values: (2, level + 1, N).
+        level: Rescales that are left.
+        scale: Exact factor between numbers and the message.
+        seed: What values[1] was expanded from, if it is fresh and symmetric; then it travels in its place.
+    """
+
+    values: Residues
+    level: int
+    scale: float
+    seed: bytes | None = None

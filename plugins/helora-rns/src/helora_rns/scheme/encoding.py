@@ -1,0 +1,82 @@
+"""Numbers to plaintext polynomials and back: slots, coefficients, one number for all slots, exact integers.
+
+A polynomial's coefficients are the numbers times the scale, rounded to integers, in doubles of up to a hundred bits'
+size; integers are residues from end to end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helora_rns.arrays import aligned_copy, doubles, residues
+from helora_rns.kernels import Basis, Doubles
+from helora_rns.modular import Residues
+from helora_rns.scheme.context import Context
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+_LARGEST = 2.0**98
+_STEP = 90
+
+
+Message: TypeAlias = "Doubles | Residues"
+"""What is encrypted or encoded: integer coefficients in doubles, or values, where it is known exactly."""
+
+
+def are_values(message: Message) -> TypeIs[Residues]:
+    """Whether a message is given by its values."""
+    return message.dtype == np.uint64
+
+
+def coefficients_of_slots(context: Context, slots: NDArray[np.generic], scale: float) -> Doubles:
+    """Integer coefficients of the polynomial with these slots, real or complex; missing ones are zero."""
+    kind = np.complex128 if np.iscomplexobj(slots) else np.float64
+    whole = np.ascontiguousarray(slots, dtype=kind)
+    return context.kernels.slots_to_coefficients(whole, scale / (context.ring_degree // 2))
+
+
+def coefficients_of_numbers(context: Context, numbers: NDArray[np.float64], scale: float) -> Doubles:
+    """Integer coefficients of the polynomial with these coefficients; missing ones are zero."""
+    out = doubles((context.ring_degree,))
+    out[numbers.size :] = 0.0
+    np.multiply(numbers, scale, out=out[: numbers.size])
+    return np.rint(out, out=out)
+
+
+def residues_of(context: Context, coefficients: Doubles, basis: Basis) -> Residues:
+    """Integer coefficients modulo the primes: (limbs, N)."""
+    kernels = context.kernels
+    if float(np.max(np.abs(coefficients))) < _LARGEST:
+        return kernels.of_doubles(coefficients, basis)
+    upper = aligned_copy(np.trunc(coefficients * 2.0**-_STEP))
+    lower = aligned_copy(coefficients - upper * 2.0**_STEP)
+    factors = [pow(2, _STEP, context.primes[i]) for i in basis]
+    top = kernels.times(residues_of(context, upper, basis), factors, basis)
+    return kernels.add(top, kernels.of_doubles(lower, basis), basis)
+
+
+def values_of(context: Context, coefficients: Doubles, basis: Basis) -> Residues:
+    """Their polynomial by its values: (limbs, N)."""
+    if float(np.max(np.abs(coefficients))) < _LARGEST:
+        return context.kernels.values_of_doubles(coefficients, basis)
+    values = residues_of(context, coefficients, basis)
+    context.kernels.forward(values, basis)
+    return values
+
+
+def constant(context: Context, number: float, scale: float, basis: Basis) -> Residues:
+    """Values of the constant polynomial number · scale, rounded: that integer everywhere."""
+    integer = round(number * scale)
+    out = residues((len(basis), context.ring_degree))
+    for row, i in zip(out, basis, strict=True):
+        row[:] = integer % context.primes[i]
+    return out
+
+
+def slots_of(context: Context, coefficients: Doubles, scale: float) -> NDArray[np.complex128]:
+    """The N/2 slots of a polynomial whose coefficients are these over the scale; they are overwritten."""
+    return context.kernels.coefficients_to_slots(coefficients, 1.0 / scale)

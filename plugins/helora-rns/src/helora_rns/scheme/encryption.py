@@ -1,0 +1,86 @@
+"""Encryption and decryption."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from helora_rns.arrays import private, residues
+from helora_rns.kernels import Doubles
+from helora_rns.modular import Residues
+from helora_rns.scheme import sampling
+from helora_rns.scheme.ciphertexts import Ciphertext
+from helora_rns.scheme.context import Context
+from helora_rns.scheme.encoding import Message, are_values, values_of
+from helora_rns.scheme.keys import PublicKey, SecretKey
+
+_EXACT = 2.0**52
+
+
+def with_errors(context: Context, message: Message, error: Doubles) -> Residues:
+    """Values of message + error at the highest level; a message is coefficients, or values if they are residues."""
+    kernels, basis = context.kernels, context.basis(context.max_level)
+    if not are_values(message) and float(np.max(np.abs(message))) < _EXACT:
+        return kernels.values_of_doubles(np.add(message, error, out=error), basis)
+    noise = kernels.values_of_doubles(error, basis)
+    whole = message if are_values(message) else values_of(context, message, basis)
+    return kernels.add(noise, whole, basis, out=noise)
+
+
+class Encryptor:
+    """Encrypts with the secret key: one polynomial is of a seed, and is not sent."""
+
+    def __init__(self, context: Context, secret: SecretKey) -> None:
+        self._context = context
+        limbs = context.max_level + 1
+        # Minus the secret, so that a product and a sum make b = e + m - a·s.
+        self._minus = private(context.kernels.negate(secret.values[:limbs], context.basis(context.max_level)))
+
+    def encrypt(self, message: Message, scale: float) -> Ciphertext:
+        """A fresh ciphertext at the highest level, of coefficients in doubles or of values."""
+        context, kernels = self._context, self._context.kernels
+        basis, seed = context.basis(context.max_level), sampling.fresh_seed()
+        (a,) = sampling.uniform(context, seed, [basis])
+        noisy = with_errors(context, message, sampling.errors(context)[0])
+        values = residues((2, *a.shape))
+        kernels.multiply_add(a, self._minus, noisy, basis, out=values[0])
+        values[1] = a
+        return Ciphertext(values, context.max_level, scale, seed)
+
+
+class PublicEncryptor:
+    """Encrypts with a public key: u·(b, a) + (e₀ + m, e₁), u ternary."""
+
+    def __init__(self, context: Context, key: PublicKey) -> None:
+        self._context = context
+        self._pair = key.pair(context)
+
+    def encrypt(self, message: Message, scale: float) -> Ciphertext:
+        """A fresh ciphertext at the highest level, of coefficients in doubles or of values."""
+        context, kernels = self._context, self._context.kernels
+        basis = context.basis(context.max_level)
+        u = kernels.values_of_doubles(sampling.ternary(context.ring_degree, sampling.fresh_seed()), basis)
+        first, second = sampling.errors(context, 2)
+        noise = residues(self._pair.shape)
+        noise[0] = with_errors(context, message, first)
+        noise[1] = kernels.values_of_doubles(second, basis)
+        return Ciphertext(kernels.multiply_add(self._pair, u, noise, basis), context.max_level, scale)
+
+
+class Decryptor:
+    """Decrypts, to coefficients."""
+
+    def __init__(self, context: Context, secret: SecretKey) -> None:
+        self._context = context
+        self._secret = secret.values
+
+    def residues(self, ciphertext: Ciphertext) -> Residues:
+        """The message's coefficients modulo the primes of its level: (limbs, N)."""
+        kernels, basis = self._context.kernels, self._context.basis(ciphertext.level)
+        first, second = ciphertext.values
+        message = kernels.multiply_add(second, self._secret[: len(basis)], first, basis)
+        kernels.inverse(message, basis)
+        return message
+
+    def coefficients(self, ciphertext: Ciphertext) -> Doubles:
+        """The integers of least size that those are, in the last bits of doubles."""
+        return self._context.kernels.to_doubles(self.residues(ciphertext), self._context.basis(ciphertext.level))

@@ -1,0 +1,134 @@
+"""What a server computes: sums, products with plaintexts, rescaling, rotations. Nothing is altered in place.
+
+Levels and scales of operands are taken to fit; helora's core sees to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from helora_rns.arrays import residues
+from helora_rns.embedding import galois_element
+from helora_rns.kernels import MOST_TERMS
+from helora_rns.modular import Residues
+from helora_rns.primes import automorphism
+from helora_rns.scheme.ciphertexts import Ciphertext, Plaintext
+from helora_rns.scheme.context import Context
+from helora_rns.scheme.keys import RotationKey
+
+
+class Evaluator:
+    """Computes with rotation keys, and holds no secret.
+
+    Args:
+        context: Of the parameters.
+        keys: A key for each step that will be asked for.
+    """
+
+    def __init__(self, context: Context, keys: Sequence[RotationKey] = ()) -> None:
+        self._context = context
+        self._kernels = context.kernels
+        self._keys: Mapping[int, Residues] = {key.steps: key.interleaved(context) for key in keys}
+
+    @property
+    def steps(self) -> frozenset[int]:
+        """Steps that there are keys for."""
+        return frozenset(self._keys)
+
+    def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
+        """Sum."""
+        basis = self._context.basis(left.level)
+        return Ciphertext(self._kernels.add(left.values, right.values, basis), left.level, left.scale)
+
+    def sub(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
+        """Difference."""
+        basis = self._context.basis(left.level)
+        return Ciphertext(self._kernels.sub(left.values, right.values, basis), left.level, left.scale)
+
+    def negate(self, ciphertext: Ciphertext) -> Ciphertext:
+        """Negative."""
+        basis = self._context.basis(ciphertext.level)
+        return Ciphertext(self._kernels.negate(ciphertext.values, basis), ciphertext.level, ciphertext.scale)
+
+    def add_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
+        """Sum with a plaintext."""
+        basis, values = self._context.basis(ciphertext.level), residues(ciphertext.values.shape)
+        self._kernels.add(ciphertext.values[0], plaintext.values, basis, out=values[0])
+        values[1] = ciphertext.values[1]
+        return Ciphertext(values, ciphertext.level, ciphertext.scale)
+
+    def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
+        """Product with a plaintext; scales multiply."""
+        values = self._kernels.multiply(ciphertext.values, plaintext.values, self._context.basis(ciphertext.level))
+        return Ciphertext(values, ciphertext.level, ciphertext.scale * plaintext.scale)
+
+    def dot_plain(self, ciphertexts: Sequence[Ciphertext], plaintexts: Sequence[Plaintext]) -> Ciphertext:
+        """Σ ciphertexts[i] · plaintexts[i], reduced as seldom as the words allow."""
+        first, basis = ciphertexts[0], self._context.basis(ciphertexts[0].level)
+        left, right = [each.values for each in ciphertexts], [each.values for each in plaintexts]
+        total = self._kernels.dot(left[:MOST_TERMS], right[:MOST_TERMS], basis)
+        for start in range(MOST_TERMS, len(left), MOST_TERMS):
+            end = start + MOST_TERMS
+            self._kernels.add(total, self._kernels.dot(left[start:end], right[start:end], basis), basis, out=total)
+        return Ciphertext(total, first.level, first.scale * plaintexts[0].scale)
+
+    def rescale(self, ciphertext: Ciphertext) -> Ciphertext:
+        """Divide by the last prime of the level, and round."""
+        level, basis = ciphertext.level, self._context.basis(ciphertext.level)
+        values = self._kernels.mod_down(ciphertext.values, basis, 1)
+        return Ciphertext(values, level - 1, ciphertext.scale / self._context.data_primes[level])
+
+    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
+        """Rotate slots left by ``steps``."""
+        return self.rotate_many(ciphertext, [steps])[0]
+
+    def rotate_many(self, ciphertext: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
+        """Rotations by each of ``steps``, of digits that are made once; each is divided by the special primes."""
+        digits = self._digits(ciphertext)
+        return [self._rotated(ciphertext, digits, each) for each in steps]
+
+    def dot_rotated(self, ciphertext: Ciphertext, steps: Sequence[int], plaintexts: Sequence[Plaintext]) -> Ciphertext:
+        """Σ rotate(ciphertext, steps[i]) · plaintexts[i], divided by the special primes once, at the end.
+
+        The noise of that division is the sum's instead of each product's. Step 0 is no rotation.
+
+        Args:
+            ciphertext: What is rotated.
+            steps: One or more, each once.
+            plaintexts: Of one scale, with the special primes (``extended`` basis of the level).
+        """
+        context, kernels, level = self._context, self._kernels, ciphertext.level
+        basis, extended, n = context.basis(level), context.extended(level), context.ring_degree
+        limbs, digits = len(basis), self._digits(ciphertext)
+        switched, plain, moved, narrow = [], [], [], []
+        whole = residues((2, limbs, n))
+        whole[...] = 0
+        for step, plaintext in zip(steps, plaintexts, strict=True):
+            own = plaintext.values[:limbs]
+            if step == 0:
+                kernels.multiply_add(ciphertext.values, own, whole, basis, out=whole)
+                continue
+            index = automorphism(n, galois_element(step, n))
+            product = kernels.key_product(digits, self._keys[step], extended)
+            switched.append(kernels.permute(product, index))
+            plain.append(plaintext.values)
+            moved.append(kernels.permute(ciphertext.values[0], index)[None])
+            narrow.append(own)
+        if switched:
+            total = kernels.mod_down(kernels.dot(switched, plain, extended), extended, context.specials)
+            kernels.add(total, whole, basis, out=whole)
+            kernels.add(whole[0], kernels.dot(moved, narrow, basis)[0], basis, out=whole[0])
+        return Ciphertext(whole, level, ciphertext.scale * plaintexts[0].scale)
+
+    def _digits(self, ciphertext: Ciphertext) -> Residues:
+        extended = self._context.extended(ciphertext.level)
+        return self._kernels.decompose(ciphertext.values[1], extended, self._context.specials)
+
+    def _rotated(self, ciphertext: Ciphertext, digits: Residues, steps: int) -> Ciphertext:
+        context, kernels, level = self._context, self._kernels, ciphertext.level
+        extended = context.extended(level)
+        product = kernels.key_product(digits, self._keys[steps], extended)
+        values = kernels.mod_down(product, extended, context.specials)
+        kernels.add(values[0], ciphertext.values[0], context.basis(level), out=values[0])
+        index = automorphism(context.ring_degree, galois_element(steps, context.ring_degree))
+        return Ciphertext(kernels.permute(values, index), level, ciphertext.scale)

@@ -1,0 +1,91 @@
+"""Randomness: seeds from the operating system, expanded by AES-256 in counter mode.
+
+A seed expands to a stream of 64-bit words, little-endian: the encryption of zeros under the seed as key, the counter
+beginning at zero. Each seed is used for one stream. Uniform residues are words masked to their prime's bits, those
+beyond the prime left out; errors are centred binomial, of 21 coins against 21, whose standard deviation is 3.24;
+secrets are uniform over -1, 0 and 1.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+from helora_rns.arrays import doubles, residues
+from helora_rns.kernels import Basis, Doubles
+from helora_rns.modular import Residues
+from helora_rns.scheme.context import Context
+
+SEED_BYTES = 32
+
+_ZEROS = bytes(1 << 20)
+_NONCE = bytes(16)
+
+
+def fresh_seed() -> bytes:
+    """32 bytes of the operating system's generator."""
+    return os.urandom(SEED_BYTES)
+
+
+class Stream:
+    """The words that a seed expands to."""
+
+    def __init__(self, seed: bytes) -> None:
+        self._cipher = Cipher(AES(seed), CTR(_NONCE)).encryptor()
+
+    def words(self, count: int) -> Residues:
+        """The next ``count`` words."""
+        # The cipher asks for a block more than it writes.
+        out, whole = residues((count + 2,)), memoryview(_ZEROS)
+        view = out.view(np.uint8).data
+        for start in range(0, 8 * count, len(_ZEROS)):
+            size = min(len(_ZEROS), 8 * count - start)
+            self._cipher.update_into(whole[:size], view[start:])
+        return out[:count]
+
+
+def uniform(context: Context, seed: bytes, bases: Sequence[Basis]) -> list[Residues]:
+    """A polynomial for each basis, uniform, of one seed. The same seed gives the same anywhere.
+
+    The stream is consumed in order: row after row, as many words as each row takes.
+    """
+    n, kernels, stream = context.ring_degree, context.kernels, Stream(seed)
+    rows_left = sum(map(len, bases))
+    # Few are left out of a prime just below a power of two; what is missing is drawn when it is missed.
+    words = stream.words(n * rows_left + n // 8)
+    polynomials = []
+    for basis in bases:
+        polynomial = residues((len(basis), n))
+        for row, prime in zip(polynomial, basis, strict=True):
+            missing = row
+            while missing.size:
+                found, used = kernels.uniform(prime, words, missing)
+                missing, words = missing[found:], words[used:]
+                if missing.size:
+                    words = stream.words(n * rows_left)
+            rows_left -= 1
+        polynomials.append(polynomial)
+    return polynomials
+
+
+def errors(context: Context, count: int = 1) -> Doubles:
+    """``count`` error polynomials, (count, N), in doubles."""
+    n = context.ring_degree
+    return context.kernels.binomial(Stream(fresh_seed()).words(count * n)).reshape(count, n)
+
+
+def ternary(ring_degree: int, seed: bytes) -> Doubles:
+    """A polynomial whose coefficients are uniform over -1, 0 and 1, in doubles, of a seed."""
+    stream, found = Stream(seed), np.empty(0, dtype=np.uint8)
+    while found.size < ring_degree:
+        pairs = stream.words(ring_degree // 16).view(np.uint8)
+        quarters = np.stack([pairs >> shift & 3 for shift in (0, 2, 4, 6)], axis=1).ravel()
+        found = np.concatenate([found, quarters[quarters < 3]])
+    out = doubles((ring_degree,))
+    out[:] = found[:ring_degree].astype(np.float64) - 1.0
+    return out
