@@ -1,10 +1,10 @@
 """A module's plaintexts on disk: the very vectors that the packing made, as float64 in one safetensors file.
 
-Where k tokens are interleaved, each number comes k times in a row. Such a vector is stored as a column, n × 1; k
-follows from n and the places that a ciphertext has.
+If k tokens are interleaved, each number comes k times in a row. Such a vector is stored as a column, n × 1; k
+follows from n and the number of places in a ciphertext.
 
-Both directions hold one vector, or one module, in memory. The header's room is reserved before the first vector is
-known, from the plan's names alone; what is not needed of it are spaces, which the format allows.
+Writing holds one vector in memory, reading one module. The header's room is reserved before the first vector is
+known, from the plan's names alone; unneeded room is filled with spaces, which the format allows.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from helora_core.packing.protocol import Vector
 
 _WIDTH = 8
 _LARGEST = 10**15
-"""No offset in a file is larger: what the header's room is reserved for."""
+"""The largest possible offset in a file, for which the header's room is reserved."""
 
 
 def write_constants(
     file: BinaryIO, plan: Plan, vectors: Iterable[tuple[str, Vector]], on_constant: Callable[[int], object]
 ) -> None:
-    """Write those of ``vectors`` that the plan names, in the order in which they come.
+    """Write the ``vectors`` that the plan names, in the order in which they come.
 
     Args:
         file: Open for writing, at its start.
@@ -42,7 +42,7 @@ def write_constants(
         on_constant: Called with 1 for each that is written.
 
     Raises:
-        InvalidProgram: There is no vector of a name, two of one, or one that is no vector of finite numbers.
+        InvalidProgram: A name has no vector or two of them, or a value is not a vector of finite numbers.
     """
     specs = plan.constant_specs
     room = header_room(specs)
@@ -53,7 +53,7 @@ def write_constants(
         if name not in specs:
             continue
         if name in header or vector.ndim != 1 or not np.isfinite(vector).all():
-            raise _fault(plan, f"constant {name!r} comes twice, or is no vector of finite numbers")
+            raise _fault(plan, f"constant {name!r} comes twice, or is not a vector of finite numbers")
         stored = _without_repetition(vector.astype("<f8", copy=False), places(plan, specs[name]))
         blob = stored.tobytes()
         file.write(blob)
@@ -67,20 +67,20 @@ def write_constants(
 
 
 def header_room(specs: Iterable[str]) -> int:
-    """Bytes that the header of a file with these names never exceeds, a multiple of 8 so that the data is aligned."""
+    """Upper bound on the header's bytes with these names, a multiple of 8 so that the data is aligned."""
     entry = len(msgspec.json.encode(_entry((_LARGEST, 1), _LARGEST, _LARGEST)))
     room = 2 + sum(len(msgspec.json.encode(name)) + 2 + entry for name in specs)
     return room + -room % _WIDTH
 
 
 def most_bytes(plan: Plan) -> int:
-    """Bytes that a plan's file never exceeds."""
+    """Upper bound on the bytes of a plan's file."""
     longest = max(places(plan, spec) for spec in plan.constant_specs.values()) if plan.constant_specs else 0
     return _WIDTH + header_room(plan.constant_specs) + _WIDTH * longest * len(plan.constant_specs)
 
 
 def places(plan: Plan, spec: ConstantSpec) -> int:
-    """Numbers that a plaintext has at most; a vector of single numbers has one for each feature of some block."""
+    """The most numbers a plaintext can have; a vector of single numbers has one for each feature of some block."""
     if spec.encoding is Encoding.SCALAR:
         return max(plan.params.ring_degree, plan.shape.d_in, plan.shape.d_out)
     return plan.params.ring_degree if spec.encoding is Encoding.COEFFICIENTS else plan.params.slots
@@ -98,7 +98,7 @@ def read_constants(data: bytes, plan: Plan, path: Path) -> Iterator[tuple[str, V
     except Malformed as error:
         raise damaged(path, error.reason) from error
     if metadata:
-        raise damaged(path, "has metadata, which no artifact has")
+        raise damaged(path, "has metadata, which artifacts do not have")
     if tensors.keys() != plan.constant_specs.keys():
         wrong = sorted(tensors.keys() ^ plan.constant_specs.keys())[0]
         raise damaged(path, f"does not hold the constants of its plan ({wrong!r} is one too many or too few)")
@@ -106,7 +106,7 @@ def read_constants(data: bytes, plan: Plan, path: Path) -> Iterator[tuple[str, V
     for name, spec in plan.constant_specs.items():
         vector = _vector(tensors.pop(name), places(plan, spec))
         if vector is None or vector.size < needed.get(name, 1) or not np.isfinite(vector).all():
-            raise damaged(path, f"constant {name!r} is no vector of finite float64, or too long or too short")
+            raise damaged(path, f"constant {name!r} is not a vector of finite float64, or is too long or too short")
         yield name, vector
 
 

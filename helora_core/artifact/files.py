@@ -1,4 +1,4 @@
-"""Files of an artifact, read as if somebody hostile had made them: no links, no devices, nothing larger than stated."""
+"""Files of an artifact, read as if an attacker had made them: no links, no devices, nothing larger than stated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr
 
 
 def damaged(path: Path, what: str) -> ArtifactInvalid:
-    """The refusal of one file."""
+    """The error that refuses one file."""
     return ArtifactInvalid(
         f"{path}: {what}.", hint="Copy the artifact again from where it was made, or compile the adapter again."
     )
@@ -38,7 +38,7 @@ def _below(directory: Path, prefix: str) -> Iterator[str]:
     except OSError as error:
         raise damaged(directory, f"cannot be read as a directory ({error.strerror or error})") from error
     if prefix and not entries:
-        raise damaged(directory, "is an empty directory, which no artifact has")
+        raise damaged(directory, "is an empty directory, which artifacts do not have")
     for entry in entries:
         if entry.is_dir(follow_symlinks=False) and not prefix:
             yield from _below(directory / entry.name, f"{entry.name}/")
@@ -71,7 +71,7 @@ def read_hashed(path: Path, *, size: int, sha256: str) -> bytes:
     """A file that must have this size and hash; what is returned is what was hashed.
 
     Raises:
-        ArtifactInvalid: It has not, or as ``read_file``.
+        ArtifactInvalid: Its size or hash differs; or as ``read_file`` raises it.
     """
     data = read_file(path, most=size, stated=True)
     if len(data) != size:
@@ -82,7 +82,7 @@ def read_hashed(path: Path, *, size: int, sha256: str) -> bytes:
 
 
 def fingerprint(path: Path) -> tuple[int, str]:
-    """Size and SHA-256 (hex) of a file of ours."""
+    """Size and SHA-256 (hex) of a file that this process wrote."""
     state, size = hashlib.sha256(), 0
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):

@@ -1,7 +1,7 @@
 """``manifest.json``: what an artifact consists of, with the hash of every file. It is read before anything else.
 
-Hashes find damage, and a file that was exchanged alone. They do not say who made the artifact: whoever can change one
-file can change the manifest too. Against that, compare the digest of the manifest itself with the one that
+Hashes detect damage, and a single file that was replaced. They do not say who made the artifact: anyone who can change
+one file can change the manifest too. To detect that, compare the digest of the manifest itself with the one that
 ``helora compile`` printed.
 """
 
@@ -23,10 +23,10 @@ from helora_core.files.malformed import Malformed
 
 FORMAT = "helora-artifact"
 SCHEMA = 2
-"""Raised whenever an older helora could not read the files any more."""
+"""Increased when older versions of helora can no longer read the files."""
 
 SCHEMA_OF_SEVERAL = 3
-"""That of artifacts in which a module has several plans; all others are as they were."""
+"""The schema of artifacts in which a module has several plans; all others keep the older one."""
 
 MANIFEST = "manifest.json"
 PARAMETERS = "parameters.json"
@@ -47,14 +47,14 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class ModuleEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One compiled module by one of its plans.
+    """One compiled module with one of its plans.
 
     Attributes:
         name: Its name; for several on one input, that of their stack. A module has an entry for each of its plans.
         parts: The adapter's modules that it consists of, in the order of their outputs.
         plan: Digest of its plan.
         constants: The file with its plaintexts.
-        exponent: Δ is 2^exponent times what the plaintexts make.
+        exponent: Δ is 2^exponent times what the program computes with the plaintexts.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         format: ``helora-artifact``.
         schema: Version of the format.
-        helora: The helora that wrote it; for people.
+        helora: The version of helora that wrote it, for information only.
         packings: Version of each packing, by name.
         plans: The file of each plan, by digest.
         modules: The compiled modules, in the adapter's order.
@@ -87,14 +87,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class _Head(msgspec.Struct):
-    """What every version of the manifest has."""
+    """The fields that every version of the manifest has."""
 
     format: str
     schema: int
 
 
 def schema_of(modules: Sequence[ModuleEntry]) -> int:
-    """The schema that says it all: the older one where each module has one plan."""
+    """The lowest schema that suffices: the older one if each module has one plan."""
     return SCHEMA if len({module.name for module in modules}) == len(modules) else SCHEMA_OF_SEVERAL
 
 
@@ -114,7 +114,7 @@ def is_file_of_artifact(path: str) -> bool:
 
 
 def encode_json(value: object, *, indent: int = 2) -> bytes:
-    """JSON that equal values give equal bytes of; without an indent, all in one line."""
+    """JSON; equal values give equal bytes. Without an indent, all in one line."""
     return msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=indent or -1) + b"\n"
 
 
@@ -122,21 +122,21 @@ def decode_json(data: bytes, kind: type[T], path: Path, *, most: int = MANIFEST_
     """Read JSON of a known form.
 
     Raises:
-        ArtifactInvalid: It is not JSON that can be read in one way only, or not of that form.
+        ArtifactInvalid: It is not unambiguous JSON, or not of that form.
     """
     try:
         return strict_json.decode(data, kind, most=most)
     except Malformed as error:
         raise damaged(path, f"cannot be understood: it {error.reason}") from error
     except HeloraError as error:
-        raise damaged(path, f"makes no sense: {error.message}") from error
+        raise damaged(path, f"is contradictory: {error.message}") from error
 
 
 def parse_manifest(data: bytes, path: Path) -> Manifest:
     """Read a manifest and check that it is consistent; files are not looked at.
 
     Raises:
-        ArtifactInvalid: It is no manifest, or one that contradicts itself.
+        ArtifactInvalid: It is not a manifest, or contradicts itself.
         ArtifactUnsupported: A newer helora wrote it.
     """
     try:
@@ -148,7 +148,7 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
     if head.schema not in (SCHEMA, SCHEMA_OF_SEVERAL):
         raise ArtifactUnsupported(
             f"{path}: an artifact of schema {head.schema}; this helora reads schema {SCHEMA} and {SCHEMA_OF_SEVERAL}.",
-            hint="Use the helora that wrote it or a newer one, or compile the adapter again.",
+            hint="Use the version of helora that wrote it or a newer one, or compile the adapter again.",
         )
     manifest = decode_json(data, Manifest, path)
     _check_files(manifest, path)
@@ -158,7 +158,7 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
 
 def _foreign(path: Path) -> ArtifactInvalid:
     return ArtifactInvalid(
-        f"{path}: is not the manifest of a helora artifact.",
+        f"{path}: not the manifest of a helora artifact.",
         hint="Give the directory that `helora compile --out` wrote.",
     )
 
@@ -166,7 +166,7 @@ def _foreign(path: Path) -> ArtifactInvalid:
 def _check_files(manifest: Manifest, path: Path) -> None:
     for name, entry in manifest.files.items():
         if _FILE_NAME.fullmatch(name) is None:
-            raise damaged(path, f"lists a file {name!r}, which no artifact has")
+            raise damaged(path, f"lists a file {name!r}, which artifacts do not have")
         if entry.bytes < 0 or _SHA256.fullmatch(entry.sha256) is None:
             raise damaged(path, f"has no size and SHA-256 for {name}")
     if any(name != plan_file(digest) for digest, name in manifest.plans.items()):

@@ -1,6 +1,6 @@
-"""A directory that appears whole or not at all, and takes the place of nothing but an artifact.
+"""A directory that appears as a whole or not at all, and replaces nothing but an artifact.
 
-It is made before there is anything to put into it, so that no work is lost to a place that cannot be written to.
+It is made before its contents, so that no work is lost because the place cannot be written to.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from helora_core.files.outputs import saying_where
 
 
 def check_place(target: Path, *, replace: bool) -> None:
-    """Refuse what ``write_artifact`` would not write to.
+    """Refuse a place that ``write_artifact`` would not write to.
 
     Raises:
-        InvalidInput: There is something already that is no artifact to replace, or no directory to write in.
+        InvalidInput: It already exists and is not an artifact to replace, or its parent is not a directory.
     """
     if not target.absolute().parent.is_dir():
         raise InvalidInput(
@@ -32,12 +32,12 @@ def check_place(target: Path, *, replace: bool) -> None:
     if not target.exists() and not target.is_symlink():
         return
     if target.is_symlink() or not target.is_dir():
-        raise InvalidInput(f"{target}: is there already, and not a directory.", hint="Choose another place.")
+        raise InvalidInput(f"{target}: already exists, and is not a directory.", hint="Choose another place.")
     if not any(target.iterdir()):
         return
     if not replace:
         raise InvalidInput(
-            f"{target}: is there already, and not empty.", hint="Choose another place; --force replaces an artifact."
+            f"{target}: already exists, and is not empty.", hint="Choose another place; --force replaces an artifact."
         )
     try:
         files = list(listing(target))
@@ -50,20 +50,20 @@ def check_place(target: Path, *, replace: bool) -> None:
 
 def _no_artifact(target: Path, why: str) -> InvalidInput:
     return InvalidInput(
-        f"{target}: will not be replaced, since it is not an artifact alone: {why.rstrip('.')}.",
+        f"{target}: will not be replaced, since it is not just an artifact: {why.rstrip('.')}.",
         hint="Choose another place, or remove it yourself.",
     )
 
 
 @contextmanager
 def taking_the_place(target: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A new directory beside ``target`` that takes its place when the block ends without an error, else is deleted.
+    """A new directory next to ``target`` that takes its place if the block ends without an error, else is deleted.
 
-    It is made at once: a block that computes for hours finds out before that nothing can be written. What is at
-    ``target`` by then must pass ``check_place``; it is put aside first, and back if the exchange fails.
+    It is made at once, so that a block that computes for hours finds out beforehand that it cannot write. What is at
+    ``target`` at the end must pass ``check_place``; it is moved aside first, and moved back if the exchange fails.
 
     Raises:
-        InvalidInput: The place cannot be written to; or not any more, and the new directory stays beside it.
+        InvalidInput: The place cannot be written to; or no longer, and then the new directory stays next to it.
     """
     target = Path(os.path.abspath(target))
     with saying_where(target):
@@ -85,7 +85,7 @@ def taking_the_place(target: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 class _Kept(Exception):
-    """What was made cannot take its place, and is not thrown away either."""
+    """The new directory cannot take its place, and is not deleted either."""
 
     def __init__(self, refusal: InvalidInput) -> None:
         super().__init__(refusal.message)
@@ -93,7 +93,7 @@ class _Kept(Exception):
 
 
 def _exchange(unfinished: Path, target: Path, aside: Path, *, replace: bool) -> None:
-    """Put ``unfinished`` in the place of ``target``, which somebody may have changed meanwhile."""
+    """Put ``unfinished`` in the place of ``target``, which may have changed meanwhile."""
     try:
         check_place(target, replace=replace)
         if target.exists():
@@ -108,7 +108,7 @@ def _exchange(unfinished: Path, target: Path, aside: Path, *, replace: bool) -> 
         why = error.message.rstrip(".") if isinstance(error, InvalidInput) else f"{error.strerror or error}"
         raise _Kept(
             InvalidInput(
-                f"{target}: cannot be written any more ({why}); what was made is in {unfinished}.",
+                f"{target}: can no longer be written ({why}); the new artifact is in {unfinished}.",
                 hint="Move it to where you want it.",
             )
         ) from error
@@ -126,7 +126,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def sync_directory(path: Path) -> None:
-    """Bring a directory's entries to the disk, where the system lets directories be opened."""
+    """Sync a directory's entries to the disk, if the system lets directories be opened."""
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -1,6 +1,6 @@
-"""A plan on disk, and back: a recipe with its program, held to what a loader demands.
+"""Writes and reads a plan as a file: a recipe with its program, checked against the loader's demands.
 
-Whether the program is the one that the compiler makes is seen with the plaintexts: it may leave out what their
+Whether the program is the one that the compiler makes is checked with the plaintexts: it may leave out what their
 zeros make superfluous (``verify``).
 """
 
@@ -39,13 +39,13 @@ PLAN_BYTES = 256 << 20
 
 
 class Demands(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plan must keep to be loaded, whatever it says of itself.
+    """What a plan must satisfy to be loaded, regardless of what it states.
 
     Attributes:
         private_weights: Whether the key holder may learn nothing of the weights beyond Δ.
-        sanitize_bits: Statistical distance to which results must be sanitised at least; None for not at all.
-        security_bits: Level to insist on, if the plan was not compiled for a higher one.
-        table: Name of the security table to judge by, beside the plan's own.
+        sanitize_bits: The least statistical distance to which results must be sanitised; None for not at all.
+        security_bits: Minimum level of security, if the plan was not compiled for a higher one.
+        table: Name of the security table to judge by, besides the plan's own.
     """
 
     private_weights: bool = True
@@ -60,19 +60,19 @@ def encode_plan(plan: Plan) -> bytes:
 
 
 def restore_plan(data: bytes, path: Path, load_packing: LoadPacking, demands: Demands) -> Plan:
-    """Make the plan again and check all that can be checked without a backend and without plaintexts.
+    """Make the plan again and check everything that can be checked without a backend and without plaintexts.
 
     Args:
         data: As ``encode_plan`` made it.
         path: Where it was read, for refusals.
         load_packing: Gives the installed packing of a name.
-        demands: What the plan must keep.
+        demands: What the plan must satisfy.
 
     Raises:
-        ArtifactInvalid: It is no plan, or its program breaks a law.
+        ArtifactInvalid: It is not a plan, or its program breaks a law.
         ArtifactUnsupported: The installed packing has another version or makes another plan.
         InsecureParameters: The security table refuses the parameters.
-        LeakageRefused: It shows weights to the key holder, and they are to be private; or it is sanitised too little.
+        LeakageRefused: It shows weights that must stay private to the key holder; or it is sanitised too little.
         InvalidInput: The plan cannot be run without the adapter.
         PackingUnavailable, PluginLoadError: The packing is not installed, or broken.
     """
@@ -87,13 +87,13 @@ def restore_plan(data: bytes, path: Path, load_packing: LoadPacking, demands: De
     except (InsecureParameters, InvalidInput, PackingUnavailable, PluginLoadError):
         raise
     except HeloraError as error:
-        raise damaged(path, f"holds a plan that cannot be: {error.message}") from error
+        raise damaged(path, f"holds an impossible plan: {error.message}") from error
     _check_leakage(plan, path, demands)
     return plan
 
 
 def _verdict(stored: Recipe, demands: Demands) -> SecurityVerdict:
-    """What is demanded says whether the parameters are secure; and what they were compiled for, if that is more.
+    """The security verdict by the demands, or by the level that the plan was compiled for, if that is higher.
 
     Raises:
         InsecureParameters: Either table refuses the parameters.
@@ -106,10 +106,10 @@ def _verdict(stored: Recipe, demands: Demands) -> SecurityVerdict:
 
 
 def _check_leakage(plan: Plan, path: Path, demands: Demands) -> None:
-    """Hold a plan to what its results may show.
+    """Check what a plan's results show against the demands.
 
     Raises:
-        LeakageRefused: They show weights, or are sanitised less than is demanded.
+        LeakageRefused: They show weights, or are sanitised less than demanded.
     """
     if demands.private_weights:
         require_private_weights(

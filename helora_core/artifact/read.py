@@ -1,4 +1,4 @@
-"""Reads an artifact. Everything is verified before anything of it is used, and plaintexts once more when they are."""
+"""Reads an artifact. Everything is verified before any of it is used, and plaintexts again when they are used."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS
 
 @dataclass(frozen=True, eq=False)
 class ArtifactModule:
-    """One compiled module: a ``StoredModule``, with the plan that its plaintexts are for; one for each of its plans.
+    """One compiled module with one of its plans: a ``StoredModule``, with the plan that its plaintexts are for.
 
     Attributes:
-        plan: How it is run.
+        plan: The plan.
     """
 
     plan: Plan
@@ -64,30 +64,30 @@ class ArtifactModule:
 
     @property
     def compiled(self) -> CompiledModule:
-        """What a server serves."""
+        """The module as a server serves it."""
         return CompiledModule(self, self.parts, self.plan.with_exponent(self.exponent))
 
     @property
     def shape(self) -> ModuleShape:
-        """Of the plan."""
+        """The plan's shape."""
         return self.plan.shape
 
     @property
     def exponent(self) -> int:
-        """Δ is 2^exponent times what the plaintexts make."""
+        """Δ is 2^exponent times what the program computes with the plaintexts."""
         return self._entry.exponent
 
     def vectors(self, plan: Plan) -> Iterator[tuple[str, Vector]]:
-        """The plaintexts, from a file that is read and verified whole.
+        """The plaintexts, from a file that is read and verified as a whole.
 
         Raises:
             ArtifactInvalid: The file is not what the manifest states, or not what the plan needs.
-            InvalidInput: They are asked for another plan than they were made for.
+            InvalidInput: They were made for another plan.
         """
         if plan.digest != self.plan.digest:
             raise InvalidInput(
                 f"{self._path}: holds the plaintexts for plan {self.plan.digest[:12]}…, not {plan.digest[:12]}….",
-                hint="Run each module of an artifact by its own plan.",
+                hint="Run each module of an artifact with its own plan.",
             )
         if self._file.bytes > (most := most_bytes(self.plan)):
             raise damaged(self._path, f"has {self._file.bytes} bytes, and its plan needs at most {most}")
@@ -103,7 +103,7 @@ class Artifact:
         directory: Where it is.
         digest: SHA-256 (hex) of its manifest, and so of all of it.
         manifest: What it consists of.
-        modules: The compiled modules, in the adapter's order; one with plans for several numbers of tokens is here once
+        modules: The compiled modules, in the adapter's order; one with plans for several numbers of tokens appears once
             for each.
     """
 
@@ -113,10 +113,10 @@ class Artifact:
     modules: tuple[ArtifactModule, ...]
 
     def select(self, name: str) -> tuple[ArtifactModule, ...]:
-        """The modules that ``name`` means, as ``LoRAAdapter.select``; a part stands for all that is run with it.
+        """The modules that ``name`` means, as in ``LoRAAdapter.select``; a part means all that is run with it.
 
         Raises:
-            InvalidInput: Nothing is called so.
+            InvalidInput: No module has this name.
         """
         if name == "all":
             return self.modules
@@ -144,21 +144,21 @@ def read_artifact(
 ) -> Artifact:
     """Read and verify an artifact.
 
-    Hashes say nothing of who made it, so nothing that it states is believed: plans have to be those that the installed
-    packings and compiler make, and plaintexts those that the packing makes of normalised weights.
+    Hashes do not show who made it, so nothing that it states is trusted: plans have to be those that the installed
+    packings and compiler make, and plaintexts those that the packing makes from normalised weights.
 
     Args:
         directory: As ``write_artifact`` wrote it.
         load_packing: Gives the installed packing of a name, as ``PluginManager.load_packing``.
         private_weights: Whether the key holder may learn nothing of the weights beyond Δ.
-        sanitize_bits: Statistical distance to which results must be sanitised at least; None for not at all, which
+        sanitize_bits: The least statistical distance to which results must be sanitised; None for not at all, which
             private weights do not allow.
-        security_bits: Level to insist on, for plans that were not compiled for a higher one.
-        table: Security table to insist on, beside the one that a plan was compiled by.
+        security_bits: Minimum level of security, for plans that were not compiled for a higher one.
+        table: Security table to check, besides the one that a plan was compiled by.
 
     Raises:
-        ArtifactInvalid: It is none, or a file is missing, not listed, a link, cut short or changed; or its contents
-            contradict each other, or what the packings make.
+        ArtifactInvalid: It is not an artifact; a file is missing, unlisted, a link, cut short or changed; its contents
+            contradict each other or the packings.
         ArtifactUnsupported: Another version of helora or of a packing made it.
         InsecureParameters: The security table refuses the parameters.
         LeakageRefused: A plan shows weights to the key holder, or sanitises its results too little.

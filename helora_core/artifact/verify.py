@@ -1,7 +1,7 @@
-"""Plaintexts against their plan: an artifact's modules are what the compiler and the packing make of some adapter.
+"""Checks plaintexts against their plan: the compiler and the packing have to make them from some adapter.
 
-Three things are held together: the program may leave out only what the plaintexts' zeros make superfluous, the
-plaintexts are those of a module, and the weights are normalised, since floods, bounds and headroom stand on that.
+Three things are checked: the program may leave out only what the plaintexts' zeros make superfluous, the
+plaintexts are those of a module, and the weights are normalised, since floods, bounds and headroom rely on that.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def check_modules(plan: Plan, path: Path, modules: Sequence[StoredPlaintexts]) -
     """Verify all modules of one plan.
 
     Args:
-        plan: As ``restore_plan`` gives it.
+        plan: The result of ``restore_plan``.
         path: Where it was read, for refusals.
         modules: Its modules.
 
     Raises:
-        ArtifactInvalid: The program is none that the compiler makes for a module, its plaintexts are none that the
+        ArtifactInvalid: The compiler does not make the program for any module, its plaintexts are not those that the
             packing makes, or its weights are larger than normalised ones.
     """
     programs, readback = Programs(plan, path), Readback(plan)
@@ -69,7 +69,7 @@ def _has_zeros(name: str, vector: Vector, numbers: set[str]) -> bool:
 
 
 def _check_sizes(module: StoredPlaintexts, found: Recovered) -> None:
-    """Hold the weights found against the norms that headroom, floods and bounds stand on."""
+    """Check the weights found against the norms that headroom, floods and bounds rely on."""
     if found.down is not None and found.up is not None:
         held = is_normalized(LoRAModule(module.name, found.down, found.up, 1.0))
     else:
@@ -80,14 +80,14 @@ def _check_sizes(module: StoredPlaintexts, found: Recovered) -> None:
 
 
 class Programs:
-    """The programs that the compiler makes of a plan's layout now, which the stored one has to be among.
+    """The programs that the compiler now makes from a plan's layout; the stored one has to be one of them.
 
     Args:
         plan: As ``restore_plan`` gives it.
         path: Where it was read, for refusals.
 
     Raises:
-        ArtifactInvalid: The compiler makes none.
+        ArtifactInvalid: The compiler cannot make any.
     """
 
     def __init__(self, plan: Plan, path: Path) -> None:
@@ -107,14 +107,14 @@ class Programs:
         return self._plan.program == self._dense
 
     def check(self, zeros: Mapping[str, Vector]) -> None:
-        """Hold the stored program against what the compiler makes for a module.
+        """Check the stored program against the one that the compiler makes for a module.
 
         Args:
-            zeros: Of the module's stored plaintexts those that have zeros. Those that are not stored count as zero, or
+            zeros: The module's stored plaintexts that have zeros. Those that are not stored count as zero, or
                 multiply what only zeros are multiplied by afterwards.
 
         Raises:
-            ArtifactInvalid: It is another one.
+            ArtifactInvalid: It is a different one.
         """
         plan = self._plan
         if self.whole:
@@ -129,7 +129,7 @@ class Programs:
             raise damaged(self._path, "holds a program that is not the one of its layout, whichever zeros are left out")
 
     def _lowered(self, layout: Layout, module: LoRAModule | None) -> tuple[Program, Program]:
-        """What the packing emits, and what comes of it in the end."""
+        """The program that the packing emits, and the program after all passes."""
         plan = self._plan
         steps = lower(layout, plan.packing, plan.settings, sanitize_bits=plan.sanitize_bits, module=module)
         first, *_, last = [step.program for step in steps]
@@ -137,11 +137,11 @@ class Programs:
 
 
 _ANY_ZERO = LoRAModule("zeros", np.array([[0.0, 1.0]]), np.ones((1, 1)), 1.0)
-"""Stands for a module that has zeros, where its plaintexts say which."""
+"""Stands for a module with zeros when its plaintexts show where they are."""
 
 
 class _WithPlaintexts:
-    """A layout whose plaintexts are known already: those that have zeros."""
+    """A layout whose plaintexts with zeros are already known."""
 
     def __init__(self, layout: Layout, plaintexts: Mapping[str, Vector]) -> None:
         self._layout = layout

@@ -1,9 +1,9 @@
-"""Weights read back from stored plaintexts: an artifact is judged by what they show, not by what it says of them.
+"""Weights read back from stored plaintexts: an artifact is judged by them, not by what it states.
 
-A packing's plaintexts are the module's numbers, each in one or more places. Where each number stands is found out by
-letting the installed packing place numbers that tell where they come from. Then a module's plaintexts have to be what
-the packing makes of *some* module: every number the same wherever it stands, nothing between them, no vector longer or
-shorter. The sizes of that module's weights are what floods are made for.
+A packing's plaintexts are the module's numbers, each in one or more places. The place of each number is found by
+letting the installed packing place numbers that identify their origin. Then a module's plaintexts have to be what
+the packing makes from *some* module: every number the same in all its places, nothing between them, no vector longer or
+shorter. The floods have to suit the sizes of that module's weights.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from helora_core.compiler.plan import Plan
 from helora_core.packing.protocol import Layout, Vector
 
 LARGEST_MATRIX = 1 << 28
-"""Numbers that are read back at most: two gibibytes of them."""
+"""Most numbers that are read back: two gibibytes of them."""
 
 _KEPT = 1 << 24
-"""Places that are kept for the next module of a plan: 128 MiB of them."""
+"""Most places that are kept for the next module of a plan: 128 MiB of them."""
 
 Places: TypeAlias = NDArray[np.int64]
-"""For each place of a vector which number stands there, from 1: ``down``'s before ``up``'s, or up·down's; else 0."""
+"""The number in each place of a vector, from 1: ``down``'s before ``up``'s, or up·down's; 0 for none."""
 
 
 class NotOfThePacking(Exception):
-    """Plaintexts are not what the packing makes of any module; says what is wrong, without the numbers."""
+    """The packing does not make these plaintexts from any module. The text says what is wrong, without the numbers."""
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """What plaintexts are made of, exactly.
+    """The exact weights that plaintexts are made of.
 
     Attributes:
         down: r × d_in; None if only the merged matrix is stored.
         up: The scaled ``up``, d_out × r; likewise.
-        merged: up·down, d_out × d_in, where that is what is stored.
+        merged: up·down, d_out × d_in, if that is stored.
     """
 
     down: Vector | None
@@ -50,7 +50,7 @@ class Recovered:
 
 
 class Readback:
-    """Where a layout puts which number.
+    """Where a layout puts each number.
 
     Args:
         plan: The plan, whose layout has to be one that the installed packing makes.
@@ -64,7 +64,7 @@ class Readback:
 
     @property
     def possible(self) -> bool:
-        """Whether plaintexts are numbers of the module, or of up·down, as they are."""
+        """Whether plaintexts are numbers of the module, or of up·down, unchanged."""
         return self._kind is not None
 
     def read(self, vectors: Iterable[tuple[str, Vector]]) -> Recovered:
@@ -85,7 +85,7 @@ class Readback:
                 vector = np.zeros(places.size)
             if vector.size != places.size:
                 raise NotOfThePacking(f"constant {name!r} has another length")
-            # The first of equal places decides, and all others have to agree: NaN is what nobody has set yet.
+            # The first of equal places decides, and all others have to agree; NaN is a number that is not set yet.
             unset = np.isnan(numbers[places])
             numbers[places[unset]] = vector[unset]
             if not np.array_equal(numbers[places], vector):
@@ -115,11 +115,11 @@ class _Kind(ABC):
 
     @abstractmethod
     def numbers(self, shape: ModuleShape) -> int:
-        """How many there are."""
+        """How many numbers there are."""
 
     @abstractmethod
     def places(self, layout: Layout, shape: ModuleShape) -> Iterator[tuple[str, Places]]:
-        """For each constant, what stands where."""
+        """For each constant, the number in each place."""
 
     @abstractmethod
     def recovered(self, numbers: Vector, shape: ModuleShape) -> Recovered:
@@ -153,7 +153,7 @@ class _Merged(_Kind):
         return shape.d_out * shape.d_in
 
     def places(self, layout: Layout, shape: ModuleShape) -> Iterator[tuple[str, Places]]:
-        # Row and column, each from 1, by two matrices of rank one: any of that rank has them exactly.
+        # Row and column, each from 1, by two matrices of rank one: every rank has them exactly.
         rows = layout.constants(_rank_one(np.arange(1.0, shape.d_out + 1), np.ones(shape.d_in)))
         columns = layout.constants(_rank_one(np.ones(shape.d_out), np.arange(1.0, shape.d_in + 1)))
         for (name, row), (_, column) in zip(rows, columns, strict=True):
@@ -169,7 +169,7 @@ def _rank_one(up: Vector, down: Vector) -> LoRAModule:
 
 
 def _kind_of(layout: Layout, shape: ModuleShape) -> _Kind | None:
-    """How the packing stores weights, as far as it places numbers and does nothing else to them."""
+    """How the packing stores weights, if it only places numbers; else None."""
     random = np.random.default_rng(0)
     if _Merged().numbers(shape) <= LARGEST_MATRIX and _is_merged(layout, shape):
         column, row = random.normal(size=shape.d_out), random.normal(size=shape.d_in)
@@ -185,7 +185,7 @@ def _kind_of(layout: Layout, shape: ModuleShape) -> _Kind | None:
 
 
 def _is_merged(layout: Layout, shape: ModuleShape) -> bool:
-    """Whether a module of which one factor is zero has plaintexts of nothing but zeros; found out with rank one."""
+    """Whether a module with one factor of zero has only zeros in its plaintexts; tested with rank one."""
     nothing = _rank_one(np.zeros(shape.d_out), np.ones(shape.d_in))
     try:
         return not any(vector.any() for _, vector in layout.constants(nothing))
@@ -194,7 +194,7 @@ def _is_merged(layout: Layout, shape: ModuleShape) -> bool:
 
 
 def _places_only(kind: _Kind, layout: Layout, shape: ModuleShape, module: LoRAModule, numbers: Vector) -> bool:
-    """Whether the plaintexts of ``module`` are its ``numbers``, in the places where ``kind`` has them."""
+    """Whether the plaintexts of ``module`` are its ``numbers``, in the places given by ``kind``."""
     known = np.concatenate([[0.0], numbers])
     for (name, vector), (tagged, places) in zip(layout.constants(module), kind.places(layout, shape), strict=True):
         if name != tagged or vector.size != places.size or not 0 <= places.min() <= places.max() < known.size:

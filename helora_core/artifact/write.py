@@ -1,4 +1,4 @@
-"""Writes an artifact, whole or not at all: into a directory beside, which then takes the place that was asked for."""
+"""Writes an artifact as a whole or not at all: into a directory next to the target, which then takes its place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from helora_core.params.security import require_secure
 
 @dataclass(frozen=True)
 class Written:
-    """What was written: the manifest, its own SHA-256 (hex), and the bytes of all files, the manifest's included."""
+    """What was written: the manifest, its SHA-256 (hex), and the bytes of all files, including the manifest."""
 
     manifest: Manifest
     digest: str
@@ -51,13 +51,13 @@ def write_artifact(
     """Write compiled modules to a directory. Equal inputs give equal bytes.
 
     Args:
-        target: The directory; it must not be there yet, or be empty.
+        target: The directory; it must not exist yet, or be empty.
         modules: What to store.
-        replace: Also take the place of an artifact that is there.
+        replace: Also replace an existing artifact.
         on_constant: Called with 1 for each plaintext written, for progress bars.
 
     Raises:
-        InvalidInput: There is something at ``target`` already, it cannot be written, or a plan cannot be run without
+        InvalidInput: ``target`` already exists, it cannot be written, or a plan cannot be run without
             the adapter.
         InsecureParameters: The security table refuses a plan's parameters.
     """
@@ -68,7 +68,7 @@ def write_artifact(
 def fill(
     directory: Path, modules: Sequence[CompiledModule], on_constant: Callable[[int], object] = lambda count: None
 ) -> Written:
-    """Write compiled modules into an empty directory, as ``taking_the_place`` gives one.
+    """Write compiled modules into an empty directory from ``taking_the_place``.
 
     Raises:
         InvalidInput: A plan cannot be run without the adapter, or the disk is full.
@@ -118,7 +118,7 @@ def _write_all(directory: Path, modules: Sequence[CompiledModule], on_constant: 
 def _weights(compiled: CompiledModule) -> LoRAModule:
     if not isinstance(compiled.module, LoRAModule):
         raise InvalidInput(
-            f"Module {compiled.name} comes without its matrices: it is of an artifact already.",
+            f"Module {compiled.name} comes without its matrices: it is from an artifact.",
             hint="Copy the artifact, or compile the adapter again.",
         )
     return compiled.module

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def backends(as_json: bool) -> None:
     """List the CKKS backends.
 
-    Where each comes from, whether it can be used here or the reason why not, whether it encrypts, what it can do.
+    Where each comes from, whether it can be used here or why not, whether it encrypts, and what it can do.
     """
     from helora_core.cli.output import print_json, print_table, warn
     from helora_core.host.manager import get_manager

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     "output_path",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Where the profile goes; by default to where helora looks for it.",
+    help="Where to write the profile; by default where helora looks for it.",
 )
 @options.force
 @options.security_table
@@ -49,8 +49,8 @@ def calibrate(
 ) -> None:  # fmt: skip
     """Time a backend's operations on this machine.
 
-    Writes a profile: what each operation takes by ring degree, number of primes and level. With --force it replaces
-    one that is there already as a whole. Keep the machine quiet meanwhile.
+    Writes a profile: the time of each operation by ring degree, number of primes and level. With --force it replaces
+    an existing one as a whole. Keep the machine idle meanwhile.
     """
     from functools import partial
 
@@ -93,7 +93,7 @@ def calibrate(
 
 @contextmanager
 def _round_progress(rounds: int) -> Iterator[Any]:
-    """A progress bar on standard error, shown only where that is a terminal; yields a function to advance it."""
+    """A progress bar on standard error, shown only if that is a terminal; yields a function to advance it."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Directory to write, which must not be there yet.",
+    help="Directory to write, which must not exist yet.",
 )
-@click.option("--force", is_flag=True, help="Replace the artifact that is at --out.")
+@click.option("--force", is_flag=True, help="Replace an existing artifact at --out.")
 @options.tokens("as few as a run can have")
 @options.execution
 @options.as_json
@@ -40,7 +40,7 @@ def compile(
     execution: options.Execution,
     as_json: bool,
 ) -> None:
-    """Write all that a server needs to run an adapter without it.
+    """Write all that a server needs to run without the adapter.
 
     Plans, parameters, and the weights as the plaintexts that the plans multiply by, with the SHA-256 of every file.
     Equal inputs give equal bytes. `helora run --artifact DIR` runs it. The weights in it can be read: it is as secret
@@ -65,7 +65,7 @@ def compile(
 def _compiled(
     adapter_path: Path, module_name: str, tokens: tuple[int, ...], execution: options.Execution
 ) -> tuple[list[CompiledModule], dict[str, tuple[SharedInput, ...]]]:
-    """The modules with their plans, and what shared inputs save."""
+    """The modules with their plans, and the savings of shared inputs."""
     from helora_core.adapter.load import load_adapter
     from helora_core.compiler.requirements import require_storable
     from helora_core.parties.compile import asked_of, compiled_modules
@@ -139,7 +139,7 @@ def _show(document: dict[str, Any]) -> None:
 
 
 def _saved(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """What shared inputs save, over all modules, for each number of tokens that there are plans for."""
+    """The savings of shared inputs over all modules, for each number of tokens with plans."""
     from helora_core.cli.output import amount, size
 
     for tokens in dict.fromkeys(row["tokens"] for row in rows if "saved" in row):

@@ -29,7 +29,7 @@ KEYS = (
 )  # fmt: skip
 
 FLAGS = ("private_weights",)
-"""Keys that are true or false; no other is."""
+"""The keys whose values are true or false."""
 
 
 def _path() -> Path | None:
@@ -44,7 +44,7 @@ def read_defaults() -> dict[str, str]:
     """Option defaults by parameter name, as text, empty if there is no file.
 
     Raises:
-        InvalidInput: The file named does not exist, is no TOML, has a key that is no option, or a value that no option
+        InvalidInput: The file does not exist, is not TOML, has a key that is not an option, or a value that no option
             could have.
     """
     path = _path()
@@ -54,11 +54,11 @@ def read_defaults() -> dict[str, str]:
         content = read_toml(path)
     except (Malformed, OSError) as error:
         why = error.reason if isinstance(error, Malformed) else f"cannot be read ({error.strerror or error})"
-        raise InvalidInput(f"{path}: {why}.", hint="Write key = value lines, as in ring = 8192.") from error
+        raise InvalidInput(f"{path}: {why}.", hint="Write key = value lines, such as ring = 8192.") from error
     defaults = {key.replace("-", "_"): value for key, value in content.items()}
     if len(defaults) != len(content):
         raise InvalidInput(
-            f"{path}: a setting is there twice, with a dash and with an underscore.", hint="Write each setting once."
+            f"{path}: a setting is given twice, with a dash and with an underscore.", hint="Write each setting once."
         )
     unknown = sorted(set(defaults) - set(KEYS))
     if unknown:
@@ -72,7 +72,7 @@ def read_defaults() -> dict[str, str]:
 
 
 def _check_value(path: Path, key: str, value: object) -> None:
-    """Refuse what would only become an option's value by being turned into text."""
+    """Refuse a value that is only valid for the option once it is turned into text."""
     if key in FLAGS:
         sound, wanted = isinstance(value, bool), "true or false"
     else:

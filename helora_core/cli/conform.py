@@ -11,7 +11,7 @@ from helora_core.cli import options
 
 @click.command()
 @click.argument("backend")
-@click.option("-k", "keyword", default="", metavar="EXPRESSION", help="Only the laws that match, as in pytest.")
+@click.option("-k", "keyword", default="", metavar="EXPRESSION", help="Run only the laws that match, as in pytest.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the report as JSON.")
 @click.option("--html", "html_path", type=click.Path(path_type=Path, dir_okay=False), help="Write it as a page.")
 @click.option("--thorough", is_flag=True, help="Run the slow laws too, and search ten times as many examples.")
@@ -26,7 +26,7 @@ def conform(
     thorough: bool,
     force: bool,
 ) -> None:
-    """Hold a backend to the conformance kit.
+    """Run the conformance kit on a backend.
 
     Exit status 0 if every law that applies to the backend holds. Needs the extra `conformance` of helora-core.
     """
@@ -47,7 +47,7 @@ def conform(
         for name, path in wanted.items():
             if path is not None and (report := made[name]) is not None:
                 if not report.exists():
-                    ctx.exit(status or 1)  # the kit ended before it had anything to report
+                    ctx.exit(status or 1)  # the kit ended before there was anything to report
                 with report.open("rb") as content:
                     files.write(path, partial(shutil.copyfileobj, content))
     ctx.exit(status)

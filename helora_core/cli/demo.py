@@ -23,7 +23,7 @@ def demo(module_name: str, tokens: int, execution: options.Execution, as_json: b
     """Run the bundled adapter encrypted and check every Δ.
 
     The adapter is a LoRA of SmolLM2-135M-Instruct on q_proj and v_proj of its 30 layers, the activations are those of
-    a real prompt. Exit status 1 if any module falls under --min-bits.
+    a real prompt. Exit status 1 if any module falls below --min-bits.
     """
     from helora_core.cli.execution import run_work, show, warn_of
     from helora_core.cli.output import print_json
@@ -35,6 +35,6 @@ def demo(module_name: str, tokens: int, execution: options.Execution, as_json: b
     if not as_json:
         show(results, document)
     require_precision(document["modules"], execution.min_bits)
-    if as_json:  # after the check, since a refusal is the one JSON document of its command
+    if as_json:  # after the check, since a command prints one JSON document, which may be a refusal
         print_json(document)
         warn_of(results, document)

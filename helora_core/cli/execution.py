@@ -1,4 +1,4 @@
-"""What ``helora run`` and ``helora demo`` have in common: run the work with a progress bar, and show the rows."""
+"""Shared by ``helora run`` and ``helora demo``: runs the work with a progress bar, and shows the rows."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def run_work(
     """Compile, choose the backend, run with a progress bar, and report.
 
     Args:
-        modules: What to run.
+        modules: The modules to run.
         activations: For each module's name, tokens × d_in.
-        execution: How.
-        tokens: Tokens to run together, which plans are chosen for; all there are if none.
+        execution: The options.
+        tokens: Tokens to run together, which plans are chosen for; all of them if none.
 
     Returns:
         The results, and the JSON document ``{"backend", "secure", "modules"}``.
@@ -48,10 +48,10 @@ def run_work(
 
 
 def run_plans(work: Sequence[ModuleJob], execution: Execution) -> tuple[list[ModuleResult], dict[str, Any]]:
-    """Choose the backend for what is compiled already, run with a progress bar, and report as ``run_work`` does.
+    """Choose the backend for compiled modules, run with a progress bar, and report as ``run_work`` does.
 
     Raises:
-        BudgetExceeded: The tokens that there are cost more than was allowed, by the plans before the run or by the
+        BudgetExceeded: The tokens cost more than allowed, by the plans before the run or by the
             ledger and the bytes sent after it.
     """
     from helora_core.cli.output import tell_selection, token_progress
@@ -89,7 +89,7 @@ def run_plans(work: Sequence[ModuleJob], execution: Execution) -> tuple[list[Mod
 
 
 def show(results: list[ModuleResult], document: dict[str, Any]) -> None:
-    """The rows as a table, with a total, and what the run does not protect."""
+    """Print the rows as a table, with a total, and warnings about what the run does not protect."""
     from helora_core.cli.output import print_table
 
     rows = document["modules"]
@@ -102,7 +102,7 @@ def show(results: list[ModuleResult], document: dict[str, Any]) -> None:
 
 
 def warn_of(results: list[ModuleResult], document: dict[str, Any]) -> None:
-    """Say on standard error which Δ are zero, and what the run does not protect, if anything."""
+    """Print to standard error which Δ are zero, and what the run does not protect, if anything."""
     from helora_core.cli.output import tell_zeros, warn_of_security
 
     tell_zeros([row["module"] for row in document["modules"] if row["is_zero"]])
@@ -142,7 +142,7 @@ def _least_bits(row: dict[str, Any]) -> float:
 
 
 def _bits(row: dict[str, Any]) -> str:
-    """Measured bits; without the adapter what the bound on the error leaves, in brackets."""
+    """Measured bits; without the adapter, in brackets, the bits that the bound on the error leaves."""
     measured = row["precision_bits"]
     return f"({row['bound_bits']:.1f})" if measured is None else f"{measured:.1f}"
 

@@ -21,7 +21,7 @@ def explain(
     execution: options.Execution,
     as_json: bool,
 ) -> None:
-    """Rank the packings for a module, and say why not the others.
+    """Rank the packings for a module; say why others are refused.
 
     Every packing on every calibrated backend: predicted time, precision, bytes and leakage, or the refusal.
     """

@@ -1,7 +1,7 @@
-"""``helora``: finds the commands, imports each only when it is used, and turns refusals into messages.
+"""``helora``: finds the commands, imports each only when it is used, and prints errors as messages.
 
 ``helora --help`` must answer at once, so command modules import nothing heavy at their top: numpy, rich and the plans
-come in inside the callbacks.
+are imported inside the callbacks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _COMMANDS = (
 
 
 class _Commands(click.Group):
-    """Core's commands by name, then those of plugins. Nothing but the command asked for is imported."""
+    """Core's commands by name, then those of plugins. Only the command asked for is imported."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*_COMMANDS, *_plugin_commands()})
@@ -35,7 +35,7 @@ class _Commands(click.Group):
         return _plugin_commands().get(cmd_name)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # Until the command itself has parsed its options: a broken helora.toml, for one, is refused before that.
+        # A broken helora.toml, for example, is refused before the command itself has parsed its options.
         ctx.meta[JSON_ASKED] = "--json" in args
         return super().parse_args(ctx, args)
 
@@ -65,7 +65,7 @@ def _refuse(error: HeloraError, *, as_json: bool) -> None:
 
 
 def _as_text(message: str) -> str:
-    """The message in Unicode: names of files need not be, and Python has surrogates for their bytes."""
+    """The message in Unicode: file names may have other bytes, for which Python uses surrogates."""
     return message.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -23,7 +23,7 @@ from helora_core.cli import options
 def new_backend(name: str, directory: Path, as_json: bool) -> None:
     """Start a backend for another CKKS library.
 
-    Makes a distribution helora-NAME, which emulates at first and holds to the conformance kit at once. A mark stands
+    Makes a distribution helora-NAME, which emulates at first and passes the conformance kit immediately. A mark stands
     wherever a call of the library belongs. Nothing is overwritten.
     """
     from helora_core.cli.output import print_json
@@ -39,7 +39,7 @@ def new_backend(name: str, directory: Path, as_json: bool) -> None:
         fill_in = [{"number": mark.number, "path": mark.path, "line": mark.line, "what": mark.what} for mark in marks]
         print_json({"distribution": folder.name, "directory": str(folder), "backend": name, "fill_in": fill_in})
         return
-    click.echo(f"wrote {folder}: an emulation that holds to the kit, for you to put a library into.\n")
+    click.echo(f"wrote {folder}: an emulation that passes the kit, for you to put a library into.\n")
     click.echo(f"  cd {folder}")
     click.echo("  pip install -e . 'helora-core[conformance]'")
     click.echo(f"  helora conform {name}")

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 DEFAULT_PACKING = "auto"
 
 MOST_TOKENS = 1 << 31
-"""More than anybody has at once, and few enough to count with."""
+"""More than users have at once, and few enough to compute with."""
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 JSON_ASKED = "helora_core.cli.json"
-"""Where the root context notes that refusals are wanted as JSON too."""
+"""Key under which the root context notes that errors are wanted as JSON too."""
 
 
 def _known_table(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -56,19 +56,19 @@ ring: Decorator = click.option(
 
 
 def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    # Whatever is held against NaN passes.
+    # Every comparison with NaN would pass.
     if not math.isfinite(value):
-        raise click.BadParameter(f"{value} is no number of bits.", ctx, param)
+        raise click.BadParameter(f"{value} is not a number of bits.", ctx, param)
     return value
 
 
 target_bits: Decorator = click.option(
     "--target-bits", type=click.FloatRange(min=0), callback=_number, default=14.0, show_default=True, metavar="BITS",
-    help="Precision to choose parameters for, relative to the max|Δ| to be expected; some Δ are smaller.",
+    help="Precision to choose parameters for, relative to the expected max|Δ|; some Δ are smaller.",
 )  # fmt: skip
 min_bits: Decorator = click.option(
     "--min-bits", type=click.FloatRange(min=0), callback=_number, default=12.0, show_default=True, metavar="BITS",
-    help="Precision to insist on, relative to the max|Δ| that came out; below it nothing is written.",
+    help="Least precision, relative to the actual max|Δ|; below it nothing is written.",
 )  # fmt: skip
 security: Decorator = click.option(
     "--security", type=click.Choice(["128", "192", "256"]), default="128", show_default=True,
@@ -81,7 +81,7 @@ security_table: Decorator = click.option(
 )  # fmt: skip
 private_weights: Decorator = click.option(
     "--private-weights/--no-private-weights", default=True, show_default=True,
-    help="Refuse what shows weights to the key holder, and sanitise results; or let it learn them.",
+    help="Refuse plans that show weights to the key holder, and sanitise results; or let it learn them.",
 )  # fmt: skip
 sanitize: Decorator = click.option(
     "--sanitize", type=click.IntRange(0, 64), metavar="BITS",
@@ -89,16 +89,16 @@ sanitize: Decorator = click.option(
 )  # fmt: skip
 _rtt_ms: Decorator = click.option(
     "--rtt-ms", type=click.FloatRange(min=0), default=0.0, show_default=True, metavar="MS",
-    help="Network round trip, which each message to the server and back is charged when packings are compared.",
+    help="Network round trip, added for each message to the server and back when packings are compared.",
 )  # fmt: skip
 share: Decorator = click.option(
-    "--share", is_flag=True, help="Run modules of one layer that get the same input, as q, k and v, as one."
+    "--share", is_flag=True, help="Run modules of one layer that get the same input, such as q, k and v, as one."
 )
 module: Decorator = click.option(
     "--module", "module_name", default="all", show_default=True, metavar="NAME",
     help="A module's name or its ending (`q_proj`, `layers.3.self_attn.q_proj`), with shell wildcards, or all.",
 )  # fmt: skip
-force: Decorator = click.option("--force", is_flag=True, help="Replace output files that are there already.")
+force: Decorator = click.option("--force", is_flag=True, help="Replace existing output files.")
 _allow_emulation: Decorator = click.option(
     "--allow-emulation", is_flag=True, help="Let auto fall back to an emulation, which ENCRYPTS NOTHING."
 )
@@ -115,7 +115,7 @@ _budgets: list[Decorator] = [
 ]
 
 
-class _Tokens(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic in newer versions alone
+class _Tokens(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic only in newer versions
     """Numbers of tokens, comma-separated."""
 
     name = "T[,T…]"
@@ -128,7 +128,7 @@ class _Tokens(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gener
 
 
 def tokens(which: str) -> Decorator:
-    """The option that says how many tokens will run together; ``which`` says those it stands for by default."""
+    """The option for the numbers of tokens that will run together; ``which`` describes the default."""
     return click.option(
         "--tokens", type=_Tokens(), metavar="T[,T…]", default=(),
         help="Tokens to run together, which plans are chosen for; several numbers, as 1,64, give plans that share one "
@@ -146,12 +146,12 @@ def adapter(*, required: bool) -> Decorator:
 
 @dataclass(frozen=True)
 class Execution:
-    """How modules are compiled and run: what the options of ``execution`` came to.
+    """How modules are compiled and run, from the options of ``execution``.
 
     Attributes:
-        constraints: What every plan has to keep.
-        packing, backend, allow_emulation: As of ``PlanRequest``.
-        min_bits: Precision to insist on.
+        constraints: The constraints on every plan.
+        packing, backend, allow_emulation: As for ``PlanRequest``.
+        min_bits: The least precision of results.
         share: Run modules that share an input as one.
     """
 
@@ -164,7 +164,7 @@ class Execution:
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> Execution:
-        """Of the options' values, by their names."""
+        """From the options' values, by their names."""
         from helora_core.compiler.cost import Budget
         from helora_core.compiler.request import Constraints
         from helora_core.privacy.policy import settled_sanitize_bits
@@ -183,7 +183,7 @@ class Execution:
         return cls(constraints, **own)
 
     def wishes(self, tokens: tuple[int, ...] = ()) -> dict[str, Any]:
-        """All of a ``PlanRequest`` but what it is for."""
+        """The arguments of a ``PlanRequest``, without its module."""
         return {
             "tokens": tokens,
             "constraints": self.constraints,
@@ -194,7 +194,7 @@ class Execution:
 
     @property
     def secure_by(self) -> str:
-        """Which security is asked for, in words."""
+        """The security asked for, in words."""
         return f"{self.constraints.security_bits} bits of security by {self.constraints.table}"
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from helora_core.planning.selection import Selection
 
 _PIPE_WIDTH = 200
-"""Columns assumed where output is not a terminal: a table in a file or a CI log should not be folded."""
+"""Columns assumed if output is not a terminal: a table in a file or a CI log should not be folded."""
 
 
 def print_json(data: object) -> None:
@@ -59,7 +59,7 @@ def token_progress(total_tokens: int) -> AbstractContextManager[Any]:
 
 @contextmanager
 def progress(unit: str, total: int) -> Iterator[Any]:
-    """A progress bar on standard error, shown only where that is a terminal; yields a function to advance it."""
+    """A progress bar on standard error, shown only if that is a terminal; yields a function to advance it."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -78,14 +78,14 @@ def progress(unit: str, total: int) -> Iterator[Any]:
 
 
 def tell_selection(selection: Selection) -> None:
-    """Say on standard error which backend ``auto`` chose, and why none that comes before it."""
+    """Print to standard error which backend ``auto`` chose, and why it skipped others."""
     if selection.skipped:
         skipped = "; ".join(f"{name}: {reason}" for name, reason in selection.skipped)
         click.echo(f"backend {selection.name} (skipped {skipped})", err=True)
 
 
 def tell_zeros(names: Sequence[str]) -> None:
-    """Say on standard error of which modules Δ is zero, so that nothing was run for them: the first few by name."""
+    """Print to standard error which modules have a Δ of zero, so that nothing was run: the first few by name."""
     if names:
         more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
         click.echo(
@@ -104,7 +104,7 @@ def warn(message: str) -> None:
 
 
 def warn_of_security(plans: Iterable[Plan], *, backend: str = "", secure: bool = True) -> None:
-    """Say what running some plans does not protect, if anything: each thing once.
+    """Warn about what running some plans does not protect, if anything: each warning once.
 
     Args:
         plans: The plans.

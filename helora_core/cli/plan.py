@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 @click.command()
 @options.adapter(required=False)
 @options.module
-@click.option("--shape", metavar="D_IN:D_OUT:R", help="A module's shape, instead of an adapter; as in 1536:256:16.")
-@click.option("--model", metavar="NAME", help="The modules of a model, instead of an adapter; as in qwen2.5-1.5b.")
+@click.option("--shape", metavar="D_IN:D_OUT:R", help="A module's shape, instead of an adapter, such as 1536:256:16.")
+@click.option("--model", metavar="NAME", help="The modules of a model, instead of an adapter, such as qwen2.5-1.5b.")
 @options.tokens("as few as a run can have, filling it")
 @options.execution
 @click.option("--rings", is_flag=True, help="Compare ring degrees instead, with times measured on --backend.")
@@ -40,7 +40,7 @@ def plan(
     passes: bool,
     as_json: bool,
 ) -> None:
-    """Say what a module costs and reveals.
+    """Show what a module costs and reveals.
 
     Operations, depth, exact rotation keys, parameters with their security, leakage, digest. Nothing is run, and no
     library for homomorphic encryption is needed. JSON is one object for --shape or a full module name, else a list.
@@ -86,7 +86,7 @@ def _found(
     execution: options.Execution,
     cache: PlanCache,
 ) -> dict[str, Any]:
-    """What is to be said of a plan besides itself: batches, and what its inputs and its keys are shared with."""
+    """Further facts about a plan: batches, and the sharing of its inputs and keys."""
     from helora_core.planning.savings import shared_input
 
     found: dict[str, Any] = {"batch_for_default_budget": _batch_for_default_budget(plan, subject.request(execution))}
@@ -113,7 +113,7 @@ def _joint(plans: tuple[Plan, ...]) -> dict[str, Any]:
 
 
 def _batch_for_default_budget(plan: Plan, request: PlanRequest) -> int | None:
-    """Tokens that keep the default budget when they run together; None if none do, as far as programs are in reach."""
+    """Tokens that keep the default budget when run together; None if no number does within the size limits."""
     from helora_core.compiler.batch import smallest_batch
     from helora_core.compiler.limits import LARGEST_ALTERNATIVE, together_within
     from helora_core.errors import ProgramTooLarge
@@ -157,7 +157,7 @@ def _compare_rings(requests: list[PlanRequest], execution: options.Execution, as
     try:
         name: str | None = select_backend(manager, execution.backend).name
     except BackendUnavailable:
-        # Without a library there are no times to show, and everything else still holds.
+        # Without a library there are no times to show; everything else is still valid.
         if execution.backend is not None:
             raise
         name = None

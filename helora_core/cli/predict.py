@@ -21,7 +21,7 @@ def predict(
     execution: options.Execution,
     as_json: bool,
 ) -> None:
-    """Predict the time of the best plan, and say what it is bound by.
+    """Predict the time of the best plan, and its bottleneck.
 
     Needs a profile of the backend: run `helora calibrate` first. The packing is the planner's choice, or --packing.
     """

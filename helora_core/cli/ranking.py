@@ -1,4 +1,4 @@
-"""What ``helora explain`` and ``helora predict`` have in common: subjects in, ranked candidates out."""
+"""Shared by ``helora explain`` and ``helora predict``: subjects in, ranked candidates out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _subject = (
     options.adapter(required=False),
     options.module,
-    click.option("--shape", metavar="D_IN:D_OUT:R", help="A module's shape, instead of an adapter; as in 1536:256:16."),
+    click.option("--shape", metavar="D_IN:D_OUT:R", help="A module's shape, instead of an adapter, as 1536:256:16."),
     click.option("--model", metavar="NAME", help="The modules of a model, instead of an adapter."),
     click.option(
         "--tokens",
@@ -33,7 +33,7 @@ _subject = (
 
 
 def on_subjects(command: Any) -> Any:
-    """Make a command of a function that takes the options which say what to plan for, and how."""
+    """Give a command the options that say what to plan for, and how."""
     for option in reversed(_subject):
         command = option(command)
     return click.command()(command)
@@ -65,7 +65,7 @@ def ranked_rows(
 
 
 def _exponents(subject: Subject, ranked: list[Candidate]) -> dict[bool, int]:
-    """The module's exponents, of plans that multiply by up·down at once and of those that do not; none for a shape."""
+    """The module's exponents, for plans that multiply by up·down at once and for others; none for a shape."""
     from helora_core.compiler.exponents import normalized
 
     if subject.module is None:

@@ -1,4 +1,4 @@
-"""The table of ``helora plan --rings``: what each ring degree would make of a module."""
+"""The table of ``helora plan --rings``: a module's plan in each ring degree."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _row(request: PlanRequest, option: RingOption, backend: Backend | None) -> d
 
 
 def _predicted_ms(row: dict[str, Any], plan: Plan, backend: Backend, table: str) -> float | None:
-    """Counts of the plan, times what its operations take here; None where the backend cannot have this ring."""
+    """Counts of the plan times the times of its operations here; None if the backend does not support this ring."""
     from helora_core.errors import CapabilityMissing, InsecureParameters, InvalidParameters
     from helora_core.planning.calibrate import calibrate
     from helora_core.planning.predict import predict
@@ -70,7 +70,7 @@ def _predicted_ms(row: dict[str, Any], plan: Plan, backend: Backend, table: str)
 
 
 def print_rings(rows: list[dict[str, Any]], *, backend: str | None) -> None:
-    """The table, for people."""
+    """Print the table."""
     numbers = ("ring", "slots", "security", "log2(QP)", "tokens/run", "rot/token", "ms/run", "ms/token")
     print_table(("shape", *numbers, "note"), [_cells(row) for row in rows], numbers=numbers)
     source = f"operations timed on {backend} just now" if backend else "no backend to time operations on"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "artifact_path",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="What `helora compile` wrote, instead of an adapter: Δ is then not checked.",
+    help="Directory from `helora compile`, instead of an adapter: Δ is then not checked.",
 )
 @options.module
 @click.option(
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(path_type=Path),
     metavar="DELTA.npy",
-    help="Where Δ goes, tokens × d_out, float64; for several modules one file each, DELTA.<module>.npy.",
+    help="Where to write Δ, tokens × d_out, float64; for several modules one file each, DELTA.<module>.npy.",
 )
 @options.force
-@options.tokens("all there are")
+@options.tokens("all of them")
 @options.execution
 @options.as_json
 def run(
@@ -93,7 +93,7 @@ def run(
 def _adapter(
     adapter_path: Path, module_name: str, input_path: Path, tokens: tuple[int, ...], execution: options.Execution
 ) -> tuple[list[str], Execute]:
-    """Names of the modules, and what runs them."""
+    """Names of the modules, and the function that runs them."""
     from helora_core.adapter.arrays import read_activations
     from helora_core.adapter.load import load_adapter
     from helora_core.cli.execution import run_work
@@ -113,7 +113,7 @@ def _adapter(
 def _artifact(
     artifact_path: Path, module_name: str, input_path: Path, execution: options.Execution
 ) -> tuple[list[str], Execute]:
-    """Names of the modules that were compiled, and what runs them."""
+    """Names of the compiled modules, and the function that runs them."""
     from helora_core.cli.serving import open_artifact, run_artifact, tell_unchecked
     from helora_core.parties.report import require_precision
 
@@ -130,10 +130,10 @@ def _artifact(
 
 
 def _targets(names: list[str], path: Path) -> dict[str, Path]:
-    """Where each module's Δ goes: one file for each, of those that run as one as well."""
+    """The file for each module's Δ, also for modules that run as one."""
     if len(names) == 1:
         return {names[0]: path}
-    # An .npz adapter may name its modules by path; what stands for a slash is no part of another name then.
+    # An .npz adapter may name its modules by path; the replacement of a slash must not occur in other names.
     escaped = {name: name.replace("%", "%25").replace("/", "%2F") for name in names}
     return {name: path.with_name(f"{path.stem}.{escaped[name]}{path.suffix}") for name in names}
 

@@ -1,4 +1,4 @@
-"""What ``helora run --artifact`` runs: modules compiled before, with the adapter nowhere to be seen."""
+"""Runs an artifact for ``helora run --artifact``: compiled modules, without the adapter."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _SETTLED = ("packing", "ring", "tokens", "share")
 
 
 def open_artifact(directory: Path, execution: Execution) -> Artifact:
-    """Verify an artifact, by what the options demand of the plans in it.
+    """Verify an artifact, with the demands of the options on its plans.
 
     Raises:
-        ArtifactInvalid, ArtifactUnsupported, InsecureParameters, LeakageRefused: As ``read_artifact``.
+        ArtifactInvalid, ArtifactUnsupported, InsecureParameters, LeakageRefused: As ``read_artifact`` raises them.
     """
     from helora_core.artifact.read import read_artifact
     from helora_core.host.manager import get_manager
@@ -49,8 +49,8 @@ def run_artifact(
     """Run modules of an artifact, and report as ``run_work`` does.
 
     Raises:
-        BudgetExceeded: A plan is over the budget that was asked for.
-        PrecisionLost: The bound on the precision is below what is asked for; Δ itself cannot be checked.
+        BudgetExceeded: A plan is over the budget.
+        PrecisionLost: The bound leaves too little precision; Δ itself cannot be checked.
     """
     from helora_core.adapter.arrays import read_activations
     from helora_core.cli.execution import run_plans
@@ -67,11 +67,11 @@ def run_artifact(
 
 
 def tell_unchecked(artifact_digest: str) -> None:
-    """Say on standard error what was run, and that Δ was not checked."""
+    """Print to standard error which artifact was run, and that Δ was not checked."""
     click.echo(f"artifact {artifact_digest}", err=True)
     click.echo(
-        "Without the adapter Δ cannot be held against the plaintext reference: bits in brackets are what the bound "
-        "on its error leaves of it.",
+        "Without the adapter Δ cannot be compared with the plaintext reference: bits in brackets are those that the "
+        "bound on its error leaves.",
         err=True,
     )
 
@@ -80,7 +80,7 @@ def _refuse_settled() -> None:
     context = click.get_current_context()
     for name in _SETTLED:
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name} was settled when the artifact was compiled; leave it out.")
+            raise click.UsageError(f"--{name} was fixed when the artifact was compiled; leave it out.")
 
 
 def _work(versions: Sequence[CompiledModule], arrays: dict[str, NDArray[Any]]) -> ModuleJob:

@@ -1,4 +1,4 @@
-"""What ``helora plan`` plans for: modules of an adapter, a shape, or the shapes of a model."""
+"""The subjects of ``helora plan``: modules of an adapter, a shape, or the shapes of a model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Subject:
     Attributes:
         shape: Its shape.
         module: Its weights, whose zeros may be left out; None for a bare shape.
-        parts: The shapes of the modules that it was made of, one if of none.
+        parts: The shapes of the modules that it was made of; its own shape if it is a single one.
         names: Their names in the adapter, if there is one.
     """
 
@@ -32,13 +32,13 @@ class Subject:
 
     @property
     def key(self) -> tuple[ModuleShape, bytes]:
-        """What its plan depends on."""
+        """Everything that its plan depends on."""
         from helora_core.compiler.zeros import zero_pattern
 
         return self.shape, b"" if self.module is None else zero_pattern(self.module)
 
     def request(self, execution: Execution, tokens: tuple[int, ...] = ()) -> PlanRequest:
-        """What is asked of the planner."""
+        """The request to the planner."""
         from helora_core.compiler.request import PlanRequest
 
         return PlanRequest(shape=self.shape, module=self.module, **execution.wishes(tokens))

@@ -12,7 +12,7 @@ LARGEST_BATCH = 4096
 
 
 def smallest_batch(compile_for: Callable[[int], Plan], budget: Budget | None = None) -> tuple[int, Plan] | None:
-    """The smallest power of two of tokens whose plan keeps the budget, with that plan; None if none up to 4096 does.
+    """The smallest power of two of tokens whose plan keeps the budget, with that plan; None if no number to 4096 does.
 
     Args:
         compile_for: Gives the plan for a number of tokens.

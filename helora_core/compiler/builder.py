@@ -1,4 +1,4 @@
-"""Collects what a packing emits. It normalises rotation steps and nothing else: improving programs is for passes."""
+"""Collects a packing's operations. It normalises rotation steps and nothing else: passes improve programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Builder:
     Args:
         slots: N/2.
         encoding: How inputs and results are encoded.
-        rescales: False for plans whose modulus holds all scales at once: then ``rescale`` gives its value back.
+        rescales: False for plans whose modulus holds all scales at once: then ``rescale`` returns its value unchanged.
         sanitize_bits: Sanitise every result to this statistical distance; None to send results as they are.
     """
 
@@ -48,7 +48,7 @@ class Builder:
         return self._append(Op(kind=OpKind.INPUT, positions=(self._inputs - 1,), constant=RANDOM))
 
     def rotate(self, value: Value, steps: int) -> Value:
-        """Rotate left; by a multiple of the slot count it is the value itself."""
+        """Rotate left; a rotation by a multiple of the slot count returns the value itself."""
         steps %= self._slots
         return self._append(Op(kind=OpKind.ROTATE, args=(value,), steps=steps)) if steps else value
 
@@ -76,7 +76,7 @@ class Builder:
         return functools.reduce(self.add, values)
 
     def rescale(self, value: Value) -> Value:
-        """Give one level back."""
+        """Rescale by one level."""
         return self._append(Op(kind=OpKind.RESCALE, args=(value,))) if self._rescales else value
 
     def mask(self, value: Value, name: str) -> Value:
@@ -84,7 +84,7 @@ class Builder:
         return self._append(Op(kind=OpKind.MASK, args=(value,), constant=name))
 
     def ask_client(self, values: Sequence[Value]) -> Value:
-        """Down to the client and up again."""
+        """Have the client decrypt the values and encrypt its answer."""
         return self._append(Op(kind=OpKind.ASK_CLIENT, args=tuple(values)))
 
     def unmask(self, value: Value, constant: str, names: Sequence[str]) -> Value:
@@ -100,7 +100,7 @@ class Builder:
         self._outputs.append(value)
 
     def program(self) -> Program:
-        """What was emitted so far."""
+        """The program emitted so far."""
         return Program(slots=self._slots, ops=tuple(self._ops), outputs=tuple(self._outputs), encoding=self._encoding)
 
     def _append(self, op: Op) -> Value:

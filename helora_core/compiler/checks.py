@@ -1,4 +1,4 @@
-"""The laws a program must keep, checked apart from the passes that transform it, after each of them.
+"""The laws of programs, checked after each pass and separately from the passes.
 
 ``annotate`` follows level and scale through the program; it is the only place that knows how operations change them.
 Scales are followed in whole bits of the nominal primes; the library tracks the exact ones.
@@ -21,8 +21,8 @@ from helora_core.packing.protocol import ScaleRole
 from helora_core.params.ckks import CKKSParams
 
 NOMINAL_SLACK_BITS = 0.25
-"""What the primes of a chain may be shorter together than their bit lengths say: libraries take the closest to 2^bits.
-What they really are is checked again when weights are encoded."""
+"""By how much all primes of a chain may be shorter than their bit lengths say: libraries take the closest to 2^bits.
+The actual primes are checked when weights are encoded."""
 
 _REPORT = "This is a fault of the packing or of a compiler pass, not of your data: report it with the plan's --show."
 
@@ -40,7 +40,7 @@ class Scales(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ValueInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What is known of a value before anything runs: its level and log2 of its nominal scale."""
+    """A value's level and log2 of its nominal scale, known before anything runs."""
 
     level: int
     scale_bits: int
@@ -50,7 +50,7 @@ def annotate(program: Program, params: CKKSParams, scales: Scales) -> tuple[Valu
     """Level and scale of every value.
 
     Raises:
-        InvalidProgram: An operation reads what is not there yet, has the wrong operands, rotates out of range or
+        InvalidProgram: An operation reads a later value, has the wrong operands, rotates out of range or
             rotates coefficients, adds values of different levels, names one constant at two levels or scales, masks
             at the highest level, or lets a scale outgrow the modulus or sink to 1.
         ScaleMismatch: Two values of different scales are added.
@@ -62,7 +62,7 @@ def annotate(program: Program, params: CKKSParams, scales: Scales) -> tuple[Valu
         raise InvalidProgram("Program without outputs.", hint=_REPORT)
     infos: list[ValueInfo] = []
     constants: dict[str, _Use] = {}
-    # What an operation makes of a value depends on nothing else than this, so it is worked out once.
+    # An operation's result depends on nothing else than this, so it is worked out only once.
     known: dict[tuple[OpKind, ScaleRole | None, ValueInfo | None], tuple[ValueInfo, _Use]] = {}
     for i, op in enumerate(program.ops):
         _check_operands(i, op, program)
@@ -123,11 +123,11 @@ def _check_operands(i: int, op: Op, program: Program) -> None:
     elif kind is OpKind.DOT_SCALARS and len(op.positions) != len(args):
         raise InvalidProgram(f"%{i}: {len(args)} operands and {len(op.positions)} numbers.", hint=_REPORT)
     elif kind is OpKind.INPUT and len(op.positions) != 1:
-        raise InvalidProgram(f"%{i}: an input that says not which.", hint=_REPORT)
+        raise InvalidProgram(f"%{i}: an input without a position.", hint=_REPORT)
 
 
 def _apply(i: int, op: Op, first: ValueInfo | None, params: CKKSParams, scales: Scales) -> ValueInfo:
-    """What becomes of operands that are all like the first one; an input has none."""
+    """Level and scale of the result; all operands have those of ``first``, which is None for an input."""
     if first is None:
         return _info(params.max_level, scales.input_bits)
     if op.kind in PRODUCTS:
@@ -147,7 +147,7 @@ def _apply(i: int, op: Op, first: ValueInfo | None, params: CKKSParams, scales: 
 
 @functools.cache
 def _info(level: int, scale_bits: int) -> ValueInfo:
-    """One object for equal values, so that which operands are alike is quickly seen."""
+    """One object for equal values, so that comparing operands is quick."""
     return ValueInfo(level=level, scale_bits=scale_bits)
 
 
@@ -179,14 +179,14 @@ def check_headroom(
     flood_bits: Mapping[int, int],
     mask_bits: Mapping[int, int],
 ) -> None:
-    """Refuse a program of which a result could wrap around the modulus, or a value before it is rescaled.
+    """Refuse a program if a result, or a value before a rescale, could wrap around the modulus.
 
     No value exceeds one (``helora_core.compiler.exponents``); a flood or a mask does not exceed ``LARGEST_NORMAL`` of
     its deviations a coefficient, and noise is below either, or else below one. Other values may wrap around: sums and
-    products modulo the same primes end where they would without.
+    products modulo the same primes still give the right result.
 
     Raises:
-        PrecisionLost: Names the operation, and how many bits are missing.
+        PrecisionLost: Names the operation, and the bits needed and available.
     """
     checked = {*program.results, *(op.args[0] for op in program.ops if op.kind is OpKind.RESCALE)}
     for i in sorted(checked):

@@ -43,32 +43,32 @@ def compile_plan(
     module: LoRAModule | None = None,
     costs: OperationCosts = DEFAULT_COSTS,
 ) -> Plan:
-    """Compile ``packing`` for modules of ``shape``: the door for one plan. It makes a ``PlanRequest`` of its arguments.
+    """Compile ``packing`` for modules of ``shape`` into one plan. The arguments become a ``PlanRequest``.
 
     Args:
         shape: d_in, d_out and rank of the module.
-        packing: The strategy, as ``PluginManager.load_packing`` gives it.
-        tokens: Tokens that will be run together, which the layout is chosen for; None for fewest tokens a run.
+        packing: The packing, from ``PluginManager.load_packing``.
+        tokens: Tokens that will be run together, which the layout is chosen for; None for the fewest tokens per run.
         params: Use these parameters; chosen automatically if None.
-        ring_degree: When choosing, take this ring rather than the smallest that will do.
+        ring_degree: When choosing, take this ring rather than the smallest one that suffices.
         precision_bits: When choosing, bits of max|Δ| that must survive by ``Plan.precision``.
-        security_bits: Level that parameters are chosen for, and that the plan's verdict is about.
+        security_bits: The security level for choosing parameters and for the plan's verdict.
         table: Name of the security table.
         private_weights: Refuse a packing that shows weights to the key holder, and sanitise results. False lets the key
-            holder learn the weights: only right where it owns the adapter.
+            holder learn the weights, which is only right if it owns the adapter.
         sanitize_bits: Re-randomise and flood results to this statistical distance; if None, 40 bits for private weights
-            and not at all else.
-        free_scales: Whether plaintexts may have scales of their own; False for backends that give all the same one.
-        noise_model: What is known of the backend's noise: ``capabilities.noise_model``.
+            and otherwise not at all.
+        free_scales: Whether each plaintext may have its own scale; False for backends with one scale for all.
+        noise_model: The model of the backend's noise: ``capabilities.noise_model``.
         module: The module to run: the plan has its exponent, and leaves out what its zeros make superfluous.
-        costs: What operations cost on the backend, to choose among layouts.
+        costs: The costs of operations on the backend, to choose among layouts.
 
     Raises:
-        LeakageRefused: Weights are to be private, and the packing shows them or results are not to be sanitised.
+        LeakageRefused: Weights must stay private, but the packing shows them or results are not sanitised.
         InvalidInput: A number is out of its range.
         SlotOverflow: The module does not fit the ring's slots.
-        ProgramTooLarge: The module, or each program for it, is larger than anything that could be run.
-        InvalidParameters: No ring will do, or ``params`` have too few levels for the packing.
+        ProgramTooLarge: The module, or each program for it, is too large to run.
+        InvalidParameters: No ring suffices, or ``params`` have too few levels for the packing.
         PrecisionLost: No parameters that could be chosen keep the precision.
         InvalidProgram, ScaleMismatch, LevelExhausted: The packing emitted a program that breaks a law.
     """
@@ -111,7 +111,7 @@ def compile_request(request: PlanRequest, packing: Packing) -> Plan:
 
 
 def compile_under(request: PlanRequest, packing: Packing, params: CKKSParams) -> Plan:
-    """The plan of a packing for a request, under parameters that are given; its precision is not judged.
+    """The plan of a packing for a request, under given parameters; its precision is not checked.
 
     Errors are those of ``compile_plan``.
     """
@@ -119,7 +119,7 @@ def compile_under(request: PlanRequest, packing: Packing, params: CKKSParams) ->
 
 
 def require_sound(plan: Plan, target_bits: float) -> None:
-    """Check that a plan leaves the bits that are asked for, and that nothing in it wraps.
+    """Check that a plan keeps the bits asked for, and that no value of it wraps around.
 
     Raises:
         PrecisionLost: It does not.
@@ -143,7 +143,7 @@ class _Compiler:
     def plan(self, settings: Settings) -> Plan:
         """The plan under these settings."""
         request, asked = self._request, self._request.constraints
-        # Other scales for the same slots change nothing of layout and program, only what the laws say of it.
+        # Other scales for the same slots do not change layout and program, only whether the program keeps the laws.
         same = (settings.params.slots, settings.rescales)
         if same not in self._lowered:
             layout, program, values = _cheapest(request, self._packing, settings)
@@ -171,7 +171,7 @@ class _Compiler:
 def _cheapest(
     request: PlanRequest, packing: Packing, settings: Settings
 ) -> tuple[Layout, Program, tuple[ValueInfo, ...]]:
-    """The layout that costs least for all tokens, its program, and what is known of the program's values."""
+    """The cheapest layout for all tokens, its program, and level and scale of the program's values."""
     best = _emitted(request, packing, settings)
     if best is None:
         raise ValueError(f"packing {packing.name} gave no layout for {request.shape}")
@@ -181,12 +181,12 @@ def _cheapest(
 
 
 def emitted_cost(request: PlanRequest, packing: Packing, settings: Settings, *, most: float = math.inf) -> float:
-    """What the tokens cost with the packing's cheapest layout, before any pass or check: an upper bound.
+    """The tokens' cost with the packing's cheapest layout, before any pass or check: an upper bound.
 
-    Infinite if it is more than ``most``, beyond which no layout is looked at.
+    Infinite if it is more than ``most``; layouts above that are not looked at.
 
     Raises:
-        SlotOverflow, ProgramTooLarge: As ``compile_plan`` does.
+        SlotOverflow, ProgramTooLarge: As ``compile_plan`` raises them.
     """
     check_shape(request.shape)
     best = _emitted(request, packing, settings, most)
@@ -196,7 +196,7 @@ def emitted_cost(request: PlanRequest, packing: Packing, settings: Settings, *, 
 def _emitted(
     request: PlanRequest, packing: Packing, settings: Settings, most: float = math.inf
 ) -> tuple[float, Layout, Program] | None:
-    """The cheapest layout with its cost and the program it emits; only that one is checked and transformed."""
+    """The cheapest layout with its cost and program; only this program is checked and transformed."""
     tokens, costs = request.count, request.costs
     layouts = packing.layouts(request.shape, settings.params.slots, tokens=tokens, costs=costs)
     return cheapest(
@@ -241,16 +241,16 @@ def lower(
     sanitize_bits: int | None = None,
     module: LoRAModule | None = None,
 ) -> Iterator[Step]:
-    """Emit the program and transform it, checking the laws after each step. Nothing is done before a step is asked for.
+    """Emit the program and transform it, checking the laws after each step. Each step is done when it is asked for.
 
     Raises:
-        InvalidProgram, ScaleMismatch, LevelExhausted: A law is broken; by the packing, or by the pass named last.
+        InvalidProgram, ScaleMismatch, LevelExhausted: The packing, or the pass named last, broke a law.
     """
     yield from _transformed(_emit(layout, packing, settings, sanitize_bits), layout, settings, module)
 
 
 def _transformed(program: Program, layout: Layout, settings: Settings, module: LoRAModule | None) -> Iterator[Step]:
-    """The steps of ``lower`` for a program that was emitted already."""
+    """The steps of ``lower`` for a program that is already emitted."""
     step = _checked("emit", program, settings)
     yield step
     if module is not None and (support := support_of(program, layout, module)):

@@ -1,4 +1,4 @@
-"""A module and the plan that it was compiled to: what an artifact stores and a server serves."""
+"""A module with the plan that it was compiled to, as an artifact stores it and a server serves it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 def split(delta: Vector, parts: Sequence[Part]) -> dict[str, Vector]:
-    """Δ of each part by its name, from that of all, of shape (tokens, the sum of all d_out)."""
+    """Δ of each part by its name, from the Δ of all, of shape (tokens, the sum of all d_out)."""
     ends = accumulate(part.d_out for part in parts)
     return {part.name: delta[:, end - part.d_out : end] for part, end in zip(parts, ends, strict=True)}
 
 
 class StoredModule(Protocol):
-    """A module whose plaintexts were made before, and whose matrices are not here."""
+    """A module whose plaintexts are stored, and whose matrices are not available."""
 
     @property
     def name(self) -> str:
@@ -43,16 +43,16 @@ class StoredModule(Protocol):
 
     @property
     def exponent(self) -> int:
-        """That of the module: Δ is 2^exponent times what the plaintexts make."""
+        """The module's exponent: Δ is 2^exponent times what the program computes with the plaintexts."""
         ...
 
     def vectors(self, plan: Plan) -> Iterator[tuple[str, Vector]]:
-        """What ``plan.layout.constants`` gave for the module when they were made."""
+        """The stored result of ``plan.layout.constants`` for the module."""
         ...
 
 
 Weights: TypeAlias = LoRAModule | StoredModule
-"""What a server computes with: an adapter's module, or the plaintexts that were made of one."""
+"""The weights that a server computes with: an adapter's module, or the plaintexts made from one."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class CompiledModule:
     Attributes:
         module: Its weights.
         parts: Names and output widths of the adapter's modules that it was made of, in the order of their outputs.
-        plan: How it is run; with the module's exponent.
+        plan: The plan to run it with; it has the module's exponent.
     """
 
     module: Weights
@@ -79,7 +79,7 @@ class CompiledModule:
 
 
 def by_name(modules: Iterable[CompiledModule]) -> dict[str, tuple[CompiledModule, ...]]:
-    """Compiled modules by their names, each with as many plans as it has, in their order."""
+    """Compiled modules by their names, each with all of its plans, in their order."""
     found: dict[str, tuple[CompiledModule, ...]] = {}
     for each in modules:
         found[each.name] = (*found.get(each.name, ()), each)
@@ -87,7 +87,7 @@ def by_name(modules: Iterable[CompiledModule]) -> dict[str, tuple[CompiledModule
 
 
 def cheapest_for(plans: Iterable[Plan], tokens: int) -> Plan:
-    """The plan by which so many tokens cost least: executions times their cost, or the fewest executions."""
+    """The cheapest plan for so many tokens, by executions times their cost, or by the fewest executions."""
     return min(plans, key=lambda plan: (plan.runs(tokens) * plan.run_cost, plan.runs(tokens)))
 
 

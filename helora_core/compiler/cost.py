@@ -1,4 +1,4 @@
-"""What a program costs, counted off the program itself, and budgets that costs are held against."""
+"""The costs of a program, counted from the program itself, and budgets for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helora_core.packing.costs import OperationCosts
 
 
 def count_operations(program: Program) -> OperationCounts:
-    """The operations of one execution: exactly what the ledger must show afterwards."""
+    """The operations of one execution; the ledger must show exactly these afterwards."""
     kinds = Counter([op.kind for op in program.ops])
     asked = [op for op in program.ops if op.kind is OpKind.ASK_CLIENT]
     return OperationCounts(
@@ -30,7 +30,7 @@ def count_operations(program: Program) -> OperationCounts:
 
 
 def relative_cost(program: Program, costs: OperationCosts) -> float:
-    """What one execution costs, by weights that do not know of levels: to choose between programs."""
+    """The cost of one execution, by weights that ignore levels, to choose between programs."""
     counts = count_operations(program)
     scalars = sum(len(op.args) for op in program.ops if op.kind is OpKind.DOT_SCALARS)
     further = sum(len(group) - 1 for group in program.hoisted_groups())
@@ -49,7 +49,7 @@ def relative_cost(program: Program, costs: OperationCosts) -> float:
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """Upper bounds. The defaults are what interactive use bears on a CPU; None is no bound.
+    """Upper bounds. The defaults suit interactive use on a CPU; None means no bound.
 
     Attributes:
         rotations: Per token.
@@ -75,7 +75,7 @@ _ONCE = ("key_bytes", "depth")
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
-    """What budgets bound besides operations.
+    """The costs that budgets bound besides operations.
 
     Attributes:
         bytes: Ciphertext bytes up and down, of all runs together.
@@ -96,14 +96,14 @@ def check_budget(
     sizes: Sizes | None = None,
     program: Program | None = None,
 ) -> None:
-    """Hold the counts of a run over ``tokens`` tokens, predicted or executed, against a budget.
+    """Check the counts of a run over ``tokens`` tokens, predicted or executed, against a budget.
 
     Args:
         counts: Operations of all runs together.
         tokens: Tokens they were for.
         budget: The bounds; the defaults if None.
         sizes: Bytes and depth, where they are known.
-        program: The program of each run, to say which of its operations is the first one too many.
+        program: The program of each run, to name the first operation that goes over the budget.
 
     Raises:
         BudgetExceeded: Names each cost that is over, by how much, the operation that goes over it, and over how many
@@ -132,7 +132,7 @@ _KINDS = {"rotations": OpKind.ROTATE, "keyswitches": OpKind.ROTATE, "rescales": 
 
 
 def _blame(name: str, allowed: float, program: Program | None) -> str:
-    """The operation of one run that is over the bound of one token, which is what a run must at least be for."""
+    """The operation of a run that goes over the bound for one token: a run is for one token at least."""
     if program is None or name not in _KINDS:
         return ""
     of_kind = [i for i, op in enumerate(program.ops) if op.kind is _KINDS[name]]

@@ -6,27 +6,27 @@ the scale):
 
 - *noise*, which is random: its variance by source, in any slot or coefficient. Sizes are those of
   ``helora_core.params.noise``. A product-sum with a row of weights multiplies it by ‖row‖² ≤ 1, wherever in the row the
-  weight is; so each product counts as one term of a row whose terms weigh the same, and operands as noisy as the worst.
-- *rounding of weights*, which is not: Σ δ² over the terms of a row. By Cauchy and Schwarz it moves a result by √(Σ δ²)
-  at most, and what it moved z by moves Δ by √rank times as much at most.
+  weight is; so each product counts as one of equal terms of a row, and operands as noisy as the worst.
+- *rounding of weights*, not random: Σ δ² over the terms of a row. By Cauchy–Schwarz it moves results by √(Σ δ²)
+  at most; an error in z moves Δ by √rank times as much at most.
 
 ==============  ===================================================================================================
 input           rounding and encryption
 rotation        a key switch at the level; after a product, a spike in slot 0 that later rotations move
 product         noise·‖row‖²; δ² a term: of numbers and coefficients 1/4, of slots N/12 and what ``rounding_slack`` adds
-rescale         its rounding; and 2^s/prime − 1 of the message where the library keeps scales nominal
+rescale         its rounding; and 2^s/prime − 1 of the message if the library keeps scales nominal
 sanitising      the flood, the mask's rest, and an encryption of zero
 asking          all noise so far is part of the client's answer, which is encrypted anew
 ==============  ===================================================================================================
 
-Reasons, where there was a choice:
+Reasons for the choices made:
 
-- *Spikes.* Key switches are unevenly noisy: in slot 0 by a factor √(3N)/π more than on average, in SEAL at least
+- *Spikes.* Key switches are unevenly noisy: at least in SEAL, slot 0 has √(3N)/π times the average noise
   (``noise.keyswitch_worst_std``). A row may have all its weight there, so before a product every slot counts as slot 0.
-  Between products only additions follow, of which the extra variance is known slot by slot.
-- *Alike.* Values that come about in the same way from alike values have the same sizes, so one of each class is
+  Between products there are only additions, for which the extra variance is known slot by slot.
+- *Alike.* Values that are computed in the same way from alike values have the same sizes, so one of each class is
   followed: the d_out results of ``cpmm`` are one class, and so are the blocks of ``halevi_shoup``.
-- *Merged weights.* If one product alone lies between input and Δ, its weights can only be those of up·down.
+- *Merged weights.* If only one product lies between input and Δ, its weights can only be those of up·down.
 """
 
 from __future__ import annotations
@@ -51,23 +51,23 @@ from helora_core.params.noise import NoiseModel
 from helora_core.privacy.floods import flood_deviation_bits, mask_deviation_bits
 
 MEAN_ROUNDING_SLACK = 2.2
-"""Rounding a plaintext of slots moves its slots by N/12 in the mean square if what is cut off is random, and twice
-that if it was dithered."""
+"""Rounding a plaintext of slots moves its slots by N/12 in the mean square if the remainders are random, and twice
+that if they are dithered."""
 
 FLOAT64_ERROR = 2.0**-46
-"""What transforms in doubles leave of values up to one, at the client on both ways."""
+"""Error of the client's transforms in doubles, both ways, for values up to one."""
 
 _MASK_REST = 2.0**-50
-"""What a transform in doubles leaves of a mask in the slots that are read."""
+"""Error that a transform in doubles of a mask leaves in the slots that are read."""
 
 
 def rounding_slack(terms: int) -> float:
     """How much more than N/12 the rounding of weights in slots may move a result, in the mean square over a row.
 
-    What is cut off is as good as random for nearly all weights, and a sum of its squares over a row is χ²; more than
+    Remainders are as good as random for nearly all weights, and a sum of their squares over a row is χ²; more than
     half of this comes once in 2^20 plaintexts (Laurent and Massart, Annals of Statistics 28 (2000), lemma 1). It is no
-    assumption: what rounding really does is worked out when weights are encoded, and where it is more than this they
-    are dithered, which makes it random, of twice the mean square (``helora_core.execution.rounding``).
+    assumption: the effect of rounding is computed when weights are encoded, and if it is more than this they
+    are dithered, which makes it random, with twice the mean square (``helora_core.execution.rounding``).
     """
     rare = math.log(2.0**32) / terms
     return 2 * (1 + 2 * math.sqrt(rare) + 2 * rare)
@@ -85,7 +85,7 @@ class ErrorFlow:
         program, values, params, scales, shape, noise_model, nominal_scales: As for ``analyse``.
         merged: Whether weights are those of up·down.
         flood_bits: Filled in by ``results``: log2 of the standard deviation of each flood, in integer units.
-        mask_bits: Likewise of what drowns the slots that are not to be read.
+        mask_bits: Likewise of the masks that drown the slots that are not to be read.
     """
 
     program: Program
@@ -109,7 +109,7 @@ class ErrorFlow:
         return std**2 / places / 4.0 ** self.values[value].scale_bits
 
     def results(self) -> list[Noisy]:
-        """What is known of the program's results."""
+        """Sizes and errors of the program's results."""
         classes, alike = _alike(self.program, self.values)
         worst: dict[int, Noisy] = {}
         stages = self._stages(alike)
@@ -132,7 +132,7 @@ class ErrorFlow:
         return [known[classes[output]] for output in self.program.results]
 
     def _stages(self, alike: _Alike) -> list[int]:
-        """Products on the way to each class."""
+        """Number of products between the input and each class."""
         stages: list[int] = []
         for i, operands in alike:
             before = max((stages[each] for each, _ in operands), default=0)
@@ -140,7 +140,7 @@ class ErrorFlow:
         return stages
 
     def _worst(self, known: Sequence[Noisy], alike: _Alike, stages: Sequence[int], stage: int) -> Noisy:
-        """The noisiest of the values of a stage that products read: a row may have all its weight on it."""
+        """The noisiest value of a stage that products read: a row may have all its weight on it."""
         read = {
             each
             for number, (i, operands) in enumerate(alike)
@@ -150,7 +150,7 @@ class ErrorFlow:
         return max((known[each].flattened() for each in read), key=lambda each: each.variance)
 
     def _apply(self, i: int, op: Op, operands: _Counted) -> Noisy:
-        """What value ``i`` is, from its distinct operands and how often it reads each."""
+        """Sizes of value ``i``, from its distinct operands and how often it reads each."""
         if op.kind is OpKind.INPUT:
             return self._input
         first = operands[0][0]
@@ -174,7 +174,7 @@ class ErrorFlow:
     def _input(self) -> Noisy:
         i = self.program.inputs[0]
         encrypted = Noisy().plus(Source.ENCRYPTION, self._unit(i, self._encryption_std()))
-        if self.program.offline:  # integers, which nothing is rounded to
+        if self.program.offline:  # the inputs are integers already, without rounding
             return encrypted
         return encrypted.plus(Source.INPUT_ROUNDING, self._unit(i, self._input_rounding_std()))
 
@@ -225,7 +225,7 @@ class ErrorFlow:
         elif not self._coefficients:
             terms, gain, rounding = 1, 1 / columns, each * rounding_slack(columns) * noise.slot_encoding_std(n) ** 2
         else:
-            # Blocks of the matrix's columns are an operand each; other rows of the plaintext meet noise as well.
+            # Each block of the matrix's columns is an operand; noise meets other rows of the plaintext too.
             terms = min(n, -(-columns // len(op.args)))
             gain, rounding = min(n, rows * terms) / columns, each / 4
         energy = count * terms * rounding
@@ -240,7 +240,7 @@ class ErrorFlow:
         )
 
     def _matrix(self, op: Op) -> tuple[int, int]:
-        """Rows and columns of the matrix that an operation's weights are of."""
+        """Rows and columns of the matrix that an operation's weights come from."""
         if self.merged:
             return self.shape.d_out, self.shape.d_in
         if op.role is ScaleRole.UP:
@@ -268,29 +268,29 @@ class ErrorFlow:
         )
 
     def _sanitized(self, i: int, op: Op, operand: Noisy) -> Noisy:
-        """Flooded, and what is not to be read drowned: ``helora_core.privacy.floods`` says how much it takes."""
+        """Flooded, with the unread places drowned: ``helora_core.privacy.floods`` says how much that takes."""
         n = self.params.ring_degree
         # From slots to integers in the coefficients: a slot's real part has N/2 times a coefficient's variance.
         places = 1.0 if self._coefficients else n / 2
         unit = 2.0 ** self.values[i].scale_bits / math.sqrt(places)
-        # The noise of other coefficients is masked together with them; that of other slots is noise as any.
+        # The noise of other coefficients is masked together with them; that of other slots is ordinary noise.
         seen = len(op.positions) or n if self._coefficients else n
         self.flood_bits[i] = flood_deviation_bits(math.sqrt(seen * operand.variance) * unit, op.bits)
         if not self._coefficients:
-            # Other slots, and imaginary parts, hold what the rounding of the last weights made of x or z.
+            # Other slots, and imaginary parts, hold the rounding of the last weights times x or z.
             rank = self.shape.rank if operand.up_rounding else self.shape.d_in
             last = (operand.up_rounding or operand.down_rounding) / rounding_slack(rank) * MEAN_ROUNDING_SLACK
             content = math.sqrt(n * last) * 2.0 ** self.values[i].scale_bits
             self.mask_bits[i] = mask_deviation_bits(content, op.bits)
         flooded = self._randomized(i, operand)
-        # Doubles leave a rest of the mask in the places that are read.
+        # Doubles leave a remainder of the mask in the places that are read.
         rest = _MASK_REST * 2.0 ** (self.mask_bits.get(i, 0) - self.values[i].scale_bits)
         return flooded.plus(Source.FLOODING, (2.0 ** self.flood_bits[i] / unit) ** 2 + rest**2)
 
     def _answered(self, i: int, operands: list[Noisy]) -> Noisy:
-        """The client encrypts what it decrypted, noise included, as integers modulo the primes.
+        """The client encrypts the values that it decrypted, noise included, as integers modulo the primes.
 
-        That noise stands in as many coefficients as z has numbers, and not in all that the next product adds up.
+        That noise is in as many coefficients as z has numbers, not in all that the next product adds up.
         """
         worst = max(operands, key=lambda operand: operand.variance)
         n, rank = self.params.ring_degree, self.shape.rank
@@ -309,7 +309,7 @@ def _alike(program: Program, values: Sequence[ValueInfo]) -> tuple[list[int], _A
     """The class of every value, and of each class its first value and the classes that this reads, with how often.
 
     A value's class is determined by the operation, by level and scale, and by the operands' classes. Which numbers or
-    plaintexts are meant does not matter, since sizes alone are followed; whether a sum is of one value twice does.
+    plaintexts are meant does not matter, since only sizes are followed; whether a sum has one value twice does.
     """
     numbers: dict[tuple[object, ...], int] = {}
     classes: list[int] = []

@@ -1,18 +1,18 @@
-"""Powers of two taken off weights and activations, so that no value of any program exceeds one.
+"""Powers of two factored out of weights and activations, so that no value of any program exceeds one.
 
-Block floating point at the edges. The client scales each token's x to ‖x‖₂ ≤ 1. Of the module, each row of ``down`` is
+Block floating point at the edges. The client scales each token's x to ‖x‖₂ ≤ 1. In the module, each row of ``down`` is
 scaled and its column of ``up`` by the inverse, so that all rows weigh alike; then ``down`` to a spectral norm ≤ 1 and
-``up`` to rows of ‖·‖₂ ≤ 1. All factors are powers of two, which scale exactly, and put what they scale above one half.
-Then, by Cauchy and Schwarz,
+``up`` to rows of ‖·‖₂ ≤ 1. All factors are powers of two, which scale exactly, and leave scaled norms above one half.
+Then, by Cauchy–Schwarz,
 
     |z_j| ≤ ‖z‖₂ ≤ 1,    |Δ_o| ≤ ‖up_o‖₂·‖z‖₂ ≤ 1,
 
-and so are all partial sums of products, since each leaves terms out. Where a packing multiplies by up·down at once, it
+and so are all partial sums of products, since each leaves terms out. If a packing multiplies by up·down at once, it
 is the rows of that product that are scaled to ‖·‖₂ ≤ 1, unless its terms nearly cancel. Bounds on errors and headroom
-stand on these norms: they hold for all weights and activations, large, small or concentrated.
+rely on these norms: they hold for all weights and activations, large, small or concentrated.
 
-What is left to undo on Δ is one power of two a token, which the client knows, and one a module, which is public: it
-tells the size of the weights to a factor of two."""
+What remains to undo on Δ is one power of two per token, known to the client, and one per module, which is public: it
+reveals the size of the weights to a factor of two."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from numpy.typing import NDArray
 from helora_core.adapter.lora import LoRAModule
 
 LARGEST_NORM = 1 + 2.0**-30
-"""What a norm of one may come to in doubles."""
+"""The largest value that a norm of one may have in doubles."""
 
 
 MOST_CANCELLED_BITS = 8
-"""By how many bits up·down may be smaller than its terms and still be scaled to one. Where terms cancel further, what
+"""By how many bits up·down may be smaller than its terms and still be scaled to one. If terms cancel further, what
 is left is rounding in doubles, and must not be scaled up to look like a value."""
 
 
 def normalized(module: LoRAModule, *, merged: bool = False) -> tuple[LoRAModule, int]:
     """The module scaled as above, and the exponent e: its Δ is 2^e times that of the scaled one.
 
-    It is remembered as long as the module is.
+    The result is cached as long as the module exists.
 
     Args:
-        module: Any module; one whose Δ is always zero is given back with exponent 0.
+        module: Any module; one whose Δ is always zero is returned with exponent 0.
         merged: Whether a packing multiplies by up·down at once.
     """
     known = _KNOWN.setdefault(module, {})
@@ -65,7 +65,7 @@ def _normalized(module: LoRAModule, merged: bool) -> tuple[LoRAModule, int]:
 
 
 def is_normalized(module: LoRAModule, *, merged: bool = False) -> bool:
-    """Whether a module keeps the norms that headroom and bounds stand on."""
+    """Whether a module keeps the norms that headroom and bounds rely on."""
     up = module.scaled_up @ module.down if merged else module.scaled_up
     return max(spectral_norm(module.down), row_norm(up)) <= LARGEST_NORM
 
@@ -111,7 +111,7 @@ def row_norm(matrix: NDArray[np.float64]) -> float:
 
 
 def _row_norms(matrix: NDArray[np.float64]) -> list[float]:
-    """‖·‖₂ of each row, of whatever size its values are."""
+    """‖·‖₂ of each row, without overflow or underflow."""
     largest = np.max(np.abs(matrix), axis=1, initial=0.0)
     units = np.frexp(largest)[1]
     norms = np.ldexp(np.linalg.norm(np.ldexp(matrix, -units[:, np.newaxis]), axis=1), units)

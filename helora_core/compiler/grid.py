@@ -1,8 +1,8 @@
-"""What is known of a plan that runs ahead of time: Δ is an integer on the packing's grid, and noise is rounded away.
+"""The grid of a plan that runs ahead of time: Δ is an integer on the packing's grid, and noise is rounded away.
 
 Activations and weights are integers x″, D and U on the grid. The client sends g further bits below x″, the *guard*, and
-reads 2^g·UDx″ + e: as long as the noise e, flood included, is below 2^(g−1), rounding leaves UDx″ exactly. What Δ is
-off by then is what rounding activations and weights to the grid did.
+reads 2^g·UDx″ + e: as long as the noise e, flood included, is below 2^(g−1), rounding gives UDx″ exactly. The error
+of Δ is then only that of rounding activations and weights to the grid.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from helora_core.params.ckks import CKKSParams
 from helora_core.params.flat import HEADROOM_BITS
 
 MOST_GRID_BITS = 46
-"""Integers of Δ are read by way of doubles, which must hold them and the guard's first bits."""
+"""Integers of Δ are read through doubles, which must hold them and the guard's first bits."""
 
 _KEPT = ("weight rounding", "float64")
 
@@ -34,11 +34,11 @@ def grid_of(packing: Packing) -> Grid:
     """The packing's grid.
 
     Raises:
-        InvalidParameters: It has none, or one that is too fine.
+        InvalidParameters: The packing has no grid, or one that is too fine.
     """
     if not isinstance(packing, OnGrid):
         raise InvalidParameters(
-            f"Packing {packing.name} runs ahead of time and has no grid.",
+            f"Packing {packing.name} runs ahead of time but has no grid.",
             hint="Give it an attribute `grid`, as helora_core.packing.protocol.OnGrid has.",
         )
     if min(packing.grid.x_bits, packing.grid.down_bits, packing.grid.up_bits) < 1 or packing.grid.bits > MOST_GRID_BITS:
@@ -50,10 +50,10 @@ def grid_of(packing: Packing) -> Grid:
 
 
 def scales_on(grid: Grid, params: CKKSParams) -> Scales:
-    """Scales under which weights stand on the grid, and activations above as many guard bits as there is room for.
+    """Scales that put weights on the grid, and activations above as many guard bits as fit.
 
     Raises:
-        InvalidParameters: There is no prime above the lower ones, or no bit for a guard.
+        InvalidParameters: There is no prime above the lower ones, or no room for a guard bit.
     """
     lower, upper = sum(params.data_bits[:-1]), params.data_bits[-1]
     guard = lower - HEADROOM_BITS - grid.bits
@@ -66,12 +66,12 @@ def scales_on(grid: Grid, params: CKKSParams) -> Scales:
 
 
 class Correlation(msgspec.Struct, frozen=True):
-    """How activations meet what was made ahead of time: the same in all plans that share it.
+    """How activations are combined with results made ahead of time; plans that share those have equal ones.
 
     Attributes:
-        grid: On which activations and weights are integers.
+        grid: The grid on which activations and weights are integers.
         guard_bits: Bits below an activation, for the noise.
-        lower: How many of the data primes, from the first, everything is modulo.
+        lower: The number of data primes, from the first, that form the modulus.
     """
 
     grid: Grid
@@ -82,7 +82,7 @@ class Correlation(msgspec.Struct, frozen=True):
 def correlation_of(
     program: Program, values: Sequence[ValueInfo], packing: Packing, scales: Scales, params: CKKSParams
 ) -> Correlation | None:
-    """What the correlations of a plan are; None if nothing is made ahead of time. Errors as of ``grid_of``."""
+    """A plan's kind of correlations; None if nothing is made ahead of time. Errors are those of ``grid_of``."""
     if not program.offline or not program.results:
         return None
     grid, level = grid_of(packing), values[program.results[0]].level
@@ -91,7 +91,7 @@ def correlation_of(
 
 
 def read_places(program: Program) -> dict[str, NDArray[np.int64]]:
-    """Of each vector of numbers, the places of those that the program multiplies by."""
+    """For each vector of numbers, the places of those that the program multiplies by."""
     places: dict[str, set[int]] = {}
     for op in program.ops:
         if op.kind is OpKind.DOT_SCALARS:
@@ -100,10 +100,10 @@ def read_places(program: Program) -> dict[str, NDArray[np.int64]]:
 
 
 def numbers_on_grid(vector: Vector, bits: int, places: NDArray[np.int64]) -> Vector:
-    """The nearest multiples of 2^-bits; but ±2^-bits for zero where the program multiplies by it.
+    """The nearest multiples of 2^-bits; but ±2^-bits instead of zero if the program multiplies by it.
 
-    No library multiplies by zero, and what one takes in its place must not differ from what is multiplied by online:
-    times the client's randomness the difference would be anything. So a number is off by 2^-bits at most.
+    No library multiplies by zero, and the number used instead must equal the one used online:
+    times the client's randomness the difference could be anything. So a number is off by 2^-bits at most.
     """
     integers = np.rint(np.ldexp(vector, bits))
     zero = places[integers[places] == 0]
@@ -112,7 +112,7 @@ def numbers_on_grid(vector: Vector, bits: int, places: NDArray[np.int64]) -> Vec
 
 
 def on_grid(report: PrecisionReport, correlation: Correlation, shape: ModuleShape) -> PrecisionReport:
-    """What a report of the noise says once results are rounded to the grid.
+    """The precision report after results are rounded to the grid.
 
     Rounding ‖x‖₂ ≤ 1 moves it by √d_in·2^-(x_bits+1) at most, and Δ by no more.
 

@@ -17,7 +17,7 @@ from helora_core.packing.protocol import ScaleRole
 class OpKind(str, Enum):
     """The operations of a server's program."""
 
-    __hash__ = str.__hash__  # that of Enum is written in Python, and programs are looked through by kind
+    __hash__ = str.__hash__  # Enum's is written in Python and slow, and programs are searched by kind
 
     INPUT = "input"
     ROTATE = "rotate"
@@ -29,7 +29,7 @@ class OpKind(str, Enum):
     ADD = "add"
     RESCALE = "rescale"
     SANITIZE = "sanitize"
-    """Re-randomise, drown the noise, and the slots or coefficients that are not in ``positions`` unless that is
+    """Re-randomise, drown the noise, and drown the slots or coefficients not in ``positions`` unless that is
     empty.
     """
     MASK = "mask"
@@ -37,11 +37,11 @@ class OpKind(str, Enum):
     ASK_CLIENT = "ask_client"
     """The client decrypts the operands and sends its answer as one fresh ciphertext."""
     UNMASK = "unmask"
-    """Subtract the product of the plaintext ``constant`` and what the layout answers to the masks ``constants``."""
+    """Subtract the plaintext ``constant`` times the layout's answer to the masks ``constants``."""
 
 
 RANDOM = "random"
-"""What the ``constant`` of an input says that holds no activations: integers uniform modulo the lower primes, drawn by
+"""The ``constant`` of an input without activations: integers uniform modulo the lower primes, drawn by
 the client, times the upper ones. A program of such inputs runs ahead of time."""
 
 PRODUCTS = frozenset({OpKind.MULTIPLY_PLAIN, OpKind.DOT_PLAIN, OpKind.DOT_SCALARS})
@@ -54,14 +54,14 @@ class Op(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Attributes:
         kind: What it does.
         args: Indices of the values it reads; all smaller than its own.
-        steps: Of a rotation: slots to the left.
-        constant: Of a product: name of the plaintext, or of the vector of numbers. Of a mask: its name. Of an input:
+        steps: For a rotation: slots to the left.
+        constant: For a product: name of the plaintext, or of the vector of numbers. For a mask: its name. For an input:
             empty for activations; ``RANDOM`` for integers that the client draws.
-        constants: Of a fused sum: names of the plaintexts, one for each operand. Of ``UNMASK``: names of masks.
-        role: Of products: which scale the plaintexts have.
-        positions: Of an input: which of the vectors of ``Layout.pack`` it is. Of ``DOT_SCALARS``: for each operand the
-            place of its number in the vector. Of ``SANITIZE``: the slots or coefficients to keep readable.
-        bits: Of ``SANITIZE``: statistical distance, in bits, that the flood is made for.
+        constants: For a fused sum: names of the plaintexts, one for each operand. For ``UNMASK``: names of masks.
+        role: For products: which scale the plaintexts have.
+        positions: For an input: which vector of ``Layout.pack`` it is. For ``DOT_SCALARS``: for each operand the
+            place of its number in the vector. For ``SANITIZE``: the slots or coefficients to keep readable.
+        bits: For ``SANITIZE``: statistical distance, in bits, that the flood is made for.
     """
 
     kind: OpKind
@@ -78,10 +78,10 @@ class ConstantSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How one plaintext of the program is encoded; numbers for ``DOT_SCALARS`` are encoded when they are used.
 
     Attributes:
-        level: Of the ciphertexts that it multiplies.
+        level: Level of the ciphertexts that it multiplies.
         scale_bits: log2 of its scale.
         encoding: How it is encoded.
-        role: Which of the two matrices it is of.
+        role: Which of the two matrices it belongs to.
     """
 
     level: int
@@ -96,8 +96,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         slots: Slots of a ciphertext; rotations are cyclic in them.
         ops: The operations, each after those it reads.
-        outputs: Values that go back to the client, in order; None stands for a result that is known to be zero.
-        encoding: How inputs, plaintexts and outputs are encoded; the numbers of ``DOT_SCALARS`` are scalars always.
+        outputs: Values that are sent to the client, in order; None stands for a result that is known to be zero.
+        encoding: How inputs, plaintexts and outputs are encoded; the numbers of ``DOT_SCALARS`` are always scalars.
     """
 
     slots: int
@@ -112,12 +112,12 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def input_positions(self) -> tuple[int, ...]:
-        """Which of the packed vectors the client sends, in order; those that no result depends on stay at home."""
+        """Which of the packed vectors the client sends, in order; vectors that no result depends on are not sent."""
         return tuple(op.positions[0] for op in self.ops if op.kind is OpKind.INPUT)
 
     @property
     def offline(self) -> bool:
-        """Whether it runs ahead of time, on randomness; what is done with activations then is arithmetic in the clear
+        """Whether it runs ahead of time, on randomness; activations are then used in arithmetic in the clear
         (``helora_core.execution.modular``).
         """
         return any(op.kind is OpKind.INPUT and op.constant == RANDOM for op in self.ops)
@@ -129,7 +129,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rotation_steps(self) -> tuple[int, ...]:
-        """The distinct steps rotated by, ascending: exactly the keys needed."""
+        """The distinct rotation steps, ascending: exactly the keys needed."""
         return tuple(sorted({op.steps for op in self.ops if op.kind is OpKind.ROTATE}))
 
     def last_reads(self) -> tuple[tuple[int, ...], ...]:
@@ -167,7 +167,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         return counts
 
     def hoisted_groups(self) -> Iterator[range]:
-        """Runs of neighbouring rotations of one value, which an executor does in one go: ranges of operations."""
+        """Ranges of consecutive rotations of one value, which an executor does in one call."""
         start = 0
         while start < len(self.ops):
             end = start + 1
@@ -182,14 +182,14 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def products(op: Op) -> int:
-    """How many products with plaintexts or numbers an operation is."""
+    """Number of products with plaintexts or numbers in an operation."""
     if op.kind in (OpKind.DOT_PLAIN, OpKind.DOT_SCALARS):
         return len(op.args)
     return int(op.kind is OpKind.MULTIPLY_PLAIN)
 
 
 def additions(op: Op) -> int:
-    """How many sums of ciphertexts an operation is; what sanitising adds is counted with it."""
+    """Number of ciphertext additions in an operation; those of sanitising are counted with it."""
     if op.kind in (OpKind.DOT_PLAIN, OpKind.DOT_SCALARS):
         return len(op.args) - 1
     return int(op.kind in (OpKind.ADD, OpKind.UNMASK))
@@ -203,7 +203,7 @@ def plaintexts(op: Op) -> tuple[str, ...]:
 
 
 def renumber(program: Program, ops: Iterable[tuple[int, Op]], outputs: Iterable[int | None]) -> Program:
-    """Make a program of operations that still carry their old value numbers, numbering them anew.
+    """Make a program of operations that still have their old value numbers, renumbering them.
 
     Operations whose operands keep their numbers are not copied, so that programs are quick to compare.
     """
@@ -230,7 +230,7 @@ def readable(program: Program) -> str:
 
 
 _SHOWN = 8
-"""Operands that a line shows of a long sum."""
+"""Most operands of a long sum that a line shows."""
 
 
 def describe(op: Op) -> str:

@@ -1,4 +1,4 @@
-"""What keys some plans need: one set for all of equal parameters. An artifact has them in ``parameters.json``."""
+"""The keys that plans need: one set for all of equal parameters. Artifacts list them in ``parameters.json``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class KeySet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def key_sets(plans: Sequence[Plan]) -> tuple[KeySet, ...]:
-    """The key sets of some plans, in an order that does not depend on theirs."""
+    """The key sets of some plans, in an order that does not depend on the plans' order."""
     sharing: dict[CKKSParams, list[Plan]] = {}
     for plan in sorted(plans, key=lambda plan: plan.digest):
         sharing.setdefault(plan.params, []).append(plan)

@@ -1,7 +1,7 @@
-"""How large a module and a program may be, so that planning neither takes forever nor fills the memory.
+"""Limits on modules and programs, so that planning neither takes forever nor fills the memory.
 
-Nothing here is about what is worth running: it is what bounds the work of finding that out. Programs are metered while
-they are emitted, since a packing's loops cannot be trusted to end soon; whatever a packing emits goes through it.
+The limits do not say what is worth running; they bound the work of finding that out. Programs are metered while
+they are emitted, since a packing's loops cannot be trusted to end soon; all of a packing's operations are metered.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ LARGEST_DIMENSION = 300_000
 """Widest module, or highest rank. The widest layers of published models are vocabularies of some 262 000 words."""
 
 LARGEST_PROGRAM = 150_000
-"""Operations of a program, where ``OPERANDS_OF_AN_OPERATION`` operands count as one more. ``halevi_shoup``, which takes
-most, has 87 000 for the widest layer of a model of 70 billion parameters, and half a megabyte of plaintext for each."""
+"""Most operations of a program; ``OPERANDS_OF_AN_OPERATION`` operands count as one more. ``halevi_shoup``, which needs
+most, has 87 000 for the widest layer of a 70-billion-parameter model, and half a megabyte of plaintext for each."""
 
 LARGEST_ALTERNATIVE = 25_000
-"""The same for layouts after a packing's first, and for all that are tried to find a batch: looking for something
+"""The same for layouts after a packing's first, and for all that are tried to find a batch: the search for something
 better must not take longer than the plan itself."""
 
 OPERANDS_OF_AN_OPERATION = 64
@@ -37,13 +37,13 @@ _NO_BOUND = [math.inf]
 _SHARED: ContextVar[list[float]] = ContextVar("helora_core.compiler.limits", default=_NO_BOUND)
 
 _ROUNDING = 1 + 1e-9
-"""Costs are added up in two orders."""
+"""Tolerance for rounding: costs are added up in two orders."""
 
 AnyLayout = TypeVar("AnyLayout", bound=Layout)
 
 
 def check_shape(shape: ModuleShape) -> None:
-    """Refuse a module that no model has.
+    """Refuse a module that is larger than those of any model.
 
     Raises:
         ProgramTooLarge: A dimension or the rank is beyond ``LARGEST_DIMENSION``.
@@ -51,23 +51,23 @@ def check_shape(shape: ModuleShape) -> None:
     if max(shape.d_in, shape.d_out, shape.rank) > LARGEST_DIMENSION:
         raise ProgramTooLarge(
             f"Module {shape}: dimensions and rank go up to {LARGEST_DIMENSION}.",
-            hint="Check the shape, d_in:d_out:r; split a module that is really so wide.",
+            hint="Check the shape, d_in:d_out:r; split the module if it is really that wide.",
         )
 
 
 class TooCostly(Exception):
-    """A program costs more than what is known already, so that the rest of it need not be emitted."""
+    """A program costs more than one that is already known, so the rest of it need not be emitted."""
 
 
 class Meter:
-    """What a program may come to while it is emitted.
+    """Limits the size and cost of a program while it is emitted.
 
     Args:
         costs: What operations cost.
         most_cost: Bound on the costs of one run; they are counted as ``relative_cost`` does, or less.
 
     Attributes:
-        who: Who emits, as the subject of a refusal.
+        who: The packing, as the subject of an error message.
     """
 
     def __init__(self, costs: OperationCosts = DEFAULT_COSTS, most_cost: float = math.inf) -> None:
@@ -88,18 +88,18 @@ class Meter:
         }
 
     def count(self, op: Op) -> None:
-        """Take an operation off what is left.
+        """Count an operation.
 
         Raises:
-            ProgramTooLarge: It is one too many.
-            TooCostly: It goes beyond ``most_cost``.
+            ProgramTooLarge: The program has too many operations.
+            TooCostly: The program costs more than ``most_cost``.
         """
         size = 1 + len(op.args) / OPERANDS_OF_AN_OPERATION
         self._size_left -= size
         self._shared[0] -= size
         if self._size_left < 0 or self._shared[0] < 0:
             raise ProgramTooLarge(
-                f"{self.who}: the program for this module is beyond {LARGEST_PROGRAM} operations.",
+                f"{self.who}: the program for this module has more than {LARGEST_PROGRAM} operations.",
                 hint="Use another packing (`helora explain` compares them), a larger ring, or a narrower module.",
             )
         scalars = len(op.args) if op.kind is OpKind.DOT_SCALARS else 0
@@ -109,11 +109,11 @@ class Meter:
 
 
 class MeteredBuilder(Builder):
-    """A builder that ends a program which grows beyond reach, while it is emitted.
+    """A builder that stops a program from growing beyond its limits while it is emitted.
 
     Args:
-        meter: What the program may come to.
-        arguments, options: As of ``Builder``.
+        meter: The limits.
+        arguments, options: As for ``Builder``.
     """
 
     def __init__(self, meter: Meter, *arguments: Any, **options: Any) -> None:
@@ -127,10 +127,10 @@ class MeteredBuilder(Builder):
 
 @contextmanager
 def together_within(operations: float) -> Iterator[None]:
-    """Let all programs that are emitted in the block have so many operations together, and no more than outside.
+    """Limit all programs emitted in the block to so many operations together, and to no more than outside it.
 
     Raises:
-        ProgramTooLarge: From whatever emits the first one too many.
+        ProgramTooLarge: Raised in the block by the first operation too many.
     """
     outer = _SHARED.get()
     inner = [min(operations, outer[0])]
@@ -151,20 +151,20 @@ def cheapest(
     costs: OperationCosts,
     most: float = math.inf,
 ) -> tuple[float, AnyLayout, Program] | None:
-    """The layout that costs least, what it costs, and its program; None if all cost more than ``most``.
+    """The cheapest layout, its cost, and its program; None if all cost more than ``most``.
 
     Programs grow from layout to layout, so that after the first one they are followed no further than
     ``LARGEST_ALTERNATIVE``.
 
     Args:
-        layouts: What there is to choose from.
+        layouts: The layouts to choose from.
         emit: Gives a layout's program.
-        tokens: Tokens that are run, by as many runs as it takes; None for one run.
+        tokens: Tokens to run, in as many runs as needed; None for one run.
         costs: What operations cost.
         most: Bound on the costs of all runs.
 
     Raises:
-        ProgramTooLarge: Already the first program is.
+        ProgramTooLarge: Even the first program is too large.
     """
     best: tuple[float, AnyLayout, Program] | None = None
     for number, layout in enumerate(layouts):

@@ -15,15 +15,15 @@ from helora_core.params.security import security_verdict
 
 
 def moved(plan: Plan, params: CKKSParams, target_bits: float) -> Plan:
-    """The same program with the same scales under these parameters, if it is as precise there as is asked for.
+    """The same program with the same scales under these parameters, if it is precise enough there.
 
     Only a program that never rescales can move: its scales do not depend on the primes, and a modulus that is larger
     than it needs only costs time and bytes.
 
     Args:
         plan: The plan.
-        params: Those to run under; the plan's own give the plan itself.
-        target_bits: Bits that must remain of the Δ to be expected.
+        params: The parameters to run under; for the plan's own parameters the plan itself is returned.
+        target_bits: Bits of the expected Δ that must remain.
 
     Raises:
         InvalidParameters: The ring is another, the modulus too small, or the program rescales.
@@ -41,7 +41,7 @@ def moved(plan: Plan, params: CKKSParams, target_bits: float) -> Plan:
     except InvalidProgram as error:
         raise InvalidParameters(
             f"Plan {plan.packing.name} {plan.shape} does not fit the {params.data_modulus_bits} bits of that modulus.",
-            hint="Take a larger one.",
+            hint="Use a larger modulus.",
         ) from error
     settings = msgspec.structs.replace(plan.settings, params=params)
     verdict = security_verdict(params, security_bits=plan.verdict.asked_bits, table=plan.verdict.table)

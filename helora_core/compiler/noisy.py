@@ -1,4 +1,4 @@
-"""What is known of one value's errors, and what sums make of it; ``helora_core.compiler.error_flow`` has the rest."""
+"""The errors of one value, and those of sums; ``helora_core.compiler.error_flow`` has the rest."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class Source(Enum):
 
     @property
     def label(self) -> str:
-        """For people."""
+        """Its name in reports."""
         return self.name.lower().replace("_", " ")
 
 
 @dataclass(frozen=True, eq=False)
 class Noisy:
-    """What is known of one value, in its own units (integers divided by the scale).
+    """The errors of one value, in its own units (integers divided by the scale).
 
     Attributes:
-        stage: Products behind it.
-        terms: Terms of a row that the last of them has added up.
-        variances: Of the noise, by source, in any place but for the spikes.
-        spikes: Variance on top of that in each slot, from key switches; None where there was none.
-        down_rounding, up_rounding: Σ δ² of the rows of weights; squares of what rounding may move it by.
-        drift: What nominal scales may move it by.
+        stage: Number of products so far.
+        terms: Terms of a row that the last product has added up so far.
+        variances: Variances of the noise, by source, in any place, without the spikes.
+        spikes: Additional variance in each slot, from key switches; None if there were none.
+        down_rounding, up_rounding: Σ δ² of the rows of weights: squares of the largest errors by rounding.
+        drift: The largest error by nominal scales.
     """
 
     stage: int = 0
@@ -49,7 +49,7 @@ class Noisy:
 
     @property
     def variance(self) -> float:
-        """Of the noise, in the worst place."""
+        """Variance of the noise in the worst place."""
         return float(self.variances.sum()) + self.spike
 
     @property
@@ -58,7 +58,7 @@ class Noisy:
         return 0.0 if self.spikes is None else float(self.spikes.max())
 
     def plus(self, source: Source, variance: float) -> Noisy:
-        """The same with independent noise on top."""
+        """The same with additional, independent noise."""
         more = self.variances.copy()
         more[source.value] += variance
         return replace(self, variances=more)

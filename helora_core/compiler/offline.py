@@ -11,10 +11,10 @@ _REPORT = "This is a fault of the packing: report it with the plan's --show."
 
 
 def output_masks(program: Program) -> tuple[str, ...]:
-    """Name of the mask on each result, in order: what the server takes off once activations come.
+    """Name of the mask on each result, in order; the server subtracts it once activations come.
 
     Raises:
-        InvalidProgram: A result has none, or two have the same: the client would see W·r, or the difference of two
+        InvalidProgram: A result has no mask, or two have the same: the client would see W·r, or the difference of two
             results.
     """
     names = []
@@ -31,11 +31,11 @@ def output_masks(program: Program) -> tuple[str, ...]:
 
 
 def check_offline(program: Program, levels: Sequence[int]) -> None:
-    """Refuse a program that mixes randomness with activations, or sends what is not masked.
+    """Refuse a program that mixes randomness with activations, or sends unmasked results.
 
     Args:
-        program: With random inputs.
-        levels: Of each of its values.
+        program: A program with random inputs.
+        levels: The level of each of its values.
 
     Raises:
         InvalidProgram: Some inputs are random and others are not; a result has no mask of its own; or results are

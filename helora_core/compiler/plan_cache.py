@@ -1,4 +1,4 @@
-"""Plans by what they depend on: modules of one shape and one pattern of zeros share theirs."""
+"""A cache of plans: modules of one shape and one pattern of zeros share theirs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Compile = Callable[[PlanRequest], "tuple[Plan, ...]"]
 
 
 class PlanCache:
-    """Compiles on demand and keeps the plans used last. A batch of another size is another plan.
+    """Compiles on demand and keeps the plans used last. Each number of tokens has its own plan.
 
     Args:
-        compile_plans: Makes plans that are not there yet.
-        capacity: For how many requests to keep plans.
+        compile_plans: Makes plans that are not cached yet.
+        capacity: Number of requests whose plans are kept.
     """
 
     def __init__(self, compile_plans: Compile, *, capacity: int = 256) -> None:

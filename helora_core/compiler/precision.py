@@ -1,15 +1,15 @@
-"""How far a plan's result can be from Δ, and how large its floods must be, before anything runs.
+"""A bound on the error of a plan's result, and the sizes of its floods, before anything runs.
 
 ``analyse`` follows errors through the program (``helora_core.compiler.error_flow``) up to Δ. The bound is absolute, in
 the units of ``helora_core.compiler.exponents`` (where max|Δ| ≤ 1), holds for all weights and activations, and fails
-with a probability of 2^-40 at most over the randomness of keys, encryption and flood, for all values of a run
+with a probability of at most 2^-40 over the randomness of keys, encryption and flood, for all values of a run
 together:
 
     error ≤ rounding of weights + t·σ(noise) + t'·σ(flood).
 
-t' is that of normal noise. In slots, noise is rounding or error times a secret, whose values are two normal ones
-multiplied: Laplace's distribution, with a longer tail. How many bits of Δ the bound leaves depends on the Δ that comes
-out; ``PrecisionReport.bits`` are for the one to be expected.
+t' is for normal noise. In slots, noise is rounding or error times a secret, whose values are two normal ones
+multiplied: Laplace's distribution, with a longer tail. How many bits of Δ the bound leaves depends on the actual
+Δ; ``PrecisionReport.bits`` are for the expected one.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from helora_core.params.ckks import CKKSParams
 from helora_core.params.noise import USUAL_NOISE, NoiseModel
 
 MOST_BITS = 53.0
-"""What a result in float64 can have."""
+"""The most bits that a result in float64 can have."""
 
 FAILURE_BITS = 40
-"""The bound fails with a probability of 2^-40 at most."""
+"""The bound fails with a probability of at most 2^-40."""
 
 
 class PrecisionReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What can be said of a plan's precision before anything runs.
+    """A plan's precision, before anything runs.
 
     Attributes:
-        error_bound: Bound on the error of every value of Δ, where ‖x‖₂ ≤ 1 and weights are normalised: times the powers
-            of two of token and module, that of the Δ that is returned.
-        bits: −log2(error_bound / max|Δ|) for the smallest max|Δ| to be expected.
+        error_bound: Bound on the error of every value of Δ, for ‖x‖₂ ≤ 1 and normalised weights; times the powers
+            of two of token and module it is the bound for the Δ that is returned.
+        bits: −log2(error_bound / max|Δ|) for the smallest expected max|Δ|.
         terms: Share of each source in the bound; they add up to 1.
         flood_bits: For each ``SANITIZE``, by value number: log2 of the standard deviation of the flood of a
             coefficient, in integer units.
-        mask_bits: Likewise of what drowns a slot's unread part; absent for coefficients.
+        mask_bits: Likewise of the mask that drowns unread slots; absent for coefficients.
     """
 
     error_bound: float
@@ -73,13 +73,13 @@ def analyse(
 
     Args:
         program: The program, after all passes.
-        values: Level and scale of its values, as ``annotate`` gives them.
+        values: Level and scale of its values, from ``annotate``.
         params: Nominal or resolved parameters.
         scales: The plan's scales.
         shape: The module's shape.
         client_finishes: Whether the client applies ``up`` in the clear, as ``Packing.client_finishes`` says.
-        noise_model: What is known of the backend's noise.
-        nominal_scales: Whether the library calls a scale 2^bits whatever the primes that it divides by.
+        noise_model: The model of the backend's noise.
+        nominal_scales: Whether the library treats a scale as 2^bits regardless of the primes that it divides by.
     """
     flow = ErrorFlow(
         program=program,
@@ -113,7 +113,7 @@ def analyse(
 
 
 def _finished(z: Noisy, shape: ModuleShape) -> Noisy:
-    """What the client makes of it: z, summed over the slots that its row is spread over, times a row of ``up``."""
+    """The client's result: z, summed over the slots that its row is spread over, times a row of ``up``."""
     spread = max(1.0, shape.d_in / z.terms)
     whole = z.flattened()
     return Noisy(
@@ -126,7 +126,7 @@ def _finished(z: Noisy, shape: ModuleShape) -> Noisy:
 
 
 def normal_tail(places: int) -> float:
-    """Standard deviations that none of so many normal values exceeds, but with a probability of 2^-40."""
+    """Number of standard deviations that, except with probability 2^-40, none of so many normal values exceeds."""
     return math.sqrt(2 * (math.log(2 * places) + FAILURE_BITS * math.log(2)))
 
 
@@ -135,7 +135,7 @@ def _laplace_tail(places: int) -> float:
 
 
 def _amplitudes(result: Noisy, places: int, encoding: Encoding) -> dict[str, float]:
-    """What each source adds to the bound."""
+    """The share of each source in the bound."""
     whole = result.flattened().variances
     flood = float(whole[Source.FLOODING.value])
     noise = float(whole.sum()) - flood
@@ -153,7 +153,7 @@ def _amplitudes(result: Noisy, places: int, encoding: Encoding) -> dict[str, flo
 
 
 def _float64_error(shape: ModuleShape, *, merged: bool) -> float:
-    """Of transforms; and of up·down, whose ``rank`` terms may cancel but for a 2^-MOST_CANCELLED_BITS: each entry is
+    """Error of transforms; and of up·down, whose ``rank`` terms may cancel to a 2^-MOST_CANCELLED_BITS: each entry is
     off by rank·2^-53 of ‖up_o‖₂·‖down_·i‖₂, and a row by √rank as much, since ‖down‖ is one.
     """
     return FLOAT64_ERROR + (shape.rank**1.5 * 2.0 ** (MOST_CANCELLED_BITS - MOST_BITS) if merged else 0.0)
@@ -163,7 +163,7 @@ def check_precision(report: PrecisionReport, asked_bits: float) -> None:
     """Refuse a plan that is expected to leave less precision than is asked for.
 
     Raises:
-        PrecisionLost: Names the bits to be expected, what dominates the bound, and what would help.
+        PrecisionLost: Names the expected bits, the largest source of error, and a remedy.
     """
     if report.bits >= asked_bits:
         return
@@ -184,5 +184,5 @@ _REMEDIES = {
     "scale drift": "Use a backend that tracks exact scales",
     "flooding": "Use a larger ring, or sanitise to fewer bits",
     "first round": "Give the base primes more bits",
-    "float64": "Ask for what double precision holds",
+    "float64": "Ask for no more than double precision holds",
 }

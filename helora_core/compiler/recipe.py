@@ -1,4 +1,4 @@
-"""A plan as data, from which another process makes the same plan: what was chosen, and nothing that follows from it.
+"""A plan as data, from which another process makes the same plan: the choices, and nothing that follows from them.
 
 Levels, scales, counts, security and digest are worked out again. The layout is the one that the installed packing makes
 for the same shape with the same figures.
@@ -32,14 +32,14 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         packing, packing_version: The strategy that it was made with.
-        shape: Of the module.
+        shape: The module's shape.
         settings: Parameters and scales.
         layout: The layout's figures.
-        tokens, costs: What the layout was chosen by.
+        tokens, costs: The tokens and costs that the layout was chosen for.
         sanitize_bits: Statistical distance to which results are sanitised; None if they are sent as they are.
         security_bits, security_table: Level that the parameters were chosen for, and by which table.
-        digest: Of the plan.
-        program: What the server executes; None if it is what the compiler makes of the layout for any module.
+        digest: The plan's digest.
+        program: The server's program; None if it is the one that the compiler makes from the layout for any module.
     """
 
     packing: str
@@ -57,7 +57,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def recipe_of(plan: Plan, *, whole: bool = False) -> Recipe:
-    """The recipe of a plan. The program is left out where the compiler makes it of the rest, unless ``whole``."""
+    """The recipe of a plan. The program is left out if the compiler makes it from the rest, unless ``whole``."""
     short = Recipe(
         packing=plan.packing.name,
         packing_version=plan.packing.version,
@@ -77,18 +77,18 @@ def recipe_of(plan: Plan, *, whole: bool = False) -> Recipe:
 
 
 def lowered(recipe: Recipe, packing: Packing, layout: Layout) -> Program:
-    """What the compiler makes of a layout for any module: nothing is left out for zeros."""
+    """The program that the compiler makes from a layout for any module: nothing is left out for zeros."""
     *_, last = lower(layout, packing, recipe.settings, sanitize_bits=recipe.sanitize_bits)
     return last.program
 
 
 def remade(recipe: Recipe, load_packing: LoadPacking, verdict: SecurityVerdict) -> Plan:
-    """The plan of a recipe, for no module yet.
+    """The plan of a recipe, not yet for a module.
 
     Args:
-        recipe: As ``recipe_of`` made it; nothing that it says is believed that can be worked out.
+        recipe: The result of ``recipe_of``; everything that can be worked out is worked out again, not trusted.
         load_packing: Gives the installed packing of a name.
-        verdict: What the security table says of the parameters.
+        verdict: The security table's verdict on the parameters.
 
     Raises:
         VersionMismatch: The installed packing or compiler makes another plan.
@@ -100,7 +100,7 @@ def remade(recipe: Recipe, load_packing: LoadPacking, verdict: SecurityVerdict) 
         raise VersionMismatch(
             f"made with version {recipe.packing_version} of packing {recipe.packing}; "
             f"version {packing.version} is installed.",
-            hint="Compile the adapter again, or install what it was compiled with.",
+            hint="Compile the adapter again, or install the version that it was compiled with.",
         )
     check_shape(recipe.shape)
     layout = _layout(recipe, packing)
@@ -119,8 +119,8 @@ def remade(recipe: Recipe, load_packing: LoadPacking, verdict: SecurityVerdict) 
     )
     if plan.digest != recipe.digest:
         raise VersionMismatch(
-            f"states plan {recipe.digest[:12]}…, and what is installed makes {plan.digest[:12]}… of it.",
-            hint="Another helora may have made it, or it was changed: use one version, or compile the adapter again.",
+            f"states plan {recipe.digest[:12]}…, but the installed version makes plan {plan.digest[:12]}… from it.",
+            hint="Another version of helora made it, or it was changed: use one version, or compile the adapter again.",
         )
     return plan
 
@@ -136,7 +136,7 @@ def _layout(recipe: Recipe, packing: Packing) -> Layout:
 
 
 def _layouts(recipe: Recipe, packing: Packing) -> Iterator[Layout]:
-    """What the packing makes now; first by what the layout was chosen by, then by the defaults."""
+    """The packing's layouts now: first for the tokens and costs of the recipe, then for the defaults."""
     slots = recipe.settings.params.slots
     for tokens in dict.fromkeys((recipe.tokens, None)):
         for costs in dict.fromkeys((recipe.costs, DEFAULT_COSTS)):

@@ -1,7 +1,7 @@
-"""What is asked of the compiler, as one value: it is made and checked at each door, and handed down whole.
+"""A request to the compiler as one value. Each entry point makes and checks one and passes it on as a whole.
 
-``helora_core.compile``, ``compile_plan`` and the command line make one; whoever needs another value on the way down
-replaces it (``request.within``), and nobody takes it apart into arguments.
+``helora_core.compile``, ``compile_plan`` and the command line make one. Code that needs another value further down
+replaces it (``request.within``); no code takes it apart into arguments.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ AUTO = "auto"
 DEFAULT_PRECISION_BITS = 12.0
 
 MOST_TOKENS = 1 << 31
-"""More than anybody has at once, and few enough to count with."""
+"""More than users have at once, and few enough to compute with."""
 
 MOST_COUNTS = 4
-"""Numbers of tokens that plans are compiled for together: every combination of plans is compared."""
+"""Most numbers of tokens that plans are compiled for together: every combination of plans is compared."""
 
 _MOST_SANITIZE_BITS = 64
 
 
 class Constraints(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plan has to keep.
+    """The constraints on a plan.
 
     Attributes:
         private_weights: Whether the key holder may learn nothing of the weights beyond Δ.
-        sanitize_bits: To which distance results are sanitised, 1 to 64; None for not at all.
+        sanitize_bits: Statistical distance to which results are sanitised, 1 to 64; None for not at all.
         budget: Bounds on operations, bytes and depth.
         rtt_ms: Network round trip that each message to the server and back is charged.
-        target_bits: Bits of the Δ to be expected that the plan's bound on errors must leave.
+        target_bits: Bits of the expected Δ that the plan's bound on errors must leave.
         ring_degree: The only ring to consider; None for all.
         security_bits: A level of the table: 128, 192 or 256.
         table: Name of the security table.
 
     Raises:
         InvalidInput: A number is out of its range.
-        InvalidParameters: There is no such table, or it has no such level.
+        InvalidParameters: The table does not exist, or does not have this level.
     """
 
     private_weights: bool = True
@@ -66,12 +66,12 @@ class Constraints(msgspec.Struct, frozen=True, kw_only=True):
         load_table(self.table).rings(self.security_bits)
         if not (math.isfinite(self.target_bits) and self.target_bits >= 0):
             raise InvalidInput(
-                f"Constraints: target_bits is {self.target_bits}, which is no number of bits.",
-                hint="Ask for 0 bits or more, as 12.",
+                f"Constraints: target_bits is {self.target_bits}, which is not a number of bits.",
+                hint="Ask for 0 bits or more, such as 12.",
             )
         if not (math.isfinite(self.rtt_ms) and self.rtt_ms >= 0):
             raise InvalidInput(
-                f"Constraints: rtt_ms is {self.rtt_ms}, which is no time.", hint="Give milliseconds, 0 or more."
+                f"Constraints: rtt_ms is {self.rtt_ms}, which is not a time.", hint="Give milliseconds, 0 or more."
             )
         if self.sanitize_bits is not None and not 1 <= self.sanitize_bits <= _MOST_SANITIZE_BITS:
             raise InvalidInput(
@@ -81,11 +81,11 @@ class Constraints(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackendTraits(msgspec.Struct, frozen=True, kw_only=True):
-    """What plans depend on of the backend that is to run them.
+    """The properties of a backend that plans depend on.
 
     Attributes:
-        free_scales: Whether plaintexts may have scales of their own; False for backends that give all the same one.
-        noise_model: What is known of its noise.
+        free_scales: Whether each plaintext may have its own scale; False for backends with one scale for all.
+        noise_model: The model of its noise.
     """
 
     free_scales: bool = True
@@ -93,7 +93,7 @@ class BackendTraits(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, backends: Iterable[Capabilities]) -> BackendTraits:
-        """Those that suit each of some backends; the defaults for none."""
+        """The traits that suit all of some backends; the defaults if there are none."""
         abilities = list(backends)
         return cls(
             free_scales=all(each.free_plaintext_scale for each in abilities),
@@ -103,23 +103,23 @@ class BackendTraits(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRequest:
-    """One module, or a bare shape, and how its plans are to be.
+    """One module, or only a shape, with the wishes for its plans.
 
     Attributes:
         shape: d_in, d_out and rank of the module.
         module: The module itself: its plans have its exponent, and leave out what its zeros make superfluous.
-        tokens: Numbers of tokens that will be run together, which layouts are chosen for; none for the fewest a run.
+        tokens: Numbers of tokens that will be run together, which layouts are chosen for; none for the fewest per run.
             For several, plans are compiled that share their parameters and keys.
-        constraints: What every plan has to keep.
-        packing: Name of the packing; ``auto`` for the one predicted to take least time.
+        constraints: The constraints on every plan.
+        packing: Name of the packing; ``auto`` for the one predicted to be fastest.
         backend: Name of the backend; None or ``auto`` for the best that can run the plans.
         allow_emulation: Let ``auto`` fall back to a backend that encrypts nothing.
-        storable: Choose only among packings whose plans run without the adapter.
-        traits: Of the backend.
-        costs: What operations cost on the backend, to choose among layouts.
+        storable: Choose only packings whose plans run without the adapter.
+        traits: The traits of the backend.
+        costs: The costs of operations on the backend, to choose among layouts.
 
     Raises:
-        InvalidInput: A number of tokens is none, or there are too many of them; or the module has another shape.
+        InvalidInput: A number of tokens is out of range, or there are too many; or the module has another shape.
     """
 
     shape: ModuleShape
@@ -146,13 +146,13 @@ class PlanRequest:
             )
         if self.module is not None and self.module.shape != self.shape:
             raise InvalidInput(
-                f"Module {self.module.name} has shape {self.module.shape}, and {self.shape} is asked for.",
+                f"Module {self.module.name} has shape {self.module.shape}, but {self.shape} was asked for.",
                 hint="Give the module's own shape.",
             )
 
     @property
     def count(self) -> int | None:
-        """The number of tokens, of a request for one; None for the fewest a run."""
+        """The number of tokens, for a request with one number; None for the fewest per run."""
         return self.tokens[0] if self.tokens else None
 
     @property
@@ -161,10 +161,10 @@ class PlanRequest:
         return self.backend in (None, AUTO)
 
     def each_count(self) -> Iterator[PlanRequest]:
-        """A request for each number of tokens, each number once and in ascending order."""
+        """A request for each distinct number of tokens, in ascending order."""
         for count in sorted(set(self.tokens)):
             yield replace(self, tokens=(count,))
 
     def within(self, **constraints: Any) -> PlanRequest:
-        """The same under other constraints, by their names."""
+        """The same request with other constraints, by their names."""
         return replace(self, constraints=msgspec.structs.replace(self.constraints, **constraints))

@@ -1,4 +1,4 @@
-"""What a plan needs: of a backend, and of an adapter at hand."""
+"""What a plan needs: capabilities of the backend, and perhaps the adapter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def require_capabilities(backend: Backend | CheckedBackend, plan: Plan) -> None:
     """Check that the backend can do what the plan needs.
 
     Raises:
-        CapabilityMissing: Names the ability that is missing.
+        CapabilityMissing: Names the missing capabilities.
     """
     abilities = backend.capabilities
     missing = []
@@ -39,7 +39,7 @@ def require_capabilities(backend: Backend | CheckedBackend, plan: Plan) -> None:
 
 
 def _needs_exact_integers(plan: Plan) -> bool:
-    """Whether coefficients are masked: through doubles, weights would stand in what rounding leaves of them."""
+    """Whether coefficients are masked: with doubles, the rounding of the results would reveal weights."""
     return plan.program.encoding is Encoding.COEFFICIENTS and plan.needs_public_key
 
 
@@ -63,7 +63,7 @@ _TWO_ROUNDS = "the server needs the adapter's matrices between two rounds"
 
 
 def why_not_storable(packing: Packing) -> str | None:
-    """Why a packing's plans cannot be run without the adapter, as far as it is known before there is one; or None."""
+    """Why a packing's plans cannot be run without the adapter, as far as known before compiling; or None."""
     if packing.client_finishes:
         return "the client finishes the sum with the adapter, which it has in the clear"
     return _TWO_ROUNDS if packing.modulus_use is ModulusUse.MASKED else None

@@ -1,4 +1,4 @@
-"""What each ring degree would make of a module: the table behind ``helora plan --rings``."""
+"""A module's plan in each ring degree: the table behind ``helora plan --rings``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helora_core.params.security import load_table
 
 @dataclass(frozen=True)
 class RingOption:
-    """One ring degree: the plan, or the refusal that says why there is none."""
+    """One ring degree, with the plan, or with the refusal that says why there is none."""
 
     ring_degree: int
     plan: Plan | None
@@ -22,7 +22,7 @@ class RingOption:
 
 
 def ring_options(request: PlanRequest, packing: Packing) -> list[RingOption]:
-    """Compile the module for every ring degree of the security table, whatever its results show."""
+    """Compile the module for every ring degree of the security table, without checking what its results show."""
     asked = request.constraints
     options = []
     for ring_degree in load_table(asked.table).rings(asked.security_bits):

@@ -1,11 +1,11 @@
 """A plan's rounds: what the server does between two messages of the client, as data.
 
-A program is one list of operations; each time it asks the client, the server stops there. Cut at those places it falls
-into rounds. Each takes what was uploaded, computes, and sends its outputs down; what later rounds read besides is
-carried by the server from one to the next.
+A program is one list of operations; each time it asks the client, the server stops. Cut at those places, it falls
+into rounds. Each takes the upload, computes, and sends its outputs down; other values that later rounds read are
+kept by the server from one round to the next.
 
-A program of random inputs runs *offline*, ahead of time; one more round, *online*, takes activations masked by what the
-client drew, and is arithmetic in the clear (``helora_core.execution.modular``). Rounds of other programs are online.
+A program of random inputs runs *offline*, ahead of time; one more round, *online*, takes activations masked by the
+client's randomness, and is arithmetic in the clear (``helora_core.execution.modular``). Other programs are all online.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Step(NamedTuple):
     Attributes:
         value: Number of the value that it makes.
         op: The operation.
-        together: Of the first of neighbouring rotations of one value: the values of all of them, to be made at once. Of
-            the others none.
+        together: For the first of consecutive rotations of one value: the values of all of them, made at once. For
+            the others empty.
         freed: Values that nothing reads afterwards.
     """
 
@@ -86,7 +86,7 @@ class Round:
 
     @property
     def server_counts(self) -> OperationCounts:
-        """Those that the server does."""
+        """The operations that the server does."""
         return msgspec.structs.replace(self.counts, encrypts=0, decrypts=0)
 
 
@@ -129,10 +129,10 @@ def counts_of(rounds: Iterable[Round], phase: Phase) -> OperationCounts:
 
 
 def shown(rounds: Sequence[Round], tokens: int, number_bytes: int) -> dict[str, Any]:
-    """What each phase takes, as JSON-ready data; nothing for rounds that are all online.
+    """The costs of each phase, as JSON-ready data; nothing for rounds that are all online.
 
     Args:
-        rounds: A plan's.
+        rounds: The rounds of a plan.
         tokens: Correlations that one execution makes.
         number_bytes: Bytes of a number modulo the lower primes.
     """

@@ -1,7 +1,7 @@
-"""Parameters and scales of a plan, chosen together: what is scaled up must be rescaled or fit the modulus.
+"""Parameters and scales of a plan, chosen together: scaled values must be rescaled or fit the modulus.
 
-The smallest scales that will do follow from the bounds of ``helora_core.compiler.error_flow``, taken the other way
-round; the plan that is compiled for them is held to those bounds themselves."""
+The smallest sufficient scales follow from the bounds of ``helora_core.compiler.error_flow``, solved the other way
+round; the compiled plan is checked with those bounds themselves."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from helora_core.privacy.floods import flood_deviation_bits, mask_deviation_bits
 _NOISE_SHARE_BITS, _DOWN_SHARE_BITS, _UP_SHARE_BITS = 0.6, 1.7, 5.0
 
 _GUARD_BITS = 3
-"""What noise must be below a guard, to be far from what rounds to another integer."""
+"""Bits by which noise must stay below a guard, so that it never rounds to another integer."""
 
 _MASK_ROOM_BITS = 2.7
-"""A mask, the message beside it, and the sign."""
+"""Bits for a mask, the message next to it, and the sign."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plan runs under.
+    """The parameters and scales that a plan runs under.
 
     Attributes:
         params: Nominal parameters (a backend resolves them to primes).
@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def settings_given(packing: Packing, params: CKKSParams) -> Settings:
-    """Settings for parameters that the caller chose: each rescale brings the scale back to the input's.
+    """Settings for parameters that the caller chose: each rescale restores the input's scale.
 
     Raises:
         InvalidParameters: They have too few levels for the packing, or too few bits to mask.
@@ -81,19 +81,19 @@ def _masked(params: CKKSParams, found: MaskedScales) -> Settings:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The smallest scales at which a packing's errors are as small as asked for."""
+    """The smallest scales at which a packing's errors are small enough."""
 
     request: PlanRequest
     packing: Packing
 
     @property
     def shape(self) -> ModuleShape:
-        """What is packed."""
+        """The module's shape."""
         return self.request.shape
 
     @property
     def flood_bits(self) -> int:
-        """To which distance results are flooded; 0 for none."""
+        """Statistical distance to which results are flooded; 0 for none."""
         return self.request.constraints.sanitize_bits or 0
 
     @cached_property
@@ -107,11 +107,11 @@ class _Wanted:
 
     @cached_property
     def absolute_bits(self) -> float:
-        """−log2 of the error that leaves the precision."""
+        """−log2 of the largest error that keeps the precision."""
         return self.request.constraints.target_bits - math.log2(expected_delta(self.shape))
 
     def flat(self, ring_degree: int, data_bits: tuple[int, ...], special_bits: tuple[int, ...]) -> FlatScales:
-        """Two thirds of the error are noise, or flood; the rest is what rounding weights makes of it, nearly all of it
+        """Two thirds of the error are noise, or flood; the rest is the rounding of weights, nearly all of it
         those of ``down``: masks leave those of ``up`` more bits than they need.
         """
         share = self.absolute_bits + _NOISE_SHARE_BITS
@@ -149,7 +149,7 @@ class _Wanted:
             std = math.hypot(std, noise.keyswitch_worst_std(ring_degree, data_bits, special_bits, floors=floors))
         places = math.sqrt(ring_degree / 2)
         if self._coefficients:
-            # Other rows of a plaintext meet the noise as well: as many as there are.
+            # All other rows of a plaintext are multiplied by the noise as well.
             std *= math.sqrt(min(self.shape.rank, ring_degree)) / places
         tail = normal_tail(ring_degree * self.shape.d_out)
         if not self.flood_bits:
@@ -159,11 +159,11 @@ class _Wanted:
         return tail * flood * (1.0 if self._coefficients else places)
 
     def mask_bits(self, ring_degree: int) -> int:
-        """How much input and ``down`` scale are below the modulus, for what drowns other slots to fit."""
+        """Bits that the input and ``down`` scales must leave in the modulus, so that masks of other slots fit."""
         if self._coefficients or not self.flood_bits:
             return 0
         terms = self.shape.rank if self._products > 1 else self.shape.d_in
-        terms = 1 << (terms - 1).bit_length()  # what layouts pad to
+        terms = 1 << (terms - 1).bit_length()  # layouts pad to this
         content = math.sqrt(ring_degree * terms * self._rounding(ring_degree) * MEAN_ROUNDING_SLACK)
         deviation = mask_deviation_bits(content, self.flood_bits) - math.log2(ring_degree / 2) / 2
         return math.ceil(deviation + math.log2(LARGEST_NORMAL) + _MASK_ROOM_BITS)
@@ -201,10 +201,10 @@ def settings_options(request: PlanRequest, packing: Packing) -> Iterator[Setting
     """Settings to try one after the other until a plan is precise enough: the cheapest first.
 
     The bounds that they are chosen by are those of the plan up to what its layout adds (padding, the number of
-    results), so that a few bits more than were asked for are tried next.
+    results), so targets a few bits higher are tried next.
 
     Raises:
-        SlotOverflow, InvalidParameters, InsecureParameters: Nothing will do at all.
+        SlotOverflow, InvalidParameters, InsecureParameters: No settings suffice.
     """
     tried: list[Settings] = []
     for extra_bits in _EXTRA_BITS:
@@ -226,7 +226,7 @@ def settings_for(request: PlanRequest, packing: Packing) -> Settings:
     """Choose parameters and scales for a packing.
 
     Raises:
-        SlotOverflow, InvalidParameters, InsecureParameters: As ``choose_params`` does.
+        SlotOverflow, InvalidParameters, InsecureParameters: As ``choose_params`` raises them.
     """
     asked, wanted = request.constraints, _Wanted(request, packing)
     common: dict[str, Any] = {

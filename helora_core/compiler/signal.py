@@ -1,9 +1,9 @@
-"""How large Δ is expected to be, in units where no value can exceed one: what parameters are chosen for.
+"""The expected size of Δ, in units in which no value exceeds one. Parameters are chosen for it.
 
 Errors are bounded for all weights and activations; how many bits of Δ survive depends on Δ. ``expected_delta`` says
-how large Δ is where weights and activations are independent of each other and random. Trained adapters have larger
-ones (of the bundled one's 60 modules, the median is 2^-2 for 16 tokens, and this says 2^-4.6); an x that is orthogonal
-to ``down`` has none, and no parameters help."""
+how large Δ is if weights and activations are independent of each other and random. Trained adapters have larger
+ones (over the bundled one's 60 modules, the median is 2^-2 for 16 tokens; this says 2^-4.6). An x that is orthogonal
+to ``down`` has a Δ of zero, and no parameters help."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from statistics import NormalDist
 from helora_core.adapter.lora import ModuleShape
 
 _ROUNDED_UP = 2.0**-1.5
-"""What exponents that are whole cost, on average: half a bit each of x, ``down`` and ``up``."""
+"""The average cost of whole exponents: half a bit each for x, ``down`` and ``up``."""
 
 
 def expected_delta(shape: ModuleShape) -> float:

@@ -1,4 +1,4 @@
-"""Which ciphertexts of activations a plan takes, as a digest: plans of equal ones take the same."""
+"""Which ciphertexts of activations a plan takes, as a digest: plans with equal digests take the same."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from helora_core.params.ckks import CKKSParams
 def input_signature(
     params: CKKSParams, scale_bits: int, encoding: Encoding, shape: tuple[int, int], placed: Sequence[Vector]
 ) -> str:
-    """SHA-256 (hex) of all that a ciphertext of activations depends on.
+    """SHA-256 (hex) of everything that a ciphertext of activations depends on.
 
     Args:
         params: Nominal parameters.
         scale_bits: log2 of the scale that activations are encrypted at.
         encoding: How they are encoded.
-        shape: Tokens a run, and d_in.
-        placed: What the layout packs of 1, 2, 3, … in this shape, which shows where it puts which number.
+        shape: Tokens per run, and d_in.
+        placed: The layout's vectors for the numbers 1, 2, 3, … in this shape, which show where it puts each.
     """
     content = msgspec.json.encode((params, scale_bits, encoding, shape, len(placed)), order="deterministic")
     digest = hashlib.sha256(content)

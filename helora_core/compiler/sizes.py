@@ -1,4 +1,4 @@
-"""How many bytes a plan moves and keeps: a residue is 8 bytes for each coefficient and prime, before any compression.
+"""Bytes that a plan sends and keeps: a residue is 8 bytes for each coefficient and prime, before any compression.
 
 Libraries add headers of some hundred bytes and may compress; the sizes of a run are measured, these are for planning.
 """
@@ -18,7 +18,7 @@ def ciphertext_bytes(params: CKKSParams, level: int) -> int:
 
 
 def bytes_up(program: Program, params: CKKSParams, *, seeded: bool = True) -> int:
-    """Ciphertext bytes that the client sends in one run; half for those that travel as a polynomial and a seed."""
+    """Ciphertext bytes that the client sends in one run; half for those sent as a polynomial and a seed."""
     sent = sum(op.kind in (OpKind.INPUT, OpKind.ASK_CLIENT) for op in program.ops)
     return sent * ciphertext_bytes(params, params.max_level) // (2 if seeded else 1)
 

@@ -1,4 +1,4 @@
-"""Where a module's plaintexts are zero, so that the compiler can leave out what they multiply."""
+"""Where a module's plaintexts are zero, so that the compiler can leave out the products with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def support_of(program: Program, layout: Layout, module: LoRAModule) -> Support:
     if not has_zeros(module):
         return {}
     if not (module.down.any() and module.scaled_up.any()):
-        # Where the client applies ``up``, no plaintext shows that Δ is zero.
+        # If the client applies ``up``, no plaintext shows that Δ is zero.
         return {name: () for name, _ in layout.constants(module)}
     numbers = {op.constant for op in program.ops if op.kind is OpKind.DOT_SCALARS}
     support: dict[str, tuple[int, ...]] = {}
@@ -29,12 +29,12 @@ def support_of(program: Program, layout: Layout, module: LoRAModule) -> Support:
 
 
 def has_zeros(module: LoRAModule) -> bool:
-    """Whether any weight is exactly zero; in a trained dense module none is."""
+    """Whether any weight is exactly zero; usually not in a trained dense module."""
     return not (module.down.all() and module.scaled_up.all())
 
 
 def zero_pattern(module: LoRAModule) -> bytes:
-    """32 bytes that two modules of one shape share if they are zero in the same places; empty if nowhere."""
+    """32 bytes, equal for modules of one shape with zeros in the same places; empty if there are no zeros."""
     if not has_zeros(module):
         return b""
     nonzero = (np.packbits(module.down != 0).tobytes(), np.packbits(module.scaled_up != 0).tobytes())

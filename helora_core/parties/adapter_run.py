@@ -30,7 +30,7 @@ class ModuleJob:
 
     Attributes:
         parts: Names and d_out of the modules that it is stacked of, in the order of their outputs; empty for one alone.
-        others: The module by other plans, of the same parameters; the tokens run by whichever they cost least with.
+        others: The same module with other plans of equal parameters; the tokens run by the cheapest of all.
     """
 
     module: Weights
@@ -52,12 +52,12 @@ class ModuleJob:
 
     @property
     def chosen(self) -> Plan:
-        """The plan by which its tokens cost least."""
+        """The plan that is cheapest for its tokens."""
         return cheapest_for(self.plans, self.x.shape[0])
 
     @property
     def compiled(self) -> CompiledModule:
-        """What a server serves, by the first plan."""
+        """The module as a server serves it, with the first plan."""
         parts = (Part(name=self.module.name, d_out=self.module.shape.d_out),)
         plan = self.plan.for_module(self.module) if isinstance(self.module, LoRAModule) else self.plan
         exponent = plan.exponent if isinstance(self.module, LoRAModule) else self.module.exponent
@@ -66,11 +66,11 @@ class ModuleJob:
 
 @dataclass(frozen=True)
 class ModuleResult:
-    """What became of one job.
+    """The result of one job.
 
     Attributes:
         job: Module, activations and plan.
-        result: Δ, the bound on its error, and what it took.
+        result: Δ, the bound on its error, and the report.
         load_ns: Time to encode the module's weights, once for all tokens.
     """
 
@@ -90,13 +90,13 @@ class ModuleResult:
 
     @property
     def error_bound(self) -> Vector:
-        """What no value of a token's Δ is off by more: float64, shape (tokens,)."""
+        """Bound on the error of every value of a token's Δ: float64, shape (tokens,)."""
         (bound,) = self.result.error_bounds.values()
         return bound
 
     @property
     def report(self) -> Report:
-        """What it took."""
+        """Operations, times and bytes of the run."""
         return self.result.report
 
 
@@ -109,7 +109,7 @@ def run_adapter(
     constants: ConstantCache | None = None,
     on_tokens: Callable[[int], object] = lambda tokens: None,
 ) -> Iterator[ModuleResult]:
-    """Run every job through a server and a client of its own, and yield its result as soon as it is there.
+    """Run every job through a server and a client of its own, and yield its result as soon as it is ready.
 
     Everything is checked before the first key is made. Plans with equal parameters share one key set, made for the
     union of their rotation steps.
@@ -117,14 +117,14 @@ def run_adapter(
     Args:
         backend: The CKKS library.
         jobs: Modules with their activations and plans.
-        private_weights: Refuse plans that show weights to the key holder; False where it owns the adapter.
+        private_weights: Refuse plans that show weights to the key holder; False if the key holder owns the adapter.
         telemetry: Told of each module executed.
-        constants: Keeps encoded weights for modules that come again; a fresh one if None.
+        constants: Cache of encoded weights for modules that are run again; a new one if None.
         on_tokens: Called with the tokens finished after each run.
 
     Raises:
-        LeakageRefused: A plan shows weights, and they are to be private.
-        InvalidInput: Activations that a module cannot take.
+        LeakageRefused: A plan shows weights that must stay private.
+        InvalidInput: The activations do not fit a module.
         CapabilityMissing, InsecureParameters, LedgerMismatch, …: As the steps raise them.
     """
     if not jobs:

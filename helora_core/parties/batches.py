@@ -1,4 +1,4 @@
-"""What a server has of the correlations that clients prepared: seeds of its masks, and which ones are used.
+"""The server's side of the correlations that clients prepared: seeds of its masks, and which ones are used.
 
 All sessions of one client share them, so that no index can be used in two of them.
 """
@@ -35,13 +35,13 @@ class ModularWeights(NamedTuple):
 
 
 class KeptBatch(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A batch as it is kept.
+    """A batch as the store keeps it.
 
     Attributes:
         batch: The client's name for it.
         size: Correlations.
-        seed: Of the masks.
-        modules: For each module the SHA-256 of its weights, without which its masks are of no use.
+        seed: The seed of the masks.
+        modules: The SHA-256 of each module's weights: its masks are only good for these weights.
     """
 
     batch: RequestId
@@ -55,7 +55,7 @@ class _Batch:
     """A batch in use.
 
     Attributes:
-        used: Of each correlation whether it is, or may be: bool, shape (size,).
+        used: Whether each correlation is used, or may be: bool, shape (size,).
     """
 
     kept: KeptBatch
@@ -69,12 +69,12 @@ def mask_seed(seed: bytes, module: str, run: int) -> bytes:
 
 
 class Batches:
-    """Those of one client: of one key pair.
+    """The batches of one client, that is, of one key pair.
 
     Args:
-        owner: Of the server's store.
-        key_id: Of the keys.
-        limits: How many there may be.
+        owner: Ownership of the server's store.
+        key_id: The client's key id.
+        limits: How many batches and correlations there may be.
     """
 
     def __init__(self, owner: Ownership, key_id: bytes, limits: ServerLimits) -> None:
@@ -85,7 +85,7 @@ class Batches:
             try:
                 kept = msgspec.msgpack.decode(value, type=KeptBatch)
             except (msgspec.MsgspecError, RecursionError) as error:
-                raise CorruptPayload("Store: a batch is damaged.", hint="Let clients prepare anew.") from error
+                raise CorruptPayload("Store: a batch is damaged.", hint="Let clients prepare again.") from error
             self._hold(kept)
 
     @property
@@ -94,26 +94,26 @@ class Batches:
         return sum(int(np.count_nonzero(~batch.used)) for batch in self._batches.values())
 
     def require_room(self, batch: bytes, size: int) -> None:
-        """Refuse to prepare what is there, or more than there may be.
+        """Refuse to prepare a batch twice, or more than the limits allow.
 
         Raises:
-            UnexpectedMessage: The batch is there.
-            LimitExceeded: There are as many batches, or correlations.
+            UnexpectedMessage: The batch already exists.
+            LimitExceeded: The client has as many batches or correlations as it may.
         """
         if batch in self._batches:
             raise UnexpectedMessage(
-                "Session: the batch was prepared, and the answer is not kept any more.", hint="Prepare another one."
+                "Session: the batch was prepared before, and its answer is no longer kept.", hint="Prepare another one."
             )
         held = sum(batch.kept.size for batch in self._batches.values())
         if held + size > self._limits.correlations or len(self._batches) >= self._limits.batches:
             raise LimitExceeded(
                 f"Session: {held} correlations are kept for this client in {len(self._batches)} batches; "
-                f"{self._limits.correlations} in {self._limits.batches} may be.",
+                f"the limit is {self._limits.correlations} in {self._limits.batches}.",
                 hint="Use some first, or raise ServerLimits.",
             )
 
     def add(self, batch: bytes, size: int, seed: bytes, modules: Mapping[str, bytes]) -> None:
-        """Keep a batch that was prepared. Errors as of the store."""
+        """Keep a batch that was prepared. Errors are those of the store."""
         kept = KeptBatch(batch, size, seed, dict(modules))
         self._owner.put(Write(self._key(batch), msgspec.msgpack.encode(kept)))
         self._hold(kept)
@@ -129,18 +129,18 @@ class Batches:
     def answers(
         self, plan: Plan, weights: Mapping[str, ModularWeights], upload: Upload, params: CKKSParams
     ) -> tuple[tuple[bytes, ...], ...]:
-        """What is computed with masked activations, for each module; their correlations are used then, durably.
+        """Each module's results from masked activations. The correlations are marked as used first, durably.
 
         Args:
-            plan: Of one of the modules.
-            weights: Of each module.
+            plan: The plan of one of the modules.
+            weights: The weights of each module.
             upload: The client's message.
-            params: Resolved.
+            params: The resolved parameters.
 
         Raises:
-            CorrelationUsed: Of the correlations one is used, gone, or for other weights. Nothing changes.
-            CorruptPayload: The message holds other numbers. Nothing changes.
-            InvalidInput, NotDurable, …: As the store does; they are used then, and nothing is answered.
+            CorrelationUsed: A correlation is used, gone, or for other weights. Nothing changes.
+            CorruptPayload: The message does not hold the numbers expected. Nothing changes.
+            InvalidInput, NotDurable, …: As the store raises them; the correlations are used up, without an answer.
         """
         primes = params.data_primes[: modular.correlation(plan).lower]
         self._require_unused(upload.spans, {name: each.fingerprint for name, each in weights.items()})
@@ -158,10 +158,10 @@ class Batches:
 
         Args:
             spans: The correlations.
-            modules: What they are to be used for: the SHA-256 of the weights of each.
+            modules: The modules to use them for: the SHA-256 of the weights of each.
 
         Raises:
-            CorrelationUsed: One of them is no good, or named twice.
+            CorrelationUsed: One of them cannot be used, or is named twice.
         """
         seen: set[tuple[bytes, int]] = set()
         for span in spans:
@@ -170,9 +170,9 @@ class Batches:
             fits = batch is not None and end <= batch.kept.size and not batch.used[span.start : end].any()
             if batch is None or not fits or any(batch.kept.modules.get(name) != of for name, of in modules.items()):
                 raise CorrelationUsed(
-                    f"Session: of {span.count} correlations some are used, or not there for these modules (any more).",
+                    f"Session: of {span.count} correlations some are used, or do not exist for these modules.",
                     hint="Begin the request again, with others. After a restart of the server up to "
-                    f"{RESERVED} of a batch are lost; if it forgot the batch, client.discard and prepare anew.",
+                    f"{RESERVED} of a batch are lost; if it lost all, call client.discard and prepare again.",
                 )
             named = {(span.batch, i) for i in range(span.start, end)}
             if not seen.isdisjoint(named):
@@ -182,7 +182,7 @@ class Batches:
             seen |= named
 
     def _masks(self, spans: Sequence[Span], name: str, size: int, primes: Sequence[int], count: int) -> Residues:
-        """What hides a module's results: shape (lower primes, tokens, outputs); ``size`` is that of a run."""
+        """The masks of a module's results: shape (lower primes, tokens, outputs); a run has ``size`` correlations."""
         parts = [
             modular.drawn(mask_seed(self._batches[batch].kept.seed, name, run), places, primes, count)
             for batch, run, places in _by_run(spans, size)
@@ -190,7 +190,7 @@ class Batches:
         return np.concatenate(parts, axis=1)
 
     def _use(self, spans: Sequence[Span]) -> None:
-        """Mark correlations as used; what is durable is below the mark. Errors as of ``Mark.cover``."""
+        """Mark correlations as used; the mark is durable. Errors are those of ``Mark.cover``."""
         for span in spans:
             batch = self._batches[span.batch]
             batch.used[span.start : span.start + span.count] = True
@@ -207,7 +207,7 @@ class Batches:
 
 
 def _by_run(spans: Sequence[Span], size: int) -> Iterator[tuple[bytes, int, range]]:
-    """Batch, run, and the places in it."""
+    """The batch, the run, and the places in the run."""
     for span in spans:
         start, end = span.start, span.start + span.count
         while start < end:
@@ -218,11 +218,11 @@ def _by_run(spans: Sequence[Span], size: int) -> Iterator[tuple[bytes, int, rang
 
 
 class AllBatches:
-    """Those of all clients: each as long as one of its sessions is there; the store keeps them longer.
+    """The batches of all clients, held while a session of the client is open; the store keeps them longer.
 
     Args:
-        store: Where they outlive the server; None to lose them with it.
-        limits: How many there may be, for each client.
+        store: Where batches outlive the server; None to lose them with it.
+        limits: How many batches and correlations each client may have.
     """
 
     def __init__(self, store: Store | None, limits: ServerLimits) -> None:
@@ -232,7 +232,7 @@ class AllBatches:
         self._held: WeakValueDictionary[bytes, Batches] = WeakValueDictionary()
 
     def of(self, key_id: bytes) -> Batches:
-        """One client's."""
+        """The batches of one client."""
         held = self._held.get(key_id)
         if held is None:
             held = self._held[key_id] = Batches(self._owner, key_id, self._limits)
@@ -240,5 +240,5 @@ class AllBatches:
 
 
 def new_seed() -> bytes:
-    """Of the masks of a batch: its own, so that a batch that is begun anew has others."""
+    """A fresh seed for the masks of a batch, so that a batch that is begun again has other masks."""
     return secrets.token_bytes(modular.SEED_BYTES)

@@ -15,19 +15,19 @@ from helora_core.packing.protocol import Vector
 
 
 def check_activations(x: NDArray[Any], shape: ModuleShape, *, who: str) -> Vector:
-    """Activations as float64 of shape (tokens, d_in), or a refusal.
+    """The activations as float64 of shape (tokens, d_in).
 
     Raises:
-        InvalidInput: Not a real floating or integer array of that shape, without tokens, or not finite.
+        InvalidInput: They are not a real floating or integer array of that shape, have no tokens, or are not finite.
     """
     if x.dtype.kind not in "fiu" or x.ndim != 2 or x.shape[0] == 0 or x.shape[1] != shape.d_in:
         raise InvalidInput(
             f"{who}: activations must be real numbers of shape (tokens, {shape.d_in}), not {x.dtype}, shape {x.shape}.",
-            hint="Give one row a token, as the module's input has them.",
+            hint="Give one row per token, as in the module's input.",
         )
     activations: Vector = x.astype(np.float64)
     if not np.isfinite(activations).all():
-        raise InvalidInput(f"{who}: activations hold NaN or infinity.", hint="Check the layer that made them.")
+        raise InvalidInput(f"{who}: activations hold NaN or infinity.", hint="Check the layer that computed them.")
     return activations
 
 

@@ -1,6 +1,6 @@
 """The client: a server's offer, keys made for it, and requests.
 
-Sans-IO: bytes in, bytes out. It never meets a server's object: only its offer and its answers.
+Sans-IO: bytes in, bytes out. It sees nothing of the server but its offer and its answers.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ from helora_core.parties.versions import chosen
 
 
 class Client:
-    """Makes the plans of an offer again, compares digests, and makes keys for them when they are first needed.
+    """Remakes the plans of an offer, compares digests, and makes keys for them when they are first needed.
 
     Args:
-        offer: What ``Server.offer`` gave.
+        offer: The result of ``Server.offer``.
         backend: The CKKS library, the one that the offer names; loaded by that name if None.
-        adapter: The adapter's modules as they were compiled, by name, for packings whose client finishes the sum: only
-            where the key holder owns the adapter.
-        security_bits: Level of security to insist on.
-        table: The security table to go by.
-        store: Where correlations that are prepared outlive the process, for ``restore``; None to have them in memory
-            alone, where nothing is to be lost. It is as secret as the keys.
-        low_water: Below how many correlations a pool is low (``pools``).
+        adapter: The adapter's modules as they were compiled, by name, for packings whose client finishes the sum. Only
+            if the key holder owns the adapter.
+        security_bits: Minimum level of security.
+        table: Name of the security table.
+        store: Where prepared correlations outlive the process, for ``restore``; None to have them in memory
+            only, where a restart loses them. The store is as secret as the keys.
+        low_water: A pool with fewer correlations than this is low (``pools``).
 
     Raises:
         CorruptPayload: The offer is damaged, or contradicts itself.
         VersionMismatch, ForeignCiphertext: Another version of helora, of a packing or of the library made it.
-        InsecureParameters: The table refuses its parameters.
-        LeakageRefused: A packing needs the adapter here, and it is not given.
-        BackendUnavailable, PackingUnavailable: What it names is not installed.
+        InsecureParameters: The security table refuses the offer's parameters.
+        LeakageRefused: A packing needs the adapter at the client, and it was not given.
+        BackendUnavailable, PackingUnavailable: The offer names a backend or a packing that is not installed.
     """
 
     def __init__(
@@ -104,18 +104,18 @@ class Client:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise InvalidInput(
-            "Client: it holds a secret key, and is neither pickled nor copied.",
-            hint="Make a client of the offer in the other process: it has keys of its own.",
+            "Client: it holds a secret key, so it can be neither pickled nor copied.",
+            hint="Make another client from the offer in the other process: it will have its own keys.",
         )
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Names of what can be asked for: every part of every module."""
+        """Names that can be asked for: every part of every module."""
         return tuple(part.name for each in self._modules.values() for part in each.parts)
 
     @property
     def plans(self) -> dict[str, Plan]:
-        """The plan of each module, by the module's name; of several the first, which is for the fewest tokens."""
+        """The plan of each module, by the module's name; the first if there are several, for the fewest tokens."""
         return {name: versions[0].plan for name, versions in self._asked.items()}
 
     def plans_of(self, module: str) -> tuple[Plan, ...]:
@@ -123,11 +123,11 @@ class Client:
         return tuple(each.plan for each in self._asked[self._resolve(module)])
 
     def evaluation_keys(self) -> bytes:
-        """The bytes that open a session: ``Server.open`` reads them. No secret is in them."""
+        """The bytes that open a session, for ``Server.open``. They contain no secret."""
         return bundle([self._sessions[each.params].evaluation_keys() for each in self._key_sets])
 
     def export_keys(self, passphrase: str) -> bytes:
-        """The client's keys, encrypted: ``Client.restore`` makes it again after a restart.
+        """The client's keys, encrypted. ``Client.restore`` makes the client from them again after a restart.
 
         Raises:
             InvalidInput: The passphrase is empty.
@@ -137,16 +137,16 @@ class Client:
 
     @classmethod
     def restore(cls, offer: bytes, exported: bytes, passphrase: str, **options: Any) -> Client:
-        """A client with the keys that one exported: the server goes on with the evaluation keys that it has.
+        """A client with exported keys. The server can go on with the evaluation keys that it has.
 
         Args:
             offer: The server's offer.
-            exported: What ``export_keys`` gave.
-            passphrase: The one that it was given.
+            exported: The result of ``export_keys``.
+            passphrase: The passphrase that ``export_keys`` was given.
             options: As ``Client`` takes them.
 
         Raises:
-            CorruptPayload, VersionMismatch, InvalidInput: As ``restore_client`` does; or the keys are for other
+            CorruptPayload, VersionMismatch, InvalidInput: As ``restore_client`` raises them; or the keys are for other
                 parameters than the offer's.
         """
         client = cls(offer, **options)
@@ -164,14 +164,14 @@ class Client:
         return client
 
     def prepare(self, modules: str | Sequence[str], correlations: int) -> Preparation:
-        """Make correlations ahead of time, for as many tokens of later requests. They are in the pool once it is done.
+        """Make correlations ahead of time, one for each token of later requests. When done, they are in the pool.
 
         Args:
-            modules: Of one input, with plans that have an offline phase. One batch serves all of them, or any.
+            modules: Modules of one input, with plans that have an offline phase. The batch serves any or all of them.
             correlations: How many; ``plan.tokens_per_run`` of them cost no more than one.
 
         Raises:
-            InvalidInput: There is no such module, or nothing to prepare for it; or the modules take different inputs.
+            InvalidInput: A module does not exist, or has no offline phase; or the modules take different inputs.
         """
         alive = [each for each in self._named(modules, "prepare", correlations) if not each.plan.is_zero]
         if not alive or any(each.plan.correlation is None for each in alive):
@@ -192,7 +192,7 @@ class Client:
         return {modules: level for params in offline for modules, level in self._pool(params).levels().items()}
 
     def discard(self, modules: str | Sequence[str]) -> None:
-        """Delete all that was prepared for any of these modules: where the server no longer has its part."""
+        """Delete all correlations of any of these modules, for when the server no longer has its part of them."""
         names = [self._resolve(name) for name in ([modules] if isinstance(modules, str) else modules)]
         versions = [each for name in names for each in self._asked[name]]
         for params in {each.plan.params for each in versions if each.plan.correlation}:
@@ -201,20 +201,20 @@ class Client:
     def begin(
         self, modules: str | Sequence[str], x: NDArray[Any], *, otherwise: str | Sequence[str] | None = None
     ) -> Request:
-        """A request for Δ of x. Where the plan has an offline phase it takes a correlation for each token.
+        """A request for Δ of x. If the plan has an offline phase, it takes a correlation for each token.
 
-        Of a module with plans for several numbers of tokens, the one is taken by which these cost least: executions
-        times their cost, or else the fewest executions; of several modules, those that take the same ciphertexts.
+        If a module has plans for several numbers of tokens, the cheapest for these tokens is taken: executions
+        times their cost, or else the fewest executions. Several modules get plans that take the same ciphertexts.
 
         Args:
-            modules: A module by its name or an ending of it, or several that take one input. What was compiled
-                together runs together.
+            modules: A module by its name or an ending of it, or several that take one input. Parts that were compiled
+                together run together.
             x: Activations, any real dtype, shape (tokens, d_in), finite.
-            otherwise: Modules to ask for instead where the pool has too few: the same weights with another plan.
+            otherwise: Modules to ask for instead if the pool has too few: the same weights with another plan.
 
         Raises:
-            InvalidInput: There is no such module, or x is not such an array; or the modules take different inputs.
-            PoolEmpty: Too few correlations are prepared, and nothing is to be asked for instead.
+            InvalidInput: A module does not exist, or x is not such an array; or the modules take different inputs.
+            PoolEmpty: The pool has too few correlations, and ``otherwise`` was not given.
             NotDurable: Another client has opened this one's store since.
         """
         names = [modules] if isinstance(modules, str) else list(modules)
@@ -252,9 +252,9 @@ class Client:
         return self._pools[params]
 
     def delta(self, modules: str | Sequence[str], x: NDArray[Any], link: Link) -> Vector:
-        """Δ of x, by way of a link to the server: float64, shape (tokens, d_out); of several parts beside each other.
+        """Δ of x, through a link to the server: float64, shape (tokens, d_out); several parts side by side.
 
-        Arguments and errors are those of ``begin``; many tokens go in several requests, as ``run`` has it.
+        Arguments and errors are those of ``begin``; many tokens are split into several requests, as in ``run``.
 
         Args:
             modules: Of one input.
@@ -272,13 +272,13 @@ class Client:
         tokens: int | None = None,
         on_tokens: Callable[[int], object] = lambda tokens: None,
     ) -> Result:
-        """Δ of x with all that is to be said of it.
+        """Δ of x with its error bounds and the report.
 
         Args:
             modules: Of one input.
             x: Activations.
             link: A ``Session``, or what carries messages to one.
-            tokens: Tokens a request; if None, as many as surely fit the largest message that the server reads.
+            tokens: Tokens per request; if None, as many as surely fit the largest message that the server reads.
             on_tokens: Called with the tokens that are finished after each request, for progress bars.
         """
         x = np.asarray(x)
@@ -304,7 +304,7 @@ class Client:
         return max(1, self._message_bytes // of_run) * plan.tokens_per_run
 
     def _parts(self, name: str) -> list[str]:
-        """The parts that a name means: one, or all of a module that is named itself."""
+        """The parts that a name means: one, or all parts of a compiled module."""
         module = self._modules[self._resolve(name)]
         parts = [part.name for part in module.parts]
         if name == module.name:
@@ -312,7 +312,7 @@ class Client:
         return [part for part in parts if part == name] or [part for part in parts if matches(part, name)] or parts
 
     def _resolve(self, name: str) -> str:
-        """The compiled module that a name means: its own, that of a part, or an ending that only one has."""
+        """The compiled module that a name means: its own name, that of a part, or an ending that only one has."""
         own = {each.name: {each.name, *(part.name for part in each.parts)} for each in self._modules.values()}
         exact = [compiled for compiled, names in own.items() if name in names]
         found = exact or [compiled for compiled, names in own.items() if any(matches(each, name) for each in names)]

@@ -1,6 +1,6 @@
-"""The client's side of one run: it scales, packs and encrypts, answers in between, and undoes it all on Δ.
+"""The client's side of one run: it scales, packs and encrypts, answers rounds, then decrypts, unpacks and rescales Δ.
 
-Encoding, scales and exponents come from the plan, so that nobody can pass others.
+Encoding, scales and exponents come from the plan, so that callers cannot pass wrong ones.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from helora_core.packing.protocol import Vector
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run gave.
+    """The result of one run.
 
     Attributes:
         delta: Δ, float64, shape (tokens, d_out).
-        error_bound: float64, shape (tokens,): what no value of a token's Δ is off by more, but with a probability of
+        error_bound: float64, shape (tokens,): bound on the error of each value of a token's Δ, except with probability
             2^-40 over the randomness of keys, encryption and flood. 0 for an x of zeros, whose Δ is known.
     """
 
@@ -48,18 +48,18 @@ class ClientRun:
     """One run of a plan, for 1 to ``plan.tokens_per_run`` tokens. Ciphertexts go in and out as a session's bytes.
 
     Args:
-        plan: For the module: ``compile_plan(…, module=…)`` or ``plan.for_module`` made it, or an offer.
+        plan: A plan for the module, from ``compile_plan(…, module=…)``, ``plan.for_module`` or an offer.
         x: Activations, float64, shape (tokens, d_in), finite.
         module: The adapter in the clear, for packings whose client finishes the sum.
 
     Raises:
-        InvalidInput: ``x`` is not such an array, or the plan is for no module yet.
+        InvalidInput: ``x`` is not such an array, or the plan has no module's exponent yet.
     """
 
     def __init__(self, plan: Plan, x: Vector, *, module: LoRAModule | None = None) -> None:
         if plan.exponent is None:
             raise InvalidInput(
-                f"Plan {plan.packing.name} {plan.shape} is for no module yet: its exponent is not known.",
+                f"Plan {plan.packing.name} {plan.shape} was made without a module: its exponent is not known.",
                 hint="Compile it with the module, or take plan.for_module(module).",
             )
         self._plan = plan
@@ -70,7 +70,7 @@ class ClientRun:
         self._vectors = plan.pack(scaled)
 
     def inputs(self, client: ClientSession) -> list[bytes]:
-        """What to upload first: a ciphertext for each vector of the packed activations."""
+        """The first upload: a ciphertext for each vector of the packed activations."""
         scale_bits, encoding = self._plan.scales.input_bits, self._plan.program.encoding
         return [
             client.serialize(client.encrypt(vector, scale_bits=scale_bits, encoding=encoding))
@@ -78,7 +78,7 @@ class ClientRun:
         ]
 
     def answer(self, client: ClientSession, number: int, download: Sequence[bytes]) -> bytes:
-        """What to upload for round ``number``, 1 or more, from what came down at the end of the one before."""
+        """The upload for round ``number``, 1 or more, from the download of the round before."""
         received = [client.decrypt(client.deserialize(payload), encoding=Encoding.INTEGERS) for payload in download]
         return client.serialize(encrypt_answer(self._plan, number, client, received))
 
@@ -90,19 +90,19 @@ class ClientRun:
         exponents = self._exponents + (plan.exponent or 0)
         bound = plan.precision(noise_model=client.capabilities.noise_model).error_bound
         return RunResult(
-            # What is known to be zero is zero, and not the noise that came for it.
+            # Values known to be zero are returned as zero, without the noise of their results.
             delta=np.where(self._nothing[:, np.newaxis], 0.0, np.ldexp(delta, exponents[:, np.newaxis])),
             error_bound=np.where(self._nothing, 0.0, np.ldexp(bound, exponents)),
         )
 
 
 def relative_bits(delta: NDArray[np.float64], error_bound: NDArray[np.float64]) -> float:
-    """−log2(error bound / max|Δ|) of the Δ that came out, 0 to 53: what can be said of it without the adapter. −inf if
+    """−log2(error bound / max|Δ|) of the Δ that came out, 0 to 53: its precision without the adapter. −inf if
     a value is not finite.
 
     Args:
         delta: Δ, shape (tokens, d_out).
-        error_bound: Of each token's values, shape (tokens,).
+        error_bound: Bound on the error of each token's values, shape (tokens,).
     """
     bound, largest = float(np.max(error_bound, initial=0.0)), float(np.max(np.abs(delta), initial=0.0))
     if not np.isfinite(delta).all():

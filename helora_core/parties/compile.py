@@ -1,4 +1,4 @@
-"""From an adapter to what both parties are made of, in one call."""
+"""Compiles an adapter in one call; the client and the server are made from the result."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ def compile(
 
     Args:
         adapter: An adapter, or a path to one in any container that helora reads.
-        tokens: Tokens that will be run together, which plans are chosen for; the fewest if None. Several numbers, as
+        tokens: Tokens that will be run together, which plans are chosen for; the fewest if None. Several numbers,
             ``(1, 64)`` for decode and prefill, give each module a plan for each, all with equal parameters, so that one
-            key set serves them. The combination is chosen whose cost per token is least: in the mean over the numbers
+            key set serves them. The combination with the lowest cost per token is chosen: in the mean over the numbers
             as they are given (one that is given twice counts twice), with the keys' bytes shared by 1024 tokens. A
-            client takes for each request the plan by which its tokens cost least.
-        modules: A module by its name or the ending of names; ``all`` for all.
-        constraints: What every plan has to keep. The defaults keep the weights private.
+            client takes for each request the plan that is cheapest for its tokens.
+        modules: A module's name or an ending of names; ``all`` for all.
+        constraints: The constraints on every plan. The defaults keep the weights private.
         backend: Name of the backend; the best that can run the plans if None.
-        packing: Name of the packing; ``auto`` for the one predicted to take least time.
+        packing: Name of the packing; ``auto`` for the one predicted to be fastest.
         share: Run modules of a layer that get one input (q, k and v; gate and up) as one.
         allow_emulation: Let a backend be chosen that encrypts nothing.
 
     Raises:
         AdapterFormatError: The adapter cannot be read.
-        InvalidInput: No module is called so.
-        NoCommonParameters: The numbers of tokens have no plans of equal parameters.
+        InvalidInput: No module has this name.
+        NoCommonParameters: There are no plans of equal parameters for all numbers of tokens.
         NothingEligible, BudgetExceeded, PrecisionLost, …: No plan keeps the constraints.
-        LeakageRefused: The packing shows weights to the key holder, and they are to be private.
+        LeakageRefused: The packing shows weights to the key holder, and they must stay private.
         BackendUnavailable: No backend that encrypts can run the plans.
     """
     loaded = adapter if isinstance(adapter, LoRAAdapter) else load_adapter(Path(adapter))
@@ -77,12 +77,12 @@ def compile(
 
 
 def asked_of(modules: Sequence[LoRAModule], *, share: bool, **wishes: Any) -> list[Asked]:
-    """What is asked for some modules, grouped by the input that they share, or each alone.
+    """The requests for some modules, grouped by the input that they share, or each alone.
 
     Args:
         modules: One or more.
         share: Whether to group them.
-        wishes: Those of ``PlanRequest``.
+        wishes: Arguments of ``PlanRequest``.
     """
     named = {module.name: module for module in modules}
     groups = input_groups(list(named)) if share else [[name] for name in named]
@@ -94,7 +94,7 @@ class Asked:
     """Modules that share an input, compiled as one.
 
     Attributes:
-        request: For their stack.
+        request: The request for their stack.
         parts: Names and widths of the modules, in the order of their outputs.
         shapes: Their shapes.
     """
@@ -105,7 +105,7 @@ class Asked:
 
     @classmethod
     def of(cls, group: Sequence[LoRAModule], **wishes: Any) -> Asked:
-        """For a group of one or more modules; ``wishes`` are those of ``PlanRequest``."""
+        """A group of one or more modules; ``wishes`` are arguments of ``PlanRequest``."""
         module = compact(stack(group))
         parts = tuple(Part(name=part.name, d_out=part.shape.d_out) for part in group)
         request = PlanRequest(shape=module.shape, module=module, **wishes)
@@ -113,24 +113,24 @@ class Asked:
 
     @property
     def name(self) -> str:
-        """That of the stack."""
+        """The name of the stack."""
         assert self.request.module is not None  # ``of`` gives it
         return self.request.module.name
 
     def parts_alone(self, backend: str | None) -> tuple[PlanRequest, ...]:
-        """What compiles each part on its own, for that backend."""
+        """The request for each part on its own, for that backend."""
         alone = replace(self.request, module=None, tokens=(), backend=backend, shape=self.shapes[0])
         return tuple(replace(alone, shape=shape) for shape in self.shapes)
 
 
 def compiled_modules(asked: Sequence[Asked]) -> tuple[list[CompiledModule], str | None]:
-    """Compile what is asked for by requests that are alike but for their modules.
+    """Compile requests that differ only in their modules.
 
     Returns:
         Each module with each of its plans, and the name of the backend that they are for, if one was named or chosen.
 
     Raises:
-        HeloraError: As of ``compile``.
+        HeloraError: As ``compile`` raises it.
     """
     requests = on_best_machine([each.request for each in asked])
     cache = plan_cache()

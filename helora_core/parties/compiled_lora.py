@@ -1,4 +1,4 @@
-"""An adapter, compiled: what ``helora_core.compile`` gives, and both parties are made of."""
+"""A compiled adapter: the result of ``helora_core.compile``, from which client and server are made."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class CompiledLoRA:
     """Modules with their plans, on a backend.
 
     Attributes:
-        modules: The modules; several of one input as one, where that was asked for. One with plans for several numbers
-            of tokens is here once for each plan.
+        modules: The modules; several of one input as one, if asked for. A module with plans for several numbers
+            of tokens appears once for each plan.
         backend: The CKKS library.
-        secure: Whether it encrypts at all: an emulation does not.
+        secure: Whether the backend encrypts at all: an emulation does not.
         private_weights: Whether the plans keep the weights from the key holder.
-        alone: By a module's name, what compiles each of its parts on its own.
+        alone: By a module's name, the requests that compile each of its parts on its own.
     """
 
     modules: tuple[CompiledModule, ...]
@@ -57,7 +57,7 @@ class CompiledLoRA:
         return key_sets([each.plan for each in self.modules])
 
     def shared_inputs(self) -> dict[str, tuple[SharedInput, ...]]:
-        """What one encrypted input for several modules saves, per token, against one for each.
+        """What one encrypted input for several modules saves, per token, compared with one for each.
 
         Returns:
             For every module that was made of several, by name, and each of its plans. The parts are compiled on their
@@ -66,7 +66,7 @@ class CompiledLoRA:
         return shared_inputs(self.modules, self.alone)
 
     def open(self) -> tuple[Client, Session]:
-        """Both parties in this process, for a try: a client with keys, and its session at a server.
+        """Both parties in this process, to try it out: a client with keys, and its session at a server.
 
         Raises:
             InsecureParameters, CapabilityMissing, …: As ``Client`` and ``Server`` do.
@@ -82,7 +82,7 @@ class CompiledLoRA:
         return Server(self, limits=limits, store=store)
 
     def client(self, offer: bytes, *, store: Store | None = None) -> Client:
-        """A client of the same owner: it has the adapter in the clear, where a packing needs that and it may be.
+        """A client of the same owner: it gets the adapter in the clear, if a packing needs that and it is allowed.
         Arguments are those of ``Client``.
         """
         owned = {each.name: each.module for each in self.modules if isinstance(each.module, LoRAModule)}
@@ -99,10 +99,10 @@ class CompiledLoRA:
     def save(
         self, directory: Path, *, replace: bool = False, on_constant: Callable[[int], object] = lambda count: None
     ) -> str:
-        """Write all that a server needs to run it without the adapter, and return the artifact's digest.
+        """Write everything that a server needs to run without the adapter, and return the artifact's digest.
 
         Raises:
-            InvalidInput: There is something at ``directory`` already, or a plan cannot be run without the adapter.
+            InvalidInput: ``directory`` already exists and is not empty, or a plan cannot be run without the adapter.
         """
         from helora_core.artifact.write import write_artifact
 
@@ -112,11 +112,11 @@ class CompiledLoRA:
 def shared_inputs(
     modules: Sequence[CompiledModule], alone: Mapping[str, Sequence[PlanRequest]]
 ) -> dict[str, tuple[SharedInput, ...]]:
-    """What ``CompiledLoRA.shared_inputs`` gives.
+    """The result of ``CompiledLoRA.shared_inputs``.
 
     Args:
         modules: The modules.
-        alone: By name, what compiles each part on its own.
+        alone: By name, the requests that compile each part on its own.
     """
     cache = plan_cache()
     return {

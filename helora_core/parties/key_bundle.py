@@ -11,7 +11,7 @@ from helora_core.errors import CorruptPayload
 
 
 def bundle(keys: Sequence[bytes]) -> bytes:
-    """One message of the keys of each set; each is an envelope with a checksum of its own."""
+    """One message with the keys of each set, each in an envelope with its own checksum."""
     return msgspec.msgpack.encode(tuple(keys))
 
 
@@ -21,12 +21,12 @@ def read_bundle(
     """The keys of each set.
 
     Args:
-        message: As ``bundle`` made it.
-        most_bytes: How many bytes the keys of each set have at most.
-        made_by: What made it, for refusals.
+        message: The result of ``bundle``.
+        most_bytes: Most bytes that the keys of each set may have.
+        made_by: Name of the function that made it, for refusals.
 
     Raises:
-        CorruptPayload: It is too long, or not the keys of so many sets.
+        CorruptPayload: It is too long, or does not hold the keys of as many sets.
     """
     most = sum(most_bytes) + len(most_bytes) * OVERHEAD_BYTES
     if len(message) > most:
@@ -37,7 +37,7 @@ def read_bundle(
     try:
         found = msgspec.msgpack.decode(message, type=tuple[bytes, ...])
     except msgspec.MsgspecError as error:
-        raise CorruptPayload(f"These bytes are not what {made_by} gives.", hint="Send them again.") from error
+        raise CorruptPayload(f"These bytes are not the result of {made_by}.", hint="Send them again.") from error
     if len(found) != len(most_bytes):
         raise CorruptPayload(
             f"Keys of {len(found)} parameter sets; this offer's plans have {len(most_bytes)}.",

@@ -1,4 +1,4 @@
-"""How much a server holds for others at most; what is over is refused, and nothing that was there is lost for it."""
+"""How much a server holds for clients at most. It refuses more, and loses nothing that it already holds."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         sessions: Clients at once.
-        requests: Requests of one session that are in flight or whose last answer is kept.
-        kept_bytes: Bytes of the answers that one session keeps for clients who ask again.
-        idle_s: Seconds after which a request that nobody asked about is dropped.
-        message_bytes: Largest message that is read; offered to clients, which send no larger ones.
+        requests: Requests of one session that are in flight, or whose last answer is kept.
+        kept_bytes: Bytes of the answers that one session keeps in case the client asks again.
+        idle_s: Seconds without a message after which a request is dropped.
+        message_bytes: Largest message that is read; stated in the offer, so that clients send no larger ones.
         tokens: Most tokens of one request.
-        correlations: Most correlations that are kept for one client until it uses them: a byte each, since of masks
-            the seeds are kept.
-        batches: In how many preparations they may have been made: some hundred bytes each.
+        correlations: Most correlations that are kept for one client until it uses them: a byte each, since only
+            the seeds of masks are kept.
+        batches: Most batches of correlations that are kept for one client: some hundred bytes each.
     """
 
     sessions: int = 32

@@ -1,8 +1,8 @@
 """Up to where the correlations of a batch may have been used: kept by both parties, durable before the first use.
 
-A mark is moved ahead by chunks, so that most uses cost no write. Whoever finds it after a crash takes all below it for
-used. A party that finds that another one took its place moves no mark any more: what it had reserved it may use up,
-since the other one leaves that out.
+A mark is moved ahead in chunks, so that most uses cost no write. After a crash, all correlations below it count as
+used. A party that finds that another one took its place moves no mark any more. It may use up what it had reserved,
+since the other one skips that.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _OWNER_BYTES = 16
 
 
 class Ownership:
-    """That a party is the last to have opened its part of a store.
+    """Whether a party is the last one to have opened its part of a store.
 
     Args:
-        store: None where nothing is kept.
-        key: Where the owner's name stands.
+        store: The store; None if nothing is kept.
+        key: The key of the owner's name.
     """
 
     def __init__(self, store: Store | None, key: str) -> None:
@@ -31,7 +31,7 @@ class Ownership:
         self.put(Write(key, self._name), owned=False)
 
     def put(self, *writes: Write, owned: bool = True) -> None:
-        """Write, if there is a store, and if it is this party's still.
+        """Write, if there is a store and this party still owns it.
 
         Raises:
             NotDurable: Another party has opened it since.
@@ -40,8 +40,8 @@ class Ownership:
             return
         if owned and self.store.get(self._key) != self._name:
             raise NotDurable(
-                "Another party has opened this store since; this one may write nothing to it.",
-                hint="Use one client, or one server, for a store.",
+                "Another party has opened this store since; this one may no longer write to it.",
+                hint="Use a store for only one client, or only one server, at a time.",
             )
         self.store.put_many(list(writes))
 
@@ -50,13 +50,13 @@ class Mark:
     """The mark of one batch.
 
     Args:
-        owner: Of the store.
-        key: Where it stands.
-        size: Correlations of the batch.
-        ahead: How many are reserved at once.
+        owner: Ownership of the store.
+        key: The mark's key.
+        size: Number of correlations in the batch.
+        ahead: How many are reserved with one write.
 
     Attributes:
-        reserved: Durably, all below may have been used.
+        reserved: All correlations below this, durably, may have been used.
     """
 
     def __init__(self, owner: Ownership, key: str, size: int, ahead: int) -> None:
@@ -65,11 +65,11 @@ class Mark:
         self.reserved = int.from_bytes(kept or b"", "big")
         if self.reserved > size:
             raise CorruptPayload(
-                f"Store: {self.reserved} of {size} correlations are marked as used.", hint="Prepare correlations anew."
+                f"Store: {self.reserved} of {size} correlations are marked as used.", hint="Prepare correlations again."
             )
 
     def cover(self, end: int) -> None:
-        """See that all below ``end`` are reserved. Errors as of the store and ``Ownership.put``."""
+        """Reserve all correlations below ``end``. Errors are those of the store and ``Ownership.put``."""
         if end <= self.reserved:
             return
         reserved = min(self._size, end + self._ahead - 1)
@@ -77,5 +77,5 @@ class Mark:
         self.reserved = reserved
 
     def erasing(self, batch: str) -> Sequence[Write]:
-        """What deletes a batch: the batch before its mark, so that it is never there without one."""
+        """The writes that delete a batch: the batch before its mark, so that it never exists without one."""
         return (Write(batch, None), Write(self._key, None))

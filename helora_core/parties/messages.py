@@ -1,7 +1,7 @@
-"""What travels between client and server once keys are there: one message up and one down in each round of a request.
+"""The messages between client and server once the keys are exchanged: one up and one down in each round of a request.
 
-A message is a checked envelope (``helora_core.backend.envelope``) around MessagePack. It names the request that it is
-of and the round, so that messages may be lost, repeated, reordered or mixed with those of other requests.
+A message is a checked envelope (``helora_core.backend.envelope``) around MessagePack. It names its request
+and round, so that messages may be lost, repeated, reordered or mixed with those of other requests.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]
 
 
 class Span(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Correlations that follow each other: ``count`` of a batch, from ``start``."""
+    """Consecutive correlations of a batch: ``count`` of them, from ``start``."""
 
     batch: RequestId
     start: Number
@@ -37,16 +37,16 @@ class Upload(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     """The client's message of one round.
 
     Attributes:
-        request: Names the request: random bytes. One that prepares names its batch so.
+        request: The request's random name; a preparation's batch has the same name.
         number: The round, from 0.
-        modules: Whose Δ are wanted, all of the one input.
-        plans: Digest of the plan of each: a module may have several, for few and for many tokens.
-        tokens: How many tokens the request is for.
+        modules: The modules whose Δ are wanted, all of one input.
+        plans: Digest of each module's plan: a module may have several, for few and for many tokens.
+        tokens: Number of tokens in the request.
         follows: SHA-256 of the download that it answers; empty in round 0. A server that has forgotten the request and
-            begun it anew, with other masks, is told so from it.
-        ciphertexts: In round 0 the inputs of each run, for all modules alike. Later the client's answers, to each run
-            of the first module, then of the next. In a modular round the masked activations, of all tokens.
-        spans: The correlations that a modular round uses, one a token.
+            begun it again, with other masks, notices that from it.
+        ciphertexts: In round 0 the inputs of each run, for all modules alike. Later the client's answers to each run
+            of the first module, then of the next. In a modular round the masked activations of all tokens.
+        spans: The correlations that a modular round uses, one per token.
     """
 
     request: RequestId
@@ -63,12 +63,12 @@ class Download(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     """The server's message of one round.
 
     Attributes:
-        request: Names the request.
+        request: The request's name.
         number: The round.
         ciphertexts: The outputs of each run of the first module, then of the next; in a modular round the numbers of
             each module.
         executed: The server's operations in this round, by its ledger.
-        elapsed_ns: What the round took the server: reading, computing, serialising.
+        elapsed_ns: The server's time for the round: reading, computing, serialising.
     """
 
     request: RequestId
@@ -79,7 +79,7 @@ class Download(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
 
 def new_request_id() -> bytes:
-    """Random bytes, which no other request has."""
+    """Random bytes that no other request has."""
     return secrets.token_bytes(REQUEST_ID_BYTES)
 
 
@@ -99,6 +99,6 @@ def decode(payload: bytes, kind: type[T]) -> T:
     except (msgspec.MsgspecError, RecursionError, MemoryError) as error:
         # The texts of msgspec name places and types, never values.
         raise CorruptPayload(
-            f"The message is no {kind.__name__.lower()} ({error}).",
+            f"The message is not a valid {kind.__name__.lower()} ({error}).",
             hint="Check that both sides run the same version of helora.",
         ) from error

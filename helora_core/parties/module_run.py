@@ -1,9 +1,9 @@
-"""One module on sessions that are there already.
+"""Runs one module on sessions that are already open.
 
-``Client`` and ``Server`` do the same with messages, and everything checked; all else goes through them. Two kinds
+``Client`` and ``Server`` do the same with messages and full checks; all other code goes through them. Two kinds
 of users cannot: tests and benchmarks of packings and backends under small, insecure parameters, which a client refuses
-whatever it is told; and the harness, which times the library's work on a plan without the sealing of messages, so that
-its rows compare with those of commits from before there were any.
+under all options; and the harness, which times the library's work on a plan without the sealing of messages, so that
+its rows compare with those of commits from before messages existed.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from helora_core.parties.request import PhaseTimes
 
 
 class ModuleRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What running one module gave.
+    """The result of running one module.
 
     Attributes:
         delta: Δ, float64, shape (tokens, d_out).
-        error_bound: What no value of a token's Δ is off by more: float64, shape (tokens,). See ``RunResult``.
+        error_bound: Bound on the error of every value of a token's Δ: float64, shape (tokens,). See ``RunResult``.
         times: Wall time per phase.
         bytes_up: Ciphertext bytes that the client sent.
         bytes_down: Ciphertext bytes that it received.
@@ -63,16 +63,16 @@ def run_module(
 
     Args:
         plan: Plan for the module's shape.
-        constants: Its weights, as ``encode_constants`` encoded them for this plan.
+        constants: The module's weights, as ``encode_constants`` encoded them for this plan.
         client: The key holder's session.
         server: The session that computes.
         x: Activations.
-        ledger: The one that both sessions write to; if None, one for this call.
+        ledger: The ledger that both sessions write to; a new one for this call if None.
         client_module: The adapter in the clear, for packings whose client finishes the sum.
         on_tokens: Called with the number of tokens finished after each run, for progress bars.
 
     Raises:
-        LedgerMismatch: What was executed is not what the plan predicted.
+        LedgerMismatch: The operations executed are not those that the plan predicted.
     """
     times = PhaseTimes()
     if ledger is None:

@@ -1,6 +1,6 @@
-"""What a server offers: all that a client has to know, and nothing that is not public.
+"""A server's offer: everything that a client has to know, all of it public.
 
-The client makes the same plans of it with its own packings and compiler, and compares digests: so it is sure of what
+The client makes the same plans from it with its own packings and compiler, and compares digests. So it is sure of what
 the server's plans reveal, need and cost, as far as the server keeps to them.
 """
 
@@ -29,11 +29,11 @@ MOST_OFFER_BYTES = 64 << 20
 
 
 class OfferedModule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One module that can be asked for, by one of its plans.
+    """One module that can be asked for, with one of its plans.
 
     Attributes:
         name: Its name; of several on one input, that of their stack. A module is offered once for each of its plans.
-        parts: The adapter's modules that it was made of; a part stands for all that runs with it.
+        parts: The adapter's modules that it was made of; asking for one part runs all of them.
         plan: Digest of its plan.
         exponent: Δ is 2^exponent times what the program computes.
     """
@@ -49,11 +49,11 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Attributes:
         format, schema: ``helora-offer`` and its version.
-        helora: The server's helora; for people.
-        backend, library: What the server computes with; the client needs the same.
+        helora: The server's version of helora, for information only.
+        backend, library: The server's backend and library; the client needs the same.
         message_bytes: Largest message that the server reads.
         plans: The plans, each once.
-        modules: What can be asked for, in the adapter's order.
+        modules: The modules that can be asked for, in the adapter's order.
     """
 
     format: str
@@ -72,7 +72,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class _Head(msgspec.Struct):
-    """What every version of an offer has."""
+    """The fields that every version of an offer has."""
 
     format: str
     schema: int
@@ -107,7 +107,7 @@ def read_offer(data: bytes) -> Offer:
     """Read an offer.
 
     Raises:
-        CorruptPayload: It is none, or contradicts itself.
+        CorruptPayload: It is not an offer, or contradicts itself.
         VersionMismatch: Another version of helora made it.
     """
     try:
@@ -154,13 +154,13 @@ def offered_plans(offer: Offer, load_packing: LoadPacking, *, security_bits: int
     Args:
         offer: The offer.
         load_packing: Gives the installed packing of a name.
-        security_bits: What the client insists on.
-        table: The security table that it goes by.
+        security_bits: The client's minimum level of security.
+        table: Name of the client's security table.
 
     Raises:
-        VersionMismatch: What is installed here makes other plans.
+        VersionMismatch: The packings or the compiler installed here make other plans.
         InsecureParameters: The table refuses the parameters.
-        CorruptPayload: A plan cannot be.
+        CorruptPayload: A plan is impossible.
     """
     plans = {}
     for recipe in offer.plans:
@@ -176,6 +176,6 @@ def offered_plans(offer: Offer, load_packing: LoadPacking, *, security_bits: int
             if error.code in ("packing-unavailable", "plugin-load-error"):
                 raise
             raise CorruptPayload(
-                f"Offer: it holds a plan that cannot be: {error.message}", hint="Ask the server for its offer again."
+                f"Offer: it holds an impossible plan: {error.message}", hint="Ask the server for its offer again."
             ) from error
     return plans

@@ -1,7 +1,7 @@
-"""The client's pools: batches of single-use correlations, taken from in order, each of them once.
+"""The client's pools: batches of single-use correlations, which are taken in order, each of them once.
 
-A batch is of one input: all modules that it was prepared for share the randomness r, and what is taken is taken for all
-of them. Of r the client keeps the seed, of W·r + s the numbers.
+A batch is for one input: all modules that it was prepared for share the randomness r, and each is taken for all
+of them. The client keeps the seed of r, and W·r + s as numbers.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from helora_core.parties.messages import RequestId, Span
 from helora_core.parties.store import Store, Write, under
 
 RESERVED = 64
-"""Correlations that a party reserves with one write: those of them that are not used are lost in a crash."""
+"""Correlations that a party reserves with one write; the unused ones of them are lost in a crash."""
 
 
 class PreparedModule(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What a batch has for one module.
+    """The part of a batch for one module.
 
     Attributes:
         name: Its name at the server.
@@ -40,15 +40,15 @@ class PreparedModule(msgspec.Struct, frozen=True, array_like=True, forbid_unknow
 
 
 class PreparedBatch(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A batch as it is kept.
+    """A batch as the store keeps it.
 
     Attributes:
-        batch: Names it; the server knows it by the same name.
-        key_id: Of the client's keys.
-        number: Later batches have greater ones.
+        batch: The batch's name, at the server too.
+        key_id: The client's key id.
+        number: Increases from batch to batch.
         size: Correlations.
-        seed: Of r.
-        modules: What they are for.
+        seed: The seed of r.
+        modules: The modules that it is for.
     """
 
     batch: RequestId
@@ -76,7 +76,7 @@ class Taken:
     """Correlations for the tokens of one request, in order.
 
     Attributes:
-        spans: Where they are from.
+        spans: Their places in batches.
         r: Shape (lower primes, tokens, inputs).
         masked: W·r + s of each module, shape (lower primes, tokens, outputs).
     """
@@ -108,7 +108,7 @@ class _Batch:
         return self.kept.size - self.next
 
     def take(self, count: int, names: Sequence[str]) -> Taken:
-        """The next ones, which nobody gets again. Errors as of ``Mark.cover``."""
+        """The next correlations; each is given out only once. Errors are those of ``Mark.cover``."""
         start, end = self.next, self.next + count
         self.next = end  # also if the write fails: whether it reached the disk is not known
         self.mark.cover(end)
@@ -123,11 +123,11 @@ class Pools:
     """All pools of a client's key pair.
 
     Args:
-        store: Where batches and marks are kept; None to keep them in memory alone.
-        key_id: Of the keys; batches of others are left alone.
-        plans: Those that there may be batches for, by their digests. Batches for others are deleted.
-        primes: The lower ones, resolved, by plan digest.
-        low_water: Below how many correlations a pool is low.
+        store: Where batches and marks are kept; None to keep them only in memory.
+        key_id: The client's key id; batches of other keys are left alone.
+        plans: The plans that may have batches, by digest. Batches for other plans are deleted.
+        primes: The lower primes, resolved, by plan digest.
+        low_water: A pool with fewer correlations than this is low.
         reserved: Correlations to reserve with one write.
     """
 
@@ -157,7 +157,7 @@ class Pools:
         try:
             kept = msgspec.msgpack.decode(value, type=PreparedBatch)
         except (msgspec.MsgspecError, RecursionError) as error:
-            raise CorruptPayload("Store: a pool is damaged.", hint="Prepare correlations anew.") from error
+            raise CorruptPayload("Store: a pool is damaged.", hint="Prepare correlations again.") from error
         known = all(each.plan in self._plans for each in kept.modules)
         mark = self._mark(kept)
         if kept.modules and known and mark.reserved < kept.size:
@@ -166,7 +166,7 @@ class Pools:
             self._erase(kept, mark)
 
     def add(self, kept: PreparedBatch) -> None:
-        """Fill a pool. Errors as of the store."""
+        """Add a batch to a pool. Errors are those of the store."""
         batch = _Batch(kept, self._plans, self._primes[kept.modules[0].plan], self._mark(kept))
         self._owner.put(Write(self._key(kept), msgspec.msgpack.encode(kept)))
         self._batches.append(batch)
@@ -174,22 +174,22 @@ class Pools:
         self.number = kept.number + 1
 
     def levels(self) -> dict[tuple[str, ...], PoolLevel]:
-        """How full each pool is that was ever filled, by the modules that it is for."""
+        """The level of each pool that was ever filled, by the modules that it is for."""
         left = dict.fromkeys(sorted(self._seen), 0)
         for batch in self._batches:
             left[batch.modules] += batch.left
         return {modules: PoolLevel(count, count < self._low_water) for modules, count in left.items()}
 
     def take(self, wanted: Mapping[str, str], tokens: int) -> Taken:
-        """A correlation for each token, the oldest first, of the pool for fewest other modules.
+        """A correlation for each token, the oldest first, from the pool with the fewest other modules.
 
         Args:
             wanted: The modules, each with its plan's digest.
-            tokens: How many.
+            tokens: Number of tokens.
 
         Raises:
-            PoolEmpty: No pool for these modules has so many.
-            NotDurable, InvalidInput, …: As ``Mark.cover`` does; the correlations are lost then.
+            PoolEmpty: No pool for these modules has as many correlations.
+            NotDurable, InvalidInput, …: As ``Mark.cover`` raises them; the correlations are lost then.
         """
         fitting = [batch for batch in self._batches if wanted.items() <= batch.plans.items()]
         most = 0
@@ -200,7 +200,7 @@ class Pools:
                 return self._joined(list(self._parts(pool, tokens, list(wanted))), list(wanted))
         raise PoolEmpty(
             f"Client: {tokens} correlations are asked for, and the pool for these {len(wanted)} modules has {most}.",
-            hint="Prepare some (client.prepare), or name modules of another plan (begin(…, otherwise=…)).",
+            hint="Prepare more (client.prepare), or name modules with another plan (begin(…, otherwise=…)).",
         )
 
     def _parts(self, fitting: Sequence[_Batch], tokens: int, names: Sequence[str]) -> Iterator[Taken]:

@@ -1,7 +1,7 @@
 """Correlations made ahead of time, and requests that use them up: the client's side of plans with an offline phase.
 
-A preparation encrypts what the client draws, and keeps what comes back. A request sends activations masked by it: one
-message up and one down, without encryption. Sans-IO, as all requests are.
+A preparation encrypts the client's randomness and keeps the results. A request sends activations masked by it: one
+message up and one down, without encryption. Sans-IO, like all requests.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from helora_core.parties.store import Store, Ticket
 
 
 def lower_primes(plan: Plan, session: ClientSession) -> tuple[int, ...]:
-    """What online rounds of the plan are modulo."""
+    """The moduli of the plan's online rounds."""
     return session.params.data_primes[: modular.correlation(plan).lower]
 
 
 def pools_of(session: ClientSession, plans: Iterable[Plan], store: Store | None, *, low_water: int) -> Pools:
-    """The pools of a session's keys, as the store has them.
+    """The pools of a session's keys, as found in the store.
 
     Args:
         session: The client's session for its parameters.
         plans: All plans of these parameters.
-        store, low_water: As of ``Pools``.
+        store, low_water: As for ``Pools``.
     """
     ahead = {plan.digest: plan for plan in plans if plan.correlation}
     primes = {digest: lower_primes(plan, session) for digest, plan in ahead.items()}
@@ -49,13 +49,13 @@ def pools_of(session: ClientSession, plans: Iterable[Plan], store: Store | None,
 
 
 class Preparation(Exchange):
-    """What ``Client.prepare`` returns. When it is done, the client's pool has the correlations.
+    """A preparation, as ``Client.prepare`` returns it. When it is done, the client's pool has the correlations.
 
     Args:
-        asked: The modules, all of an offline phase, none of them dead.
+        asked: The modules, all with an offline phase, none of them with a Δ of zero.
         session: The client's session for their parameters.
-        correlations: How many to make; those that a last run has to spare are not kept.
-        pools: Where they go.
+        correlations: How many to make; the surplus of the last run is not kept.
+        pools: The pools that they are added to.
     """
 
     def __init__(self, asked: Sequence[AskedModule], session: ClientSession, correlations: int, pools: Pools) -> None:
@@ -107,18 +107,18 @@ class Preparation(Exchange):
         self._message = None
 
     def _masked(self, plan: Plan, runs: Sequence[Sequence[Residues]]) -> Residues:
-        """W·r + s, of as many places as there are tokens in each run: shape (lower primes, correlations, outputs)."""
+        """W·r + s, with a place for each token of each run: shape (lower primes, correlations, outputs)."""
         kept = [np.stack(run, axis=2)[:, : plan.tokens_per_run] for run in runs]
         return np.concatenate(kept, axis=1)[:, : self._tokens]
 
 
 class MaskedRequest(Request):
-    """A request that uses correlations up.
+    """A request that uses correlations.
 
     Args:
-        asked, session, x, wanted: As of ``Request``; there is a module that is not dead.
+        asked, session, x, wanted: As for ``Request``; at least one module's Δ is not zero.
         taken: A correlation for each token.
-        ticket: What has to be durable for them not to be taken again.
+        ticket: The writes that have to be durable so that they are not taken again.
     """
 
     def __init__(
@@ -174,14 +174,14 @@ class MaskedRequest(Request):
 
 
 def correlation_bytes(plan: Plan) -> int:
-    """What a token takes up or down online, whichever is more."""
+    """Bytes of a token online, up or down, whichever is more."""
     online, numbers = plan.rounds[-1], modular.correlation(plan).lower
     return 8 * numbers * max(len(online.inputs), len(online.outputs))
 
 
 def tokens_within(plan: Plan, message_bytes: int, overhead_bytes: int) -> int:
-    """How many tokens' masked activations a message holds, with all that is around them; and no more than servers take
-    at once unless told otherwise, since what they refuse is used.
+    """How many tokens' masked activations fit in a message with its overhead; but no more than servers take
+    at once by default, since correlations of a refused request are used up.
     """
     fitting = math.floor((message_bytes - overhead_bytes) / correlation_bytes(plan))
     return max(1, min(fitting, ServerLimits().tokens))

@@ -1,4 +1,4 @@
-"""What a run has to show, as JSON-ready data: the rows behind ``helora demo`` and ``helora run``."""
+"""The results of a run as JSON-ready data: the rows of ``helora demo`` and ``helora run``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NS_PER_MS = 1e6
 def result_row(result: ModuleResult, *, backend: str, secure: bool) -> dict[str, Any]:
     """One module's row; the keys are documented in docs/cli.md. Times are per token, operation counts are totals.
 
-    Without the adapter there is nothing to hold Δ against: precision and error are None then.
+    Without the adapter there is nothing to compare Δ with: precision and error are None then.
     """
     report, module = result.report, result.job.module
     tokens = int(result.delta.shape[0])
@@ -62,10 +62,10 @@ def _precision(result: ModuleResult) -> dict[str, float | None]:
 
 
 def require_precision(rows: Sequence[dict[str, Any]], min_bits: float) -> None:
-    """Insist on the precision of what came out, by the bound on its error; and on the bound, where it can be checked.
+    """Check that each Δ is precise enough by the bound on its error, and check the bound itself where possible.
 
     Raises:
-        PrecisionLost: Names every module under ``min_bits``, or whose error exceeds its bound.
+        PrecisionLost: Names every module with fewer than ``min_bits``, or whose error exceeds its bound.
     """
     wrong = [
         row["module"]
@@ -85,18 +85,18 @@ def require_precision(rows: Sequence[dict[str, Any]], min_bits: float) -> None:
             f"Runtime: the bound on the error leaves less than {min_bits:g} bits of Δ: "
             + ", ".join(f"{name} has {bits:.1f}" for name, bits in short.items())
             + ".",
-            hint=f"Ask for parameters with --target-bits {wanted}, if there are any: these Δ are small beside ‖x‖ and "
+            hint=f"Ask for parameters with --target-bits {wanted}, if any exist: these Δ are small next to ‖x‖ and "
             "the weights. Or accept fewer bits with --min-bits.",
         )
 
 
 def require_budget(results: Iterable[ModuleResult], budget: Budget) -> None:
-    """Hold what was executed, by the ledger and by the bytes that were sent, against a budget.
+    """Check the executed operations, by the ledger, and the bytes sent against a budget.
 
     Keys are judged by their estimate, since they are made once for all modules.
 
     Raises:
-        BudgetExceeded: Names the first module that cost more, and what.
+        BudgetExceeded: Names the first module over the budget, and by which cost.
     """
     for result in results:
         report, plan = result.report, result.job.chosen

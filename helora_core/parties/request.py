@@ -1,7 +1,7 @@
-"""One request at the client: activations go in, a message a round goes out and comes back, Δ comes out.
+"""One request at the client: activations go in, one message per round goes up and one comes down, Δ comes out.
 
-Sans-IO: nothing here waits, connects or calls back. ``message`` gives bytes to send, ``receive`` takes bytes that came;
-whoever carries them may send the same ones again.
+Sans-IO: nothing here waits, connects or calls back. ``message`` gives bytes to send, ``receive`` takes the answer;
+the transport may send the same bytes again.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from helora_core.parties.messages import (
 from helora_core.parties.store import Ticket, Write
 
 Received = Sequence[Sequence[Sequence[bytes]]]
-"""Of an answer: the payloads of each run of each module."""
+"""An answer's payloads: those of each run of each module."""
 
 
 class PhaseTimes(msgspec.Struct):
-    """Wall time in nanoseconds; no network is in it.
+    """Wall time in nanoseconds, without the network.
 
     Attributes:
         encrypt: At the client: pack, encrypt, serialise.
         compute: At the server: read, execute the program, serialise.
-        decrypt: At the client: read, decrypt, unpack; and what it encrypts in between.
+        decrypt: At the client: read, decrypt, unpack; and encrypt answers between rounds.
     """
 
     encrypt: int = 0
@@ -60,7 +60,7 @@ class PhaseTimes(msgspec.Struct):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request took.
+    """The operations, times and bytes of a request.
 
     Attributes:
         executed: Operations by the ledgers of both sides; equal to the plans' predictions.
@@ -81,7 +81,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     correlations: int = 0
 
     def plus(self, other: Report) -> Report:
-        """Both together, of one phase."""
+        """Both reports together; they are of one phase."""
         return Report(
             executed=self.executed.plus(other.executed),
             times=PhaseTimes(
@@ -103,7 +103,7 @@ class AskedModule(msgspec.Struct, frozen=True):
     Attributes:
         name: Its name at the server.
         parts: The adapter's modules that it was made of.
-        plan: How it is run; with the module's exponent.
+        plan: The plan to run it with; it has the module's exponent.
         module: The module in the clear, for packings whose client finishes the sum.
     """
 
@@ -114,29 +114,29 @@ class AskedModule(msgspec.Struct, frozen=True):
 
 
 def finishing(plan: Plan, name: str, adapter: Mapping[str, LoRAModule] | None) -> LoRAModule | None:
-    """The module in the clear, where the plan's client finishes the sum.
+    """The module in the clear, if the plan's client finishes the sum.
 
     Raises:
-        LeakageRefused: It is not given.
+        LeakageRefused: The module is needed and was not given.
     """
     if not plan.packing.client_finishes:
         return None
     if adapter is None or name not in adapter:
         raise LeakageRefused(
             f"Client: packing {plan.packing.name} needs module {name} in the clear at the client.",
-            hint="Only who owns the adapter can use it: give the client the adapter, or compile another packing.",
+            hint="Only the adapter's owner can use it: give the client the adapter, or compile with another packing.",
         )
     return adapter[name]
 
 
 class Exchange:
-    """Messages to and fro until something is there: what requests and preparations share.
+    """Messages back and forth until there is a result: the base of requests and preparations.
 
     Args:
-        asked: The modules: of one input, one key set and one number of rounds. Dead ones cost nothing.
+        asked: The modules: of one input, one key set and one number of rounds. Those with a Δ of zero cost nothing.
         session: The client's session for their parameters.
         tokens: How many it is for.
-        who: What it is, for refusals.
+        who: Its name in error messages.
     """
 
     def __init__(self, asked: Sequence[AskedModule], session: ClientSession, tokens: int, who: str) -> None:
@@ -156,12 +156,12 @@ class Exchange:
 
     @property
     def done(self) -> bool:
-        """Whether nothing more is to be sent."""
+        """Whether there is nothing more to send."""
         return self._message is None
 
     @property
     def durable(self) -> tuple[Write, ...]:
-        """What has to be durable before the message may leave: writes in order, left open by a ``Deferred`` store."""
+        """Writes of a ``Deferred`` store that have to be durable, in order, before the message may be sent."""
         return self._ticket.durable
 
     def written(self) -> None:
@@ -173,15 +173,15 @@ class Exchange:
 
         Raises:
             UnexpectedMessage: There is nothing more to send.
-            NotDurable: What has to be durable first is not acknowledged.
+            NotDurable: The writes that have to be durable first are not acknowledged.
         """
         if self._message is None:
-            raise UnexpectedMessage(f"{self._who}: it is done.", hint="Read its result, or begin another one.")
+            raise UnexpectedMessage(f"{self._who}: it is already done.", hint="Read its result, or begin another one.")
         self._ticket.require(self._who)
         return self._message
 
     def receive(self, answer: bytes) -> None:
-        """Take the server's answer to the last message. Whatever is refused leaves everything as it was.
+        """Take the server's answer to the last message. A refused answer changes nothing.
 
         Raises:
             UnexpectedMessage: It is the answer to another request or round, or none is awaited.
@@ -219,7 +219,7 @@ class Exchange:
         raise NotImplementedError
 
     def _payloads(self, turn: Round) -> int:
-        """Of an answer, for one run of a module."""
+        """Payloads of an answer for one run of a module."""
         return len(turn.outputs)
 
     def _runs_of(self, each: AskedModule) -> int:
@@ -234,11 +234,11 @@ class Exchange:
         self._bytes_up += len(self._message)
 
     def _checked(self, download: Download) -> Received:
-        """What was received, if it is what is awaited."""
+        """The payloads received, after checking that they are the ones expected."""
         if download.request != self._id or download.number != self._number:
             raise UnexpectedMessage(
                 f"{self._who}: the answer is to round {download.number} of "
-                f"{'this' if download.request == self._id else 'another'} one; round {self._number} is awaited.",
+                f"{'this' if download.request == self._id else 'another'} one; round {self._number} is expected.",
                 hint="Give each answer to the request that it is for; drop one that came twice.",
             )
         turns = [each.plan.rounds[self._number] for each in self._alive]
@@ -247,7 +247,7 @@ class Exchange:
             self._payloads(turn) for turn, times in zip(turns, runs, strict=True) for _ in range(times)
         ]:
             raise CorruptPayload(
-                f"{self._who}: the answer holds other ciphertexts than those of the {sum(runs)} runs asked for.",
+                f"{self._who}: the answer does not hold the ciphertexts of the {sum(runs)} runs asked for.",
                 hint="Use the same version of helora on both sides.",
             )
         predicted = OperationCounts()
@@ -259,12 +259,12 @@ class Exchange:
 
 
 class Request(Exchange):
-    """What ``Client.begin`` returns: Δ of activations.
+    """A request for Δ of activations, as ``Client.begin`` returns it.
 
     Args:
-        asked, session: As of ``Exchange``.
+        asked, session: As for ``Exchange``.
         x: Activations, float64, checked, shape (tokens, d_in).
-        wanted: The parts that were named, whose Δ ``delta`` is; the others come with them.
+        wanted: The parts that were named, whose Δ ``delta`` returns; the others are run along with them.
     """
 
     def __init__(
@@ -282,7 +282,7 @@ class Request(Exchange):
 
     @property
     def done(self) -> bool:
-        """Whether Δ is there."""
+        """Whether Δ has arrived."""
         return self._deltas is not None
 
     @property
@@ -293,12 +293,12 @@ class Request(Exchange):
             UnexpectedMessage: The request is not done.
         """
         if self._deltas is None:
-            raise UnexpectedMessage("Request: Δ is not there yet.", hint="Send request.message(), receive the answer.")
+            raise UnexpectedMessage("Request: Δ is not ready yet.", hint="Send request.message(), receive the answer.")
         return self._deltas
 
     @property
     def delta(self) -> Vector:
-        """Δ of what was named: float64, shape (tokens, d_out); of several parts beside each other. Errors as of
+        """Δ of the parts named: float64, shape (tokens, d_out); several parts side by side. Errors are those of
         ``deltas``.
         """
         deltas = self.deltas
@@ -306,13 +306,13 @@ class Request(Exchange):
 
     @property
     def error_bounds(self) -> dict[str, Vector]:
-        """For each module what no value of a token's Δ is off by more, but with a probability of 2^-40: float64, shape
+        """Each module's bound on the error of each value of a token's Δ, except with probability 2^-40: float64, shape
         (tokens,).
         """
         return dict(self._bounds)
 
     def _start(self, client: ClientSession, x: Vector) -> None:
-        """Send the first message, or finish where none is needed."""
+        """Make the first message, or finish if none is needed."""
         self._runs = {
             each.name: [ClientRun(each.plan, batch, module=each.module) for batch in batches(each.plan, x)]
             for each in self._asked
@@ -344,7 +344,7 @@ class Request(Exchange):
         self._settle(results)
 
     def _settle(self, results: Mapping[str, RunResult]) -> None:
-        """Be done, with the result of each module."""
+        """Finish, with the result of each module."""
         deltas: dict[str, Vector] = {}
         for each in self._asked:
             deltas |= split(results[each.name].delta, each.parts)

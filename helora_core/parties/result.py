@@ -1,4 +1,4 @@
-"""What requests gave, and what carries their messages."""
+"""The results of requests, and the link that carries their messages."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Link(Protocol):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What requests gave.
+    """The results of requests.
 
     Attributes:
         deltas: Δ of every part, by its name: float64, shape (tokens, its d_out).
-        error_bounds: For each module what no value of a token's Δ is off by more, but with a probability of 2^-40:
+        error_bounds: For each module a bound on the error of each value of a token's Δ, except with probability 2^-40:
             float64, shape (tokens,).
-        report: What they took.
+        report: Their operations, times and bytes.
         wanted: The parts that were named.
     """
 
@@ -37,7 +37,7 @@ class Result(msgspec.Struct, frozen=True):
 
     @property
     def delta(self) -> Vector:
-        """Δ of what was named: float64, shape (tokens, d_out); of several parts beside each other."""
+        """Δ of the parts named: float64, shape (tokens, d_out); several parts side by side."""
         return np.concatenate([self.deltas[name] for name in self.wanted], axis=1)
 
     def followed_by(self, later: Result) -> Result:

@@ -1,4 +1,4 @@
-"""What a server serves: modules, their weights, and the limits that all of its sessions are held to."""
+"""What a server serves: modules, their weights, and the limits of all its sessions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from helora_core.privacy.policy import require_private_weights
 
 
 class Served:
-    """The same for all sessions of a server; arguments and errors as of ``Server``."""
+    """The modules of a server, the same for all its sessions; arguments and errors are those of ``Server``."""
 
     def __init__(
         self,
@@ -60,18 +60,18 @@ class Served:
         self._encoders = {each.params: PlaintextEncoder(backend, each.params) for each in self.key_sets}
 
     def compiled(self, name: str, plan: str) -> CompiledModule | None:
-        """A module by the plan of that digest, if it is served."""
+        """A module with the plan of that digest, if it is served."""
         return self._by_plan.get((name, plan))
 
     def weights(self, name: str, plan: str) -> EncodedConstants:
-        """A module's weights as the plan of that digest takes them, encoded now unless they are already: once for all
+        """A module's weights for the plan of that digest, encoded now if they are not already: once for all
         sessions.
         """
         compiled = self._by_plan[name, plan]
         return self.constants.constants(compiled.plan, compiled.module, self._encoders[compiled.plan.params])
 
     def factors(self, name: str, plan: str) -> ModularWeights:
-        """The same for online rounds of what is prepared."""
+        """A module's weights for online rounds with prepared correlations."""
         if (name, plan) not in self._factors:
             compiled = self._by_plan[name, plan]
             factors = modular.integer_factors(compiled.plan, compiled.module)

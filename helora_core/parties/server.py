@@ -38,18 +38,18 @@ class Server:
             asked for as ``legal/layers.0.self_attn.q_proj``, and which are answered from one encrypted input where
             their input signatures are equal. Or compiled modules by the name that clients ask for, each with one plan
             or several.
-        backend: The CKKS library; that of the compiled adapters if None.
-        private_weights: Refuse plans that show weights to the key holder; False where it owns the adapter. As the
+        backend: The CKKS library; the compiled adapters' if None.
+        private_weights: Refuse plans that show weights to the key holder; False if it owns the adapter. As the
             adapters were compiled if None, and True for modules.
-        limits: How much it holds for others.
-        constants: Keeps encoded weights; for all sessions alike.
+        limits: How much it holds for clients.
+        constants: Cache of encoded weights, shared by all sessions.
         telemetry: Told of each round executed.
         clock: Seconds, monotonic.
-        store: Where it keeps what clients prepared, so that they can use it after a restart; None to lose it.
+        store: Where it keeps prepared correlations, so that clients can use them after a restart; None to lose them.
 
     Raises:
-        LeakageRefused: A plan shows weights, and they are to be private.
-        CapabilityMissing: The backend cannot do what a plan needs.
+        LeakageRefused: A plan shows weights that must stay private.
+        CapabilityMissing: The backend lacks a capability that a plan needs.
         InvalidInput: There is nothing to serve, or no backend; or the adapters were compiled for different backends, or
             some keep their weights private and others do not.
     """
@@ -90,18 +90,18 @@ class Server:
         demands: Demands | None = None,
         store: Store | None = None,
     ) -> Server:
-        """The server of an artifact: what ``CompiledLoRA.save`` or ``helora compile`` wrote; the adapter is nowhere.
+        """The server of an artifact from ``CompiledLoRA.save`` or ``helora compile``, without the adapter.
 
         Args:
             directory: The artifact.
             backend: Name of the backend; the best that can run its plans if None.
             allow_emulation: Let a backend be chosen that encrypts nothing.
-            limits: How much the server holds for others.
-            demands: What its plans must keep, whatever they say of themselves; the defaults are strict.
-            store: As of ``Server``.
+            limits: How much the server holds for clients.
+            demands: The demands on its plans, regardless of what the artifact states; the defaults are strict.
+            store: As for ``Server``.
 
         Raises:
-            ArtifactInvalid, ArtifactUnsupported, InsecureParameters, LeakageRefused: As ``read_artifact`` does.
+            ArtifactInvalid, ArtifactUnsupported, InsecureParameters, LeakageRefused: As ``read_artifact`` raises them.
             BackendUnavailable: No backend that encrypts can run the plans.
         """
         from helora_core.artifact.read import read_artifact
@@ -125,26 +125,26 @@ class Server:
 
     @property
     def limits(self) -> ServerLimits:
-        """How much it holds for others."""
+        """How much it holds for clients."""
         return self.served.limits
 
     def offer(self) -> bytes:
-        """What a client has to know: public, and the same for all clients."""
+        """Everything that a client has to know: public, and the same for all clients."""
         return offer_of(self.served.modules, self.served.origin, self.limits.message_bytes)
 
     def open(self, evaluation_keys: bytes) -> Session:
         """A session for the client of these keys.
 
         Args:
-            evaluation_keys: What ``Client.evaluation_keys`` gave.
+            evaluation_keys: The result of ``Client.evaluation_keys``.
 
         Raises:
-            CorruptPayload, VersionMismatch, ForeignCiphertext: They are damaged, or not for this server's plans.
-            LimitExceeded: There are as many sessions as there may be.
+            CorruptPayload, VersionMismatch, ForeignCiphertext: The keys are damaged, or not for this server's plans.
+            LimitExceeded: As many sessions are open as the limits allow.
         """
         if len(self._sessions) >= self.limits.sessions:
             raise LimitExceeded(
-                f"Server: {len(self._sessions)} sessions are open, and no more may be.",
+                f"Server: {len(self._sessions)} sessions are open, and no more are allowed.",
                 hint="Close one (session.close()), or raise ServerLimits.sessions.",
             )
         sets, backend = self.served.key_sets, self.served.backend

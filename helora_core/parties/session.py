@@ -30,17 +30,17 @@ from helora_core.parties.store import Ticket, Write
 
 @dataclass
 class _Held:
-    """One request at the server.
+    """The state of one request at the server.
 
     Attributes:
         upload: SHA-256 of the message that was answered last.
         answer: The answer to it.
         names, modules, tokens: What the request is for.
-        runs: What goes on in further rounds; empty after the last.
+        runs: The runs that go on in further rounds; empty after the last.
         number: The next round.
-        touched: When it was last asked about.
-        seed: Of the masks, where correlations are being prepared.
-        ticket: What has to be durable before the answer may leave.
+        touched: When its last message came.
+        seed: The seed of the masks, if correlations are being prepared.
+        ticket: The writes that have to be durable before the answer may be sent.
     """
 
     upload: bytes
@@ -56,19 +56,19 @@ class _Held:
 
     @property
     def bytes(self) -> int:
-        """What is held for it: the answer, and the masks of what goes on."""
+        """Bytes held for it: the answer, and the masks of later rounds."""
         return len(self.answer) + sum(run.bytes_held for run in self.runs)
 
 
 class Session:
     """One client's session. ``Server.open`` makes it; one call at a time.
 
-    A message that comes again is answered with the same bytes, and nothing is computed for it. Whatever is refused
-    changes nothing; only if the library itself fails within a later round is the request gone.
+    A repeated message is answered with the same bytes, and nothing is computed for it. A refused message
+    changes nothing; only if the library itself fails in a later round is the request lost.
 
     Args:
         served: What the server serves.
-        keys: For each parameter set of the plans, what holds the client's evaluation keys.
+        keys: For each parameter set of the plans, the session that holds the client's evaluation keys.
         closed: Called when the session is closed.
     """
 
@@ -83,18 +83,18 @@ class Session:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise InvalidInput(
-            "Session: it holds a library's objects, and is neither pickled nor copied.",
+            "Session: it holds a library's objects, so it can be neither pickled nor copied.",
             hint="Open one in the other process, with client.evaluation_keys().",
         )
 
     @property
     def requests(self) -> int:
-        """Requests in flight, and those whose last answer is kept."""
+        """Number of requests in flight, and of those whose last answer is kept."""
         return len(self._held)
 
     @property
     def in_flight(self) -> int:
-        """Requests that have a round to come."""
+        """Number of requests with rounds still to come."""
         return sum(bool(held.runs) for held in self._held.values())
 
     @property
@@ -104,22 +104,22 @@ class Session:
 
     @property
     def correlations(self) -> int:
-        """What the client has prepared here and not used."""
+        """Number of correlations that the client has prepared here and not used."""
         return sum(self._prepared(key_id).left for key_id in self._keys)
 
     @property
     def durable(self) -> tuple[Write, ...]:
-        """What has to be durable before an answer may leave that was refused as ``not-durable``: writes in order, which
-        a ``Deferred`` store left open.
+        """Writes that have to be durable, in order, before an answer refused as ``not-durable`` may be sent. A
+        ``Deferred`` store leaves them to the caller.
         """
         return Ticket(self._served.batches.store).durable
 
     def written(self) -> None:
-        """Acknowledge that what ``durable`` holds is written; then the same message is answered."""
+        """Acknowledge that the writes of ``durable`` are done; then the same message is answered."""
         Ticket(self._served.batches.store).written()
 
     def close(self) -> None:
-        """Drop the client's keys and requests, and what it prepared as far as there is no store that keeps it."""
+        """Drop the client's keys and requests, and its correlations if no store keeps them."""
         self._held.clear()
         self._batches.clear()
         self._keys.clear()
@@ -130,11 +130,11 @@ class Session:
 
         Raises:
             CorruptPayload, VersionMismatch, ForeignCiphertext: It is damaged, or for other keys.
-            UnexpectedMessage: Its request is unknown, or another round's turn.
-            InvalidInput: It asks for what is not served, or for modules that take different inputs.
-            LimitExceeded: It is for too many tokens, or as many requests, bytes or correlations are there as may be.
-            CorrelationUsed: It is for correlations that are used, or may be.
-            NotDurable: The store is ``Deferred``: write what ``durable`` holds, say ``written()``, and ask again.
+            UnexpectedMessage: Its request is unknown, or another round is expected.
+            InvalidInput: It asks for modules that are not served, or that take different inputs.
+            LimitExceeded: It is for too many tokens, or there are as many requests, bytes or correlations as allowed.
+            CorrelationUsed: Its correlations are used, or may be.
+            NotDurable: The store is ``Deferred``: do the writes of ``durable``, call ``written()``, and ask again.
         """
         start = time.perf_counter_ns()
         params, session, upload = self._read(message)
@@ -186,10 +186,10 @@ class Session:
     def _begun(self, params: CKKSParams, session: ServerSession, upload: Upload) -> _Held:
         if upload.number != 0 and not upload.spans:
             raise UnexpectedMessage(
-                f"Session: round {upload.number} of a request that is not known here, or no more.",
+                f"Session: round {upload.number} of a request that is not known here, or no longer.",
                 hint="Begin the request again.",
             )
-        # What a client sends is not repeated: a log has no place for it.
+        # Messages do not repeat what a client sends: it should not end up in logs.
         found = [self._served.compiled(*each) for each in zip(upload.modules, upload.plans)]  # noqa: B905 - next line
         modules = tuple(each for each in found if each is not None)
         asked = len(upload.modules)
@@ -211,7 +211,7 @@ class Session:
         seed = new_seed() if ahead else b""
         if self.in_flight >= self._served.limits.requests:
             raise LimitExceeded(
-                f"Session: {self._served.limits.requests} requests are in flight, and no more may be.",
+                f"Session: {self._served.limits.requests} requests are in flight, and no more are allowed.",
                 hint="Finish one first.",
             )
         if (pending := sum(held.bytes for held in self._held.values() if held.runs)) > self._served.limits.kept_bytes:
@@ -227,25 +227,25 @@ class Session:
         return _Held(b"", b"", upload.modules, modules, upload.tokens, runs, 0, self._served.clock(), seed)
 
     def _require_admissible(self, plan: Plan, upload: Upload) -> bool:
-        """Refuse a first message that is for too much, or not for the plan; whether it prepares correlations."""
+        """Refuse a first message that asks for too much, or does not fit the plan. Returns whether it prepares."""
         ahead = plan.correlation is not None and not upload.spans
         most = self._served.limits.correlations if ahead else self._served.limits.tokens
         if not 0 < upload.tokens <= most:
             raise LimitExceeded(
-                f"Session: a request for {upload.tokens} tokens; 1 to {most} are served at once.",
-                hint="Send fewer tokens a request.",
+                f"Session: the request is for {upload.tokens} tokens; 1 to {most} are served at once.",
+                hint="Send fewer tokens per request.",
             )
         named = sum(span.count for span in upload.spans)
         last = len(plan.rounds) - 1
         if upload.spans and (plan.correlation is None or (upload.number, upload.tokens) != (last, named)):
             raise UnexpectedMessage(
-                "Session: correlations are named where none are used, or not one for each token.",
+                "Session: correlations are named though none are used, or not one for each token.",
                 hint="Use the same version of helora on both sides.",
             )
         return ahead
 
     def _prepared(self, key_id: bytes) -> Batches:
-        """What the client prepared with these keys."""
+        """The batches that the client prepared with these keys."""
         if key_id not in self._batches:
             self._batches[key_id] = self._served.batches.of(key_id)
         return self._batches[key_id]
@@ -271,7 +271,7 @@ class Session:
         if upload.number == held.number and held.runs and same:
             return
         raise UnexpectedMessage(
-            f"Session: round {upload.number} of a request that awaits "
+            f"Session: round {upload.number} of a request that expects "
             f"{f'round {held.number}' if held.runs else 'nothing more'}, or one that follows another answer.",
             hint="Repeat a message as it was, byte for byte; or begin the request again.",
         )
@@ -279,13 +279,13 @@ class Session:
     def _computed(
         self, held: _Held, session: ServerSession, upload: Upload
     ) -> tuple[tuple[tuple[bytes, ...], ...], OperationCounts]:
-        """The outputs of each run of the first module, then of the next; and what was done for them."""
+        """The outputs of each run of the first module, then of the next; and the operations executed."""
         turns = [(each.plan.rounds[upload.number], each.plan.runs(held.tokens)) for each in held.modules]
         shared = upload.number == 0
         expected = [len(turn.inputs) for turn, runs in (turns[:1] if shared else turns) for _ in range(runs)]
         if [len(payloads) for payloads in upload.ciphertexts] != expected:
             raise CorruptPayload(
-                f"Session: the message holds other ciphertexts than those of the {len(expected)} runs of its request.",
+                f"Session: the message does not hold the ciphertexts of the {len(expected)} runs of its request.",
                 hint="Use the same version of helora on both sides.",
             )
         ledger = Ledger()
@@ -313,7 +313,7 @@ class Session:
             del self._held[name]
 
     def _make_room(self) -> None:
-        """Drop answers that were given longest ago, as far as their requests are over."""
+        """Drop the oldest answers of requests that are over."""
         limits = self._served.limits
         over = [name for name, held in self._held.items() if not held.runs][:-1]
         for name in over:

@@ -1,4 +1,4 @@
-"""Several compiled adapters for one server: names that tell them apart, one backend, one promise on weights."""
+"""Several compiled adapters for one server: names that tell them apart, one backend, one promise about weights."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Versions: TypeAlias = CompiledModule | Sequence[CompiledModule]
 def sorted_out(
     served: CompiledLoRA | Mapping[str, CompiledLoRA] | Mapping[str, Versions],
 ) -> tuple[list[CompiledLoRA], dict[str, Versions]]:
-    """Compiled adapters, if these are any; and what is served, by name.
+    """The compiled adapters, if there are any; and the modules to serve, by name.
 
     Raises:
-        InvalidInput: An adapter's name is empty or holds what may not be in one; or adapters and modules are mixed.
+        InvalidInput: An adapter's name is empty or has forbidden characters; or adapters and modules are mixed.
     """
     if isinstance(served, CompiledLoRA):
         return [served], dict(served.by_name)
@@ -38,7 +38,7 @@ def sorted_out(
     for name, lora in loras.items():
         if not name or "/" in name or not name.isprintable():
             raise InvalidInput(
-                f"Server: {name!r} is no name for an adapter.", hint="Use printable text without a slash, as legal."
+                f"Server: {name!r} cannot name an adapter.", hint="Use printable text without a slash, such as legal."
             )
         for own, versions in lora.by_name.items():
             modules[f"{name}/{own}"] = tuple(_within(name, each) for each in versions)
@@ -62,7 +62,7 @@ def one_backend(loras: Sequence[CompiledLoRA]) -> Backend:
             f"Server: the adapters were compiled for different backends: {', '.join(names)}."
             if names
             else "Server: modules were given without a backend.",
-            hint="Compile all adapters for one backend (backend=…), or serve each with a server of its own."
+            hint="Compile all adapters for one backend (backend=…), or serve each with its own server."
             if names
             else "Give the backend that they were compiled for.",
         )
@@ -73,12 +73,12 @@ def one_promise(loras: Sequence[CompiledLoRA]) -> bool:
     """Whether weights are kept private from the key holder.
 
     Raises:
-        InvalidInput: Some adapters keep theirs and others do not.
+        InvalidInput: Some adapters keep theirs private and others do not.
     """
     promises = {each.private_weights for each in loras}
     if len(promises) > 1:
         raise InvalidInput(
             "Server: some adapters keep their weights private from the key holder, and others do not.",
-            hint="Serve them with a server each, or compile all with private weights.",
+            hint="Serve each with its own server, or compile all with private weights.",
         )
     return promises != {False}

@@ -1,7 +1,7 @@
-"""Where a party keeps what has to outlive a crash. The parties open no file themselves: they are handed a ``Store``.
+"""Where a party keeps what has to outlive a crash. The parties open no files themselves: they are given a ``Store``.
 
-``MemoryStore`` forgets with the process, ``DirectoryStore`` keeps a file a key, ``Deferred`` hands writes out as data
-for whoever has a database, or must not wait for a disk.
+``MemoryStore`` lasts as long as the process, ``DirectoryStore`` keeps one file per key, ``Deferred`` gives writes out
+as data, for callers that have a database or must not wait for a disk.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from helora_core.files.atomic import replacing, sync_directory
 
 
 class Write(NamedTuple):
-    """A value to keep under a key, in place of what was there; None deletes it.
+    """A value to keep under a key, in place of the old one; None deletes it.
 
-    Keys are 1 to 200 of a–z, 0–9, ``.``, ``-`` and ``_``, and do not begin with ``.``.
+    Keys have 1 to 200 characters of a–z, 0–9, ``.``, ``-`` and ``_``, and do not begin with ``.``.
     """
 
     key: str
@@ -56,7 +56,7 @@ class MemoryStore:
     """A store that lasts as long as the process.
 
     Args:
-        values: What is in it.
+        values: The initial values.
     """
 
     def __init__(self, values: Mapping[str, bytes] | None = None) -> None:
@@ -80,13 +80,13 @@ class MemoryStore:
 
 
 class Deferred(MemoryStore):
-    """A store whose writes somebody else makes durable: they wait in ``pending``, oldest first.
+    """A store whose writes the caller makes durable: they wait in ``pending``, oldest first.
 
-    A party gives no message away that they have to precede, until they are acknowledged: ``Request.durable`` has those
-    that its message waits for, ``Session.durable`` all.
+    A party sends no message before the writes that have to precede it are acknowledged: ``Request.durable`` has those
+    that its message waits for, ``Session.durable`` all of them.
 
     Args:
-        values: What was made durable before.
+        values: The values that were made durable before.
     """
 
     def __init__(self, values: Mapping[str, bytes] | None = None) -> None:
@@ -96,30 +96,30 @@ class Deferred(MemoryStore):
 
     @property
     def put(self) -> int:
-        """How many writes there were so far."""
+        """Number of writes so far."""
         return self._acknowledged + len(self._pending)
 
     def put_many(self, writes: Sequence[Write]) -> None:
-        """Take note of writes."""
+        """Note the writes."""
         super().put_many(writes)
         self._pending += writes
 
     def pending(self, until: int | None = None) -> tuple[Write, ...]:
-        """Writes that are not acknowledged, up to the ``until``-th; all if None. They are to be made in this order."""
+        """Writes that are not acknowledged, up to the ``until``-th; all if None. They have to be done in this order."""
         return tuple(self._pending[: None if until is None else max(0, until - self._acknowledged)])
 
     def written(self, until: int | None = None) -> None:
-        """Acknowledge what ``pending`` gave: it is durable now."""
+        """Acknowledge the writes of ``pending``: they are durable now."""
         made = len(self.pending(until))
         self._acknowledged += made
         del self._pending[:made]
 
 
 class Ticket:
-    """What one message waits for. Nothing, where the store wrote it at once.
+    """The writes that one message waits for; none if the store writes immediately.
 
     Args:
-        store: The party's; all that was put there until now has to precede the message.
+        store: The party's store; all writes until now have to precede the message.
     """
 
     def __init__(self, store: Store | None) -> None:
@@ -137,15 +137,15 @@ class Ticket:
             self._deferred.written(self._until)
 
     def require(self, who: str) -> None:
-        """Refuse to go on before they are acknowledged.
+        """Refuse to go on before the writes are acknowledged.
 
         Raises:
-            NotDurable: They are not.
+            NotDurable: They are not acknowledged.
         """
         if waiting := len(self.durable):
             raise NotDurable(
-                f"{who}: {waiting} writes have to be durable before its message may leave.",
-                hint="Write what `durable` holds, in order, call `written()`, and ask again.",
+                f"{who}: {waiting} writes have to be durable before its message may be sent.",
+                hint="Do the writes of `durable`, in order, call `written()`, and ask again.",
             )
 
 
@@ -156,16 +156,16 @@ _JOURNAL, _LOCK = ".journal", ".lock"
 
 
 class DirectoryStore:
-    """A file a key, readable by the user alone. A write is synced to the disk before it takes its place.
+    """One file per key, readable only by the user. A write is synced to the disk before it takes its place.
 
-    Several writes go through a journal: it is there whole, and is carried out again after a crash, or is not there.
+    Several writes go through a journal: after a crash it exists as a whole and is carried out again, or does not exist.
 
     Args:
-        path: The directory; made if it is not there. It is locked, against other processes and other stores of this
+        path: The directory; made if it does not exist. It is locked, against other processes and other stores of this
             one, until ``close`` or the end of the process.
 
     Raises:
-        InvalidInput: It cannot be made or written to, or another store has it.
+        InvalidInput: It cannot be made or written to, or another store has locked it.
         CorruptPayload: Its journal is damaged.
     """
 
@@ -195,7 +195,7 @@ class DirectoryStore:
         self.close()
 
     def close(self) -> None:
-        """Give the directory free."""
+        """Unlock the directory."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -214,10 +214,10 @@ class DirectoryStore:
         return sorted(name for name in names if name.startswith(prefix) and _KEY.fullmatch(name))
 
     def put_many(self, writes: Sequence[Write]) -> None:
-        """Write all, or after a crash none.
+        """Write all or, after a crash, none.
 
         Raises:
-            InvalidInput: The disk is full, or the store closed; what was there is there still.
+            InvalidInput: The disk is full, or the store is closed; the old values remain.
         """
         for key, _ in writes:
             _checked(key)
@@ -263,20 +263,20 @@ class DirectoryStore:
                 return value
         raise CorruptPayload(
             f"DirectoryStore: {self._path / name} is torn or was altered.",
-            hint="The disk lost what was written, or somebody changed it. Remove the whole directory and prepare anew; "
+            hint="The disk lost a write, or the file was changed. Remove the whole directory and prepare again; "
             "never put back an older copy of it.",
         )
 
 
 def under(store: Store | None, prefix: str) -> list[bytes]:
-    """The values whose keys begin so."""
+    """The values whose keys begin with the prefix."""
     values = [store.get(key) for key in store.names(prefix)] if store else []
     return [value for value in values if value is not None]
 
 
 def _checked(key: str) -> str:
     if not _KEY.fullmatch(key):
-        raise InvalidInput("Store: a key of other characters than it may have, or too long.", hint="See Write.")
+        raise InvalidInput("Store: a key is too long or has characters that are not allowed.", hint="See Write.")
     return key
 
 

@@ -4,7 +4,7 @@ Each round times every operation once, in an order shuffled anew, so that a mach
 for all of them alike. A sample is the mean of enough calls to last a millisecond.
 ``helora_core.planning.probes`` says which operations there are.
 
-What several calls in one share is fitted: rotating one ciphertext by k steps takes ``rotate_first`` + (k - 1) ·
+Costs that operations of a call share are fitted: rotating a ciphertext by k steps takes ``rotate_first`` + (k - 1) ·
 ``rotate_further``, a sum of k products takes ``dot_first`` + (k - 1) · ``dot_further``.
 """
 
@@ -39,10 +39,10 @@ from helora_core.planning.profile import ChainFigures, Figure, Profile, Provenan
 DEFAULT_ROUNDS = 30
 
 _SHORTEST_PRIME = 20
-"""No shorter data prime is of use."""
+"""Shorter data primes are of no use."""
 
 SAMPLE_NS = 1_000_000
-"""A sample lasts at least about this long, which is a thousand times what reading the clock takes."""
+"""Least duration of a sample, about a thousand times that of reading the clock."""
 
 
 def _chain(ring_degree: int, data_bits: tuple[int, ...], special_bits: tuple[int, ...], scale_bits: int) -> CKKSParams:
@@ -65,18 +65,18 @@ DEFAULT_CHAINS = (
     _chain(16384, (47, 44, 44), (55,), 40),
     _chain(16384, (47, 47, 47, 46), (60,), 40),
 )
-"""One for each number of primes that plans have at these rings, rescaling or not; a wide one, and those of masks."""
+"""One chain for each number of primes that plans have at these rings, rescaling or not; a wide one; those of masks."""
 
 
 def chains_for(rings: Collection[int] = (), *, table: str = DEFAULT_TABLE) -> tuple[CKKSParams, ...]:
-    """The chains to calibrate at ``rings``; by default the default ones; at any other ring those of depth 0 to 2.
+    """The chains to calibrate at ``rings``, the default rings if none are given; at other rings those of depth 0 to 2.
 
-    Where a security table allows less than a chain has, its data primes are as much shorter: operations take as long,
+    If a security table allows less than a chain has, its data primes are shortened to fit: operations take as long,
     since a residue takes a machine word whatever the prime's length.
 
     Args:
         rings: Ring degrees.
-        table: Name of the security table that the chains have to keep, at 128 bits.
+        table: Name of the security table that must allow the chains, at 128 bits.
 
     Raises:
         InvalidParameters, InsecureParameters: No secure chain exists at a ring.
@@ -94,7 +94,7 @@ def _rescaling_chains(ring_degree: int, table: str) -> list[CKKSParams]:
 
 
 def _within(chain: CKKSParams, table: str) -> CKKSParams:
-    """The chain with data primes that a table allows; as it is if there is none, for keys to be refused."""
+    """The chain with data primes that a table allows; unchanged if there are none, so that keys are refused."""
     limit, special, primes = load_table(table).limit(chain.ring_degree, 128), sum(chain.special_bits), chain.data_bits
     total = min(sum(primes), limit - special)
     if total == sum(primes) or total < len(primes) * _SHORTEST_PRIME:
@@ -104,14 +104,14 @@ def _within(chain: CKKSParams, table: str) -> CKKSParams:
 
 
 def require_calibratable(backend: Backend) -> None:
-    """Refuse a backend whose levels are not the program's, so that operations cannot be timed at each.
+    """Refuse a backend whose levels the program does not decide, since operations cannot be timed at each.
 
     Raises:
-        CapabilityMissing: The library rescales when it sees fit.
+        CapabilityMissing: The library decides when to rescale.
     """
     if backend.capabilities.rescale is not RescaleMode.EXPLICIT:
         raise CapabilityMissing(
-            f"Calibration: {backend.name} rescales by itself, so that its operations cannot be timed level by level.",
+            f"Calibration: {backend.name} rescales by itself, so its operations cannot be timed level by level.",
             hint="Calibrate a backend that rescales explicitly; `helora backends` lists them.",
         )
 
@@ -155,7 +155,7 @@ def calibrate(
 
     Args:
         backend: The backend.
-        chains: Parameters to time them for. What the backend or the security table refuses is noted and left out.
+        chains: Parameters to time them for. Those that the backend or the security table refuses are noted and skipped.
         rounds: Samples to take of each operation, at least 1.
         library: Name of the library that the backend drives, for the provenance.
         library_version: The library's version.
@@ -163,7 +163,7 @@ def calibrate(
         table: Name of the security table.
 
     Raises:
-        CapabilityMissing: The library rescales when it sees fit.
+        CapabilityMissing: The library decides when to rescale.
         InvalidParameters, InsecureParameters: Every chain was refused; this is the refusal of the first.
         InvalidInput: There is no chain or no round.
     """
@@ -182,7 +182,7 @@ def calibrate(
     if not benches:
         if refusals:
             raise refusals[0][1]
-        raise InvalidInput("Calibration: no chain was given.", hint="Leave the chains to the defaults.")
+        raise InvalidInput("Calibration: no chain was given.", hint="Use the default chains.")
     _do_rounds([timed for _, bench in benches for timed in bench], rounds, on_round)
     return Profile(
         provenance=Provenance.here(backend.name, library=library, library_version=library_version, rounds=rounds),
@@ -220,7 +220,7 @@ def _do_rounds(bench: list[_Timed], rounds: int, on_round: Callable[[], object])
 
 
 def _figures(bench: Iterable[_Timed]) -> Iterator[Figure]:
-    """The figures of one chain: those timed as they are, then those fitted, and stand-ins where nothing is hoisted."""
+    """The figures of one chain: those timed directly, then those fitted, and substitutes if nothing is hoisted."""
     families: dict[tuple[str, int], list[_Timed]] = {}
     rotations: list[Figure] = []
     for timed in bench:

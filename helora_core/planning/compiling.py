@@ -1,4 +1,4 @@
-"""Plans as they are asked for: by the packing named, or by the planner's choice, on the backend named or the best."""
+"""Compiles requests: with the packing named or the planner's choice, for the backend named or the best one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from helora_core.privacy.policy import keeps_weights_private, require_private_we
 def machines(request: PlanRequest) -> dict[str, CalibratedBackend]:
     """The backends to plan for, with their profiles.
 
-    The one named; else all calibrated ones that can be used here; else the one that ``auto`` would take, if any.
+    The backend named; else all calibrated ones that can be used here; else the one that ``auto`` would choose, if any.
     """
     manager = get_manager()
     if request.auto_backend:
@@ -49,10 +49,10 @@ def machines(request: PlanRequest) -> dict[str, CalibratedBackend]:
 
 
 def on_best_machine(requests: Sequence[PlanRequest]) -> list[PlanRequest]:
-    """The requests with a backend named, where the planner has to choose among several calibrated ones.
+    """The requests with a backend named, if the planner has to choose among several calibrated ones.
 
     Args:
-        requests: What is to run together; alike but for shape, module and tokens.
+        requests: Requests to run together; they may differ only in shape, module and tokens.
     """
     if not requests or len(found := machines(requests[0])) < 2:
         return list(requests)
@@ -76,9 +76,9 @@ def compile_plans(request: PlanRequest) -> tuple[Plan, ...]:
     parameters, so that one key set serves them all (``helora_core.planning.joint``).
 
     Raises:
-        LeakageRefused: The packing named shows weights to the key holder, and they are to be private.
-        BudgetExceeded: With what would keep it, if any batch does.
-        NoCommonParameters: No parameters will do for all numbers of tokens.
+        LeakageRefused: The packing named shows weights to the key holder, and they must stay private.
+        BudgetExceeded: The hint names a batch that keeps the budget, if there is one.
+        NoCommonParameters: No parameters suit all numbers of tokens.
         NothingEligible, PrecisionLost, …: No plan keeps the constraints.
     """
     manager = get_manager()
@@ -101,7 +101,7 @@ def compile_plans(request: PlanRequest) -> tuple[Plan, ...]:
 
 
 def plan_cache() -> PlanCache:
-    """Compiles what is to run, once for modules of one shape and one pattern of zeros. Errors as of
+    """A cache that compiles once for modules of one shape and one pattern of zeros. Errors are those of
     ``compile_plans``.
     """
     return PlanCache(compile_plans)
@@ -123,7 +123,7 @@ def _compile_named(request: PlanRequest) -> Plan:
 
 
 def for_batches(plan: Plan, request: PlanRequest) -> Callable[[int], Plan]:
-    """What compiles for other numbers of tokens as ``plan`` was compiled: its packing, its ring."""
+    """A function that compiles for other numbers of tokens with ``plan``'s packing and ring."""
     alike = replace(
         request.within(ring_degree=plan.params.ring_degree, sanitize_bits=plan.sanitize_bits),
         traits=BackendTraits(free_scales=plan.free_scales, noise_model=plan.noise_model),
@@ -133,10 +133,10 @@ def for_batches(plan: Plan, request: PlanRequest) -> Callable[[int], Plan]:
 
 
 def check_budget(plan: Plan, tokens: int, request: PlanRequest) -> None:
-    """Hold a plan against the budget that was asked for.
+    """Check a plan against the request's budget.
 
     Raises:
-        BudgetExceeded: With what would keep it, if any batch does.
+        BudgetExceeded: The hint names a batch that keeps the budget, if there is one.
     """
     budget = request.constraints.budget
     try:

@@ -1,14 +1,14 @@
 """Plans for several numbers of tokens that run under one key set: prefill and decode of one module.
 
-Each number of tokens has a plan that is best for it alone. If these differ in parameters, or rotate by other steps, the
-client makes, sends and the server keeps the keys of each. So the *combination* is ranked: for every parameter set that
-some plan was compiled for, all plans that can run under it are priced for every number of tokens, and of all
-combinations the one is taken whose price per token is least.
+Each number of tokens has a plan that is best for it alone. If these differ in parameters or rotation steps, the
+client makes and sends, and the server keeps, the keys of each. So *combinations* are ranked: for every parameter set
+that some plan was compiled for, all plans that can run under it are priced for every number of tokens, and the
+combination with the lowest price per token is chosen.
 
-The price per token is what its plan costs for so many tokens, divided by them, in the mean over the numbers of tokens
-as they were asked for: each stands for an equal share of a client's tokens, and one that is named twice for two shares.
-To it comes the price of the keys, for the union of all rotation steps: a byte of keys is made, sent and read as a byte
-of a fresh ciphertext is, and ``TOKENS_OF_A_KEY_SET`` tokens share them.
+The price per token is a plan's cost for so many tokens, divided by their number, averaged over the numbers of tokens
+in the request: each stands for an equal share of a client's tokens, and one that is named twice for two shares.
+The price of the keys is added, for the union of all rotation steps: a byte of keys is made, sent and read like a byte
+of a fresh ciphertext, and ``TOKENS_OF_A_KEY_SET`` tokens share them.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from helora_core.params.ckks import CKKSParams
 from helora_core.planning.planner import CalibratedBackend, choose, priced, rank
 
 TOKENS_OF_A_KEY_SET = 1024
-"""Tokens of each module that a client is taken to run with one key set."""
+"""Tokens of each module that a client is assumed to run with one key set."""
 
 _MOST_OPTIONS = 8
-"""Plans that are looked at for each number of tokens under one parameter set, those of least price."""
+"""Most plans considered for each number of tokens under one parameter set: the cheapest ones."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Option:
 
     Attributes:
         plan: The plan.
-        cost: Per token, in milliseconds or relative.
+        cost: Cost per token, in milliseconds or relative.
     """
 
     plan: Plan
@@ -53,9 +53,9 @@ class Combination:
 
     Attributes:
         plans: In ascending order of tokens; one plan may stand for several.
-        cost: Per token, in the mean over the numbers of tokens; without the keys.
-        key_bytes: Of the union of all rotation steps.
-        key_cost: What the keys add to the cost of a token.
+        cost: Cost per token, in the mean over the numbers of tokens; without the keys.
+        key_bytes: Bytes of the keys for the union of all rotation steps.
+        key_cost: The keys' share of the cost of a token.
     """
 
     plans: tuple[Plan, ...]
@@ -65,7 +65,7 @@ class Combination:
 
     @property
     def total(self) -> float:
-        """What combinations are ranked by."""
+        """The price by which combinations are ranked."""
         return self.cost + self.key_cost
 
 
@@ -75,7 +75,7 @@ def plans_together(
     """The plans of the best combination, one for each number of tokens in ascending order.
 
     Args:
-        request: For several numbers of tokens.
+        request: A request for several numbers of tokens.
         name: The backend's name.
         machine: The backend, with its profile.
         packings: The strategies to consider.
@@ -83,7 +83,7 @@ def plans_together(
     Raises:
         NothingEligible, PrecisionLost, …: One number of tokens has no plan that keeps the constraints.
         NoCommonParameters: Each has, but none under the same parameters.
-        BudgetExceeded: The keys of every combination are more than was allowed.
+        BudgetExceeded: The keys of every combination are larger than allowed.
     """
     return ranked_together(request, name, machine, packings)[0].plans
 
@@ -91,7 +91,7 @@ def plans_together(
 def ranked_together(
     request: PlanRequest, name: str, machine: CalibratedBackend, packings: Sequence[Packing]
 ) -> list[Combination]:
-    """The combinations that keep all constraints, the best first; arguments and errors as of ``plans_together``."""
+    """The combinations that keep all constraints, the best first; arguments and errors as for ``plans_together``."""
     counts = list(request.each_count())
     found = _found(counts, name, machine, packings)
     possible: dict[CKKSParams, list[list[Option]]] = {}
@@ -121,7 +121,7 @@ def ranked_together(
 
 
 def _order(combination: Combination) -> tuple[float, int, int, list[str]]:
-    """The least price first; relative costs know nothing of primes, so that of equal ones the smallest modulus wins."""
+    """The lowest price first; relative costs ignore primes, so of equal ones the smallest modulus comes first."""
     plans = combination.plans
     return combination.total, combination.key_bytes, plans[0].params.modulus_bits, [plan.digest for plan in plans]
 
@@ -129,7 +129,7 @@ def _order(combination: Combination) -> tuple[float, int, int, list[str]]:
 def _found(
     counts: Sequence[PlanRequest], name: str, machine: CalibratedBackend, packings: Sequence[Packing]
 ) -> list[Plan]:
-    """Every plan that some number of tokens may have, each once; in the rings of all of them."""
+    """Every plan that some number of tokens may have, each once, in the rings of all of them."""
     ranked = {count.count: rank(count, {name: machine}, packings) for count in counts}
     for candidates in ranked.values():
         choose(candidates)
@@ -157,7 +157,7 @@ def _movable(plans: Iterable[Plan], params: CKKSParams, target_bits: float) -> l
 
 
 def _options(plans: Sequence[Plan], count: PlanRequest, name: str, machine: CalibratedBackend) -> list[Option]:
-    """The plans that keep the constraints for so many tokens, those of least price: with the keys of their own."""
+    """The cheapest plans that keep the constraints for so many tokens, priced with their own keys."""
     options = []
     for plan in plans:
         try:
@@ -178,7 +178,7 @@ def _combination(plans: Sequence[Plan], cost: float) -> Combination:
 def _clash(
     request: PlanRequest, found: Sequence[Plan], possible: Mapping[CKKSParams, Sequence[Sequence[Option]]]
 ) -> NoCommonParameters:
-    """Says which numbers of tokens have no parameters in common: two of them, if two suffice."""
+    """The error that names numbers of tokens without common parameters: two of them, if two suffice."""
     tokens = sorted(set(request.tokens))
     able = [{count for count, options in zip(tokens, each, strict=True) if options} for each in possible.values()]
     pairs = (set(pair) for pair in itertools.combinations(tokens, 2))
@@ -193,8 +193,8 @@ def _clash(
         f"Module {request.shape}: plans for {_listed(clashing)} tokens have no parameters in common: "
         + "; ".join(f"{count} can have {chains[count]}" for count in sorted(clashing))
         + ".",
-        hint="Loosen the budget, or name a ring or a packing that all can take (--ring, --packing); or compile each "
-        "number of tokens on its own, with a key set for each.",
+        hint="Loosen the budget, or name a ring or a packing that suits all (--ring, --packing); or compile each "
+        "number of tokens on its own, with its own key set.",
     )
 
 

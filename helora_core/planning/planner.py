@@ -1,8 +1,8 @@
-"""Chooses packing, parameters, batch and backend by predicted cost, under constraints; and says why not the others.
+"""Chooses packing, parameters, batch and backend by predicted cost, under constraints, and explains every refusal.
 
-Every packing is compiled for the module, in the smallest ring that will do and in the next one, and priced with the
-backend's profile; where a plan breaks a constraint, in larger rings until one keeps it. Where a backend was not
-calibrated, relative weights stand in, which only rank plans of one ring.
+Every packing is compiled for the module, in the smallest ring that suffices and in the next one, and priced with the
+backend's profile; if a plan breaks a constraint, larger rings are tried until one keeps it. If a backend was not
+calibrated, relative weights are used instead, which only rank plans of one ring.
 """
 
 from __future__ import annotations
@@ -42,40 +42,40 @@ HOPELESS = 20.0
 _LARGEST_RING = 16384
 
 _WORTH_A_LARGER_RING = 4.0
-"""Twice the ring makes an operation cost about twice, and saves at most the runs or blocks that it halves: a packing
+"""A ring twice as large makes operations about twice as expensive and at best halves the runs or blocks: a packing
 that costs more than this many times the best is not compiled again for it."""
 
 
 _OF_THE_RING = (BudgetExceeded, PrecisionLost, InsecureParameters)
-"""Refusals of a plan that a larger ring may mend: it runs more tokens together, and holds a larger modulus."""
+"""Refusals that a larger ring may resolve: it runs more tokens together, and has a larger modulus."""
 
 _OF_THE_PACKING = (LeakageRefused.code, HopelessPacking.code)
-"""Refusals that say more of the packing than of what was asked."""
+"""Refusals that say more about the packing than about the request."""
 
 
 @dataclass(frozen=True)
 class CalibratedBackend:
-    """A backend with what its operations take here: None where it was not calibrated, or where there is no backend."""
+    """A backend with its profile on this machine. Either is None: without a calibration, or without a backend."""
 
     backend: Backend | None
     profile: Profile | None
 
     @property
     def traits(self) -> BackendTraits:
-        """What plans for it depend on."""
+        """The traits that plans for it depend on."""
         return BackendTraits.of([] if self.backend is None else [self.backend.capabilities])
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to run a module, or why it is none.
+    """One way to run a module, or the reason why it is refused.
 
     Attributes:
         backend: Name of the backend.
         packing: Name of the packing.
         plan: The plan, if it could be compiled.
-        prediction: What it will take, by the backend's profile.
-        cost: What candidates are ranked by: milliseconds for all tokens, or a relative cost without a profile.
+        prediction: Its predicted time, by the backend's profile.
+        cost: The cost by which candidates are ranked: milliseconds for all tokens, or relative without a profile.
         refusal: Why it is not eligible; None if it is.
     """
 
@@ -90,10 +90,10 @@ class Candidate:
 def rank(
     request: PlanRequest, machines: Mapping[str, CalibratedBackend], packings: Sequence[Packing]
 ) -> list[Candidate]:
-    """Every packing on every backend: the eligible ones first, the cheapest first, then the refused.
+    """Every packing on every backend: first the eligible ones, the cheapest first, then the refused ones.
 
     Args:
-        request: What is to run, for one number of tokens in flight.
+        request: The request, for one number of tokens in flight.
         machines: Backends by name.
         packings: The strategies to consider.
     """
@@ -112,7 +112,7 @@ def choose(candidates: Sequence[Candidate]) -> Candidate:
     """The first eligible candidate.
 
     Raises:
-        NothingEligible: There is none; it gives every refusal. Where all that keep the weights private are refused for
+        NothingEligible: There is none; the message lists every refusal. If all that keep weights private fail for
             one kind of reason, that refusal itself.
     """
     if candidates and candidates[0].refusal is None:
@@ -158,7 +158,7 @@ def _options(
             return
         yield candidate
         found = found or candidate.refusal is None
-        # Relative weights know nothing of rings, and could not tell whether a larger one pays.
+        # Relative weights ignore rings, and cannot tell whether a larger one pays off.
         if found and (larger or machine.profile is None or candidate.cost > _WORTH_A_LARGER_RING * best):
             return
         ring_degree, larger = 2 * plan.params.ring_degree, True
@@ -167,7 +167,7 @@ def _options(
 
 
 def _compiled(request: PlanRequest, machine: CalibratedBackend, packing: Packing, best: float) -> Plan:
-    """The plan, whose costs are those of operations where it was chosen."""
+    """The plan, with the costs of operations by which it was chosen."""
     asked = request.constraints
     request = replace(request, traits=machine.traits)
     settings = settings_for(request, packing)
@@ -184,7 +184,7 @@ def _compiled(request: PlanRequest, machine: CalibratedBackend, packing: Packing
 
 
 def priced(plan: Plan, request: PlanRequest, name: str, machine: CalibratedBackend) -> Candidate:
-    """The candidate that a plan is for the tokens of a request.
+    """The plan as a candidate for the tokens of a request.
 
     Raises:
         PrecisionLost, BudgetExceeded, CapabilityMissing, InsecureParameters: It does not keep the constraints.
@@ -217,11 +217,11 @@ def _check_leakage(packing: Packing, packings: Sequence[Packing], constraints: C
 def best_machine(
     requests: Sequence[PlanRequest], machines: Mapping[str, CalibratedBackend], packings: Sequence[Packing]
 ) -> str:
-    """The backend on which all requests together are predicted to take least time.
+    """The backend on which all requests together are predicted to be fastest.
 
     Args:
-        requests: What is to run; each of its numbers of tokens counts once.
-        machines: Backends by name, one or more; costs of calibrated and of other ones do not compare.
+        requests: The requests; each of their numbers of tokens counts once.
+        machines: Backends by name, one or more; costs of calibrated and of other ones are not comparable.
         packings: The strategies to consider.
 
     Raises:

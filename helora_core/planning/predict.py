@@ -1,6 +1,6 @@
-"""What a plan will take on a machine: its operations, each at its own level, times a calibrated profile.
+"""Predicts a plan's time on a machine: its operations, each at its own level, times a calibrated profile.
 
-What core itself does between the library's calls, a few microseconds an operation, is not in a profile and shows as the
+Core's own work between the library's calls, a few microseconds per operation, is not in a profile and shows as the
 residual of a prediction.
 """
 
@@ -31,12 +31,12 @@ class Prediction:
 
     Attributes:
         tokens: Tokens that the plan runs for.
-        runs: Executions that they take.
+        runs: Executions needed.
         encrypt_ms: At the client: encrypt, serialise.
         compute_ms: At the server: read, execute, serialise.
         decrypt_ms: At the client: read, decrypt.
-        round_trip_ms: Latency of the messages to and fro.
-        by_operation: Of ``compute_ms``, by what the server does.
+        round_trip_ms: Latency of the messages, up and down.
+        by_operation: Parts of ``compute_ms``, by the server's operations.
     """
 
     tokens: int
@@ -54,7 +54,7 @@ class Prediction:
 
     @property
     def ms_per_token(self) -> float:
-        """Spread over the tokens that are there; padding is paid for by them."""
+        """Spread over the actual tokens, which also pay for padding."""
         return self.total_ms / self.tokens
 
 
@@ -63,9 +63,9 @@ def predict(plan: Plan, profile: Profile, *, tokens: int, rtt_ms: float = 0.0) -
 
     Args:
         plan: The plan.
-        profile: Of the backend, on the machine in question; both roles are taken to run on it.
+        profile: The backend's profile on the machine in question; both roles are assumed to run on it.
         tokens: Tokens to run.
-        rtt_ms: Network round trip; it is paid once for each time the client waits for the server, in each run.
+        rtt_ms: Network round trip; it counts each time the client waits for the server, in each run.
 
     Raises:
         ProfileMissing: The profile was not calibrated for the plan's ring and number of primes, or lacks an operation.
@@ -132,7 +132,7 @@ def _downloads(plan: Plan) -> list[int]:
 
 
 def _charges(plan: Plan, i: int, op: Op) -> Iterator[tuple[str, Charge]]:
-    """What the server does for one operation, by the name it is shown under."""
+    """The server's work for one operation, by the name it is shown under."""
     level = plan.values[op.args[0]].level if op.args else plan.params.max_level
     if op.kind in (OpKind.INPUT, OpKind.ASK_CLIENT):
         yield "receive", ("server_receive", plan.params.max_level, 1)
@@ -159,7 +159,7 @@ def _charges(plan: Plan, i: int, op: Op) -> Iterator[tuple[str, Charge]]:
 
 
 def _hiding(plan: Plan, op: Op, level: int) -> Charge:
-    """What it takes to sanitise, mask or unmask a value; sanitising is timed at the highest level only."""
+    """The time to sanitise, mask or unmask a value; sanitising is timed only at the highest level."""
     if op.kind is OpKind.SANITIZE:
         trimmed = op.positions and plan.program.encoding is Encoding.COEFFICIENTS
         return "sanitize_trimmed" if trimmed else "sanitize", plan.params.max_level, 1
@@ -194,12 +194,12 @@ def operation_costs(profile: Profile, params: CKKSParams, *, rtt_ms: float = 0.0
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """What takes most of the time, and what would help.
+    """The costliest part of the time, and advice.
 
     Attributes:
         label: rotation-, encryption-, decrypt/transfer-, memory-, latency-, sanitise- or overhead-bound.
         share: Its part of the time, 0 to 1.
-        advice: What would help.
+        advice: What would make it faster.
     """
 
     label: str
@@ -223,7 +223,7 @@ def bottleneck(prediction: Prediction, *, measured_ms: float | None = None) -> B
 
     Args:
         prediction: For the same tokens.
-        measured_ms: What they took, if they were run.
+        measured_ms: The measured time, if they were run.
     """
     total = prediction.total_ms
     if measured_ms is not None and measured_ms > 1.2 * total:

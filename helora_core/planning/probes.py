@@ -1,4 +1,4 @@
-"""What can be timed of a backend: each of its operations at each level, ready to be called.
+"""The operations of a backend that can be timed, at each level, ready to be called.
 
 The operations, at the client: ``encrypt_<encoding>`` and ``client_send`` (fresh ciphertexts), ``client_receive``,
 ``decrypt_<encoding>``. At the server: ``server_receive`` (fresh ciphertexts), ``encrypt_public_slots``,
@@ -8,7 +8,7 @@ The operations, at the client: ``encrypt_<encoding>`` and ``client_send`` (fresh
 itself. ``embed`` and ``unembed`` are core's own transform between coefficients and complex slots; where a backend does
 not take coefficients, their encoding, encryption and decryption include it.
 
-Operands come from small pools: a plan, too, does not multiply one ciphertext by one plaintext again and again while
+Operands come from small pools: a plan does not multiply one ciphertext by one plaintext again and again either, while
 both are in the cache.
 """
 
@@ -35,10 +35,10 @@ _POOL = 8
 """Operands to take in turn."""
 
 _TOGETHER = (1, 2, 4, 8)
-"""How many rotations, or products, are done in one call to tell the first from the further ones."""
+"""Rotations, or products, per call, to separate the cost of the first from that of the further ones."""
 
 _HEADROOM_BITS = 5
-"""What a product of the scales used leaves of the base prime: room for sums of as many products, each below 1."""
+"""Bits that a product of the scales leaves in the base prime: room for sums of as many products, each below 1."""
 
 
 _KEPT = 64
@@ -48,7 +48,7 @@ _FLOOD_BITS = 80
 """A flood of two limbs, if the modulus takes it."""
 
 _FLOOD_ROOM_BITS = 24
-"""What the modulus exceeds a flood by, which in slots is √N times as large as in coefficients."""
+"""Bits by which the modulus exceeds a flood, which in slots is √N times as large as in coefficients."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Probe:
     Attributes:
         operation: Its name.
         level: Level of its operands.
-        call: Does it once.
-        together: How many of ``operation`` one call does, where that is part of a fit; 0 where it is not.
+        call: Runs it once.
+        together: How many of ``operation`` one call does, if it is part of a fit; otherwise 0.
     """
 
     operation: str
@@ -69,7 +69,7 @@ class Probe:
 
 
 def probes_for(backend: Backend, params: CKKSParams, *, table: str = DEFAULT_TABLE) -> tuple[CKKSParams, list[Probe]]:
-    """The resolved parameters, and all that can be timed for them.
+    """The resolved parameters, and everything that can be timed for them.
 
     Raises:
         InvalidParameters, InsecureParameters: As ``open_sessions`` does.
@@ -104,7 +104,7 @@ class _Bench:
         self.encodings = [
             encoding for encoding in (Encoding.SLOTS, Encoding.COEFFICIENTS) if can_encode(encoding, self.capabilities)
         ]
-        # Where plaintexts have one scale for all, products that do not fit the lower levels have no place there.
+        # If plaintexts have one scale for all, products do not fit the lower levels and are left out there.
         self.scale_bits = self.params.scale_bits
         if self.capabilities.free_plaintext_scale:
             self.scale_bits = min(self.scale_bits, (self.params.data_bits[0] - _HEADROOM_BITS) // 2)
@@ -116,7 +116,7 @@ class _Bench:
         }
 
     def embedding(self) -> Iterator[Probe]:
-        """Core's own transform, which has no level; it goes with the highest."""
+        """Core's own transform, which has no level; it is listed at the highest."""
         ring_degree, generator = self.params.ring_degree, self.capabilities.slot_generator
         vectors = self.vectors[Encoding.COEFFICIENTS]
         slots = [coefficients_to_slots(vector, ring_degree, generator) for vector in vectors]
@@ -127,7 +127,7 @@ class _Bench:
         yield Probe("unembed", level, _each(lambda each: slots_to_coefficients(each, ring_degree, generator), slots))
 
     def trip_up(self) -> Iterator[Probe]:
-        """Encryption by either side, and the way of fresh ciphertexts to the server."""
+        """Encryption by either side, and sending and receiving fresh ciphertexts."""
         level = self.params.max_level
         for encoding in self.encodings:
             yield Probe(f"encrypt_{encoding.value}", level, _each(self._encrypt(encoding), self.vectors[encoding]))
@@ -160,7 +160,7 @@ class _Bench:
             yield from self._masking(top)
 
     def _wide(self, vector: Values, encoding: Encoding, scale_bits: int) -> Ciphertext:
-        """A ciphertext at such a scale as results of plans that sanitise have."""
+        """A ciphertext at the scale of results of plans that sanitise."""
         fresh = self.client.encrypt(vector, scale_bits=scale_bits, encoding=encoding)
         return self.server.receive(self.client.send(fresh))
 
@@ -194,14 +194,14 @@ class _Bench:
         return [self.server.receive(self.client.send(each)) for each in self._fresh()]
 
     def products(self, level: int, ciphertexts: Sequence[Ciphertext]) -> list[Ciphertext]:
-        """Ciphertexts to rescale, whose scale it brings back to about what it was."""
+        """Ciphertexts to rescale, which brings their scale back to about the original one."""
         bits = self.params.data_bits[level] if self.capabilities.free_plaintext_scale else self.scale_bits
         vectors = self.vectors[Encoding.SLOTS]
         plaintexts = (self.server.encoder.encode(vector, level=level, scale_bits=bits) for vector in vectors)
         return list(map(self.server.evaluator.multiply_plain, ciphertexts, plaintexts))
 
     def at_level(self, level: int, ciphertexts: Sequence[Ciphertext]) -> Iterator[Probe]:
-        """What there is at every level, but for products where none fits."""
+        """The operations of every level, without products if none fits."""
         evaluator = self.server.evaluator
         slots = self.vectors[Encoding.SLOTS]
         yield from self._encoding(level)

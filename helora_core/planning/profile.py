@@ -1,8 +1,8 @@
-"""The profile of a backend on one machine: what each operation takes, by ring degree, chain and level, with provenance.
+"""The profile of a backend on one machine: the time of each operation by ring degree, chain and level, with provenance.
 
 ``helora calibrate`` writes it; predictions multiply its figures by the counts of a plan. The time of an operation
-depends on the ring degree and on how many primes there are, hardly on how long they are, since each residue takes a
-machine word. A chain therefore stands for all with as many data and special primes at its ring degree.
+depends on the ring degree and the number of primes, but hardly on their lengths, since each residue takes a
+machine word. A chain therefore stands for all with the same numbers of data and special primes at its ring degree.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from helora_core.errors import ProfileMissing
 from helora_core.params.ckks import CKKSParams
 
 SCHEMA = 1
-"""Raised when files of an older helora would be misread, or misread this one's."""
+"""Increased when this version would misread files of older ones, or they would misread its files."""
 
 FORMAT = "helora-profile"
 
@@ -30,14 +30,14 @@ _Positive = Annotated[int, msgspec.Meta(ge=1, le=2**48)]
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call of an operation takes.
+    """The time of one call of an operation.
 
     Attributes:
         operation: Its name, as ``helora_core.planning.calibrate`` lists them.
-        level: Level of the ciphertext or plaintext that it is given; one prime more than that is left.
+        level: Level of its ciphertext or plaintext; the number of primes left is one more.
         median_ns: Median over the samples, nanoseconds.
         minimum_ns: Smallest of the samples, nanoseconds.
-        samples: How many there are; each is the mean of enough calls to last a millisecond.
+        samples: Number of samples; each is the mean of enough calls to last a millisecond.
     """
 
     operation: str
@@ -48,7 +48,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChainFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What was timed on one chain of moduli.
+    """The times on one chain of moduli.
 
     Attributes:
         ring_degree: N.
@@ -92,11 +92,11 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
         library_version: The library's version, None if unknown.
         helora_version: Version of helora.
         python_version: Version of Python.
-        architecture: As ``platform.machine`` has it.
-        cpu: The processor's model name, empty if the system does not tell.
+        architecture: The result of ``platform.machine``.
+        cpu: The processor's model name, empty if unknown.
         cores: Cores that the process may use.
         threads: ``OMP_NUM_THREADS``, None if it was not set.
-        date: When the rounds were done: ISO 8601, UTC, to the second.
+        date: Time of the measurement: ISO 8601, UTC, to the second.
         rounds: Rounds asked for.
     """
 
@@ -114,7 +114,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def here(cls, backend: str, *, library: str, library_version: str | None, rounds: int) -> Provenance:
-        """The provenance of what is measured on this machine now."""
+        """The provenance of a measurement on this machine now."""
         now = datetime.datetime.now(datetime.timezone.utc)
         return cls(
             backend=backend,
@@ -133,7 +133,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     def differences(self, other: Provenance) -> tuple[str, ...]:
         """Names of the attributes that differ and may change a figure: all but the date and the rounds.
 
-        Times of profiles that differ in these must not be compared, nor predict each other's runs.
+        Times of profiles that differ in these must not be compared or used to predict each other's runs.
         """
         return tuple(
             name
@@ -162,7 +162,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         provenance: Machine, library and versions.
-        chains: What was timed.
+        chains: The chains that were timed.
         refused: Chains that the backend or the security table refused, with the reasons.
         format: Marks the file as a profile.
         schema: Version of the file's structure.
@@ -175,10 +175,10 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
 
     def chain(self, params: CKKSParams) -> ChainFigures:
-        """The chain with as many data and special primes at the ring degree; of several, the likest in bit lengths.
+        """The chain with the same ring degree and numbers of primes of each kind, the closest in bit lengths.
 
         Raises:
-            ProfileMissing: There is none.
+            ProfileMissing: There is no such chain.
         """
         alike = [chain for chain in self.chains if _class_of(chain) == _class_of(params)]
         if alike:
@@ -190,12 +190,12 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def figure(self, operation: str, params: CKKSParams, level: int | None = None) -> Figure:
-        """What an operation takes.
+        """The time of an operation.
 
         Args:
             operation: Its name.
-            params: Ring and chain, of which the numbers of primes count.
-            level: Level that it works at; None for the highest, which is the only one for encryptions and for the
+            params: Ring and chain; of the chain, only the numbers of primes count.
+            level: Its level; None for the highest, which is the only one for encryptions and for the
                 embedding (that does not depend on it).
 
         Raises:
@@ -224,7 +224,7 @@ def _class_of(chain: ChainFigures | CKKSParams) -> tuple[int, int, int]:
 
 
 def _distance(chain: ChainFigures, params: CKKSParams) -> tuple[bool, int, int]:
-    """By whether keys can be switched at all; by the data primes, which every operation has to do with; by the rest."""
+    """By whether keys can be switched at all; by the data primes, which every operation uses; then by the rest."""
     data = sum(abs(a - b) for a, b in zip(chain.data_bits, params.data_bits, strict=True))
     special = sum(abs(a - b) for a, b in zip(chain.special_bits, params.special_bits, strict=True))
     return _switches_keys(chain) != _switches_keys(params), data, special

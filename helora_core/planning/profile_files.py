@@ -1,4 +1,4 @@
-"""Profiles as files: where a backend's is kept, and how it is written and read."""
+"""Profiles as files: where a backend's profile is kept, and how it is written and read."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from helora_core.files.malformed import Malformed
 from helora_core.planning.profile import FORMAT, SCHEMA, Profile
 
 MOST_BYTES = 16 << 20
-"""Largest profile that is read; one of all rings and chains has a few hundred KiB."""
+"""Largest profile that is read; one with all rings and chains has a few hundred KiB."""
 
 
 def profile_path(backend_name: str, environ: Mapping[str, str] | None = None) -> Path:
-    """Where a backend's profile is kept: in ``$HELORA_PROFILES``, else in helora's folder among the user's data.
+    """Where a backend's profile is kept: in ``$HELORA_PROFILES``, else in helora's folder in the user's data.
 
     Args:
         backend_name: Registered name of the backend.
-        environ: Where ``HELORA_PROFILES``, ``XDG_DATA_HOME`` and ``HOME`` are read; ``os.environ`` if None.
+        environ: The environment with ``HELORA_PROFILES``, ``XDG_DATA_HOME`` and ``HOME``; ``os.environ`` if None.
 
     Raises:
-        InvalidInput: The name is none that a file can have.
+        InvalidInput: The name cannot be a file's name.
     """
     if Path(backend_name).name != backend_name or backend_name in ("", ".."):
         raise InvalidInput(
-            f"{backend_name!r} is no name of a backend.", hint="Use a name that `helora backends` lists."
+            f"{backend_name!r} is not a backend's name.", hint="Use a name that `helora backends` lists."
         )
     environ = os.environ if environ is None else environ
     if environ.get("HELORA_PROFILES"):
@@ -44,12 +44,12 @@ def profile_path(backend_name: str, environ: Mapping[str, str] | None = None) ->
 
 
 def target_path(backend_name: str, output: Path | None = None) -> Path:
-    """Where to write a profile: ``output``, or where ``load_profile`` looks for it, whose folder is made.
+    """Where to write a profile: ``output``, or the place where ``load_profile`` looks, whose folder is made.
 
-    It is for use before the work rather than after it.
+    Call it before the work rather than after it.
 
     Raises:
-        InvalidInput: A file cannot be written there, as far as that can be known beforehand.
+        InvalidInput: A file cannot be written there, as far as can be known beforehand.
     """
     if output is None:
         path = profile_path(backend_name)
@@ -96,13 +96,13 @@ def read_profile(path: Path) -> Profile:
 
     Raises:
         InvalidInput: The file cannot be read.
-        CorruptPayload: It is no profile, is damaged, or is of another schema.
+        CorruptPayload: It is not a profile, is damaged, or has another schema.
     """
     try:
         content = read_bytes(path, most=MOST_BYTES)
     except Malformed as error:
         raise CorruptPayload(
-            f"{path}: this is no profile of helora (it {error.reason}).", hint="Name a file of helora calibrate."
+            f"{path}: this is not a profile of helora (it {error.reason}).", hint="Name a file of helora calibrate."
         ) from error
     except OSError as error:
         raise InvalidInput(
@@ -111,7 +111,7 @@ def read_profile(path: Path) -> Profile:
     try:
         header = strict_json.decode(content, _Header, most=MOST_BYTES)
         if header.format != FORMAT:
-            raise CorruptPayload(f"{path}: this is no profile of helora.", hint="Name a file of helora calibrate.")
+            raise CorruptPayload(f"{path}: this is not a profile of helora.", hint="Name a file of helora calibrate.")
         if header.schema != SCHEMA:
             raise CorruptPayload(
                 f"{path}: this profile has schema {header.schema}; this helora reads schema {SCHEMA}.",
@@ -125,7 +125,7 @@ def read_profile(path: Path) -> Profile:
 
 
 def load_profile(backend_name: str, environ: Mapping[str, str] | None = None) -> Profile | None:
-    """The profile of a backend that is kept here, or None if it was never calibrated.
+    """The stored profile of a backend, or None if it was never calibrated.
 
     Raises:
         InvalidInput, CorruptPayload: As ``profile_path`` and ``read_profile`` do; or the file is another backend's.

@@ -1,4 +1,4 @@
-"""What one encrypted input for several modules saves against an input for each of them."""
+"""What one encrypted input for several modules saves, compared with an input for each of them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from helora_core.compiler.request import PlanRequest
 
 
 class PerToken(msgspec.Struct, frozen=True, kw_only=True):
-    """What a token costs at the client and at the server, where costs are shared by the tokens that run together.
+    """A token's costs at the client and at the server; tokens that run together share them.
 
     Attributes:
         encrypts: Ciphertexts that the client encrypts and sends.
-        bytes_up: Of those ciphertexts.
+        bytes_up: Bytes of those ciphertexts.
         decrypts: Ciphertexts that it receives and decrypts.
-        rotations, keyswitches: At the server.
+        rotations, keyswitches: The server's operations.
     """
 
     encrypts: float
@@ -32,7 +32,7 @@ class PerToken(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, plan: Plan, tokens: int | None) -> PerToken:
-        """Of a plan that runs so many tokens; of one full run if None."""
+        """The costs of a plan that runs so many tokens; of one full run if None."""
         tokens = plan.tokens_per_run if tokens is None else tokens
         share = plan.runs(tokens) / tokens
         return cls(
@@ -48,10 +48,10 @@ class SharedInput(msgspec.Struct, frozen=True, kw_only=True):
     """One input for several modules, per token.
 
     Attributes:
-        modules: How many take it.
-        tokens: That run together; None for full runs, of each plan its own.
-        together: What a token costs.
-        separately: What it costs with a plan and an input for each module.
+        modules: The number of modules that take it.
+        tokens: Tokens that run together; None for full runs of each plan.
+        together: The costs of a token.
+        separately: Its costs with a plan and an input for each module.
     """
 
     modules: int
@@ -61,12 +61,12 @@ class SharedInput(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def encrypts_saved(self) -> float:
-        """Encryptions, and so ciphertexts up, that a token is spared; negative if the modules would do with fewer."""
+        """Encryptions, and so ciphertexts up, saved per token; negative if the modules need fewer on their own."""
         return self.separately.encrypts - self.together.encrypts
 
     @property
     def bytes_up_saved(self) -> float:
-        """Bytes of upload that a token is spared."""
+        """Bytes of upload saved per token."""
         return self.separately.bytes_up - self.together.bytes_up
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,13 +83,13 @@ class SharedInput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def shared_input(plan: Plan, tokens: int | None, alone: Sequence[PlanRequest], cache: PlanCache) -> SharedInput:
-    """What a plan for several modules of one input saves.
+    """The savings of a plan for several modules of one input.
 
     Args:
-        plan: Of the modules as one.
-        tokens: That run together; None for full runs.
-        alone: What compiles each module on its own. What it costs is not held against a budget.
-        cache: Compiles.
+        plan: The plan of the modules as one.
+        tokens: Tokens that run together; None for full runs.
+        alone: The request for each module on its own, which no budget applies to.
+        cache: Compiles the requests.
     """
     plans: list[Plan] = []
     for request in alone:

@@ -1,4 +1,4 @@
-"""Which backend ``auto`` means: the best one that can run the work here, and why the better ones could not."""
+"""Chooses the backend for ``auto``: the best one that can run the work here, and why preferred ones could not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Selection:
     Attributes:
         name: Its registered name.
         secure: Whether it encrypts at all.
-        skipped: What was preferred to it, with the reason why it could not be used, in order.
+        skipped: Backends that were preferred to it, with the reasons why they could not be used, in order.
     """
 
     name: str
@@ -46,14 +46,14 @@ def select_backend(
 
     Args:
         manager: The plugins.
-        wanted: A name, which is taken as it is, emulation or not; or None or ``auto`` for the best that can run
+        wanted: A name, which is always used, emulation or not; or None or ``auto`` for the best that can run
             ``plans``. None defers to the variable ``HELORA_BACKEND`` first.
-        plans: What it has to run.
+        plans: The plans that it has to run.
         allow_emulation: Let ``auto`` fall back to an emulation, which encrypts nothing.
-        environ: Where ``HELORA_BACKEND`` is read; ``os.environ`` if None.
+        environ: The environment with ``HELORA_BACKEND``; ``os.environ`` if None.
 
     Raises:
-        BackendUnavailable: Nothing that encrypts can run the plans (and no emulation, where that is allowed).
+        BackendUnavailable: No backend that encrypts can run the plans (and no emulation, if that is allowed).
     """
     wanted = wanted or (os.environ if environ is None else environ).get("HELORA_BACKEND") or AUTO
     if wanted != AUTO:
@@ -71,13 +71,13 @@ def select_backend(
         "No backend that encrypts can be used here: "
         + ("; ".join(f"{name}: {reason}" for name, reason in skipped) or "none is installed")
         + ".",
-        hint="Install one, as with pip install 'helora-tenseal[native]'; or, where nothing needs hiding, "
+        hint="Install one, for example with pip install 'helora-tenseal[native]'; or, if nothing needs hiding, "
         "pass --allow-emulation.",
     )
 
 
 def _by_preference(manager: PluginManager) -> list[str]:
-    """The backends that encrypt, those with the highest preference first, then the emulations; a name means nothing."""
+    """The backends that encrypt, those with the highest preference first, then the emulations; names do not matter."""
 
     def rank(name: str) -> tuple[bool, int, str]:
         spec = manager.backends()[name].spec

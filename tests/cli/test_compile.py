@@ -88,7 +88,7 @@ def test_what_is_written_is_shown(helora: Callable[..., Any], artifact: Path, x:
     assert BUNDLED in shown.stdout
     ran = helora("run", "--artifact", "artifact", "--input", "x.npy", "--output", "d.npy", *NUMPY)
     assert ran.exit_code == 0, ran.output
-    assert "cannot be held against the plaintext reference" in ran.stderr
+    assert "cannot be compared with the plaintext reference" in ran.stderr
     assert "wrote d.layers.0.q_proj.npy" in ran.stdout
 
 
@@ -127,7 +127,7 @@ def test_what_is_settled_cannot_be_asked_for(
 ) -> None:
     shown = helora("run", "--artifact", "artifact", "--input", "x.npy", "--output", "d.npy", *option)
     assert shown.exit_code == 2
-    assert f"{option[0]} was settled when the artifact was compiled" in shown.stderr
+    assert f"{option[0]} was fixed when the artifact was compiled" in shown.stderr
 
 
 def test_defaults_from_a_file_are_no_such_demand(helora: Callable[..., Any], artifact: Path, x: Any) -> None:

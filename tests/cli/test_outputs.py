@@ -197,7 +197,7 @@ class TestCompile:
         monkeypatch.setattr(module, "write_constants", and_meanwhile)
         shown = helora(*COMPILE, "--out", "served")
         assert shown.exit_code == 1
-        assert "what was made is in" in shown.output
+        assert "the new artifact is in" in shown.output
         assert [path.name for path in (tmp_path / "served").iterdir()] == ["thesis.txt"]
         (kept,) = parts(tmp_path)
         assert (tmp_path / kept / "manifest.json").is_file()

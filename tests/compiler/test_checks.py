@@ -174,7 +174,7 @@ class TestRefusals:
                 id="scale outgrows the modulus",
             ),
             pytest.param(program(INPUT, rescale(0)), "%1: a scale of 2^0", id="scale sinks to 1"),
-            pytest.param(program(Op(kind=OpKind.INPUT)), "%0: an input that says not which", id="input without place"),
+            pytest.param(program(Op(kind=OpKind.INPUT)), "%0: an input without a position", id="input without place"),
             pytest.param(program(INPUT, dot((), ())), "%1: dot_plain cannot read ()", id="sum of nothing"),
             pytest.param(program(INPUT, dot((0, 1), ("a", "b"))), "%1: dot_plain", id="sum reads itself"),
             pytest.param(program(INPUT, dot((0, 0), ("a",))), "2 operands and 1 plaintexts", id="plaintext missing"),

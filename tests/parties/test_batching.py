@@ -59,7 +59,7 @@ class TestActivations:
         ids=lambda x: f"{x.dtype}-{x.shape}",
     )
     def test_other_shapes_and_dtypes_are_refused(self, refused: Refused, x: Any) -> None:
-        with refused(InvalidInput, "q_proj", "(tokens, 600)", str(x.dtype), str(x.shape), hint="one row a token"):
+        with refused(InvalidInput, "q_proj", "(tokens, 600)", str(x.dtype), str(x.shape), hint="one row per token"):
             check_activations(x, SHAPE, who="q_proj")
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -168,7 +168,7 @@ class TestDoors:
         backend = get_manager().load_backend("numpy")
         with refused(LeakageRefused, "zero_moai"):
             Server({"m": shown}, backend)
-        with refused(LeakageRefused, "in the clear", hint="owns the adapter"):
+        with refused(LeakageRefused, "in the clear", hint="adapter's owner"):
             Client(Server({"m": shown}, backend, private_weights=False).offer())
         lora = CompiledLoRA((shown,), backend, secure=False, private_weights=False)
         client, session = lora.open()
@@ -226,7 +226,7 @@ class TestDeviatingClients:
         message = request.message()
         sent = decode(envelope.opened(PayloadKind.UPLOAD, None, message).payload, Upload).ciphertexts
         for wrong in ((), ((),), sent * 2, (sent[0] * 2,)):
-            with refused(CorruptPayload, "other ciphertexts"):
+            with refused(CorruptPayload, "does not hold the ciphertexts"):
                 session.answer(altered(message, ciphertexts=wrong))
         for changes, kind in (
             ({"modules": ()}, InvalidInput),
@@ -247,7 +247,7 @@ class TestDeviatingClients:
         request.receive(session.answer(message))
         answer = request.message()
         for changes in ({"ciphertexts": ()}, {"ciphertexts": sent * 2}):
-            with refused(CorruptPayload, "other ciphertexts"):
+            with refused(CorruptPayload, "does not hold the ciphertexts"):
                 session.answer(altered(answer, **changes))
         for changes in ({"follows": bytes(32)}, {"number": 2}, {"tokens": 2}, {"modules": ("layer.q_proj",)}):
             with refused(UnexpectedMessage):
@@ -311,7 +311,7 @@ class TestKeys:
         keys = other.client(other.server().offer()).evaluation_keys()
         with refused(CorruptPayload):
             server.open(keys)
-        with refused(CorruptPayload, "not what Client.evaluation_keys gives"):
+        with refused(CorruptPayload, "not the result of Client.evaluation_keys"):
             server.open(b"nonsense")
 
     def test_messages_of_another_client_are_foreign(self, lora: Any, refused: Any) -> None:
@@ -378,7 +378,7 @@ def test_a_hundred_requests_interleave_on_streams_of_one_process(lora: CompiledL
 def test_unfinished_requests_say_so(pair: Any, refused: Any) -> None:
     client, session = pair
     request = client.begin("q_proj", x_of(1))
-    with refused(UnexpectedMessage, "not there yet"):
+    with refused(UnexpectedMessage, "not ready yet"):
         _ = request.delta
     finished(request, session)
     with refused(UnexpectedMessage, "done"):

@@ -508,7 +508,7 @@ def test_correlations_of_other_weights_are_refused(refused: Any) -> None:
     other = prepared_module("q", 9, SHAPE)
     assert other.plan.digest == MODULES["q"].plan.digest
     session = server_of({**MODULES, "q": other}, store=store).open(client.evaluation_keys())
-    with refused(CorrelationUsed, "not there for these modules"):
+    with refused(CorrelationUsed, "do not exist for these modules"):
         session.answer(client.begin("q", x_of(1)).message())
 
 

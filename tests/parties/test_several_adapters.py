@@ -79,7 +79,7 @@ def test_inputs_that_differ_are_refused(refused: Any, both: dict[str, CompiledLo
 class TestRefusals:
     def test_names(self, both: dict[str, CompiledLoRA], refused: Any) -> None:
         for name in ("", "a/b", "a\n"):
-            with refused(InvalidInput, "no name for an adapter", hint="slash"):
+            with refused(InvalidInput, "cannot name an adapter", hint="slash"):
                 helora.Server({name: both["legal"]})
 
     def test_adapters_for_different_backends(self, both: dict[str, CompiledLoRA], refused: Any) -> None:
@@ -89,7 +89,7 @@ class TestRefusals:
 
     def test_adapters_whose_promises_differ(self, both: dict[str, CompiledLoRA], refused: Any) -> None:
         shown = replace(both["medical"], private_weights=False)
-        with refused(InvalidInput, "and others do not", hint="a server each"):
+        with refused(InvalidInput, "and others do not", hint="its own server"):
             helora.Server({"legal": both["legal"], "medical": shown})
 
     def test_adapters_and_modules_together(self, both: dict[str, CompiledLoRA], refused: Any) -> None:

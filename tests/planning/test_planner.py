@@ -128,8 +128,8 @@ class TestChoice:
     def test_dear_encryptions_and_decryptions_of_coefficients_make_it_one_in_slots(
         self, ranked: Callable[..., list[Candidate]]
     ) -> None:
-        dear = {"encrypt_coefficients": 1000.0, "decrypt_coefficients": 1000.0}
-        assert choose(ranked(self.NAMES, **dear)).packing != "cheetah"
+        expensive = {"encrypt_coefficients": 1000.0, "decrypt_coefficients": 1000.0}
+        assert choose(ranked(self.NAMES, **expensive)).packing != "cheetah"
 
     def test_tokens_in_flight_change_the_choice(self, ranked: Callable[..., list[Candidate]]) -> None:
         """Two rounds encrypt and decrypt for every few tokens; diagonals share their rotations among many."""
@@ -257,7 +257,7 @@ class TestRefusals:
     def test_nothing_eligible_gives_every_reason(self) -> None:
         refusals = [
             LeakageRefused("it leaks", hint="-"),
-            BudgetExceeded("too dear", hint="-"),
+            BudgetExceeded("too expensive", hint="-"),
             PrecisionLost("no", hint="-"),
         ]
         candidates = [Candidate("numpy", f"packing_{i}", refusal=refusal) for i, refusal in enumerate(refusals)]

@@ -64,13 +64,13 @@ def test_a_ring_that_was_asked_for_is_the_only_one(machine: CalibratedBackend) -
 def test_reasons_are_one_sentence_with_one_full_stop() -> None:
     refusals = (
         LeakageRefused("It leaks.", hint="-"),
-        BudgetExceeded("Too dear.", hint="-"),
+        BudgetExceeded("Too expensive.", hint="-"),
         PrecisionLost("No", hint=""),
     )
     with pytest.raises(NothingEligible) as caught:
         choose([Candidate("numpy", f"packing_{i}", refusal=refusal) for i, refusal in enumerate(refusals)])
     assert caught.value.message.endswith(
-        "constraints: packing_0 on numpy: It leaks; packing_1 on numpy: Too dear; packing_2 on numpy: No."
+        "constraints: packing_0 on numpy: It leaks; packing_1 on numpy: Too expensive; packing_2 on numpy: No."
     )
 
 

@@ -138,7 +138,7 @@ class TestFile:
 
     def test_other_json_is_refused(self, path: Path) -> None:
         path.write_text('{"schema": 1, "chains": []}', encoding="utf-8")
-        with pytest.raises(CorruptPayload, match="no profile"):
+        with pytest.raises(CorruptPayload, match="not a profile"):
             read_profile(path)
 
     @pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b"null", b'{"format": 3}'])

@@ -1,15 +1,15 @@
-"""Two codes or two backends, compared on the clock so that a machine whose speed drifts does not matter.
+"""Compares the times of two commits or two backends, in a way that a drifting machine speed does not affect.
 
 One *spawn* is three fresh processes: the base, the head, and the base once more. Each cell is timed in them in the
-order A B A′ A′ B A, again and again: whatever drifts evenly adds the same to all three. In that order base and base
-again follow themselves, and the head never does: it alone would find its caches cold, and look 2 % slower than itself.
+order A B A′ A′ B A, again and again: an even drift adds the same to all three. In that order base and base
+again follow themselves, but the head never does: it alone would find its caches cold, and look 2 % slower than itself.
 So each timing begins with runs that are not timed. A spawn's ratio is the median
 over these blocks; spawns differ by memory layout and the like, which no repetition inside one process shows, so the
 confidence interval is Student's over the logarithms of the spawns' ratios. With several cells it is widened
 (Bonferroni), or among twenty cells of equal code one would be called different.
 
-The second base gives the *A/A floor*: what this machine says of identical code, now. A verdict needs the interval
-wholly outside or inside ``BAND``; where the floor's own interval leaves it, the machine decides nothing.
+The second base gives the *A/A floor*: this machine's ratio for identical code, now. A verdict needs the interval
+wholly outside or inside ``BAND``; if the floor's own interval leaves it, there is no verdict.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BAND = (0.97, 1.03)
 MIN_SPAWNS = 8
 BLOCK = ("base", "head", "again", "again", "head", "base")
 TARGET_NS = 20_000_000
-"""A timing repeats a cell until it takes about this long: shorter ones measure the clock."""
+"""A timing repeats a cell until it takes about this long; shorter ones would measure the clock."""
 
 Verdict = Literal["faster", "slower", "same", "undecided", "n/a"]
 Spawn = Callable[[str], Asked]
@@ -38,7 +38,7 @@ Spawn = Callable[[str], Asked]
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """A ratio and where it lies with confidence."""
+    """A ratio and its confidence interval."""
 
     low: float
     ratio: float
@@ -57,11 +57,11 @@ class Interval(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """What came out for one cell.
+    """The result for one cell.
 
     Attributes:
         cell: Packing, shape, tokens and the base's backend.
-        verdict: Of the head against the base; ``n/a`` if one of them cannot run it.
+        verdict: The head compared with the base; ``n/a`` if one of them cannot run it.
         time: Ratio head / base; None if n/a.
         floor: Ratio of the base to itself, by the same protocol.
         base_ms: Median time of a run at the base.
@@ -89,7 +89,7 @@ def interval(ratios: Sequence[float], confidence: float) -> Interval:
 
 
 def t_quantile(p: float, freedom: int) -> float:
-    """Of Student's distribution, for p from 0.5: by bisection of its distribution, integrated by Simpson's rule."""
+    """Quantile of Student's distribution, for p from 0.5: by bisection, integrating with Simpson's rule."""
     scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
 
     def above_half(t: float, panels: int = 400) -> float:
@@ -107,7 +107,7 @@ def t_quantile(p: float, freedom: int) -> float:
 
 
 def judge(time: Interval, floor: Interval) -> tuple[Verdict, tuple[str, ...]]:
-    """The verdict, and why there is none if there is none."""
+    """The verdict, and the reason if it is undecided."""
     if not floor.within():
         return "undecided", (f"the same code against itself gave {floor}: this machine is too restless now",)
     if time.within():
@@ -134,7 +134,7 @@ def differences(base: Mapping[str, Any], head: Mapping[str, Any]) -> tuple[str, 
     for group, skipped in (("counts", ()), ("plan", ("digest",))):
         before, after = base[group], head[group]
         for name in dict.fromkeys([*before, *after]):
-            # An operation that a commit did not know yet was executed zero times.
+            # An operation that a commit does not have was executed zero times.
             old, new = (side.get(name, 0 if group == "counts" else None) for side in (before, after))
             if old != new and name not in skipped:
                 found.append(f"{_WORDS.get(name, name.replace('_', ' '))} {_value(old)} → {_value(new)}")
@@ -151,7 +151,7 @@ class Plan(msgspec.Struct, frozen=True):
     Attributes:
         spawns: Fresh processes per side; at least ``MIN_SPAWNS``.
         blocks: Times that the six timings of a cell are done in each.
-        confidence: Of all cells together.
+        confidence: The confidence for all cells together.
     """
 
     spawns: int = MIN_SPAWNS
@@ -183,7 +183,7 @@ def compare(
     times: list[list[_Times]] = [[] for _ in cells]
     absent: list[tuple[str, ...]] = [() for _ in cells]
     for number in range(plan.spawns):
-        # By turns another side starts first: the first process may get the better place in memory.
+        # The sides take turns to start first, since the first process may get a better place in memory.
         order = ("base", "head", "again") if number % 2 == 0 else ("again", "head", "base")
         sides: dict[str, Asked] = {}
         try:
@@ -206,7 +206,7 @@ def _named(cell: Cell, backend: str | None) -> list[Any]:
 
 
 class _Times(msgspec.Struct):
-    """Of one cell in one spawn: time of a run in each block by side, and what differs between the plans."""
+    """One cell in one spawn: the time of a run in each block by side, and the differences between the plans."""
 
     ns: dict[str, list[float]]
     causes: tuple[str, ...]

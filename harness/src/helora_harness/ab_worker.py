@@ -6,8 +6,8 @@ goes to standard error.
 
 Requests: ``plan`` (counts and parameters of a cell), ``time`` (wall time of some runs), ``run`` (one run: phases, time
 inside the library, bytes, precision), ``predict`` (its time by the backend's profile), ``close`` (forget its keys),
-``peak`` (memory of this process), ``operations`` (one round of single operations), ``overhead`` (what Python costs). A
-cell's keys are made by the first request that needs them. A request that cannot be done answers ``{"error": …}``; what
+``peak`` (memory of this process), ``operations`` (one round of single operations), ``overhead`` (the cost of Python). A
+cell's keys are made by the first request that needs them. A failed request answers ``{"error": …}``; if something
 is absent rather than broken also has ``"absent": true``.
 """
 
@@ -44,7 +44,7 @@ class Worker:
         self._null: Any = None
 
     def answer(self, request: Request) -> Request:
-        """What a request gives, or why it gives nothing."""
+        """The answer to a request, or the reason why there is none."""
         try:
             do: Callable[[Request], Request] = getattr(self, f"_{request['do']}")
             return do(request)
@@ -106,7 +106,7 @@ class Worker:
         try:
             import resource
         except ImportError as error:
-            raise NotImplementedError("this system does not tell a process its peak memory") from error
+            raise NotImplementedError("this system does not report a process's peak memory") from error
         kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {"rss_bytes": kilobytes if sys.platform == "darwin" else 1024 * kilobytes}
 

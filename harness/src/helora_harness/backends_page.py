@@ -83,7 +83,7 @@ _TRIPS = {
 
 
 def _operations_ms(backend: Backend) -> dict[str, float]:
-    """Medians of the page's operations; none where the library's levels are its own."""
+    """Medians of the page's operations; none if the library decides its levels."""
     try:
         profile = calibrate(backend, chains=(FAST,), rounds=15)
     except CapabilityMissing:
@@ -236,7 +236,7 @@ def _render() -> None:
 
 @backends_group.command()
 def render() -> None:
-    """Make the page of the figures."""
+    """Make the page from the figures."""
     _render()
 
 

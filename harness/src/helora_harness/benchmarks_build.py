@@ -1,6 +1,6 @@
-"""Builds, installs and removes the distributions of a commit for asv, which knows projects of one only.
+"""Builds, installs and removes the distributions of a commit for asv, which only supports one per project.
 
-``benchmarks_build.py CHECKOUT WHEELS`` builds core and whatever plugins the commit has, ``--install WHEELS`` installs
+``benchmarks_build.py CHECKOUT WHEELS`` builds core and the plugins that the commit has, ``--install WHEELS`` installs
 them together, ``--uninstall`` removes all that are there: a plugin of a newer commit must not stay for an older one.
 Standard library only: it runs in asv's environment, where nothing else may be.
 """
@@ -19,14 +19,14 @@ def build(checkout: Path, wheels: Path) -> None:
     shutil.rmtree(wheels, ignore_errors=True)
     roots = [checkout, *sorted(path.parent for path in checkout.glob("plugins/helora-*/pyproject.toml"))]
     for root in roots:
-        # The first commits name files that came later, and the build refuses them for it.
+        # The first commits name files that were added later, which the build refuses.
         for name in ("README.md", "LICENSE"):
             (root / name).touch()
         _run("build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(root))
 
 
 def install(wheels: Path) -> None:
-    """Install them, and from the index what they need."""
+    """Install them, with their dependencies from the index."""
     _run("pip", "install", "-q", *(str(wheel) for wheel in sorted(wheels.glob("*.whl"))))
 
 
@@ -42,7 +42,7 @@ def _run(*module: str) -> None:
 
 
 def main() -> None:
-    """Do what the arguments say."""
+    """Run the command line."""
     match sys.argv[1:]:
         case ["--uninstall"]:
             uninstall()

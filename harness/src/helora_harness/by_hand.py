@@ -1,7 +1,7 @@
-"""What the framework costs: one token of ``rank_bsgs`` through helora, against the same SEAL calls written by hand.
+"""The cost of the framework: one token of ``rank_bsgs`` through helora, compared with the same SEAL calls by hand.
 
 Both do the whole round for the same module: pack, encrypt, serialise, read, compute, serialise, read, decrypt, unpack.
-The hand-written side uses ``tenseal.sealapi`` alone, with weights encoded and keys made beforehand, as helora has them.
+The hand-written side uses ``tenseal.sealapi`` alone, with weights encoded and keys made beforehand, as in helora.
 It takes helora's program as a list of steps, but none of helora's types, sessions, checks, ledger or envelopes.
 
 The two run in turn (A B B A …) in one process, and the figure is the median over pairs of their ratio, which holds when

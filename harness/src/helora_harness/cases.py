@@ -1,7 +1,7 @@
 """The one set of cells – backend × packing × shape × tokens – that everything in the harness draws from, by preset.
 
 =========  =====================================================================================================
-ci         what the counts gate locks: every packing on the emulation, a few cells on every other backend; seconds
+ci         the cells of the counts gate: every packing on the emulation, a few cells on every other backend; seconds
 default    every packing on shapes of small and middling modules, on the emulation and TenSEAL
 llm        the modules of models of 1.5 and 7 billion parameters, with the packings that are meant for them
 full       all of the above, on every backend
@@ -20,7 +20,7 @@ from helora_core.errors import HeloraError
 from helora_harness.rows import Cell
 
 BACKENDS = ("numpy", "tenseal", "pyfhel", "openfhe")
-"""Those of this repository that compute apart; ``openfhe_auto`` is OpenFHE again."""
+"""The backends of this repository that compute differently; ``openfhe_auto`` is OpenFHE again."""
 
 SMALL = ("512:512:8", "576:576:8", "576:192:8", "1024:1024:16")
 """The first bundled adapter's modules among them."""
@@ -51,7 +51,7 @@ _FOR_MODELS = ("rank_bsgs", "zero_moai", "cheetah", "cheetah_two_round")
 
 
 class UnknownPreset(HeloraError):
-    """There is no such set of cells."""
+    """The preset does not exist."""
 
     code: ClassVar[str] = "unknown-preset"
 
@@ -92,7 +92,7 @@ def preset(name: str) -> tuple[Cell, ...]:
     """The cells of a preset.
 
     Raises:
-        UnknownPreset: There is none of that name.
+        UnknownPreset: There is no preset of that name.
     """
     if name not in PRESETS:
         raise UnknownPreset(f"There is no preset {name!r}.", hint=f"Take one of {', '.join(PRESETS)}.")

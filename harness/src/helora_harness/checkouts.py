@@ -1,8 +1,8 @@
-"""Code of commits, side by side: a git worktree each, and processes that run it.
+"""The code of commits, side by side: a git worktree for each, and processes that run it.
 
 A worker imports core and plugins from its worktree, and libraries from the environment that runs the harness: two
-commits are compared on the same TenSEAL and the same NumPy, and none needs to be installed. It does not see what is
-installed of helora itself. Plugins are found by their metadata, so a worktree gets a folder of what an installation of
+commits are compared on the same TenSEAL and the same NumPy, and none needs to be installed. It does not see an
+installed helora. Plugins are found by their metadata, so a worktree gets a folder with what an installation of
 its distributions would have written.
 """
 
@@ -56,10 +56,10 @@ class Commit(msgspec.Struct, frozen=True):
 
 
 def git(repo: Path, *arguments: str) -> str:
-    """What git prints.
+    """The output of git.
 
     Raises:
-        CommitUnusable: It failed.
+        CommitUnusable: The command failed.
     """
     done = subprocess.run(["git", *arguments], cwd=repo, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -159,7 +159,7 @@ class Worker:
         )
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """What the process answers; ``{"error": …}`` if it died of the request."""
+        """The process's answer; ``{"error": …}`` if the request crashed it."""
         if self._process.stdin is None or self._process.stdout is None:
             raise ValueError("the worker has no pipes")
         try:

@@ -113,7 +113,7 @@ def ab(
 
 
 def _check_appendable(path: Path) -> None:
-    """Refuse a file that nothing can be added to, before an hour is spent; nothing in it is ever replaced."""
+    """Refuse a file that cannot be appended to, before an hour is spent; nothing in it is ever replaced."""
     try:
         with path.open("ab"):
             pass
@@ -123,7 +123,7 @@ def _check_appendable(path: Path) -> None:
 
 @contextmanager
 def _codes(repo: Path, commits: tuple[str, ...]) -> Iterator[tuple[tuple[str, str], dict[str, Code]]]:
-    """What the sides are called, and their code."""
+    """The names of the sides, and their code."""
     from helora_harness.checkouts import code_at, code_here, resolve
 
     if not commits:
@@ -159,7 +159,7 @@ def _measured(
 
 
 def _over(found: list[Comparison], limit: float | None) -> list[Cell]:
-    """Cells whose slowdown is certainly larger."""
+    """Cells whose slowdown is certainly larger than allowed."""
     if limit is None:
         return []
     return [each.cell for each in found if each.verdict == "slower" and each.time and each.time.low > limit]

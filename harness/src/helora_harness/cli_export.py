@@ -24,7 +24,7 @@ def _of_rows(command: Callable[..., None]) -> Callable[..., None]:
     )  # fmt: skip
     repo = click.option(
         "--repo", type=click.Path(path_type=Path, exists=True, file_okay=False), default=Path(), show_default=True,
-        help="The git repository that the commits are of.",
+        help="The git repository of the commits.",
     )  # fmt: skip
     return rows(repo(command))
 
@@ -122,17 +122,17 @@ def export(
 
 
 def _check_folder(folder: Path, *, force: bool) -> None:
-    """Refuse to replace what an earlier command made, unless that is asked for.
+    """Refuse to replace the results of an earlier command, unless that is asked for.
 
     Raises:
-        InvalidInput: There is something already.
+        InvalidInput: The folder already exists and is not empty.
     """
     from helora_core.errors import InvalidInput
 
     if not force and folder.is_dir() and any(folder.iterdir()):
         raise InvalidInput(
-            f"{folder}: is there already, and not empty.",
-            hint="Choose another place; --force replaces what this command made before.",
+            f"{folder}: already exists, and is not empty.",
+            hint="Choose another place; --force replaces earlier results of this command.",
         )
 
 

@@ -1,4 +1,4 @@
-"""``helora bench overhead``: what Python costs per operation and per request, at one commit or several in turn."""
+"""``helora bench overhead``: the cost of Python per operation and per request, at one commit or several in turn."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _row(name: str, cell: tuple[str, str, int], answers: list[dict[str, Any]]) -
             return {**head, "error": answer["error"]}
 
     def least(metric: str) -> int | None:
-        """None where the code has no such thing."""
+        """None if the code does not have it."""
         return round(min(float(answer[metric]) for answer in answers)) if metric in answers[0] else None
 
     def median_us(metric: str) -> int:

@@ -1,7 +1,7 @@
 """How long the compiler takes: every packing, for the modules of models up to 7 billion parameters.
 
-A module is to plan within a second, and modules of equal shape share a plan, so that an adapter takes a few of them.
-Times are of the processor, of one thread, and so hardly depend on what else the machine does. Digests stand beside them
+A module should be planned within a second, and modules of equal shape share a plan, so an adapter takes a few seconds.
+Times are processor times of one thread, so they hardly depend on other load on the machine. Digests are next to them
 in the JSON, since a quicker compiler must still give the same plans.
 
     helora bench compile

@@ -48,7 +48,7 @@ class _Line(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _State:
-    """What the lines so far have said."""
+    """The state after the lines so far."""
 
     def __init__(self) -> None:
         self.cells: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class _State:
         self.checksum = ""
 
     def line(self, rows: list[Row]) -> _Line:
-        """The line that says rows of one commit after the lines so far; it counts as said."""
+        """The line for the rows of one commit after the lines so far; it is added to the state."""
         of, named = rows[0].provenance, {_name(row): _flat(row) for row in rows}
         if len(named) < len(rows):
             raise ValueError(f"two rows of one cell at commit {of.commit}")
@@ -90,7 +90,7 @@ class _State:
         return [_row(fields | apart) for fields in found]
 
     def _checksum(self, commit: str, rows: Iterable[Fields]) -> str:
-        """Of everything that the rows say, however their fields are ordered, and of the line before."""
+        """Checksum of all fields of the rows, in any order, and of the line before."""
         said = msgspec.json.encode([self.checksum, commit, self.seconds, list(rows)], order="sorted")
         self.checksum = hashlib.sha256(said).hexdigest()[:6]
         return self.checksum
@@ -120,7 +120,7 @@ def _decoded(data: bytes, where: str, state: _State) -> Iterator[list[Row]]:
     if not lines or lines.pop():
         raise RowsRefused(
             f"{where}: its last line is cut off: it has no end of line.",
-            hint="Whatever wrote it was interrupted; the next `helora bench grow` cuts the line away.",
+            hint="The process that wrote it was interrupted; the next `helora bench grow` cuts the line away.",
         )
     for number, line in enumerate(lines, start=2):
         try:
@@ -165,7 +165,7 @@ def _name(row: Row) -> str:
 
 
 def _flat(row: Row) -> Fields:
-    """Its fields by dotted name, but for those that a line has once."""
+    """Its fields by dotted name, except those that a line has once."""
     flat: Fields = {}
     for name, value in msgspec.to_builtins(row).items():
         flat |= {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}

@@ -1,8 +1,8 @@
-"""Rows of the commits that have none yet, into the files of ``harness/history``.
+"""Measures the commits that have no rows yet, for the files of ``harness/history``.
 
-``counts.deltas`` gets what a plan counts, and what precision and bytes the emulation finds with fixed keys: the same on
-every machine, so one row a commit and cell is all there ever is. Commits that change no code have those of the one
-before, and are passed over; those that cannot be run are named, and tried again next time.
+``counts.deltas`` gets the counts of plans, and the emulation's precision and bytes with fixed keys: the same on
+every machine, so there is only one row per commit and cell. Commits that change no code have the rows of the commit
+before, and are skipped; those that cannot be run are named, and tried again next time.
 
 ``timings.jsonl`` gets wall times of commits that are asked for: all of them run at once, taking turns forwards and
 backwards, so that a drift of the machine does not favour one.
@@ -39,10 +39,10 @@ COUNTED = tuple(
     }.items()
     for shape in shapes
 )
-"""Few: each takes time at every commit. What does not change takes no room in the file."""
+"""Only a few, since each takes time at every commit. Rows that do not change take no room in the file."""
 
 _CODE = ("helora_core", "plugins", "pyproject.toml")
-"""What a worker runs."""
+"""The code that a worker runs."""
 
 EMULATED = (
     Cell(backend="numpy", packing="rank_bsgs", shape="512:512:8", tokens=1),
@@ -58,7 +58,7 @@ _KEYS_SEED = 1
 
 
 def provenance(commit: Commit, answer: dict[str, Any], *, date: datetime) -> Provenance:
-    """Of what a worker answered."""
+    """The provenance of a worker's answer."""
     plan = answer["plan"]
     return Provenance(
         commit=commit.hash,
@@ -105,7 +105,7 @@ def add_counts(
     repo: Path, file: Path, commits: Sequence[Commit], tell: Callable[[str], object], step: Callable[[], object]
 ) -> int:
     """Append rows of the commits that no file of deltas beside it has; returns how many rows."""
-    append_deltas(file, ())  # mends it
+    append_deltas(file, ())  # repairs it
     known = {row.provenance.commit for each in file.parent.glob(f"*{SUFFIX}") for row in read_deltas(each)}
     added = 0
     for commit in commits:
@@ -117,7 +117,7 @@ def add_counts(
                 found = [str(error)]
             rows = [row for row in found if isinstance(row, Row)]
             if not rows:
-                tell(f"{commit.hash[:8]} cannot be run: {found[0] if found else 'it gave nothing'}")
+                tell(f"{commit.hash[:8]} cannot be run: {found[0] if found else 'it gave no result'}")
             append_deltas(file, rows)
             added += len(rows)
         step()

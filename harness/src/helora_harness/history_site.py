@@ -1,4 +1,4 @@
-"""The history site: asv's published results in a viewer that asks nothing of the outside, beside our own report.
+"""The history site: asv's published results in a viewer that loads nothing from outside, next to our own report.
 
 asv's own pages load ten files from content networks; they are replaced by the viewer of the distribution asv-tachyon,
 which reads the same data and brings its scripts and fonts along. ``serve`` shows a site to this machine only.
@@ -31,11 +31,11 @@ from helora_harness.rows import Row, append_rows, latest
 VIEWER = "viewer"
 _MARK = "written-by-helora"
 _ASV_PAGES = ("*.js", "*.css", "error.html", "index.legacy.html", "swallow.*")
-"""What asv publishes for its own pages; its data stays."""
+"""Files that asv publishes for its own pages; its data stays."""
 
 
 class HistoryUnavailable(HeloraError):
-    """The site cannot be made here, or not of these rows."""
+    """The site cannot be made here, or not from these rows."""
 
     code: ClassVar[str] = "history-unavailable"
 
@@ -58,7 +58,7 @@ def build_site(rows: Iterable[Row], repo: Path, out_dir: Path) -> Site:
     Args:
         rows: Of any commits; those with uncommitted changes, or on other branches, are left out.
         repo: A git repository.
-        out_dir: Replaced whole, if it was made by this function before.
+        out_dir: Replaced as a whole, if it was made by this function before.
 
     Raises:
         HistoryUnavailable: asv or its viewer is not installed, asv fails, no row is of this history, or ``out_dir``
@@ -119,14 +119,14 @@ def _git(repo: Path, *arguments: str) -> str:
 
 
 def write_asv_project(rows: Iterable[Row], repo: Path, folder: Path) -> list[str]:
-    """Write what asv's commands need to show rows: ``asv.conf.json`` and ``results`` in ``folder``.
+    """Write the files that asv's commands need to show rows: ``asv.conf.json`` and ``results`` in ``folder``.
 
     Returns:
         A line about each thing among the rows that asv cannot show.
 
     Raises:
-        HistoryUnavailable: ``repo`` is no git repository.
-        RowsRefused: ``folder/results`` holds what we did not write.
+        HistoryUnavailable: ``repo`` is not a git repository.
+        RowsRefused: ``folder/results`` holds files that this function did not write.
     """
     config = {
         "version": 1,
@@ -149,7 +149,7 @@ def _publish(rows: list[Row], repo: Path, scratch: Path, html_dir: Path) -> list
     for pattern in _ASV_PAGES:
         for path in html_dir.glob(pattern):
             path.unlink()
-    # What else the viewer asks for: subjects of commits for its tooltips, and nothing.
+    # The viewer also asks for subjects of commits for its tooltips.
     subjects = (line.partition(" ") for line in _git(repo, "log", "--first-parent", "--format=%H %s").splitlines())
     measured = {row.provenance.commit for row in rows}
     of_hash = {commit: subject for commit, _, subject in subjects if commit in measured}
@@ -206,7 +206,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         host = self.headers.get("Host", "").rpartition(":")[0]
-        if host not in ("127.0.0.1", "localhost"):  # a name that was made to point here
+        if host not in ("127.0.0.1", "localhost"):  # a foreign name that points to this machine
             self.send_error(403, "This site is shown to its own machine only")
             return
         super().do_GET()
@@ -221,7 +221,7 @@ class _Handler(SimpleHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: a terminal that serves a page has better things to show."""
+        """Log nothing, to keep the terminal clean."""
 
 
 def server(out_dir: Path, port: int = 0) -> ThreadingHTTPServer:

@@ -1,4 +1,4 @@
-"""What a measurement's provenance says of the machine: a hardware class and a CPU model, never a name of a host."""
+"""The machine in a measurement's provenance: a hardware class and a CPU model, never a host's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a metric of a result row means: its label, its unit, and which way is better.
+"""The meaning of a result row's metrics: label, unit, and which way is better.
 
 asv knows only lower-is-better, so only such metrics are published to it. Precision and throughput have twins that
 are: ``lost_bits`` and ``ms_per_token``.
@@ -11,7 +11,7 @@ from enum import Enum
 import msgspec
 
 SIGNIFICAND_BITS = 53
-"""Bits that a float64 result could have: ``lost_bits`` is what is missing of them."""
+"""Bits that a float64 result could have; ``lost_bits`` is how many of them are missing."""
 
 
 class Better(Enum):
@@ -82,7 +82,7 @@ COUNTS = {
     "encrypts": "encrypts_per_token",
     "decrypts": "decrypts_per_token",
 }
-"""What a plan counts, and the metric of it."""
+"""A plan's counts, and the metric of each."""
 
 PHASES = ("encrypt_ms_per_token", "compute_ms_per_token", "decrypt_ms_per_token")
 """The parts of ``ms_per_token``, in the order in which they happen."""
@@ -96,11 +96,11 @@ _UNITS = (
     ("_ns", "ns"),
     ("_bytes", "bytes"),
 )
-"""Endings that give a cost away, the longest that fits first."""
+"""Endings that identify a cost, longer ones before shorter ones."""
 
 
 def metric(name: str) -> Metric:
-    """What a name of a row's ``metrics`` means; of one that is not listed, what its ending says, or else nothing."""
+    """The meaning of a name in a row's ``metrics``; for one that is not listed, by its ending, or else unknown."""
     if name in METRICS:
         return METRICS[name]
     # A micro row names an operation and a level, as in rotate_ms@2.

@@ -1,4 +1,4 @@
-"""Where things lie: the harness is installed in place, and works on the checkout that it is in."""
+"""Paths: the harness is installed in place, and works on its own checkout."""
 
 from __future__ import annotations
 

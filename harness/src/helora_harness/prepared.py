@@ -1,4 +1,4 @@
-"""A plan with its keys and weights: what the benchmarks of this commit's own plans run once and again."""
+"""A plan with its keys and weights, for benchmarks that run this commit's plans repeatedly."""
 
 from __future__ import annotations
 

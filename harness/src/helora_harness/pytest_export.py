@@ -1,4 +1,4 @@
-"""Rows from what ``pytest harness/pytest_bench --benchmark-json FILE`` wrote.
+"""Makes rows from the output of ``pytest harness/pytest_bench --benchmark-json FILE``.
 
 pytest-benchmark files results under a name that is the same for every CPU, and keeps the host's name with them. A row
 has the hardware class instead, and none of the names.
@@ -27,7 +27,7 @@ def to_rows(document: dict[str, Any], commit: Commit) -> list[Row]:
     """A row for each benchmark that ran.
 
     Raises:
-        RowsRefused: The document is not what pytest-benchmark writes of our cells.
+        RowsRefused: The document is not pytest-benchmark's output for our cells.
     """
     try:
         dirty = bool(document["commit_info"]["dirty"])
@@ -36,8 +36,8 @@ def to_rows(document: dict[str, Any], commit: Commit) -> list[Row]:
         return [_row(each, commit, dirty, date) for each in document["benchmarks"]]
     except (KeyError, TypeError, ValueError) as error:
         raise RowsRefused(
-            f"This is no result of harness/pytest_bench: {type(error).__name__} {error}.",
-            hint="Give a file that `pytest harness/pytest_bench --benchmark-json FILE` wrote.",
+            f"This is not a result of harness/pytest_bench: {type(error).__name__} {error}.",
+            hint="Give a file from `pytest harness/pytest_bench --benchmark-json FILE`.",
         ) from error
 
 

@@ -1,7 +1,7 @@
 """Result rows: one cell, its metrics and where they come from, a line of JSON each, in files that only grow.
 
 A file is safe to append to from several processes and to resume after an interruption: a row is written whole or is
-cut off by the next ``append_rows``. Nobody divides two rows whose provenance differs: ``comparable`` says why not.
+cut off by the next ``append_rows``. Rows whose provenance differs are never divided: ``comparable`` says why.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class RowsRefused(HeloraError):
-    """A file of rows, or a row, is not what this version reads and writes."""
+    """A file of rows, or a row, is not one that this version reads and writes."""
 
     code: ClassVar[str] = "rows-refused"
 
 
 class IncomparableRows(HeloraError):
-    """A ratio was asked of rows that did not come about in the same way."""
+    """A ratio was asked for of rows that were not measured in the same way."""
 
     code: ClassVar[str] = "incomparable-rows"
 
@@ -61,21 +61,21 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the metrics came about.
+    """How the metrics were measured.
 
     Attributes:
         commit: Full hash of the commit that ran.
         commit_date: When it was committed, with time zone.
-        dirty: There were changes that the commit does not have.
-        plan_digest: Of the compiled plan.
+        dirty: Whether there were uncommitted changes.
+        plan_digest: Digest of the compiled plan.
         ring_degree: N.
         modulus_bits: Bit lengths of all primes, the special ones last.
         scale_bits: log2 of the scales of input, ``down`` and ``up``; one if they are equal.
         levels: Rescales that the chain allows.
         security: What the security table says, such as ``128 bits, classical``; ``none`` for an emulation.
-        library: That did the arithmetic.
-        library_version: Of that library.
-        threads: It was allowed to use.
+        library: The library that did the arithmetic.
+        library_version: Version of that library.
+        threads: Number of threads that it could use.
         cpu_model: As the operating system names it.
         machine: Hardware class, such as ``x86_64-2c``: never the name of a host.
         python: Such as ``3.11.9``.
@@ -109,10 +109,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """One cell, measured once.
 
     Attributes:
-        kind: ``counts`` of a plan, which no machine alters; ``e2e`` of a whole run; ``micro`` of single operations.
+        kind: ``counts`` of a plan, the same on every machine; ``e2e`` of a whole run; ``micro`` of single operations.
         cell: What was measured.
         metrics: Numbers by name; names end in their unit. Empty unless ``outcome`` is ``ok``.
-        provenance: How they came about.
+        provenance: How they were measured.
         outcome: ``failed`` if the cell should have run, ``skipped`` if it cannot run here, as without a library.
         reason: Why it failed or was skipped.
         schema: Version of this record.
@@ -143,7 +143,7 @@ Key = tuple[str, ...]
 
 
 def key(row: Row) -> Key:
-    """What makes a row the same measurement again: kind, cell, commit and where it ran, but not its date."""
+    """Identifies a measurement: kind, cell, commit and where it ran, but not its date."""
     cell, of = row.cell, row.provenance
     where: tuple[object, ...] = () if row.kind == "counts" else (of.machine, of.cpu_model, of.threads, of.python)
     what = (row.kind, cell.backend, cell.packing, cell.shape, cell.tokens)
@@ -151,7 +151,7 @@ def key(row: Row) -> Key:
 
 
 def latest(rows: Iterable[Row]) -> list[Row]:
-    """Of rows with the same key, the last one; in the order of commits, then as they stand.
+    """The last one of rows with the same key, in the order of commits, then of the rows.
 
     Single operations at another ring or modulus are another measurement: no cell says which ciphertexts they took.
     """
@@ -167,7 +167,7 @@ def read_rows(path: Path) -> list[Row]:
     """All rows of a file, in order.
 
     Raises:
-        RowsRefused: It cannot be read, a line is cut off or is no row, or a newer version wrote it.
+        RowsRefused: It cannot be read, a line is cut off or is not a row, or a newer version wrote it.
     """
     try:
         data = path.read_bytes()
@@ -179,7 +179,7 @@ def read_rows(path: Path) -> list[Row]:
     if lines.pop():
         raise RowsRefused(
             f"{path}: line {len(lines) + 1} is cut off: it has no end of line.",
-            hint="Whatever wrote it was interrupted; its next append_rows, or repair, cuts the line away.",
+            hint="The process that wrote it was interrupted; its next append_rows, or repair, cuts the line away.",
         )
     return [_row(line, f"{path}: line {number}") for number, line in enumerate(lines, start=1)]
 
@@ -195,7 +195,7 @@ def _row(line: bytes, where: str) -> Row:
         return msgspec.json.decode(line, type=Row)
     except msgspec.DecodeError as error:
         raise RowsRefused(
-            f"{where} is no result row: {error}.", hint="Delete that line, and measure its cell again."
+            f"{where} is not a result row: {error}.", hint="Delete that line, and measure its cell again."
         ) from error
 
 
@@ -207,7 +207,7 @@ def append_rows(path: Path, rows: Iterable[Row]) -> None:
     """
     lines = [msgspec.json.encode(row) for row in rows]
     for number, line in enumerate(lines, start=1):
-        _row(line, f"row {number} of {len(lines)}")  # what could not be read back is not written
+        _row(line, f"row {number} of {len(lines)}")  # rows that could not be read back are not written
     try:
         with locked(path) as file:
             cut(file, Row)
@@ -221,7 +221,7 @@ def append_rows(path: Path, rows: Iterable[Row]) -> None:
 
 
 def repair(path: Path) -> str:
-    """Cut off a line that an interruption left unfinished; returns what was cut, if anything. For resuming a sweep."""
+    """Cut off a line that an interruption left unfinished; returns the cut part, if any. For resuming a sweep."""
     if not path.exists():
         return ""
     with locked(path) as file:
@@ -235,7 +235,7 @@ def locked(path: Path) -> Iterator[int]:
     try:
         try:
             import fcntl
-        except ImportError:  # where there is no such lock, one process at a time may append
+        except ImportError:  # on systems without this lock, only one process at a time may append
             pass
         else:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -245,7 +245,7 @@ def locked(path: Path) -> Iterator[int]:
 
 
 def cut(file: int, line: type) -> bytes:
-    """Cut the file after its last end of line; a last line that is whole but for that end gets it instead."""
+    """Cut the file after its last end of line; a last line that only lacks the end of line gets it instead."""
     size = os.lseek(file, 0, os.SEEK_END)
     os.lseek(file, 0, os.SEEK_SET)
     data = b""
@@ -277,8 +277,8 @@ def comparable(a: Row, b: Row, *, across: Collection[Across] = _COMMITS) -> str 
     Args:
         a: One row.
         b: The other.
-        across: What the comparison is about, and so may differ. Parameters may not: whoever changes them compares
-            rows of two things at once.
+        across: The subject of the comparison, which may differ. Parameters may not: with different ones, these would be
+            comparisons of two things at once.
     """
     for row in (a, b):
         if row.outcome != "ok":

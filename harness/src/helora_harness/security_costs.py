@@ -1,6 +1,6 @@
-"""What each security table costs: the plans that it leads to, in docs/parameters.md.
+"""The cost of each security table: the plans that it leads to, in docs/parameters.md.
 
-``helora bench security-tables`` rewrites the table in the page; a test holds the page to it. Times are predictions
+``helora bench security-tables`` rewrites the table in the page; a test compares the page with it. Times are predictions
 with the profile that ``helora bench planner`` measured, and compare tables, not machines.
 """
 

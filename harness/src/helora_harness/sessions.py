@@ -1,8 +1,8 @@
 """``helora bench sessions``: the memory of a server that serves the bundled adapter to one client, and to many.
 
-Each number of sessions is measured in a process of its own. Every session has a client with keys of its own, which
+Each number of sessions is measured in its own process. Every session has a client with its own keys, which
 asks for one token of every module and is forgotten; the sessions stay open. Weights are encoded once for all of them,
-so that what a further session adds is its keys. Encoded weights are counted over the whole process, whoever holds them.
+so that a further session only adds its keys. Encoded weights are counted over the whole process.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ FIGURES = DATA / "sessions.json"
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server's process holds when all sessions have been answered.
+    """The memory of a server's process when all sessions have been answered.
 
     Attributes:
-        sessions: That are open.
-        modules: That each was answered: what runs together counts once.
-        rss_bytes: Resident memory of the process; None where the system does not tell.
-        constants_bytes: Encoded weights, all that are alive.
+        sessions: Open sessions.
+        modules: Modules that each was answered; modules that run together count once.
+        rss_bytes: Resident memory of the process; None if the system does not report it.
+        constants_bytes: All encoded weights in memory.
         keys_bytes_each: Evaluation keys of one session, as they were sent.
     """
 
@@ -43,11 +43,11 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def held(backend: str, modules: str, sessions: int, step: Callable[[], object] = lambda: None) -> Held:
-    """Serve modules of the bundled adapter to sessions in this process, and say what it holds then.
+    """Serve modules of the bundled adapter to sessions in this process, and measure its memory.
 
     Args:
         backend: Name of the backend.
-        modules: As of ``helora demo --module``.
+        modules: As for ``helora demo --module``.
         sessions: How many.
         step: Called when a session has been answered a module.
 
@@ -59,7 +59,7 @@ def held(backend: str, modules: str, sessions: int, step: Callable[[], object] =
     from helora_core.execution.constants import EncodedConstants
 
     lora = helora.compile(bundled_adapter(), tokens=1, modules=modules, backend=backend)
-    # A session that keeps one answer, rather than one for each module: what is measured is constants and keys.
+    # Each session keeps one answer, rather than one for each module, so that constants and keys dominate.
     server = lora.server(limits=helora.ServerLimits(sessions=sessions, requests=1))
     activations, offer = bundled_activations(), server.offer()
     opened, keys = [], b""
@@ -95,7 +95,7 @@ def measured(backend: str, modules: str, sessions: int, step: Callable[[], objec
     """``held`` in a new process.
 
     Raises:
-        ClickException: It ended otherwise than with an answer; its own words are on standard error.
+        ClickException: It ended without an answer; its messages are on standard error.
     """
     command = [sys.executable, "-m", __name__, backend, modules, str(sessions)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -104,7 +104,7 @@ class TestFiles:
     )
     def test_a_damaged_lock_is_refused_by_name(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "lock.json").write_text(content)
-        with pytest.raises(LockRefused, match=r"lock\.json is no lock file"):
+        with pytest.raises(LockRefused, match=r"lock\.json is not a lock file"):
             files.read_lock(tmp_path / "lock.json")
 
     @pytest.mark.parametrize("content", ["budget = 1", "[[budget]]\nrotations = 1", '[[budget]]\ncells = "*"\nx = "y"'])

@@ -43,7 +43,7 @@ def _several(name: str, convert: Convert | None, default: str | None, metavar: s
 @_several("--ranks", click.IntRange(1).convert, "4,8,16,32", "R,…", "Ranks.")
 @_several("--batch-sizes", click.IntRange(1).convert, "1,4,8,16", "B,…", "Sequences that decode together.")
 @_several("--backend", None, None, "NAME,…", "Backends; by default tenseal if it can be used, else numpy.")
-@_several("--packing", None, "rank_bsgs", "NAME,…", "Packings; auto: the cheapest by the planner, whatever it reveals.")
+@_several("--packing", None, "rank_bsgs", "NAME,…", "Packings; auto: the planner's cheapest, regardless of leakage.")
 @click.option("--preset", metavar="NAME", help="Take the cells of cases.py instead of a grid.")
 @click.option(
     "--num-tokens",
@@ -72,7 +72,7 @@ def e2e(
     """Time encrypted decoding: throughput, latency, operations, bytes, precision and memory.
 
     A step gives one token to each sequence of a batch: one encrypted run over as many activation vectors. Every cell
-    runs in a process of its own, and every result is held against the plain adapter. The exit status is 1 if one is
+    runs in its own process, and every result is compared with the plain adapter. The exit status is 1 if one is
     wrong, a process broke, or no cell could be measured.
     """
     from helora_core.cli.output import progress

@@ -1,4 +1,4 @@
-"""What commands that append rows share: where the rows go, and what is said when all is measured."""
+"""Shared by commands that append rows: where the rows go, and the summary at the end."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ again_option: Decorator = click.option("--again", is_flag=True, help="Measure wh
 
 
 def tell_file(out: Path, what: str, resumed: Sequence[bool], *, dirty: bool) -> None:
-    """Say where the rows are, which of them were there already, and whether a later run will take them up."""
+    """Print where the rows are, how many already existed, and whether a later run will reuse them."""
     if any(resumed):
-        click.echo(f"{sum(resumed)} of {len(resumed)} {what} were in {out} already; --again measures them anew")
+        click.echo(f"{sum(resumed)} of {len(resumed)} {what} were in {out} already; --again measures them again")
     if dirty:
         click.echo("the code has changes that its commit does not have: these rows are not taken up by a later run")
     click.echo(f"rows are in {out}")

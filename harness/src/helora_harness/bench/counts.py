@@ -6,7 +6,7 @@ results, and plain, as benchmarks of others have it. Of both, ring, modulus, key
 operations. States, the gravest first, and exit statuses:
 
 =========  ====  ===================================================================================================
-LOST       4     a locked cell can no longer be planned on its backend, or nobody measures it any more
+LOST       4     a locked cell can no longer be planned on its backend, or is no longer in any preset
 REGRESS    1     a cell costs more, or its ring, batch or sanitising has moved
 BUDGET     1     a cell costs more than its absolute budget, or that budget is looser than when the cell was locked
 STALE      3     a cell costs less, is new, or has a tighter budget: run with ``--update`` and commit
@@ -132,7 +132,7 @@ def plan_of(
 
 
 def gated(plan: Plan) -> Counts:
-    """What is locked of a plan: the counts of one run, its modulus, and how its results are sanitised."""
+    """The locked values of a plan: the counts of one run, its modulus, and how its results are sanitised."""
     return counts_of(plan) | {
         "modulus_bits": plan.params.modulus_bits,
         "sanitize_bits": plan.sanitize_bits or 0,
@@ -187,7 +187,7 @@ def judge(
     *,
     known: Collection[str] | None = None,
 ) -> list[Difference]:
-    """What is not as the lock says, the gravest first.
+    """The differences from the lock, the gravest first.
 
     Args:
         locked: Cells of the lock file.

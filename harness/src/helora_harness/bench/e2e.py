@@ -1,7 +1,7 @@
 """Encrypted decoding, end to end: B sequences get one token each a step, so a step is one run over B activations.
 
-Every cell runs in a process of its own, which is the client and the server, one after the other and with nothing but
-bytes between them. Each step's Δ is held against the plain adapter. ``he_share`` is the part of a step that is spent
+Every cell runs in its own process, which is the client and the server, one after the other and with nothing but
+bytes between them. Each step's Δ is compared with the plain adapter. ``he_share`` is the part of a step that is spent
 in the library's own operations, as the ledger times them: encrypt and decrypt (with encoding), rotate, ct×pt, add,
 rescale, sanitise. Core's work, packing, encoding on the fly, and turning ciphertexts into bytes and back are the rest.
 """
@@ -49,13 +49,13 @@ class Steps(msgspec.Struct, frozen=True):
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one cell.
+    """The result for one cell.
 
     Attributes:
         cell: The cell.
-        row: Its row; None if it cannot be run by its nature.
+        row: Its row; None if it cannot be run at all.
         refused: Why it cannot, such as a packing that does not take the shape.
-        resumed: The row was in the file already.
+        resumed: Whether the row was already in the file.
         unpredicted: Why there is no predicted time; empty if there is one, or the cell was not run now.
     """
 
@@ -184,7 +184,7 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 
 
 def bound_by(row: Row) -> Bottleneck:
-    """What takes most of a measured cell's time, by the phases and operations that were timed.
+    """The bottleneck of a measured cell, by the phases and operations that were timed.
 
     A cell that takes over a fifth more than its predicted time is overhead-bound before all else, unless the library
     itself was slower than its profile; where no time is predicted, none is called that.
@@ -224,5 +224,5 @@ def best(rows: Sequence[Row]) -> dict[str, Row]:
 
 
 def bytes_per_token(row: Row) -> float:
-    """Of ciphertexts, up and down."""
+    """Bytes of ciphertexts per token, up and down."""
     return row.metrics["bytes_up_per_token"] + row.metrics["bytes_down_per_token"]

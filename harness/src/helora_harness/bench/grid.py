@@ -23,7 +23,7 @@ def grid(
     """A cell for each combination, of modules of d × d.
 
     Raises:
-        PackingUnavailable: There is no packing of a name; now, rather than once a cell.
+        PackingUnavailable: There is no packing of a name; raised once here, rather than for each cell.
     """
     for packing in packings:
         if packing != AUTO:
@@ -39,7 +39,7 @@ def grid(
 
 
 def with_packing(cell: Cell) -> Cell:
-    """A cell whose packing is ``auto``, with the one that the planner finds cheapest in the smallest ring that will do.
+    """A cell whose packing is ``auto``, with the one that the planner finds cheapest in the smallest sufficient ring.
 
     What packings reveal does not count: plans of the harness are for weights that may be known, and do not sanitise.
 

@@ -1,4 +1,4 @@
-"""The files of the counts gate: what is locked, ``counts.lock.json``, and what nothing may exceed, ``budgets.toml``."""
+"""The files of the counts gate: the locked counts, ``counts.lock.json``, and the budgets, ``budgets.toml``."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ BUDGETS = DATA / "budgets.toml"
 SCHEMA = 3
 
 SANITISED = " sanitised"
-"""What the name of a cell ends in that is counted with sanitised results."""
+"""Suffix for the names of cells that are counted with sanitised results."""
 
 Counts = dict[str, int]
 
 
 class LockRefused(HeloraError):
-    """The lock file, or the file of budgets, is not what this version reads."""
+    """The lock file, or the file of budgets, is not one that this version reads."""
 
     code: ClassVar[str] = "lock-refused"
 
 
 class Locked(msgspec.Struct, frozen=True):
-    """What the lock file says of a cell: its counts, and the budgets that it was locked under."""
+    """A cell of the lock file: its counts, and the budgets that it was locked under."""
 
     counts: Counts
     budget: Counts = {}
@@ -120,7 +120,7 @@ def read_lock(path: Path = LOCK, *, to_update: bool = False) -> dict[str, Locked
         lock = msgspec.json.decode(data, type=Lock)
     except (OSError, ValueError) as error:
         raise LockRefused(
-            f"{path} is no lock file of counts: {error}.", hint="Take it from git, or write it with --update."
+            f"{path} is not a lock file of counts: {error}.", hint="Take it from git, or write it with --update."
         ) from error
     ceilings = _budgets_of(lock.cells, lock.budgets)
     return {cell: Locked(counts, ceilings[cell]) for cell, counts in lock.cells.items()}

@@ -21,14 +21,14 @@ DEFAULT_RINGS = (8192, 16384)
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one backend at one ring.
+    """The result for one backend at one ring.
 
     Attributes:
         backend: Name of the backend.
         ring_degree: N.
         row: The row, if it could be measured.
         refused: Why it could not.
-        resumed: The row was in the file already.
+        resumed: Whether the row was already in the file.
     """
 
     backend: str

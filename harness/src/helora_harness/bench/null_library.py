@@ -1,4 +1,4 @@
-"""What Python costs, in a process of ``ab_worker.py``: a library whose operations return their argument at once.
+"""Measures the cost of Python in a process of ``ab_worker.py``, with a library whose operations do nothing.
 
 Executing a program on it is the executor, the session and the ledger and nothing else. Levels, scales, encoding and
 messages are those of the emulation, whose ciphertexts it takes. This module imports nothing of the harness.

@@ -1,6 +1,6 @@
 """Times single operations of a backend at every level, a round at a time, in a process of ``ab_worker.py``.
 
-What is timed are the probes of ``helora calibrate``; a round times each of them once, in an order shuffled anew, so
+What is timed are the probes of ``helora calibrate``; a round times each of them once, in a freshly shuffled order, so
 that a machine whose speed drifts favours none. Operations are named here by what a reader asks for.
 
 =====================  ===========================================================================================

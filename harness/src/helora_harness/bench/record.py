@@ -1,4 +1,4 @@
-"""What benchmarks of the working tree share: where their rows come from, what is measured already, and what is absent.
+"""Shared by benchmarks of the working tree: the code they measure, existing rows, and absent backends.
 
 A row is appended as soon as its cell is finished, so that an interruption loses one cell, and the same command run
 again goes on where it stopped.
@@ -25,7 +25,7 @@ from helora_harness.rows import Cell, Key, Kind, Provenance, Row, append_rows, k
 
 DEFAULT_OUT = "helora-bench.jsonl"
 THREADS = 1
-"""What workers let libraries use."""
+"""Number of threads that workers let libraries use."""
 
 _CODE = ("helora_core", "plugins", "pyproject.toml", ":(glob)harness/**/*.py")
 """What a worker runs: a change of a document, or of a file of rows, does not make a measurement another."""
@@ -42,7 +42,7 @@ def origin(repo: Path = REPO) -> Origin:
     """Of the working tree.
 
     Raises:
-        CommitUnusable: It is no git checkout.
+        CommitUnusable: It is not a git checkout.
     """
     return Origin(resolve(repo, "HEAD"), bool(git(repo, "status", "--porcelain", "--", *_CODE)))
 
@@ -89,7 +89,7 @@ class Record:
 
     Args:
         path: The file; it need not exist, but its folder must.
-        again: Measure what is there once more.
+        again: Measure existing rows again.
 
     Raises:
         RowsRefused: The file holds something else than rows, or cannot be written.

@@ -1,4 +1,4 @@
-"""One way to compile and to run a cell, on every commit of this repository: what its API changed is known here alone.
+"""One way to compile and to run a cell, on every commit of this repository: only this module knows of API changes.
 
 asv runs today's benchmarks against the code of an old commit, and so do the workers of ``ab.py`` and
 ``grow_history.py``. This module imports nothing of the harness, and helora_core only inside its functions: a
@@ -23,7 +23,7 @@ _PROFILE = ("helora_core.planning.profile_files", "helora_core.planning.profile"
 
 
 class NotThere(NotImplementedError):
-    """This commit or this machine cannot do it; asv takes it for n/a when ``setup`` raises it."""
+    """This commit or this machine cannot do it; asv treats it as n/a when ``setup`` raises it."""
 
 
 def _found(name: str, *modules: str) -> Any:
@@ -69,7 +69,7 @@ def compiled(packing: str, shape: str, *, tokens: int = 1, free_scales: bool = T
 
 
 def plan_facts(plan: Any) -> dict[str, Any]:
-    """What a plan says of itself, in plain numbers: see ``Provenance`` in ``rows.py``."""
+    """A plan's provenance in plain numbers: see ``Provenance`` in ``rows.py``."""
     params, scales, verdict = plan.params, plan.scales, plan.verdict
     bits = [float(getattr(scales, name, params.scale_bits)) for name in ("input_bits", "down_bits", "up_bits")]
     return {
@@ -111,8 +111,8 @@ class Prepared:
         packing: Name of the packing.
         shape: ``d_in:d_out:r``.
         tokens: Activation vectors per run.
-        seed: Of the keys, for emulations; real libraries take their own randomness.
-        wrap: Makes of the backend the one that is used.
+        seed: Seed of the keys, for emulations; real libraries use their own randomness.
+        wrap: Wraps the backend.
 
     Raises:
         NotThere: The backend, its library or an ability is missing here.
@@ -183,7 +183,7 @@ class Prepared:
         )
 
     def program(self) -> Callable[[], Any]:
-        """What the server does in one run, apart from messages; of plans of several rounds, the first."""
+        """The server's work in one run, without messages; only the first round of several."""
         client_run = _found("ClientRun", "helora_core.parties.client_run", "helora_core.runtime.client_run")
         plan, constants, server = self.plan, self._constants, self._server
         if hasattr(constants, "exponent"):
@@ -261,13 +261,13 @@ class Prepared:
         return time.perf_counter_ns() - start
 
     def precision_bits(self, delta: Any) -> float:
-        """Of a result, against the plain adapter."""
+        """Precision of a result, compared with the plain adapter."""
         measure = _found("precision_bits", "helora_core.execution.reference", "helora_core.runtime.reference")
         return float(measure(delta, self.module.reference_delta(self.x)))
 
 
 def library_of(manager: Any, backend: str) -> tuple[str, str]:
-    """Name and version of what does the arithmetic."""
+    """Name and version of the library that does the arithmetic."""
     registered = manager.backends()[backend]
     library = registered.spec.library or backend
     found = getattr(registered, "library_version", None)

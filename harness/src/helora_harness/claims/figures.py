@@ -1,4 +1,4 @@
-"""The published figures of ``claims.toml``, whose head says what each key means, and what is put beside them here."""
+"""The published figures of ``claims.toml`` (its head explains each key), and the work that they are compared with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from helora_harness.places import DATA
 
 
 class ClaimsUnreadable(HeloraError):
-    """The file of published figures is not what this version reads."""
+    """The file of published figures is not one that this version reads."""
 
     code: ClassVar[str] = "claims-unreadable"
 
@@ -46,7 +46,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A published figure and what is put beside it."""
+    """A published figure and the work that it is compared with."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""What stands here beside a published figure, a row for each variant in ``claims.jsonl``.
+"""Our figures next to a published one, a row for each variant in ``claims.jsonl``.
 
 A row has what the code says on every machine, which ``helora bench claims check`` holds it to, and what was measured.
 """

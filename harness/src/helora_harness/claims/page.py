@@ -1,4 +1,4 @@
-"""The page of claims, and what no longer holds of it."""
+"""The page of claims, and a check that it still holds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WORDS = ("work", "modulus_bits", "security", "sanitised", "leakage")
 
 
 def problems(rows: Sequence[ClaimRow], page: str) -> list[str]:
-    """What does not hold, in words; nothing if all does."""
+    """Everything that does not hold, in words; nothing if all does."""
     found = {(row.claim, row.variant): row for row in rows}
     known = {(claim.name, variant.name): variant for claim, variant in figures().variants()}
     if found.keys() != known.keys():
@@ -61,7 +61,7 @@ def rendered(rows: Sequence[ClaimRow]) -> str:
 
 
 def _where(row: ClaimRow) -> str:
-    """What measured a row."""
+    """The library and machine that measured a row."""
     of = row.provenance
     commit = of.commit[:8] + ", with changes that it does not have" * of.dirty
     return figures().measured.format(**msgspec.structs.asdict(of) | {"commit": commit, "date": of.date.date()})

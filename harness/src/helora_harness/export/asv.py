@@ -40,14 +40,14 @@ Point = tuple[str, ...]
 
 
 def write_asv(rows: Iterable[Row], results_dir: Path) -> list[str]:
-    """Write a results directory of asv anew; returns a line about each thing that was left out.
+    """Write a new results directory for asv; returns a line about each thing that was left out.
 
     Args:
         rows: In any order; of rows with the same key the last counts.
-        results_dir: asv's ``results_dir``. What is in it is replaced, if we wrote it.
+        results_dir: asv's ``results_dir``. Its contents are replaced, if this function wrote them.
 
     Raises:
-        RowsRefused: The directory holds what we did not write.
+        RowsRefused: The directory holds files that this function did not write.
     """
     every = latest(rows)
     clean = [row for row in every if not row.provenance.dirty]

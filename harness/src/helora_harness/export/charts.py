@@ -27,7 +27,7 @@ from helora_harness.export.svg import (
 
 WIDTH = 920.0
 _LABEL_PX = 6.4
-"""Width of a letter, about: there is no one to ask."""
+"""Approximate width of a letter, since the font is not known."""
 
 
 class HistoryPoint(msgspec.Struct, frozen=True):
@@ -36,7 +36,7 @@ class HistoryPoint(msgspec.Struct, frozen=True):
     Attributes:
         at: Number of the commit on the axis.
         value: Of the metric; None if the cell failed there.
-        tip: What to say when it is pointed at.
+        tip: Text that is shown when it is pointed at.
         broken: It must not be compared with the point before.
     """
 
@@ -169,7 +169,7 @@ class Spot(msgspec.Struct, frozen=True):
 
 
 def frontier(spots: Sequence[Spot]) -> list[Spot]:
-    """Those that no other beats in both precision and time, the fastest first."""
+    """The spots that no other beats in both precision and time, the fastest first."""
     best: list[Spot] = []
     for spot in sorted((spot for spot in spots if spot.counts), key=lambda spot: (spot.ms, -spot.bits)):
         if not best or spot.bits > best[-1].bits:

@@ -22,7 +22,7 @@ def place(row: Row) -> str:
 
 
 def is_emulation(row: Row) -> bool:
-    """Nothing is encrypted: its times are no claim."""
+    """Whether nothing is encrypted, so that times claim nothing."""
     return row.provenance.security == "none"
 
 

@@ -78,7 +78,7 @@ def known_equivalents(mutants: Iterable[Mutant], path: Path = EQUIVALENTS) -> di
         for new in entry["new"] if isinstance(entry["new"], list) else [entry["new"]]:
             name = (entry["file"], entry["where"], entry["old"], new)
             if not reason or name not in exist:
-                fault = "has no reason" if not reason else "is no mutant: remove it, or bring its text up to date"
+                fault = "has no reason" if not reason else "is not a mutant: remove it, or bring its text up to date"
                 raise CheckFailed(f"{path.name}: {entry['file']}, {entry['where']}: {new!r} {fault}.")
             reasons[name] = reason
     return reasons

@@ -77,7 +77,7 @@ def _run(arguments: list[str]) -> dict[str, Any]:
     os.close(writing)
     _, ended = os.waitpid(child, 0)
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)  # whatever a mutant left behind
+        os.killpg(child, signal.SIGKILL)  # processes that a mutant left behind
     with os.fdopen(reading, "rb") as answer:
         told = answer.read()
     return {"status": os.waitstatus_to_exitcode(ended), **(json.loads(told) if told else {})}

@@ -1,1 +1,1 @@
-"""Holds the planner to its word: predicted times to measured ones, the chosen plan to every eligible one."""
+"""Checks the planner: predicted times against measured ones, the chosen plan against every eligible one."""

@@ -1,4 +1,4 @@
-"""Runs every packing for the shapes and tokens where one run is bearable, and keeps what was predicted beside it."""
+"""Runs every packing for shapes and tokens that do not take too long, and keeps the predictions with the times."""
 
 from __future__ import annotations
 

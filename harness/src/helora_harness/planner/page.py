@@ -1,4 +1,4 @@
-"""The table of ``docs/packings.md``, what the figures show, and what no longer holds of them."""
+"""The table of ``docs/packings.md``, a summary of the figures, and a check that they still hold."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""CUDA kernels for the RNS engine, and what builds and checks them. Not a backend yet: see the README."""
+"""CUDA kernels for the RNS engine, and code that builds and checks them. Not a backend yet: see the README."""

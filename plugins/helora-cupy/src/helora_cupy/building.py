@@ -1,4 +1,4 @@
-"""Compiles ``native/``: for a card by NVRTC, with or without a card here, and for the CPU by a C++ compiler.
+"""Compiles ``native/``: for a GPU with NVRTC, even without a GPU here, and for the CPU with a C++ compiler.
 
 A unit is one source with its macros, and holds several kernels. The CPU build is for tests: same source, same
 arithmetic, the threads of a block one after another (``native/shim.h``).
@@ -65,7 +65,7 @@ GEMM = Unit("gemm.cu")
 
 
 def why_not() -> str | None:
-    """Why there is no card to run on, in words, or None. Asked in a child, which a crashing driver may take along."""
+    """Why there is no GPU to run on, in words, or None. Asked in a child process, since a driver may crash it."""
     try:
         child = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=120, check=False)
     except subprocess.TimeoutExpired:
@@ -128,7 +128,7 @@ class Shim:
             library = self._folder / f"{unit.digest('cpu')}.so"
             flags = "-O0 -std=c++17 -shared -fPIC -ffp-contract=off -frounding-math -Wall -Wno-unused-variable"
             if not library.exists():
-                # -mfma where there is one: a call of fma() in software is 50 times slower, and as exact
+                # -mfma if supported: fma() in software is 50 times slower, and just as exact
                 native = ["-mfma"] if "fma" in Path("/proc/cpuinfo").read_text(encoding="utf-8").split() else []
                 command = [self._compiler, *flags.split(), *native, "-x", "c++", *unit.options(), f"-I{NATIVE}"]
                 subprocess.run([*command, str(NATIVE / unit.source), "-o", str(library)], check=True)
@@ -154,7 +154,7 @@ class Shim:
 
 
 class Card:
-    """The kernels on the card that CuPy finds, from cubins built before where they are given, else compiled now."""
+    """The kernels on CuPy's GPU, from prebuilt cubins if given, else compiled now."""
 
     def __init__(self, cubins: Path | None = None) -> None:
         import cupy  # type: ignore[import-not-found,unused-ignore]

@@ -1,4 +1,4 @@
-"""Holds kernels to the reference, exactly, on a machine (`Shim` or `Card`); AssertionError says which differs."""
+"""Compares kernels with the reference, exactly, on a machine (`Shim` or `Card`); AssertionError names differences."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from helora_cupy.tables import FORMS, WORD, buffer_bytes, constants, halves, mod
 
 
 def moduli(form: str, log_n: int = 14) -> tuple[int, ...]:
-    """The largest primes that a form takes, and smaller ones: where bounds bind, and where words are short."""
+    """The largest primes that a form takes, which test the bounds, and smaller ones, for short words."""
     largest = FORMS[form].prime_bits
     return (*primes(form, 2, log_n), *primes(form, 1, log_n, largest - 10), *primes(form, 1, log_n, largest - 6))
 
 
 def residues(q: int, n: int, kind: int, seed: int = 0) -> list[int]:
-    """Inputs where bounds bind: all q − 1, zeros, alternating, one spike, all q/2 or q/2 + 1; else random."""
+    """Inputs that test the bounds: all q − 1, zeros, alternating, one spike, all q/2 or q/2 + 1; else random."""
     rng = np.random.default_rng(seed)
     if kind == 0:
         return [q - 1] * n
@@ -42,7 +42,7 @@ def same(got: NDArray[Any], wanted: NDArray[Any], what: str) -> None:
 
 
 def check_ntt(machine: Any, form: str, log_n: int, log_es: tuple[int, ...] = (3, 4, 5), kinds: int = 6) -> int:
-    """Both directions on every kind of input and prime, outputs poisoned before. Returns how many limbs were held."""
+    """Both directions on every kind of input and prime, outputs poisoned first. Returns how many limbs were held."""
     n, qs, word, limbs = 1 << log_n, moduli(form), FORMS[form].word, 0
     inputs = [(q, residues(q, n, kind, kind)) for kind in range(kinds) for q in qs]
     given = np.array([x for _, x in inputs], word)
@@ -71,7 +71,7 @@ def check_ntt(machine: Any, form: str, log_n: int, log_es: tuple[int, ...] = (3,
 
 
 def _turned(n: int, log_n: int, galois: int) -> list[int]:
-    """Where a transform's values stand in that of the polynomial at X^galois."""
+    """Where a transform's values are in that of the polynomial at X^galois."""
     places = {(2 * reversed_bits(i, log_n) + 1): i for i in range(n)}
     return [places[(2 * reversed_bits(i, log_n) + 1) * galois % (2 * n)] for i in range(n)]
 

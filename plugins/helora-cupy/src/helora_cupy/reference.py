@@ -1,4 +1,4 @@
-"""What the kernels must compute, in Python's integers."""
+"""Reference results of the kernels, in Python's integers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from helora_cupy.tables import centred, powers
 
 
 def forward(values: list[int], q: int, log_n: int) -> list[int]:
-    """Negacyclic transform from natural to bit-reversed order: the value at ψ^(2·rev(i)+1) stands at i."""
+    """Negacyclic transform from natural to bit-reversed order: the value at ψ^(2·rev(i)+1) is at i."""
     x, twiddles, half, groups = list(values), powers(q, log_n), len(values) // 2, 1
     while half:
         for group in range(groups):
@@ -19,7 +19,7 @@ def forward(values: list[int], q: int, log_n: int) -> list[int]:
 
 
 def inverse(values: list[int], q: int, log_n: int) -> list[int]:
-    """Undoes `forward`."""
+    """The inverse of `forward`."""
     x, twiddles, half, groups = list(values), powers(q, log_n, inverse=True), 1, len(values) // 2
     while groups:
         for group in range(groups):

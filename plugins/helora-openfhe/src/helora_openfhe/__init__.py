@@ -14,7 +14,7 @@ from helora_core.specs import BackendSpec
 def availability() -> str | None:
     """Why OpenFHE cannot be used here, or None.
 
-    Its wheels install on any Python 3 and hold the module of one: what counts is a file for this interpreter.
+    Its wheels install on any Python 3 but have the module for only one version: it must be there for this interpreter.
     """
     found, suffix = importlib.util.find_spec("openfhe"), sysconfig.get_config_var("EXT_SUFFIX")
     if found is None:
@@ -39,7 +39,7 @@ def helora_backends() -> Iterable[BackendSpec]:
     yield BackendSpec(
         name="openfhe_auto",
         target="helora_openfhe.backend:OpenFHEAutoBackend",
-        summary="OpenFHE, FLEXIBLEAUTO: the library rescales when it sees fit; hoisted rotations.",
+        summary="OpenFHE, FLEXIBLEAUTO: the library decides when to rescale; hoisted rotations.",
         library="openfhe",
         provides_security=True,
         availability=availability,

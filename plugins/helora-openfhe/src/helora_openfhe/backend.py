@@ -1,10 +1,10 @@
 """OpenFHE.
 
-Its Python bindings keep rotation keys in a table of the process, by the tag of the key pair: two key pairs do not mix,
-and this backend asks the table for nothing but the steps it made keys for.
+Its Python bindings keep rotation keys in a table per process, by the tag of the key pair: two key pairs do not mix,
+and this backend only uses the steps that it made keys for.
 
-The plaintext scale is one for all (``ScalingModSize``). Under FIXEDMANUAL it is a label that no arithmetic looks at:
-it is reset after each product and rescale, and core keeps what scales really are (``HasUnit``).
+There is one scale for all plaintexts (``ScalingModSize``). Under FIXEDMANUAL it is a label that no arithmetic uses:
+it is reset after each product and rescale, and core tracks the actual scales (``HasUnit``).
 Under FLEXIBLEAUTO the library's scales decide when it rescales, and a plan's must be the parameters' own.
 """
 
@@ -29,12 +29,12 @@ from helora_openfhe.rounding import HalfUnits
 
 
 def sealed(body: bytes) -> bytes:
-    """``body`` behind its checksum: OpenFHE's parser takes altered bytes for granted, or crashes on them."""
+    """``body`` after its checksum: OpenFHE's parser accepts altered bytes, or crashes on them."""
     return hashlib.sha256(body).digest() + body
 
 
 def opened(payload: bytes) -> bytes:
-    """The body of what ``sealed`` made; raises ValueError if it is anything else."""
+    """The body from the result of ``sealed``; raises ValueError for anything else."""
     body = payload[hashlib.sha256().digest_size :]
     if sealed(body) != payload:
         raise ValueError(f"{len(payload)} bytes that are not what was serialised")
@@ -42,7 +42,7 @@ def opened(payload: bytes) -> bytes:
 
 
 class OpenFHEEncoder:
-    """Plaintexts of a context; OpenFHE has one context for all who ask for equal parameters."""
+    """Plaintexts of a context; OpenFHE has one shared context for equal parameters."""
 
     def __init__(self, context: Any, params: CKKSParams) -> None:
         self._context = context
@@ -58,12 +58,12 @@ class OpenFHEEncoder:
         except RuntimeError as error:
             if "Scaling factor too small" not in str(error):
                 raise
-            # OpenFHE refuses values that round to the zero polynomial; to round them is what was asked.
+            # OpenFHE refuses values that round to the zero polynomial, but rounding them is what was asked for.
             return self._context.MakeCKKSPackedPlaintext(np.zeros(params.slots), 1, depth)
 
 
 class _Role:
-    """What client and server share. It has no key."""
+    """The base of client and server, without a key."""
 
     def __init__(self, context: Any, params: CKKSParams, rescale: RescaleMode, key_id: bytes) -> None:
         self.key_id = key_id
@@ -75,7 +75,7 @@ class _Role:
         self._process = os.getpid()
 
     def level(self, ciphertext: Any) -> int:
-        # OpenFHE counts levels used. What FLEXIBLEAUTO has not rescaled yet, it will before the next product.
+        # OpenFHE counts levels used. FLEXIBLEAUTO rescales pending products before the next product.
         pending = 0 if self._explicit else ciphertext.GetNoiseScaleDeg() - 1
         return int(self._params.max_level - ciphertext.GetLevel() - pending)
 
@@ -90,8 +90,8 @@ class _Role:
         made_with = ciphertext.GetCryptoContext()
         same_ring = made_with.GetRingDimension() == self._context.GetRingDimension()
         if not same_ring or made_with.GetModulus() != self._context.GetModulus():
-            raise ValueError("they are of other parameters")
-        # The bytes name the keys they were made with; read by a server of other keys, they must be taken for that.
+            raise ValueError("they have other parameters")
+        # The bytes name the keys that they were made with; a server with other keys must treat them as foreign.
         ciphertext.SetKeyTag(self.key_id.hex())
         return self._made(ciphertext)
 
@@ -154,7 +154,7 @@ class OpenFHEDecryptor(_Role, KeySender):
 
     def export_keys(self) -> bytes:
         secret_key = openfhe.Serialize(self._secret_key, openfhe.BINARY)
-        sent = msgspec.structs.replace(self.keys, rotation_keys=b"")  # they are made anew of the secret key
+        sent = msgspec.structs.replace(self.keys, rotation_keys=b"")  # they are made again from the secret key
         return msgspec.msgpack.encode(ClientKeys(secret_key=secret_key, public_key=self._public_key, sent=sent))
 
 
@@ -237,7 +237,7 @@ class OpenFHEBackend(LibraryBackend):
 
 
 class OpenFHEAutoBackend(OpenFHEBackend):
-    """OpenFHE, rescaling by itself (FLEXIBLEAUTO): the library's scales decide when, and are the plan's."""
+    """OpenFHE, rescaling by itself (FLEXIBLEAUTO): the library decides when, and its scales are the plan's."""
 
     name = "openfhe_auto"
     capabilities = msgspec.structs.replace(

@@ -2,8 +2,8 @@
 
 OpenFHE takes two sizes and picks the primes itself: the first just below 2^``FirstModSize``, the others near
 2^``ScalingModSize``, on both sides of it, so that a prime of 40 bits may come out with 41. A chain of other lengths is
-made of the same bits, spread otherwise, where nothing divides by the single prime. ``resolve`` says what it really
-picked.
+replaced by the same total of bits, spread differently, if nothing divides by a single prime. ``resolve`` states what
+OpenFHE picked.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def _switches_by_special_prime(params: CKKSParams) -> bool:
 
 
 class _Sizes(NamedTuple):
-    """What OpenFHE is told: log2 of the first prime, and of the others, which is the scale of its plaintexts too."""
+    """OpenFHE's settings: log2 of the first prime, and of the others, which is also the scale of its plaintexts."""
 
     first: int
     scaling: int
 
 
 def unit_bits(params: CKKSParams) -> int:
-    """log2 of the one scale that OpenFHE encodes at.
+    """log2 of OpenFHE's only scale.
 
     Args:
         params: As ``resolve`` returned them.
@@ -55,7 +55,7 @@ def unit_bits(params: CKKSParams) -> int:
 
 
 def make_context(params: CKKSParams, rescale: RescaleMode, sizes: _Sizes | None = None) -> Any:
-    """A crypto context without any key, for parameters that ``resolve`` returned, or of certain sizes.
+    """A crypto context without any key, for parameters that ``resolve`` returned, or for given sizes.
 
     Raises:
         ValueError: OpenFHE cannot realise them.
@@ -75,7 +75,7 @@ def make_context(params: CKKSParams, rescale: RescaleMode, sizes: _Sizes | None 
     wanted.SetScalingTechnique(openfhe.FIXEDMANUAL if explicit else openfhe.FLEXIBLEAUTO)
     if _switches_by_special_prime(params):
         wanted.SetKeySwitchTechnique(openfhe.HYBRID)
-        # One digit a prime, so that one special prime is enough.
+        # One digit per prime, so that one special prime is enough.
         wanted.SetNumLargeDigits(len(params.data_bits))
     else:
         wanted.SetKeySwitchTechnique(openfhe.BV)
@@ -102,7 +102,7 @@ def resolve(params: CKKSParams, rescale: RescaleMode) -> CKKSParams:
         found = _data_primes(make_context(params, rescale, sizes))
         if len(set(found)) != len(found):
             raise ValueError(
-                f"OpenFHE has not enough primes of {sizes.scaling} bits for ring degree {params.ring_degree}"
+                f"OpenFHE does not have enough primes of {sizes.scaling} bits for ring degree {params.ring_degree}"
             )
         data = data or found
         # Primes on both sides of a power of two may multiply to one bit more than asked, which the table may not allow.
@@ -114,7 +114,7 @@ def resolve(params: CKKSParams, rescale: RescaleMode) -> CKKSParams:
 
 
 def _sizes_of(resolved: CKKSParams) -> _Sizes:
-    """The sizes that these primes came of: the first is below its power of two, the others are next to theirs."""
+    """The sizes that gave these primes: the first is below its power of two, the others are next to theirs."""
     first, *later = resolved.data_primes
     if not later:
         return _alone(round(math.log2(first)), resolved.scale_bits)
@@ -123,13 +123,13 @@ def _sizes_of(resolved: CKKSParams) -> _Sizes:
 
 
 def _alone(first_bits: int, scale_bits: int) -> _Sizes:
-    """For one prime, the scale asked for if it is shorter: were both sizes equal, OpenFHE would take the next above."""
+    """For one prime, the scale asked for if it is shorter: with equal sizes, OpenFHE would take the next larger one."""
     longest = min(first_bits, MAX_PRIME_BITS) - 1
     return _Sizes(first_bits, scale_bits if _LEAST_SCALING_BITS <= scale_bits <= longest else longest)
 
 
 def _options(params: CKKSParams, rescale: RescaleMode) -> Iterator[_Sizes]:
-    """Sizes that give a chain as asked, the closest first.
+    """Sizes that give the chain asked for, the closest first.
 
     Raises:
         ValueError: There are none.
@@ -143,7 +143,7 @@ def _options(params: CKKSParams, rescale: RescaleMode) -> Iterator[_Sizes]:
         return
     total, shortest = sum(params.data_bits), min(later)
     options = [_Sizes(first, shortest)] if shortest == max(later) else []
-    # Programs that rescale want each prime of the length asked for: their input's scale is that length. To the others
+    # Programs that rescale need each prime to have the length asked for, that of their input's scale. For the others
     # only the modulus matters, and the planner divides it evenly.
     if rescale is RescaleMode.EXPLICIT and params.scale_bits not in later and 0 <= first - shortest <= 1:
         options += [_Sizes(total - len(later) * each, each) for each in range(shortest, _LEAST_SCALING_BITS - 1, -1)]
@@ -166,7 +166,7 @@ def _options(params: CKKSParams, rescale: RescaleMode) -> Iterator[_Sizes]:
 
 
 def _data_primes(context: Any) -> tuple[int, ...]:
-    """The chain, base prime first: the bindings show it only in the serialised context."""
+    """The chain, base prime first: the bindings expose it only in the serialised context."""
     document = json.loads(openfhe.Serialize(context, openfhe.JSON))
     parameters = document["value0"]["ptr_wrapper"]["data"]["cc"]["ptr_wrapper"]["data"]
     element = parameters["value0"]["value0"]["value0"]["elp"]["ptr_wrapper"]["data"]
@@ -174,9 +174,9 @@ def _data_primes(context: Any) -> tuple[int, ...]:
 
 
 def _special_primes(ring_degree: int, data: tuple[int, ...]) -> tuple[int, ...]:
-    """The largest primes of 60 bits that are 1 mod 2N and not in the chain: OpenFHE's choice, which it does not show.
+    """The largest primes of 60 bits that are 1 mod 2N and not in the chain: OpenFHE's choice, which it does not expose.
 
-    It is one, or two where a data prime has more than 56 bits: a rotation key then has a limb more (seen in OpenFHE
+    There is one, or two if a data prime has more than 56 bits: a rotation key then has one more limb (seen in OpenFHE
     1.6.1's serialised keys, with first primes of 50 to 60 bits).
     """
     count = 1 if max(data).bit_length() <= _LONGEST_OF_ONE_SPECIAL else 2

@@ -1,8 +1,8 @@
-"""Imports OpenFHE with the threads under control.
+"""Imports OpenFHE with a set number of threads.
 
-Left alone it starts a thread a core for loops of microseconds, which on a small machine makes rotations several times
+By default it starts a thread per core for loops of microseconds, which on a small machine makes rotations several times
 slower. One thread is the default here; ``HELORA_OPENFHE_THREADS``, or ``OMP_NUM_THREADS`` itself, sets another number.
-OpenMP reads its variable once, when the library is loaded: after that nothing changes it.
+OpenMP reads its variable once, when the library is loaded: later changes have no effect.
 """
 
 from __future__ import annotations

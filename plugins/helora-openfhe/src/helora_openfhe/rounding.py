@@ -1,10 +1,10 @@
-"""What OpenFHE's key switches take off in the mean, made good.
+"""Corrects the mean error of OpenFHE's key switches.
 
-The division by the special primes that ends a key switch rounds down, and takes off one more for each special prime but
+The division by the special primes that ends a key switch rounds down, and subtracts one more for each special prime but
 the first in half of the coefficients. Both polynomials of the result are off by k/2 in the mean, with k special primes:
-by −k/2·(1 + s)·(1 + x + … + x^(N−1)), which is k·N/π·|1 + s| in slot 0 and falls off slowly beside it, up to a hundred
-times what rounding to the nearest leaves. Adding k/2 to every coefficient, with a random bit where it is not whole,
-leaves an error without a mean, as large in one slot as in another: of a variance of k/12, and 1/4 for the bit.
+by −k/2·(1 + s)·(1 + x + … + x^(N−1)), which is k·N/π·|1 + s| in slot 0 and falls off slowly next to it, up to a hundred
+times the error of rounding to nearest. Adding k/2 to every coefficient, with a random bit if it is not whole,
+leaves an error with mean zero, equally large in all slots: its variance is k/12, plus 1/4 for the bit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from helora_core.backend.embedding import coefficients_to_slots
 
 _KEPT = 32
-"""Pairs of polynomials for each level. One is drawn for each key switch: the more there are, the less two switches have
+"""Pairs of polynomials per level. One is drawn for each key switch: the more there are, the less two switches have
 in common."""
 
 
@@ -25,11 +25,11 @@ class HalfUnits:
     """Ciphertexts whose two polynomials have k/2 in every coefficient, in the mean.
 
     Args:
-        context: OpenFHE's.
+        context: The OpenFHE context.
         ring_degree: N.
         halves: k, the number of special primes.
         unit: The library's scale.
-        slot_generator: As of ``Capabilities``.
+        slot_generator: As in ``Capabilities``.
     """
 
     def __init__(self, context: Any, ring_degree: int, halves: int, unit: float, slot_generator: int) -> None:
@@ -41,7 +41,7 @@ class HalfUnits:
         self._kept: dict[tuple[int, int], list[Any]] = {}
 
     def added_to(self, switched: Any) -> Any:
-        """The result of a key switch, without the mean of its rounding."""
+        """The result of a key switch, without the mean error of its rounding."""
         kept = self._kept.setdefault((switched.GetLevel(), switched.GetNoiseScaleDeg()), [])
         if len(kept) < _KEPT:
             kept.append(self._drawn(switched))
@@ -56,7 +56,7 @@ class HalfUnits:
         return halves
 
     def _polynomial(self, like: Any) -> Any:
-        """Such a polynomial, of the level of a ciphertext: what adding it as a plaintext changes."""
+        """A polynomial with k/2 in the mean, at the level of a ciphertext: the change by adding it as a plaintext."""
         n = self._ring_degree
         whole, odd = divmod(self._halves, 2)
         bits = np.unpackbits(np.frombuffer(secrets.token_bytes(n // 8), dtype=np.uint8))

@@ -9,8 +9,8 @@ from helora_core.specs import BackendSpec, needs
 
 availability = needs(
     "Pyfhel",
-    "pip install 'helora-pyfhel[native]'; it comes as source, and the README of helora-pyfhel says what to do where "
-    "that does not build",
+    "pip install 'helora-pyfhel[native]'; it comes as source, and the README of helora-pyfhel says what to do if "
+    "it does not build",
 )
 
 

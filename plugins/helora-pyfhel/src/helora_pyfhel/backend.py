@@ -1,9 +1,9 @@
 """Microsoft SEAL through Pyfhel.
 
 Pyfhel has no symmetric encryption: the client encrypts with its own public key. Rotation keys are made for exactly the
-plan's steps, and a step without one is refused here: Pyfhel would compose it, or make itself keys for a secret that
+plan's steps, and a step without one is refused here: Pyfhel would compose it of others, or make keys for a secret that
 nothing was encrypted with. ``+`` and ``*`` on Pyfhel's ciphertexts align levels and round scales by themselves; the
-methods used here do what they are told.
+methods used here do exactly what they are called for.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _smallest(context: Context, level: int, scale: float) -> Any:
 
 
 class _Role:
-    """What client and server share."""
+    """The base of client and server."""
 
     def __init__(self, context: Context, key_id: bytes) -> None:
         self.key_id = key_id
@@ -76,7 +76,7 @@ class _Role:
 
     def deserialize(self, payload: bytes) -> Any:
         ciphertext = PyCtxt(pyfhel=self._context.pyfhel, bytestring=payload)
-        # What Pyfhel or SEAL let pass: no bytes at all, bytes too many, compression, products not yet relinearised,
+        # Pyfhel or SEAL accept these: no bytes at all, too many bytes, compression, products not yet relinearised,
         # and polynomials in the wrong form.
         if ciphertext.size() != 2 or ciphertext.sizeof_ciphertext("none") != len(payload) or payload[_NTT_FLAG] != 1:
             raise ValueError(f"{len(payload)} bytes are not two polynomials of one level in NTT form")
@@ -125,7 +125,7 @@ class PyfhelDecryptor(_Role, KeySender):
         return values
 
     def export_keys(self) -> bytes:
-        # With the rotation keys: Pyfhel would make new ones for a secret of its own, not for the one it was given.
+        # With the rotation keys: Pyfhel would make new ones for its own secret, not for the one it was given.
         keys = ClientKeys(
             secret_key=self._keyed.to_bytes_secret_key("none"),
             public_key=self._keyed.to_bytes_public_key("none"),
@@ -135,7 +135,7 @@ class PyfhelDecryptor(_Role, KeySender):
 
 
 class PyfhelEvaluator(_Role):
-    """The server's role: the keys that the client sent, and no others."""
+    """The server's role: the client's keys, and no others."""
 
     def __init__(self, context: Context, keys: EvaluationKeys) -> None:
         super().__init__(context, keys.key_id)
@@ -170,13 +170,13 @@ class PyfhelEvaluator(_Role):
         return self._done(self._pyfhel.rescale_to_next, ciphertext)
 
     def _done(self, operation: Callable[..., object], ciphertext: Any, *operands: Any) -> Any:
-        """What a method of Pyfhel makes of a copy of the ciphertext."""
+        """The result of a method of Pyfhel on a copy of the ciphertext."""
         result = PyCtxt(copy_ctxt=ciphertext)  # Pyfhel's own out-of-place forms copy as well
         try:
             operation(result, *operands)
         except RuntimeError as error:
-            # SEAL completes its result and then refuses it if its second polynomial is zero, as that of x − x is:
-            # anyone could read it. It is right, and those who computed it know what it says.
+            # SEAL completes its result and then refuses it if its second polynomial is zero, as for x − x:
+            # anyone could read it. The result is right, and the caller knows its content anyway.
             if "transparent" not in str(error):
                 raise
         return result

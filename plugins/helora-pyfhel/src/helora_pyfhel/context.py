@@ -1,7 +1,7 @@
 """Pyfhel objects: SEAL's parameters, levels and encoders.
 
 Pyfhel tracks levels in ``mod_level``, which ``multiply_plain`` raises and ``rescale_to_next`` does not, and does not
-serialise it. The truth is in SEAL's ciphertext, whose size Pyfhel tells: 16·N bytes for each prime left, and a header.
+serialise it. The true level follows from the size of SEAL's ciphertext: 16·N bytes for each prime left, and a header.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ the process dies."""
 def pyfhel_object(params: CKKSParams, chain: dict[str, list[int]], *, keyed: bool = False) -> Any:
     """A Pyfhel object for a chain of primes, given as ``qi`` (the primes) or ``qi_sizes`` (their bit lengths).
 
-    One that is not ``keyed`` must not be given a secret key, and could not decrypt with it.
+    An object that is not ``keyed`` must not be given a secret key, and could not decrypt with it.
 
     Security is judged by the core on resolved parameters before keys are made; ``sec=0`` turns SEAL's check of the 2018
     table off. The default scale is never used, but Pyfhel warns of one that is not a prime's, and of any if there is
@@ -72,12 +72,12 @@ def resolve(params: CKKSParams) -> CKKSParams:
 
 
 class Context:
-    """What Pyfhel can do for some parameters without a key.
+    """Pyfhel's operations for some parameters that need no key.
 
     Attributes:
         params: As ``resolve`` returned them.
         pyfhel: The Pyfhel object of the whole chain. It holds no key until some are loaded into it. (Its key generator,
-            which nobody uses, has a secret of its own that no key or ciphertext was ever made with.)
+            which is never used, has its own secret, which no key or ciphertext was ever made with.)
     """
 
     def __init__(self, params: CKKSParams) -> None:
@@ -92,7 +92,7 @@ class Context:
         """A PyPtxt of contiguous, writable values (float64, or complex128 for complex slots).
 
         Pyfhel encodes at the highest level only. An object whose chain ends at ``level`` has that level as its highest;
-        SEAL knows levels by a hash of their primes, so that both chains mean the same by it.
+        SEAL identifies levels by a hash of their primes, so the level is the same in both chains.
 
         Raises:
             ValueError: The values at this scale do not fit the modulus.

@@ -1,6 +1,6 @@
-"""The evaluation keys as they travel, and what is checked before a server uses them.
+"""The evaluation keys as messages, and the checks before a server uses them.
 
-SEAL composes a rotation whose key is missing from those it finds, at a key switch each. A server therefore holds keys
+SEAL composes a rotation whose key is missing from other keys, with a key switch for each. A server therefore holds keys
 for exactly the steps that the message names, or refuses the message.
 """
 
@@ -25,7 +25,7 @@ def load_client_keys(pyfhel: Any, keys: ClientKeys) -> None:
 
 
 def load_keys(pyfhel: Any, keys: EvaluationKeys, ring_degree: int) -> None:
-    """Give a Pyfhel object these keys and no others, or raise ValueError if they are for other steps than named."""
+    """Give a Pyfhel object these keys and no others, or raise ValueError if they are not for the steps named."""
     expected = {pow(3, step, 2 * ring_degree) for step in keys.steps}
     if keys.rotation_keys:
         _load(pyfhel.from_bytes_rotate_key, keys.rotation_keys)
@@ -38,7 +38,7 @@ def load_keys(pyfhel: Any, keys: EvaluationKeys, ring_degree: int) -> None:
 def _load(load: Callable[[bytes], int], payload: bytes) -> None:
     # Compression would hide the layout that is read below; this package never asks SEAL for it.
     if load(payload) != len(payload) or _HEADER.unpack_from(payload)[4]:
-        raise ValueError("bytes that are not SEAL's plain form")
+        raise ValueError("the bytes are not SEAL's plain form")
 
 
 def galois_elements(payload: bytes) -> set[int]:

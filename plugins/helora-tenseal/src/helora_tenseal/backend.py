@@ -1,9 +1,9 @@
 """Microsoft SEAL through ``tenseal.sealapi``.
 
 ``tenseal.CKKSVector`` cannot rotate or rescale, so this builds on the bindings below it. Fresh ciphertexts are
-symmetric: they travel as one polynomial and a seed, half the size. Rotation keys are made for exactly the Galois
-elements of the plan's steps; with SEAL's default keys a rotation would be composed of several key switches behind the
-ledger's back.
+symmetric: they are sent as one polynomial and a seed, half the size. Rotation keys are made for exactly the Galois
+elements of the plan's steps; with SEAL's default keys a rotation would consist of several key switches that the
+ledger does not see.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from helora_tenseal.seal_bytes import load, saved
 
 @dataclass(frozen=True, eq=False)
 class FreshCiphertext:
-    """What the client encrypts: SEAL's serialisable form, one polynomial and the seed of the other, as bytes."""
+    """A ciphertext from the client in SEAL's serialisable form: one polynomial and the seed of the other, as bytes."""
 
     payload: bytes
     scale: float
@@ -62,7 +62,7 @@ def encoded(context: Context, values: Values, level: int, scale: float, encoding
 
 
 class _Role:
-    """What client and server share. It has no key."""
+    """The base of client and server, without a key."""
 
     def __init__(self, context: Context, key_id: bytes) -> None:
         self.key_id = key_id
@@ -128,12 +128,12 @@ class TenSEALDecryptor(_Role, KeySender):
         return values[:1] if encoding is Encoding.SCALAR else values
 
     def export_keys(self) -> bytes:
-        sent = msgspec.structs.replace(self.keys, rotation_keys=b"")  # they are made anew of the secret key
+        sent = msgspec.structs.replace(self.keys, rotation_keys=b"")  # they are made again from the secret key
         return msgspec.msgpack.encode(ClientKeys(secret_key=saved(self._secret_key.save), sent=sent))
 
 
 class TenSEALEvaluator(_Role):
-    """The server's role: rotation keys, read from what the client sent, and no others."""
+    """The server's role: the client's rotation keys, and no others."""
 
     def __init__(self, context: Context, keys: EvaluationKeys) -> None:
         super().__init__(context, keys.key_id)
@@ -142,9 +142,9 @@ class TenSEALEvaluator(_Role):
         self._galois_keys = seal.GaloisKeys()
         if keys.steps:
             _loaded(self._galois_keys, keys.rotation_keys, context)
-        # SEAL would compose a step whose key is missing of others that are there.
+        # SEAL would compose a step whose key is missing from other steps.
         if not all(self._galois_keys.has_key(context.galois_element(step)) for step in keys.steps):
-            raise ValueError("there is not a key for every step they name")
+            raise ValueError("a key is missing for one of the steps named")
         self.has_public_key = bool(keys.public_key)
         if keys.public_key:
             self._encryptor = seal.Encryptor(context.seal, _loaded(seal.PublicKey(), keys.public_key, context))
@@ -177,13 +177,13 @@ class TenSEALEvaluator(_Role):
         return self._done(self._evaluator.rescale_to_next, ciphertext)
 
     def _done(self, operation: Callable[..., object], ciphertext: Any, *operands: Any) -> Any:
-        """What a method of SEAL's evaluator makes of the ciphertext."""
+        """The result of a method of SEAL's evaluator."""
         result = seal.Ciphertext()
         try:
             operation(self._seal(ciphertext), *operands, result)
         except RuntimeError as error:
-            # SEAL completes its result and then refuses it if its second polynomial is zero, as that of x − x is:
-            # anyone could read it. It is right, and those who computed it know what it says.
+            # SEAL completes its result and then refuses it if its second polynomial is zero, as for x − x:
+            # anyone could read it. The result is right, and the caller knows its content anyway.
             if "transparent" not in str(error):
                 raise
         return result

@@ -1,4 +1,4 @@
-"""SEAL objects to bytes and back. TenSEAL's bindings save to and load from a path only.
+"""SEAL objects to bytes and back. TenSEAL's bindings only save to and load from paths.
 
 On Linux the path names an anonymous memory file, so that nothing touches a disk; elsewhere a private temporary file.
 """
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def _scratch() -> Iterator[tuple[int, str]]:
-    """An empty file of our own, as descriptor and path."""
+    """A new empty file, as descriptor and path."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("helora")
         try:
@@ -42,7 +42,7 @@ def load(payload: bytes, load_path: Callable[[str], object]) -> None:
     """Let ``load_path(path)`` read ``payload``.
 
     Raises:
-        ValueError, RuntimeError: As SEAL does for bytes it cannot read.
+        ValueError, RuntimeError: As SEAL raises them for bytes that it cannot read.
     """
     with _scratch() as (descriptor, path):
         with os.fdopen(os.dup(descriptor), "wb") as file:
