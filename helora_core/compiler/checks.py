@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.coefficient_noise import LARGEST_NORMAL
-from helora_core.compiler.ir import PRODUCTS, Op, OpKind, Program, plaintexts
+from helora_core.compiler.ir import PRODUCTS, ConstantSpec, Op, OpKind, Program, plaintexts
 from helora_core.compiler.offline import check_offline
 from helora_core.errors import InvalidProgram, LevelExhausted, PrecisionLost, ScaleMismatch
 from helora_core.packing.protocol import ScaleRole
@@ -204,3 +204,16 @@ def check_headroom(
                 f"at level {info.level}, which holds {room_bits:.1f}.",
                 hint="Leave the choice of parameters to the compiler, or use a larger modulus.",
             )
+
+
+def constant_specs(program: Program, values: Sequence[ValueInfo], scales: Scales) -> dict[str, ConstantSpec]:
+    """Level and scale of every plaintext of a checked program, by name, in the order of first use."""
+    specs: dict[str, ConstantSpec] = {}
+    for op in program.ops:
+        if op.kind not in PRODUCTS and not plaintexts(op):
+            continue
+        level, role = values[op.args[0]].level, op.role or ScaleRole.DOWN
+        encoding = Encoding.SCALAR if op.kind is OpKind.DOT_SCALARS else program.encoding
+        spec = ConstantSpec(level=level, scale_bits=scales.of(op.role), encoding=encoding, role=role)
+        specs |= dict.fromkeys(plaintexts(op) or (op.constant,), spec)
+    return specs

@@ -17,12 +17,12 @@ import numpy as np
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.ledger import OperationCounts
-from helora_core.compiler.checks import Scales, ValueInfo
+from helora_core.compiler.checks import Scales, ValueInfo, constant_specs
 from helora_core.compiler.cost import Budget, Sizes, check_budget, count_operations, relative_cost
 from helora_core.compiler.error_flow import merges
 from helora_core.compiler.exponents import normalized
 from helora_core.compiler.grid import Correlation, correlation_of, on_grid
-from helora_core.compiler.ir import ConstantSpec, OpKind, Program, plaintexts
+from helora_core.compiler.ir import ConstantSpec, OpKind, Program
 from helora_core.compiler.precision import PrecisionReport, analyse
 from helora_core.compiler.rounds import Round, rounds_of, shown
 from helora_core.compiler.settings import Settings
@@ -30,7 +30,7 @@ from helora_core.compiler.signature import input_signature
 from helora_core.compiler.sizes import bytes_down, bytes_up, key_bytes
 from helora_core.errors import BudgetExceeded, InvalidInput
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
-from helora_core.packing.protocol import Layout, Packing, ScaleRole, Vector
+from helora_core.packing.protocol import Layout, Packing, Vector
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.noise import USUAL_NOISE, NoiseModel
 from helora_core.params.security import SecurityVerdict
@@ -128,19 +128,7 @@ class Plan:
     @cached_property
     def constant_specs(self) -> dict[str, ConstantSpec]:
         """Level and scale of every plaintext, by name, in the order of first use."""
-        specs: dict[str, ConstantSpec] = {}
-        for op in self.program.ops:
-            level, scale_bits = self.values[op.args[0]].level if op.args else 0, self.scales.of(op.role)
-            role = op.role or ScaleRole.DOWN
-            for name in plaintexts(op):
-                specs[name] = ConstantSpec(
-                    level=level, scale_bits=scale_bits, encoding=self.program.encoding, role=role
-                )
-            if op.kind is OpKind.DOT_SCALARS:
-                specs[op.constant] = ConstantSpec(
-                    level=level, scale_bits=scale_bits, encoding=Encoding.SCALAR, role=role
-                )
-        return specs
+        return constant_specs(self.program, self.values, self.scales)
 
     @cached_property
     def input_signature(self) -> str:
