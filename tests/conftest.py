@@ -35,6 +35,12 @@ hypothesis.settings.register_profile("thorough", deadline=None, max_examples=300
 THOROUGH = os.environ.get("HELORA_THOROUGH", "") == "1"
 hypothesis.settings.load_profile("thorough" if THOROUGH else "helora")
 
+
+def examples(count: int, **options: Any) -> hypothesis.settings:
+    """Settings for a law whose examples take long: this many by default, and as many as any in a thorough run."""
+    return hypothesis.settings(max_examples=hypothesis.settings.default.max_examples if THOROUGH else count, **options)
+
+
 Refused = Callable[..., AbstractContextManager[None]]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import Phase
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
@@ -36,6 +36,7 @@ from helora_core.parties.prepared import MaskedRequest
 from helora_core.parties.request import Exchange
 from helora_core.parties.server import Server
 from helora_core.parties.store import Deferred, MemoryStore, Store, Write
+from tests.conftest import examples
 from tests.parties.ahead import MANAGER, integer_delta, prepared_module
 
 SHAPE = ModuleShape.parse("3:2:1")
@@ -350,5 +351,5 @@ class Crashes(RuleBasedStateMachine):
             assert len(self.disks["server"].names("")) <= 2 * LIMITS.batches + 1
 
 
-Crashes.TestCase.settings = settings(max_examples=15, stateful_step_count=30, phases=PHASES)
+Crashes.TestCase.settings = examples(8, stateful_step_count=30, phases=PHASES)
 TestCrashes = Crashes.TestCase

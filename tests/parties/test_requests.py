@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
@@ -19,6 +18,7 @@ from helora_core.parties.limits import ServerLimits
 from helora_core.parties.request import Request
 from helora_core.parties.server import Server
 from helora_core.parties.session import Session
+from tests.conftest import examples
 from tests.parties.conftest import SHAPE, compiled
 
 MODULES = {name: compiled(name, packing, seed) for seed, (name, packing) in enumerate(
@@ -182,5 +182,5 @@ class Network(RuleBasedStateMachine):
         return session.requests, session.kept_bytes, session.in_flight
 
 
-Network.TestCase.settings = settings(max_examples=25, stateful_step_count=25)
+Network.TestCase.settings = examples(8, stateful_step_count=25)
 TestNetwork = Network.TestCase

@@ -23,9 +23,9 @@ from helora_core.parties.messages import Upload, decode, encode
 from helora_core.parties.offer import read_offer
 from helora_core.parties.server import Server
 
-SHAPE = ModuleShape.parse("256:128:8")
+SHAPE = ModuleShape.parse("128:64:4")
 NAMES = ("layers.0.self_attn.q_proj", "layers.0.self_attn.v_proj", "layers.0.self_attn.o_proj")
-COUNTS = (4, 256)
+COUNTS = (4, 128)
 
 
 def adapter(*names: str, seed: int = 1, shape: ModuleShape = SHAPE) -> LoRAAdapter:
@@ -61,7 +61,7 @@ def test_each_module_has_a_plan_for_each_number_and_all_have_one_key_set(lora: C
 def test_one_session_answers_every_number_of_tokens_by_its_plan(lora: CompiledLoRA) -> None:
     client, session = lora.open()
     few, many = client.plans_of("o_proj")
-    for tokens, expected in ((1, few), (4, few), (256, many)):
+    for tokens, expected in ((1, few), (4, few), (128, many)):
         x = synthetic_activations(SHAPE, tokens, seed=tokens)
         request = client.begin("o_proj", x)
         assert plan_named(request.message()) == (expected.digest,)
@@ -74,7 +74,7 @@ def test_one_session_answers_every_number_of_tokens_by_its_plan(lora: CompiledLo
 def test_what_is_run_by_another_plan_costs_more(lora: CompiledLoRA) -> None:
     few, many = (each.plan for each in lora.by_name["layers.0.self_attn.o_proj"])
     assert few.runs(4) * few.run_cost < many.runs(4) * many.run_cost
-    assert many.runs(256) * many.run_cost < few.runs(256) * few.run_cost
+    assert many.runs(128) * many.run_cost < few.runs(128) * few.run_cost
 
 
 def test_the_keys_are_no_more_than_those_of_each_plan_alone(lora: CompiledLoRA) -> None:

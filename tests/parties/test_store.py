@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from helora_core.errors import CorruptPayload, InvalidInput
 from helora_core.parties.store import Deferred, DirectoryStore, MemoryStore, Store, Write
+from tests.conftest import examples
 
 
 @pytest.fixture(params=["memory", "directory", "deferred"])
@@ -203,5 +203,5 @@ class Directory(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-Directory.TestCase.settings = settings(max_examples=15, stateful_step_count=10)
+Directory.TestCase.settings = examples(10, stateful_step_count=10)
 TestDirectoryAsADictionary = Directory.TestCase
