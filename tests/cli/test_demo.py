@@ -116,10 +116,11 @@ class TestBackendChoice:
         self, helora: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         manager = get_manager()
-        tenseal = manager.backends()["tenseal"]
+        backends = manager.backends()
+        tenseal = backends["tenseal"]
         spec = replace(tenseal.spec, name="faster", preference=99, availability=lambda: "it has no device")
         absent = RegisteredBackend(tenseal.origin, spec, tenseal.report)
-        monkeypatch.setattr(manager, "_backends", {**manager.backends(), "faster": absent})
+        monkeypatch.setattr(type(manager), "backends", lambda self: {**backends, "faster": absent})
         shown = helora("demo", *ONE, "--tokens", 1)
         assert "backend tenseal (skipped faster: it has no device)" in shown.stderr
         assert "skipped" not in shown.stdout

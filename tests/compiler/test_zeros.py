@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
@@ -16,6 +16,7 @@ from helora_core.execution.reference import run_plain
 from helora_core.host.manager import get_manager
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.params.ckks import CKKSParams
+from tests.conftest import examples
 
 QUICK = CKKSParams(ring_degree=1024, data_bits=(55, 36, 36), special_bits=(55,), scale_bits=36)
 SHAPE = ModuleShape.parse("20:24:4")
@@ -95,7 +96,7 @@ def sparse_modules(draw: st.DrawFn) -> LoRAModule:
     "packing",
     ["rank_bsgs", "zero_moai", "outer_product", "halevi_shoup", "halevi_shoup_bsgs", "cpmm", "cheetah"],
 )
-@settings(max_examples=20)
+@examples(6)
 @given(sparse=sparse_modules())
 def test_what_is_left_of_a_program_computes_the_same_for_no_more(packing: str, sparse: LoRAModule) -> None:
     strategy = get_manager().load_packing(packing)

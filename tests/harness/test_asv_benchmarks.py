@@ -98,13 +98,13 @@ def test_the_shim_runs_what_the_plain_adapter_says() -> None:
 
 
 def test_a_commit_with_fewer_plugins_is_built_of_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ran: list[tuple[str, ...]] = []
-    monkeypatch.setattr(benchmarks_build, "_run", lambda *module: ran.append(module))
+    ran: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: ran.append(command))
     for folder in ("", "plugins/helora-numpy", "plugins/_template"):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / "pyproject.toml").touch()
     benchmarks_build.build(tmp_path, tmp_path / "cache" / "wheels")
-    assert [module[-1] for module in ran] == [str(tmp_path), str(tmp_path / "plugins" / "helora-numpy")]
+    assert [command[-1] for command in ran] == [str(tmp_path), str(tmp_path / "plugins" / "helora-numpy")]
 
 
 def test_the_configuration_keeps_wheels_in_a_folder_of_the_cache() -> None:
