@@ -44,7 +44,6 @@ ABSURD: dict[str, tuple[str, ...]] = {
     "digits": ("plan", "--shape", "9" * 5000 + ":16:16"),
     "rings": ("plan", "--shape", "1000000:1000000:16", "--rings"),
     "rank": ("plan", "--shape", "100000:100000:100000"),
-    "rings and rank": ("plan", "--shape", "100000:100000:100000", "--rings"),
     "one side": ("plan", "--shape", "16:1000000:1"),
     "tokens": ("plan", "--shape", "512:512:8", "--tokens", "10000000"),
     "predict": ("predict", "--shape", "1000000:1000000:16"),

@@ -280,13 +280,14 @@ def test_without_a_profile_the_reason_is_given(tmp_path: Path, monkeypatch: pyte
 
 def test_with_a_profile_the_time_is_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HELORA_PROFILES", str(tmp_path))
-    ring = plan_of(cell()).params.ring_degree
+    quick = cell(packing="cheetah")  # of a small ring
+    ring = plan_of(quick).params.ring_degree
     made = CliRunner().invoke(main, ["calibrate", "--backend", "numpy", "--ring", str(ring), "--rounds", "1"])
     assert made.exit_code == 0, made.output
-    assert only_row(measured(tmp_path / "rows.jsonl", InProcess())).metrics["predicted_ms_per_token"] > 0
+    assert only_row(measured(tmp_path / "rows.jsonl", InProcess(), quick)).metrics["predicted_ms_per_token"] > 0
     file = tmp_path / "numpy.json"
     file.write_text(file.read_text(encoding="utf-8").replace('"cpu": "', '"cpu": "Another '), encoding="utf-8")
-    (found,) = measured(tmp_path / "others.jsonl", InProcess())
+    (found,) = measured(tmp_path / "others.jsonl", InProcess(), quick)
     assert "was made with another cpu" in found.unpredicted
 
 
