@@ -33,6 +33,7 @@ from helora_core.errors import (
 )
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.presets import FAST
+from tests.conftest import examples
 
 pytest.importorskip("cryptography")
 
@@ -52,6 +53,15 @@ def quick_scrypt() -> Any:
 @pytest.fixture(scope="module")
 def exported(sessions: Any, quick_scrypt: None) -> bytes:
     keys: bytes = sessions.client.export_keys(PASSPHRASE)
+    return keys
+
+
+@pytest.fixture(scope="module")
+def emulated(numpy_backend: Any, quick: CKKSParams, quick_scrypt: None) -> bytes:
+    """An export that is quickly read."""
+    with pytest.warns(InsecureParametersWarning):
+        client, _ = open_sessions(numpy_backend, quick, (), insecure=True)
+    keys: bytes = client.export_keys(PASSPHRASE)
     return keys
 
 
@@ -259,15 +269,16 @@ class TestRefusals:
                 use()
             assert "helora-core[keys]" in caught.value.hint
 
+    @examples(8)
     @given(st.data())
-    def test_a_changed_export_is_refused(self, backend: Any, exported: bytes, data: st.DataObject) -> None:
-        found = opened(PayloadKind.SECRET_KEYS, None, exported)
+    def test_a_changed_export_is_refused(self, numpy_backend: Any, emulated: bytes, data: st.DataObject) -> None:
+        found = opened(PayloadKind.SECRET_KEYS, None, emulated)
         payload = bytearray(found.payload)
         for _ in range(data.draw(st.integers(1, 4))):
             place = data.draw(st.integers(0, len(payload)) | st.integers(0, 400))  # often in the header
             payload[place : place + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=6))
         if payload == found.payload:
             return
-        changed = wrap(PayloadKind.SECRET_KEYS, found.key_id, payload, origin_of(backend))
+        changed = wrap(PayloadKind.SECRET_KEYS, found.key_id, payload, origin_of(numpy_backend))
         with pytest.raises(HeloraError):
-            restore_client(backend, changed, PASSPHRASE, insecure=True)
+            restore_client(numpy_backend, changed, PASSPHRASE, insecure=True)

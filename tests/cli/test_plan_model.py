@@ -250,9 +250,9 @@ class TestSeveralTokens:
     def test_a_plan_for_each_and_what_their_keys_come_to(
         self, helora: Callable[..., Any], helora_json: Callable[..., Any]
     ) -> None:
-        asked = ("plan", "--shape", "256:128:8", "--tokens", "256,4")
+        asked = ("plan", "--shape", "128:64:4", "--tokens", "128,4")
         few, many = helora_json(*asked)
-        assert (few["tokens"], many["tokens"]) == (4, 256)
+        assert (few["tokens"], many["tokens"]) == (4, 128)
         assert few["joint"] == many["joint"]
         joint = few["joint"]
         assert joint["plans"] == [few["digest"], many["digest"]]
@@ -264,14 +264,14 @@ class TestSeveralTokens:
         assert "one for 2 plans" in helora(*asked).stdout
 
     def test_compiled_and_run_from_the_adapter_and_from_the_artifact(self, helora_json: Callable[..., Any]) -> None:
-        shape = ModuleShape.parse("256:128:8")
+        shape = ModuleShape.parse("128:64:4")
         save_npz(LoRAAdapter.from_modules([synthetic_module(shape, seed=1, name=Q)], source="test"), Path("a.npz"))
-        np.save("x.npy", synthetic_activations(shape, 260, seed=2))
-        written = helora_json("compile", "--adapter", "a.npz", "--out", "served", "--tokens", "4,256")
-        assert [row["tokens"] for row in written["modules"]] == [4, 256]
+        np.save("x.npy", synthetic_activations(shape, 132, seed=2))
+        written = helora_json("compile", "--adapter", "a.npz", "--out", "served", "--tokens", "4,128")
+        assert [row["tokens"] for row in written["modules"]] == [4, 128]
         assert (written["plans"], written["key_sets"], written["schema"]) == (2, 1, 3)
         run = ("run", "--input", "x.npy", *NUMPY)
-        by_adapter = helora_json(*run, "--adapter", "a.npz", "--output", "d.npy", "--tokens", "4,256")
+        by_adapter = helora_json(*run, "--adapter", "a.npz", "--output", "d.npy", "--tokens", "4,128")
         by_artifact = helora_json(*run, "--artifact", "served", "--output", "e.npy")
         many = written["modules"][1]["digest"]
         assert [each["modules"][0]["digest"] for each in (by_adapter, by_artifact)] == [many, many]
