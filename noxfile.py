@@ -18,8 +18,8 @@ nox.options.error_on_missing_interpreters = True
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 CORE = ["-e", ".[conformance,keys]"]
-PLUGINS = ["-e", "harness", "-e", "plugins/helora-numpy", "-e", "plugins/helora-tenseal[native]",
-           "-e", "plugins/helora-pyfhel", "-e", "plugins/helora-openfhe"]  # fmt: skip
+PLUGINS = ["-e", "harness", "-e", "plugins/helora-numpy", "-e", "plugins/helora-rns", "-e",
+           "plugins/helora-tenseal[native]", "-e", "plugins/helora-pyfhel", "-e", "plugins/helora-openfhe"]  # fmt: skip
 OTHER_LIBRARIES = ["-e", "plugins/helora-pyfhel[native]", "-e", "plugins/helora-openfhe[native]"]
 
 
@@ -41,10 +41,10 @@ SMOKE = ["tests/test_imports.py", "tests/files", "tests/host/test_discovery.py",
 
 IMPORT_ALL = """
 import importlib, pkgutil
-for name in ("helora_core", "helora_numpy", "helora_tenseal", "helora_pyfhel", "helora_openfhe"):
+for name in ("helora_core", "helora_numpy", "helora_rns", "helora_tenseal", "helora_pyfhel", "helora_openfhe"):
     package = importlib.import_module(name)
     for module in pkgutil.walk_packages(package.__path__, name + "."):
-        if not module.name.endswith("__main__") and name in ("helora_core", "helora_numpy", "helora_tenseal"):
+        if not module.name.endswith("__main__") and name not in ("helora_pyfhel", "helora_openfhe"):
             importlib.import_module(module.name)
 """
 """Modules of libraries that are not there are left out."""
@@ -53,7 +53,7 @@ for name in ("helora_core", "helora_numpy", "helora_tenseal", "helora_pyfhel", "
 def _smoke(session: nox.Session) -> None:
     session.run("python", "-W", "error", "-c", IMPORT_ALL)
     session.run("helora", "demo", "--module", "layers.0.*", "--backend", "tenseal")
-    session.run("pytest", "-n", "auto", "-q", *SMOKE, *session.posargs, env={"HELORA_EXPECT": "numpy,tenseal"})
+    session.run("pytest", "-n", "auto", "-q", *SMOKE, *session.posargs, env={"HELORA_EXPECT": "numpy,rns,tenseal"})
 
 
 @nox.session(python=PYTHONS[1:])
@@ -68,7 +68,7 @@ def tests(session: nox.Session) -> None:
     """The default tests, on any supported Python."""
     # Without asv and its viewer, their tests would be skipped.
     session.install(*CORE, *PLUGINS, *_group("history"), "pytest-xdist>=3.8")
-    session.run("pytest", "-n", "auto", *session.posargs, env={"HELORA_EXPECT": "numpy,tenseal"})
+    session.run("pytest", "-n", "auto", *session.posargs, env={"HELORA_EXPECT": "numpy,rns,tenseal"})
 
 
 @nox.session(python="3.11", default=False)
@@ -76,8 +76,9 @@ def thorough(session: nox.Session) -> None:
     """All tests, with 300 examples of every law of Hypothesis' and those that cost much; half an hour and more."""
     session.install(*CORE, *PLUGINS, *_group("history"), "pytest-xdist>=3.8")
     session.run(
-        "pytest", "-n", "auto", *session.posargs, env={"HELORA_THOROUGH": "1", "HELORA_EXPECT": "numpy,tenseal"}
+        "pytest", "-n", "auto", *session.posargs, env={"HELORA_THOROUGH": "1", "HELORA_EXPECT": "numpy,rns,tenseal"}
     )
+    _kernels(session, "numpy")
     session.run("pytest", "tests/conformance/test_doubles.py", "-k", "control_breaks_no_law", "--helora-thorough")
 
 
@@ -94,6 +95,14 @@ def types(session: nox.Session) -> None:
     """mypy --strict over core and plugins."""
     session.install(*CORE, *PLUGINS, *_group("lint"))
     session.run("mypy")
+
+
+def _kernels(session: nox.Session, isa: str) -> None:
+    """The kit on a kernel set of our own engine."""
+    session.run(
+        "pytest", "-q", "-n", "2", "--dist", "worksteal", "plugins/helora-rns/tests/test_conformance.py",
+        "--helora-require", env={"HELORA_RNS_ISA": isa, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
 
 
 @nox.session(python="3.11")
@@ -118,7 +127,11 @@ def conformance(session: nox.Session) -> None:
     across = sorted(str(path) for path in Path("tests").glob("test_across_backends*.py"))
     # The slow laws, on the backend that all wrong doubles are made of, take one process while the other runs the rest.
     slow = "tests/conformance/test_doubles.py::test_the_control_breaks_no_slow_law"
-    plugins = ["plugins/helora-numpy", "plugins/helora-tenseal"], ["plugins/helora-pyfhel"], ["plugins/helora-openfhe"]
+    plugins = (
+        ["plugins/helora-numpy", "plugins/helora-rns", "plugins/helora-tenseal"],
+        ["plugins/helora-pyfhel"],
+        ["plugins/helora-openfhe"],
+    )
     packages = {str(package.parent) for package in Path("plugins").glob("helora-*/pyproject.toml")}
     if packages != {plugin for together in plugins for plugin in together}:
         session.error(f"not all plugins are tested here, or some are gone: {sorted(packages)}")
@@ -127,6 +140,8 @@ def conformance(session: nox.Session) -> None:
             "pytest", "-q", "-n", "2", "--dist", "worksteal", *tests, "--helora-require", *session.posargs,
             env={"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
+    # The engine's kernels for any CPU; the fastest were taken above. Those in NumPy take a minute: `thorough` has them.
+    _kernels(session, "scalar")
     session.run("helora", "bench", "backends", "check")
     session.run("helora", "bench", "counts", "--check", "--require")
 

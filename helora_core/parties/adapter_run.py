@@ -19,7 +19,7 @@ from helora_core.execution.telemetry import Telemetry
 from helora_core.packing.protocol import Vector
 from helora_core.parties.batching import check_activations
 from helora_core.parties.client import Client
-from helora_core.parties.request import Report
+from helora_core.parties.request_report import Report
 from helora_core.parties.result import Result
 from helora_core.parties.server import Server
 

@@ -25,7 +25,7 @@ from helora_core.execution.ledger_check import require_counts
 from helora_core.packing.protocol import Vector
 from helora_core.parties.batching import batches
 from helora_core.parties.client_run import ClientRun
-from helora_core.parties.request import PhaseTimes
+from helora_core.parties.request_report import PhaseTimes
 
 
 class ModuleRun(msgspec.Struct, frozen=True, kw_only=True):

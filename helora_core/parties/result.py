@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from helora_core.packing.protocol import Vector
-from helora_core.parties.request import Report
+from helora_core.parties.request_report import Report
 
 
 class Link(Protocol):

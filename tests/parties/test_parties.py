@@ -355,7 +355,7 @@ def test_many_requests_interleave_on_streams_of_one_process(lora: CompiledLoRA) 
         return float(np.max(np.abs(request.delta - reference(lora, name, x_of(1, seed)))))
 
     async def everything() -> list[float]:
-        server = lora.server(limits=ServerLimits(requests=24))
+        server = lora.server(limits=ServerLimits(requests=100))
         clients = [lora.client(server.offer()) for _ in range(2)]
         ports, listening = [], []
         for client in clients:
@@ -366,7 +366,7 @@ def test_many_requests_interleave_on_streams_of_one_process(lora: CompiledLoRA) 
 
             listening.append(await asyncio.start_server(serving, "127.0.0.1", 0, limit=1 << 24))
             ports.append(listening[-1].sockets[0].getsockname()[1])
-        asked = [ask(clients[i % 2], ALIVE[i % 3], ports[i % 2], i) for i in range(24)]
+        asked = [ask(clients[i % 2], ALIVE[i % 3], ports[i % 2], i) for i in range(100)]
         errors = await asyncio.gather(*asked)
         for each in listening:
             each.close()

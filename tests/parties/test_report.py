@@ -16,7 +16,7 @@ from helora_core.execution.constants import encode_constants
 from helora_core.parties.adapter_run import ModuleJob, ModuleResult
 from helora_core.parties.module_run import ModuleRun, run_module
 from helora_core.parties.report import require_precision, result_row
-from helora_core.parties.request import Report
+from helora_core.parties.request_report import Report
 from helora_core.parties.result import Result
 
 
