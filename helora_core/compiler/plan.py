@@ -86,7 +86,7 @@ class Plan:
         if exponent == self.exponent:
             return self
         plan = replace(self, exponent=exponent)
-        # What was worked out does not depend on it.
+        # Cached results do not depend on the exponent.
         plan.__dict__.update({name: value for name, value in self.__dict__.items() if name not in plan.__dict__})
         return plan
 
@@ -232,7 +232,7 @@ class Plan:
         return key_bytes(self.program, self.params)
 
     def check_budget(self, tokens: int, budget: Budget | None = None) -> None:
-        """Hold what ``tokens`` tokens cost by this plan against a budget.
+        """Check what ``tokens`` tokens cost by this plan against a budget.
 
         Raises:
             BudgetExceeded: As ``check_budget`` of ``helora_core.compiler.cost`` does.
