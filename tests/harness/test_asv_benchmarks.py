@@ -140,7 +140,7 @@ def test_results_of_pytest_benchmark_become_rows(make_commit: Commit) -> None:
     assert row.metrics["ms_per_token"] == pytest.approx(2.0)
     assert row.provenance.security == "none"
     assert row.metrics["precision_bits"] + row.metrics["lost_bits"] == pytest.approx(53)
-    with pytest.raises(RowsRefused, match="no result"):
+    with pytest.raises(RowsRefused, match="not a result"):
         to_rows({"benchmarks": [{}]}, make_commit)
 
 
