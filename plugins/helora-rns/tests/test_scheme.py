@@ -8,10 +8,10 @@ import itertools
 import numpy as np
 import pytest
 
+from helora_core.backend.primes import distinct_ntt_primes, is_prime
 from helora_rns import embedding
 from helora_rns.arrays import aligned_copy
 from helora_rns.kernels import Doubles
-from helora_rns.primes import is_prime, ntt_primes
 from helora_rns.scheme import encoding, sampling
 from helora_rns.scheme.ciphertexts import Ciphertext, Plaintext
 from helora_rns.scheme.context import Context, Parameters, context
@@ -24,8 +24,7 @@ STEPS = (1, 3, 200, 511)
 
 
 def ring(data: tuple[int, ...] = (49, 40, 40), special: tuple[int, ...] = (50,), n: int = N) -> Context:
-    found = ntt_primes(data + special, n)
-    assert found is not None
+    found = distinct_ntt_primes(data + special, n)
     return context(Parameters(n, found[: len(data)], found[len(data) :]))
 
 
@@ -216,8 +215,7 @@ class TestScheme:
             monkeypatch.setenv(choice.VARIABLE, name)
             seeds = iter(bytes([i]) * 32 for i in range(100))
             monkeypatch.setattr(sampling, "fresh_seed", lambda seeds=seeds: next(seeds))
-            found = ntt_primes((49, 40, 60, 50), N)
-            assert found is not None
+            found = distinct_ntt_primes((49, 40, 60, 50), N)
             own = Party(Context(Parameters(N, found[:3], found[3:])))
             assert own.ring.kernels.name == name
             product = own.evaluator.multiply_plain(own.sealed(numbers(1)), own.plain(numbers(2), 2))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from importlib.metadata import version
 
-import msgspec
-
+from helora_core.backend.base import with_primes
 from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.primes import distinct_ntt_primes
 from helora_core.backend.protocol import SLOTS, Values
-from helora_core.errors import InvalidParameters
 from helora_core.params.ckks import CKKSParams
 from helora_rns.arrays import aligned_copy
-from helora_rns.primes import ntt_primes
 from helora_rns.scheme import encoding as encodings
 from helora_rns.scheme import wire
 from helora_rns.scheme.ciphertexts import Ciphertext, Plaintext
@@ -22,6 +21,8 @@ from helora_rns.scheme.encoding import Message
 from helora_rns.scheme.encryption import Decryptor, Encryptor, PublicEncryptor
 from helora_rns.scheme.evaluation import Evaluator
 from helora_rns.scheme.keys import PublicKey, RotationKey, SecretKey
+
+_primes = functools.cache(distinct_ntt_primes)
 
 
 def _context(params: CKKSParams) -> Context:
@@ -112,13 +113,13 @@ class RNSDecryptor(_Role):
         return wire.write_secret(self._ring, kept)
 
 
-class RNSEvaluator(_Role):
-    """The server's role: what it can do follows from the keys that the client sent."""
+class RNSEvaluator(_Role, Evaluator):
+    """The server's role: the scheme's evaluator, with the keys that the client sent."""
 
     def __init__(self, ring: Context, keys: wire.EvaluationKeys) -> None:
-        super().__init__(ring, keys.key_id)
-        self._evaluator = Evaluator(ring, keys.rotations)
-        self.rotation_steps = self._evaluator.steps
+        _Role.__init__(self, ring, keys.key_id)
+        Evaluator.__init__(self, ring, keys.rotations)
+        self.rotation_steps = self.steps
         self.has_public_key = keys.public is not None
         self._encryptor = PublicEncryptor(ring, keys.public) if keys.public else None
 
@@ -127,33 +128,6 @@ class RNSEvaluator(_Role):
             raise ValueError("there is no public key")
         message = _message(self._ring, values, self._ring.max_level, scale, encoding)
         return self._encryptor.encrypt(message, scale)
-
-    def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
-        return self._evaluator.add(left, right)
-
-    def sub(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
-        return self._evaluator.sub(left, right)
-
-    def negate(self, ciphertext: Ciphertext) -> Ciphertext:
-        return self._evaluator.negate(ciphertext)
-
-    def add_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
-        return self._evaluator.add_plain(ciphertext, plaintext)
-
-    def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
-        return self._evaluator.multiply_plain(ciphertext, plaintext)
-
-    def dot_plain(self, ciphertexts: Sequence[Ciphertext], plaintexts: Sequence[Plaintext]) -> Ciphertext:
-        return self._evaluator.dot_plain(ciphertexts, plaintexts)
-
-    def rotate(self, ciphertext: Ciphertext, steps: int) -> Ciphertext:
-        return self._evaluator.rotate(ciphertext, steps)
-
-    def rotate_many(self, ciphertext: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
-        return self._evaluator.rotate_many(ciphertext, steps)
-
-    def rescale(self, ciphertext: Ciphertext) -> Ciphertext:
-        return self._evaluator.rescale(ciphertext)
 
 
 class RNSBackend:
@@ -169,15 +143,7 @@ class RNSBackend:
         return f"helora-rns {version('helora-rns')}"
 
     def resolve(self, params: CKKSParams) -> CKKSParams:
-        bits = params.data_bits + params.special_bits
-        primes = ntt_primes(bits, params.ring_degree)
-        if primes is None:
-            raise InvalidParameters(
-                f"helora-rns: too few primes of {bits} bits are 1 mod 2N for ring degree {params.ring_degree}.",
-                hint="Use fewer primes of one length, or longer ones.",
-            )
-        data = len(params.data_bits)
-        return msgspec.structs.replace(params, data_primes=primes[:data], special_primes=primes[data:])
+        return with_primes(params, _primes(params.data_bits + params.special_bits, params.ring_degree))
 
     def encoder(self, params: CKKSParams) -> RNSEncoder:
         return RNSEncoder(_context(params))

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from helora_core.backend.primes import distinct_ntt_primes
 from helora_rns.arrays import aligned_copy
-from helora_rns.primes import ntt_primes
 from helora_rns.scheme import encoding
 from helora_rns.scheme.ciphertexts import Ciphertext, Plaintext
 from helora_rns.scheme.context import Parameters, context
@@ -46,8 +46,7 @@ class Row:
 
 def ours() -> dict[str, Work]:
     """Each work by this engine."""
-    found = ntt_primes(BITS, N)
-    assert found is not None
+    found = distinct_ntt_primes(BITS, N)
     ring = context(Parameters(N, found[:3], found[3:]))
     secret = SecretKey(ring)
     encryptor, decryptor = Encryptor(ring, secret), Decryptor(ring, secret)

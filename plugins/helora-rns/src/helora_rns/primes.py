@@ -1,59 +1,14 @@
-"""Primes that are 1 mod 2N, and the roots of unity of a transform modulo them."""
+"""Roots of unity modulo primes that are 1 mod 2N, and what automorphisms do to a transform's values."""
 
 from __future__ import annotations
 
 import functools
-from collections import Counter
-from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from helora_rns import modular
 from helora_rns.arrays import aligned_copy
 from helora_rns.modular import Residues
-
-# The first thirteen primes as Miller-Rabin bases decide every number below 3.3e24 (Sorenson and Webster, 2015).
-_BASES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41)
-
-
-def is_prime(number: int) -> bool:
-    """Whether ``number``, below 3.3e24, is prime."""
-    if number < 2:
-        return False
-    if any(number % base == 0 for base in _BASES):
-        return number in _BASES
-    twos = ((number - 1) & (1 - number)).bit_length() - 1
-    odd = number - 1 >> twos
-
-    def passes(base: int) -> bool:
-        powers = (pow(base, odd << i, number) for i in range(twos))
-        return pow(base, odd, number) == 1 or number - 1 in powers
-
-    return all(map(passes, _BASES))
-
-
-@functools.cache
-def ntt_primes(bits: Sequence[int], ring_degree: int) -> tuple[int, ...] | None:
-    """For each bit length a prime of its own that is 1 mod 2N, the largest first; None if there are too few.
-
-    Args:
-        bits: A tuple of bit lengths.
-        ring_degree: N.
-    """
-    found: dict[int, list[int]] = {}
-    for size, count in Counter(bits).items():
-        found[size] = [prime for _, prime in zip(range(count), _descending(size, ring_degree), strict=False)]
-        if len(found[size]) < count:
-            return None
-        found[size].reverse()
-    return tuple(found[size].pop() for size in bits)
-
-
-def _descending(bits: int, ring_degree: int) -> Iterator[int]:
-    step = 2 * ring_degree
-    for candidate in range(((1 << bits) - 1) // step * step + 1, 1 << bits - 1, -step):
-        if candidate < 1 << bits and is_prime(candidate):
-            yield candidate
 
 
 @functools.lru_cache(maxsize=256)
