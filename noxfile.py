@@ -156,6 +156,8 @@ def stranger(session: nox.Session) -> None:
 def backends_page(session: nox.Session) -> None:
     """Measure every library and rewrite docs/backends.md; some minutes, on an otherwise idle machine."""
     session.install(*CORE, *PLUGINS, *OTHER_LIBRARIES, *_wheels())
+    # Reports name every HELORA_ variable, and where wheels lie is of no interest to a reader.
+    os.environ.pop("HELORA_WHEELS", None)
     session.run("helora", "bench", "backends", "measure", env={"OMP_NUM_THREADS": "1"})
 
 

@@ -50,11 +50,7 @@ def surroundings() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "threads": {name: os.environ.get(name) for name in _THREAD_VARIABLES},
-        "environment": {
-            name: value
-            for name, value in sorted(os.environ.items())
-            if name.startswith("HELORA_") and name != "HELORA_WHEELS"  # a path of this machine's, for installers
-        },
+        "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith("HELORA_")},
     }
 
 
