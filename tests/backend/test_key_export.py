@@ -269,6 +269,7 @@ class TestRefusals:
                 use()
             assert "helora-core[keys]" in caught.value.hint
 
+    @pytest.mark.filterwarnings("ignore::helora_core.backend.session.InsecureParametersWarning")  # before it is opened
     @examples(8)
     @given(st.data())
     def test_a_changed_export_is_refused(self, numpy_backend: Any, emulated: bytes, data: st.DataObject) -> None:
