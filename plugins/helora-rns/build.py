@@ -33,6 +33,7 @@ FLAGS = [
 SOURCES: dict[str, list[str]] = {
     "ring.cpp": [],
     "polynomials.cpp": [],
+    "programs.cpp": [],
     "streams.cpp": [],
     "rows_scalar.cpp": [],
     "rows_avx2.cpp": ["-mavx2", "-mfma"],

@@ -10,9 +10,12 @@ from importlib.metadata import version
 from helora_core.backend.base import with_primes
 from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.primes import distinct_ntt_primes
-from helora_core.backend.protocol import SLOTS, Values
+from helora_core.backend.protocol import SLOTS, Executable, Values
 from helora_core.params.ckks import CKKSParams
+from helora_core.backend.tape import Tape
 from helora_rns.arrays import aligned_copy
+from helora_rns.kernels import Basis
+from helora_rns.programs.executable import prepared
 from helora_rns.scheme import encoding as encodings
 from helora_rns.scheme import wire
 from helora_rns.scheme.ciphertexts import Ciphertext, Plaintext
@@ -29,14 +32,14 @@ def _context(params: CKKSParams) -> Context:
     return context(Parameters(params.ring_degree, params.data_primes, params.special_primes))
 
 
-def _message(ring: Context, values: Values, level: int, scale: float, encoding: Encoding) -> Message:
-    """The polynomial that values of an encoding mean."""
+def _message(ring: Context, values: Values, level: int, scale: float, encoding: Encoding, basis: Basis) -> Message:
+    """The polynomial that values of an encoding mean; if it is given by its values, integers apart, those of a basis."""
     if encoding is Encoding.INTEGERS:
         exact = aligned_copy(values)
         ring.kernels.forward(exact, ring.basis(level))
         return exact
     if encoding is Encoding.SCALAR:
-        return encodings.constant(ring, float(values[0]), scale, ring.basis(level))
+        return encodings.constant(ring, float(values[0]), scale, basis)
     if encoding is Encoding.COEFFICIENTS:
         return encodings.coefficients_of_numbers(ring, values, scale)
     return encodings.coefficients_of_slots(ring, values, scale)
@@ -49,9 +52,11 @@ class RNSEncoder:
         self._ring = ring
 
     def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Plaintext:
-        message = _message(self._ring, values, level, scale, encoding)
+        # Modulo the special primes too, for products with rotations that are not yet divided by them.
+        basis = self._ring.extended(level)
+        message = _message(self._ring, values, level, scale, encoding, basis)
         if not encodings.are_values(message):
-            message = encodings.values_of(self._ring, message, self._ring.basis(level))
+            message = encodings.values_of(self._ring, message, basis)
         return Plaintext(message, level, scale)
 
 
@@ -89,7 +94,8 @@ class RNSDecryptor(_Role):
         self._keys = wire.write_keys(ring, wire.EvaluationKeys(key_id, rotations, public))
 
     def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
-        message = _message(self._ring, values, self._ring.max_level, scale, encoding)
+        level = self._ring.max_level
+        message = _message(self._ring, values, level, scale, encoding, self._ring.basis(level))
         return self._encryptor.encrypt(message, scale)
 
     def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = SLOTS) -> Values:
@@ -126,7 +132,8 @@ class RNSEvaluator(_Role, Evaluator):
     def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
         if self._encryptor is None:
             raise ValueError("there is no public key")
-        message = _message(self._ring, values, self._ring.max_level, scale, encoding)
+        level = self._ring.max_level
+        message = _message(self._ring, values, level, scale, encoding, self._ring.basis(level))
         return self._encryptor.encrypt(message, scale)
 
 
@@ -135,7 +142,12 @@ class RNSBackend:
 
     name = "rns"
     capabilities = Capabilities(
-        encodings=frozenset(Encoding), slot_generator=5, public_key=True, hoisting=True, compressed_upload=True
+        encodings=frozenset(Encoding),
+        slot_generator=5,
+        public_key=True,
+        hoisting=True,
+        compressed_upload=True,
+        programs=True,
     )
 
     @property
@@ -147,6 +159,9 @@ class RNSBackend:
 
     def encoder(self, params: CKKSParams) -> RNSEncoder:
         return RNSEncoder(_context(params))
+
+    def prepare(self, params: CKKSParams, tape: Tape) -> Executable:
+        return prepared(_context(params), tape)
 
     def generate_keys(
         self,

@@ -39,6 +39,7 @@ _SIGNATURES = {
     "hr_mod_down": [_POINTER, _POINTER, _NUMBER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER],
     "hr_decompose": [_POINTER, _POINTER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER],
     "hr_key_product": [_POINTER, _POINTER, _NUMBER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER],
+    "hr_run": [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER],
     "hr_ring_make": [_POINTER, _NUMBER, _NUMBER, _POINTER, _POINTER, _WORD],
     "hr_binomial": [_POINTER, _POINTER, _POINTER, _NUMBER],
     "hr_values_of_doubles": [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER],
@@ -220,6 +221,10 @@ class CompiledKernels:
         sizes = limbs, len(basis) - limbs, key_digits
         self._c.hr_key_product(self._ring, self._basis(basis), *sizes, address(out), address(digits), address(key))
         return out
+
+    def run(self, program: int, tables: NDArray[np.uint64]) -> None:
+        """Run the program at this address, a ``HrProgram``, with a table of buffers for each run: (runs, slots)."""
+        self._c.hr_run(self._ring, program, len(tables), address(tables), self._scratch())
 
     def uniform(self, prime: int, words: Residues, out: Residues) -> tuple[int, int]:
         used = ctypes.c_uint64()

@@ -9,7 +9,7 @@ import numpy as np
 
 from helora_core.backend.primes import distinct_ntt_primes
 from helora_core.errors import BackendUnavailable
-from helora_rns import choice
+from helora_rns import threads, choice
 from helora_rns.arrays import aligned_copy
 from helora_rns.compiled import CompiledKernels, library_path
 from helora_rns.reference import NumPyKernels
@@ -61,7 +61,7 @@ def main() -> int:
     passed = {name: self_test(name) for name in choice.available()}
     print(f"library    {library_path() if len(passed) > 1 else 'not compiled'}")
     print(f"kernels    {chosen}" + (f" ({choice.VARIABLE})" if os.environ.get(choice.VARIABLE) else ""))
-    print("threads    1")
+    print(f"threads    {threads.count()}")
     for name, right in passed.items():
         print(f"self-test  {name}: {'passed' if right else 'FAILED'}")
     return 0 if all(passed.values()) else 1

@@ -77,6 +77,32 @@ HR_API void hr_decompose(const Ring *, const uint32_t *basis, uint64_t limbs, ui
 HR_API void hr_key_product(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t special, uint64_t key_digits,
                            uint64_t *out, const uint64_t *digits, const uint64_t *key);
 
+/* Whole programs. A run has a table of buffers; a reference names a row of one: row ``row`` + j of its slot for the j-th
+ * prime, ``row`` itself for every prime if it is local to a row's work, and zero for j of ``rows`` and above. Primes are
+ * the first ``limbs`` of the ring's ``data`` ones, and behind them the ``special`` ones. Steps and their references:
+ *   DECOMPOSE  digits, polynomial                              as hr_decompose
+ *   DIVIDE     out, polynomial                                 by the special primes
+ *   RESCALE    out, polynomial                                 by the last of ``limbs`` primes
+ *   ROTATE     out, out', digits, key, index, inverse index, added: hr_key_product of all digits, plus ``added`` on the
+ *              first, permuted; added to what is there if ``accumulate``
+ *   DOT        out, out', then for each of ``terms``: a, a', b: sums of a b and of a' b
+ *   SUM        out, then ``terms`` polynomials; added to what is there if ``accumulate``
+ *   RAISE      out, polynomial                                 times the product of the special primes
+ * ROTATE and those below work row by row, on ``rows`` rows. Scratch as for hr_mod_down. */
+enum { HR_DECOMPOSE = 0, HR_DIVIDE, HR_RESCALE, HR_ROTATE, HR_DOT, HR_SUM, HR_RAISE };
+typedef struct {
+    uint32_t slot, row, rows, local;
+} HrRef;
+typedef struct {
+    uint32_t kind, limbs, rows, terms, first, accumulate;
+} HrStep;
+typedef struct {
+    uint64_t data, special, slots, count;
+    const HrStep *steps;
+    const HrRef *refs;
+} HrProgram;
+HR_API void hr_run(const Ring *, const HrProgram *program, uint64_t runs, uint64_t *const *tables, uint64_t *scratch);
+
 /* Samples of a stream of random words. Uniform: words masked to the prime's bits, those beyond it left out; ``out``
  * gets up to n, *used words of ``available`` are gone through; returns how many were found. Errors: centred binomial,
  * the ones in bits 0-20 less those in bits 21-41 of each word, as doubles. */

@@ -121,13 +121,17 @@ struct Policy {
         const V above = _mm256_cmp_pd(a, _mm256_set1_pd(from.qd * 0.5), _CMP_GT_OQ);
         return reduce(_mm256_sub_pd(a, _mm256_and_pd(above, _mm256_set1_pd(from.qd))));
     }
-    static HR_INLINE void permute(u64 *out, const u64 *a, const u32 *index) {
+    // Lane i of the result is lane index[i] mod 4.
+    static HR_INLINE V shuffle(V v, const u32 *index) {
         const __m128i sources = _mm_and_si128(_mm_load_si128((const __m128i *)index), _mm_set1_epi32(3));
         const __m256i doubled = _mm256_slli_epi64(_mm256_cvtepu32_epi64(sources), 1);
         const __m256i odd = _mm256_add_epi64(doubled, _mm256_set1_epi64x(1));
         const __m256i control = _mm256_or_si256(doubled, _mm256_slli_epi64(odd, 32));
-        const __m256i v = _mm256_load_si256((const __m256i *)(a + (index[0] & ~3u)));
-        _mm256_store_si256((__m256i *)out, _mm256_permutevar8x32_epi32(v, control));
+        return _mm256_castsi256_pd(_mm256_permutevar8x32_epi32(_mm256_castpd_si256(v), control));
+    }
+    static HR_INLINE void permute(u64 *out, const u64 *a, const u32 *index) {
+        const u64 *group = a + (index[0] & ~3u);
+        _mm256_store_pd((double *)out, shuffle(_mm256_load_pd((const double *)group), index));
     }
     HR_INLINE V of_double(const double *x, T two50) const {
         const V v = _mm256_load_pd(x), scaled = _mm256_mul_pd(v, _mm256_set1_pd(0x1p-50));

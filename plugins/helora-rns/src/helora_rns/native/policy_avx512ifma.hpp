@@ -107,9 +107,12 @@ struct Policy {
         const V r = times_exact(a, constant(1));
         return _mm512_mask_blend_epi64(above, r, sub(r, all(from.q % p.q)));
     }
+    // Lane i of the result is lane index[i] mod 8.
+    static HR_INLINE V shuffle(V v, const u32 *index) {
+        return _mm512_permutexvar_epi64(_mm512_cvtepu32_epi64(_mm256_load_si256((const __m256i *)index)), v);
+    }
     static HR_INLINE void permute(u64 *out, const u64 *a, const u32 *index) {
-        const __m512i lanes = _mm512_cvtepu32_epi64(_mm256_load_si256((const __m256i *)index));
-        _mm512_store_si512(out, _mm512_permutexvar_epi64(lanes, _mm512_load_si512(a + (index[0] & ~7u))));
+        _mm512_store_si512(out, shuffle(_mm512_load_si512(a + (index[0] & ~7u)), index));
     }
     HR_INLINE V residue(__m512d x) const {
         const __mmask8 negative = _mm512_cmp_pd_mask(x, _mm512_setzero_pd(), _CMP_LT_OQ);

@@ -81,6 +81,7 @@ struct Policy {
         u32 source;
     };
     static HR_INLINE void permute(u64 *out, const u64 *a, const u32 *index) { *out = a[*index]; }
+    static HR_INLINE V shuffle(V v, const u32 *) { return v; }
 
     HR_INLINE V of_double(const double *x, T two50) const {
         // Both parts are exact: a double has 53 bits, and |x| < 2^99.

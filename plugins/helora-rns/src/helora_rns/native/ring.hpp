@@ -52,6 +52,10 @@ struct RowKernels {
     // out0 = Σ digits[i]·key[i][0], out1 = Σ digits[i]·key[i][1]; the key's digits interleaved, ``key_digits`` of them
     void (*key_product)(const Prime *, u64 *out0, u64 *out1, const u64 *const *digits, const u64 *key, u64 terms,
                         u64 key_digits, u64 n);
+    // The same plus ``added``, if any, on the first, moved by the automorphism of ``index``, whose inverse is ``places``;
+    // added to the results where ``accumulate`` says so
+    void (*rotate)(const Prime *, u64 *out0, u64 *out1, const u64 *const *digits, const u64 *key, u64 terms,
+                   u64 key_digits, const u64 *added, const u32 *index, const u32 *places, u64 accumulate, u64 n);
     // out[i] = a[index[i]], where ``index`` maps aligned groups of ``CHUNK`` to such groups; not in place
     void (*permute)(u64 *out, const u64 *a, const u32 *index, u64 n);
     // The integers of least size that are ``a`` modulo the prime ``from``, modulo this one

@@ -90,6 +90,53 @@ static void row_key_product(const Prime *p, u64 *out0, u64 *out1, const u64 *con
     }
 }
 
+// The key product of one rotation, with ``added`` (if any) on the first polynomial, moved by the automorphism: ``index``
+// as in row_permute, ``places`` its inverse. Where groups of lanes go is all that is not in order, in the results.
+template <bool ACCUMULATE>
+static HR_INLINE void rotate_by(const Prime *p, u64 *out0, u64 *out1, const u64 *const *digits, const u64 *key, u64 terms,
+                                u64 key_digits, const u64 *added, const u32 *index, const u32 *places, u64 n) {
+    const Policy f(*p);
+    for (u64 i = 0; i < n; i += CHUNK, key += 2 * CHUNK * key_digits) {
+        Policy::Sum sums[2 * CHUNK / Policy::W];
+        for (u64 term = 0; term < terms; term++) {
+            const u64 *digit = digits[term] + i, *pair = key + 2 * CHUNK * term;
+            const bool settle = term && term % Policy::TERMS == 0;
+            unroll<CHUNK / Policy::W>([&](auto each) HR_INLINED {
+                constexpr int k = decltype(each)::value, at = k * Policy::W;
+                if (settle) {
+                    f.settle(sums[2 * k]);
+                    f.settle(sums[2 * k + 1]);
+                }
+                const auto d = f.load(digit + at);
+                f.accumulate(sums[2 * k], d, f.load(pair + at));
+                f.accumulate(sums[2 * k + 1], d, f.load(pair + CHUNK + at));
+            });
+        }
+        unroll<CHUNK / Policy::W>([&](auto each) HR_INLINED {
+            constexpr int k = decltype(each)::value;
+            const u64 from = i + k * Policy::W, to = places[from] & ~(u64)(Policy::W - 1);
+            auto first = f.value(sums[2 * k]), second = f.value(sums[2 * k + 1]);
+            if (added) first = f.add(first, f.load(added + from));
+            first = Policy::shuffle(first, index + to);
+            second = Policy::shuffle(second, index + to);
+            if (ACCUMULATE) {
+                first = f.add(first, f.load(out0 + to));
+                second = f.add(second, f.load(out1 + to));
+            }
+            f.store(out0 + to, first);
+            f.store(out1 + to, second);
+        });
+    }
+}
+
+static void row_rotate(const Prime *p, u64 *out0, u64 *out1, const u64 *const *digits, const u64 *key, u64 terms,
+                       u64 key_digits, const u64 *added, const u32 *index, const u32 *places, u64 accumulate, u64 n) {
+    if (accumulate)
+        rotate_by<true>(p, out0, out1, digits, key, terms, key_digits, added, index, places, n);
+    else
+        rotate_by<false>(p, out0, out1, digits, key, terms, key_digits, added, index, places, n);
+}
+
 static void row_permute(u64 *out, const u64 *a, const u32 *index, u64 n) {
     HR_EACH(Policy::permute(out + i, a, index + i))
 }
@@ -160,7 +207,7 @@ static void row_horner(const Prime *p, double *out, const u64 *a, double scale, 
 #define HR_ROWS                                                                                                    \
     {                                                                                                              \
         Policy::W, table_words, fill, forward, inverse, row_add, row_sub, row_negate, row_multiply,                \
-            row_multiply_add, row_times, row_sub_times, row_dot, row_key_product, row_permute, row_lift,           \
-            row_of_doubles, row_uniform, row_binomial, row_horner, slots_to_coefficients,                           \
+            row_multiply_add, row_times, row_sub_times, row_dot, row_key_product, row_rotate, row_permute,         \
+            row_lift, row_of_doubles, row_uniform, row_binomial, row_horner, slots_to_coefficients,                \
             coefficients_to_slots, forward_doubles, forward_lifted, forward_lifted_from                            \
     }

@@ -12,7 +12,7 @@ class Plaintext:
     """An encoded polynomial.
 
     Attributes:
-        values: (limbs, N), modulo the data primes of its level, or those and the special ones.
+        values: (rows, N), modulo the data primes of its level, and the special ones behind them unless it is integers.
         level: Of the ciphertexts that it goes with.
         scale: By which numbers were multiplied.
     """
@@ -20,6 +20,11 @@ class Plaintext:
     values: Residues
     level: int
     scale: float
+
+    @property
+    def data(self) -> Residues:
+        """Its rows modulo the data primes: (level + 1, N)."""
+        return self.values[: self.level + 1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from helora_rns.arrays import residues
+from helora_rns.arrays import address, residues
 from helora_rns.embedding import galois_element
 from helora_rns.kernels import MOST_TERMS
 from helora_rns.modular import Residues
@@ -23,17 +23,22 @@ class Evaluator:
     Args:
         context: Of the parameters.
         keys: A key for each step that will be asked for.
+
+    Attributes:
+        keys: The key for each step, as ``Kernels.key_product`` reads it.
+        key_addresses: Where each begins.
     """
 
     def __init__(self, context: Context, keys: Sequence[RotationKey] = ()) -> None:
         self._context = context
         self._kernels = context.kernels
-        self._keys: Mapping[int, Residues] = {key.steps: key.interleaved(context) for key in keys}
+        self.keys: Mapping[int, Residues] = {key.steps: key.interleaved(context) for key in keys}
+        self.key_addresses = {step: address(key) for step, key in self.keys.items()}
 
     @property
     def steps(self) -> frozenset[int]:
         """Steps that there are keys for."""
-        return frozenset(self._keys)
+        return frozenset(self.keys)
 
     def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
         """Sum."""
@@ -53,19 +58,19 @@ class Evaluator:
     def add_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
         """Sum with a plaintext."""
         basis, values = self._context.basis(ciphertext.level), residues(ciphertext.values.shape)
-        self._kernels.add(ciphertext.values[0], plaintext.values, basis, out=values[0])
+        self._kernels.add(ciphertext.values[0], plaintext.data, basis, out=values[0])
         values[1] = ciphertext.values[1]
         return Ciphertext(values, ciphertext.level, ciphertext.scale)
 
     def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
         """Product with a plaintext; scales multiply."""
-        values = self._kernels.multiply(ciphertext.values, plaintext.values, self._context.basis(ciphertext.level))
+        values = self._kernels.multiply(ciphertext.values, plaintext.data, self._context.basis(ciphertext.level))
         return Ciphertext(values, ciphertext.level, ciphertext.scale * plaintext.scale)
 
     def dot_plain(self, ciphertexts: Sequence[Ciphertext], plaintexts: Sequence[Plaintext]) -> Ciphertext:
         """Σ ciphertexts[i] · plaintexts[i], reduced as seldom as the words allow."""
         first, basis = ciphertexts[0], self._context.basis(ciphertexts[0].level)
-        left, right = [each.values for each in ciphertexts], [each.values for each in plaintexts]
+        left, right = [each.values for each in ciphertexts], [each.data for each in plaintexts]
         total = self._kernels.dot(left[:MOST_TERMS], right[:MOST_TERMS], basis)
         for start in range(MOST_TERMS, len(left), MOST_TERMS):
             end = start + MOST_TERMS
@@ -104,12 +109,12 @@ class Evaluator:
         whole = residues((2, limbs, n))
         whole[...] = 0
         for step, plaintext in zip(steps, plaintexts, strict=True):
-            own = plaintext.values[:limbs]
+            own = plaintext.data
             if step == 0:
                 kernels.multiply_add(ciphertext.values, own, whole, basis, out=whole)
                 continue
             index = automorphism(n, galois_element(step, n))
-            product = kernels.key_product(digits, self._keys[step], extended)
+            product = kernels.key_product(digits, self.keys[step], extended)
             switched.append(kernels.permute(product, index))
             plain.append(plaintext.values)
             moved.append(kernels.permute(ciphertext.values[0], index)[None])
@@ -127,7 +132,7 @@ class Evaluator:
     def _rotated(self, ciphertext: Ciphertext, digits: Residues, steps: int) -> Ciphertext:
         context, kernels, level = self._context, self._kernels, ciphertext.level
         extended = context.extended(level)
-        product = kernels.key_product(digits, self._keys[steps], extended)
+        product = kernels.key_product(digits, self.keys[steps], extended)
         values = kernels.mod_down(product, extended, context.specials)
         kernels.add(values[0], ciphertext.values[0], context.basis(level), out=values[0])
         index = automorphism(context.ring_degree, galois_element(steps, context.ring_degree))

@@ -1,0 +1,53 @@
+"""Where a program's own buffers lie in one block of memory: those that are never in use together share it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from helora_rns.programs.steps import Lowered
+
+
+class Arena(NamedTuple):
+    """A place for each buffer, in rows.
+
+    Attributes:
+        starts: The first row of each.
+        rows: All rows.
+    """
+
+    starts: tuple[int, ...]
+    rows: int
+
+
+def planned(lowered: Lowered) -> Arena:
+    """Places for the scratch buffers: first fit, in the order of their first use."""
+    sizes = lowered.slots.scratch
+    first = lowered.slots.count - len(sizes)
+    used: dict[int, tuple[int, int]] = {}
+    for number, group in enumerate(lowered.groups()):
+        for slot in {ref.slot - first for step in group for ref in step.refs if ref.slot >= first}:
+            used[slot] = used.get(slot, (number, number))[0], number
+    starts: list[int] = [0] * len(sizes)
+    placed: list[int] = []
+    for slot in sorted(used, key=lambda each: (used[each][0], each)):
+        begin, end = used[slot]
+        beside = [each for each in placed if used[each][0] <= end and begin <= used[each][1]]
+        starts[slot] = _gap(sizes[slot], ((starts[each], sizes[each]) for each in beside))
+        placed.append(slot)
+    return Arena(tuple(starts), max((starts[each] + sizes[each] for each in placed), default=0))
+
+
+def _gap(size: int, taken: Iterable[tuple[int, int]]) -> int:
+    """The first row from which ``size`` rows are free."""
+    at = 0
+    for start, length in sorted(taken):
+        if start - at >= size:
+            break
+        at = max(at, start + length)
+    return at
+
+
+def placed(starts: Sequence[int], base: int, row_bytes: int) -> list[int]:
+    """Addresses of the buffers in a block at ``base``."""
+    return [base + start * row_bytes for start in starts]
