@@ -11,8 +11,8 @@ from helora_core.backend.base import with_primes
 from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.primes import distinct_ntt_primes
 from helora_core.backend.protocol import SLOTS, Executable, Values
-from helora_core.params.ckks import CKKSParams
 from helora_core.backend.tape import Tape
+from helora_core.params.ckks import CKKSParams
 from helora_rns.arrays import aligned_copy
 from helora_rns.kernels import Basis
 from helora_rns.programs.executable import prepared
@@ -33,7 +33,10 @@ def _context(params: CKKSParams) -> Context:
 
 
 def _message(ring: Context, values: Values, level: int, scale: float, encoding: Encoding, basis: Basis) -> Message:
-    """The polynomial that values of an encoding mean; if it is given by its values, integers apart, those of a basis."""
+    """The polynomial that values of an encoding mean.
+
+    Of a number its values are given, modulo the basis: they are all the same. Of integers, modulo the data primes.
+    """
     if encoding is Encoding.INTEGERS:
         exact = aligned_copy(values)
         ring.kernels.forward(exact, ring.basis(level))

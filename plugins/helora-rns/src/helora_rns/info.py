@@ -9,7 +9,7 @@ import numpy as np
 
 from helora_core.backend.primes import distinct_ntt_primes
 from helora_core.errors import BackendUnavailable
-from helora_rns import threads, choice
+from helora_rns import choice, threads
 from helora_rns.arrays import aligned_copy
 from helora_rns.compiled import CompiledKernels, library_path
 from helora_rns.reference import NumPyKernels

@@ -90,7 +90,8 @@ class _Run:
             for special in range(self._data, self._data + self._specials):
                 product = product * self._kernels.primes[special] % self._kernels.primes[prime[0]]
             out, read = (self._row(ref, row) for ref in step.refs)
-            assert out is not None and read is not None
+            assert out is not None
+            assert read is not None
             out[...] = self._kernels.times(read, [product], prime)
 
     def _rotate(self, step: Step, row: int, prime: tuple[int]) -> None:

@@ -2,8 +2,8 @@
 
 A rotated value stays *extended*: P times what it stands for, modulo the special primes too, where P is their product.
 Sums, and products with plaintexts, are taken of extended values, so that a sum is divided once instead of each rotation
-(Bossuat, Mouchet, Troncoso-Pastoriza and Hubaux, EUROCRYPT 2021, §5, call this double hoisting). If an extended value is
-rotated itself, only its second polynomial is divided, to be decomposed; the first goes on as it is.
+(double hoisting: Bossuat, Mouchet, Troncoso-Pastoriza and Hubaux, EUROCRYPT 2021, §5). If an extended value is rotated
+itself, only its second polynomial is divided, to be decomposed; the first goes on as it is.
 
 The program runs in *stages*. Each begins with what needs transforms: divisions, digits, rescales. The rest works on
 each prime's rows alone.
