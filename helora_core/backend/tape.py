@@ -27,6 +27,7 @@ class InstructionKind(str, Enum):
     DOT_SCALARS = "dot_scalars"
     """Σ args[i] · c[positions[i]], for the vector of numbers c that ``constants[0]`` names."""
     ADD = "add"
+    """The sum of two values or more. None of them is a sum that nothing else reads: that would be part of this one."""
     RESCALE = "rescale"
 
 

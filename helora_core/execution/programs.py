@@ -7,6 +7,7 @@ rounds have one stage: products and rotations, then sanitising.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -156,13 +157,16 @@ def _tape(
     outputs: tuple[int, ...],
     places: Sequence[LevelAndScale],
 ) -> Tape:
-    """The steps as a tape, with its own numbers for values; neighbouring rotations of a value are one instruction."""
+    """The steps as a tape, with its own numbers for values. Neighbouring rotations of a value are one instruction, and
+    so is a sum of any number of values.
+    """
     numbers = {value: i for i, value in enumerate(inputs)}
     instructions: list[Instruction] = []
     constants: dict[str, TapeConstant] = {}
+    terms = _terms(steps, outputs)
     for value, op, together, _ in steps:
-        if op.kind is OpKind.ROTATE and not together:
-            continue  # with the first of its group
+        if (op.kind is OpKind.ROTATE and not together) or value in terms.partial:
+            continue  # with the first of its group, or with the whole sum
         result = len(numbers)
         for each in together or (value,):
             numbers[each] = len(numbers)
@@ -171,7 +175,7 @@ def _tape(
         instructions.append(
             Instruction(
                 kind=_KINDS[op.kind],
-                args=tuple(numbers[arg] for arg in op.args),
+                args=tuple(numbers[arg] for arg in terms.of.get(value, op.args)),
                 result=result,
                 level=places[value].level,
                 scale=places[value].scale,
@@ -182,6 +186,32 @@ def _tape(
         )
     kept = tuple(numbers[output] for output in outputs)
     return Tape(tuple(places[each] for each in inputs), constants, _freeing(instructions, kept), kept)
+
+
+class _Terms(NamedTuple):
+    """Sums of sums.
+
+    Attributes:
+        of: The terms of each sum, from left to right.
+        partial: Sums that only another sum reads.
+    """
+
+    of: dict[int, tuple[int, ...]]
+    partial: frozenset[int]
+
+
+def _terms(steps: Sequence[Step], outputs: tuple[int, ...]) -> _Terms:
+    readers = Counter(outputs)
+    for step in steps:
+        readers.update(step.op.args)
+    of: dict[int, tuple[int, ...]] = {}
+    partial: set[int] = set()
+    for value, op, _, _ in steps:
+        if op.kind is OpKind.ADD:
+            inner = {arg for arg in op.args if arg in of and readers[arg] == 1}
+            of[value] = tuple(term for arg in op.args for term in (of[arg] if arg in inner else (arg,)))
+            partial |= inner
+    return _Terms(of, frozenset(partial))
 
 
 def _freeing(instructions: Sequence[Instruction], outputs: tuple[int, ...]) -> tuple[Instruction, ...]:

@@ -10,6 +10,7 @@ import pytest
 
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.backend.checked_programs import ProgramRun
+from helora_core.backend.tape import InstructionKind
 from helora_core.compiler.ir import Op, OpKind, Program
 from helora_core.errors import (
     ForeignCiphertext,
@@ -68,6 +69,23 @@ class TestTapes:
                 alive.difference_update(each.freed)
             # What is alive at the end is what is returned, and nothing else.
             assert alive == set(tape.outputs)
+
+    def test_a_sum_is_one_instruction_however_many_its_terms(self, bench: Any) -> None:
+        """But a sum that is read twice, or returned, is made itself."""
+        ops = (
+            Op(kind=OpKind.INPUT, positions=(0,)),
+            Op(kind=OpKind.ROTATE, args=(0,), steps=1),
+            Op(kind=OpKind.ADD, args=(0, 1)),
+            Op(kind=OpKind.ADD, args=(2, 0)),  # 0 + 1 + 0
+            Op(kind=OpKind.ADD, args=(3, 3)),
+            Op(kind=OpKind.ADD, args=(4, 1)),  # 3 + 3 + 1
+            Op(kind=OpKind.ADD, args=(5, 0)),
+        )
+        plan = with_program(bench.plan, Program(slots=bench.plan.params.slots, ops=ops, outputs=(5, 6)))
+        (tape,) = tapes(plan, bench.server.encoder)
+        sums = {each.result: each.args for each in tape.instructions if each.kind is InstructionKind.ADD}
+        assert sums == {2: (0, 1, 0), 3: (2, 2, 1), 4: (3, 0)}
+        assert tape.outputs == (3, 4)
 
     def test_what_reads_masks_or_draws_randomness_comes_between_tapes(self, bench: Any) -> None:
         """A sum of a sanitised value and others: two stages, and the value itself goes to the second."""

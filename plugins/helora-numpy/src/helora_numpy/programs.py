@@ -6,6 +6,7 @@ results are those of the evaluator's operations, including noise, which is drawn
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -73,7 +74,7 @@ class EmulatedExecutable:
         if kind is InstructionKind.RESCALE:
             return [evaluator.rescale(operands[0])]
         if kind is InstructionKind.ADD:
-            return [evaluator.add(*operands)]
+            return [functools.reduce(evaluator.add, operands)]
         if kind is InstructionKind.DOT_SCALARS:
             (name,) = instruction.constants
             spec, encoder = self._tape.constants[name], self._encoder
