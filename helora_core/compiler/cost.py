@@ -8,7 +8,7 @@ from collections import Counter
 import msgspec
 
 from helora_core.backend.ledger import OperationCounts
-from helora_core.compiler.ir import OpKind, Program, additions, describe, products
+from helora_core.compiler.ir import PRODUCTS, OpKind, Program, additions, describe, products
 from helora_core.errors import BudgetExceeded
 from helora_core.packing.costs import OperationCosts
 
@@ -29,14 +29,38 @@ def count_operations(program: Program) -> OperationCounts:
     )
 
 
+_LINEAR = PRODUCTS | {OpKind.ADD}
+"""Operations that give the same if the special primes are divided out after them rather than before."""
+
+
+def least_divisions(program: Program) -> int:
+    """Polynomials to divide by the special primes in one execution, if every division is put off as long as possible.
+
+    A rotation's two polynomials are not divided at first, nor are sums and products with them. To rotate such a value,
+    its second polynomial has to be divided; for anything else but sums and products, both.
+    """
+    undivided: list[bool] = []
+    divided: set[tuple[int, int]] = set()
+    for op in program.ops:
+        with_special = [arg for arg in op.args if undivided[arg]]
+        if op.kind is OpKind.ROTATE:
+            divided.update((arg, 1) for arg in with_special)
+        elif op.kind not in _LINEAR:
+            divided.update((arg, polynomial) for arg in with_special for polynomial in (0, 1))
+        undivided.append(op.kind is OpKind.ROTATE or (op.kind in _LINEAR and bool(with_special)))
+    divided.update((result, polynomial) for result in program.results if undivided[result] for polynomial in (0, 1))
+    return len(divided)
+
+
 def relative_cost(program: Program, costs: OperationCosts) -> float:
     """The cost of one execution, by weights that ignore levels, to choose between programs."""
     counts = count_operations(program)
     scalars = sum(len(op.args) for op in program.ops if op.kind is OpKind.DOT_SCALARS)
-    further = sum(len(group) - 1 for group in program.hoisted_groups())
+    decompositions = sum(1 for _ in program.hoisted_groups())
     return (
-        costs.rotate * (counts.rotations - further)
-        + costs.rotate_further * further
+        costs.decompose * decompositions
+        + costs.key_product * counts.rotations
+        + (costs.divide * least_divisions(program) if costs.divide else 0.0)
         + costs.multiply_plain * (counts.ct_pt - scalars)
         + costs.multiply_scalar * scalars
         + costs.add * counts.additions

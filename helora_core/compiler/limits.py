@@ -79,7 +79,7 @@ class Meter:
         self._cost = {
             OpKind.INPUT: costs.encrypt,
             OpKind.ASK_CLIENT: costs.encrypt,
-            OpKind.ROTATE: min(costs.rotate, costs.rotate_further),
+            OpKind.ROTATE: costs.key_product,
             OpKind.MULTIPLY_PLAIN: costs.multiply_plain,
             OpKind.ADD: costs.add,
             OpKind.RESCALE: costs.rescale,

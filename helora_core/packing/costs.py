@@ -15,8 +15,10 @@ class OperationCosts(msgspec.Struct, frozen=True, kw_only=True):
     a run on a 2-core x86-64 machine, one thread).
 
     Attributes:
-        rotate: A rotation on its own.
-        rotate_further: Each rotation of one ciphertext after its first; less than ``rotate`` where a backend hoists.
+        decompose: What all rotations of one ciphertext share where a backend hoists: its decomposition.
+        key_product: What each rotation costs beyond that. Where nothing is shared, all of it.
+        divide: What rotations share that are summed, where a backend divides the sum and not each of them: dividing one
+            polynomial by the special primes. 0 where it is part of ``key_product``.
         multiply_plain: A product with an encoded plaintext.
         multiply_scalar: A product with one scalar, encoded on the fly.
         add: A sum.
@@ -27,8 +29,9 @@ class OperationCosts(msgspec.Struct, frozen=True, kw_only=True):
         round_trip: A message to the client and back: network latency.
     """
 
-    rotate: float = 1.13
-    rotate_further: float = 1.13
+    decompose: float = 0.0
+    key_product: float = 1.13
+    divide: float = 0.0
     multiply_plain: float = 0.10
     multiply_scalar: float = 0.15
     add: float = 0.04

@@ -8,11 +8,12 @@ stands in slot f·T + t, x takes B = ⌈d_in/p⌉ ciphertexts and Δ takes B' = 
 
 1. y_j = Σ_b x_b ∘ down_{j,b}: blocks are added up first, without rotations.
 2. Folds: for k = 1, 2, …, p/2:  y_j += rot(y_j, k). Rotations are cyclic, so z_j = ⟨down_j, x⟩ fills all p features.
+   Where it pays, folds of larger radix take fewer steps (``folds``).
 3. Δ_c = Σ_j z_j ∘ up_{c,j}, with α/r folded into ``up``.
 
-Cost: r·log2(p) rotations, one key switch each, with log2(p) rotation keys; r·(B+B') ct×pt; r + B' rescales; B
-ciphertexts up and B' down; about r + B ciphertexts alive. A shorter period runs more tokens with fewer folds, and takes
-more plaintexts: p is cut down until there would be more than ``MOST_PLAINTEXTS``.
+Cost: with folds of radix 2, r·log2(p) rotations, one key switch each, with log2(p) rotation keys; r·(B+B') ct×pt;
+r + B' rescales; B ciphertexts up and B' down; about r + B ciphertexts alive. A shorter period runs more tokens with
+fewer folds, and takes more plaintexts: p is cut down until there would be more than ``MOST_PLAINTEXTS``.
 
 Leakage: nothing beyond Δ, for sanitised results.
 
@@ -21,12 +22,13 @@ Source: the definition of LoRA (Hu et al., ICLR 2022); sums by folding as in Hal
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
+from helora_core.packing import folds
 from helora_core.packing.costs import OperationCosts
 from helora_core.packing.interleaved import InterleavedLayout, InterleavedPacking, blocks, padded, periods
 from helora_core.packing.protocol import ProgramBuilder, ScaleRole, Value, Vector
@@ -35,7 +37,13 @@ from helora_core.privacy.leakage import Leakage, LeakageClass
 
 @dataclass(frozen=True)
 class OuterProductLayout(InterleavedLayout):
-    """``outer_product`` for one shape; the period is the only choice."""
+    """``outer_product`` for one shape: the choices are the period and the radices of the folds."""
+
+    fold_radices: tuple[int, ...]
+
+    @property
+    def figures(self) -> Mapping[str, int]:
+        return {**super().figures, **folds.figure(self.fold_radices)}
 
     def emit(self, builder: ProgramBuilder) -> None:
         x = [builder.input() for _ in range(self.blocks_in)]
@@ -48,11 +56,7 @@ class OuterProductLayout(InterleavedLayout):
         """z_j in every feature, rescaled before it is folded, since rotations are cheaper one level below."""
         terms = [builder.multiply_plain(x_b, f"down.{block}.{j}", ScaleRole.DOWN) for block, x_b in enumerate(x)]
         y = builder.rescale(builder.sum(terms))
-        fold = 1
-        while fold < self.period:
-            y = builder.add(y, builder.rotate(y, fold * self.tokens_per_run))
-            fold *= 2
-        return y
+        return folds.folded(builder, y, self.fold_radices, self.tokens_per_run, builder.rotate)
 
     def constants(self, module: LoRAModule) -> Iterator[tuple[str, Vector]]:
         sides = (("down", module.down, self.blocks_in), ("up", module.scaled_up.T, self.blocks_out))
@@ -83,4 +87,4 @@ class OuterProduct(InterleavedPacking):
             return shape.rank * (blocks(shape.d_in, period) + blocks(shape.d_out, period))
 
         for period in periods(max(shape.d_in, shape.d_out), 1, slots, tokens, plaintexts=plaintexts):
-            yield OuterProductLayout(shape, slots, period)
+            yield OuterProductLayout(shape, slots, period, folds.best_radices(period, costs))

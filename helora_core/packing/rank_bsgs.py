@@ -12,7 +12,8 @@ rotations.
 Below, m and i count features; D is ``down`` padded to r₂ rows, U is (α/r)·``up`` padded to r₂ columns.
 
 1. y = Σ_b Σ_{i<r₂} diag_{b,i} ∘ rot(x_b, i),  diag_{b,i}[m] = D[m mod r₂, b·p + (m+i) mod p].
-2. Folds: for k = r₂, 2r₂, …, p/2:  y += rot(y, k). Then y[m] = z[m mod r₂] with z = down·x, already replicated.
+2. Folds: for k = r₂, 2r₂, …, p/2:  y += rot(y, k). Then y[m] = z[m mod r₂] with z = down·x, already replicated. Where
+   it pays, folds of larger radix take fewer steps (``folds``).
 3. Δ_c = Σ_{i<r₂} diag'_{c,i} ∘ rot(y, i),  diag'_{c,i}[m] = U[c·p + m, (m+i) mod r₂].
 
 Sums 1 and 3 are baby-step giant-step: i = g·n + b, the diagonal is rotated back by g·n beforehand, and each giant step
@@ -20,7 +21,8 @@ rotates a whole inner sum: Σ_g rot(Σ_b rot(diag, −g·n) ∘ rot(x, b), g·n)
 blocks of Δ the baby steps of 3.
 
 Cost: B(n−1) + r₂/n − 1 + log2(p/r₂) + (n'−1) + B'(r₂/n'−1) rotations, one key switch each; (B+B')·r₂ ct×pt; 1 + B'
-rescales; B ciphertexts up and B' down. Leakage: nothing beyond Δ, for sanitised results.
+rescales; B ciphertexts up and B' down. A fold of radix ρ takes ρ−1 rotations instead of log2(ρ). Leakage: nothing
+beyond Δ, for sanitised results.
 
 Source: diagonals after Halevi and Shoup (CRYPTO 2014) and GAZELLE's hybrid method (USENIX Security 2018), baby and
 giant steps after Halevi and Shoup (CRYPTO 2018), applied to both factors of a LoRA. The short periods are our addition.
@@ -30,11 +32,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.errors import SlotOverflow
+from helora_core.packing import folds
 from helora_core.packing.baby_steps import best_baby_steps
 from helora_core.packing.costs import OperationCosts
 from helora_core.packing.interleaved import (
@@ -51,11 +55,12 @@ from helora_core.privacy.leakage import Leakage, LeakageClass
 
 @dataclass(frozen=True)
 class RankBSGSLayout(InterleavedLayout):
-    """``rank_bsgs`` for one shape: ``padded_rank`` is r₂, the baby steps are n and n'."""
+    """``rank_bsgs`` for one shape: ``padded_rank`` is r₂, the baby steps are n and n', the folds have these radices."""
 
     padded_rank: int
     baby_steps_down: int
     baby_steps_up: int
+    fold_radices: tuple[int, ...]
 
     @property
     def figures(self) -> Mapping[str, int]:
@@ -66,6 +71,7 @@ class RankBSGSLayout(InterleavedLayout):
             **super().figures,
             "baby_steps_down": self.baby_steps_down,
             "baby_steps_up": self.baby_steps_up,
+            **folds.figure(self.fold_radices),
         }
 
     def emit(self, builder: ProgramBuilder) -> None:
@@ -73,10 +79,7 @@ class RankBSGSLayout(InterleavedLayout):
         sources = [self._babies(builder, block, self.baby_steps_down) for block in x]
         names = [f"down.{block}" for block in range(self.blocks_in)]
         y = builder.rescale(self._diagonal_sum(builder, sources, names, self.baby_steps_down, ScaleRole.DOWN))
-        fold = self.padded_rank
-        while fold < self.period:
-            y = builder.add(y, self._rotate(builder, y, fold))
-            fold *= 2
+        y = folds.folded(builder, y, self.fold_radices, self.padded_rank, partial(self._rotate, builder))
         babies = self._babies(builder, y, self.baby_steps_up)
         for block in range(self.blocks_out):
             delta = self._diagonal_sum(builder, [babies], [f"up.{block}"], self.baby_steps_up, ScaleRole.UP)
@@ -151,4 +154,4 @@ class RankBSGS(InterleavedPacking):
         for period in periods(widest, rank, slots, tokens):
             down = best_baby_steps(rank, sources=blocks(shape.d_in, period), sinks=1, costs=costs)
             up = best_baby_steps(rank, sources=1, sinks=blocks(shape.d_out, period), costs=costs)
-            yield RankBSGSLayout(shape, slots, period, rank, down, up)
+            yield RankBSGSLayout(shape, slots, period, rank, down, up, folds.best_radices(period // rank, costs))

@@ -179,8 +179,8 @@ def operation_costs(profile: Profile, params: CKKSParams, *, rtt_ms: float = 0.0
         return figures[operation, max(levels)].median_ns / _NS_PER_MS if levels else 0.0
 
     return OperationCosts(
-        rotate=ms("rotate_first"),
-        rotate_further=ms("rotate_further"),
+        decompose=max(0.0, ms("rotate_first") - ms("rotate_further")),
+        key_product=ms("rotate_further"),
         multiply_plain=max(0.0, ms("dot_further") - ms("add")),
         multiply_scalar=ms("multiply_scalar"),
         add=ms("add"),

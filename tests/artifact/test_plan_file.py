@@ -80,7 +80,7 @@ def test_plans_that_leave_out_zeros_come_back() -> None:
 
 @pytest.mark.parametrize("rotate", [1e-3, 1e3])
 def test_layouts_chosen_by_other_costs_come_back(rotate: float) -> None:
-    costs = OperationCosts(rotate=rotate, rotate_further=rotate / 10)
+    costs = OperationCosts(decompose=0.9 * rotate, key_product=rotate / 10)
     shape = ModuleShape.parse("300:700:16")
     plan = compile_plan(shape, get_manager().load_packing("rank_bsgs"), tokens=3, costs=costs, private_weights=False)
     assert restored(encode_plan(plan)).digest == plan.digest

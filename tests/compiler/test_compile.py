@@ -96,7 +96,7 @@ class TestParameters:
             depth = 0
 
             def layouts(self, shape: ModuleShape, slots: int, **choice: Any) -> Iterator[RankBSGSLayout]:
-                yield Echo(shape, slots, slots, 1, 1, 1)
+                yield Echo(shape, slots, slots, 1, 1, 1, ())
 
         params = CKKSParams(ring_degree=4096, data_bits=(60,), special_bits=(), scale_bits=30)
         plan = compile_plan(SHAPE, NoProducts(), params=params, private_weights=False)
@@ -159,7 +159,7 @@ class TestRefusals:
     def test_a_packing_that_sends_nothing_back_is_refused(self, refused: Refused) -> None:
         class Silent(RankBSGS):
             def layouts(self, shape: ModuleShape, slots: int, **choice: Any) -> Iterator[RankBSGSLayout]:
-                yield SilentLayout(shape, slots, slots, 1, 1, 1)
+                yield SilentLayout(shape, slots, slots, 1, 1, 1, ())
 
         with refused(InvalidProgram, "without outputs", hint="fault of the packing"):
             compile_plan(SHAPE, Silent(), private_weights=False)
@@ -228,7 +228,7 @@ class TestTheProgram:
     def test_a_rotation_computed_twice_is_emitted_once(self) -> None:
         class Forgetful(RankBSGS):
             def layouts(self, shape: ModuleShape, slots: int, **choice: Any) -> Iterator[RankBSGSLayout]:
-                yield ForgetfulLayout(shape, slots, slots, 1, 1, 1)
+                yield ForgetfulLayout(shape, slots, slots, 1, 1, 1, ())
 
         program = compile_plan(SHAPE, Forgetful(), private_weights=False).program
         assert [op.kind for op in program.ops].count(OpKind.ROTATE) == 1

@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from helora_core.backend.ledger import OperationCounts
-from helora_core.compiler.cost import Budget, check_budget, count_operations, relative_cost
+from helora_core.compiler.cost import Budget, check_budget, count_operations, least_divisions, relative_cost
 from helora_core.compiler.ir import Op, OpKind, Program, readable
 from helora_core.errors import BudgetExceeded
 from helora_core.packing.costs import OperationCosts
@@ -63,8 +63,9 @@ class TestRelativeCost:
         groups = [len(group) for group in program.hoisted_groups()]
         scalars = sum(len(op.args) for op in program.ops if op.kind is OpKind.DOT_SCALARS)
         expected = {
-            "rotate": len(groups),
-            "rotate_further": sum(groups) - len(groups),
+            "decompose": len(groups),
+            "key_product": counts.rotations,
+            "divide": least_divisions(program),
             "multiply_plain": counts.ct_pt - scalars,
             "multiply_scalar": scalars,
             "add": counts.additions,

@@ -61,7 +61,7 @@ def test_whatever_the_shape_a_program_is_short_or_refused(packing: str, shape: s
 
 @every_packing
 @pytest.mark.parametrize("tokens", [1, 64, 5000])
-@pytest.mark.parametrize("costs", [DEFAULT_COSTS, OperationCosts(rotate=0.001, rotate_further=0.001)])
+@pytest.mark.parametrize("costs", [DEFAULT_COSTS, OperationCosts(key_product=0.001)])
 def test_the_layout_is_that_of_least_cost(packing: str, tokens: int, costs: OperationCosts) -> None:
     """What is not emitted to its end could not have been chosen."""
     strategy = get_manager().load_packing(packing)

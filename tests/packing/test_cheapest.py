@@ -70,19 +70,20 @@ def test_no_other_split_into_coefficients_costs_less(
 
 
 @given(
-    exponent=st.integers(0, 8), sources=st.integers(1, 9), sinks=st.integers(1, 9), rotate=st.integers(1, 50),
-    further=st.integers(1, 50),
+    exponent=st.integers(0, 8), sources=st.integers(1, 9), sinks=st.integers(1, 9), decompose=st.integers(0, 50),
+    product=st.integers(1, 50), divide=st.integers(0, 50),
 )  # fmt: skip
 def test_no_other_number_of_baby_steps_costs_less(
-    exponent: int, sources: int, sinks: int, rotate: int, further: int
+    exponent: int, sources: int, sinks: int, decompose: int, product: int, divide: int
 ) -> None:
-    """The rotations counted one by one: all but the first of a source are further ones."""
-    costs = OperationCosts(rotate=rotate, rotate_further=further)
+    """The rotations counted one by one: all but the first of a source are of what is decomposed already."""
+    costs = OperationCosts(decompose=decompose, key_product=product, divide=divide)
 
     def cost(baby_steps: int) -> float:
-        babies = sum(rotate if step == 1 else further for step in range(1, baby_steps))
+        babies = sum(decompose + product if step == 1 else product for step in range(1, baby_steps))
         giants = len(range(baby_steps, 1 << exponent, baby_steps))
-        return sources * babies + sinks * giants * rotate
+        of_rotations = divide if baby_steps > 1 else 0
+        return sources * babies + sinks * giants * (decompose + product + of_rotations)
 
     chosen = best_baby_steps(1 << exponent, sources=sources, sinks=sinks, costs=costs)
     assert cost(chosen) == min(cost(1 << each) for each in range(exponent + 1))

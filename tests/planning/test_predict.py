@@ -166,13 +166,21 @@ class TestOperationCosts:
     PARAMS = CKKSParams(ring_degree=8192, data_bits=(60, 40, 40), special_bits=(60,), scale_bits=40)
 
     def test_they_are_milliseconds_at_the_highest_level(self, make_profile: MakeProfile) -> None:
-        times = {"rotate_first": 7, "dot_further": 3, "add": 1, "encrypt_slots": 2, "client_send": 4}
+        times = {
+            "rotate_first": 7,
+            "rotate_further": 2,
+            "dot_further": 3,
+            "add": 1,
+            "encrypt_slots": 2,
+            "client_send": 4,
+        }
         profile = make_profile(
             self.PARAMS,
             time=lambda operation, level, ring: ONE_MS * times.get(operation, 0) * (1 if level == 2 else 0.5),
         )
         costs = operation_costs(profile, self.PARAMS, rtt_ms=9)
-        assert (costs.rotate, costs.multiply_plain, costs.add, costs.encrypt, costs.round_trip) == (7, 2, 1, 6, 9)
+        assert (costs.decompose, costs.key_product, costs.divide) == (5, 2, 0)
+        assert (costs.multiply_plain, costs.add, costs.encrypt, costs.round_trip) == (2, 1, 6, 9)
 
     def test_none_is_negative(self, make_profile: MakeProfile) -> None:
         """Fitted times may come out below each other, and a chain too short for products has none."""
