@@ -260,7 +260,7 @@ class TestCompiled:
         constants = [exact.primes[i] - 1 - i for i in basis]
         assert (kernels.times(a, constants, basis) == exact.times(a, constants, basis)).all()
 
-    @pytest.mark.parametrize("terms", [1, 7, 8, 9, 100])
+    @pytest.mark.parametrize("terms", [1, 4, 5, 8, 9, 100, 256])
     def test_sums_of_products(self, pair: tuple[Kernels, NumPyKernels], terms: int) -> None:
         kernels, exact = pair
         basis = whole(kernels)

@@ -6,6 +6,7 @@ has to be mapped and cleared anew, page by page, which takes as long as the kern
 
 from __future__ import annotations
 
+import itertools
 import math
 import weakref
 from collections import defaultdict
@@ -21,6 +22,9 @@ KEPT_FROM = 1 << 16
 
 MOST_KEPT = 32 << 20
 """Bytes that are kept at most, of arrays of each size."""
+
+_PAGE, _COLOUR = 4096, 5 * ALIGNMENT
+_colours = itertools.count()
 
 Array = TypeVar("Array", bound=NDArray[Any])
 Block = NDArray[np.uint8]
@@ -64,8 +68,9 @@ _kept = _Kept()
 
 
 def _aligned(size: int) -> Block:
-    raw = np.empty(size + ALIGNMENT, dtype=np.uint8)
-    start = -address(raw) % ALIGNMENT
+    """New memory, at changing places within a page: rows that are read together shall not share a cache's few lines."""
+    raw = np.empty(size + _PAGE, dtype=np.uint8)
+    start = (next(_colours) * _COLOUR - address(raw)) % _PAGE
     return raw[start : start + size]
 
 

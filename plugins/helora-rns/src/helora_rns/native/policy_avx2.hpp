@@ -109,13 +109,32 @@ struct Policy {
     }
     HR_INLINE V multiply(V a, V b) const { return positive(multiply_lazily(a, b)); }
 
+    // A sum of products below q² in two parts. ``high`` is kept around 1.5·2^(52 + e), where doubles are multiples of 2^e:
+    // a product is added to it rounded to such a multiple, and what was rounded away, 2^(e − 1) at most, to ``low``.
+    // For 2^t terms of primes of b bits e is 2b + t − 51, so that ``high`` keeps its exponent, and ``low`` is exact
+    // below 2^53 if t + e − 1 ≤ 52: t = 52 − b, which is 4 terms for the longest primes and 1024 for those of 42 bits.
     struct Sum {
-        V value = _mm256_setzero_pd();
+        V high, low;
     };
-    static constexpr int TERMS = 8; // of ¾·q at most, and what was settled before: below 8·q
-    HR_INLINE void accumulate(Sum &sum, V a, V b) const { sum.value = _mm256_add_pd(sum.value, multiply_lazily(a, b)); }
-    HR_INLINE void settle(Sum &sum) const { sum.value = reduce(sum.value); }
-    HR_INLINE V value(const Sum &sum) const { return canonical(sum.value); }
+    HR_INLINE u64 terms() const { return (u64)1 << (p.bits > 42 ? 52 - p.bits : 10); }
+    HR_INLINE V around() const {
+        const i64 e = 2 * (i64)p.bits + (p.bits > 42 ? 52 - (i64)p.bits : 10) - 51;
+        const u64 exponent = (u64)(1023 + 52 + (e > 0 ? e : 0)) << 52 | (u64)1 << 51;
+        return _mm256_castsi256_pd(_mm256_set1_epi64x((long long)exponent));
+    }
+    HR_INLINE Sum nothing() const { return {around(), _mm256_setzero_pd()}; }
+    HR_INLINE void accumulate(Sum &sum, V a, V b) const {
+        const V before = sum.high;
+        sum.high = _mm256_fmadd_pd(a, b, before);
+        sum.low = _mm256_add_pd(sum.low, _mm256_fmsub_pd(a, b, _mm256_sub_pd(sum.high, before)));
+    }
+    HR_INLINE void settle(Sum &sum) const { sum = {around(), value(sum)}; }
+    // The quotient of ``high`` is off by 1.5 at most, and what is left and ``low`` are together below 2^53.
+    HR_INLINE V value(const Sum &sum) const {
+        const V high = _mm256_sub_pd(sum.high, around());
+        const V quotient = _mm256_round_pd(_mm256_mul_pd(high, qinv), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+        return canonical(_mm256_add_pd(_mm256_fnmadd_pd(quotient, q, high), sum.low));
+    }
 
     HR_INLINE V centred(V a, const Prime &from) const {
         const V above = _mm256_cmp_pd(a, _mm256_set1_pd(from.qd * 0.5), _CMP_GT_OQ);

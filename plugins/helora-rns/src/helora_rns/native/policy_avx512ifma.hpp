@@ -87,7 +87,8 @@ struct Policy {
     struct Sum {
         V low = _mm512_setzero_si512(), high = _mm512_setzero_si512();
     };
-    static constexpr int TERMS = 8; // high is below 8·2^48 and what was settled before
+    static HR_INLINE Sum nothing() { return {}; }
+    static HR_INLINE u64 terms() { return 8; } // high is below 8·2^48 and what was settled before
     HR_INLINE void accumulate(Sum &sum, V a, V b) const {
         sum.low = _mm512_madd52lo_epu64(sum.low, a, b);
         sum.high = _mm512_madd52hi_epu64(sum.high, a, b);

@@ -68,7 +68,8 @@ struct Policy {
         V value = 0;
     };
     HR_INLINE void accumulate(Sum &sum, V a, V b) const { sum.value = add(sum.value, multiply(a, b)); }
-    static constexpr int TERMS = 1 << 20;
+    static HR_INLINE Sum nothing() { return {}; }
+    static HR_INLINE u64 terms() { return (u64)1 << 20; }
     HR_INLINE void settle(Sum &) const {}
     HR_INLINE V value(const Sum &sum) const { return sum.value; }
 

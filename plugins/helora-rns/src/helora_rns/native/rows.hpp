@@ -42,46 +42,53 @@ static void row_sub_times(const Prime *p, u64 *out, const u64 *a, const u64 *b, 
     HR_EACH(f.store(out + i, f.times_exact(f.difference(f.load(a + i), f.load(b + i)), t)))
 }
 
-// A page of each operand at a time: as many streams as there are terms, a line of each in turn, are no streams to the
-// memory any more.
+// Terms are summed up in registers. Their rows are best not at the same place of a page, all of them: the cache would
+// have to keep them in the same few lines.
 static void row_dot(const Prime *p, u64 *out, const u64 *const *a, const u64 *const *b, u64 terms, u64 n) {
     const Policy f(*p);
-    constexpr int VECTORS = 8;
-    constexpr u64 STRIP = 512;
-    for (u64 start = 0; start < n; start += STRIP) {
-        Policy::Sum sums[STRIP / Policy::W];
+    constexpr int VECTORS = 4;
+    for (u64 i = 0; i < n; i += VECTORS * Policy::W) {
+        Policy::Sum sums[VECTORS];
+        unroll<VECTORS>([&](auto each) HR_INLINED { sums[decltype(each)::value] = f.nothing(); });
         for (u64 term = 0; term < terms; term++) {
-            const bool settle = term && term % Policy::TERMS == 0;
-            for (u64 i = 0; i < STRIP / Policy::W; i += VECTORS) {
-                unroll<VECTORS>([&](auto each) HR_INLINED {
-                    const u64 k = i + decltype(each)::value, at = start + k * Policy::W;
-                    if (settle) f.settle(sums[k]);
-                    f.accumulate(sums[k], f.load(a[term] + at), f.load(b[term] + at));
-                });
-            }
+            if (term && term % f.terms() == 0)
+                for (auto &sum : sums) f.settle(sum);
+            unroll<VECTORS>([&](auto each) HR_INLINED {
+                constexpr int k = decltype(each)::value;
+                f.accumulate(sums[k], f.load(a[term] + i + k * Policy::W), f.load(b[term] + i + k * Policy::W));
+            });
         }
-        for (u64 k = 0; k < STRIP / Policy::W; k++) f.store(out + start + k * Policy::W, f.value(sums[k]));
+        unroll<VECTORS>([&](auto each) HR_INLINED {
+            constexpr int k = decltype(each)::value;
+            f.store(out + i + k * Policy::W, f.value(sums[k]));
+        });
     }
 }
 
-static void row_key_product(const Prime *p, u64 *out0, u64 *out1, const u64 *const *digits, const u64 *key, u64 terms,
-                            u64 key_digits, u64 n) {
-    const Policy f(*p);
+// Σ digits[i]·key[i], both polynomials of it, for the chunk at i: two sums for each of the chunk's vectors.
+template <bool MANY>
+static HR_INLINE void chunk_product(const Policy &f, Policy::Sum *sums, const u64 *const *digits, const u64 *key,
+                                    u64 terms, u64 i) {
+    unroll<2 * CHUNK / Policy::W>([&](auto each) HR_INLINED { sums[decltype(each)::value] = f.nothing(); });
+    for (u64 term = 0; term < terms; term++) {
+        const u64 *digit = digits[term] + i, *pair = key + 2 * CHUNK * term;
+        if (MANY && term && term % f.terms() == 0)
+            for (int k = 0; k < 2 * CHUNK / Policy::W; k++) f.settle(sums[k]);
+        unroll<CHUNK / Policy::W>([&](auto each) HR_INLINED {
+            constexpr int k = decltype(each)::value, at = k * Policy::W;
+            const auto d = f.load(digit + at);
+            f.accumulate(sums[2 * k], d, f.load(pair + at));
+            f.accumulate(sums[2 * k + 1], d, f.load(pair + CHUNK + at));
+        });
+    }
+}
+
+template <bool MANY>
+static HR_INLINE void product_by(const Policy &f, u64 *out0, u64 *out1, const u64 *const *digits, const u64 *key,
+                                 u64 terms, u64 key_digits, u64 n) {
     for (u64 i = 0; i < n; i += CHUNK, key += 2 * CHUNK * key_digits) {
         Policy::Sum sums[2 * CHUNK / Policy::W];
-        for (u64 term = 0; term < terms; term++) {
-            const u64 *digit = digits[term] + i, *pair = key + 2 * CHUNK * term;
-            unroll<CHUNK / Policy::W>([&](auto each) HR_INLINED {
-                constexpr int k = decltype(each)::value, at = k * Policy::W;
-                if (term && term % Policy::TERMS == 0) {
-                    f.settle(sums[2 * k]);
-                    f.settle(sums[2 * k + 1]);
-                }
-                const auto d = f.load(digit + at);
-                f.accumulate(sums[2 * k], d, f.load(pair + at));
-                f.accumulate(sums[2 * k + 1], d, f.load(pair + CHUNK + at));
-            });
-        }
+        chunk_product<MANY>(f, sums, digits, key, terms, i);
         unroll<CHUNK / Policy::W>([&](auto each) HR_INLINED {
             constexpr int k = decltype(each)::value;
             f.store(out0 + i + k * Policy::W, f.value(sums[2 * k]));
@@ -90,28 +97,23 @@ static void row_key_product(const Prime *p, u64 *out0, u64 *out1, const u64 *con
     }
 }
 
+static void row_key_product(const Prime *p, u64 *out0, u64 *out1, const u64 *const *digits, const u64 *key, u64 terms,
+                            u64 key_digits, u64 n) {
+    const Policy f(*p);
+    if (terms <= f.terms())
+        product_by<false>(f, out0, out1, digits, key, terms, key_digits, n);
+    else
+        product_by<true>(f, out0, out1, digits, key, terms, key_digits, n);
+}
+
 // The key product of one rotation, with ``added`` (if any) on the first polynomial, moved by the automorphism: ``index``
 // as in row_permute, ``places`` its inverse. Where groups of lanes go is all that is not in order, in the results.
-template <bool ACCUMULATE>
-static HR_INLINE void rotate_by(const Prime *p, u64 *out0, u64 *out1, const u64 *const *digits, const u64 *key, u64 terms,
-                                u64 key_digits, const u64 *added, const u32 *index, const u32 *places, u64 n) {
-    const Policy f(*p);
+template <bool MANY, bool ACCUMULATE>
+static HR_INLINE void rotate_by(const Policy &f, u64 *out0, u64 *out1, const u64 *const *digits, const u64 *key,
+                                u64 terms, u64 key_digits, const u64 *added, const u32 *index, const u32 *places, u64 n) {
     for (u64 i = 0; i < n; i += CHUNK, key += 2 * CHUNK * key_digits) {
         Policy::Sum sums[2 * CHUNK / Policy::W];
-        for (u64 term = 0; term < terms; term++) {
-            const u64 *digit = digits[term] + i, *pair = key + 2 * CHUNK * term;
-            const bool settle = term && term % Policy::TERMS == 0;
-            unroll<CHUNK / Policy::W>([&](auto each) HR_INLINED {
-                constexpr int k = decltype(each)::value, at = k * Policy::W;
-                if (settle) {
-                    f.settle(sums[2 * k]);
-                    f.settle(sums[2 * k + 1]);
-                }
-                const auto d = f.load(digit + at);
-                f.accumulate(sums[2 * k], d, f.load(pair + at));
-                f.accumulate(sums[2 * k + 1], d, f.load(pair + CHUNK + at));
-            });
-        }
+        chunk_product<MANY>(f, sums, digits, key, terms, i);
         unroll<CHUNK / Policy::W>([&](auto each) HR_INLINED {
             constexpr int k = decltype(each)::value;
             const u64 from = i + k * Policy::W, to = places[from] & ~(u64)(Policy::W - 1);
@@ -131,10 +133,13 @@ static HR_INLINE void rotate_by(const Prime *p, u64 *out0, u64 *out1, const u64 
 
 static void row_rotate(const Prime *p, u64 *out0, u64 *out1, const u64 *const *digits, const u64 *key, u64 terms,
                        u64 key_digits, const u64 *added, const u32 *index, const u32 *places, u64 accumulate, u64 n) {
-    if (accumulate)
-        rotate_by<true>(p, out0, out1, digits, key, terms, key_digits, added, index, places, n);
+    const Policy f(*p);
+    if (terms > f.terms())
+        accumulate ? rotate_by<true, true>(f, out0, out1, digits, key, terms, key_digits, added, index, places, n)
+                   : rotate_by<true, false>(f, out0, out1, digits, key, terms, key_digits, added, index, places, n);
     else
-        rotate_by<false>(p, out0, out1, digits, key, terms, key_digits, added, index, places, n);
+        accumulate ? rotate_by<false, true>(f, out0, out1, digits, key, terms, key_digits, added, index, places, n)
+                   : rotate_by<false, false>(f, out0, out1, digits, key, terms, key_digits, added, index, places, n);
 }
 
 static void row_permute(u64 *out, const u64 *a, const u32 *index, u64 n) {

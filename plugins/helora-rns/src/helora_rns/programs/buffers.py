@@ -49,5 +49,5 @@ def _gap(size: int, taken: Iterable[tuple[int, int]]) -> int:
 
 
 def placed(starts: Sequence[int], base: int, row_bytes: int) -> list[int]:
-    """Addresses of the buffers in a block at ``base``."""
+    """Addresses of the buffers in a block at ``base``, which has a row more than the arena."""
     return [base + start * row_bytes for start in starts]
