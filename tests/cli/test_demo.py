@@ -16,6 +16,7 @@ from helora_core.compiler.compile import compile_plan
 from helora_core.data.bundled import bundled_activations, bundled_adapter
 from helora_core.host.manager import get_manager
 from helora_core.host.records import RegisteredBackend
+from helora_core.planning.selection import select_backend
 
 ONE = ("--module", "layers.0.self_attn.q_proj")
 
@@ -116,13 +117,12 @@ class TestBackendChoice:
         self, helora: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         manager = get_manager()
-        backends = manager.backends()
-        tenseal = backends["tenseal"]
-        spec = replace(tenseal.spec, name="faster", preference=99, availability=lambda: "it has no device")
-        absent = RegisteredBackend(tenseal.origin, spec, tenseal.report)
+        backends, best = manager.backends(), select_backend(manager).name
+        spec = replace(backends[best].spec, name="faster", preference=99, availability=lambda: "it has no device")
+        absent = RegisteredBackend(backends[best].origin, spec, backends[best].report)
         monkeypatch.setattr(type(manager), "backends", lambda self: {**backends, "faster": absent})
         shown = helora("demo", *ONE, "--tokens", 1)
-        assert "backend tenseal (skipped faster: it has no device)" in shown.stderr
+        assert f"backend {best} (skipped faster: it has no device)" in shown.stderr
         assert "skipped" not in shown.stdout
 
     def test_an_emulation_is_never_chosen_without_leave(self, in_new_process: Callable[..., Any]) -> None:

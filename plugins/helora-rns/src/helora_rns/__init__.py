@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable
+from pathlib import Path
 
 from helora_core.errors import BackendUnavailable
 from helora_core.hookspecs import hookimpl
 from helora_core.specs import BackendSpec
+
+COMPILED = Path(__file__).parent / "_library"
+"""Where the build puts the compiled kernels, if there was a compiler."""
 
 
 def availability() -> str | None:
@@ -32,6 +36,7 @@ def helora_backends() -> Iterable[BackendSpec]:
         summary="helora's own RNS-CKKS engine, compiled for this CPU: unaudited.",
         library="cryptography",
         provides_security=True,
-        preference=10,
+        # Compiled it is the fastest of the backends on CPUs, and in NumPy the slowest.
+        preference=40 if any(COMPILED.glob("*helora_rns*")) else 5,
         availability=availability,
     )

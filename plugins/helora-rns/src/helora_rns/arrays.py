@@ -57,10 +57,11 @@ class _Kept:
         self._leases[id(lease)] = lease
         return view
 
-    def _returned(self, lease: _Lease) -> None:
+    def _returned(self, lease: _Lease, most: int = MOST_KEPT) -> None:
+        # ``most`` is bound here, since globals are gone when the interpreter ends.
         del self._leases[id(lease)]
         blocks = self.blocks[lease.block.size]
-        if (len(blocks) + 1) * lease.block.size <= MOST_KEPT:
+        if (len(blocks) + 1) * lease.block.size <= most:
             blocks.append(lease.block)
 
 
