@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import NamedTuple
 
 import msgspec
 
@@ -33,12 +34,23 @@ _LINEAR = PRODUCTS | {OpKind.ADD}
 """Operations that give the same if the special primes are divided out after them rather than before."""
 
 
-def least_divisions(program: Program) -> int:
-    """Polynomials to divide by the special primes in one execution, if every division is put off as long as possible.
+class Divisions(NamedTuple):
+    """What is divided by the special primes in one execution, if every division is put off as long as possible.
 
     A rotation's two polynomials are not divided at first, nor are sums and products with them. To rotate such a value,
     its second polynomial has to be divided; for anything else but sums and products, both.
+
+    Attributes:
+        undivided: For each value, whether it is made undivided.
+        divided: The polynomials to divide: value, and 0 or 1.
     """
+
+    undivided: tuple[bool, ...]
+    divided: frozenset[tuple[int, int]]
+
+
+def least_divisions(program: Program) -> Divisions:
+    """The divisions of a program, put off as long as possible."""
     undivided: list[bool] = []
     divided: set[tuple[int, int]] = set()
     for op in program.ops:
@@ -49,7 +61,7 @@ def least_divisions(program: Program) -> int:
             divided.update((arg, polynomial) for arg in with_special for polynomial in (0, 1))
         undivided.append(op.kind is OpKind.ROTATE or (op.kind in _LINEAR and bool(with_special)))
     divided.update((result, polynomial) for result in program.results if undivided[result] for polynomial in (0, 1))
-    return len(divided)
+    return Divisions(tuple(undivided), frozenset(divided))
 
 
 def relative_cost(program: Program, costs: OperationCosts) -> float:
@@ -60,7 +72,7 @@ def relative_cost(program: Program, costs: OperationCosts) -> float:
     return (
         costs.decompose * decompositions
         + costs.key_product * counts.rotations
-        + (costs.divide * least_divisions(program) if costs.divide else 0.0)
+        + (costs.divide * len(least_divisions(program).divided) if costs.divide else 0.0)
         + costs.multiply_plain * (counts.ct_pt - scalars)
         + costs.multiply_scalar * scalars
         + costs.add * counts.additions

@@ -185,7 +185,7 @@ def _tape(
             )
         )
     kept = tuple(numbers[output] for output in outputs)
-    return Tape(tuple(places[each] for each in inputs), constants, _freeing(instructions, kept), kept)
+    return Tape(tuple(places[each] for each in inputs), constants, freeing(instructions, kept), kept)
 
 
 class _Terms(NamedTuple):
@@ -214,7 +214,7 @@ def _terms(steps: Sequence[Step], outputs: tuple[int, ...]) -> _Terms:
     return _Terms(of, frozenset(partial))
 
 
-def _freeing(instructions: Sequence[Instruction], outputs: tuple[int, ...]) -> tuple[Instruction, ...]:
+def freeing(instructions: Sequence[Instruction], outputs: tuple[int, ...]) -> tuple[Instruction, ...]:
     """The instructions, each with the values to free: those that it reads last, and its results that nothing reads."""
     last: dict[int, int] = {}
     for i, each in enumerate(instructions):

@@ -5,7 +5,8 @@ for all of them alike. A sample is the mean of enough calls to last a millisecon
 ``helora_core.planning.probes`` says which operations there are.
 
 Costs that operations of a call share are fitted: rotating a ciphertext by k steps takes ``rotate_first`` + (k - 1) ·
-``rotate_further``, a sum of k products takes ``dot_first`` + (k - 1) · ``dot_further``.
+``rotate_further``, a sum of k products takes ``dot_first`` + (k - 1) · ``dot_further``. For backends that run whole
+programs, ``helora_core.planning.program_probes`` adds figures of operations within them, fitted to whole runs.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from helora_core.errors import (
 from helora_core.params.choose import Requirement, choose_params
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_TABLE, load_table
-from helora_core.planning.probes import Probe, probes_for
+from helora_core.planning.probe import Probe
+from helora_core.planning.probes import probes_for
 from helora_core.planning.profile import ChainFigures, Figure, Profile, Provenance, RefusedChain
 
 DEFAULT_ROUNDS = 30
@@ -224,7 +226,7 @@ def _figures(bench: Iterable[_Timed]) -> Iterator[Figure]:
     families: dict[tuple[str, int], list[_Timed]] = {}
     rotations: list[Figure] = []
     for timed in bench:
-        if timed.probe.together:
+        if timed.probe.parts:
             families.setdefault((timed.probe.operation, timed.probe.level), []).append(timed)
             continue
         figure = _figure(
@@ -237,8 +239,8 @@ def _figures(bench: Iterable[_Timed]) -> Iterator[Figure]:
         yield figure
         if figure.operation == "rotate":
             rotations.append(figure)
-    for (operation, level), family in families.items():
-        yield from _fitted(operation, level, family)
+    for (_, level), family in families.items():
+        yield from _fitted(level, family)
     for figure in rotations:
         if ("rotate", figure.level) not in families:
             for name in ("rotate_first", "rotate_further"):
@@ -255,9 +257,9 @@ def _figure(operation: str, level: int, median_ns: float, minimum_ns: float, sam
     )
 
 
-def _fitted(operation: str, level: int, family: Sequence[_Timed]) -> Iterator[Figure]:
-    names = (f"{operation}_first", f"{operation}_further")
-    design = np.array([[1.0, timed.probe.together - 1.0] for timed in family])
+def _fitted(level: int, family: Sequence[_Timed]) -> Iterator[Figure]:
+    names = tuple(dict.fromkeys(name for timed in family for name in timed.probe.parts))
+    design = np.array([[float(timed.probe.parts.get(name, 0)) for name in names] for timed in family])
     medians = fit_costs(names, design, np.array([statistics.median(timed.samples) for timed in family]))
     minima = fit_costs(names, design, np.array([min(timed.samples) for timed in family]))
     samples = sum(len(timed.samples) for timed in family)

@@ -7,22 +7,18 @@ residual of a prediction.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from helora_core.backend.capabilities import Encoding
-from helora_core.compiler.ir import Op, OpKind, additions
+from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import Plan
 from helora_core.errors import ProfileMissing
 from helora_core.packing.costs import OperationCosts
 from helora_core.params.ckks import CKKSParams
+from helora_core.planning.charges import Charge, single_charges, whole_charges
 from helora_core.planning.profile import Profile
 
 _NS_PER_MS = 1e6
-
-
-Charge = tuple[str, int, float]
-"""An operation of the profile, the level it works at, and how often."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +71,9 @@ def predict(plan: Plan, profile: Profile, *, tokens: int, rtt_ms: float = 0.0) -
     encrypt = _sum(times, _encryption(plan))
     decrypt = _sum(times, _decryption(plan))
     compute: defaultdict[str, float] = defaultdict(float)
-    for i, op in enumerate(plan.program.ops):
-        for name, charge in _charges(plan, i, op):
-            compute[name] += times.ms(*charge)
+    charges = whole_charges if times.of_programs else single_charges
+    for name, charge in charges(plan):
+        compute[name] += times.ms(*charge)
     for result in plan.program.results:
         compute["send"] += times.ms("server_send", plan.values[result].level, 1)
     asked = [op for op in plan.program.ops if op.kind is OpKind.ASK_CLIENT]
@@ -99,6 +95,11 @@ class _Times:
         self._figures = profile.chain(params).by_operation()
         self._profile = profile
         self._params = params
+
+    @property
+    def of_programs(self) -> bool:
+        """Whether it has times of operations within whole programs."""
+        return ("program_run", self._params.max_level) in self._figures
 
     def ms(self, operation: str, level: int, times: float) -> float:
         found = self._figures.get((operation, level))
@@ -131,41 +132,6 @@ def _downloads(plan: Plan) -> list[int]:
     return [*plan.program.results, *asked]
 
 
-def _charges(plan: Plan, i: int, op: Op) -> Iterator[tuple[str, Charge]]:
-    """The server's work for one operation, by the name it is shown under."""
-    level = plan.values[op.args[0]].level if op.args else plan.params.max_level
-    if op.kind in (OpKind.INPUT, OpKind.ASK_CLIENT):
-        yield "receive", ("server_receive", plan.params.max_level, 1)
-        for arg in op.args:
-            yield "send", ("server_send", plan.values[arg].level, 1)
-    elif op.kind is OpKind.ROTATE:
-        previous = plan.program.ops[i - 1]
-        hoisted = previous.kind is OpKind.ROTATE and previous.args == op.args
-        yield "rotate", ("rotate_further" if hoisted else "rotate_first", level, 1)
-    elif op.kind is OpKind.MULTIPLY_PLAIN:
-        yield "multiply_plain", ("multiply_plain", level, 1)
-    elif op.kind is OpKind.DOT_PLAIN:
-        yield "multiply_plain", ("dot_first", level, 1)
-        yield "multiply_plain", ("dot_further", level, len(op.args) - 1)
-    elif op.kind is OpKind.DOT_SCALARS:
-        yield "multiply_scalar", ("multiply_scalar", level, len(op.args))
-        yield "add", ("add", level, additions(op))
-    elif op.kind is OpKind.ADD:
-        yield "add", ("add", level, 1)
-    elif op.kind is OpKind.RESCALE:
-        yield "rescale", ("rescale", level, 1)
-    else:
-        yield "sanitize", _hiding(plan, op, level)
-
-
-def _hiding(plan: Plan, op: Op, level: int) -> Charge:
-    """The time to sanitise, mask or unmask a value; sanitising is timed only at the highest level."""
-    if op.kind is OpKind.SANITIZE:
-        trimmed = op.positions and plan.program.encoding is Encoding.COEFFICIENTS
-        return "sanitize_trimmed" if trimmed else "sanitize", plan.params.max_level, 1
-    return op.kind.value, level, 1
-
-
 def operation_costs(profile: Profile, params: CKKSParams, *, rtt_ms: float = 0.0) -> OperationCosts:
     """A profile's figures as the weights that choose layouts, at the highest level where an operation has one.
 
@@ -178,18 +144,39 @@ def operation_costs(profile: Profile, params: CKKSParams, *, rtt_ms: float = 0.0
         levels = [level for name, level in figures if name == operation]
         return figures[operation, max(levels)].median_ns / _NS_PER_MS if levels else 0.0
 
+    whole = any(name == "program_run" for name, _ in figures)
+    server = _within_programs(ms) if whole else _one_by_one(ms)
     return OperationCosts(
-        decompose=max(0.0, ms("rotate_first") - ms("rotate_further")),
-        key_product=ms("rotate_further"),
-        multiply_plain=max(0.0, ms("dot_further") - ms("add")),
-        multiply_scalar=ms("multiply_scalar"),
-        add=ms("add"),
-        rescale=ms("rescale"),
+        **server,
         encrypt=ms("encrypt_slots") + ms("client_send") + ms("server_receive"),
         decrypt=ms("server_send") + ms("client_receive") + ms("decrypt_slots"),
         sanitize=ms("sanitize"),
         round_trip=rtt_ms,
     )
+
+
+def _one_by_one(ms: Callable[[str], float]) -> dict[str, float]:
+    return {
+        "decompose": max(0.0, ms("rotate_first") - ms("rotate_further")),
+        "key_product": ms("rotate_further"),
+        "multiply_plain": max(0.0, ms("dot_further") - ms("add")),
+        "multiply_scalar": ms("multiply_scalar"),
+        "add": ms("add"),
+        "rescale": ms("rescale"),
+    }
+
+
+def _within_programs(ms: Callable[[str], float]) -> dict[str, float]:
+    """Sums cost next to nothing where they are part of a product or a rotation."""
+    return {
+        "decompose": ms("program_decompose"),
+        "key_product": ms("program_rotate"),
+        "divide": ms("program_divide"),
+        "multiply_plain": ms("program_multiply"),
+        "multiply_scalar": ms("program_multiply_number"),
+        "add": 0.0,
+        "rescale": ms("program_rescale"),
+    }
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -24,12 +23,15 @@ import numpy as np
 
 from helora_core.backend import residues
 from helora_core.backend.capabilities import Encoding
+from helora_core.backend.checked_programs import runs_programs
 from helora_core.backend.embedding import coefficients_to_slots, slots_to_coefficients
 from helora_core.backend.encodings import can_encode
 from helora_core.backend.protocol import Backend, Ciphertext, Plaintext, Values
 from helora_core.backend.session import open_sessions
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_TABLE
+from helora_core.planning.probe import Probe
+from helora_core.planning.program_probes import ProgramBench
 
 _POOL = 8
 """Operands to take in turn."""
@@ -49,23 +51,6 @@ _FLOOD_BITS = 80
 
 _FLOOD_ROOM_BITS = 24
 """Bits by which the modulus exceeds a flood, which in slots is √N times as large as in coefficients."""
-
-
-@dataclass(frozen=True)
-class Probe:
-    """Something to time.
-
-    Attributes:
-        operation: Its name.
-        level: Level of its operands.
-        call: Runs it once.
-        together: How many of ``operation`` one call does, if it is part of a fit; otherwise 0.
-    """
-
-    operation: str
-    level: int
-    call: Callable[[], object]
-    together: int = 0
 
 
 def probes_for(backend: Backend, params: CKKSParams, *, table: str = DEFAULT_TABLE) -> tuple[CKKSParams, list[Probe]]:
@@ -96,7 +81,8 @@ class _Bench:
         # A special prime shorter than the data primes is only there because the library wants one: a rotation's noise
         # would drown everything, and no plan rotates there.
         self.rotates = sum(params.special_bits) >= max(params.data_bits)
-        steps = range(1, max(self.together) + 1) if self.rotates else ()
+        most = _POOL if runs_programs(self.capabilities) else max(self.together)
+        steps = range(1, most + 1) if self.rotates else ()
         self.client, self.server = open_sessions(
             backend, params, steps, public_key=self.capabilities.public_key, table=table
         )
@@ -210,10 +196,14 @@ class _Bench:
         scale = evaluator.scale(ciphertexts[0]) if free else 2.0**self.scale_bits
         addends = [evaluator.encoder.encode(vector, level=level, scale=scale) for vector in slots]
         yield Probe("add_plain", level, _each(evaluator.add_plain, ciphertexts, addends))
-        if 2 * self.scale_bits + _HEADROOM_BITS <= self.params.modulus_bits_at(level):
+        fits = 2 * self.scale_bits + _HEADROOM_BITS <= self.params.modulus_bits_at(level)
+        if fits:
             yield from self._products(level, ciphertexts)
         if self.rotates:
             yield from self._rotations(level, ciphertexts)
+        if self.server.encoder.prepares:
+            vectors = slots if fits else []
+            yield from ProgramBench(self.server, ciphertexts, vectors, self.scale_bits, self.rotates).probes()
         yield from self._trip_down(level, ciphertexts)
 
     def _encrypt(self, encoding: Encoding) -> Callable[[Any], Ciphertext]:
@@ -242,14 +232,16 @@ class _Bench:
         yield Probe("multiply_plain", level, _each(evaluator.multiply_plain, ciphertexts, plaintexts))
         yield Probe("multiply_scalar", level, _each(by_scalar, ciphertexts, self.vectors[Encoding.SCALAR]))
         for k in _TOGETHER:
-            yield Probe("dot", level, _sum_of_products(evaluator.dot_plain, ciphertexts, plaintexts, k), k)
+            yield Probe(
+                "dot", level, _sum_of_products(evaluator.dot_plain, ciphertexts, plaintexts, k), _first("dot", k)
+            )
 
     def _rotations(self, level: int, ciphertexts: Sequence[Ciphertext]) -> Iterator[Probe]:
         evaluator = self.server.evaluator
         yield Probe("rotate", level, _each(lambda each: evaluator.rotate(each, 1), ciphertexts))
         if self.capabilities.hoisting:
             for k in self.together:
-                yield Probe("rotate", level, _by_many_steps(evaluator.rotate_many, ciphertexts, k), k)
+                yield Probe("rotate", level, _by_many_steps(evaluator.rotate_many, ciphertexts, k), _first("rotate", k))
 
     def _trip_down(self, level: int, ciphertexts: Sequence[Ciphertext]) -> Iterator[Probe]:
         messages = [self.server.send(each) for each in ciphertexts]
@@ -261,6 +253,11 @@ class _Bench:
 
     def _decrypt(self, encoding: Encoding) -> Callable[[Ciphertext], object]:
         return lambda ciphertext: self.client.decrypt(ciphertext, encoding=encoding)
+
+
+def _first(operation: str, k: int) -> dict[str, float]:
+    """The parts of a call that does k of an operation."""
+    return {f"{operation}_first": 1, f"{operation}_further": k - 1}
 
 
 def _each(operation: Callable[..., object], *pools: Sequence[Any]) -> Callable[[], object]:

@@ -65,7 +65,7 @@ class TestRelativeCost:
         expected = {
             "decompose": len(groups),
             "key_product": counts.rotations,
-            "divide": least_divisions(program),
+            "divide": len(least_divisions(program).divided),
             "multiply_plain": counts.ct_pt - scalars,
             "multiply_scalar": scalars,
             "add": counts.additions,

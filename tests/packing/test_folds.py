@@ -90,7 +90,7 @@ class TestWhatIsShared:
         # x, one giant step of down, four folds, y, one giant step of up.
         assert sum(1 for _ in program.hoisted_groups()) == 1 + 1 + 4 + 1 + 1
         # The second polynomials of both giant steps, of three folds and of y; both of what is rescaled.
-        assert least_divisions(program) == 2 + 3 + 1 + 2 * 2
+        assert len(least_divisions(program).divided) == 2 + 3 + 1 + 2 * 2
         assert sum(op.kind is OpKind.ROTATE for op in program.ops) == 2 * (7 + 1) + 3 * 3 + 1
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.backend.capabilities import Encoding, RescaleMode
+from helora_core.backend.session import open_sessions
 from helora_core.compiler.compile import compile_plan
 from helora_core.errors import CapabilityMissing, InsecureParameters, InvalidInput, InvalidParameters
 from helora_core.host.manager import get_manager
@@ -19,6 +20,7 @@ from helora_core.params.presets import FAST
 from helora_core.params.security import TABLES, require_secure, security_verdict
 from helora_core.planning.calibrate import DEFAULT_CHAINS, calibrate, chains_for, fit_costs
 from helora_core.planning.profile import Profile
+from helora_core.planning.program_probes import ProgramBench
 
 SHALLOW = CKKSParams(ring_degree=8192, data_bits=(60, 40), special_bits=(60,), scale_bits=40)
 
@@ -49,6 +51,11 @@ def altered(backend: Any, **capabilities: Any) -> Any:
 
 
 def operations(profile: Profile, level: int, chain: int = 0) -> set[str]:
+    """What was timed at a level, operations within programs apart."""
+    return {each for each in every_operation(profile, level, chain) if not each.startswith("program_")}
+
+
+def every_operation(profile: Profile, level: int, chain: int = 0) -> set[str]:
     return {figure.operation for figure in profile.chains[chain].figures if figure.level == level}
 
 
@@ -63,7 +70,7 @@ class TestFigures:
 
     def test_times_are_positive_and_the_smallest_is_no_more_than_the_median(self, profile: Profile) -> None:
         for figure in profile.chains[0].figures:
-            if not figure.operation.endswith(("_first", "_further")):
+            if not figure.operation.endswith(("_first", "_further")) and not figure.operation.startswith("program_"):
                 assert 0 < figure.minimum_ns <= figure.median_ns
                 assert figure.samples == 2
 
@@ -110,6 +117,40 @@ class TestFigures:
             assert timed.figure("decrypt_slots", plan.params, plan.values[output].level).median_ns > 0
 
 
+PROGRAMS = {
+    "program_run", "program_decompose", "program_rotate", "program_divide", "program_multiply",
+    "program_multiply_rotated", "program_run_numbers", "program_multiply_number",
+}  # fmt: skip
+
+
+class TestPrograms:
+    def test_operations_within_programs_are_fitted_at_every_level(self, numpy_backend: Any) -> None:
+        timed = calibrate(numpy_backend, chains=(SHALLOW,), rounds=1)
+        for level, more in ((0, set()), (1, {"program_rescale"})):
+            found = every_operation(timed, level) - operations(timed, level)
+            assert found == PROGRAMS | more
+
+    def test_a_backend_without_programs_has_none(self, numpy_backend: Any) -> None:
+        timed = calibrate(altered(numpy_backend, programs=False), chains=(SHALLOW,), rounds=1)
+        assert all(every_operation(timed, level) == operations(timed, level) for level in (0, 1))
+
+    def test_the_parts_of_each_are_those_of_its_program(self, numpy_backend: Any) -> None:
+        """What a trace sees of a probe is what its time is charged to."""
+        client, server = open_sessions(numpy_backend, SHALLOW, range(1, 9))
+        vectors = list(np.random.default_rng(0).uniform(-1, 1, (8, 16)))
+        ciphertexts = [server.receive(client.send(client.encrypt(each, scale_bits=40))) for each in vectors]
+        bench = ProgramBench(server, ciphertexts, vectors, 30, rotates=True)
+        seen: set[str] = set()
+        for parts, tape in bench.programs():
+            done: Counter[str] = Counter()
+            bench.call(tape, trace=lambda kind, times, done=done: done.update({kind: times}))()
+            assert done["keyswitches"] == parts.get("program_rotate", 0)
+            assert done["rescales"] == parts.get("program_rescale", 0)
+            assert done["ct_pt"] == sum(times for name, times in parts.items() if "_multiply" in name)
+            seen |= set(parts)
+        assert seen == PROGRAMS | {"program_rescale"}
+
+
 class TestAbilities:
     def test_hoisted_rotations_are_fitted_from_several_at_once(self, numpy_backend: Any) -> None:
         """The emulation hoists for real as far as anybody can see: a loop over its own ``rotate``."""
@@ -117,7 +158,7 @@ class TestAbilities:
         keys: set[int] = set()
 
         class Hoisting(type(numpy_backend)):  # type: ignore[misc]
-            capabilities = msgspec.structs.replace(numpy_backend.capabilities, hoisting=True)
+            capabilities = msgspec.structs.replace(numpy_backend.capabilities, hoisting=True, programs=False)
 
             def generate_keys(self, params: Any, rotation_steps: Any, **options: Any) -> Any:
                 keys.update(rotation_steps)

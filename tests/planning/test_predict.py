@@ -7,16 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.cost import least_divisions
 from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import Plan
 from helora_core.errors import ProfileMissing
 from helora_core.host.manager import get_manager
 from helora_core.params.ckks import CKKSParams
+from helora_core.planning.charges import whole_charges
 from helora_core.planning.predict import Prediction, bottleneck, operation_costs, predict
-from helora_core.planning.profile import Profile
+from helora_core.planning.profile import Figure, Profile
 
 Time = Callable[[str, int, int], float]
 MakeProfile = Callable[..., Profile]
@@ -160,6 +163,41 @@ class TestMissing:
 
     def test_what_the_plan_does_not_do_may_be_missing(self, make_profile: MakeProfile, known: Plan) -> None:
         assert predict(known, make_profile(known.params, without={("sanitize", 2)}), tokens=1).total_ms > 0
+
+
+class TestWholePrograms:
+    """With times of operations within programs, every operation is still charged, by its part in the program."""
+
+    PARTS = ("program_decompose", "program_rotate", "program_divide", "program_multiply", "program_multiply_rotated",
+             "program_rescale", "program_multiply_number")  # fmt: skip
+
+    @pytest.mark.parametrize("packing", ["rank_bsgs", "halevi_shoup_bsgs", "outer_product", "zero_moai", "cpmm"])
+    def test_each_part_is_charged_for_once(self, packing: str) -> None:
+        plan = compile_plan(ModuleShape.parse("64:48:8"), get_manager().load_packing(packing), private_weights=False)
+        charged: Counter[str] = Counter()
+        for _, (name, _, times) in whole_charges(plan):
+            charged[name] += times
+        assert charged["program_rotate"] == plan.counts.keyswitches
+        assert charged["program_rescale"] == plan.counts.rescales
+        assert sum(times for name, times in charged.items() if "_multiply" in name) == plan.counts.ct_pt
+        assert charged["program_divide"] == len(least_divisions(plan.program).divided)
+        assert charged["program_decompose"] == sum(1 for _ in plan.program.hoisted_groups())
+        assert charged["program_run"] + charged["program_run_numbers"] == 1
+
+    def test_they_take_the_place_of_single_operations(self, make_profile: MakeProfile) -> None:
+        known = compile_plan(SHAPE, get_manager().load_packing("rank_bsgs"), private_weights=False)
+        profile = make_profile(known.params)
+        (chain,) = profile.chains
+        names = [(name, level) for name in (*self.PARTS, "program_run") for level in range(known.params.max_level + 1)]
+        more = [Figure(operation=name, level=level, median_ns=1e6, minimum_ns=1e6, samples=1) for name, level in names]
+        whole = replace(profile, chains=(replace(chain, figures=(*chain.figures, *more)),))
+        shown = predict(known, whole, tokens=1).by_operation
+        assert shown["run"] == pytest.approx(1)
+        divided = len(least_divisions(known.program).divided)
+        groups = sum(1 for _ in known.program.hoisted_groups())
+        assert shown["rotate"] == pytest.approx(known.counts.keyswitches + divided + groups)
+        costs = operation_costs(whole, known.params)
+        assert (costs.decompose, costs.key_product, costs.divide, costs.add) == (1, 1, 1, 0)
 
 
 class TestOperationCosts:

@@ -35,7 +35,8 @@ from helora_core.params.choose import Requirement, choose_params
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import security_verdict
 from helora_core.planning.calibrate import SAMPLE_NS, chains_for, require_calibratable
-from helora_core.planning.probes import Probe, probes_for
+from helora_core.planning.probe import Probe
+from helora_core.planning.probes import probes_for
 
 _HOISTED = 8
 _NAMES = {
@@ -135,9 +136,14 @@ class Operations:
 def _named(probe: Probe, client: str) -> str | None:
     if probe.operation == "encrypt_slots":
         return client
-    if probe.together:
-        return "rotate_hoisted" if probe.operation == "rotate" and probe.together == _HOISTED else None
+    if probe.parts:
+        return "rotate_hoisted" if probe.operation == "rotate" and _done(probe) == _HOISTED else None
     return _NAMES.get(probe.operation)
+
+
+def _done(probe: Probe) -> int:
+    """How often one call does the operation."""
+    return round(sum(probe.parts.values())) or 1
 
 
 class _Timed:
@@ -147,7 +153,7 @@ class _Timed:
         self.name = name
         self.samples: list[float] = []
         self._call = probe.call
-        self._together = max(1, probe.together)
+        self._together = _done(probe)
         self._call()  # the first call warms caches, the second says how many make a sample
         self._calls = max(1, math.ceil(SAMPLE_NS / max(1, _elapsed_ns(self._call, 1))))
 
