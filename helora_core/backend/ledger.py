@@ -11,7 +11,7 @@ generation are not counted, and work inside a library's call shows only in its t
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from time import perf_counter_ns
 
 import msgspec
@@ -64,6 +64,32 @@ class OperationCounts(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class InnerCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """What whole programs took inside, as their libraries traced it; zeros if a library does not say.
+
+    They depend on how a library switches keys, so that no plan predicts them. Key switches themselves, which budgets
+    are for, are in ``OperationCounts``.
+
+    Attributes:
+        decompositions: Polynomials decomposed for products with keys.
+        mod_downs: Polynomials divided by the special primes.
+        transforms: NTTs, of one polynomial modulo one prime each.
+    """
+
+    decompositions: int = 0
+    mod_downs: int = 0
+    transforms: int = 0
+
+    @classmethod
+    def traced(cls, done: Mapping[str, int], runs: int) -> InnerCounts:
+        """The counts of one of ``runs`` runs of a program that were traced together."""
+        return cls(**{name: done.get(name, 0) // runs for name in cls.__struct_fields__})
+
+    def plus(self, other: InnerCounts) -> InnerCounts:
+        """The sum of both counts."""
+        return InnerCounts(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
+
+
 class Ledger:
     """Counts and times of the operations done through the metered roles that share it."""
 
@@ -73,6 +99,10 @@ class Ledger:
     def counts(self) -> OperationCounts:
         """Everything counted since the ledger was made or reset."""
         return OperationCounts(**self._counts)
+
+    def inner(self) -> InnerCounts:
+        """What whole programs took inside, likewise."""
+        return self._inner
 
     def elapsed_ns(self) -> dict[str, int]:
         """Wall time per kind of operation, in nanoseconds; key switches are part of ``rotations``.
@@ -84,14 +114,16 @@ class Ledger:
     def reset(self) -> None:
         """Start again at zero."""
         self._counts = dict.fromkeys(OperationCounts.__struct_fields__, 0)
+        self._inner = InnerCounts()
         self._elapsed_ns = dict.fromkeys((*OperationCounts.__struct_fields__, "programs"), 0)
 
     def add(self, kind: str, times: int = 1) -> None:
         """Count ``kind`` without timing it."""
         self._counts[kind] += times
 
-    def credit(self, counts: OperationCounts, elapsed_ns: int) -> None:
-        """Count the operations of a program that a library ran as a whole."""
+    def credit(self, counts: OperationCounts, elapsed_ns: int, inner: InnerCounts) -> None:
+        """Count the operations of a program that a library ran as a whole, and what it says they took."""
+        self._inner = self._inner.plus(inner)
         for kind in counts.__struct_fields__:
             self._counts[kind] += getattr(counts, kind)
         self._elapsed_ns["programs"] += elapsed_ns
@@ -136,9 +168,9 @@ class MeteredEvaluator(_Metered):
         """The same evaluator, with another ledger."""
         return MeteredEvaluator(self._evaluator, ledger)
 
-    def credit(self, counts: OperationCounts, elapsed_ns: int) -> None:
-        """Count the operations of a program that was run as a whole, and the time it took."""
-        self._ledger.credit(counts, elapsed_ns)
+    def credit(self, counts: OperationCounts, elapsed_ns: int, inner: InnerCounts) -> None:
+        """Count the operations of a program that was run as a whole, the time it took, and what it did inside."""
+        self._ledger.credit(counts, elapsed_ns, inner)
 
     def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
         """Sum, counted."""

@@ -116,4 +116,5 @@ Numbers: TypeAlias = Mapping[str, NDArray[Any]]
 """Vectors of numbers by name: float64, one dimension."""
 
 Trace: TypeAlias = Callable[[str, int], object]
-"""Called with each kind of operation that an executable really does, and how many. Kinds have the ledger's names."""
+"""Called with each kind of operation that an executable really does, and how many. Kinds have the ledger's names,
+``OperationCounts``'s and ``InnerCounts``'s; others are ignored."""

@@ -4,12 +4,13 @@ operation.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from time import perf_counter_ns
 from typing import NamedTuple
 
 from helora_core.backend.checked_programs import CheckedExecutable, ProgramRun
+from helora_core.backend.ledger import InnerCounts
 from helora_core.backend.protocol import Ciphertext, Sanitizing
 from helora_core.backend.session import ServerSession
 from helora_core.compiler.ir import Op, OpKind
@@ -192,10 +193,12 @@ def _run_tape(stage: Stage, executable: CheckedExecutable, turns: Sequence[Turn]
         )
         for each in turns
     ]
-    made = executable.run(runs)
+    done: Counter[str] = Counter()
+    made = executable.run(runs, trace=lambda kind, times: done.update({kind: times}))
     elapsed = (perf_counter_ns() - start) // len(turns)
+    inner = InnerCounts.traced(done, len(turns))
     for each, outputs in zip(turns, made, strict=True):
-        each.server.evaluator.credit(stage.counts, elapsed)
+        each.server.evaluator.credit(stage.counts, elapsed, inner)
         each.run.live |= zip(stage.outputs, outputs, strict=True)
 
 

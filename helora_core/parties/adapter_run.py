@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 from numpy.typing import NDArray
 
 from helora_core.adapter.lora import LoRAModule
@@ -184,6 +185,7 @@ def _tell(telemetry: Telemetry, backend: Backend | CheckedBackend, job: ModuleJo
         plan=job.chosen.digest,
         tokens=tokens,
         keyswitches=report.executed.keyswitches,
+        **msgspec.structs.asdict(report.inner),
         bytes_up=report.bytes_up,
         bytes_down=report.bytes_down,
     )

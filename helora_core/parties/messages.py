@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from helora_core.backend.ledger import OperationCounts
+from helora_core.backend.ledger import InnerCounts, OperationCounts
 from helora_core.errors import CorruptPayload
 
 REQUEST_ID_BYTES = 16
@@ -69,6 +69,7 @@ class Download(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
             each module.
         executed: The server's operations in this round, by its ledger.
         elapsed_ns: The server's time for the round: reading, computing, serialising.
+        inner: What whole programs took inside, as the server's library says.
     """
 
     request: RequestId
@@ -76,6 +77,7 @@ class Download(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     ciphertexts: tuple[tuple[bytes, ...], ...]
     executed: OperationCounts
     elapsed_ns: Annotated[int, msgspec.Meta(ge=0)]
+    inner: InnerCounts = InnerCounts()
 
 
 def new_request_id() -> bytes:

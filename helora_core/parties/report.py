@@ -47,6 +47,7 @@ def result_row(result: ModuleResult, *, backend: str, secure: bool) -> dict[str,
         "bytes_up": report.bytes_up,
         "bytes_down": report.bytes_down,
         "executed": msgspec.structs.asdict(report.executed),
+        "inner": msgspec.structs.asdict(report.inner),
     }
 
 

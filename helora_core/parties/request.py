@@ -15,7 +15,7 @@ import numpy as np
 
 from helora_core.adapter.lora import LoRAModule
 from helora_core.backend.envelope import PayloadKind
-from helora_core.backend.ledger import Ledger, OperationCounts
+from helora_core.backend.ledger import InnerCounts, Ledger, OperationCounts
 from helora_core.backend.session import ClientSession
 from helora_core.compiler.compiled import Part, split
 from helora_core.compiler.plan import Plan
@@ -94,6 +94,7 @@ class Exchange:
         self._times = PhaseTimes()
         self._bytes_up = self._bytes_down = self._round_trips = self._correlations = 0
         self._executed = OperationCounts()
+        self._inner = InnerCounts()
         self._phase = Phase.ONLINE
         self._message: bytes | None = None
         self._ticket = Ticket(None)
@@ -142,6 +143,7 @@ class Exchange:
         self._round_trips += 1
         self._bytes_down += len(answer)
         self._executed = self._executed.plus(download.executed).plus(ledger.counts())
+        self._inner = self._inner.plus(download.inner)
         self._times.compute += download.elapsed_ns
         self._times.decrypt += time.perf_counter_ns() - start
 
@@ -150,6 +152,7 @@ class Exchange:
         """What it took so far."""
         return Report(
             executed=self._executed,
+            inner=self._inner,
             times=self._times,
             bytes_up=self._bytes_up,
             bytes_down=self._bytes_down,

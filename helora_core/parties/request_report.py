@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from helora_core.backend.ledger import OperationCounts
+from helora_core.backend.ledger import InnerCounts, OperationCounts
 from helora_core.compiler.rounds import Phase
 
 
@@ -32,6 +32,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         executed: Operations by the ledgers of both sides; equal to the plans' predictions.
+        inner: What the server's library took for key switches inside whole programs, if it says.
         times: Wall time per phase.
         bytes_up: Bytes of the messages that the client sent, each once.
         bytes_down: Bytes of the messages that it received.
@@ -47,11 +48,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     round_trips: int
     phase: Phase = Phase.ONLINE
     correlations: int = 0
+    inner: InnerCounts = InnerCounts()
 
     def plus(self, other: Report) -> Report:
         """Both reports together; they are of one phase."""
         return Report(
             executed=self.executed.plus(other.executed),
+            inner=self.inner.plus(other.inner),
             times=PhaseTimes(
                 encrypt=self.times.encrypt + other.times.encrypt,
                 compute=self.times.compute + other.times.compute,

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+import msgspec
+
 from helora_core.backend import envelope
 from helora_core.backend.envelope import PayloadKind
 from helora_core.backend.ledger import Ledger, OperationCounts
@@ -154,11 +156,11 @@ class Session:
                 name: self._served.factors(name, plan) for name, plan in zip(held.names, upload.plans, strict=True)
             }
             computed = self._prepared(session.key_id).answers(held.modules[0].plan, weights, upload, session.params)
-            executed = OperationCounts()
+            ledger = Ledger()
         else:
-            computed, executed = self._computed(held, session, upload)
+            computed, ledger = self._computed(held, session, upload)
         elapsed = time.perf_counter_ns() - start
-        download = Download(upload.request, upload.number, computed, executed, elapsed)
+        download = Download(upload.request, upload.number, computed, ledger.counts(), elapsed, ledger.inner())
         held.answer = session.seal(PayloadKind.DOWNLOAD, encode(download))
         held.upload, held.number, held.touched = fingerprint, upload.number + 1, self._served.clock()
         if all(run.done for run in held.runs):
@@ -168,7 +170,7 @@ class Session:
         self._held[upload.request] = held
         self._held.move_to_end(upload.request)
         self._make_room()
-        self._tell(held, executed, elapsed)
+        self._tell(held, ledger, elapsed)
         held.ticket.require("Session")
         return held.answer
 
@@ -278,8 +280,8 @@ class Session:
 
     def _computed(
         self, held: _Held, session: ServerSession, upload: Upload
-    ) -> tuple[tuple[tuple[bytes, ...], ...], OperationCounts]:
-        """The outputs of each run of the first module, then of the next; and the operations executed."""
+    ) -> tuple[tuple[tuple[bytes, ...], ...], Ledger]:
+        """The outputs of each run of the first module, then of the next; and the ledger of what was executed."""
         turns = [(each.plan.rounds[upload.number], each.plan.runs(held.tokens)) for each in held.modules]
         shared = upload.number == 0
         expected = [len(turn.inputs) for turn, runs in (turns[:1] if shared else turns) for _ in range(runs)]
@@ -305,7 +307,7 @@ class Session:
         except BaseException:
             self._held.pop(upload.request, None)  # some of its runs are in the next round, and others are not
             raise
-        return tuple(tuple(session.serialize(each) for each in of_run) for of_run in outputs), ledger.counts()
+        return tuple(tuple(session.serialize(each) for each in of_run) for of_run in outputs), ledger
 
     def _drop_idle(self) -> None:
         now, limits = self._served.clock(), self._served.limits
@@ -321,7 +323,7 @@ class Session:
                 return
             del self._held[name]
 
-    def _tell(self, held: _Held, executed: OperationCounts, elapsed: int) -> None:
+    def _tell(self, held: _Held, ledger: Ledger, elapsed: int) -> None:
         self._served.telemetry.emit(
             "round.executed",
             elapsed,
@@ -329,5 +331,6 @@ class Session:
             modules=len(held.modules),
             plan=held.modules[0].plan.digest,
             tokens=held.tokens,
-            keyswitches=executed.keyswitches,
+            keyswitches=ledger.counts().keyswitches,
+            **msgspec.structs.asdict(ledger.inner()),
         )

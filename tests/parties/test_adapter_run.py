@@ -221,6 +221,7 @@ class TestTelemetry:
                 "plan": outcome.job.plan.digest,
                 "tokens": 2,
                 "keyswitches": outcome.report.executed.keyswitches,
+                **dict.fromkeys(("decompositions", "mod_downs", "transforms"), 0),  # the emulation has none
                 "bytes_up": outcome.report.bytes_up,
                 "bytes_down": outcome.report.bytes_down,
             }
