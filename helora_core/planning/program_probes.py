@@ -203,7 +203,7 @@ class ProgramBench:
         if self.vectors:
             for k, sums in ((1, 1), (8, 1), (8, 4)):
                 writer = self._writer()
-                parts = {"program_run_numbers": 1, "program_multiply_number": k * sums}
+                parts: Parts = {"program_run_numbers": 1, "program_multiply_number": k * sums}
                 yield parts, writer, [writer.dot_numbers(range(k)) for _ in range(sums)]
 
     def call(self, tape: Tape, *, trace: Trace | None = None) -> Callable[[], object]:
