@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from helora_core.compiler.batch import smallest_batch
@@ -11,11 +12,20 @@ from helora_core.compiler.plan import Plan
 from helora_core.compiler.plan_cache import PlanCache
 from helora_core.compiler.request import AUTO, BackendTraits, PlanRequest
 from helora_core.compiler.requirements import why_not_storable
-from helora_core.errors import BackendUnavailable, BudgetExceeded
+from helora_core.compiler.settings import settings_for
+from helora_core.errors import BackendUnavailable, BudgetExceeded, ProfileMissing
 from helora_core.host.manager import get_manager
 from helora_core.packing.protocol import Packing
 from helora_core.planning.joint import plans_together
-from helora_core.planning.planner import CalibratedBackend, Candidate, best_machine, choose, rank
+from helora_core.planning.planner import (
+    CalibratedBackend,
+    Candidate,
+    best_machine,
+    choose,
+    compiled_within,
+    rank,
+)
+from helora_core.planning.predict import operation_costs
 from helora_core.planning.profile_files import load_profile
 from helora_core.planning.selection import select_backend
 from helora_core.privacy.policy import keeps_weights_private, require_private_weights
@@ -116,10 +126,15 @@ def _packings(request: PlanRequest) -> list[Packing]:
 
 
 def _compile_named(request: PlanRequest) -> Plan:
-    abilities = [each.backend.capabilities for each in machines(request).values() if each.backend is not None]
-    return compile_request(
-        replace(request, traits=BackendTraits.of(abilities)), get_manager().load_packing(request.packing)
-    )
+    """The plan of the packing named, by the times of the backend if there is one and it was calibrated."""
+    found, packing = list(machines(request).values()), get_manager().load_packing(request.packing)
+    abilities = [each.backend.capabilities for each in found if each.backend is not None]
+    request = replace(request, traits=BackendTraits.of(abilities))
+    if len(found) == 1 and (profile := found[0].profile) is not None:
+        params = settings_for(request, packing).params
+        with suppress(ProfileMissing):  # then the default costs will do
+            request = replace(request, costs=operation_costs(profile, params, rtt_ms=request.constraints.rtt_ms))
+    return compiled_within(request, packing)
 
 
 def for_batches(plan: Plan, request: PlanRequest) -> Callable[[int], Plan]:

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from helora_core.backend.checked_backend import checked
 from helora_core.backend.protocol import Backend
 from helora_core.compiler.compile import compile_request, emitted_cost
@@ -168,11 +170,11 @@ def _options(
 
 def _compiled(request: PlanRequest, machine: CalibratedBackend, packing: Packing, best: float) -> Plan:
     """The plan, with the costs of operations by which it was chosen."""
-    asked = request.constraints
     request = replace(request, traits=machine.traits)
     settings = settings_for(request, packing)
     if machine.profile is not None:
-        request = replace(request, costs=operation_costs(machine.profile, settings.params, rtt_ms=asked.rtt_ms))
+        rtt_ms = request.constraints.rtt_ms
+        request = replace(request, costs=operation_costs(machine.profile, settings.params, rtt_ms=rtt_ms))
     if best < math.inf:
         most = HOPELESS * best
         if emitted_cost(request, packing, settings, most=most) > most:
@@ -180,7 +182,23 @@ def _compiled(request: PlanRequest, machine: CalibratedBackend, packing: Packing
                 f"Planner: {packing.name} costs more than {HOPELESS:g} times as much as what is known already.",
                 hint="Ask for it by name (--packing) to see what it costs.",
             )
-    return compile_request(request, packing)
+    return compiled_within(request, packing)
+
+
+def compiled_within(request: PlanRequest, packing: Packing) -> Plan:
+    """The plan of a packing by the request's costs; if that breaks the budget, the one with the fewest key switches.
+
+    Where decompositions and divisions are shared, more key switches may take less time, and budgets count them all.
+    """
+    plan = compile_request(request, packing)
+    fewest = msgspec.structs.replace(request.costs, decompose=0.0, divide=0.0)
+    if fewest == request.costs:
+        return plan
+    try:
+        plan.check_budget(request.count or plan.tokens_per_run, request.constraints.budget)
+    except BudgetExceeded:
+        return compile_request(replace(request, costs=fewest), packing)
+    return plan
 
 
 def priced(plan: Plan, request: PlanRequest, name: str, machine: CalibratedBackend) -> Candidate:

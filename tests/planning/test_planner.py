@@ -125,6 +125,24 @@ class TestChoice:
     def test_dear_rotations_make_it_a_packing_without_any(self, ranked: Callable[..., list[Candidate]]) -> None:
         assert choose(ranked(self.NAMES, rotate_first=100, rotate_further=100)).packing in ("zero_moai", "cheetah")
 
+    def test_more_key_switches_that_take_less_time_are_taken_within_the_budget(
+        self, ranked: Callable[..., list[Candidate]]
+    ) -> None:
+        """Where decomposing is most of a rotation, folds and baby steps have more rotations of one value."""
+
+        def switches(constraints: Constraints) -> int:
+            found = choose(
+                ranked(("rank_bsgs",), constraints, tokens=2, shape=wide, rotate_first=2, rotate_further=0.01)
+            )
+            assert found.plan is not None
+            return found.plan.counts.keyswitches
+
+        wide = ModuleShape.parse("1536:1536:16")
+        fastest = switches(OPEN)
+        assert fastest > 26
+        budget = msgspec.structs.replace(NO_BUDGET, keyswitches=fastest / 2 - 1)
+        assert switches(msgspec.structs.replace(OPEN, budget=budget)) == 19
+
     def test_dear_encryptions_and_decryptions_of_coefficients_make_it_one_in_slots(
         self, ranked: Callable[..., list[Candidate]]
     ) -> None:
