@@ -35,11 +35,16 @@ SOURCES: dict[str, list[str]] = {
     "polynomials.cpp": [],
     "programs.cpp": [],
     "streams.cpp": [],
+    "gemm.cpp": [],
+    "gemm_avx2.cpp": ["-mavx2", "-mfma", "-ffp-contract=fast"],
+    "gemm_avx512ifma.cpp": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-ffp-contract=fast"],
     "rows_scalar.cpp": [],
     "rows_avx2.cpp": ["-mavx2", "-mfma"],
     "rows_avx512ifma.cpp": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mavx512ifma"],
 }
-"""Each kernel set is compiled for its instructions, and the rest for any machine. Flags are for x86-64 only."""
+"""Each kernel set is compiled for its instructions, and the rest for any machine. Flags are for x86-64 only.
+
+Products with matrices may be fused: every operation in them is exact, so that it makes no difference to the bits."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import pytest
 from helora_rns import compiled
 compiled.library_path = lambda: Path(sys.argv[1])
 compiled.supported = lambda: compiled.SETS
-sys.exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", sys.argv[2], "-k", "avx512ifma"]))
+sys.exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", *sys.argv[2:], "-k", "avx512ifma"]))
 """
 
 
@@ -52,7 +52,8 @@ def test_the_avx512_kernels_give_the_same_bits(tmp_path: Path) -> None:
         objects.append(built)
     library = tmp_path / "emulated.so"
     subprocess.run([*compiler, "-shared", *objects, "-lm", "-o", str(library)], check=True)
-    command = [sys.executable, "-c", RUN, str(library), str(HERE / "test_kernels.py")]
+    tests = [str(HERE / file) for file in ("test_kernels.py", "test_gemm.py")]
+    command = [sys.executable, "-c", RUN, str(library), *tests]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-1000:]
     assert "passed" in ran.stdout

@@ -33,6 +33,7 @@ _SIGNATURES = {
     "hr_multiply_add": [_POINTER, _POINTER, _NUMBER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER, _POINTER],
     "hr_times": [_POINTER, _POINTER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER],
     "hr_dot": [_POINTER, _POINTER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER, _NUMBER],
+    "hr_gemm": [_POINTER, _POINTER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER, _NUMBER, _NUMBER, _POINTER],
     "hr_permute": [_POINTER, _NUMBER, _POINTER, _POINTER, _POINTER],
     "hr_of_doubles": [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER],
     "hr_to_doubles": [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER, _POINTER],
@@ -52,6 +53,7 @@ _RETURNING = {
     "hr_abi": (_WORD, []),
     "hr_supported": (_WORD, []),
     "hr_ring_bytes": (_NUMBER, [_NUMBER, _NUMBER, _WORD]),
+    "hr_gemm_words": (_NUMBER, [_NUMBER, _NUMBER]),
     "hr_uniform": (_NUMBER, [_POINTER, _WORD, _POINTER, _NUMBER, _POINTER, _NUMBER, _POINTER]),
 }
 
@@ -178,6 +180,23 @@ class CompiledKernels:
             self._ring, self._basis(basis), len(basis), count, address(out), address(left), address(right), len(a)
         )
         return out
+
+    def gemm(
+        self,
+        weights: Sequence[NDArray[np.int64]],
+        a: Sequence[Residues],
+        basis: Basis,
+        out: Sequence[Residues] | None = None,
+    ) -> list[Residues]:
+        rows, terms = weights[0].shape
+        results = [residues(a[0].shape) for _ in range(rows)] if out is None else list(out)
+        scratch = residues((self._c.hr_gemm_words(rows, terms),))
+        pointers = [np.array([address(each) for each in many], dtype=np.uint64) for many in (results, a, weights)]
+        self._c.hr_gemm(
+            self._ring, self._basis(basis), len(basis), self._count(results[0], basis), *map(address, pointers),
+            rows, terms, address(scratch),
+        )  # fmt: skip
+        return results
 
     def permute(self, a: Residues, index: NDArray[np.uint32]) -> Residues:
         out = residues(a.shape)

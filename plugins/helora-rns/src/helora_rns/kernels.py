@@ -65,6 +65,23 @@ class Kernels(Protocol):
         """Σ a[i] · b[i], up to ``MOST_TERMS``; each a[i] is (count, limbs, N), each b[i] one polynomial."""
         ...
 
+    def gemm(
+        self,
+        weights: Sequence[NDArray[np.int64]],
+        a: Sequence[Residues],
+        basis: Basis,
+        out: Sequence[Residues] | None = None,
+    ) -> list[Residues]:
+        """Row i is Σ weights[:][i, k] · a[k]: a matrix of integers times as many polynomials as it has columns.
+
+        Args:
+            weights: For each limb a matrix of one shape, contiguous: integers of size q/2 or less modulo its prime.
+            a: Each (count, limbs, N), of values or of coefficients.
+            basis: The primes.
+            out: As many results as there are rows, none of them in ``a``.
+        """
+        ...
+
     def permute(self, a: Residues, index: NDArray[np.uint32]) -> Residues:
         """out[…, i] = a[…, index[i]], for an index of ``primes.automorphism``."""
         ...

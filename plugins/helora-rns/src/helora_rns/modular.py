@@ -20,6 +20,9 @@ NARROW_BITS = 50
 _HALF_BITS = np.uint64(30)
 _HALF = np.uint64((1 << 30) - 1)
 
+_DIGIT_BITS = 20
+_MOST_EXACT = 4096
+
 
 def reduced(x: Residues, q: Moduli) -> Residues:
     """x mod q for x below 2q: one that is below q wraps around to more than it."""
@@ -83,3 +86,25 @@ def product(factors: Sequence[int], q: int) -> int:
     for factor in factors:
         result = result * factor % q
     return result
+
+
+def matrix_product(weights: NDArray[np.int64], x: Residues, q: int) -> Residues:
+    """weights @ x modulo one prime: weights are any integers, x residues of shape (terms, columns).
+
+    Both are cut into digits of 20 bits, so that 4096 products of doubles have an exact sum.
+    """
+    modulus = np.array(q, dtype=np.uint64)
+    left, right = _digits(of_integers(weights, modulus), q), _digits(x, q)
+    total = np.zeros((weights.shape[0], x.shape[1]), dtype=np.uint64)
+    for i, upper in enumerate(left):
+        for j, lower in enumerate(right):
+            power = np.array(pow(2, _DIGIT_BITS * (i + j), q), dtype=np.uint64)
+            for start in range(0, x.shape[0], _MOST_EXACT):
+                part = upper[:, start : start + _MOST_EXACT] @ lower[start : start + _MOST_EXACT]
+                total = add(total, multiply(part.astype(np.uint64) % modulus, power, modulus), modulus)
+    return total
+
+
+def _digits(x: Residues, q: int) -> list[NDArray[np.float64]]:
+    mask = np.uint64((1 << _DIGIT_BITS) - 1)
+    return [(x >> np.uint64(shift) & mask).astype(np.float64) for shift in range(0, q.bit_length(), _DIGIT_BITS)]

@@ -81,6 +81,21 @@ class NumPyKernels:
             total = self.multiply_add(left, right, total, basis)
         return aligned_copy(total)
 
+    def gemm(
+        self,
+        weights: Sequence[NDArray[np.int64]],
+        a: Sequence[Residues],
+        basis: Basis,
+        out: Sequence[Residues] | None = None,
+    ) -> list[Residues]:
+        results = [aligned_copy(np.zeros_like(a[0])) for _ in range(len(weights[0]))] if out is None else list(out)
+        for j, i in enumerate(basis):
+            rows = np.stack([each.reshape(-1, len(basis), self.ring_degree)[:, j].ravel() for each in a])
+            products = modular.matrix_product(weights[j], rows, self.primes[i])
+            for result, product in zip(results, products, strict=True):
+                result.reshape(-1, len(basis), self.ring_degree)[:, j] = product.reshape(-1, self.ring_degree)
+        return results
+
     def permute(self, a: Residues, index: NDArray[np.uint32]) -> Residues:
         return aligned_copy(a[..., index])
 

@@ -53,6 +53,13 @@ HR_API void hr_times(const Ring *, const uint32_t *basis, uint64_t limbs, uint64
 /* out = sum of a[i] b[i], 256 terms or fewer; each a[i] has ``count`` polynomials, each b[i] one */
 HR_API void hr_dot(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *out,
                    const uint64_t *const *a, const uint64_t *const *b, uint64_t terms);
+/* out[i] = sum over k of weights[limb][i·terms + k] a[k], for ``rows`` outputs: a matrix of integers of size q/2 or less
+ * for each limb, or the same one. Each a[k] and out[i] has ``count`` polynomials; no output is an operand. Scratch:
+ * as many words as hr_gemm_words says. */
+HR_API uint64_t hr_gemm_words(uint64_t rows, uint64_t terms);
+HR_API void hr_gemm(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *const *out,
+                    const uint64_t *const *a, const int64_t *const *weights, uint64_t rows, uint64_t terms,
+                    uint64_t *scratch);
 /* out[i] = a[index[i]] in every row: the automorphism that the index belongs to. Not in place. */
 HR_API void hr_permute(const Ring *, uint64_t rows, uint64_t *out, const uint64_t *a, const uint32_t *index);
 
