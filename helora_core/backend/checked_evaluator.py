@@ -16,6 +16,7 @@ from helora_core.backend.protocol import (
     Sanitizing,
     SupportsDot,
     SupportsHoisting,
+    SupportsPreparedZeros,
     SupportsPublicKey,
     SupportsSanitize,
     Values,
@@ -171,11 +172,27 @@ class CheckedEvaluator(CheckedRole):
         made = self.library.sanitize_many(many, how)  # type: ignore[attr-defined]
         return [Ciphertext(data, self.key_id, a.level, a.scale) for data, a in zip(made, ciphertexts, strict=True)]
 
-    def uniform_mask(self, ciphertext: Ciphertext) -> tuple[Ciphertext, Residues]:
+    def uniform_mask(self, ciphertext: Ciphertext, mask: Residues | None = None) -> tuple[Ciphertext, Residues]:
         """Mask by the library's own operation; raises what ``sanitize_many`` does."""
         self._with_public_key("uniform_mask")
-        data, mask = self.library.uniform_mask(self._own(ciphertext, "uniform_mask"))  # type: ignore[attr-defined]
-        return Ciphertext(data, self.key_id, ciphertext.level, ciphertext.scale), mask
+        own = self._own(ciphertext, "uniform_mask")
+        data, added = self.library.uniform_mask(own, mask)  # type: ignore[attr-defined]
+        return Ciphertext(data, self.key_id, ciphertext.level, ciphertext.scale), added
+
+    def prepare_zeros(self, level: int, count: int) -> int:
+        """Encrypt zeros ahead of time; returns how many are ready, which is none if the library cannot.
+
+        Raises:
+            LevelExhausted: There is no such level.
+            CapabilityMissing: The keys have no public key.
+        """
+        library = self.library
+        if not self.sanitizes or not isinstance(library, SupportsPreparedZeros):
+            return 0
+        if not 0 <= level <= self.params.max_level:
+            checks.no_such_level(f"{self.who} prepare_zeros", level, self.params.max_level)
+        self._with_public_key("prepare_zeros")
+        return library.prepare_zeros(level, count)
 
     def _with_public_key(self, what: str) -> SupportsPublicKey:
         library = self.library

@@ -176,6 +176,18 @@ def no_level_left(who: str) -> NoReturn:
     )
 
 
+def no_such_level(who: str, level: int, max_level: int) -> NoReturn:
+    """Refuse a level that the parameters do not have.
+
+    Raises:
+        LevelExhausted: Always.
+    """
+    raise LevelExhausted(
+        f"{who}: there is no level {level}; there are levels 0 to {max_level}.",
+        hint="Pass the level of the ciphertext to be sanitised.",
+    )
+
+
 def no_rotation_key(who: str, steps: int) -> NoReturn:
     """Refuse a rotation by a step that has no key of its own.
 

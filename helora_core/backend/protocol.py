@@ -190,20 +190,38 @@ class Sanitizing(NamedTuple):
 class SupportsSanitize(Protocol):
     """An evaluator that sanitises itself, more cheaply than core does with public-key encryptions and plaintexts.
 
-    Its keys were made with a public key. Randomness is the operating system's, or expanded from it; no encryption of
-    zero is used twice, and none is noisier than one made at the highest level and rescaled to the result's. Core has
-    checked that the noise fits the modulus.
+    Its keys were made with a public key. Randomness is the operating system's, or expanded from it, and no encryption
+    of zero is used twice. Under a flood it may be as noisy as a fresh public-key encryption, whatever the level; under
+    a mask, whose value comes back without a flood, no noisier than one made at the highest level and rescaled to the
+    value's. Core has checked that the noise fits the modulus.
     """
 
     def sanitize_many(self, ciphertexts: Sequence[Ciphertext], how: Sequence[Sanitizing]) -> list[Ciphertext]:
         """Each result plus a fresh encryption of zero and a normal flood, with places not kept hidden; one or more."""
         ...
 
-    def uniform_mask(self, ciphertext: Ciphertext) -> tuple[Ciphertext, NDArray[np.uint64]]:
+    def uniform_mask(
+        self, ciphertext: Ciphertext, mask: NDArray[np.uint64] | None = None
+    ) -> tuple[Ciphertext, NDArray[np.uint64]]:
         """The value plus a fresh encryption of zero and integers ρ uniform modulo the level's primes; and ρ, of shape
-        (primes, N).
+        (primes, N): ``mask`` if it is given, otherwise drawn.
 
         Called only on backends with exact integers.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsPreparedZeros(Protocol):
+    """A ``SupportsSanitize`` that can encrypt zeros ahead of time, and so sanitise faster when a result is there."""
+
+    def prepare_zeros(self, level: int, count: int) -> int:
+        """Make encryptions of zero until ``count`` are ready at a level, or as many as it keeps.
+
+        Each is used once, over all threads, and over processes that are forked later: those begin with none.
+
+        Returns:
+            How many are ready.
         """
         ...
 

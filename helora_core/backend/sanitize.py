@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from helora_core.backend import checks
 from helora_core.backend.capabilities import Capabilities, Encoding, RescaleMode
 from helora_core.backend.checked_evaluator import CheckedEvaluator
 from helora_core.backend.coefficient_noise import (
@@ -39,7 +40,7 @@ from helora_core.backend.handles import Ciphertext
 from helora_core.backend.ntt import Residues
 from helora_core.backend.protocol import Sanitizing
 from helora_core.backend.residues import Integers, uniform
-from helora_core.errors import CapabilityMissing, InvalidInput, LevelExhausted, PrecisionLost, ScaleMismatch
+from helora_core.errors import CapabilityMissing, InvalidInput, PrecisionLost, ScaleMismatch
 from helora_core.params.ckks import CKKSParams
 
 _MOST_BITS = 960
@@ -161,10 +162,7 @@ def encryption_of_zero(
     _check_abilities(capabilities)
     _check_resolved(params)
     if not 0 <= level <= params.max_level:
-        raise LevelExhausted(
-            f"{_WHO}: there is no level {level}; there are levels 0 to {params.max_level}.",
-            hint="Pass the level of the ciphertext to be sanitised.",
-        )
+        checks.no_such_level(_WHO, level, params.max_level)
     dropped = params.data_primes[level + 1 :]
     start = _start_scale(scale, dropped) if capabilities.free_plaintext_scale else _only_scale(scale, params)
     zero = evaluator.encrypt_public(np.zeros(1), scale=start, encoding=Encoding.SLOTS)
@@ -227,7 +225,7 @@ def uniform_mask(
     _check_resolved(params)
     _check_exact(capabilities)
     if evaluator.sanitizes:
-        return evaluator.uniform_mask(ciphertext)
+        return evaluator.uniform_mask(ciphertext, mask)
     fresh = rerandomize(evaluator, params, capabilities, ciphertext)
     if mask is None:
         mask = uniform(params.data_primes[: evaluator.level(ciphertext) + 1], params.ring_degree)

@@ -256,6 +256,16 @@ class ServerSession(Carrier):
         """Sanitise several results, each as ``sanitize`` does, all in one call if the library can."""
         return self.evaluator.sanitize_many(ciphertexts, how, self.params, self.capabilities)
 
+    def prepare_zeros(self, level: int, count: int) -> int:
+        """Make what sanitising results of a level takes before there are any, for ``count`` of them.
+
+        Call it while the server is idle, from any thread. Each encryption of zero is used once.
+
+        Returns:
+            How many are ready now: fewer if the library keeps no more, none if it makes them when they are needed.
+        """
+        return self.evaluator.unmetered.prepare_zeros(level, count)
+
     def uniform_mask(self, ciphertext: Ciphertext, mask: Residues | None = None) -> tuple[Ciphertext, Residues]:
         """Hide all coefficients behind a mask, and return its residues too; arguments and errors are those of
         ``uniform_mask``.

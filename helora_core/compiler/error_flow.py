@@ -165,7 +165,7 @@ class ErrorFlow:
         if op.kind is OpKind.SANITIZE:
             return self._sanitized(i, op, first)
         if op.kind is OpKind.MASK:
-            return self._randomized(i, first)
+            return self._masked(i, first)
         if op.kind is OpKind.ASK_CLIENT:
             return self._answered(i, [operand for operand, _ in operands])
         return first
@@ -260,12 +260,9 @@ class ErrorFlow:
             drift = 2 * self.params.ring_degree * bits * math.log(2) * len(self.params.data_bits) / 2.0**bits
         return replace(rescaled, drift=operand.drift + drift)
 
-    def _randomized(self, i: int, operand: Noisy) -> Noisy:
-        """With a fresh encryption of zero added, by the public key; divided by a prime, only the rounding is left."""
-        n, fresh = self.params.ring_degree, self.values[i].level == self.params.max_level
-        return operand.plus(
-            Source.ENCRYPTION, self._unit(i, noise.public_encryption_std(n) if fresh else noise.rescale_std(n))
-        )
+    def _masked(self, i: int, operand: Noisy) -> Noisy:
+        """With an encryption of zero added, by the public key, that was divided by a prime: the rounding is left."""
+        return operand.plus(Source.ENCRYPTION, self._unit(i, noise.rescale_std(self.params.ring_degree)))
 
     def _sanitized(self, i: int, op: Op, operand: Noisy) -> Noisy:
         """Flooded, with the unread places drowned: ``helora_core.privacy.floods`` says how much that takes."""
@@ -282,7 +279,8 @@ class ErrorFlow:
             last = (operand.up_rounding or operand.down_rounding) / rounding_slack(rank) * MEAN_ROUNDING_SLACK
             content = math.sqrt(n * last) * 2.0 ** self.values[i].scale_bits
             self.mask_bits[i] = mask_deviation_bits(content, op.bits)
-        flooded = self._randomized(i, operand)
+        # An encryption of zero may be a fresh one at any level; the flood is larger by far.
+        flooded = operand.plus(Source.ENCRYPTION, self._unit(i, noise.public_encryption_std(n)))
         # Doubles leave a remainder of the mask in the places that are read.
         rest = _MASK_REST * 2.0 ** (self.mask_bits.get(i, 0) - self.values[i].scale_bits)
         return flooded.plus(Source.FLOODING, (2.0 ** self.flood_bits[i] / unit) ** 2 + rest**2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from helora_core.backend.checked_backend import CheckedBackend, checked
@@ -10,12 +11,14 @@ from helora_core.backend.encoder import PlaintextEncoder
 from helora_core.backend.origin import origin_of
 from helora_core.backend.protocol import Backend
 from helora_core.compiler.compiled import CompiledModule
+from helora_core.compiler.ir import OpKind
 from helora_core.compiler.key_sets import key_sets
 from helora_core.compiler.requirements import require_capabilities
 from helora_core.errors import InvalidInput
 from helora_core.execution import modular
 from helora_core.execution.constants import ConstantCache, EncodedConstants
 from helora_core.execution.telemetry import Telemetry
+from helora_core.params.ckks import CKKSParams
 from helora_core.parties.batches import AllBatches, ModularWeights
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.store import Store
@@ -58,6 +61,16 @@ class Served:
         self.batches = AllBatches(store, self.limits)
         self._factors: dict[tuple[str, str], ModularWeights] = {}
         self._encoders = {each.params: PlaintextEncoder(backend, each.params) for each in self.key_sets}
+
+    def sanitized(self, params: CKKSParams) -> Counter[int]:
+        """How many results of each level are sanitised in one run of every module whose plan has these parameters."""
+        levels: Counter[int] = Counter()
+        for plan in (many[0].plan for many in self.modules.values()):
+            if plan.params == params:
+                levels.update(
+                    plan.values[i].level for i, op in enumerate(plan.program.ops) if op.kind is OpKind.SANITIZE
+                )
+        return levels
 
     def compiled(self, name: str, plan: str) -> CompiledModule | None:
         """A module with the plan of that digest, if it is served."""

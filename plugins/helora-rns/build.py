@@ -26,7 +26,8 @@ LIBRARY = HERE / "src" / "helora_rns" / "_library"
 
 FLAGS = [
     "-std=c++17", "-O3", "-g0", "-ffreestanding", "-ffp-contract=off", "-fno-exceptions", "-fno-rtti",
-    "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-uninitialized", "-Wno-maybe-uninitialized",
+    "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi",
+    "-Wno-uninitialized", "-Wno-maybe-uninitialized",
 ]  # fmt: skip
 """Nothing is contracted to a fused operation unless the source says so: results are the same bits everywhere."""
 
@@ -38,6 +39,7 @@ SOURCES: dict[str, list[str]] = {
     "gemm.cpp": [],
     "gemm_avx2.cpp": ["-mavx2", "-mfma", "-ffp-contract=fast"],
     "gemm_avx512ifma.cpp": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-ffp-contract=fast"],
+    "sanitize.cpp": [],
     "rows_scalar.cpp": [],
     "rows_avx2.cpp": ["-mavx2", "-mfma"],
     "rows_avx512ifma.cpp": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mavx512ifma"],

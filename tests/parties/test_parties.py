@@ -93,6 +93,9 @@ class TestDelta:
         with refused(InvalidInput, "no module matches 'o_proj'"):
             client.begin("o_proj", x_of(1))
 
+    def test_a_backend_that_prepares_nothing_says_so(self, pair: Any) -> None:
+        assert pair[1].prepare(3) == 0
+
     def test_a_dead_module_needs_nobody(self, pair: Any) -> None:
         client, _ = pair
         request = client.begin("layer.dead", x_of(3))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 
 from helora_core.backend.base import with_primes
 from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.primes import distinct_ntt_primes
-from helora_core.backend.protocol import SLOTS, Executable, Values
+from helora_core.backend.protocol import SLOTS, Executable, Sanitizing, Values
 from helora_core.backend.tape import Tape
 from helora_core.params.ckks import CKKSParams
 from helora_rns.arrays import aligned_copy
 from helora_rns.kernels import Basis
+from helora_rns.modular import Residues
 from helora_rns.programs.executable import prepared
 from helora_rns.scheme import encoding as encodings
 from helora_rns.scheme import wire
@@ -24,6 +25,7 @@ from helora_rns.scheme.encoding import Message
 from helora_rns.scheme.encryption import Decryptor, Encryptor, PublicEncryptor
 from helora_rns.scheme.evaluation import Evaluator
 from helora_rns.scheme.keys import PublicKey, RotationKey, SecretKey
+from helora_rns.scheme.sanitizing import Sanitizer
 
 _primes = functools.cache(distinct_ntt_primes)
 
@@ -130,14 +132,27 @@ class RNSEvaluator(_Role, Evaluator):
         Evaluator.__init__(self, ring, keys.rotations)
         self.rotation_steps = self.steps
         self.has_public_key = keys.public is not None
-        self._encryptor = PublicEncryptor(ring, keys.public) if keys.public else None
+        self._sanitizer = Sanitizer(ring, keys.public) if keys.public else None
 
     def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
-        if self._encryptor is None:
-            raise ValueError("there is no public key")
         level = self._ring.max_level
         message = _message(self._ring, values, level, scale, encoding, self._ring.basis(level))
-        return self._encryptor.encrypt(message, scale)
+        return PublicEncryptor(self._ring, self._with_public_key.zeros).encrypt(message, scale)
+
+    def sanitize_many(self, ciphertexts: Sequence[Ciphertext], how: Sequence[Sanitizing]) -> list[Ciphertext]:
+        return list(map(self._with_public_key.sanitized, ciphertexts, how))
+
+    def uniform_mask(self, ciphertext: Ciphertext, mask: Residues | None = None) -> tuple[Ciphertext, Residues]:
+        return self._with_public_key.masked(ciphertext, mask)
+
+    def prepare_zeros(self, level: int, count: int) -> int:
+        return self._with_public_key.zeros.prepare(level, count)
+
+    @property
+    def _with_public_key(self) -> Sanitizer:
+        if self._sanitizer is None:
+            raise ValueError("there is no public key")
+        return self._sanitizer
 
 
 class RNSBackend:
@@ -148,6 +163,7 @@ class RNSBackend:
         encodings=frozenset(Encoding),
         slot_generator=5,
         public_key=True,
+        sanitizing=True,
         hoisting=True,
         compressed_upload=True,
         programs=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import sys
 import threading
 from collections.abc import Sequence
@@ -44,6 +45,9 @@ _SIGNATURES = {
     "hr_ring_make": [_POINTER, _NUMBER, _NUMBER, _POINTER, _POINTER, _WORD],
     "hr_binomial": [_POINTER, _POINTER, _POINTER, _NUMBER],
     "hr_values_of_doubles": [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER],
+    "hr_normal": [_POINTER, _POINTER, _POINTER, _NUMBER],
+    "hr_random_bits": [_POINTER, _POINTER, _NUMBER, _WORD],
+    "hr_of_parts": [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER, _POINTER, _NUMBER],
     "hr_pack": [_POINTER, _POINTER, _NUMBER, _WORD],
     "hr_unpack": [_POINTER, _POINTER, _NUMBER, _WORD],
     "hr_slots_to_coefficients": [_POINTER] * 3 + [_NUMBER, _NUMBER, _POINTER, _POINTER, ctypes.c_double],
@@ -54,6 +58,7 @@ _RETURNING = {
     "hr_supported": (_WORD, []),
     "hr_ring_bytes": (_NUMBER, [_NUMBER, _NUMBER, _WORD]),
     "hr_gemm_words": (_NUMBER, [_NUMBER, _NUMBER]),
+    "hr_ternary": (_NUMBER, [_POINTER, _NUMBER, _POINTER, _NUMBER]),
     "hr_uniform": (_NUMBER, [_POINTER, _WORD, _POINTER, _NUMBER, _POINTER, _NUMBER, _POINTER]),
 }
 
@@ -106,6 +111,7 @@ class CompiledKernels:
         self._ring = address(self._memory)
         loaded.hr_ring_make(self._ring, ring_degree, len(ring_primes), address(moduli), address(powers), self._isa)
         self._bases: dict[Basis, NDArray[np.uint32]] = {}
+        self._shifts: dict[tuple[tuple[int, ...], Basis], Residues] = {}
         self._embedding = embedding.powers(ring_degree), embedding.slot_places(ring_degree)
         self._powers, self._places = (address(table) for table in self._embedding)
         self._local = threading.local()
@@ -256,6 +262,37 @@ class CompiledKernels:
         out = doubles(words.shape)
         self._c.hr_binomial(self._ring, address(out), address(words), words.size)
         return out
+
+    def normal(self, words: Residues) -> Doubles:
+        out = doubles(words.shape)
+        self._c.hr_normal(self._ring, address(out), address(words), words.size)
+        return out
+
+    def random_bits(self, words: Residues, bits: int) -> Doubles:
+        out = doubles(words.shape)
+        self._c.hr_random_bits(address(out), address(words), words.size, bits)
+        return out
+
+    def ternary(self, words: Residues, out: Doubles) -> int:
+        return int(self._c.hr_ternary(address(out), out.size, address(words), words.size))
+
+    def of_parts(self, parts: Sequence[Doubles], shifts: Sequence[int], basis: Basis) -> Residues:
+        out = residues((len(basis), self.ring_degree))
+        factors = self._factors(tuple(shifts), basis)
+        pointers = np.array([address(part) for part in parts], dtype=np.uint64)
+        self._c.hr_of_parts(
+            self._ring, self._basis(basis), len(basis), address(out), address(pointers), address(factors), len(parts)
+        )
+        return out
+
+    def _factors(self, shifts: tuple[int, ...], basis: Basis) -> Residues:
+        """By how much each part, but the last, is shifted against the next, modulo each prime."""
+        found = self._shifts.get((shifts, basis))
+        if found is None:
+            steps = [high - low for high, low in itertools.pairwise(shifts)]
+            rows = [[pow(2, step, self.primes[i]) for i in basis] for step in steps] or [[0]]
+            found = self._shifts.setdefault((shifts, basis), np.array(rows, dtype=np.uint64))
+        return found
 
     def pack(self, a: Residues, bits: int) -> bytes:
         out = np.empty((a.size * bits + 7) // 8, dtype=np.uint8)

@@ -137,6 +137,32 @@ class Kernels(Protocol):
         """An error a word: the ones in its bits 0 to 20 less those in bits 21 to 41. Its variance is 10.5."""
         ...
 
+    def ternary(self, words: Residues, out: Doubles) -> int:
+        """-1, 0 or 1 of each two bits of the words, the lowest first, that are not both set, into ``out``.
+
+        Returns:
+            How many were found.
+        """
+        ...
+
+    def normal(self, words: Residues) -> Doubles:
+        """Standard normal variates, one a word, of an even number of words; none exceeds 8.5."""
+        ...
+
+    def random_bits(self, words: Residues, bits: int) -> Doubles:
+        """The integers of the words' highest bits, 52 or fewer."""
+        ...
+
+    def of_parts(self, parts: Sequence[Doubles], shifts: Sequence[int], basis: Basis) -> Residues:
+        """``of_doubles`` of Σ parts[i]·2^shifts[i], for sums that no double holds: (limbs, N).
+
+        Args:
+            parts: One or more, each as ``of_doubles`` takes it.
+            shifts: One for each, descending, the last 0.
+            basis: The primes.
+        """
+        ...
+
     def pack(self, a: Residues, bits: int) -> bytes:
         """Numbers of so many bits, one after another from the lowest bit on."""
         ...

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from helora_rns import embedding, modular, primes
-from helora_rns.arrays import aligned_copy, doubles
+from helora_rns import embedding, modular, normals, primes
+from helora_rns.arrays import aligned_copy, doubles, residues
 from helora_rns.kernels import Basis, Doubles, of_interleaved
 from helora_rns.modular import Moduli, Residues
 
@@ -183,6 +183,26 @@ class NumPyKernels:
         coins = np.unpackbits(words.astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
         errors: Doubles = coins[:, :21].sum(axis=1, dtype=np.float64) - coins[:, 21:42].sum(axis=1, dtype=np.float64)
         return errors
+
+    def ternary(self, words: Residues, out: Doubles) -> int:
+        pairs = (words[:, np.newaxis] >> np.arange(0, 64, 2, dtype=np.uint64)).ravel() & np.uint64(3)
+        found = pairs[pairs < 3][: out.size]
+        out[: found.size] = found.astype(np.float64) - 1.0
+        return int(found.size)
+
+    def normal(self, words: Residues) -> Doubles:
+        return aligned_copy(normals.of_words(words))
+
+    def random_bits(self, words: Residues, bits: int) -> Doubles:
+        return aligned_copy((words >> np.uint64(64 - bits)).astype(np.float64))
+
+    def of_parts(self, parts: Sequence[Doubles], shifts: Sequence[int], basis: Basis) -> Residues:
+        total = residues((len(basis), self.ring_degree))
+        total[...] = 0
+        for part, shift in zip(parts, shifts, strict=True):
+            factors = [pow(2, shift, self.primes[i]) for i in basis]
+            self.add(total, self.times(self.of_doubles(part, basis), factors, basis), basis, out=total)
+        return total
 
     def pack(self, a: Residues, bits: int) -> bytes:
         each = np.unpackbits(a.astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")[:, :bits]

@@ -117,6 +117,17 @@ HR_API uint64_t hr_uniform(const Ring *, uint32_t prime, uint64_t *out, uint64_t
                            uint64_t available, uint64_t *used);
 HR_API void hr_binomial(const Ring *, double *out, const uint64_t *words, uint64_t n);
 
+/* Samples for sanitising. Normal variates: n, an even number, of as many words. Integers of the words' highest ``bits``
+ * bits, 52 or fewer. Ternary: -1, 0 or 1 for each two bits, from the lowest on, that are not both set; returns how many
+ * were found, up to n. */
+HR_API void hr_normal(const Ring *, double *out, const uint64_t *words, uint64_t n);
+HR_API void hr_random_bits(double *out, const uint64_t *words, uint64_t n, uint32_t bits);
+HR_API uint64_t hr_ternary(double *out, uint64_t n, const uint64_t *words, uint64_t available);
+/* Integers too long for doubles, as coefficients: by Horner's rule parts[i], as for hr_of_doubles, and before each but
+ * the first a product with factors[(i - 1) limbs + limb]. */
+HR_API void hr_of_parts(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t *out, const double *const *parts,
+                        const uint64_t *factors, uint64_t count);
+
 /* n numbers of ``bits`` bits each (64 or fewer), one after another from the lowest bit on: (n bits + 7) / 8 bytes. */
 HR_API void hr_pack(uint8_t *out, const uint64_t *a, uint64_t n, uint32_t bits);
 HR_API void hr_unpack(uint64_t *out, const uint8_t *a, uint64_t n, uint32_t bits);

@@ -11,7 +11,8 @@ from helora_rns.scheme import sampling
 from helora_rns.scheme.ciphertexts import Ciphertext
 from helora_rns.scheme.context import Context
 from helora_rns.scheme.encoding import Message, are_values, values_of
-from helora_rns.scheme.keys import PublicKey, SecretKey
+from helora_rns.scheme.keys import SecretKey
+from helora_rns.scheme.zeros import Zeros
 
 _EXACT = 2.0**52
 
@@ -48,22 +49,17 @@ class Encryptor:
 
 
 class PublicEncryptor:
-    """Encrypts with a public key: u·(b, a) + (e₀ + m, e₁), u ternary."""
+    """Encrypts with a public key."""
 
-    def __init__(self, context: Context, key: PublicKey) -> None:
+    def __init__(self, context: Context, zeros: Zeros) -> None:
         self._context = context
-        self._pair = key.pair(context)
+        self._zeros = zeros
 
     def encrypt(self, message: Message, scale: float) -> Ciphertext:
         """A fresh ciphertext at the highest level, of coefficients in doubles or of values."""
-        context, kernels = self._context, self._context.kernels
-        basis = context.basis(context.max_level)
-        u = kernels.values_of_doubles(sampling.ternary(context.ring_degree, sampling.fresh_seed()), basis)
-        first, second = sampling.errors(context, 2)
-        noise = residues(self._pair.shape)
-        noise[0] = with_errors(context, message, first)
-        noise[1] = kernels.values_of_doubles(second, basis)
-        return Ciphertext(kernels.multiply_add(self._pair, u, noise, basis), context.max_level, scale)
+        context = self._context
+        first = with_errors(context, message, sampling.errors(context)[0])
+        return Ciphertext(self._zeros.encrypted(context.max_level, first), context.max_level, scale)
 
 
 class Decryptor:

@@ -43,7 +43,7 @@ class SecretKey:
 
     def __init__(self, context: Context, seed: bytes | None = None) -> None:
         self.seed = sampling.fresh_seed() if seed is None else seed
-        ternary = sampling.ternary(context.ring_degree, self.seed)
+        ternary = sampling.ternary(context, self.seed)
         self.values = private(context.kernels.values_of_doubles(ternary, context.whole))
         ternary.fill(0.0)
 

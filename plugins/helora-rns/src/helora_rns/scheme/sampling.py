@@ -79,13 +79,15 @@ def errors(context: Context, count: int = 1) -> Doubles:
     return context.kernels.binomial(Stream(fresh_seed()).words(count * n)).reshape(count, n)
 
 
-def ternary(ring_degree: int, seed: bytes) -> Doubles:
-    """A polynomial whose coefficients are uniform over -1, 0 and 1, in doubles, of a seed."""
-    stream, found = Stream(seed), np.empty(0, dtype=np.uint8)
-    while found.size < ring_degree:
-        pairs = stream.words(ring_degree // 16).view(np.uint8)
-        quarters = np.stack([pairs >> shift & 3 for shift in (0, 2, 4, 6)], axis=1).ravel()
-        found = np.concatenate([found, quarters[quarters < 3]])
-    out = doubles((ring_degree,))
-    out[:] = found[:ring_degree].astype(np.float64) - 1.0
+def ternary_of(context: Context, stream: Stream) -> Doubles:
+    """A polynomial whose coefficients are uniform over -1, 0 and 1, in doubles, of a stream."""
+    out, found = doubles((context.ring_degree,)), 0
+    while found < out.size:
+        # Three of four pairs of bits are taken; a few more words make a second round rare.
+        found += context.kernels.ternary(stream.words((out.size - found) // 24 + 12), out[found:])
     return out
+
+
+def ternary(context: Context, seed: bytes) -> Doubles:
+    """The same of a seed."""
+    return ternary_of(context, Stream(seed))
