@@ -305,7 +305,7 @@ def test_a_server_prepares_while_it_is_idle() -> None:
     module = synthetic_module(shape, seed=1, name="q_proj")
     plan = compile_plan(shape, get_manager().load_packing("rank_bsgs"), module=module)
     compiled = CompiledModule(module, (Part(name="q_proj", d_out=shape.d_out),), plan)
-    client, session = CompiledLoRA([compiled], get_manager().load_backend("rns")).open()
+    client, session = CompiledLoRA([compiled], get_manager().load_backend("rns"), secure=True).open()
     level = plan.values[plan.program.results[0]].level
     (keys,) = (keys for _, keys in session._keys.values())
     assert session.prepare(2) == 2
