@@ -113,8 +113,11 @@ def _run_ms(candidate: Candidate) -> float:
 
 
 def _bytes_of(candidate: Candidate) -> int:
-    """What a bench of it holds in memory: plaintexts and the ciphertexts of both ends."""
-    plan = _planned(candidate)
+    return held_bytes(_planned(candidate))
+
+
+def held_bytes(plan: Plan) -> int:
+    """What a bench of a plan holds in memory: plaintexts and the ciphertexts of both ends."""
     plaintexts = sum(plaintext_bytes(spec, plan.params.ring_degree) for spec in plan.constant_specs.values())
     return plaintexts + plan.key_bytes + 4 * plan.bytes_up + 2 * plan.bytes_down
 

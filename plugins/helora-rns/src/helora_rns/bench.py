@@ -1,17 +1,15 @@
 """``python -m helora_rns.bench``: single operations against Microsoft SEAL, through TenSEAL's bindings, in one process.
 
-The two take turns as A B B A, so that what else the machine does meets both alike; each round gives a ratio, and the
-median of them is printed with the range. N=8192, data primes of 49 bits and a special one of 50, one thread.
-``--json`` prints it as data.
+The two take turns (``helora_rns.turns``), and the median of the ratios is printed with the range. N=8192, data primes
+of 49 bits and a special one of 50, one thread. ``--json`` prints it as data. The harness's ``engine_bars.py`` takes its
+operations from here.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -25,11 +23,11 @@ from helora_rns.scheme.context import Parameters, context
 from helora_rns.scheme.encryption import Decryptor, Encryptor
 from helora_rns.scheme.evaluation import Evaluator
 from helora_rns.scheme.keys import RotationKey, SecretKey
+from helora_rns.turns import Work, alone
+from helora_rns.turns import compared as turns_of
 
 N, BITS, SCALE = 8192, (49, 49, 49, 50), 2.0**40
 STEPS = (1, 2, 3, 4, 5, 6, 7, 8)
-
-Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -139,32 +137,16 @@ def seal() -> dict[str, Work]:
     }
 
 
-def _timed(work: Work, repeats: int) -> float:
-    start = time.thread_time()
-    for _ in range(repeats):
-        work()
-    return (time.thread_time() - start) / repeats * 1e6
-
-
 def compared(name: str, first: Work, second: Work, rounds: int) -> Row:
-    """The works in turns A B B A."""
-    first(), second()
-    repeats = [max(1, int(20_000 / max(_timed(work, 1), 1.0))) for work in (first, second)]
-    times: list[tuple[float, float]] = []
-    for _ in range(rounds):
-        a, b = _timed(first, repeats[0]), _timed(second, repeats[1])
-        b = (b + _timed(second, repeats[1])) / 2
-        a = (a + _timed(first, repeats[0])) / 2
-        times.append((a, b))
-    ratios = [b / a for a, b in times]
-    ours_us, seal_us = (statistics.median(each) for each in zip(*times, strict=True))
-    return Row(name, ours_us, seal_us, statistics.median(ratios), min(ratios), max(ratios))
+    """The works in turns."""
+    turns = turns_of(first, second, least=rounds)
+    return Row(name, turns.first * 1e6, turns.second * 1e6, turns.ratio, turns.least, turns.most)
 
 
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7, help="of each work, at least")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     mine = ours()
@@ -176,7 +158,7 @@ def main() -> int:
     from helora_rns.choice import chosen
 
     rows = [compared(name, mine[name], theirs[name], asked.rounds) for name in theirs]
-    transform = statistics.median(_timed(mine["NTT of two limbs"], 200) / 2 for _ in range(asked.rounds))
+    transform = alone(mine["NTT of two limbs"], least=asked.rounds).ratio / 2 * 1e6
     if asked.json:
         print(json.dumps({"kernels": chosen(), "ntt_us": transform, "rows": [asdict(row) for row in rows]}))
         return 0
