@@ -13,7 +13,7 @@ import pytest
 from doubles import DOUBLES, HonestBackend
 from doubles.controls import AutomaticBackend, LeastBackend, OneScaleBackend, SanitizingBackend
 from doubles.table import DOCS, written
-from trial import ALL, Trial, hold
+from trial import ALL, Trial, hold, hold_each
 
 from helora_core.conformance.base import STANDARD_TESTS
 
@@ -56,7 +56,7 @@ SLOW = frozenset(name for name, law in STANDARD_TESTS.items() if hasattr(law, "h
 def control(pytestconfig: pytest.Config) -> Trial:
     """The honest backend that all doubles are made of; costly and slow laws wait for ``--helora-thorough``."""
     thorough = pytestconfig.getoption("--helora-thorough")
-    return hold(HonestBackend(), ALL if thorough else ALL - COSTLY, thorough=thorough)
+    return hold(HonestBackend, ALL if thorough else ALL - COSTLY, thorough=thorough)
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +91,7 @@ def test_the_control_breaks_no_law(control: Trial, pytestconfig: pytest.Config) 
 
 @pytest.mark.thorough  # and in the session ``conformance``
 def test_the_control_breaks_no_slow_law() -> None:
-    trial = hold(HonestBackend(), SLOW, thorough=True)
+    trial = hold(HonestBackend, SLOW, thorough=True)
     assert trial.outcomes.keys() == SLOW
     # What is skipped are packings that take a hundred thousand operations for a module that others take a hundred for.
     assert all("passed" in ends and {"passed", "skipped"} >= set(ends) for ends in trial.outcomes.values())
@@ -101,21 +101,42 @@ def test_the_control_breaks_no_slow_law() -> None:
 def test_a_backend_is_asked_for_what_it_claims_and_no_more(
     control: type[HonestBackend], pytestconfig: pytest.Config
 ) -> None:
-    trial = hold(control(), ALL if pytestconfig.getoption("--helora-thorough") else ALL - COSTLY - OF_PROGRAMS)
+    trial = hold(control, ALL if pytestconfig.getoption("--helora-thorough") else ALL - COSTLY - OF_PROGRAMS)
     assert not trial.caught()
     assert {end for ends in trial.outcomes.values() for end in ends} == {"passed", "skipped"}
     assert sum("passed" in ends for ends in trial.outcomes.values()) > 70
+
+
+@pytest.fixture(scope="module")
+def trials(request: pytest.FixtureRequest) -> dict[str, Trial]:
+    """Of the doubles that are tested: each held to the law it names, in one run for all."""
+    chosen = [
+        DOUBLES[item.callspec.params["name"]]
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and item.originalname == test_a_double_is_caught_by_the_law_it_names.__name__
+    ]
+    found: dict[str, Trial] = {}
+    for slow in (False, True):
+        some = [double for double in chosen if (double.law in SLOW) is slow]
+        laws = {double.name: [double.law] for double in some}
+        if some:
+            found |= hold_each({double.name: double.factory for double in some}, laws, thorough=slow)
+    return found
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.thorough) if name in PATIENT else name for name in DOUBLES]
 )
 def test_a_double_is_caught_by_the_law_it_names(
-    name: str, caught: dict[str, set[str]], pytestconfig: pytest.Config
+    name: str, caught: dict[str, set[str]], pytestconfig: pytest.Config, request: pytest.FixtureRequest
 ) -> None:
-    double, thorough = DOUBLES[name], pytestconfig.getoption("--helora-thorough")
+    double = DOUBLES[name]
     assert double.law in STANDARD_TESTS
-    trial = hold(double.factory(), ALL if thorough else [double.law], thorough=thorough or double.law in SLOW)
+    if pytestconfig.getoption("--helora-thorough"):
+        trial = hold(double.factory, ALL, thorough=True)
+    else:
+        trial = request.getfixturevalue("trials")[name]
     ends = trial.outcomes[double.law]
     assert "failed" in ends, f"{double.law} ended {ends}: {double.fault}"
     # A fault shows in a law, never as an error in what is around it.

@@ -1,11 +1,11 @@
-"""Runs the conformance kit against a double, in a pytest of its own inside the one that is running."""
+"""Runs the conformance kit against doubles, in a pytest of its own inside the one that is running."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,46 +17,71 @@ from helora_core.conformance.base import BackendConformance
 ALL = frozenset(name for name in dir(BackendConformance) if name.startswith("test_"))
 DOOR = Path(__file__).with_name("door.py")
 
+Make = Callable[[], Backend]
+
 
 @dataclass(eq=False)
 class Trial:
-    """The pytest plugin that gives the backend to ``door``, and records the outcome of each law.
+    """How one backend fared.
 
     Attributes:
-        backend: The backend on trial.
-        laws: The laws to run; only these are collected, since collecting all takes longer than most laws.
         outcomes: By law: how its call ended for each parameter, or "error" if it never got that far.
     """
 
-    backend: Backend
-    laws: frozenset[str]
     outcomes: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-    @pytest.fixture(scope="session")
-    def backend_on_trial(self) -> Backend:
-        """For the door."""
-        return self.backend
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_pycollect_makeitem(self, name: str) -> list[pytest.Item] | None:
-        """Passes over other laws."""
-        return [] if name.startswith("test_") and name not in self.laws else None
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        law = report.nodeid.rpartition("::")[2].partition("[")[0]
-        if report.when == "call" or report.skipped:
-            self.outcomes[law].append(report.outcome)
-        elif report.failed:
-            self.outcomes[law].append("error")
 
     def caught(self) -> set[str]:
         """Laws that failed."""
         return {law for law, outcomes in self.outcomes.items() if "failed" in outcomes}
 
 
-def hold(backend: Backend, laws: Iterable[str] = ALL, *, thorough: bool = False) -> Trial:
-    """Hold a backend to the laws named, by default to all."""
-    trial = Trial(backend, frozenset(laws))
+@dataclass(eq=False)
+class Trials:
+    """The pytest plugin that gives each backend to ``door``, and records the outcome of each of its laws.
+
+    Attributes:
+        backends: What makes each, by name.
+        laws: Each one's; only these are collected, since collecting all takes longer than most laws.
+    """
+
+    backends: Mapping[str, Make]
+    laws: Mapping[str, Collection[str]]
+    of: dict[str, Trial] = field(default_factory=lambda: defaultdict(Trial))
+    _names: dict[str, str] = field(default_factory=dict)
+
+    @pytest.fixture(scope="session")
+    def backend_on_trial(self, request: pytest.FixtureRequest) -> Backend:
+        """For the door."""
+        return self.backends[request.param]()
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        law = metafunc.function.__name__
+        metafunc.parametrize(
+            "backend_on_trial", [name for name, laws in self.laws.items() if law in laws], indirect=True
+        )
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pycollect_makeitem(self, name: str) -> list[pytest.Item] | None:
+        """Passes over other laws."""
+        return [] if name.startswith("test_") and not any(name in laws for laws in self.laws.values()) else None
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Function]) -> None:
+        self._names.update((item.nodeid, item.callspec.params["backend_on_trial"]) for item in items)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        outcomes = self.of[self._names[report.nodeid]].outcomes
+        law = report.nodeid.partition("[")[0].rpartition("::")[2]
+        if report.when == "call" or report.skipped:
+            outcomes[law].append(report.outcome)
+        elif report.failed:
+            outcomes[law].append("error")
+
+
+def hold_each(
+    backends: Mapping[str, Make], laws: Mapping[str, Collection[str]], *, thorough: bool = False
+) -> dict[str, Trial]:
+    """Hold backends to laws, each to its own, in one run: to start pytest takes longer than most laws."""
+    trials = Trials(backends, laws)
     arguments = [
         str(DOOR), "-c", str(DOOR.with_name("trial.ini")), "--rootdir", str(DOOR.parent), "--noconftest",
         "--import-mode=importlib", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:faulthandler",
@@ -64,6 +89,11 @@ def hold(backend: Backend, laws: Iterable[str] = ALL, *, thorough: bool = False)
         "-W", "ignore::pytest.PytestAssertRewriteWarning",
     ]  # fmt: skip
     with contextlib.redirect_stdout(io.StringIO()) as shown:
-        status = pytest.main([*arguments, *(["--helora-thorough"] if thorough else [])], plugins=[trial])
+        status = pytest.main([*arguments, *(["--helora-thorough"] if thorough else [])], plugins=[trials])
     assert status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), shown.getvalue()
-    return trial
+    return trials.of
+
+
+def hold(make: Make, laws: Iterable[str] = ALL, *, thorough: bool = False) -> Trial:
+    """Hold one backend to the laws named, by default to all."""
+    return hold_each({"it": make}, {"it": frozenset(laws)}, thorough=thorough)["it"]
