@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import islice
 
 # The first thirteen primes as Miller-Rabin bases decide every number below 3.3e24 (Sorenson and Webster, 2015).
 _BASES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41)
@@ -41,9 +43,13 @@ def distinct_ntt_primes(bits: Sequence[int], ring_degree: int) -> tuple[int, ...
         ValueError: There are too few of one length.
     """
     wanted = Counter(bits)
-    found: dict[int, list[int]] = {}
+    found = {size: list(_largest(size, ring_degree, count)) for size, count in wanted.items()}
     for size, count in wanted.items():
-        found[size] = [prime for _, prime in zip(range(count), ntt_primes(size, ring_degree), strict=False)]
         if len(found[size]) < count:
             raise ValueError(f"too few primes of {size} bits are 1 mod {2 * ring_degree}")
     return tuple(found[size].pop() for size in bits)
+
+
+@cache  # sessions are opened and parameters resolved for the same few chains again and again
+def _largest(bits: int, ring_degree: int, count: int) -> tuple[int, ...]:
+    return tuple(islice(ntt_primes(bits, ring_degree), count))

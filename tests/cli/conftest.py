@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,12 @@ import pytest
 import helora_core
 from helora_core.adapter.lora import LoRAModule
 from helora_core.cli.main import main
+from helora_core.compiler.compile import compile_request
+from helora_core.compiler.plan import Plan
+from helora_core.compiler.plan_cache import PlanCache
+from helora_core.compiler.request import PlanRequest
+from helora_core.packing.protocol import Packing
+from helora_core.planning import compiling, planner
 
 REPOSITORY = Path(helora_core.__file__).parents[1]
 
@@ -32,6 +38,23 @@ def _nobodys_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    """Hundreds of commands plan the same adapters: a packing compiles each of their requests once in this process."""
+    caches: dict[Packing, PlanCache] = {}
+
+    def compiled(request: PlanRequest, packing: Packing) -> Plan:
+        if packing not in caches:
+            caches[packing] = PlanCache(lambda asked: (compile_request(asked, packing),), capacity=10_000)
+        (plan,) = caches[packing].plans(request)
+        return plan
+
+    with pytest.MonkeyPatch.context() as patch:
+        for room in (compiling, planner):
+            patch.setattr(room, "compile_request", compiled)
+        yield
 
 
 @pytest.fixture
