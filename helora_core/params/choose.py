@@ -6,11 +6,12 @@ residue takes a machine word whatever the prime's length.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from helora_core.errors import InvalidParameters
-from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
-from helora_core.params.noise import keyswitch_worst_std, rescale_std
+from helora_core.params.ckks import CKKSParams
+from helora_core.params.noise import USUAL_NOISE, NoiseModel, keyswitch_worst_std, rescale_std
 from helora_core.params.security import require_secure
 from helora_core.params.smallest_ring import RingRequirement, smallest_ring
 
@@ -22,7 +23,8 @@ HEADROOM_BITS = 3
 (``helora_core.compiler.exponents``)."""
 
 _SPECIAL_SPARE_BITS = 8
-"""The special prime exceeds the others by this much, so that rounding dominates the noise of a key switch."""
+"""The special prime exceeds the others by this much if primes may be so long: rounding then dominates the noise of a
+key switch, or nearly so."""
 
 _DEVIATIONS = 32
 """The largest error allowed for, in standard deviations; ``helora_core.compiler.precision`` gives its probability."""
@@ -38,41 +40,66 @@ class Requirement(RingRequirement, frozen=True, kw_only=True):
         depth: Rescales from input to output.
         rotates: Whether keys are switched at all.
         max_scale_bits: log2 of the largest scale to take, if the modulus allows it.
+        noise_model: The model of the backend's noise.
     """
 
     depth: int
     rotates: bool
     max_scale_bits: int = MAX_SCALE_BITS
+    noise_model: NoiseModel = USUAL_NOISE
 
 
 def required_scale_bits(requirement: Requirement, ring_degree: int) -> int:
     """Smallest scale, in bits, at which the noisiest operation changes a value of at most one by 2^-precision_bits."""
-    noise_bits = math.log2(_DEVIATIONS * rescale_std(ring_degree))
-    if requirement.rotates:
-        # The widest chain that choose_params builds has the most of it.
-        widest = _chain(requirement, ring_degree, MAX_SCALE_BITS)
-        worst = keyswitch_worst_std(ring_degree, widest.data_bits, sum(widest.special_bits))
-        noise_bits = max(noise_bits, math.log2(_DEVIATIONS * worst))
-    return math.ceil(requirement.precision_bits + noise_bits)
-
-
-def _chain(requirement: Requirement, ring_degree: int, scale_bits: int) -> CKKSParams:
-    base = min(scale_bits + HEADROOM_BITS, MAX_PRIME_BITS - _SPECIAL_SPARE_BITS)
-    return CKKSParams(
-        ring_degree=ring_degree,
-        data_bits=(base, *[scale_bits] * requirement.depth),
-        special_bits=(base + _SPECIAL_SPARE_BITS if requirement.rotates else UNUSED_SPECIAL_BITS,),
-        scale_bits=scale_bits,
+    # A wider chain has more noise, but no more than a bit for each bit of the scale.
+    return next(
+        scale_bits
+        for scale_bits in itertools.count(1)
+        if scale_bits >= requirement.precision_bits + _noise_bits(requirement, ring_degree, scale_bits)
     )
 
 
+def _noise_bits(requirement: Requirement, ring_degree: int, scale_bits: int) -> float:
+    std = rescale_std(ring_degree)
+    if requirement.rotates:
+        data_bits = _data_bits(requirement, min(scale_bits, MAX_SCALE_BITS))
+        special_bits = _special_bits(requirement, data_bits)
+        model = requirement.noise_model
+        floors, centred = model.keyswitch_floors, model.centred_digits
+        switched = keyswitch_worst_std(ring_degree, data_bits, sum(special_bits), floors=floors, centred=centred)
+        std = max(std, switched)
+    return math.log2(_DEVIATIONS * std)
+
+
+def _data_bits(requirement: Requirement, scale_bits: int) -> tuple[int, ...]:
+    return (scale_bits + HEADROOM_BITS, *[scale_bits] * requirement.depth)
+
+
+def _special_bits(requirement: Requirement, data_bits: tuple[int, ...], *, alone: bool = False) -> tuple[int, ...]:
+    """The special prime; ``alone`` for none where no key is switched."""
+    if requirement.rotates:
+        return (min(data_bits[0] + _SPECIAL_SPARE_BITS, requirement.longest_prime_bits),)
+    return () if alone else (UNUSED_SPECIAL_BITS,)
+
+
+def _chain(requirement: Requirement, ring_degree: int, scale_bits: int, *, alone: bool = False) -> CKKSParams:
+    data_bits = _data_bits(requirement, scale_bits)
+    special_bits = _special_bits(requirement, data_bits, alone=alone)
+    return CKKSParams(ring_degree=ring_degree, data_bits=data_bits, special_bits=special_bits, scale_bits=scale_bits)
+
+
 def _largest_chain(requirement: Requirement, ring_degree: int, limit_bits: int) -> CKKSParams | None:
-    """The chain with the largest scale that fits ``limit_bits`` and keeps the precision, or None."""
+    """The chain with the largest scale that fits ``limit_bits`` and keeps the precision, or None.
+
+    One for every library comes first, and one without a reserved special prime only if no other fits.
+    """
     lowest = required_scale_bits(requirement, ring_degree)
-    for scale_bits in range(requirement.max_scale_bits, lowest - 1, -1):
-        params = _chain(requirement, ring_degree, scale_bits)
-        if params.modulus_bits <= limit_bits:
-            return params
+    highest = min(requirement.max_scale_bits, requirement.longest_prime_bits - HEADROOM_BITS)
+    for alone in (False,) if requirement.reserves_special else (False, True):
+        for scale_bits in range(highest, lowest - 1, -1):
+            params = _chain(requirement, ring_degree, scale_bits, alone=alone)
+            if params.modulus_bits <= limit_bits:
+                return params
     return None
 
 
@@ -106,5 +133,5 @@ def _refuse_wanted_ring(requirement: Requirement, wanted: int) -> None:
             f"2^{scale_bits}; the largest is 2^{MAX_SCALE_BITS}.",
             hint="Ask for less precision, or for a smaller ring, which has less noise.",
         )
-    narrowest = _chain(requirement, wanted, scale_bits)
+    narrowest = _chain(requirement, wanted, scale_bits, alone=not requirement.reserves_special)
     require_secure(narrowest, security_bits=requirement.security_bits, table=requirement.table)

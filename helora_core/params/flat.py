@@ -5,6 +5,10 @@ would shrink signal and noise together but not the least size of the flood. The 
 will do (``FlatScales``). The smallest ring, with the fewest primes, whose modulus holds them is chosen, and spare bits
 are distributed over the scales. One prime without a special prime is used where it is enough: at 128 bits of security,
 53 bits in a ring of 2048.
+
+Where keys are switched, the special prime takes bits from the data, and each bit that it is longer than the data primes
+halves the noise of key switches, down to that of their rounding. ``least`` knows that noise, so the special prime is
+the one that leaves the most bits to spare: no distance between the lengths suits all rings, digits and floods.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from helora_core.params.choose import UNUSED_SPECIAL_BITS
-from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
+from helora_core.params.ckks import CKKSParams
 from helora_core.params.smallest_ring import FloodRequirement, check_flood, no_modulus_holds, smallest_ring
 
 HEADROOM_BITS = 3
@@ -26,8 +30,8 @@ LARGEST_INPUT_BITS = 84
 LARGEST_WEIGHT_BITS = 50
 """A larger scale of the plaintexts gains nothing, for the same reason."""
 
-_SPECIAL_SPARE_BITS = 8
-"""The special prime exceeds the data primes by this much, so that rounding dominates the noise of a key switch."""
+_SHORTEST_SPECIAL_BITS = 20
+"""No shorter special prime is tried where keys are switched."""
 
 _MOST_PRIMES = 6
 _LARGEST_OF_65537 = 32768
@@ -86,21 +90,48 @@ def reserved_special_bits(ring_degree: int) -> int:
 
 
 def _flat_chain(requirement: FlatRequirement, ring_degree: int, limit_bits: int) -> CKKSParams | None:
-    mask_bits = requirement.mask_bits(ring_degree)
-    for primes, special in _chains(requirement, ring_degree):
-        longest = min(MAX_PRIME_BITS, special[0] - _SPECIAL_SPARE_BITS) if requirement.rotates else MAX_PRIME_BITS
-        room = min(limit_bits - sum(special), primes * longest)
-        least = requirement.least(ring_degree, (-(-room // primes),) * primes, special)
-        needed = _needed(least, mask_bits)
-        if needed <= room:
-            total = min(room, _useful(least, needed))
-            return CKKSParams(
-                ring_degree=ring_degree,
-                data_bits=tuple(total // primes + (i < total % primes) for i in range(primes)),
-                special_bits=special,
-                scale_bits=1,
-            )
+    """The chain with the fewest data primes, whose number is what operations cost, and then the most bits to spare."""
+    for primes in range(1, _MOST_PRIMES + 1):
+        for specials in _specials(requirement, ring_degree, primes):
+            best: CKKSParams | None = None
+            most = -1
+            for special in specials:
+                spare, params = _filled(requirement, ring_degree, limit_bits, primes, special)
+                if spare > most:
+                    most, best = spare, params
+            if best is not None:
+                return best
     return None
+
+
+def _filled(
+    requirement: FlatRequirement, ring_degree: int, limit_bits: int, primes: int, special: tuple[int, ...]
+) -> tuple[int, CKKSParams | None]:
+    """The chain of so many data primes, if they are enough, and the bits of use that it has beyond those needed."""
+    # Libraries take a special prime shorter than the data primes for one that is only reserved.
+    longest = min(requirement.longest_prime_bits, *special) if requirement.rotates else requirement.longest_prime_bits
+    room = min(limit_bits - sum(special), primes * longest)
+    if room <= 0:
+        return -1, None
+    total, spare, mask_bits = room + 1, -1, requirement.mask_bits(ring_degree)
+    while room < total:
+        total = room
+        least = requirement.least(ring_degree, shared(total, primes), special)
+        needed = _needed(least, mask_bits)
+        # Shorter primes have less noise, so that again fewer bits may be of use.
+        room = min(total, _useful(least, needed))
+        if spare < 0:
+            spare = room - needed
+        if spare < 0:
+            return -1, None
+    return spare, CKKSParams(
+        ring_degree=ring_degree, data_bits=shared(total, primes), special_bits=special, scale_bits=1
+    )
+
+
+def shared(bits: int, primes: int) -> tuple[int, ...]:
+    """Lengths of so many primes with these bits together, which differ by one at most."""
+    return tuple(bits // primes + (i < bits % primes) for i in range(primes))
 
 
 def _needed(least: FlatScales, mask_bits: int) -> int:
@@ -109,18 +140,17 @@ def _needed(least: FlatScales, mask_bits: int) -> int:
     return max(least.total + HEADROOM_BITS, masked)
 
 
-def _chains(requirement: FlatRequirement, ring_degree: int) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Chains to try, cheapest first: the number of data primes and the bits of the special primes."""
+def _specials(requirement: FlatRequirement, ring_degree: int, primes: int) -> Iterator[list[tuple[int, ...]]]:
+    """Special primes to try with so many data primes: groups of which the first that has some that do is taken."""
     if requirement.rotates:
-        # With more primes, each is shorter, and so is the special prime: the data gets the difference.
-        for primes in range(1, _MOST_PRIMES + 1):
-            for special in range(MAX_PRIME_BITS, 39, -1):
-                yield primes, (special,)
-        return
-    # Without key switches, a single prime needs no special one beside it; libraries of RNS chains reserve one.
-    yield 1, ()
-    for primes in range(2, _MOST_PRIMES + 1):
-        yield primes, (reserved_special_bits(ring_degree),)
+        # A longer one makes key switches less noisy, a shorter one leaves more bits to the data.
+        yield [(bits,) for bits in range(requirement.longest_prime_bits, _SHORTEST_SPECIAL_BITS - 1, -1)]
+    elif primes == 1:
+        yield [()]  # no library takes a single prime for a special one
+    else:
+        yield [(reserved_special_bits(ring_degree),)]
+        if not requirement.reserves_special:  # second, since such a plan is not for every library
+            yield [()]
 
 
 def _useful(least: FlatScales, needed: int) -> int:

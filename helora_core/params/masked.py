@@ -9,13 +9,13 @@ If results are flooded, the flood has to exceed the share of the first round's n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from helora_core.errors import InvalidParameters
-from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
-from helora_core.params.flat import HEADROOM_BITS, reserved_special_bits
+from helora_core.params.ckks import CKKSParams
+from helora_core.params.flat import HEADROOM_BITS, reserved_special_bits, shared
 from helora_core.params.smallest_ring import FloodRequirement, check_flood, no_modulus_holds, smallest_ring
 
 _BEYOND_DOWN_BITS = 4
@@ -57,20 +57,25 @@ def choose_masked(requirement: MaskedRequirement) -> tuple[CKKSParams, MaskedSca
     found: dict[int, MaskedScales] = {}
 
     def chain(ring_degree: int, limit_bits: int) -> CKKSParams | None:
-        least = requirement.least(ring_degree)
-        chosen = _chain(least, ring_degree, limit_bits)
-        for _ in range(_MOST_SPARE_BITS if chosen else 0):
-            finer = msgspec.structs.replace(
-                least, z_bits=least.z_bits + 1, up_bits=least.up_bits + 1, down_bits=least.down_bits + 1
-            )
-            params = _chain(finer, ring_degree, limit_bits)
-            # Spare bits are used as long as they cost no further prime.
-            if chosen is None or params is None or len(params.data_bits) > len(chosen.data_bits):
-                break
-            chosen, least = params, finer
-        if chosen:
-            found[ring_degree] = masked_scales(chosen, least)
-        return chosen
+        for special in _specials(requirement, ring_degree):
+            least = requirement.least(ring_degree)
+            rest, longest = limit_bits - sum(special), requirement.longest_prime_bits
+            chosen = _data_bits(least, rest, longest)
+            if chosen is None:
+                continue
+            for _ in range(_MOST_SPARE_BITS):
+                finer = msgspec.structs.replace(
+                    least, z_bits=least.z_bits + 1, up_bits=least.up_bits + 1, down_bits=least.down_bits + 1
+                )
+                data_bits = _data_bits(finer, rest, longest)
+                # Spare bits are used as long as they cost no further prime.
+                if data_bits is None or len(data_bits) > len(chosen):
+                    break
+                chosen, least = data_bits, finer
+            params = CKKSParams(ring_degree=ring_degree, data_bits=chosen, special_bits=special, scale_bits=1)
+            found[ring_degree] = masked_scales(params, least)
+            return msgspec.structs.replace(params, scale_bits=found[ring_degree].input_bits)
+        return None
 
     params = smallest_ring(requirement, chain)
     if params is None:
@@ -112,13 +117,18 @@ def scales_within(params: CKKSParams) -> MaskedScales:
     return masked_scales(params, least)
 
 
-def _chain(scales: MaskedScales, ring_degree: int, limit_bits: int) -> CKKSParams | None:
+def _specials(requirement: MaskedRequirement, ring_degree: int) -> Iterator[tuple[int, ...]]:
+    """Special primes to try: one as libraries reserve it, and none, with which a plan is not for every library."""
+    yield (reserved_special_bits(ring_degree),)
+    if not requirement.reserves_special:
+        yield ()
+
+
+def _data_bits(scales: MaskedScales, limit_bits: int, longest: int) -> tuple[int, ...] | None:
+    """Lengths of the lower primes and of the upper one, or None if they exceed the limit."""
     lower = max(_SHORTEST_BITS, scales.z_bits + scales.up_bits + HEADROOM_BITS)
-    special = reserved_special_bits(ring_degree)
-    primes = -(-lower // MAX_PRIME_BITS)
+    primes = -(-lower // longest)
     upper = max(scales.down_bits + _BEYOND_DOWN_BITS, _SHORTEST_BITS)
-    if lower + upper + special > limit_bits or upper > MAX_PRIME_BITS:
+    if lower + upper > limit_bits or upper > longest:
         return None
-    bits = tuple(lower // primes + (i < lower % primes) for i in range(primes))
-    params = CKKSParams(ring_degree=ring_degree, data_bits=(*bits, upper), special_bits=(special,), scale_bits=1)
-    return msgspec.structs.replace(params, scale_bits=masked_scales(params, scales).input_bits)
+    return (*shared(lower, primes), upper)

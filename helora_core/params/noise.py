@@ -12,8 +12,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-ERROR_STD = 3.2
-"""Standard deviation of a coefficient of the RLWE error (the security tables assume 3.19 or 3.2)."""
+ERROR_STD = math.sqrt(10.5)
+"""Standard deviation of a coefficient of the RLWE error: the largest in use, 3.24, of the ones among 21 bits less those
+among 21 others (SEAL, helora-rns). OpenFHE's is 3.19; the security tables assume 3.19 or 3.2."""
 
 _SECRET_VARIANCE = 2 / 3
 _ROUNDING_VARIANCE = 1 / 12
@@ -28,11 +29,14 @@ class NoiseModel:
         public_encryption: The client encrypts with a public key.
         keyswitch_floors: The division that ends a key switch rounds down, and random bits are added to make up for the
             mean loss: each coefficient is off by a random bit minus a number uniform on [0, 1).
+        centred_digits: The digits of a key switch go from -q/2 to q/2 instead of 0 to q, so no slot is noisier than the
+            others.
         nominal_scales: The library calls every scale 2^bits, whatever primes it divides by.
     """
 
     public_encryption: bool = False
     keyswitch_floors: bool = False
+    centred_digits: bool = False
     nominal_scales: bool = False
 
     @classmethod
@@ -42,6 +46,7 @@ class NoiseModel:
         return cls(
             public_encryption=any(each.public_encryption for each in models),
             keyswitch_floors=any(each.keyswitch_floors for each in models),
+            centred_digits=bool(models) and all(each.centred_digits for each in models),
             nominal_scales=any(each.nominal_scales for each in models),
         )
 
@@ -83,7 +88,14 @@ def rescale_std(ring_degree: int) -> float:
     return _real_slot_std(ring_degree, _ROUNDING_VARIANCE * (1 + ring_degree * _SECRET_VARIANCE))
 
 
-def keyswitch_std(ring_degree: int, data_bits: tuple[int, ...], special_bits: int, *, floors: bool = False) -> float:
+def keyswitch_std(
+    ring_degree: int,
+    data_bits: tuple[int, ...],
+    special_bits: int,
+    *,
+    floors: bool = False,
+    centred: bool = False,
+) -> float:
     """Noise of a key switch: an RLWE error times each digit, over the special prime, plus that division's rounding.
 
     This is the root mean square over the slots; see ``keyswitch_worst_std``.
@@ -93,20 +105,27 @@ def keyswitch_std(ring_degree: int, data_bits: tuple[int, ...], special_bits: in
         data_bits: Bit lengths of the remaining data primes; each gives one digit.
         special_bits: Bit length of the special primes together.
         floors: As ``NoiseModel.keyswitch_floors``.
+        centred: As ``NoiseModel.centred_digits``.
     """
-    return _keyswitch_std(ring_degree, data_bits, special_bits, ring_degree / 3, floors)
+    return _keyswitch_std(ring_degree, data_bits, special_bits, ring_degree / (12 if centred else 3), floors)
 
 
 def keyswitch_worst_std(
-    ring_degree: int, data_bits: tuple[int, ...], special_bits: int, *, floors: bool = False
+    ring_degree: int,
+    data_bits: tuple[int, ...],
+    special_bits: int,
+    *,
+    floors: bool = False,
+    centred: bool = False,
 ) -> float:
-    """Noise of a key switch in slot 0, where it is largest.
+    """Noise of a key switch in the slot where it is largest: slot 0, or any if the digits are centred.
 
-    SEAL's digits are not centred: their mean q/2 in every coefficient makes q/2·(1 + x + … + x^(N−1)), whose value at
+    Digits from 0 to q have a mean of q/2 in every coefficient, which makes q/2·(1 + x + … + x^(N−1)), whose value at
     ζ is q/(1 − ζ), of size N·q/π, against a root mean square of q·sqrt(N/3). (Measured on SEAL: the error after a
-    rotation at N=8192 is over ten times larger in slot 0 than in most.)
+    rotation at N=8192 is over ten times larger in slot 0 than in most.) Centred digits have no mean.
     """
-    return _keyswitch_std(ring_degree, data_bits, special_bits, (ring_degree / math.pi) ** 2, floors)
+    square = ring_degree / 12 if centred else (ring_degree / math.pi) ** 2
+    return _keyswitch_std(ring_degree, data_bits, special_bits, square, floors)
 
 
 def _keyswitch_std(

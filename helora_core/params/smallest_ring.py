@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from helora_core.errors import InvalidParameters, SlotOverflow
-from helora_core.params.ckks import CKKSParams
+from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, load_table
 
 
@@ -25,6 +25,8 @@ class RingRequirement(msgspec.Struct, frozen=True, kw_only=True):
         security_bits: 128, 192 or 256.
         table: Name of the security table.
         ring_degree: Use exactly this ring, or None for the smallest that will do.
+        longest_prime_bits: No prime is longer.
+        reserves_special: Whether several data primes need a special one beside them even if no key is switched.
     """
 
     slots: int
@@ -32,6 +34,8 @@ class RingRequirement(msgspec.Struct, frozen=True, kw_only=True):
     security_bits: int = DEFAULT_SECURITY_BITS
     table: str = DEFAULT_TABLE
     ring_degree: int | None = None
+    longest_prime_bits: int = MAX_PRIME_BITS
+    reserves_special: bool = True
 
 
 class FloodRequirement(RingRequirement, frozen=True, kw_only=True):

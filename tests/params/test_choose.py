@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from helora_core.errors import InsecureParameters, InvalidParameters, SlotOverflow
 from helora_core.params.choose import MAX_SCALE_BITS, Requirement, choose_params, required_scale_bits
-from helora_core.params.ckks import CKKSParams
-from helora_core.params.noise import keyswitch_worst_std, rescale_std
+from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
+from helora_core.params.noise import NoiseModel, keyswitch_worst_std, rescale_std
 from helora_core.params.security import TABLES, load_table, require_secure
 
 Refused = Callable[..., AbstractContextManager[None]]
@@ -33,6 +33,9 @@ REQUIREMENTS = st.sampled_from(COLUMNS).flatmap(
         slots=st.one_of(st.integers(1, 9000), st.integers(1, 40000)),
         rotates=st.booleans(),
         precision_bits=st.floats(0, 26),
+        longest_prime_bits=st.sampled_from([MAX_PRIME_BITS, 50, 45]),
+        reserves_special=st.booleans(),
+        noise_model=st.builds(NoiseModel, centred_digits=st.booleans()),
         table=st.just(column[0]),
         security_bits=st.just(column[1]),
     )
@@ -51,16 +54,36 @@ def choice(wanted: Requirement) -> CKKSParams | None:
         return None
 
 
-def modulus_bits(wanted: Requirement, scale: int) -> int:
-    """log2(QP) of a chain at this scale: base prime of 3 more bits, one prime a level, one special prime of 8 more."""
-    base = min(scale + 3, 52)
-    return base + wanted.depth * scale + (base + 8 if wanted.rotates else 20)
+def lengths(wanted: Requirement, scale: int, *, alone: bool = False) -> tuple[tuple[int, ...], int]:
+    """A chain at this scale: a base prime of 3 more bits, one prime a level; and a special prime of 8 more."""
+    special = min(scale + 11, wanted.longest_prime_bits) if wanted.rotates else 0 if alone else 20
+    return (scale + 3, *[scale] * wanted.depth), special
+
+
+def modulus_bits(wanted: Requirement, scale: int, *, alone: bool = False) -> int:
+    data, special = lengths(wanted, scale, alone=alone)
+    return sum(data) + special
+
+
+def noise_bits(wanted: Requirement, ring: int, scale: int) -> float:
+    """32 standard deviations of a rescale, and of a key switch in its worst slot."""
+    std = rescale_std(ring)
+    if wanted.rotates:
+        data, special = lengths(wanted, min(scale, MAX_SCALE_BITS))
+        centred = wanted.noise_model.centred_digits
+        std = max(std, keyswitch_worst_std(ring, data, special, centred=centred))
+    return math.log2(32 * std)
+
+
+def largest_scale(wanted: Requirement) -> int:
+    return min(MAX_SCALE_BITS, wanted.longest_prime_bits - 3)
 
 
 def fits(wanted: Requirement, ring: int) -> bool:
     limit = load_table(wanted.table).limit(ring, wanted.security_bits)
-    scales = range(required_scale_bits(wanted, ring), MAX_SCALE_BITS + 1)
-    return ring // 2 >= wanted.slots and any(modulus_bits(wanted, scale) <= limit for scale in scales)
+    scales = range(required_scale_bits(wanted, ring), largest_scale(wanted) + 1)
+    alone = not wanted.reserves_special
+    return ring // 2 >= wanted.slots and any(modulus_bits(wanted, scale, alone=alone) <= limit for scale in scales)
 
 
 class TestTheChoice:
@@ -81,6 +104,18 @@ class TestTheChoice:
         turning, still = (choose_params(requirement(rotates=rotates)) for rotates in (True, False))
         assert turning.special_bits == (turning.data_bits[0] + 8,)
         assert still.special_bits == (20,)
+
+    def test_no_prime_is_longer_than_a_library_is_fast_with(self) -> None:
+        assert choose_params(requirement(longest_prime_bits=50)).special_bits == (50,)
+        short = choose_params(requirement(longest_prime_bits=45))
+        assert (short.data_bits, short.special_bits) == ((45, 42, 42), (45,))
+
+    def test_a_library_that_reserves_no_special_prime_has_none_where_that_saves_a_ring(self) -> None:
+        still = {"slots": 1, "rotates": False, "precision_bits": 15.0, "reserves_special": False}
+        alone = choose_params(requirement(**still))
+        assert (alone.ring_degree, alone.data_bits, alone.special_bits) == (4096, (37, 34, 34), ())
+        assert choose_params(requirement(**still, depth=1)).special_bits == (20,)
+        assert choose_params(requirement(reserves_special=False)).special_bits == (55,)
 
     @pytest.mark.parametrize(("level", "ring", "scale_bits"), [(128, 8192, 44), (192, 8192, 33), (256, 16384, 44)])
     def test_higher_security_takes_a_smaller_scale_or_a_larger_ring(
@@ -116,15 +151,19 @@ class TestTheChoice:
         assert choose_params(msgspec.structs.replace(wanted, ring_degree=params.ring_degree)) == params
         assert require_secure(params, security_bits=wanted.security_bits, table=wanted.table).secure
         limit = table.limit(params.ring_degree, wanted.security_bits)
-        assert params.modulus_bits == modulus_bits(wanted, params.scale_bits) <= limit
-        assert params.scale_bits == MAX_SCALE_BITS or modulus_bits(wanted, params.scale_bits + 1) > limit
+        alone = not params.special_bits
+        assert params.modulus_bits == modulus_bits(wanted, params.scale_bits, alone=alone) <= limit
+        larger = modulus_bits(wanted, params.scale_bits + 1, alone=alone)
+        assert params.scale_bits == largest_scale(wanted) or larger > limit
+        if alone:  # only where a reserved special prime would not have fitted
+            assert not wanted.reserves_special
+            assert modulus_bits(wanted, required_scale_bits(wanted, params.ring_degree)) > limit
         assert params.slots >= wanted.slots
         assert params.max_level == wanted.depth
         assert set(params.data_bits[1:]) <= {params.scale_bits}
-        noise = [rescale_std(params.ring_degree)]
-        if wanted.rotates:
-            noise.append(keyswitch_worst_std(params.ring_degree, params.data_bits, sum(params.special_bits)))
-        assert params.scale_bits - math.log2(32 * max(noise)) >= wanted.precision_bits - 1e-9
+        assert max(*params.data_bits, *params.special_bits, 0) <= wanted.longest_prime_bits
+        noise = noise_bits(wanted, params.ring_degree, params.scale_bits)
+        assert params.scale_bits - noise >= wanted.precision_bits - 1e-9
 
 
 class TestTheScale:
@@ -135,13 +174,9 @@ class TestTheScale:
 
     @given(REQUIREMENTS, st.sampled_from([1024, 8192, 65536]))
     def test_it_is_the_smallest_that_32_standard_deviations_allow(self, wanted: Requirement, ring: int) -> None:
-        noise_bits = math.log2(32 * rescale_std(ring))
-        if wanted.rotates:
-            base = MAX_SCALE_BITS + 3
-            widest = (base, *[MAX_SCALE_BITS] * wanted.depth)
-            noise_bits = max(noise_bits, math.log2(32 * keyswitch_worst_std(ring, widest, base + 8)))
         scale = required_scale_bits(wanted, ring)
-        assert scale - 1 < wanted.precision_bits + noise_bits <= scale
+        assert wanted.precision_bits + noise_bits(wanted, ring, scale) <= scale
+        assert scale == 1 or wanted.precision_bits + noise_bits(wanted, ring, scale - 1) > scale - 1
 
     def test_without_rotations_the_rescale_decides(self) -> None:
         """32 times its noise is 2^15.4 at N=8192, and twice that at twice the ring: 11.9 + 15.4 → 28."""

@@ -25,9 +25,6 @@ from helora_core.params.flat import reserved_special_bits as reserved
 from helora_core.params.noise import encryption_std, keyswitch_worst_std
 from helora_core.params.security import DEFAULT_TABLE, load_table
 
-SPARE_BITS = 8
-"""How much longer a special prime is than those whose digits meet it."""
-
 
 def requirement(
     noise_bits: int, down_bits: int, up_bits: int = 0, *, rotates: bool = False, mask_bits: int = 0, **fields: Any
@@ -53,6 +50,8 @@ REQUIREMENTS = st.builds(
     st.integers(5, 55) | st.just(0),
     rotates=st.booleans(),
     mask_bits=st.integers(1, 60) | st.just(0),
+    longest_prime_bits=st.sampled_from([MAX_PRIME_BITS, 50]),
+    reserves_special=st.booleans(),
     slots=st.sampled_from([1, 512, 2048, 8192]),
     security_bits=st.sampled_from([128, 192, 256]),
 )
@@ -113,59 +112,106 @@ def test_the_modulus_is_no_larger_than_scales_can_use(wanted: FlatRequirement) -
     least = wanted.least(params.ring_degree, params.data_bits, params.special_bits)
     most = max(least.input_bits, LARGEST_INPUT_BITS) + LARGEST_WEIGHT_BITS * (2 if scales.up_bits else 1)
     needed = max(most + HEADROOM_BITS, held(wanted, params.ring_degree, least))
-    # The smallest scales are asked for before the primes are cut, when key switches may be noisier.
-    assert params.data_modulus_bits <= needed + (4 if wanted.rotates else 0)
+    assert params.data_modulus_bits <= needed
 
 
 @given(REQUIREMENTS)
-def test_primes_are_of_about_one_length_and_the_special_one_longer_where_keys_are_switched(
+def test_primes_are_of_about_one_length_and_the_special_one_no_shorter_where_keys_are_switched(
     wanted: FlatRequirement,
 ) -> None:
     params, _ = choice(wanted)
     assert max(params.data_bits) - min(params.data_bits) <= 1
+    assert max(params.data_bits) <= wanted.longest_prime_bits
     if wanted.rotates:
         (special,) = params.special_bits
-        assert max(params.data_bits) + SPARE_BITS <= special <= MAX_PRIME_BITS
+        assert max(params.data_bits) <= special <= wanted.longest_prime_bits
     elif len(params.data_bits) == 1:
         assert params.special_bits == ()
     else:
-        assert params.special_bits == (reserved(params.ring_degree),)
+        assert params.special_bits in ((reserved(params.ring_degree),), *[()] * (not wanted.reserves_special))
+
+
+def spare(wanted: FlatRequirement, ring: int, primes: int, special: tuple[int, ...]) -> int:
+    """Bits of use beyond those that the smallest scales take, in so many primes as long as they may be."""
+    longest = min(wanted.longest_prime_bits, *special) if wanted.rotates else wanted.longest_prime_bits
+    limit = load_table(DEFAULT_TABLE).limit(ring, wanted.security_bits)
+    room = min(limit - sum(special), primes * longest)
+    if room <= 0:
+        return -1
+    least = wanted.least(ring, tuple(room // primes + (i < room % primes) for i in range(primes)), special)
+    needed = held(wanted, ring, least)
+    weights = LARGEST_WEIGHT_BITS * (2 if least.up_bits else 1)
+    return min(room, max(max(least.input_bits, LARGEST_INPUT_BITS) + weights + HEADROOM_BITS, needed)) - needed
 
 
 @given(REQUIREMENTS)
-def test_the_smallest_ring_is_taken_then_the_fewest_primes_then_the_longest_special_one(
+def test_the_smallest_ring_is_taken_then_the_fewest_primes_then_the_special_one_that_leaves_most(
     wanted: FlatRequirement,
 ) -> None:
-    """No chain before the chosen one, in this order, holds the smallest scales."""
     params, _ = choice(wanted)
-    table = load_table(DEFAULT_TABLE)
-    chosen = (params.ring_degree, len(params.data_bits), -sum(params.special_bits))
-    for ring, primes in itertools.product(table.rings(wanted.security_bits), range(1, 7)):
-        for special in range(MAX_PRIME_BITS, 39, -1) if wanted.rotates else (0 if primes == 1 else reserved(ring),):
-            if ring // 2 < wanted.slots or (ring, primes, -special) >= chosen:
-                continue
-            longest = special - SPARE_BITS if wanted.rotates else MAX_PRIME_BITS
-            room = min(table.limit(ring, wanted.security_bits) - special, primes * longest)
-            if room > 0:
-                least = wanted.least(ring, (-(-room // primes),) * primes, (special,) if special else ())
-                assert held(wanted, ring, least) > room
+    chosen = spare(wanted, params.ring_degree, len(params.data_bits), params.special_bits)
+    assert chosen >= 0
+    for ring, primes in itertools.product(load_table(DEFAULT_TABLE).rings(wanted.security_bits), range(1, 7)):
+        if ring // 2 < wanted.slots or (ring, primes) > (params.ring_degree, len(params.data_bits)):
+            continue
+        specials: list[tuple[int, ...]] = [(bits,) for bits in range(20, wanted.longest_prime_bits + 1)]
+        if not wanted.rotates:
+            specials = [()] if primes == 1 else [(reserved(ring),), *[()] * (not wanted.reserves_special)]
+        found = [spare(wanted, ring, primes, special) for special in specials]
+        if (ring, primes) != (params.ring_degree, len(params.data_bits)):
+            assert max(found) < 0
+        elif wanted.rotates:
+            assert chosen == max(found)
+            assert all(
+                special <= params.special_bits for special, bits in zip(specials, found, strict=True) if bits == chosen
+            )
+        else:  # the one that suits every library, if it holds the scales
+            assert params.special_bits == next(each for each, bits in zip(specials, found, strict=True) if bits >= 0)
 
 
-def test_special_primes_have_40_bits_at_least_and_data_primes_are_six_at_most() -> None:
-    def holding(bits: int) -> FlatRequirement:
-        scales = FlatScales(input_bits=bits - 20 - HEADROOM_BITS, down_bits=20, up_bits=0)
-        return FlatRequirement(slots=1, ring_degree=4096, rotates=True, least=lambda *_: scales, mask_bits=lambda _: 0)
+def test_a_key_switch_without_a_noisy_slot_leaves_bits_that_save_a_prime() -> None:
+    """The special prime takes what the noise allows: it is 10 bits longer than the data primes, or 4."""
 
-    alone, _ = choose_flat(holding(49))
-    assert (alone.data_bits, alone.special_bits) == ((49,), (57,))
-    short, _ = choose_flat(holding(66))
-    assert (short.data_bits, short.special_bits) == ((22, 22, 22), (40,))
-    with pytest.raises(InvalidParameters):
-        choose_flat(holding(67))
+    def least(centred: bool) -> Any:
+        def bits(ring: int, data_bits: tuple[int, ...], special_bits: tuple[int, ...]) -> FlatScales:
+            std = keyswitch_worst_std(ring, data_bits, sum(special_bits), centred=centred)
+            return FlatScales(input_bits=69 + math.ceil(math.log2(std)), down_bits=34, up_bits=50)
+
+        return bits
+
+    def chain(centred: bool) -> CKKSParams:
+        wanted = FlatRequirement(slots=1, ring_degree=8192, rotates=True, least=least(centred), mask_bits=lambda _: 53)
+        return choose_flat(wanted)[0]
+
+    assert chain(True).data_bits == (42, 42, 42, 42)
+    assert chain(True).special_bits == (46,)
+    assert len(chain(False).data_bits) == 5
+
+
+def test_no_prime_is_longer_than_a_library_is_fast_with() -> None:
+    wanted = requirement(13, 18, ring_degree=4096)
+    assert choose_flat(wanted)[0].data_bits == (60,)
+    assert choose_flat(msgspec.structs.replace(wanted, longest_prime_bits=50))[0].data_bits == (50,)
+    rotating = requirement(60, 30, 30, rotates=True)
+    params, _ = choose_flat(msgspec.structs.replace(rotating, longest_prime_bits=50))
+    assert max(*params.data_bits, *params.special_bits) <= 50
+
+
+def test_a_library_without_a_reserved_special_prime_gives_its_bits_to_the_data_where_that_saves_a_ring() -> None:
+    narrow, wide = requirement(53, 18), requirement(58, 22)
+    own = {"longest_prime_bits": 50, "reserves_special": False}
+    portable, _ = choose_flat(msgspec.structs.replace(narrow, **own))
+    assert (portable.ring_degree, portable.data_bits, portable.special_bits) == (4096, (45, 45), (16,))
+    assert choose_flat(wide)[0].ring_degree == 8192
+    tailored, _ = choose_flat(msgspec.structs.replace(wide, **own))
+    assert (tailored.ring_degree, tailored.data_bits, tailored.special_bits) == (4096, (50, 50), ())
+
+
+def test_data_primes_are_six_at_most() -> None:
     longest, _ = choose_flat(requirement(200, 45, 40, rotates=True))
-    assert longest.data_bits == (52,) * 6
+    assert len(longest.data_bits) == 6
     with pytest.raises(InvalidParameters):
-        choose_flat(requirement(200, 55, 55, rotates=True))
+        choose_flat(requirement(300, 55, 55, rotates=True))
 
 
 def test_scales_may_follow_the_longest_digit() -> None:

@@ -35,6 +35,8 @@ REQUIREMENTS = st.builds(
     st.integers(0, 120),
     st.integers(0, 70),
     st.integers(0, 60),
+    longest_prime_bits=st.sampled_from([MAX_PRIME_BITS, 50]),
+    reserves_special=st.booleans(),
     slots=st.sampled_from([1, 512, 2048, 8192]),
     security_bits=st.sampled_from([128, 192, 256]),
 )
@@ -69,8 +71,9 @@ def test_lower_primes_are_as_few_as_hold_them_and_of_about_one_length(wanted: Ma
     params, _ = choice(wanted)
     lower = params.data_bits[:-1]
     assert max(lower) - min(lower) <= 1
-    assert len(lower) == -(-sum(lower) // MAX_PRIME_BITS)
-    assert len(params.special_bits) == 1
+    assert len(lower) == -(-sum(lower) // wanted.longest_prime_bits)
+    assert max(params.data_bits) <= wanted.longest_prime_bits
+    assert len(params.special_bits) == 1 or not wanted.reserves_special
 
 
 @given(REQUIREMENTS)
@@ -84,8 +87,8 @@ def test_what_is_to_spare_is_taken_as_far_as_it_costs_no_further_prime(wanted: M
     assert (
         spare == MOST_SPARE_BITS
         or params.modulus_bits + 3 > limit
-        or lower > MAX_PRIME_BITS * (len(params.data_bits) - 1)
-        or params.data_bits[-1] == MAX_PRIME_BITS
+        or lower > wanted.longest_prime_bits * (len(params.data_bits) - 1)
+        or params.data_bits[-1] == wanted.longest_prime_bits
     )
 
 
@@ -96,10 +99,12 @@ def test_no_smaller_ring_holds_them(wanted: MaskedRequirement) -> None:
     for ring in table.rings(wanted.security_bits):
         if wanted.slots <= ring // 2 < params.slots:
             least = wanted.least(ring)
-            # No prime is shorter than 20 bits, and special ones have 16 or 17.
+            # No prime is shorter than 20 bits, and special ones have 16 or 17 where there are any.
             lower = max(20, least.z_bits + least.up_bits + HEADROOM_BITS)
             upper = max(20, least.down_bits + BEYOND_DOWN_BITS)
-            assert lower + upper + (16 if ring == 4096 else 17) > table.limit(ring, wanted.security_bits)
+            special = (16 if ring == 4096 else 17) if wanted.reserves_special else 0
+            too_long = upper > wanted.longest_prime_bits
+            assert too_long or lower + upper + special > table.limit(ring, wanted.security_bits)
 
 
 def test_an_unsanitised_plan_of_twelve_bits_fits_a_ring_of_4096() -> None:
@@ -111,6 +116,16 @@ def test_an_unsanitised_plan_of_twelve_bits_fits_a_ring_of_4096() -> None:
 def test_a_flooded_one_takes_two_primes_to_mask_modulo() -> None:
     params, _ = choose_masked(requirement(14 + 41, 22, 19))
     assert (params.ring_degree, len(params.data_bits)) == (8192, 3)
+
+
+def test_a_library_without_a_reserved_special_prime_gives_its_bits_to_the_data_where_that_saves_a_ring() -> None:
+    own = {"longest_prime_bits": 50, "reserves_special": False}
+    portable, _ = choose_masked(requirement(14, 22, 19, **own))
+    assert (portable.ring_degree, portable.data_bits, portable.special_bits) == (4096, (50, 30), (16,))
+    wide = requirement(24, 32, 27)
+    assert choose_masked(wide)[0].ring_degree == 8192
+    tailored, _ = choose_masked(msgspec.structs.replace(wide, **own))
+    assert (tailored.ring_degree, tailored.special_bits) == (4096, ())
 
 
 def test_larger_rings_have_longer_special_primes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -50,7 +51,7 @@ class Draw:
         self._size = (samples or COEFFICIENTS // degree, degree)
 
     def error(self) -> Coefficients:
-        return np.rint(self._rng.normal(0, 3.2, self._size))
+        return np.rint(self._rng.normal(0, ERROR_STD, self._size))
 
     def rounding(self) -> Coefficients:
         return self._rng.uniform(-0.5, 0.5, self._size)
@@ -65,16 +66,25 @@ class Draw:
         """What rounding down takes off, with random bits added for its mean."""
         return self._rng.uniform(0, 1, self._size) - self._rng.integers(0, 2, self._size)
 
+    def centred_digit(self, bits: int) -> Coefficients:
+        return self.digit(bits) - 2.0 ** (bits - 1)
+
     def rounded_division(self, *, floors: bool = False) -> Values:
         """What rounding both halves of a ciphertext leaves after decryption."""
         one, other = (values(self.floored() if floors else self.rounding()) for _ in range(2))
         return one + other * values(self.secret())
 
-    def keyswitch(self, data_bits: tuple[int, ...], special_bits: int, *, floors: bool = False) -> Values:
+    def keyswitch(
+        self, data_bits: tuple[int, ...], special_bits: int, *, floors: bool = False, centred: bool = False
+    ) -> Values:
         """Each digit times a fresh RLWE error, divided by the special prime, and the rounding of that division."""
         noise = self.rounded_division(floors=floors)
         for bits in data_bits:
-            noise += values(self.digit(bits)) * values(self.error()) / 2**special_bits
+            noise += (
+                values(self.centred_digit(bits) if centred else self.digit(bits))
+                * values(self.error())
+                / 2**special_bits
+            )
         return noise
 
 
@@ -129,9 +139,9 @@ def test_rescaling_noise_is_rounding_times_one_plus_the_secret(degree: int) -> N
 def test_key_switching_noise_is_that_of_digits_times_errors(
     degree: int, data_bits: tuple[int, ...], special_bits: int
 ) -> None:
-    for floors in (False, True):
-        sampled = real_std(Draw(degree).keyswitch(data_bits, special_bits, floors=floors))
-        found = keyswitch_std(degree, data_bits, special_bits, floors=floors)
+    for floors, centred in itertools.product((False, True), repeat=2):
+        sampled = real_std(Draw(degree).keyswitch(data_bits, special_bits, floors=floors, centred=centred))
+        found = keyswitch_std(degree, data_bits, special_bits, floors=floors, centred=centred)
         assert found == pytest.approx(sampled, rel=TOLERANCE)
 
 
@@ -143,6 +153,12 @@ def test_the_noisiest_of_some_models_does_whatever_one_of_them_does() -> None:
     assert NoiseModel.noisiest([]) == NoiseModel()
 
 
+def test_some_models_have_centred_digits_only_if_all_of_them_do() -> None:
+    centred = NoiseModel(centred_digits=True)
+    assert NoiseModel.noisiest([centred, centred]) == centred
+    assert NoiseModel.noisiest([centred, NoiseModel()]) == NoiseModel()
+
+
 def test_key_switching_noise_is_largest_in_slot_0() -> None:
     """Digits are not centred. Slot 0 stands first among the values, and last its mirror."""
     sampled = Draw(128, samples=16_000).keyswitch((20, 20), 20)
@@ -151,8 +167,18 @@ def test_key_switching_noise_is_largest_in_slot_0() -> None:
     assert keyswitch_worst_std(128, (20, 20), 20) == pytest.approx(by_slot[0], rel=TOLERANCE)
 
 
-def test_the_error_is_as_wide_as_the_security_tables_assume() -> None:
-    assert 3.19 <= ERROR_STD <= 3.2
+def test_with_centred_digits_no_slot_is_noisier_than_the_others() -> None:
+    sampled = Draw(128, samples=16_000).keyswitch((20, 20), 20, centred=True)
+    by_slot = np.sqrt(np.mean(sampled.real**2, axis=0))
+    worst = keyswitch_worst_std(128, (20, 20), 20, centred=True)
+    assert worst == keyswitch_std(128, (20, 20), 20, centred=True)
+    assert by_slot == pytest.approx(np.full(128, worst), rel=3 * TOLERANCE)
+
+
+def test_the_error_is_as_wide_as_the_widest_in_use_and_hardly_wider_than_the_security_tables_assume() -> None:
+    """Centred binomial errors of 21 bits less 21 have a variance of 42/4."""
+    assert pytest.approx(math.sqrt(42 / 4)) == ERROR_STD
+    assert 3.2 <= ERROR_STD <= 1.02 * 3.19
 
 
 @pytest.mark.parametrize("degree", [4096, 32768])
