@@ -6,6 +6,7 @@ from enum import Enum
 
 import msgspec
 
+from helora_core.params.ckks import MAX_PRIME_BITS
 from helora_core.params.noise import NoiseModel
 
 
@@ -47,6 +48,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
             which adds more noise.
         keyswitch_floors: Whether the division that ends a key switch rounds down. The plugin has to make up for the
             mean loss with random bits; otherwise it gathers in a few slots, far above all other noise.
+        centred_digits: Whether the digits of a key switch go from -q/2 to q/2. If they go from 0 to q, slot 0 is far
+            noisier than the others.
+        longest_prime_bits: The longest primes that plans for it should have: longer ones work, but more slowly.
+        reserves_special: Whether the library takes one prime of several for a special one even if no key is switched.
         public_key: Whether a server can encrypt with a public key (``SupportsPublicKey``).
         hoisting: Whether it rotates one ciphertext by many steps more cheaply than one by one (``SupportsHoisting``).
         programs: Whether it runs whole programs (``SupportsPrograms``).
@@ -61,6 +66,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     free_plaintext_scale: bool = True
     symmetric_encryption: bool = True
     keyswitch_floors: bool = False
+    centred_digits: bool = False
+    longest_prime_bits: int = MAX_PRIME_BITS
+    reserves_special: bool = True
     public_key: bool = False
     hoisting: bool = False
     programs: bool = False
@@ -74,6 +82,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         return NoiseModel(
             public_encryption=not self.symmetric_encryption,
             keyswitch_floors=self.keyswitch_floors,
+            centred_digits=self.centred_digits,
             nominal_scales=not self.free_plaintext_scale,
         )
 

@@ -23,6 +23,7 @@ _ABILITIES: dict[str, Callable[[Capabilities], bool]] = {
     "seeded keys": lambda has: has.seeded_keys,
     "no seeded keys": lambda has: not has.seeded_keys,
     "compressed upload": lambda has: has.compressed_upload,
+    "centred digits": lambda has: has.centred_digits,
 }
 
 

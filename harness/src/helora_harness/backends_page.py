@@ -112,6 +112,7 @@ _ABILITIES = {
     "hoisted rotations": lambda has: "native" if has.hoisting else "one by one",
     "keys from a seed": lambda has: has.seeded_keys,
     "compressed upload": lambda has: has.compressed_upload,
+    "centred digits": lambda has: has.centred_digits,
 }
 
 

@@ -31,6 +31,9 @@ NARROW = CKKSParams(ring_degree=8192, data_bits=(40, 40, 40), special_bits=(60,)
 FAR_NOISIER = 8
 """The noisiest of 4096 slots has up to five times the noise of theory; a mean has fifty times it in slot 0."""
 
+UNEVEN = 4
+"""The noisiest of 4096 slots in the mean over twelve rotations, each slot with errors of the key that differ."""
+
 LEVELS = tuple(range(PARAMS.max_level, -1, -1))
 
 
@@ -59,9 +62,9 @@ class Noise:
 
     @slow
     def test_the_noise_of_many_encryptions_is_that_of_theory(self, bench: Bench) -> None:
-        """As above, with so many that a tenth of the bias would show, and σ is checked to a per cent and a half."""
+        """As above, with so many that a tenth of the bias would show, and σ is checked to 2 % (it is 3.19 to 3.24)."""
         draws = _fresh(bench, encryptions=400)
-        assert min(abs(draws.std() / theory - 1) for theory in _theories(bench)) <= 0.015
+        assert min(abs(draws.std() / theory - 1) for theory in _theories(bench)) <= 0.02
         _is_normal(draws)
         _has_no_bias(draws)
 
@@ -132,6 +135,27 @@ class Noise:
                 f"a slot with noise of {most:.0f} units, where theory has {worst:.0f} in the worst: "
                 "does the division by the special primes round down?"
             )
+
+    @requires("centred digits")
+    def test_centred_digits_make_no_slot_noisier_than_the_others(self, bench: Bench) -> None:
+        """Digits from 0 to a prime have a mean, which makes slot 0 twenty-five times noisier than this model has it."""
+        ciphertexts = _at(bench, bench.params.max_level, ROTATIONS)
+        before, params = errors_of(bench, ciphertexts), bench.params
+        most = 0.0
+        for steps in STEPS[:3]:
+            rotated = errors_of(bench, [bench.evaluator.rotate(each, steps) for each in ciphertexts])
+            added = rotated.slots.real - np.roll(before.slots.real, -steps, axis=1)
+            most = max(most, float(np.sqrt(np.mean(added**2, axis=0)).max()))
+        worst = noise.keyswitch_worst_std(
+            params.ring_degree,
+            params.data_bits,
+            sum(params.special_bits),
+            floors=bench.capabilities.keyswitch_floors,
+            centred=True,
+        )
+        assert most <= UNEVEN * worst, (
+            f"a slot with noise of {most:.0f} units, where centred digits leave {worst:.0f}: do they go from 0 to q?"
+        )
 
     @requires("explicit rescaling")
     @pytest.mark.parametrize("level", LEVELS[:-1])

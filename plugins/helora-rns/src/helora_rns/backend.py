@@ -162,6 +162,9 @@ class RNSBackend:
     capabilities = Capabilities(
         encodings=frozenset(Encoding),
         slot_generator=5,
+        centred_digits=True,
+        longest_prime_bits=50,
+        reserves_special=False,
         public_key=True,
         sanitizing=True,
         hoisting=True,
