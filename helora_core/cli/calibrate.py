@@ -57,6 +57,7 @@ def calibrate(
     import msgspec
 
     from helora_core.cli.output import print_json, tell_selection, warn
+    from helora_core.compiler.request import BackendTraits
     from helora_core.files.outputs import opened
     from helora_core.host.manager import get_manager
     from helora_core.planning.calibrate import calibrate as time_operations
@@ -65,15 +66,16 @@ def calibrate(
     from helora_core.planning.selection import select_backend
 
     manager = get_manager()
-    chains = chains_for(rings, table=security_table)
     selection = select_backend(manager, backend)
     tell_selection(selection)
+    loaded = manager.load_backend(selection.name)
+    chains = chains_for(rings, table=security_table, traits=BackendTraits.of([loaded.capabilities]))
     path = target_path(selection.name, output_path)
     registered = manager.backends()[selection.name]
     with opened([path], force=force) as files:  # before the work, which takes minutes
         with _round_progress(rounds) as advance:
             profile = time_operations(
-                manager.load_backend(selection.name),
+                loaded,
                 chains=chains,
                 rounds=rounds,
                 library=registered.spec.library,

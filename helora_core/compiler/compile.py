@@ -14,14 +14,19 @@ from helora_core.compiler.passes import PASSES
 from helora_core.compiler.passes.skip_zeros import skip_zeros
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.precision import check_precision
-from helora_core.compiler.request import DEFAULT_PRECISION_BITS, BackendTraits, Constraints, PlanRequest
+from helora_core.compiler.request import (
+    DEFAULT_PRECISION_BITS,
+    USUAL_TRAITS,
+    BackendTraits,
+    Constraints,
+    PlanRequest,
+)
 from helora_core.compiler.settings import Settings, settings_given, settings_options
 from helora_core.compiler.zeros import support_of
 from helora_core.errors import PrecisionLost
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
 from helora_core.packing.protocol import Layout, Packing
 from helora_core.params.ckks import CKKSParams
-from helora_core.params.noise import USUAL_NOISE, NoiseModel
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, security_verdict
 from helora_core.privacy.policy import require_private_weights, settled_sanitize_bits
 
@@ -38,8 +43,7 @@ def compile_plan(
     table: str = DEFAULT_TABLE,
     private_weights: bool = True,
     sanitize_bits: int | None = None,
-    free_scales: bool = True,
-    noise_model: NoiseModel = USUAL_NOISE,
+    traits: BackendTraits = USUAL_TRAITS,
     module: LoRAModule | None = None,
     costs: OperationCosts = DEFAULT_COSTS,
 ) -> Plan:
@@ -58,8 +62,7 @@ def compile_plan(
             holder learn the weights, which is only right if it owns the adapter.
         sanitize_bits: Re-randomise and flood results to this statistical distance; if None, 40 bits for private weights
             and otherwise not at all.
-        free_scales: Whether each plaintext may have its own scale; False for backends with one scale for all.
-        noise_model: The model of the backend's noise: ``capabilities.noise_model``.
+        traits: The traits of the backend: ``BackendTraits.of([backend.capabilities])``.
         module: The module to run: the plan has its exponent, and leaves out what its zeros make superfluous.
         costs: The costs of operations on the backend, to choose among layouts.
 
@@ -86,7 +89,7 @@ def compile_plan(
         tokens=() if tokens is None else (tokens,),
         constraints=asked,
         packing=packing.name,
-        traits=BackendTraits(free_scales=free_scales, noise_model=noise_model),
+        traits=traits,
         costs=costs,
     )
     return compile_request(request, packing) if params is None else compile_under(request, packing, params)
@@ -162,8 +165,7 @@ class _Compiler:
             asked.sanitize_bits,
             request.count,
             request.costs,
-            request.traits.noise_model,
-            request.traits.free_scales,
+            request.traits,
         )
         return plan.for_module(request.module) if request.module is not None else plan
 

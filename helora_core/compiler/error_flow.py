@@ -21,9 +21,9 @@ asking          all noise so far is part of the client's answer, which is encryp
 
 Reasons for the choices made:
 
-- *Spikes.* Key switches are unevenly noisy: at least in SEAL, slot 0 has √(3N)/π times the average noise
-  (``noise.keyswitch_worst_std``). A row may have all its weight there, so before a product every slot counts as slot 0.
-  Between products there are only additions, for which the extra variance is known slot by slot.
+- *Spikes.* Key switches are unevenly noisy unless digits are centred: in SEAL, slot 0 has √(3N)/π times the average
+  noise (``noise.keyswitch_worst_std``). A row may have all its weight there, so before a product every slot counts as
+  slot 0. Between products there are only additions, for which the extra variance is known slot by slot.
 - *Alike.* Values that are computed in the same way from alike values have the same sizes, so one of each class is
   followed: the d_out results of ``cpmm`` are one class, and so are the blocks of ``halevi_shoup``.
 - *Merged weights.* If only one product lies between input and Δ, its weights can only be those of up·down.
@@ -203,9 +203,10 @@ class ErrorFlow:
         if info not in self._keyswitches:
             n, data = self.params.ring_degree, self.params.data_bits[: info.level + 1]
             special = sum(self.params.special_bits) or max(data)
-            floors = self.noise_model.keyswitch_floors
-            even = noise.keyswitch_std(n, data, special, floors=floors)
-            worst = noise.keyswitch_worst_std(n, data, special, floors=floors)
+            model = self.noise_model
+            ways = {"floors": model.keyswitch_floors, "centred": model.centred_digits}
+            even = noise.keyswitch_std(n, data, special, **ways)
+            worst = noise.keyswitch_worst_std(n, data, special, **ways)
             self._keyswitches[info] = self._unit(i, even), self._unit(i, worst)
         return self._keyswitches[info]
 

@@ -24,6 +24,7 @@ from helora_core.compiler.exponents import normalized
 from helora_core.compiler.grid import Correlation, correlation_of, on_grid
 from helora_core.compiler.ir import ConstantSpec, OpKind, Program
 from helora_core.compiler.precision import PrecisionReport, analyse
+from helora_core.compiler.request import USUAL_TRAITS, BackendTraits
 from helora_core.compiler.rounds import Round, rounds_of, shown
 from helora_core.compiler.settings import Settings
 from helora_core.compiler.signature import input_signature
@@ -32,7 +33,7 @@ from helora_core.errors import BudgetExceeded, InvalidInput
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
 from helora_core.packing.protocol import Layout, Packing, Vector
 from helora_core.params.ckks import CKKSParams
-from helora_core.params.noise import USUAL_NOISE, NoiseModel
+from helora_core.params.noise import NoiseModel
 from helora_core.params.security import SecurityVerdict
 from helora_core.privacy.policy import keeps_weights_private
 
@@ -55,9 +56,8 @@ class Plan:
         sanitize_bits: Statistical distance to which results are sanitised; None if they are sent as they are.
         tokens: Tokens that the layout was chosen for; None for fewest a run. Like ``costs``, no part of the digest.
         costs: By which layouts were compared.
-        noise_model: What the backend's noise is taken to be; likewise.
-        free_scales: Whether the backend is taken to follow exact scales; those that give every plaintext the same scale
-            call it 2^bits whatever the primes that they divide by. Likewise.
+        traits: What the backend is taken to be like; likewise. One that gives every plaintext the same scale calls it
+            2^bits whatever the primes that it divides by.
         exponent: Δ is 2^exponent times what the program computes, for the module that the plan is for; None for a shape
             alone. It is public and tells the size of the weights to a factor of two. No part of the digest: what runs
             is the same for every module of the shape.
@@ -73,8 +73,7 @@ class Plan:
     sanitize_bits: int | None = None
     tokens: int | None = None
     costs: OperationCosts = DEFAULT_COSTS
-    noise_model: NoiseModel = USUAL_NOISE
-    free_scales: bool = True
+    traits: BackendTraits = USUAL_TRAITS
     exponent: int | None = None
 
     def for_module(self, module: LoRAModule) -> Plan:
@@ -187,7 +186,7 @@ class Plan:
         Args:
             noise_model: What is known of the backend's noise; as the plan has it if None.
         """
-        model = self.noise_model if noise_model is None else noise_model
+        model = self.traits.noise_model if noise_model is None else noise_model
         if model not in self._reports:
             report = analyse(
                 self.program,
@@ -197,7 +196,7 @@ class Plan:
                 shape=self.shape,
                 client_finishes=self.packing.client_finishes,
                 noise_model=model,
-                nominal_scales=model.nominal_scales or not self.free_scales,
+                nominal_scales=model.nominal_scales or not self.traits.free_scales,
             )
             self._reports[model] = on_grid(report, self.correlation, self.shape) if self.correlation else report
         return self._reports[model]

@@ -18,6 +18,7 @@ from helora_core.backend.capabilities import Capabilities
 from helora_core.compiler.cost import NO_BUDGET, Budget
 from helora_core.errors import InvalidInput
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
+from helora_core.params.ckks import MAX_PRIME_BITS
 from helora_core.params.noise import USUAL_NOISE, NoiseModel
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, load_table
 from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS
@@ -86,10 +87,14 @@ class BackendTraits(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         free_scales: Whether each plaintext may have its own scale; False for backends with one scale for all.
         noise_model: The model of its noise.
+        longest_prime_bits: The longest primes to choose.
+        reserves_special: Whether its chains of several data primes have a special one even if no key is switched.
     """
 
     free_scales: bool = True
     noise_model: NoiseModel = USUAL_NOISE
+    longest_prime_bits: int = MAX_PRIME_BITS
+    reserves_special: bool = True
 
     @classmethod
     def of(cls, backends: Iterable[Capabilities]) -> BackendTraits:
@@ -98,7 +103,13 @@ class BackendTraits(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             free_scales=all(each.free_plaintext_scale for each in abilities),
             noise_model=NoiseModel.noisiest(each.noise_model for each in abilities),
+            longest_prime_bits=min((each.longest_prime_bits for each in abilities), default=MAX_PRIME_BITS),
+            reserves_special=not abilities or any(each.reserves_special for each in abilities),
         )
+
+
+USUAL_TRAITS = BackendTraits()
+"""The traits of a backend that is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +141,7 @@ class PlanRequest:
     backend: str | None = None
     allow_emulation: bool = False
     storable: bool = False
-    traits: BackendTraits = field(default_factory=BackendTraits)
+    traits: BackendTraits = USUAL_TRAITS
     costs: OperationCosts = DEFAULT_COSTS
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ from helora_core.compiler.grid import grid_of, scales_on
 from helora_core.compiler.precision import normal_tail
 from helora_core.compiler.request import PlanRequest
 from helora_core.compiler.signal import expected_delta
-from helora_core.errors import InsecureParameters, InvalidParameters, SlotOverflow
+from helora_core.errors import HeloraError, InsecureParameters, InvalidParameters, SlotOverflow
 from helora_core.packing.protocol import ModulusUse, Packing
 from helora_core.params import noise
 from helora_core.params.choose import Requirement, choose_params
@@ -143,10 +143,17 @@ class _Wanted:
     def _noise(self, ring_degree: int, data_bits: tuple[int, ...], special_bits: int) -> float:
         """Bound on the noise or flood of a result, in units of the input's encoding."""
         model = self.request.traits.noise_model
-        public, floors = model.public_encryption, model.keyswitch_floors
+        public = model.public_encryption
         std = noise.public_encryption_std(ring_degree) if public else noise.encryption_std(ring_degree)
         if self.packing.rotates:
-            std = math.hypot(std, noise.keyswitch_worst_std(ring_degree, data_bits, special_bits, floors=floors))
+            switched = noise.keyswitch_worst_std(
+                ring_degree,
+                data_bits,
+                special_bits,
+                floors=model.keyswitch_floors,
+                centred=model.centred_digits,
+            )
+            std = math.hypot(std, switched)
         places = math.sqrt(ring_degree / 2)
         if self._coefficients:
             # All other rows of a plaintext are multiplied by the noise as well.
@@ -201,25 +208,42 @@ def settings_options(request: PlanRequest, packing: Packing) -> Iterator[Setting
     """Settings to try one after the other until a plan is precise enough: the cheapest first.
 
     The bounds that they are chosen by are those of the plan up to what its layout adds (padding, the number of
-    results), so targets a few bits higher are tried next.
+    results), so targets a few bits higher are tried if need be. They are also larger than the plan's by up to three
+    bits, in which a smaller ring or one prime less may be found; those are tried before.
 
     Raises:
         SlotOverflow, InvalidParameters, InsecureParameters: No settings suffice.
     """
+    plain: Settings | None = None
+    refusal: HeloraError | None = None
     tried: list[Settings] = []
-    for extra_bits in _EXTRA_BITS:
-        try:
-            settings = settings_for(request.within(target_bits=request.constraints.target_bits + extra_bits), packing)
-        except (SlotOverflow, InvalidParameters, InsecureParameters):
-            if not tried:
-                raise
+    try:
+        plain = settings_for(request, packing)
+    except _NO_SETTINGS as error:
+        refusal = error
+    for extra_bits in (*_FEWER_BITS, *_MORE_BITS):
+        target_bits = request.constraints.target_bits + extra_bits
+        if target_bits < 0:
             continue
-        if settings not in tried:
+        try:
+            settings = settings_for(request.within(target_bits=target_bits), packing)
+        except _NO_SETTINGS:
+            continue
+        cheaper = plain is None or _size(settings) < _size(plain)
+        if settings not in tried and (extra_bits >= 0 or cheaper):
             tried.append(settings)
             yield settings
+    if refusal is not None:
+        raise refusal
 
 
-_EXTRA_BITS = (0, 1, 2, 4, 8)
+_NO_SETTINGS = (SlotOverflow, InvalidParameters, InsecureParameters)
+_FEWER_BITS, _MORE_BITS = (-3, -2, -1), (0, 1, 2, 4, 8)
+
+
+def _size(settings: Settings) -> tuple[int, int]:
+    """What operations cost by, whatever the lengths of the primes."""
+    return settings.params.ring_degree, len(settings.params.data_bits)
 
 
 def settings_for(request: PlanRequest, packing: Packing) -> Settings:
@@ -235,6 +259,8 @@ def settings_for(request: PlanRequest, packing: Packing) -> Settings:
         "security_bits": asked.security_bits,
         "table": asked.table,
         "ring_degree": asked.ring_degree,
+        "longest_prime_bits": request.traits.longest_prime_bits,
+        "reserves_special": request.traits.reserves_special,
     }
     if packing.modulus_use is ModulusUse.CORRELATED:
         requirement = MaskedRequirement(flood_bits=wanted.flood_bits, least=wanted.correlated, **common)
@@ -245,6 +271,7 @@ def settings_for(request: PlanRequest, packing: Packing) -> Settings:
         return _masked(*choose_masked(MaskedRequirement(flood_bits=wanted.flood_bits, least=wanted.masked, **common)))
     if not request.traits.free_scales or (packing.modulus_use is ModulusUse.LEVELS and not wanted.flood_bits):
         common["precision_bits"] = max(0.0, wanted.absolute_bits)
+        common["noise_model"] = request.traits.noise_model
         params = choose_params(Requirement(depth=packing.depth, rotates=packing.rotates, **common))
         return settings_given(packing, params)
     params, found = choose_flat(

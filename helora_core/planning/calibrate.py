@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from helora_core.backend.capabilities import RescaleMode
 from helora_core.backend.protocol import Backend
+from helora_core.compiler.request import USUAL_TRAITS, BackendTraits
 from helora_core.errors import (
     CapabilityMissing,
     HeloraError,
@@ -32,7 +33,7 @@ from helora_core.errors import (
     InvalidParameters,
 )
 from helora_core.params.choose import Requirement, choose_params
-from helora_core.params.ckks import CKKSParams
+from helora_core.params.ckks import MAX_PRIME_BITS, CKKSParams
 from helora_core.params.security import DEFAULT_TABLE, load_table
 from helora_core.planning.probe import Probe
 from helora_core.planning.probes import probes_for
@@ -70,24 +71,52 @@ DEFAULT_CHAINS = (
 """One chain for each number of primes that plans have at these rings, rescaling or not; a wide one; those of masks."""
 
 
-def chains_for(rings: Collection[int] = (), *, table: str = DEFAULT_TABLE) -> tuple[CKKSParams, ...]:
+_CHAINS_OF_SHORT_PRIMES = (
+    _chain(2048, (27, 26), (), 24),
+    _chain(4096, (50, 50), (), 30),
+    _chain(4096, (28, 28, 34), (16,), 28),
+    _chain(4096, (37, 34, 34), (), 34),
+)
+"""Chains that plans have beside those for libraries that are fast with short primes only, or reserve no special one."""
+
+
+def chains_for(
+    rings: Collection[int] = (), *, table: str = DEFAULT_TABLE, traits: BackendTraits = USUAL_TRAITS
+) -> tuple[CKKSParams, ...]:
     """The chains to calibrate at ``rings``, the default rings if none are given; at other rings those of depth 0 to 2.
 
     If a security table allows less than a chain has, its data primes are shortened to fit: operations take as long,
-    since a residue takes a machine word whatever the prime's length.
+    since a residue takes a machine word whatever the prime's length. A library that is slower with long primes gets
+    none.
 
     Args:
         rings: Ring degrees.
         table: Name of the security table that must allow the chains, at 128 bits.
+        traits: The traits of the backend.
 
     Raises:
         InvalidParameters, InsecureParameters: No secure chain exists at a ring.
     """
     chains: list[CKKSParams] = []
+    defaults = DEFAULT_CHAINS
+    if traits.longest_prime_bits < MAX_PRIME_BITS:
+        defaults += _CHAINS_OF_SHORT_PRIMES
     for ring_degree in dict.fromkeys(rings or (chain.ring_degree for chain in DEFAULT_CHAINS)):
-        known = [chain for chain in DEFAULT_CHAINS if chain.ring_degree == ring_degree]
+        known = [chain for chain in defaults if chain.ring_degree == ring_degree]
         chains += known or [_chain(ring_degree, (60,), (), 27), *_rescaling_chains(ring_degree, table)]
-    return tuple(_within(chain, table) for chain in chains)
+    return tuple(
+        _within(_shortened(chain, traits.longest_prime_bits), table)
+        for chain in chains
+        if not traits.reserves_special or chain.special_bits or not chain.max_level
+    )
+
+
+def _shortened(chain: CKKSParams, longest: int) -> CKKSParams:
+    """The chain without primes that are longer."""
+    data_bits, special_bits = (
+        tuple(min(bits, longest) for bits in each) for each in (chain.data_bits, chain.special_bits)
+    )
+    return _chain(chain.ring_degree, data_bits, special_bits, min(chain.scale_bits, longest))
 
 
 def _rescaling_chains(ring_degree: int, table: str) -> list[CKKSParams]:

@@ -141,7 +141,7 @@ def for_batches(plan: Plan, request: PlanRequest) -> Callable[[int], Plan]:
     """A function that compiles for other numbers of tokens with ``plan``'s packing and ring."""
     alike = replace(
         request.within(ring_degree=plan.params.ring_degree, sanitize_bits=plan.sanitize_bits),
-        traits=BackendTraits(free_scales=plan.free_scales, noise_model=plan.noise_model),
+        traits=plan.traits,
         costs=plan.costs,
     )
     return lambda tokens: compile_request(replace(alike, tokens=(tokens,)), plan.packing)

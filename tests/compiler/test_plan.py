@@ -23,6 +23,7 @@ from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import ConstantSpec, Op, OpKind, Program
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.request import BackendTraits
 from helora_core.errors import InvalidInput, LeakageRefused
 from helora_core.packing.protocol import ScaleRole
 from helora_core.packing.rank_bsgs import RankBSGS
@@ -283,5 +284,5 @@ class TestDigest:
         )
         assert compile_plan(SHAPE, RankBSGS(), table="he-standard-2018", private_weights=False).digest == plan.digest
         assert compile_plan(SHAPE, RankBSGS(), tokens=2, private_weights=False).digest == plan.digest
-        noisy = NoiseModel(public_encryption=True, keyswitch_floors=True)
-        assert compile_plan(SHAPE, RankBSGS(), noise_model=noisy, private_weights=False).digest == plan.digest
+        noisy = BackendTraits(noise_model=NoiseModel(public_encryption=True, keyswitch_floors=True))
+        assert compile_plan(SHAPE, RankBSGS(), traits=noisy, private_weights=False).digest == plan.digest

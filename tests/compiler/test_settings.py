@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.checks import Scales, annotate
-from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.compile import compile_plan, compile_request
 from helora_core.compiler.request import BackendTraits, Constraints, PlanRequest
 from helora_core.compiler.settings import settings_for, settings_given, settings_options
 from helora_core.errors import HeloraError, InvalidParameters, PrecisionLost, SlotOverflow
@@ -75,10 +75,27 @@ def test_parameters_of_too_few_levels_are_refused() -> None:
 
 class TestOptions:
     @pytest.mark.parametrize("name", NAMES)
-    def test_the_first_is_the_plain_choice_and_none_comes_twice(self, name: str) -> None:
+    def test_before_the_plain_choice_come_only_cheaper_ones_and_none_comes_twice(self, name: str) -> None:
         options = list(settings_options(asked(40), packing(name)))
-        assert options[0] == settings_for(asked(40), packing(name))
+        plain = settings_for(asked(40), packing(name))
+        sizes = [(option.params.ring_degree, len(option.params.data_bits)) for option in options]
+        before = options.index(plain)
+        assert all(size < sizes[before] for size in sizes[:before])
+        assert sizes[:before] == sorted(sizes[:before])
         assert all(option not in options[:i] for i, option in enumerate(options))
+
+    def test_a_smaller_ring_than_the_plain_choice_is_taken_if_the_plan_is_precise_enough_in_it(self) -> None:
+        shape = ModuleShape.parse("1536:1536:16")
+        request = PlanRequest(shape=shape, constraints=Constraints(private_weights=False, sanitize_bits=None))
+        assert settings_for(request, packing("cheetah")).params.ring_degree == 4096
+        plan = compile_request(request, packing("cheetah"))
+        assert plan.params.ring_degree == 2048
+        assert plan.precision().bits >= request.constraints.target_bits
+
+    def test_a_ring_in_which_no_plan_is_precise_enough_is_refused_as_the_plain_choice_is(self) -> None:
+        request = asked(40, ring_degree=2048)
+        with pytest.raises(InvalidParameters, match="at ring degree 2048"):
+            compile_request(request, packing("cheetah_two_round"))
 
     @pytest.mark.parametrize("name", NAMES)
     def test_rings_only_grow_and_stop_at_four_times_the_first(self, name: str) -> None:

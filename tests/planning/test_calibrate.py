@@ -13,6 +13,7 @@ from helora_core.adapter.lora import ModuleShape
 from helora_core.backend.capabilities import Encoding, RescaleMode
 from helora_core.backend.session import open_sessions
 from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.request import BackendTraits
 from helora_core.errors import CapabilityMissing, InsecureParameters, InvalidInput, InvalidParameters
 from helora_core.host.manager import get_manager
 from helora_core.params.ckks import CKKSParams
@@ -260,6 +261,19 @@ class TestChains:
             assert (chain.ring_degree, len(chain.data_bits), len(chain.special_bits)) in [
                 (each.ring_degree, len(each.data_bits), len(each.special_bits)) for each in DEFAULT_CHAINS
             ]
+
+    def test_a_backend_that_is_fast_with_short_primes_only_gets_those_and_the_chains_that_its_plans_have(self) -> None:
+        traits = BackendTraits.of([get_manager().load_backend("rns").capabilities])
+        chains = chains_for(traits=traits)
+        kinds = {(each.ring_degree, len(each.data_bits), len(each.special_bits)) for each in chains}
+        assert max(max(chain.data_bits + chain.special_bits) for chain in chains) == traits.longest_prime_bits
+        for name, shape in (("cheetah", "1536:1536:16"), ("cpmm", "576:768:16"), ("cheetah_two_round", "1536:1536:32")):
+            packing = get_manager().load_packing(name)
+            plan = compile_plan(ModuleShape.parse(shape), packing, tokens=4, private_weights=False, traits=traits)
+            chain = plan.params
+            assert (chain.ring_degree, len(chain.data_bits), len(chain.special_bits)) in kinds
+        for chain in chains_for(traits=BackendTraits(longest_prime_bits=50)):
+            assert chain.special_bits or chain.max_level == 0
 
     def test_rings_restrict_them(self) -> None:
         assert chains_for() == DEFAULT_CHAINS

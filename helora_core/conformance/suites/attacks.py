@@ -20,6 +20,7 @@ from helora_core.backend.residues import values_of
 from helora_core.backend.sanitize import encryption_of_zero
 from helora_core.backend.session import ServerSession
 from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.request import BackendTraits
 from helora_core.conformance.bench import SCALE_BITS, SLOTS, Bench
 from helora_core.conformance.requirements import requires
 from helora_core.conformance.values import random_slots
@@ -165,9 +166,8 @@ class Attacks:
         module = LoRAModule("attacked", down, up / np.linalg.norm(up, axis=1, keepdims=True) * 0.999, 1.0)
         packing = get_manager().load_packing("rank_bsgs")
         for ring_degree in (None, 16384):
-            plan = compile_plan(
-                MODULE, packing, module=module, ring_degree=ring_degree, noise_model=bench.capabilities.noise_model
-            )
+            traits = BackendTraits.of([bench.capabilities])
+            plan = compile_plan(MODULE, packing, module=module, ring_degree=ring_degree, traits=traits)
             try:
                 client, server = bench.open(plan.params, plan.rotation_steps)
                 break

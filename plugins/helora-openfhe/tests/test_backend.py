@@ -19,6 +19,7 @@ from helora_core.backend.checked_backend import checked
 from helora_core.backend.ledger import Ledger
 from helora_core.backend.session import open_sessions
 from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.request import BackendTraits
 from helora_core.errors import CapabilityMissing, CorruptPayload, InvalidParameters
 from helora_core.execution.reference import precision_bits
 from helora_core.host.manager import get_manager
@@ -112,8 +113,8 @@ def test_the_automatic_backend_has_one_scale() -> None:
 def test_sanitised_results_are_as_precise_as_the_plan_says(packing: str) -> None:
     """On scales that no single one of OpenFHE's could hold, and a modulus that N = 8192 has no room for."""
     shape, backend = ModuleShape.parse("96:64:4"), checked(OpenFHEBackend())
-    loaded, noise_model = get_manager().load_packing(packing), backend.capabilities.noise_model
-    plan = compile_plan(shape, loaded, ring_degree=16384, noise_model=noise_model)
+    loaded, traits = get_manager().load_packing(packing), BackendTraits.of([backend.capabilities])
+    plan = compile_plan(shape, loaded, ring_degree=16384, traits=traits)
     module, x = synthetic_module(shape, seed=1), synthetic_activations(shape, 2, seed=2)
     (outcome,) = run_adapter(backend, [ModuleJob(module, x, plan)])
     errors = np.abs(outcome.delta - module.reference_delta(x)).max(axis=1)

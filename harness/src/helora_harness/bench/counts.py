@@ -27,6 +27,7 @@ import msgspec
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.request import BackendTraits
 from helora_core.compiler.requirements import require_capabilities
 from helora_core.errors import HeloraError
 from helora_core.host.manager import get_manager
@@ -111,9 +112,8 @@ def plan_of(
     """
     manager = get_manager()
     backend = manager.load_backend(cell.backend)
-    free_scales = backend.capabilities.free_plaintext_scale
-    noise_model = backend.capabilities.noise_model
-    key = cell.packing, cell.shape, cell.tokens, sanitize_bits, params, ring_degree, free_scales, noise_model
+    traits = BackendTraits.of([backend.capabilities])
+    key = cell.packing, cell.shape, cell.tokens, sanitize_bits, params, ring_degree, traits
     plans = {} if plans is None else plans
     if key not in plans:
         plans[key] = compile_plan(
@@ -124,8 +124,7 @@ def plan_of(
             ring_degree=ring_degree,
             private_weights=False,
             sanitize_bits=sanitize_bits,
-            free_scales=free_scales,
-            noise_model=noise_model,
+            traits=traits,
         )
     require_capabilities(backend, plans[key])
     return plans[key]

@@ -9,6 +9,7 @@ commit that lacks something gives ``NotThere``, which is n/a in a table, and nev
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import time
 from collections.abc import Callable
@@ -63,6 +64,8 @@ def compiled(packing: str, shape: str, *, tokens: int = 1, free_scales: bool = T
         options: dict[str, Any] = {"free_scales": free_scales, "private_weights": False}
         if tokens > 1:  # cells of one token keep the plan that the published history has of them
             options["tokens"] = tokens
+        with contextlib.suppress(NotThere):  # commits that take the trait by itself
+            options["traits"] = _found("BackendTraits", "helora_core.compiler.request")(free_scales=free_scales)
         return compile_plan(parse(shape), strategy, **_accepted(compile_plan, options))
     except refusal as error:
         raise NotThere(str(error)) from error
