@@ -170,7 +170,15 @@ class CheckedEvaluator(CheckedRole):
         self._with_public_key("sanitize")
         many = [self._own(each, "sanitize") for each in ciphertexts]
         made = self.library.sanitize_many(many, how)  # type: ignore[attr-defined]
-        return [Ciphertext(data, self.key_id, a.level, a.scale) for data, a in zip(made, ciphertexts, strict=True)]
+        clean = []
+        for data, before, asked in zip(made, ciphertexts, how, strict=True):
+            level, scale = before.level - asked.dropped, before.scale
+            if level < 0:
+                checks.no_level_left(f"{self.who} sanitize")
+            for divisor in self._divisors[before.level : level : -1]:
+                scale /= divisor
+            clean.append(Ciphertext(data, self.key_id, level, scale))
+        return clean
 
     def uniform_mask(self, ciphertext: Ciphertext, mask: Residues | None = None) -> tuple[Ciphertext, Residues]:
         """Mask by the library's own operation; raises what ``sanitize_many`` does."""

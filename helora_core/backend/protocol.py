@@ -178,12 +178,14 @@ class Sanitizing(NamedTuple):
         mask_bits: For slots, log2 of the standard deviation of the noise that hides imaginary parts and slots not kept,
             in integer units; 0 if the flood alone is enough.
         keep: The slots or coefficients to be read; None for all. Coefficients that are not kept become uniform.
+        dropped: Levels by which the clean result is divided down, by rescales or by all their primes at once.
     """
 
     encoding: Encoding
     flood_bits: int
     mask_bits: int
     keep: tuple[int, ...] | None
+    dropped: int = 0
 
 
 @runtime_checkable
@@ -197,7 +199,9 @@ class SupportsSanitize(Protocol):
     """
 
     def sanitize_many(self, ciphertexts: Sequence[Ciphertext], how: Sequence[Sanitizing]) -> list[Ciphertext]:
-        """Each result plus a fresh encryption of zero and a normal flood, with places not kept hidden; one or more."""
+        """Each result plus a fresh encryption of zero and a normal flood, with places not kept hidden, and then
+        divided; one or more.
+        """
         ...
 
     def uniform_mask(

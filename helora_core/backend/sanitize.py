@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ def sanitize_many(
     """
     if not evaluator.sanitizes:
         return [
-            sanitize(evaluator, params, capabilities, each, **asked._asdict())
+            _divided(evaluator, sanitize(evaluator, params, capabilities, each, **_asked(asked)), asked.dropped)
             for each, asked in zip(ciphertexts, how, strict=True)
         ]
     for each, asked in zip(ciphertexts, how, strict=True):
@@ -72,6 +73,16 @@ def sanitize_many(
         if asked.keep is not None and not slots:
             _check_exact(capabilities)
     return evaluator.sanitize_many(ciphertexts, how) if ciphertexts else []
+
+
+def _asked(how: Sanitizing) -> dict[str, Any]:
+    return {name: value for name, value in how._asdict().items() if name != "dropped"}
+
+
+def _divided(evaluator: CheckedEvaluator, clean: Ciphertext, levels: int) -> Ciphertext:
+    for _ in range(levels):
+        clean = evaluator.rescale(clean)
+    return clean
 
 
 def sanitize(

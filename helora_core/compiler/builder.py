@@ -19,6 +19,7 @@ class Builder:
         encoding: How inputs and results are encoded.
         rescales: False for plans whose modulus holds all scales at once: then ``rescale`` returns its value unchanged.
         sanitize_bits: Sanitise every result to this statistical distance; None to send results as they are.
+        dropped: Levels by which sanitised results are divided down.
     """
 
     def __init__(
@@ -28,11 +29,13 @@ class Builder:
         encoding: Encoding = Encoding.SLOTS,
         rescales: bool = True,
         sanitize_bits: int | None = None,
+        dropped: int = 0,
     ) -> None:
         self._slots = slots
         self._encoding = encoding
         self._rescales = rescales
         self._sanitize_bits = sanitize_bits
+        self._dropped = dropped
         self._ops: list[Op] = []
         self._outputs: list[int] = []
         self._inputs = 0
@@ -94,9 +97,8 @@ class Builder:
     def output(self, value: Value, keep: Sequence[int] = ()) -> None:
         """Send back to the client."""
         if self._sanitize_bits is not None:
-            value = self._append(
-                Op(kind=OpKind.SANITIZE, args=(value,), positions=tuple(keep), bits=self._sanitize_bits)
-            )
+            how = {"positions": tuple(keep), "bits": self._sanitize_bits, "steps": self._dropped}
+            value = self._append(Op(kind=OpKind.SANITIZE, args=(value,), **how))
         self._outputs.append(value)
 
     def program(self) -> Program:

@@ -63,18 +63,19 @@ def annotate(program: Program, params: CKKSParams, scales: Scales) -> tuple[Valu
     infos: list[ValueInfo] = []
     constants: dict[str, _Use] = {}
     # An operation's result depends on nothing else than this, so it is worked out only once.
-    known: dict[tuple[OpKind, ScaleRole | None, ValueInfo | None], tuple[ValueInfo, _Use]] = {}
+    known: dict[tuple[OpKind, ScaleRole | None, int, ValueInfo | None], tuple[ValueInfo, _Use]] = {}
     for i, op in enumerate(program.ops):
         _check_operands(i, op, program)
         first = infos[op.args[0]] if op.args else None
         if len(op.args) > 1:
             _check_alike(i, infos, op.args)
-        found = known.get((op.kind, op.role, first))
+        dropped = op.steps if op.kind is OpKind.SANITIZE else 0
+        found = known.get((op.kind, op.role, dropped, first))
         if found is None:
             info = _apply(i, op, first, params, scales)
             found = info, (info.level, op.role, op.kind is OpKind.DOT_SCALARS)
             _check_scale(i, info, params)
-            known[op.kind, op.role, first] = found
+            known[op.kind, op.role, dropped, first] = found
         info, use = found
         for name in () if op.kind not in PRODUCTS else plaintexts(op) or (op.constant,):
             if constants.setdefault(name, use) != use:
@@ -136,6 +137,13 @@ def _apply(i: int, op: Op, first: ValueInfo | None, params: CKKSParams, scales: 
         if first.level == 0:
             raise LevelExhausted(f"%{i}: rescale of %{op.args[0]}, which is at level 0.", hint=_REPORT)
         return _info(first.level - 1, first.scale_bits - params.data_bits[first.level])
+    if op.kind is OpKind.SANITIZE and op.steps:
+        if not 0 < op.steps <= first.level:
+            raise LevelExhausted(
+                f"%{i}: drops {op.steps} levels of %{op.args[0]}, which has {first.level}.", hint=_REPORT
+            )
+        level = first.level - op.steps
+        return _info(level, first.scale_bits - sum(params.data_bits[level + 1 : first.level + 1]))
     if op.kind is OpKind.MASK and first.level == params.max_level:
         raise InvalidProgram(f"%{i}: a mask at level {first.level}, above which no prime is left.", hint=_REPORT)
     if op.kind is OpKind.ASK_CLIENT:
@@ -179,7 +187,8 @@ def check_headroom(
     flood_bits: Mapping[int, int],
     mask_bits: Mapping[int, int],
 ) -> None:
-    """Refuse a program if a result, or a value before a rescale, could wrap around the modulus.
+    """Refuse a program if a result, or a value before a rescale, could wrap around the modulus. A result that is
+    divided after it is sanitised is looked at before.
 
     No value exceeds one (``helora_core.compiler.exponents``); a flood or a mask does not exceed ``LARGEST_NORMAL`` of
     its deviations a coefficient, and noise is below either, or else below one. Other values may wrap around: sums and
@@ -190,7 +199,8 @@ def check_headroom(
     """
     checked = {*program.results, *(op.args[0] for op in program.ops if op.kind is OpKind.RESCALE)}
     for i in sorted(checked):
-        info = values[i]
+        op = program.ops[i]
+        info = values[op.args[0]] if op.kind is OpKind.SANITIZE else values[i]
         largest = 2.0**info.scale_bits * 2
         largest += LARGEST_NORMAL * 2.0 ** flood_bits.get(i, 0)
         largest += LARGEST_NORMAL * 2.0 ** mask_bits.get(i, 0) / math.sqrt(params.slots)

@@ -21,6 +21,7 @@ from helora_core.compiler.request import (
     Constraints,
     PlanRequest,
 )
+from helora_core.compiler.result_size import smallest_results
 from helora_core.compiler.settings import Settings, settings_given, settings_options
 from helora_core.compiler.zeros import support_of
 from helora_core.errors import PrecisionLost
@@ -167,6 +168,7 @@ class _Compiler:
             request.costs,
             request.traits,
         )
+        plan = smallest_results(plan)
         return plan.for_module(request.module) if request.module is not None else plan
 
 
@@ -221,6 +223,7 @@ def _emit(
         encoding=packing.encoding,
         rescales=settings.rescales,
         sanitize_bits=sanitize_bits,
+        dropped=settings.dropped,
     )
     layout.emit(builder)
     return builder.program()

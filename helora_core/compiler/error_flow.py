@@ -248,18 +248,24 @@ class ErrorFlow:
             return self.shape.d_out, self.shape.rank
         return self.shape.rank, self.shape.d_in
 
-    def _rescaled(self, i: int, operand: Noisy) -> Noisy:
-        level = self.values[i].level + 1
-        rescaled = operand.plus(Source.RESCALING, self._unit(i, noise.rescale_std(self.params.ring_degree)))
+    def _rescaled(self, i: int, operand: Noisy, levels: int = 1) -> Noisy:
+        """Divided by the primes of one level or several, with the rounding of each in units of the last."""
+        level, variance = self.values[i].level, 0.0
+        for upper in range(level + levels, level, -1):
+            variance = variance / 4.0 ** self.params.data_bits[upper] + noise.rescale_std(self.params.ring_degree) ** 2
+        rescaled = operand.plus(Source.RESCALING, self._unit(i, math.sqrt(variance)))
         if not self.nominal_scales:
             return rescaled
+        drift = sum(map(self._drift, range(level + 1, level + levels + 1)))
+        return replace(rescaled, drift=operand.drift + drift)
+
+    def _drift(self, level: int) -> float:
+        """By how much a prime is off its nominal power of two."""
         bits = self.params.data_bits[level]
         if self.params.data_primes:
-            drift = abs(2.0**bits / self.params.data_primes[level] - 1)
-        else:
-            # Primes that are 1 mod 2N lie 2N·ln(2^bits) apart on average; the chain's own are the nearest few.
-            drift = 2 * self.params.ring_degree * bits * math.log(2) * len(self.params.data_bits) / 2.0**bits
-        return replace(rescaled, drift=operand.drift + drift)
+            return abs(2.0**bits / self.params.data_primes[level] - 1)
+        # Primes that are 1 mod 2N lie 2N·ln(2^bits) apart on average; the chain's own are the nearest few.
+        return 2 * self.params.ring_degree * bits * math.log(2) * len(self.params.data_bits) / 2.0**bits
 
     def _masked(self, i: int, operand: Noisy) -> Noisy:
         """With an encryption of zero added, by the public key, that was divided by a prime: the rounding is left."""
@@ -267,10 +273,10 @@ class ErrorFlow:
 
     def _sanitized(self, i: int, op: Op, operand: Noisy) -> Noisy:
         """Flooded, with the unread places drowned: ``helora_core.privacy.floods`` says how much that takes."""
-        n = self.params.ring_degree
+        n, (before,) = self.params.ring_degree, op.args
         # From slots to integers in the coefficients: a slot's real part has N/2 times a coefficient's variance.
         places = 1.0 if self._coefficients else n / 2
-        unit = 2.0 ** self.values[i].scale_bits / math.sqrt(places)
+        unit = 2.0 ** self.values[before].scale_bits / math.sqrt(places)
         # The noise of other coefficients is masked together with them; that of other slots is ordinary noise.
         seen = len(op.positions) or n if self._coefficients else n
         self.flood_bits[i] = flood_deviation_bits(math.sqrt(seen * operand.variance) * unit, op.bits)
@@ -278,13 +284,14 @@ class ErrorFlow:
             # Other slots, and imaginary parts, hold the rounding of the last weights times x or z.
             rank = self.shape.rank if operand.up_rounding else self.shape.d_in
             last = (operand.up_rounding or operand.down_rounding) / rounding_slack(rank) * MEAN_ROUNDING_SLACK
-            content = math.sqrt(n * last) * 2.0 ** self.values[i].scale_bits
+            content = math.sqrt(n * last) * 2.0 ** self.values[before].scale_bits
             self.mask_bits[i] = mask_deviation_bits(content, op.bits)
         # An encryption of zero may be a fresh one at any level; the flood is larger by far.
-        flooded = operand.plus(Source.ENCRYPTION, self._unit(i, noise.public_encryption_std(n)))
+        flooded = operand.plus(Source.ENCRYPTION, self._unit(before, noise.public_encryption_std(n)))
         # Doubles leave a remainder of the mask in the places that are read.
-        rest = _MASK_REST * 2.0 ** (self.mask_bits.get(i, 0) - self.values[i].scale_bits)
-        return flooded.plus(Source.FLOODING, (2.0 ** self.flood_bits[i] / unit) ** 2 + rest**2)
+        rest = _MASK_REST * 2.0 ** (self.mask_bits.get(i, 0) - self.values[before].scale_bits)
+        clean = flooded.plus(Source.FLOODING, (2.0 ** self.flood_bits[i] / unit) ** 2 + rest**2)
+        return self._rescaled(i, clean, op.steps) if op.steps else clean
 
     def _answered(self, i: int, operands: list[Noisy]) -> Noisy:
         """The client encrypts the values that it decrypted, noise included, as integers modulo the primes.

@@ -30,7 +30,7 @@ class OpKind(str, Enum):
     RESCALE = "rescale"
     SANITIZE = "sanitize"
     """Re-randomise, drown the noise, and drown the slots or coefficients not in ``positions`` unless that is
-    empty.
+    empty; then divide by the primes of the highest ``steps`` levels.
     """
     MASK = "mask"
     """Add integers that are uniform modulo the level's primes, remembered under ``constant``."""
@@ -54,7 +54,7 @@ class Op(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Attributes:
         kind: What it does.
         args: Indices of the values it reads; all smaller than its own.
-        steps: For a rotation: slots to the left.
+        steps: For a rotation: slots to the left. For ``SANITIZE``: levels by which the clean result is divided down.
         constant: For a product: name of the plaintext, or of the vector of numbers. For a mask: its name. For an input:
             empty for activations; ``RANDOM`` for integers that the client draws.
         constants: For a fused sum: names of the plaintexts, one for each operand. For ``UNMASK``: names of masks.
@@ -250,6 +250,7 @@ def describe(op: Op) -> str:
         operands += [f'"{name}"' for name in op.constants]
     if op.kind is OpKind.SANITIZE:
         operands.append(f"bits={op.bits}" + (f", keep {len(op.positions)} places" if op.positions else ""))
+        operands += [f"drop {op.steps} levels"] if op.steps else []
     return f"{op.kind.value} {', '.join(operands)}".rstrip()
 
 

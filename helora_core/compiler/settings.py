@@ -47,11 +47,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         params: Nominal parameters (a backend resolves them to primes).
         scales: log2 of the scales of input and plaintexts.
         rescales: Whether the program rescales at all.
+        dropped: Levels by which clean results are divided down before they are sent.
     """
 
     params: CKKSParams
     scales: Scales
     rescales: bool
+    dropped: int = 0
 
 
 def settings_given(packing: Packing, params: CKKSParams) -> Settings:

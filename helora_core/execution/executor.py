@@ -99,9 +99,8 @@ class Execution:
     def sanitizing(self, value: int, op: Op) -> Sanitizing:
         """How a result of the program is sanitised."""
         report = self.constants.report
-        return Sanitizing(
-            self._plan.program.encoding, report.flood_bits[value], report.mask_bits.get(value, 0), op.positions or None
-        )
+        flood_bits, mask_bits = report.flood_bits[value], report.mask_bits.get(value, 0)
+        return Sanitizing(self._plan.program.encoding, flood_bits, mask_bits, op.positions or None, op.steps)
 
     def mask_and_unmask(self, server: ServerSession, stage: Stage) -> None:
         """Do the masking and unmasking of a stage, with the masks that this run holds."""

@@ -78,6 +78,8 @@ def _between(plan: Plan, op: Op, level: int) -> Iterator[Named]:
             yield "send", ("server_send", plan.values[arg].level, 1)
     else:
         yield "sanitize", _hiding(plan, op, level)
+        for dropped in range(op.steps if op.kind is OpKind.SANITIZE else 0):
+            yield "rescale", ("rescale", level - dropped, 1)
 
 
 def _hiding(plan: Plan, op: Op, level: int) -> Charge:

@@ -58,7 +58,8 @@ def test_each_layout_is_emitted_once_however_many_scales_are_tried(
     assert len(packing.emitted) == len(set(packing.emitted)) == len(layouts)
     assert plan.values == annotate(plan.program, plan.params, plan.scales)
     request = PlanRequest(shape=module, constraints=Constraints(private_weights=False, sanitize_bits=sanitize_bits))
-    assert (plan.settings != next(settings_options(request, packing))) is finer
+    chosen = msgspec.structs.replace(plan.settings, dropped=0)
+    assert (chosen != next(settings_options(request, packing))) is finer
 
 
 def _results(program: Program, params: CKKSParams, scales: Scales) -> list[tuple[Any, ...]]:
@@ -85,7 +86,10 @@ def _results(program: Program, params: CKKSParams, scales: Scales) -> list[tuple
 def _check_each(program: Program, params: CKKSParams, scales: Scales) -> None:
     """The results are those of a program in which no two operations are equal, by a field that theirs ignore."""
     marked = (
-        msgspec.structs.replace(op, **{"bits" if op.kind is OpKind.ROTATE else "steps": 1000 + i})
+        # Sanitising reads both fields, and differs by its operand.
+        op
+        if op.kind is OpKind.SANITIZE
+        else msgspec.structs.replace(op, **{"bits" if op.kind is OpKind.ROTATE else "steps": 1000 + i})
         for i, op in enumerate(program.ops)
     )
     each = msgspec.structs.replace(program, ops=tuple(marked))
@@ -114,8 +118,8 @@ def times(role: ScaleRole, *args: int, kind: OpKind = OpKind.DOT_SCALARS) -> Op:
     )
 
 
-def sanitize(bits: int, keep: tuple[int, ...] = ()) -> Op:
-    return Op(kind=OpKind.SANITIZE, args=(0,), bits=bits, positions=keep)
+def sanitize(bits: int, keep: tuple[int, ...] = (), dropped: int = 0) -> Op:
+    return Op(kind=OpKind.SANITIZE, args=(0,), bits=bits, positions=keep, steps=dropped)
 
 
 NEARLY_ALIKE = {
@@ -129,6 +133,7 @@ NEARLY_ALIKE = {
     "number of operands": (times(ScaleRole.DOWN, 0), times(ScaleRole.DOWN, 0, 0)),
     "level": (Op(kind=OpKind.RESCALE, args=(0,)), rotate(0, 1), rotate(1, 1)),
     "distance": (sanitize(10), sanitize(30)),
+    "levels dropped": (sanitize(10), sanitize(10, dropped=1)),
     "what is kept": (sanitize(10), sanitize(10, keep=(1,)), sanitize(10, keep=(1, 5))),
 }
 """Programs with values that differ in this alone; all are results."""

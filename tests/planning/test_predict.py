@@ -76,7 +76,8 @@ class TestCounts:
         kinds = Counter(op.kind for op in plan.program.ops)
         assert of("rotate_first", "rotate_further") == plan.counts.rotations
         assert of("multiply_plain", "dot_first", "dot_further", "multiply_scalar") == plan.counts.ct_pt
-        assert of("rescale") == plan.counts.rescales
+        divided = sum(op.steps for op in plan.program.ops if op.kind is OpKind.SANITIZE)
+        assert of("rescale") == plan.counts.rescales + divided
         assert of("sanitize", "sanitize_trimmed", "mask") == plan.counts.sanitizes
         assert (of("mask"), of("unmask")) == (kinds[OpKind.MASK], kinds[OpKind.UNMASK])
         assert of("add", "dot_further") == plan.counts.additions - kinds[OpKind.UNMASK]
@@ -90,6 +91,11 @@ class TestCounts:
         names = {OpKind.ADD: "add", OpKind.RESCALE: "rescale", OpKind.MULTIPLY_PLAIN: "multiply_plain"}
         for kind, name in names.items():
             expected = sum(10.0 ** plan.values[op.args[0]].level for op in plan.program.ops if op.kind is kind)
+            if kind is OpKind.RESCALE:
+                clean = [op for op in plan.program.ops if op.kind is OpKind.SANITIZE]
+                expected += sum(
+                    10.0 ** (plan.values[op.args[0]].level - each) for op in clean for each in range(op.steps)
+                )
 
             def time(operation: str, level: int, ring: int, name: str = name) -> float:
                 return ONE_MS * 10.0**level * (operation == name)

@@ -136,6 +136,20 @@ class Attacks:
                 found = math.log2(float(np.std(part)))
                 assert abs(found - bits) < 0.15, f"2^{found:.2f}, and 2^{bits:.2f} was asked for"
 
+    @requires("explicit rescaling", "public key", "free plaintext scale", "complex slots")
+    def test_clean_results_are_divided_as_asked(self, bench: Bench) -> None:
+        """A result that is divided afterwards holds the same values at a lower level, up to the rounding."""
+        _, product, _ = _product(bench, random_slots(51) / 8)
+        level, scale = bench.evaluator.level(product), bench.evaluator.scale(product)
+        for dropped, prime in enumerate(bench.params.data_primes[:0:-1], 1):
+            scale /= prime
+            if scale < 2.0**24:
+                break
+            (clean,) = bench.server.sanitize_many([product], [Sanitizing(Encoding.SLOTS, 0, 0, None, dropped)])
+            assert (bench.evaluator.level(clean), bench.evaluator.scale(clean)) == (level - dropped, scale)
+            errors = (bench.decrypted(clean) - bench.decrypted(product)) * scale
+            assert float(np.std(errors)) < 2 * noise.rescale_std(bench.params.ring_degree)
+
     @requires("explicit rescaling", "public key", "exact integers")
     def test_masked_values_are_uniform_and_unmask_exactly(self, bench: Bench) -> None:
         """A masked value looks uniform modulo the modulus to the client; subtracting the mask gives the value."""

@@ -74,11 +74,17 @@ class SanitizingBackend(HonestBackend):
 
     class evaluator_type(HonestEvaluator):  # noqa: N801
         def sanitize_many(self, ciphertexts: Sequence[Ciphertext], how: Sequence[Sanitizing]) -> list[Ciphertext]:
-            return [self._sanitized(*each) for each in zip(ciphertexts, how, strict=True)]
+            made = []
+            for ciphertext, each in zip(ciphertexts, how, strict=True):
+                clean = self._sanitized(ciphertext, each)
+                for _ in range(each.dropped):
+                    clean = self.rescale(clean)
+                made.append(clean)
+            return made
 
-        def uniform_mask(self, ciphertext: Ciphertext) -> tuple[Ciphertext, Residues]:
+        def uniform_mask(self, ciphertext: Ciphertext, mask: Residues | None = None) -> tuple[Ciphertext, Residues]:
             primes = self.params.data_primes[: ciphertext.level + 1]
-            mask = residues.uniform(primes, self.params.ring_degree)
+            mask = residues.uniform(primes, self.params.ring_degree) if mask is None else mask
             return self._plus(self._rerandomized(ciphertext), mask), mask
 
         def _sanitized(self, ciphertext: Ciphertext, how: Sanitizing) -> Ciphertext:

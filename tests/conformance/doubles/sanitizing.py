@@ -172,3 +172,14 @@ class SanitizesAllLikeTheFirst(SanitizingBackend.evaluator_type):
 
     def sanitize_many(self, ciphertexts: Sequence[Any], how: Sequence[Sanitizing]) -> list[Any]:
         return super().sanitize_many(ciphertexts, [how[0]] * len(how))
+
+
+@_sanitizes("test_clean_results_are_divided_as_asked")
+class DividesNothing(SanitizingBackend.evaluator_type):
+    """Clean results stay at their level.
+
+    What is sent is the same, only more of it.
+    """
+
+    def sanitize_many(self, ciphertexts: Sequence[Any], how: Sequence[Sanitizing]) -> list[Any]:
+        return super().sanitize_many(ciphertexts, [each._replace(dropped=0) for each in how])

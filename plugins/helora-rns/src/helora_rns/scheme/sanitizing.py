@@ -63,7 +63,17 @@ class Sanitizer:
             zero = self.zeros.encrypted(ciphertext.level, noise)
         else:
             kernels.add(zero[0], noise, basis, out=zero[0])
-        return Ciphertext(kernels.add(zero, ciphertext.values, basis, out=zero), ciphertext.level, ciphertext.scale)
+        clean = kernels.add(zero, ciphertext.values, basis, out=zero)
+        return self._divided(Ciphertext(clean, ciphertext.level, ciphertext.scale), how.dropped)
+
+    def _divided(self, clean: Ciphertext, levels: int) -> Ciphertext:
+        """Divided by the primes of so many levels, all at once."""
+        if not levels:
+            return clean
+        context, level, scale = self._context, clean.level - levels, clean.scale
+        for prime in context.data_primes[clean.level : level : -1]:
+            scale /= prime
+        return Ciphertext(context.kernels.mod_down(clean.values, context.basis(clean.level), levels), level, scale)
 
     def masked(self, ciphertext: Ciphertext, mask: Residues | None = None) -> tuple[Ciphertext, Residues]:
         """The ciphertext plus a fresh encryption of zero and uniform integers, and those: (limbs, N)."""
