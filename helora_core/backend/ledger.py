@@ -89,6 +89,10 @@ class InnerCounts(msgspec.Struct, frozen=True, kw_only=True):
         """The sum of both counts."""
         return InnerCounts(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
 
+    def minus(self, earlier: InnerCounts) -> InnerCounts:
+        """What was done since ``earlier``."""
+        return InnerCounts(**{name: getattr(self, name) - getattr(earlier, name) for name in self.__struct_fields__})
+
 
 class Ledger:
     """Counts and times of the operations done through the metered roles that share it."""

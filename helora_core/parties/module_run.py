@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from helora_core.adapter.lora import LoRAModule
-from helora_core.backend.ledger import Ledger, OperationCounts
+from helora_core.backend.ledger import InnerCounts, Ledger, OperationCounts
 from helora_core.backend.session import ClientSession, ServerSession
 from helora_core.compiler.plan import Plan
 from helora_core.execution.constants import EncodedConstants
@@ -38,6 +38,7 @@ class ModuleRun(msgspec.Struct, frozen=True, kw_only=True):
         bytes_up: Ciphertext bytes that the client sent.
         bytes_down: Ciphertext bytes that it received.
         executed: Operations as the ledger counted them; equal to the plan's prediction.
+        inner: What whole programs took inside, if the library says.
     """
 
     delta: Vector
@@ -46,6 +47,7 @@ class ModuleRun(msgspec.Struct, frozen=True, kw_only=True):
     bytes_up: int
     bytes_down: int
     executed: OperationCounts
+    inner: InnerCounts
 
 
 def run_module(
@@ -78,7 +80,7 @@ def run_module(
     if ledger is None:
         ledger = Ledger()
         client, server = client.with_ledger(ledger), server.with_ledger(ledger)
-    before = ledger.counts()
+    before, inner_before = ledger.counts(), ledger.inner()
     plan = plan.with_exponent(constants.exponent)
     results, bytes_up, bytes_down = [], 0, 0
     download: list[bytes] = []
@@ -108,6 +110,7 @@ def run_module(
         bytes_up=bytes_up,
         bytes_down=bytes_down,
         executed=executed,
+        inner=ledger.inner().minus(inner_before),
     )
 
 

@@ -6,11 +6,12 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from helora_core.adapter.lora import ModuleShape
-from helora_core.adapter.synthetic import synthetic_module
+from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.backend.ledger import InnerCounts, Ledger
 from helora_core.backend.session import InsecureParametersWarning, open_sessions
 from helora_core.compiler.compile import compile_plan
@@ -20,9 +21,13 @@ from helora_core.compiler.plan import Plan
 from helora_core.errors import BackendUnavailable
 from helora_core.execution.constants import encode_constants
 from helora_core.execution.executor import Execution, Turn, proceed_together
+from helora_core.execution.telemetry import Telemetry
 from helora_core.host.manager import get_manager
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
 from helora_core.params.ckks import CKKSParams
+from helora_core.parties.adapter_run import ModuleJob, run_adapter
+from helora_core.parties.report import result_row
+from helora_core.specs import TelemetryEvent
 
 SHARING = OperationCosts(decompose=0.06, key_product=0.03, divide=0.02)
 
@@ -92,3 +97,19 @@ def test_a_library_that_says_nothing_of_it_has_zeros(numpy_backend: Any) -> None
 def rotated(plan: Plan) -> Iterator[int]:
     """The values that are rotated, each once."""
     yield from {op.args[0] for op in plan.program.ops if op.kind is OpKind.ROTATE}
+
+
+def test_they_reach_the_client_s_report_and_telemetry(engine: Any) -> None:
+    shape = ModuleShape.parse("60:40:4")
+    plan = compile_plan(shape, get_manager().load_packing("rank_bsgs"), costs=SHARING, private_weights=False)
+    tokens = plan.tokens_per_run + 1  # two runs
+    job = ModuleJob(synthetic_module(shape, seed=1), synthetic_activations(shape, tokens, seed=2), plan)
+    events: list[TelemetryEvent] = []
+    (result,) = run_adapter(engine, [job], private_weights=False, telemetry=Telemetry([events.append]))
+    inner = result.report.inner
+    assert inner.mod_downs == 2 * len(least_divisions(plan.program).divided)
+    assert inner.decompositions == 2 * len(list(rotated(plan)))
+    assert result.report.executed.keyswitches == 2 * plan.counts.keyswitches
+    assert events[0].attributes["transforms"] == inner.transforms > 0
+    row = result_row(result, backend="rns", secure=True)
+    assert row["inner"] == msgspec.structs.asdict(inner)

@@ -94,6 +94,7 @@ class Worker:
             "phases_ns": phases,
             "inside_ns": inside,
             "transport_ns": prepared.transport_ns - messages,
+            "inner": self._shim.inner_counts(run),
             "bytes_up": run.bytes_up,
             "bytes_down": run.bytes_down,
             "precision_bits": prepared.precision_bits(run.delta),

@@ -158,6 +158,7 @@ def _timed_row(commit: Commit, cell: Cell, answers: list[dict[str, Any]]) -> Row
     counts = {
         COUNTS[name]: runs * value / cell.tokens for name, value in answers[0]["counts"].items() if name in COUNTS
     }
+    counts |= {f"{name}_per_token": value / cell.tokens for name, value in answers[0].get("inner", {}).items()}
     of = provenance(commit, answers[0], date=datetime.now(timezone.utc).replace(microsecond=0))
     rounded = {name: round(value, 4) for name, value in {**metrics, **counts}.items()}
     return Row(kind="e2e", cell=cell, metrics=rounded, provenance=of)

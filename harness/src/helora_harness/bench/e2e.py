@@ -169,6 +169,7 @@ def _metrics(cell: Cell, answers: Sequence[dict[str, Any]]) -> dict[str, int | f
         "precision_bits": bits,
         "lost_bits": lost_bits(bits),
         **{name: runs * last["counts"].get(counted, 0) / tokens for counted, name in COUNTS.items()},
+        **{f"{name}_per_token": times / tokens for name, times in last.get("inner", {}).items()},
         "bytes_up_per_token": last["bytes_up"] / tokens,
         "bytes_down_per_token": last["bytes_down"] / tokens,
     }

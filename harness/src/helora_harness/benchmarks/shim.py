@@ -93,6 +93,13 @@ def plan_counts(plan: Any) -> dict[str, int]:
     return {name: int(getattr(counts, name)) for name in counts.__struct_fields__}
 
 
+def inner_counts(run: Any) -> dict[str, int]:
+    """What a library says that a run took inside whole programs; nothing if it does not, or the commit cannot tell."""
+    inner = getattr(run, "inner", None)
+    found = {} if inner is None else {name: int(getattr(inner, name)) for name in inner.__struct_fields__}
+    return found if any(found.values()) else {}
+
+
 def plan_bytes(plan: Any) -> dict[str, int]:
     """Bytes that a run moves and keys take, by the plan; nothing for commits that cannot say."""
     try:
