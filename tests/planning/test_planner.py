@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ from helora_core.host.manager import get_manager
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import Packing
 from helora_core.params.ckks import CKKSParams
+from helora_core.planning.compiling import compile_plans
 from helora_core.planning.planner import (
     CalibratedBackend,
     Candidate,
@@ -37,6 +39,7 @@ from helora_core.planning.planner import (
 )
 from helora_core.planning.predict import predict
 from helora_core.planning.profile import Profile
+from helora_core.planning.profile_files import write_profile
 
 MakeProfile = Callable[..., Profile]
 
@@ -142,6 +145,21 @@ class TestChoice:
         assert fastest > 26
         budget = msgspec.structs.replace(NO_BUDGET, keyswitches=fastest / 2 - 1)
         assert switches(msgspec.structs.replace(OPEN, budget=budget)) == 19
+
+    def test_a_packing_that_is_named_is_laid_out_by_the_backend_s_times(
+        self, make_profile: MakeProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HELORA_PROFILES", str(tmp_path))
+        wide = ModuleShape.parse("1536:1536:16")
+        request = PlanRequest(
+            shape=wide, tokens=(2,), constraints=OPEN, packing="rank_bsgs", backend="numpy", allow_emulation=True
+        )
+        (without,) = compile_plans(request)
+        hoisting = make_profile(time=times(rotate_first=2, rotate_further=0.01), backend="numpy")
+        write_profile(hoisting, tmp_path / "numpy.json")
+        (calibrated,) = compile_plans(request)
+        assert (without.counts.keyswitches, calibrated.packing.name) == (19, "rank_bsgs")
+        assert calibrated.counts.keyswitches > 26
 
     def test_dear_encryptions_and_decryptions_of_coefficients_make_it_one_in_slots(
         self, ranked: Callable[..., list[Candidate]]
