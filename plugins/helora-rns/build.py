@@ -127,7 +127,7 @@ def _compiled(command: list[str], out: Path, target: Target) -> Path:
         subprocess.run([*command, "-shared", *objects, *link, "-o", library], check=True)
         out.mkdir(parents=True, exist_ok=True)
         # Replaced, not overwritten: a process that has the old one mapped keeps it.
-        staged = out / (target.file + ".new")
+        staged = out / f"{target.file}.{os.getpid()}.new"  # environments may be made side by side
         shutil.copyfile(library, staged)
         os.replace(staged, out / target.file)
         return out / target.file
