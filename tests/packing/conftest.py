@@ -47,12 +47,12 @@ def modules() -> st.SearchStrategy[LoRAModule]:
 
 
 @pytest.fixture(scope="session")
-def plan_for() -> Callable[[ModuleShape, Packing], Plan]:
-    """A plan in 512 slots."""
+def plan_for() -> Callable[..., Plan]:
+    """A plan in 512 slots, for tokens that are there to be run together and a module whose zeros are left out."""
 
-    def plan(shape: ModuleShape, packing: Packing) -> Plan:
-        masks = packing.modulus_use is ModulusUse.MASKED
-        return compile_plan(shape, packing, params=SMALL_TO_MASK if masks else SMALL, private_weights=False)
+    def plan(shape: ModuleShape, packing: Packing, tokens: int | None = None, module: LoRAModule | None = None) -> Plan:
+        params = SMALL_TO_MASK if packing.modulus_use is ModulusUse.MASKED else SMALL
+        return compile_plan(shape, packing, params=params, tokens=tokens, module=module, private_weights=False)
 
     return plan
 

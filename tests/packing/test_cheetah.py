@@ -21,7 +21,7 @@ from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import Plan
 from helora_core.errors import LeakageRefused
 from helora_core.execution.constants import encode_constants
-from helora_core.execution.reference import execute_plain, negacyclic_product, precision_bits, run_plain
+from helora_core.execution.reference import execute_plain, negacyclic_product, precision_bits
 from helora_core.host.manager import get_manager
 from helora_core.packing.cheetah import MOST_COEFFICIENTS, Cheetah, InnerProducts
 from helora_core.packing.costs import DEFAULT_COSTS
@@ -62,16 +62,6 @@ def run(backend: Backend, plan: Plan, module: LoRAModule, x: Vector) -> ModuleRu
 
 
 class TestExactness:
-    @given(module=modules(), tokens=st.integers(1, 70), seed=st.integers(0, 99))
-    def test_it_is_lora(self, module: LoRAModule, tokens: int, seed: int) -> None:
-        plan = compile_plan(module.shape, Cheetah(), tokens=tokens, params=SMALL, private_weights=False)
-        x = np.random.default_rng(seed).normal(size=(min(tokens, plan.tokens_per_run), module.shape.d_in))
-        delta, reference = run_plain(plan, module, x), module.reference_delta(x)
-        assert delta.shape == reference.shape
-        # The plain run multiplies by FFT: its error is relative to the largest number there is.
-        scale = np.abs(module.down).max() * np.abs(module.scaled_up).max() * module.shape.rank * module.shape.d_in
-        assert np.abs(delta - reference).max() <= 1e-12 * scale
-
     @given(
         split=st.builds(
             InnerProducts,

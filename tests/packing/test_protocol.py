@@ -24,7 +24,7 @@ from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import Layout, ModulusUse, Packing, Vector
 from helora_core.privacy.leakage import Leakage
 
-PlanFor = Callable[[ModuleShape, Packing], Plan]
+PlanFor = Callable[..., Plan]
 Activations = Callable[..., Vector]
 Modules = st.SearchStrategy[LoRAModule]
 
@@ -85,6 +85,19 @@ def test_it_is_exact_and_a_token_depends_on_no_other(
     x[changed] = activations(module, 1, seed=1)
     others = np.delete(run_plain(plan, module, x) - delta, changed, axis=0)
     assert np.abs(others).max(initial=0.0) <= off
+
+
+@given(data=st.data(), tokens=st.sampled_from([None, 1, 3, 8, 70, 600]), zeros=st.booleans())
+def test_it_is_exact_for_wide_modules_and_any_number_of_tokens(
+    packing: Packing, wide_modules: Modules, plan_for: PlanFor, data: st.DataObject, tokens: int | None, zeros: bool
+) -> None:
+    module = data.draw(wide_modules)
+    plan = plan_for(module.shape, packing, tokens, module if zeros else None)
+    count = data.draw(st.integers(1, min(plan.tokens_per_run, tokens or plan.tokens_per_run)))
+    x = np.random.default_rng(0).normal(size=(count, module.shape.d_in))
+    delta, reference = run_plain(plan, module, x), module.reference_delta(x)
+    assert delta.shape == reference.shape
+    assert np.abs(delta - reference).max() <= 1e-11 * np.abs(reference).max() + transform_error(packing, module)
 
 
 @given(data=st.data())

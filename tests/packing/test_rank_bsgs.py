@@ -154,14 +154,6 @@ class TestShortPeriodsAndBlocks:
             assert delta.shape == reference.shape
             assert np.abs(delta - reference).max() <= 1e-9 * np.abs(reference).max()
 
-    @pytest.mark.parametrize("tokens", [1, 40, 512])
-    def test_what_is_compiled_is_exact_too(self, small_plan: Callable[..., Plan], tokens: int) -> None:
-        rng = np.random.default_rng(3)
-        module = LoRAModule("m", rng.normal(size=(5, 700)), rng.normal(size=(1100, 5)), 0.5)
-        plan = small_plan(module, RankBSGS(), tokens)
-        x = rng.normal(size=(plan.tokens_per_run, 700))
-        np.testing.assert_allclose(run_plain(plan, module, x), module.reference_delta(x), rtol=0, atol=1e-9)
-
     def test_a_rank_above_the_dimensions_is_a_period_of_its_own(self) -> None:
         (layout,) = layouts(ModuleShape(d_in=3, d_out=2, rank=20), 4096)
         assert (layout.period, layout.padded_rank) == (32, 32)
