@@ -35,12 +35,13 @@ from helora_core.params.presets import FAST
 from helora_core.parties.client import Client
 from helora_core.parties.compiled_lora import CompiledLoRA
 from helora_core.parties.limits import ServerLimits
-from helora_core.parties.messages import Upload, decode, encode
+from helora_core.parties.messages import Upload, decode
 from helora_core.parties.offer import Offer, read_offer
 from helora_core.parties.server import Server
 from helora_core.parties.session import Session
 from tests.conftest import examples
 from tests.parties.conftest import SHAPE, compiled
+from tests.parties.pair import altered
 
 ALIVE = ("layer.q_proj", "layer.v_proj", "layer.two_rounds")
 
@@ -214,13 +215,6 @@ class TestDoors:
         for party in pair:
             with pytest.raises(HeloraError, match="neither pickled nor copied"):
                 pickle.dumps(party)
-
-
-def altered(message: bytes, **changes: Any) -> bytes:
-    """The client's message with other fields, well sealed: what a client that deviates can send."""
-    opened = envelope.opened(PayloadKind.UPLOAD, None, message)
-    upload = msgspec.structs.replace(decode(opened.payload, Upload), **changes)
-    return envelope.wrap(PayloadKind.UPLOAD, opened.key_id, encode(upload), opened.origin)
 
 
 class TestDeviatingClients:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.artifact.read import read_artifact
 from helora_core.artifact.write import write_artifact
-from helora_core.backend import envelope, key_export
+from helora_core.backend import envelope
 from helora_core.backend.envelope import PayloadKind
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.compiled import CompiledModule, Part
@@ -28,82 +27,22 @@ from helora_core.errors import (
     CorruptPayload,
     ForeignCiphertext,
     InvalidInput,
-    InvalidParameters,
-    InvalidProgram,
     LimitExceeded,
-    NotDurable,
     PoolEmpty,
-    PrecisionLost,
     UnexpectedMessage,
 )
-from helora_core.execution import modular
-from helora_core.packing.protocol import Grid, ProgramBuilder
-from helora_core.params.ckks import CKKSParams
 from helora_core.parties.client import Client
 from helora_core.parties.limits import ServerLimits
-from helora_core.parties.messages import Span, Upload, decode, encode
+from helora_core.parties.messages import Span
 from helora_core.parties.server import Server
-from helora_core.parties.session import Session
-from helora_core.parties.store import Deferred, DirectoryStore, MemoryStore
-from tests.parties.ahead import GRID, MANAGER, Ahead, AheadLayout, integer_delta, prepared_module
-from tests.parties.conftest import compiled
-
-SHAPE = ModuleShape.parse("4:3:2")
-MODULES = {name: prepared_module(name, seed, SHAPE) for seed, name in enumerate(("q", "v"))}
-MODULES["online"] = compiled("online", "rank_bsgs", 0, SHAPE)
-BACKEND = MANAGER.load_backend("numpy")
-
-
-def x_of(tokens: int, seed: int = 0) -> Any:
-    return synthetic_activations(SHAPE, tokens, seed=seed)
-
-
-def server_of(modules: dict[str, CompiledModule] | None = None, **options: Any) -> Server:
-    return Server(modules or MODULES, BACKEND, **options)
-
-
-def client_of(server: Server, **options: Any) -> Client:
-    return Client(server.offer(), backend=BACKEND, load_packing=MANAGER.load_packing, **options)
-
-
-@dataclass
-class Pair:
-    """Both parties."""
-
-    server: Server
-    client: Client
-    session: Session
-
-    @classmethod
-    def of(cls, **options: Any) -> Pair:
-        server = server_of(**options)
-        client = client_of(server)
-        return cls(server, client, server.open(client.evaluation_keys()))
-
-    def prepare(self, modules: Any, correlations: int) -> Any:
-        preparation = self.client.prepare(modules, correlations)
-        while not preparation.done:
-            preparation.receive(self.session.answer(preparation.message()))
-        return preparation
-
-    def delta(self, modules: Any, x: Any) -> Any:
-        return self.client.delta(modules, x, self.session)
+from helora_core.parties.store import MemoryStore
+from tests.parties.ahead import MANAGER, integer_delta, prepared_module
+from tests.parties.pair import MODULES, SHAPE, Pair, altered, client_of, server_of, upload_of, x_of
 
 
 @pytest.fixture(scope="module")
 def pair() -> Pair:
     return Pair.of()
-
-
-def upload_of(message: bytes) -> Upload:
-    return decode(envelope.opened(PayloadKind.UPLOAD, None, message).payload, Upload)
-
-
-def altered(message: bytes, **changes: Any) -> bytes:
-    """The message with other fields, well sealed."""
-    opened = envelope.opened(PayloadKind.UPLOAD, None, message)
-    upload = msgspec.structs.replace(decode(opened.payload, Upload), **changes)
-    return envelope.wrap(PayloadKind.UPLOAD, opened.key_id, encode(upload), opened.origin)
 
 
 EXTREME = st.one_of(
@@ -348,159 +287,6 @@ class TestPhases:
         assert "phases" not in MODULES["online"].plan.to_dict()
 
 
-class TestLaws:
-    """Of programs ahead of time: what breaks one is refused when it is compiled."""
-
-    def emitted(self, emit: Any, **attributes: Any) -> Any:
-        class Layout(AheadLayout):
-            def emit(self, builder: ProgramBuilder) -> None:
-                emit(self, builder)
-
-        class Faulty(Ahead):
-            def layouts(self, shape: Any, slots: int, **options: Any) -> Any:
-                yield Layout(shape, 2 * slots)
-
-        for name, value in attributes.items():
-            setattr(Faulty, name, value)
-        return compile_plan(SHAPE, Faulty(), precision_bits=0.5)
-
-    def test_randomness_and_activations_do_not_mix(self) -> None:
-        def mixed(layout: AheadLayout, builder: ProgramBuilder) -> None:
-            builder.output(builder.mask(builder.rescale(builder.add(builder.random(), builder.input())), "s"))
-
-        with pytest.raises(InvalidProgram, match="takes activations"):
-            self.emitted(mixed)
-
-    def test_every_result_has_a_mask_of_its_own(self) -> None:
-        def bare(layout: AheadLayout, builder: ProgramBuilder) -> None:
-            builder.output(builder.rescale(builder.random()))
-
-        def twice(layout: AheadLayout, builder: ProgramBuilder) -> None:
-            r = builder.rescale(builder.random())
-            builder.output(builder.mask(r, "s"))
-            builder.output(builder.mask(r, "s"))
-
-        with pytest.raises(InvalidProgram, match="no mask"):
-            self.emitted(bare)
-        with pytest.raises(InvalidProgram, match="same mask"):
-            self.emitted(twice)
-
-    def test_a_grid_fits_doubles_and_the_primes(self) -> None:
-        with pytest.raises(InvalidParameters, match="47 bits"):
-            self.emitted(AheadLayout.emit, grid=Grid(20, 13, 14))
-        short = CKKSParams(ring_degree=8192, data_bits=(28, 40), special_bits=(60,), scale_bits=40)
-        with pytest.raises(InvalidParameters, match="do not fit"):
-            compile_plan(SHAPE, Ahead(), params=short)
-
-    def test_noise_that_reaches_the_grid_is_refused(self) -> None:
-        narrow = CKKSParams(ring_degree=8192, data_bits=(40, 40, 40), special_bits=(60,), scale_bits=40)
-        plan = compile_plan(SHAPE, Ahead(), params=narrow)
-        assert plan.correlation is not None
-        assert plan.correlation.guard_bits < 52 + GRID.x_bits
-        with pytest.raises(PrecisionLost, match="reaches the grid"):
-            plan.precision()
-
-
-class TestDurable:
-    """``Deferred`` stores: nothing leaves before it is acknowledged."""
-
-    def test_a_request_waits_for_its_own_writes_and_all_before(self, refused: Any) -> None:
-        server, store = server_of(), Deferred()
-        client = client_of(server, store=store)
-        pair = Pair(server, client, server.open(client.evaluation_keys()))
-        pair.prepare("q", 200)
-        first = client.begin("q", x_of(1))
-        second = client.begin("q", x_of(1))  # of the chunk that the first one reserves
-        third = client.begin("q", x_of(100))  # reserves another
-        for request in (first, second, third):
-            with refused(NotDurable, "have to be durable", hint="written()"):
-                request.message()
-        assert first.durable == second.durable == third.durable[:-1]
-        first.written()
-        first.message()
-        second.message()
-        with refused(NotDurable, "1 writes"):
-            third.message()
-        assert [write.key.split(".")[0] for write in third.durable] == ["mark"]
-        third.written()
-        third.receive(pair.session.answer(third.message()))
-
-    def test_a_server_waits_as_well_and_then_answers(self, refused: Any) -> None:
-        pair = Pair.of(store=Deferred())
-        preparation = pair.client.prepare("q", 200)
-        for exchange in (preparation, lambda: pair.client.begin("q", x_of(2))):
-            request: Any = exchange() if callable(exchange) else exchange
-            for _ in range(2):
-                with refused(NotDurable, hint="written()"):
-                    pair.session.answer(request.message())
-            assert pair.session.durable
-            pair.session.written()
-            request.receive(pair.session.answer(request.message()))
-        further = pair.client.begin("q", x_of(2))
-        further.receive(pair.session.answer(further.message()))  # of the chunk that is reserved already
-
-    def test_a_batch_is_never_kept_without_its_mark(self) -> None:
-        """Of each party's writes, as many as one likes survive a crash: the batch is gone, or marked, or unused."""
-        stores = {"pool": Deferred(), "batch": Deferred()}
-        server = server_of(store=stores["batch"])
-        client = client_of(server, store=stores["pool"])
-        pair = Pair(server, client, server.open(client.evaluation_keys()))
-
-        def answered(exchange: Any) -> None:
-            message = exchange._message  # nothing is acknowledged: all writes of the test stay pending
-            with pytest.raises(NotDurable):
-                pair.session.answer(message)
-            exchange.receive(pair.session._held[exchange._id].answer)
-
-        answered(client.prepare("q", 3))
-        unused = {kind: len(store.pending()) for kind, store in stores.items()}
-        for _ in range(3):
-            answered(client.begin("q", x_of(1)))
-        marks = {"pool": "mark", "batch": "used"}
-        for kind, store in stores.items():
-            writes = store.pending()
-            assert [write.key.split(".")[0] for write in writes[unused[kind] :]] == [marks[kind], kind, marks[kind]]
-            for count in range(unused[kind] + 1, len(writes) + 1):
-                survived = MemoryStore()
-                survived.put_many(writes[:count])
-                assert not survived.names(f"{kind}.") or survived.names(f"{marks[kind]}.")
-
-    def test_who_opens_a_store_later_puts_the_earlier_one_out(self, refused: Any) -> None:
-        server, store = server_of(), MemoryStore()
-        client = client_of(server, store=store)
-        pair = Pair(server, client, server.open(client.evaluation_keys()))
-        pair.prepare("q", 200)
-        client.begin("q", x_of(1))
-        later = client_of(server, store=store)
-        later.__dict__["_sessions"] = client._sessions
-        assert later.pools["q",].left == 200 - 64
-        for each, start in ((client, 1), (later, 64)):
-            (span,) = upload_of(each.begin("q", x_of(63)).message()).spans
-            assert (span.start, span.count) == (start, 63)
-        with refused(NotDurable, "Another party"):
-            client.begin("q", x_of(1))
-
-
-def test_a_client_goes_on_after_a_restart_with_its_keys_and_its_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(key_export, "SCRYPT_LOG_N", 14)
-    server = server_of(store=MemoryStore())
-    with DirectoryStore(tmp_path) as store:
-        client = client_of(server, store=store)
-        pair = Pair(server, client, server.open(client.evaluation_keys()))
-        pair.prepare("q", 100)
-        pair.delta("q", x_of(2))
-        exported = client.export_keys("a passphrase")
-    with DirectoryStore(tmp_path) as store:
-        options = {"backend": BACKEND, "load_packing": MANAGER.load_packing, "store": store}
-        restored = Client.restore(server.offer(), exported, "a passphrase", **options)
-        assert restored.pools["q",].left == 100 - 2 - 63
-        x = x_of(35, 1)
-        np.testing.assert_array_equal(restored.delta("q", x, pair.session), integer_delta(MODULES["q"], x))
-        assert [name.split(".")[0] for name in store.names("")] == ["owner"], "a batch that is used up is deleted"
-
-
 def test_correlations_of_other_weights_are_refused(refused: Any) -> None:
     store = MemoryStore()
     server = server_of(store=store)
@@ -523,25 +309,3 @@ def test_a_server_without_the_adapter_does_the_same(tmp_path: Path) -> None:
     pair = Pair(server, client, server.open(client.evaluation_keys()))
     pair.prepare("q", 3)
     np.testing.assert_array_equal(pair.delta("q", x_of(3)), integer_delta(MODULES["q"], x_of(3)))
-
-
-def test_rows_are_drawn_by_their_number_alone_and_below_the_primes() -> None:
-    primes = ((1 << 60) + (1 << 59), 97)  # of the first, a third of all words is beyond its last multiple
-    seed = bytes(range(32))
-    together = modular.drawn(seed, range(50), primes, 7)
-    apart = [modular.drawn(seed, [row], primes, 7) for row in range(50)]
-    np.testing.assert_array_equal(together, np.concatenate(apart, axis=1))
-    assert all((rows < np.uint64(prime)).all() for rows, prime in zip(together, primes, strict=True))
-    assert not np.array_equal(together, modular.drawn(bytes(32), range(50), primes, 7))
-
-
-@given(data=st.data())
-def test_products_modulo_a_prime_are_exact(data: st.DataObject) -> None:
-    prime = data.draw(st.sampled_from([1152921504606830593, 1125899906826241, 65537]))
-    bits = data.draw(st.integers(1, 50))
-    matrix = data.draw(arrays.arrays(np.int64, (3, 4), elements=st.integers(-(1 << bits), 1 << bits)))
-    values = data.draw(arrays.arrays(np.uint64, (1, 2, 4), elements=st.integers(0, prime - 1)))
-    mask = np.zeros((1, 2, 3), dtype=np.uint64)
-    found = modular.answered((matrix,), values, mask, [prime])
-    exact = values[0].astype(object) @ matrix.T.astype(object) % prime
-    assert found[0].tolist() == exact.tolist()

@@ -1,0 +1,72 @@
+"""Both parties of modules that are prepared ahead of time, and messages that a client which deviates sends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.adapter.synthetic import synthetic_activations
+from helora_core.backend import envelope
+from helora_core.backend.envelope import PayloadKind
+from helora_core.compiler.compiled import CompiledModule
+from helora_core.parties.client import Client
+from helora_core.parties.messages import Upload, decode, encode
+from helora_core.parties.server import Server
+from helora_core.parties.session import Session
+from tests.parties.ahead import MANAGER, prepared_module
+from tests.parties.conftest import compiled
+
+SHAPE = ModuleShape.parse("4:3:2")
+MODULES = {name: prepared_module(name, seed, SHAPE) for seed, name in enumerate(("q", "v"))}
+MODULES["online"] = compiled("online", "rank_bsgs", 0, SHAPE)
+BACKEND = MANAGER.load_backend("numpy")
+
+
+def x_of(tokens: int, seed: int = 0) -> Any:
+    return synthetic_activations(SHAPE, tokens, seed=seed)
+
+
+def server_of(modules: dict[str, CompiledModule] | None = None, **options: Any) -> Server:
+    return Server(modules or MODULES, BACKEND, **options)
+
+
+def client_of(server: Server, **options: Any) -> Client:
+    return Client(server.offer(), backend=BACKEND, load_packing=MANAGER.load_packing, **options)
+
+
+@dataclass
+class Pair:
+    """Both parties."""
+
+    server: Server
+    client: Client
+    session: Session
+
+    @classmethod
+    def of(cls, **options: Any) -> Pair:
+        server = server_of(**options)
+        client = client_of(server)
+        return cls(server, client, server.open(client.evaluation_keys()))
+
+    def prepare(self, modules: Any, correlations: int) -> Any:
+        preparation = self.client.prepare(modules, correlations)
+        while not preparation.done:
+            preparation.receive(self.session.answer(preparation.message()))
+        return preparation
+
+    def delta(self, modules: Any, x: Any) -> Any:
+        return self.client.delta(modules, x, self.session)
+
+
+def upload_of(message: bytes) -> Upload:
+    return decode(envelope.opened(PayloadKind.UPLOAD, None, message).payload, Upload)
+
+
+def altered(message: bytes, **changes: Any) -> bytes:
+    """The message with other fields, well sealed."""
+    opened = envelope.opened(PayloadKind.UPLOAD, None, message)
+    upload = msgspec.structs.replace(decode(opened.payload, Upload), **changes)
+    return envelope.wrap(PayloadKind.UPLOAD, opened.key_id, encode(upload), opened.origin)

@@ -1,0 +1,116 @@
+"""What must be durable before a message leaves, and what a party that starts again goes on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helora_core.backend import key_export
+from helora_core.errors import NotDurable
+from helora_core.parties.client import Client
+from helora_core.parties.store import Deferred, DirectoryStore, MemoryStore
+from tests.parties.ahead import MANAGER, integer_delta
+from tests.parties.pair import BACKEND, MODULES, Pair, client_of, server_of, upload_of, x_of
+
+
+class TestDurable:
+    """``Deferred`` stores: nothing leaves before it is acknowledged."""
+
+    def test_a_request_waits_for_its_own_writes_and_all_before(self, refused: Any) -> None:
+        server, store = server_of(), Deferred()
+        client = client_of(server, store=store)
+        pair = Pair(server, client, server.open(client.evaluation_keys()))
+        pair.prepare("q", 200)
+        first = client.begin("q", x_of(1))
+        second = client.begin("q", x_of(1))  # of the chunk that the first one reserves
+        third = client.begin("q", x_of(100))  # reserves another
+        for request in (first, second, third):
+            with refused(NotDurable, "have to be durable", hint="written()"):
+                request.message()
+        assert first.durable == second.durable == third.durable[:-1]
+        first.written()
+        first.message()
+        second.message()
+        with refused(NotDurable, "1 writes"):
+            third.message()
+        assert [write.key.split(".")[0] for write in third.durable] == ["mark"]
+        third.written()
+        third.receive(pair.session.answer(third.message()))
+
+    def test_a_server_waits_as_well_and_then_answers(self, refused: Any) -> None:
+        pair = Pair.of(store=Deferred())
+        preparation = pair.client.prepare("q", 200)
+        for exchange in (preparation, lambda: pair.client.begin("q", x_of(2))):
+            request: Any = exchange() if callable(exchange) else exchange
+            for _ in range(2):
+                with refused(NotDurable, hint="written()"):
+                    pair.session.answer(request.message())
+            assert pair.session.durable
+            pair.session.written()
+            request.receive(pair.session.answer(request.message()))
+        further = pair.client.begin("q", x_of(2))
+        further.receive(pair.session.answer(further.message()))  # of the chunk that is reserved already
+
+    def test_a_batch_is_never_kept_without_its_mark(self) -> None:
+        """Of each party's writes, as many as one likes survive a crash: the batch is gone, or marked, or unused."""
+        stores = {"pool": Deferred(), "batch": Deferred()}
+        server = server_of(store=stores["batch"])
+        client = client_of(server, store=stores["pool"])
+        pair = Pair(server, client, server.open(client.evaluation_keys()))
+
+        def answered(exchange: Any) -> None:
+            message = exchange._message  # nothing is acknowledged: all writes of the test stay pending
+            with pytest.raises(NotDurable):
+                pair.session.answer(message)
+            exchange.receive(pair.session._held[exchange._id].answer)
+
+        answered(client.prepare("q", 3))
+        unused = {kind: len(store.pending()) for kind, store in stores.items()}
+        for _ in range(3):
+            answered(client.begin("q", x_of(1)))
+        marks = {"pool": "mark", "batch": "used"}
+        for kind, store in stores.items():
+            writes = store.pending()
+            assert [write.key.split(".")[0] for write in writes[unused[kind] :]] == [marks[kind], kind, marks[kind]]
+            for count in range(unused[kind] + 1, len(writes) + 1):
+                survived = MemoryStore()
+                survived.put_many(writes[:count])
+                assert not survived.names(f"{kind}.") or survived.names(f"{marks[kind]}.")
+
+    def test_who_opens_a_store_later_puts_the_earlier_one_out(self, refused: Any) -> None:
+        server, store = server_of(), MemoryStore()
+        client = client_of(server, store=store)
+        pair = Pair(server, client, server.open(client.evaluation_keys()))
+        pair.prepare("q", 200)
+        client.begin("q", x_of(1))
+        later = client_of(server, store=store)
+        later.__dict__["_sessions"] = client._sessions
+        assert later.pools["q",].left == 200 - 64
+        for each, start in ((client, 1), (later, 64)):
+            (span,) = upload_of(each.begin("q", x_of(63)).message()).spans
+            assert (span.start, span.count) == (start, 63)
+        with refused(NotDurable, "Another party"):
+            client.begin("q", x_of(1))
+
+
+def test_a_client_goes_on_after_a_restart_with_its_keys_and_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_export, "SCRYPT_LOG_N", 14)
+    server = server_of(store=MemoryStore())
+    with DirectoryStore(tmp_path) as store:
+        client = client_of(server, store=store)
+        pair = Pair(server, client, server.open(client.evaluation_keys()))
+        pair.prepare("q", 100)
+        pair.delta("q", x_of(2))
+        exported = client.export_keys("a passphrase")
+    with DirectoryStore(tmp_path) as store:
+        options = {"backend": BACKEND, "load_packing": MANAGER.load_packing, "store": store}
+        restored = Client.restore(server.offer(), exported, "a passphrase", **options)
+        assert restored.pools["q",].left == 100 - 2 - 63
+        x = x_of(35, 1)
+        np.testing.assert_array_equal(restored.delta("q", x, pair.session), integer_delta(MODULES["q"], x))
+        assert [name.split(".")[0] for name in store.names("")] == ["owner"], "a batch that is used up is deleted"
