@@ -104,10 +104,10 @@ def test_more_than_the_limit_is_refused_before_it_is_read() -> None:
     "data", [b'"' + b'\\"' * 400_000, b'"' * 1_000_000, b'"a"' + b" " * 900_000, b"[" + b'"\\' * 300_000]
 )
 def test_no_bytes_take_quadratic_time(data: bytes) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with suppress(Malformed):
         read(data)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @given(st.binary(max_size=60) | VALUES.map(lambda value: json.dumps(value).encode()), st.data())
