@@ -104,20 +104,20 @@ def test_what_no_automaton_can_do_is_refused(key: str) -> None:
 
 @pytest.mark.parametrize("key", CATASTROPHES)
 def test_what_takes_a_backtracking_engine_for_ever_is_matched_at_once(key: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert not means(key, "a" * (LONGEST_NAME - 1) + "!")
     assert not means(key, "a." * 400 + "!")
-    assert time.perf_counter() - start < 5  # a few ms each, on a machine that may be busy
+    assert time.process_time() - start < 5  # a few ms each, on a machine that may be busy
 
 
 @pytest.mark.parametrize("key", CATASTROPHES)
 def test_an_adapter_with_such_a_key_loads(peft_directory: Callable[..., Path], key: str) -> None:
     name = "a" * 40 + "!"
     tensors = {f"base_model.model.{name}.lora_{side}.weight": _matrix(side) for side in "AB"}
-    start = time.perf_counter()
+    start = time.process_time()
     adapter = load_peft(peft_directory({"rank_pattern": {key: 7}, "alpha_pattern": {key: 9}}, tensors))
     assert name in adapter.modules
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def _matrix(side: str) -> Any:
