@@ -1,12 +1,15 @@
-"""Tapes with products with numbers, run operation by operation."""
+"""Tapes with products with numbers, run operation by operation; sums of the same ciphertexts are made together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from helora_core.backend.tape import Instruction, InstructionKind, Numbers, Tape, TapeRun, Trace
-from helora_rns import threads
+from helora_rns import gemm, threads
 from helora_rns.programs.lowering import counted
 from helora_rns.scheme.ciphertexts import Ciphertext, Plaintext
 from helora_rns.scheme.context import Context
@@ -14,10 +17,10 @@ from helora_rns.scheme.evaluation import Evaluator
 
 
 class Constants(NamedTuple):
-    """A module's constants by name: plaintexts, and of each number in a vector its residues."""
+    """A module's constants: plaintexts by name, and a matrix for each instruction that begins a group of sums."""
 
     plaintexts: dict[str, Plaintext]
-    numbers: dict[str, list[list[int]]]
+    matrices: dict[int, gemm.Weights]
 
 
 class OperationsExecutable:
@@ -28,15 +31,19 @@ class OperationsExecutable:
     def __init__(self, ring: Context, tape: Tape) -> None:
         self._ring, self._tape = ring, tape
         self._counts = counted(tape)
+        self._groups = grouped(tape)
 
     def load(self, plaintexts: Mapping[str, Plaintext], numbers: Numbers) -> Constants:
-        found = {}
-        for name, vector in numbers.items():
-            spec = self._tape.constants[name]
-            primes = self._ring.data_primes[: spec.level + 1]
-            integers = [round(float(number) * spec.scale) for number in vector]
-            found[name] = [[integer % prime for prime in primes] for integer in integers]
-        return Constants(dict(plaintexts), found)
+        matrices = {}
+        for first, group in self._groups.items():
+            matrix = np.stack([self._row(each, numbers) for each in group])
+            matrices[first] = gemm.load(matrix, self._ring.kernels, self._ring.basis(group[0].level))
+        return Constants(dict(plaintexts), matrices)
+
+    def _row(self, instruction: Instruction, numbers: Numbers) -> NDArray[np.float64]:
+        (name,) = instruction.constants
+        vector = np.asarray(numbers[name], dtype=np.float64)[list(instruction.positions)]
+        return np.rint(vector * self._tape.constants[name].scale)
 
     def run(self, runs: Sequence[TapeRun], *, trace: Trace | None = None) -> list[list[Ciphertext]]:
         outputs: list[list[Ciphertext]] = [[] for _ in runs]
@@ -50,7 +57,10 @@ class OperationsExecutable:
         live = dict(enumerate(run.inputs))
         for instruction in self._tape.instructions:
             operands = [live[arg] for arg in instruction.args]
-            live |= enumerate(self._made(run, instruction, operands), start=instruction.result)
+            if instruction.kind is not InstructionKind.DOT_SCALARS:
+                live |= enumerate(self._made(run, instruction, operands), start=instruction.result)
+            elif instruction.result in self._groups:
+                live |= self._sums(run.weights, self._groups[instruction.result], operands)
             for value in instruction.freed:
                 del live[value]
         return [live[output] for output in self._tape.outputs]
@@ -68,18 +78,23 @@ class OperationsExecutable:
             for operand in operands[1:]:
                 total = evaluator.add(total, operand)
             return [total]
-        if kind is InstructionKind.DOT_SCALARS:
-            (name,) = instruction.constants
-            return [self._of_numbers(instruction, operands, weights.numbers[name])]
         return [evaluator.dot_plain(operands, [weights.plaintexts[name] for name in instruction.constants])]
 
-    def _of_numbers(
-        self, instruction: Instruction, operands: Sequence[Ciphertext], numbers: Sequence[Sequence[int]]
-    ) -> Ciphertext:
-        kernels, basis = self._ring.kernels, self._ring.basis(instruction.level)
-        total = None
-        for operand, position in zip(operands, instruction.positions, strict=True):
-            product = kernels.times(operand.values, numbers[position], basis)
-            total = product if total is None else kernels.add(total, product, basis, out=total)
-        assert total is not None
-        return Ciphertext(total, instruction.level, instruction.scale)
+    def _sums(
+        self, weights: Constants, group: Sequence[Instruction], operands: Sequence[Ciphertext]
+    ) -> dict[int, Ciphertext]:
+        matrix = weights.matrices[group[0].result]
+        rows = gemm.gemm(self._ring.kernels, matrix, [operand.values for operand in operands])
+        return {each.result: Ciphertext(row, each.level, each.scale) for each, row in zip(group, rows, strict=True)}
+
+
+def grouped(tape: Tape) -> dict[int, list[Instruction]]:
+    """Sums of products with numbers that read the same values, by the first one's result: they are one matrix product.
+
+    All of a group are made when its first is: nothing that they read can have been dropped by then.
+    """
+    groups: dict[tuple[int, ...], list[Instruction]] = {}
+    for each in tape.instructions:
+        if each.kind is InstructionKind.DOT_SCALARS:
+            groups.setdefault(each.args, []).append(each)
+    return {group[0].result: group for group in groups.values()}
