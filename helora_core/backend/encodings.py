@@ -15,8 +15,8 @@ from helora_core.errors import CapabilityMissing, PrecisionLost
 from helora_core.params.ckks import CKKSParams
 
 _MADE_OF = {
-    # Integers are exact, and complex slots go through doubles.
-    Encoding.COEFFICIENTS: (Encoding.INTEGERS, Encoding.COEFFICIENTS, Encoding.COMPLEX_SLOTS),
+    # The library's own are made by compiled code. Integers are exact, and complex slots go through doubles.
+    Encoding.COEFFICIENTS: (Encoding.COEFFICIENTS, Encoding.INTEGERS, Encoding.COMPLEX_SLOTS),
     Encoding.SCALAR: (Encoding.SCALAR, Encoding.SLOTS),
 }
 
@@ -69,27 +69,27 @@ def checked_native(
     """
     check_values(values, params.slots, who=who, encoding=encoding)
     native = native_encoding(encoding, capabilities, who=who)
+    if encoding is Encoding.COEFFICIENTS and native is not Encoding.COMPLEX_SLOTS:
+        _check_fit(values, params, level, scale, who)
     if native is encoding:
         return native, values
     if encoding is Encoding.SCALAR:
         return native, np.full(params.slots, values[0])
     if native is Encoding.INTEGERS:
-        return native, _integers(values, params, level, scale, who)
+        padded = np.zeros(params.ring_degree)
+        padded[: values.size] = values
+        return native, Integers.of_values(padded, scale).residues(params.data_primes[: level + 1])
     return native, coefficients_to_slots(values, params.ring_degree, capabilities.slot_generator)
 
 
-def _integers(values: Values, params: CKKSParams, level: int, scale: float, who: str) -> Values:
-    primes = params.data_primes[: level + 1]
-    largest, modulus_bits = float(np.max(np.abs(values))), math.log2(math.prod(primes))
+def _check_fit(values: Values, params: CKKSParams, level: int, scale: float, who: str) -> None:
+    largest, modulus_bits = float(np.max(np.abs(values))), math.log2(math.prod(params.data_primes[: level + 1]))
     if largest and math.log2(largest) + math.log2(scale) >= modulus_bits - 1:
         raise PrecisionLost(
             f"{who}: coefficients at scale 2^{math.log2(scale):.1f} do not fit the {modulus_bits:.0f}-bit modulus of "
             f"level {level}.",
             hint="Use smaller values or scales, or a larger base prime.",
         )
-    padded = np.zeros(params.ring_degree)
-    padded[: values.size] = values
-    return Integers.of_values(padded, scale).residues(primes)
 
 
 def from_native(

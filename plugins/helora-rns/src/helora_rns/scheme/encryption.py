@@ -10,7 +10,7 @@ from helora_rns.modular import Residues
 from helora_rns.scheme import sampling
 from helora_rns.scheme.ciphertexts import Ciphertext
 from helora_rns.scheme.context import Context
-from helora_rns.scheme.encoding import Message, are_values, values_of
+from helora_rns.scheme.encoding import Message, are_values, residues_of
 from helora_rns.scheme.keys import SecretKey
 from helora_rns.scheme.zeros import Zeros
 
@@ -22,9 +22,13 @@ def with_errors(context: Context, message: Message, error: Doubles) -> Residues:
     kernels, basis = context.kernels, context.basis(context.max_level)
     if not are_values(message) and float(np.max(np.abs(message))) < _EXACT:
         return kernels.values_of_doubles(np.add(message, error, out=error), basis)
-    noise = kernels.values_of_doubles(error, basis)
-    whole = message if are_values(message) else values_of(context, message, basis)
-    return kernels.add(noise, whole, basis, out=noise)
+    if are_values(message):
+        noise = kernels.values_of_doubles(error, basis)
+        return kernels.add(noise, message, basis, out=noise)
+    whole = residues_of(context, message, basis)
+    kernels.add(whole, kernels.of_doubles(error, basis), basis, out=whole)
+    kernels.forward(whole, basis)
+    return whole
 
 
 class Encryptor:

@@ -13,10 +13,11 @@ Fields come once each, in the order of their tags, and nothing follows them. The
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Mapping
 from enum import IntEnum
-from importlib.metadata import version
+from importlib import metadata
 
 from helora_core.errors import CorruptPayload, ForeignCiphertext, VersionMismatch
 from helora_rns.scheme.context import DIGEST_BYTES, Context
@@ -25,6 +26,8 @@ MAGIC, FORMAT = b"HRNS", 1
 _HEADER = struct.Struct(f"<4sBB{DIGEST_BYTES}s")
 _FIELD = struct.Struct("<BI")
 _LONGEST_VERSION = 64
+
+_version = functools.cache(metadata.version)  # which reads a file
 
 
 class Kind(IntEnum):
@@ -59,7 +62,7 @@ def corrupt(what: str) -> CorruptPayload:
 def written(kind: Kind, context: Context, fields: Mapping[Tag, bytes]) -> bytes:
     """The bytes of these fields, which must be in the order of their tags."""
     parts = [_HEADER.pack(MAGIC, FORMAT, kind, context.digest)]
-    for tag, value in {Tag.PRODUCER: version("helora-rns").encode(), **fields}.items():
+    for tag, value in {Tag.PRODUCER: _version("helora-rns").encode(), **fields}.items():
         parts += [_FIELD.pack(tag, len(value)), value]
     return b"".join(parts)
 
@@ -80,7 +83,7 @@ def read(kind: Kind, context: Context, payload: bytes) -> dict[Tag, bytes]:
     if form != FORMAT:
         raise VersionMismatch(
             f"helora-rns: this is of format {form}, and format {FORMAT} is read here.",
-            hint=f"Use the same version of helora-rns on both sides; this one is {version('helora-rns')}.",
+            hint=f"Use the same version of helora-rns on both sides; this one is {_version('helora-rns')}.",
         )
     if found != kind:
         raise corrupt(f"this is no {kind.name.lower().replace('_', ' ')}")
