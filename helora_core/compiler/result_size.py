@@ -30,18 +30,20 @@ def smallest_results(plan: Plan) -> Plan:
         return plan
     least = plan.precision().bits - LOST_BITS
     for dropped in range(min(levels), 0, -1):
-        smaller = _divided(plan, dropped)
+        smaller = divided(plan, dropped)
         if smaller is not None and smaller.precision().bits >= least:
             return smaller
     return plan
 
 
-def _divided(plan: Plan, dropped: int) -> Plan | None:
-    """The plan with results divided by the primes of so many levels, or None if nothing of their scale is left."""
+def divided(plan: Plan, dropped: int) -> Plan | None:
+    """The plan with clean results divided by the primes of so many levels, whatever it divides by now; None if nothing
+    of their scale would be left.
+    """
     params, ops = plan.params, plan.program.ops
     for output in plan.program.results:
-        info = plan.values[output]
-        if info.scale_bits <= sum(params.data_bits[info.level - dropped + 1 : info.level + 1]):
+        info = plan.values[ops[output].args[0]]
+        if info.level < dropped or info.scale_bits <= sum(params.data_bits[info.level - dropped + 1 : info.level + 1]):
             return None
     settings = msgspec.structs.replace(plan.settings, dropped=dropped)
     divided = tuple(msgspec.structs.replace(op, steps=dropped) if op.kind is OpKind.SANITIZE else op for op in ops)

@@ -12,7 +12,7 @@ from helora_core.compiler.checks import annotate
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import Op, OpKind, Program
 from helora_core.compiler.plan import Plan
-from helora_core.compiler.result_size import LOST_BITS, _divided
+from helora_core.compiler.result_size import LOST_BITS, divided
 from helora_core.errors import LevelExhausted
 from helora_core.host.manager import get_manager
 
@@ -32,11 +32,11 @@ def plan_of(shape: str, packing: str, **options: Any) -> Plan:
 )
 def test_the_level_is_the_lowest_that_keeps_the_precision(shape: str, packing: str) -> None:
     plan = plan_of(shape, packing)
-    whole = _divided(plan, 0)
+    whole = divided(plan, 0)
     assert whole is not None
     assert plan.settings.dropped > 0
     assert plan.precision().bits >= whole.precision().bits - LOST_BITS
-    further = _divided(plan, plan.settings.dropped + 1) if plan.values[plan.program.results[0]].level else None
+    further = divided(plan, plan.settings.dropped + 1) if plan.values[plan.program.results[0]].level else None
     assert further is None or further.precision().bits < whole.precision().bits - LOST_BITS
     # Floods and masks are made before, and are the same.
     assert plan.precision().flood_bits == whole.precision().flood_bits

@@ -18,6 +18,7 @@ from helora_core.backend.protocol import Backend
 from helora_core.backend.session import ClientSession, ServerSession, open_sessions
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.result_size import divided
 from helora_core.execution.constants import EncodedConstants, encode_constants
 from helora_core.execution.executor import Execution
 from helora_core.host.manager import get_manager
@@ -161,12 +162,16 @@ class Service:
 
 
 def plan_of(packing: str, shape: str, *, sanitize_bits: int = 40, tokens: int | None = None) -> Plan:
-    """A sanitised plan, of a packing that keeps weights private or one that does not."""
+    """A sanitised plan, of a packing that keeps weights private or one that does not.
+
+    Its results are not divided once they are clean: anyone can do that, so attackers are given what was there before.
+    """
     loaded = get_manager().load_packing(packing)
     private = packing not in ("cheetah", "zero_moai")
-    return compile_plan(
+    plan = compile_plan(
         ModuleShape.parse(shape), loaded, tokens=tokens, private_weights=private, sanitize_bits=sanitize_bits
     )
+    return divided(plan, 0) or plan
 
 
 def random_module(shape: ModuleShape, seed: int = 0) -> LoRAModule:
