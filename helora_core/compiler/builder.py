@@ -97,8 +97,10 @@ class Builder:
     def output(self, value: Value, keep: Sequence[int] = ()) -> None:
         """Send back to the client."""
         if self._sanitize_bits is not None:
-            how = {"positions": tuple(keep), "bits": self._sanitize_bits, "steps": self._dropped}
-            value = self._append(Op(kind=OpKind.SANITIZE, args=(value,), **how))
+            bits, dropped = self._sanitize_bits, self._dropped
+            value = self._append(
+                Op(kind=OpKind.SANITIZE, args=(value,), positions=tuple(keep), bits=bits, steps=dropped)
+            )
         self._outputs.append(value)
 
     def program(self) -> Program:
