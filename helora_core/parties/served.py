@@ -67,9 +67,8 @@ class Served:
         levels: Counter[int] = Counter()
         for plan in (many[0].plan for many in self.modules.values()):
             if plan.params == params:
-                levels.update(
-                    plan.values[i].level for i, op in enumerate(plan.program.ops) if op.kind is OpKind.SANITIZE
-                )
+                sanitized = (op for op in plan.program.ops if op.kind is OpKind.SANITIZE)
+                levels.update(plan.values[op.args[0]].level for op in sanitized)
         return levels
 
     def compiled(self, name: str, plan: str) -> CompiledModule | None:

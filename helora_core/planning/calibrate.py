@@ -98,9 +98,8 @@ def chains_for(
         InvalidParameters, InsecureParameters: No secure chain exists at a ring.
     """
     chains: list[CKKSParams] = []
-    defaults = DEFAULT_CHAINS
-    if traits.longest_prime_bits < MAX_PRIME_BITS:
-        defaults += _CHAINS_OF_SHORT_PRIMES
+    short = traits.longest_prime_bits < MAX_PRIME_BITS
+    defaults = [*DEFAULT_CHAINS, *(_CHAINS_OF_SHORT_PRIMES if short else ())]
     for ring_degree in dict.fromkeys(rings or (chain.ring_degree for chain in DEFAULT_CHAINS)):
         known = [chain for chain in defaults if chain.ring_degree == ring_degree]
         chains += known or [_chain(ring_degree, (60,), (), 27), *_rescaling_chains(ring_degree, table)]

@@ -185,7 +185,7 @@ class TestLowering:
     @given(tapes())
     def test_buffers_in_use_together_share_no_row(self, tape: Tape) -> None:
         lowered = lower(tape, 1)
-        arena, first = planned(lowered), lowered.slots.count - len(lowered.slots.scratch)
+        arena, first = planned(lowered), lowered.slots.total - len(lowered.slots.scratch)
         groups = [
             {ref.slot - first for step in group for ref in step.refs if ref.slot >= first} for group in lowered.groups()
         ]

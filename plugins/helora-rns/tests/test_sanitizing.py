@@ -306,7 +306,7 @@ def test_a_server_prepares_while_it_is_idle() -> None:
     plan = compile_plan(shape, get_manager().load_packing("rank_bsgs"), module=module)
     compiled = CompiledModule(module, (Part(name="q_proj", d_out=shape.d_out),), plan)
     client, session = CompiledLoRA([compiled], get_manager().load_backend("rns"), secure=True).open()
-    level = plan.values[plan.program.results[0]].level
+    level = plan.values[plan.program.ops[plan.program.results[0]].args[0]].level
     (keys,) = (keys for _, keys in session._keys.values())
     assert session.prepare(2) == 2
     zeros = keys.evaluator.unmetered.library._sanitizer.zeros

@@ -23,7 +23,7 @@ class Arena(NamedTuple):
 def planned(lowered: Lowered) -> Arena:
     """Places for the scratch buffers: first fit, in the order of their first use."""
     sizes = lowered.slots.scratch
-    first = lowered.slots.count - len(sizes)
+    first = lowered.slots.total - len(sizes)
     used: dict[int, tuple[int, int]] = {}
     for number, group in enumerate(lowered.groups()):
         for slot in {ref.slot - first for step in group for ref in step.refs if ref.slot >= first}:

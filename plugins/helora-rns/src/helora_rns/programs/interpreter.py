@@ -113,11 +113,14 @@ class _Run:
     def _dot(self, ref: Ref, terms: Sequence[tuple[Ref, Ref]], row: int, prime: tuple[int]) -> None:
         out = self._row(ref, row)
         assert out is not None
-        pairs = [(left, self._row(b, row)) for a, b in terms if (left := self._row(a, row)) is not None]
+        pairs = [(self._row(a, row), self._row(b, row)) for a, b in terms]
+        left = [a for a, b in pairs if a is not None and b is not None]
+        right = [b for a, b in pairs if a is not None and b is not None]
         total = np.zeros_like(out)
-        for start in range(0, len(pairs), MOST_TERMS):
-            left, right = zip(*pairs[start : start + MOST_TERMS], strict=True)
-            total = self._kernels.add(total, self._kernels.dot(left, right, prime), prime, out=residues(out.shape))
+        for start in range(0, len(left), MOST_TERMS):
+            part = slice(start, start + MOST_TERMS)
+            dot = self._kernels.dot(left[part], right[part], prime)
+            total = self._kernels.add(total, dot, prime, out=residues(out.shape))
         out[...] = total
 
     def _sum(self, step: Step, row: int, prime: tuple[int]) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from helora_rns.arrays import address
 from helora_rns.compiled import CompiledKernels
-from helora_rns.programs.steps import Lowered
+from helora_rns.programs.steps import Lowered, Ref
 from helora_rns.scheme.context import Context
 
 
@@ -30,7 +30,8 @@ class NativeProgram:
     """A program for ``hr_run``; read-only, so that threads may share it."""
 
     def __init__(self, kernels: CompiledKernels, lowered: Lowered, ring: Context) -> None:
-        steps, refs = [], []
+        steps: list[tuple[int, ...]] = []
+        refs: list[Ref] = []
         for step in lowered.steps:
             steps.append((step.kind, step.limbs, step.rows, step.terms, len(refs), step.accumulate))
             refs += step.refs
@@ -40,7 +41,7 @@ class NativeProgram:
         self._program = _Program(
             len(ring.data_primes),
             ring.specials,
-            lowered.slots.count,
+            lowered.slots.total,
             len(steps),
             address(self._steps),
             address(self._refs),

@@ -80,7 +80,7 @@ class Slots(NamedTuple):
     scratch: tuple[int, ...]
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """Buffers of a run."""
         return self.inputs + len(self.outputs) + len(self.plaintexts) + 3 * len(self.steps) + len(self.scratch)
 

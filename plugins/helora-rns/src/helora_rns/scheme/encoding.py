@@ -32,6 +32,11 @@ def are_values(message: Message) -> TypeIs[Residues]:
     return message.dtype == np.uint64
 
 
+def largest(coefficients: Doubles) -> float:
+    """The size of the largest, without an array of sizes."""
+    return max(float(coefficients.max()), -float(coefficients.min()))
+
+
 def coefficients_of_slots(context: Context, slots: NDArray[np.generic], scale: float) -> Doubles:
     """Integer coefficients of the polynomial with these slots, real or complex; missing ones are zero."""
     kind = np.complex128 if np.iscomplexobj(slots) else np.float64
@@ -50,7 +55,7 @@ def coefficients_of_numbers(context: Context, numbers: NDArray[np.float64], scal
 def residues_of(context: Context, coefficients: Doubles, basis: Basis) -> Residues:
     """Integer coefficients modulo the primes: (limbs, N)."""
     kernels = context.kernels
-    if float(np.max(np.abs(coefficients))) < _LARGEST:
+    if largest(coefficients) < _LARGEST:
         return kernels.of_doubles(coefficients, basis)
     upper = aligned_copy(np.trunc(coefficients * 2.0**-_STEP))
     lower = aligned_copy(coefficients - upper * 2.0**_STEP)
@@ -61,7 +66,7 @@ def residues_of(context: Context, coefficients: Doubles, basis: Basis) -> Residu
 
 def values_of(context: Context, coefficients: Doubles, basis: Basis) -> Residues:
     """Their polynomial by its values: (limbs, N)."""
-    if float(np.max(np.abs(coefficients))) < _LARGEST:
+    if largest(coefficients) < _LARGEST:
         return context.kernels.values_of_doubles(coefficients, basis)
     values = residues_of(context, coefficients, basis)
     context.kernels.forward(values, basis)

@@ -10,7 +10,7 @@ from helora_rns.modular import Residues
 from helora_rns.scheme import sampling
 from helora_rns.scheme.ciphertexts import Ciphertext
 from helora_rns.scheme.context import Context
-from helora_rns.scheme.encoding import Message, are_values, residues_of
+from helora_rns.scheme.encoding import Message, are_values, largest, residues_of
 from helora_rns.scheme.keys import SecretKey
 from helora_rns.scheme.zeros import Zeros
 
@@ -20,7 +20,7 @@ _EXACT = 2.0**52
 def with_errors(context: Context, message: Message, error: Doubles) -> Residues:
     """Values of message + error at the highest level; a message is coefficients, or values if they are residues."""
     kernels, basis = context.kernels, context.basis(context.max_level)
-    if not are_values(message) and float(np.max(np.abs(message))) < _EXACT:
+    if not are_values(message) and largest(message) < _EXACT:
         return kernels.values_of_doubles(np.add(message, error, out=error), basis)
     if are_values(message):
         noise = kernels.values_of_doubles(error, basis)
