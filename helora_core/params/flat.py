@@ -33,6 +33,9 @@ LARGEST_WEIGHT_BITS = 50
 _SHORTEST_SPECIAL_BITS = 20
 """No shorter special prime is tried where keys are switched."""
 
+_LONGEST_SWITCHED_BITS = 56
+"""No data prime is longer where keys are switched: OpenFHE would take a second special prime, or has no such chain."""
+
 _MOST_PRIMES = 6
 _LARGEST_OF_65537 = 32768
 
@@ -109,7 +112,9 @@ def _filled(
 ) -> tuple[int, CKKSParams | None]:
     """The chain of so many data primes, if they are enough, and the bits of use that it has beyond those needed."""
     # Libraries take a special prime shorter than the data primes for one that is only reserved.
-    longest = min(requirement.longest_prime_bits, *special) if requirement.rotates else requirement.longest_prime_bits
+    longest = requirement.longest_prime_bits
+    if requirement.rotates:
+        longest = min(longest, _LONGEST_SWITCHED_BITS, *special)
     room = min(limit_bits - sum(special), primes * longest)
     if room <= 0:
         return -1, None

@@ -124,7 +124,8 @@ def test_primes_are_of_about_one_length_and_the_special_one_no_shorter_where_key
     assert max(params.data_bits) <= wanted.longest_prime_bits
     if wanted.rotates:
         (special,) = params.special_bits
-        assert max(params.data_bits) <= special <= wanted.longest_prime_bits
+        assert max(params.data_bits) <= min(56, special)
+        assert special <= wanted.longest_prime_bits
     elif len(params.data_bits) == 1:
         assert params.special_bits == ()
     else:
@@ -133,7 +134,7 @@ def test_primes_are_of_about_one_length_and_the_special_one_no_shorter_where_key
 
 def spare(wanted: FlatRequirement, ring: int, primes: int, special: tuple[int, ...]) -> int:
     """Bits of use beyond those that the smallest scales take, in so many primes as long as they may be."""
-    longest = min(wanted.longest_prime_bits, *special) if wanted.rotates else wanted.longest_prime_bits
+    longest = min(wanted.longest_prime_bits, 56, *special) if wanted.rotates else wanted.longest_prime_bits
     limit = load_table(DEFAULT_TABLE).limit(ring, wanted.security_bits)
     room = min(limit - sum(special), primes * longest)
     if room <= 0:
