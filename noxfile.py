@@ -179,6 +179,34 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11", default=False)
+def engine_sanitizers(session: nox.Session) -> None:
+    """Our own engine's tests with every access to memory and all behaviour of its C++ checked; by GCC, some minutes,
+    most of which the compiler takes.
+    """
+    session.install(*CORE, *PLUGINS)
+    folder = session.create_tmp()
+    session.run("python", "plugins/helora-rns/build.py", "--sanitize", "--out", folder)
+    runtimes = [
+        str(session.run("c++", f"-print-file-name={name}", external=True, silent=True)).strip()
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    tests = [f"plugins/helora-rns/tests/test_{name}.py" for name in ("kernels", "scheme", "wire")]
+    session.run(
+        "python", "plugins/helora-rns/tests/with_library.py", "--exact", f"{folder}/libhelora_rns.so", "-q", *tests,
+        *session.posargs,
+        # Python keeps memory until it ends, which is no leak of ours; and its own allocator would hide overruns.
+        env={"LD_PRELOAD": ":".join(runtimes), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"},
+    )  # fmt: skip
+
+
+@nox.session(python="3.11", default=False)
+def engine_fuzz(session: nox.Session) -> None:
+    """A million altered and random inputs through every reader of our own engine: read, or refused by name."""
+    session.install(*CORE, *PLUGINS)
+    session.run("python", "plugins/helora-rns/tests/fuzz.py", *(session.posargs or ["--inputs", "1000000"]))
+
+
+@nox.session(python="3.11", default=False)
 def bounds(session: nox.Session) -> None:
     """The bound on errors against 2 000 drawn modules and activations, on the emulation and on SEAL; about ten
     minutes.

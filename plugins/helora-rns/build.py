@@ -1,5 +1,7 @@
 """Compiles the kernels: ``python build.py`` for this machine, ``python build.py --target NAME`` for another.
 
+``--sanitize`` has the compiler put checks into them, of memory and of undefined behaviour, for tests.
+
 The system's compiler is taken if there is one, and for other targets and in its absence ``ziglang`` from PyPI, which
 brings headers and libraries for all of them. A build that finds neither leaves a package with the NumPy kernels.
 """
@@ -30,6 +32,9 @@ FLAGS = [
     "-Wno-uninitialized", "-Wno-maybe-uninitialized",
 ]  # fmt: skip
 """Nothing is contracted to a fused operation unless the source says so: results are the same bits everywhere."""
+
+SANITIZE = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+"""Every read and write checked, and undefined behaviour: the first finding ends the process."""
 
 SOURCES: dict[str, list[str]] = {
     "ring.cpp": [],
@@ -101,30 +106,30 @@ def compilers(target: Target, *, cross: bool) -> Iterator[list[str]]:
         yield [sys.executable, "-m", "ziglang", "c++", "-nostdlib++", *aimed]
 
 
-def compile_library(out: Path, target: Target | None = None) -> Path | None:
+def compile_library(out: Path, target: Target | None = None, *, sanitize: bool = False) -> Path | None:
     """Compile for a target, by default this machine; the library's path, or None if no compiler did it."""
     cross, target = target is not None, target or this_machine()
     for command in compilers(target, cross=cross):
         try:
-            return _compiled(command, out, target)
+            return _compiled(command, out, target, SANITIZE if sanitize else [])
         except (OSError, subprocess.CalledProcessError) as error:
             print(f"helora-rns: {command[0]} did not compile the kernels: {error}", file=sys.stderr)
     return None
 
 
-def _compiled(command: list[str], out: Path, target: Target) -> Path:
+def _compiled(command: list[str], out: Path, target: Target, more: list[str]) -> Path:
     windows, apple = target.file.endswith(".dll"), target.file.endswith(".dylib")
     position = [] if windows else ["-fPIC"]
     with tempfile.TemporaryDirectory() as folder:
         objects = []
         for source, machine in SOURCES.items():
             built = str(Path(folder, source).with_suffix(".o"))
-            flags = FLAGS + position + (machine if target.x86 else [])
+            flags = FLAGS + position + (machine if target.x86 else []) + more
             subprocess.run([*command, *flags, "-c", str(NATIVE / source), "-o", built], check=True)
             objects.append(built)
         link = [] if windows or apple else ["-Wl,--as-needed"]
         library = str(Path(folder, target.file))
-        subprocess.run([*command, "-shared", *objects, *link, "-o", library], check=True)
+        subprocess.run([*command, "-shared", *objects, *link, *more, "-o", library], check=True)
         out.mkdir(parents=True, exist_ok=True)
         # Replaced, not overwritten: a process that has the old one mapped keeps it.
         staged = out / f"{target.file}.{os.getpid()}.new"  # environments may be made side by side
@@ -138,8 +143,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", choices=sorted(TARGETS), help="another machine, by ziglang")
     parser.add_argument("--out", type=Path, default=LIBRARY, help="where the library goes")
+    parser.add_argument("--sanitize", action="store_true", help="with checks of memory and behaviour, for tests")
     asked = parser.parse_args()
-    library = compile_library(asked.out, TARGETS[asked.target] if asked.target else None)
+    library = compile_library(asked.out, TARGETS[asked.target] if asked.target else None, sanitize=asked.sanitize)
     print(library or "no compiler: the NumPy kernels remain; pip install ziglang brings one")
     return 0 if library else 1
 
