@@ -19,7 +19,7 @@ from typing import ClassVar
 from helora_core.errors import HeloraError
 from helora_harness.rows import Cell
 
-BACKENDS = ("numpy", "tenseal", "pyfhel", "openfhe")
+BACKENDS = ("numpy", "rns", "tenseal", "pyfhel", "openfhe")
 """The backends of this repository that compute differently; ``openfhe_auto`` is OpenFHE again."""
 
 SMALL = ("512:512:8", "576:576:8", "576:192:8", "1024:1024:16")

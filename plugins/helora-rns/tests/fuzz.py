@@ -1,4 +1,4 @@
-"""``python fuzz.py --inputs 1000000``: altered and random bytes through every reader, which must read or refuse by name.
+"""``python fuzz.py --inputs 1000000``: altered and random bytes through every reader: read, or refused by name.
 
 Good payloads of each kind are altered, where their structure is and anywhere, cut, lengthened and spliced together;
 some are of random bytes. Any exception but the refusals ends the run, with what reproduces it. A crash of the process
