@@ -19,7 +19,7 @@ from helora_harness.engine.bars import Figure
 from helora_rns import bench
 from helora_rns.arrays import aligned_copy
 from helora_rns.scheme.context import Parameters, context
-from helora_rns.turns import Turns, Work, alone, compared
+from helora_rns.turns import Ready, Turns, Work, alone, compared
 
 Pace = dict[str, Any]
 """Rounds and seconds, as ``compared`` takes them."""
@@ -62,23 +62,29 @@ def operations(pace: Pace) -> Iterator[Figure]:
         yield ratio(bar, compared(mine[name], theirs[name], **pace))
 
 
-def _sanitising(backend: str) -> Work:
+def _sanitising(backend: str) -> tuple[Work, Ready]:
+    """The work, and what makes zeros ready for it."""
     params = CKKSParams(ring_degree=8192, data_bits=(49, 49, 49), special_bits=(50,), scale_bits=40)
     client, server = open_sessions(get_manager().load_backend(backend), params, [], public_key=True)
     sealed = client.encrypt(np.ones(8), scale_bits=40)
     ciphertext = server.deserialize(client.serialize(sealed))
     # The width of the flood that the design's figure is for; no mask beside it.
     how = [Sanitizing(encoding=Encoding.SLOTS, flood_bits=104, mask_bits=0, keep=None)]
-    return lambda: server.sanitize_many([ciphertext], how)
+    level = params.max_level
+    return lambda: server.sanitize_many([ciphertext], how), lambda count: server.prepare_zeros(level, count)
 
 
 def sanitizing(pace: Pace) -> Iterator[Figure]:
     """One result, by core's own steps or the library's, as helora does it on each."""
-    yield ratio("sanitize", compared(_sanitising("rns"), _sanitising("tenseal"), **pace))
-    yield Figure(bar="sanitize-pool", skipped=NO_POOL)
+    (ours, ready), (theirs, _) = _sanitising("rns"), _sanitising("tenseal")
+    yield ratio("sanitize", compared(ours, theirs, **pace))
+    if not ready(1):
+        yield Figure(bar="sanitize-pool", skipped=NO_POOL)
+        return
+    yield ratio("sanitize-pool", compared(ours, theirs, ready=ready, **pace), note="filling is not timed")
 
 
-NO_POOL = "the engine's evaluator has no pool of encryptions of zero"
+NO_POOL = "the engine keeps no encryptions of zero ahead of time"
 
 
 def transforms(pace: Pace) -> Iterator[Figure]:

@@ -52,6 +52,10 @@ class Parties:
         """One request for one token, from activations to Δ."""
         return self._client.run(self._name, self.x, self._session)
 
+    def ready(self, runs: int) -> int:
+        """Encrypt zeros for the results of so many runs, as an idle server does; returns how many there are."""
+        return self._session.prepare(runs)
+
     def bits(self, result: Result) -> float:
         """Bits of max|Δ| that are right."""
         return precision_bits(result.delta, self.module.reference_delta(self.x))

@@ -17,6 +17,12 @@ Work = Callable[[], object]
 STEADY = 0.03
 """Half the width of the median's 95 % interval, as a part of it, at which it is steady."""
 
+Ready = Callable[[int], object]
+"""What has to be done ahead of so many calls of a work, untimed."""
+
+MOST_READY = 16
+"""Calls at once of a work that something is made ready for."""
+
 SHORTEST = 20e-3
 """Seconds that a work is repeated for, to be timed at all."""
 
@@ -41,10 +47,17 @@ def seconds_of(work: Work, repeats: int = 1) -> float:
     return (time.process_time() - start) / repeats
 
 
-def repeats_of(work: Work) -> int:
+def repeats_of(work: Work, ready: Ready | None = None) -> int:
     """Calls that take long enough to be timed, after one to warm up."""
     work()
-    return max(1, math.ceil(SHORTEST / max(seconds_of(work), 1e-7)))
+    many = max(1, math.ceil(SHORTEST / max(_timed(work, 1, ready), 1e-7)))
+    return min(many, MOST_READY) if ready else many
+
+
+def _timed(work: Work, repeats: int, ready: Ready | None) -> float:
+    if ready:
+        ready(repeats)
+    return seconds_of(work, repeats)
 
 
 def unsteadiness(values: list[float]) -> float:
@@ -56,7 +69,9 @@ def unsteadiness(values: list[float]) -> float:
     return (ordered[n - 1 - below] - ordered[below]) / 2 / statistics.median(ordered)
 
 
-def compared(first: Work, second: Work, *, least: int = 7, most: int = 40, seconds: float = 30.0) -> Turns:
+def compared(
+    first: Work, second: Work, *, least: int = 7, most: int = 40, seconds: float = 30.0, ready: Ready | None = None
+) -> Turns:
     """Time both, in rounds of A B B A.
 
     Args:
@@ -65,14 +80,15 @@ def compared(first: Work, second: Work, *, least: int = 7, most: int = 40, secon
         least: Rounds to do in any case.
         most: Rounds after which to stop, steady or not.
         seconds: Likewise, of wall time; one round is always done.
+        ready: Called before the first is timed, and not timed itself: for what idle time would do.
     """
-    many = repeats_of(first), repeats_of(second)
+    many = repeats_of(first, ready), repeats_of(second)
     rounds: list[tuple[float, float]] = []
     start = time.monotonic()
     while len(rounds) < most:
-        a, b = seconds_of(first, many[0]), seconds_of(second, many[1])
+        a, b = _timed(first, many[0], ready), seconds_of(second, many[1])
         b = (b + seconds_of(second, many[1])) / 2
-        a = (a + seconds_of(first, many[0])) / 2
+        a = (a + _timed(first, many[0], ready)) / 2
         rounds.append((a, b))
         if len(rounds) >= least and unsteadiness([y / x for x, y in rounds]) <= STEADY:
             break
@@ -83,12 +99,12 @@ def compared(first: Work, second: Work, *, least: int = 7, most: int = 40, secon
     return Turns(ours, theirs, statistics.median(ratios), min(ratios), max(ratios), len(rounds))
 
 
-def alone(work: Work, *, least: int = 7, most: int = 40, seconds: float = 30.0) -> Turns:
+def alone(work: Work, *, least: int = 7, most: int = 40, seconds: float = 30.0, ready: Ready | None = None) -> Turns:
     """One work by itself: its seconds are ``ratio``, with their range."""
-    many, start = repeats_of(work), time.monotonic()
+    many, start = repeats_of(work, ready), time.monotonic()
     times: list[float] = []
     while len(times) < most:
-        times.append(seconds_of(work, many))
+        times.append(_timed(work, many, ready))
         if len(times) >= least and unsteadiness(times) <= STEADY:
             break
         if time.monotonic() - start > seconds:
