@@ -55,6 +55,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         public_key: Whether a server can encrypt with a public key (``SupportsPublicKey``).
         hoisting: Whether it rotates one ciphertext by many steps more cheaply than one by one (``SupportsHoisting``).
         programs: Whether it runs whole programs (``SupportsPrograms``).
+        defers_division: Whether its programs divide a sum of rotations by the special primes, and not each of them.
         sanitizing: Whether its server sanitises by itself (``SupportsSanitize``).
         seeded_keys: Whether ``generate_keys`` takes a seed. Only an emulation should.
         compressed_upload: Whether a fresh ciphertext travels as one polynomial and a seed.
@@ -72,6 +73,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     public_key: bool = False
     hoisting: bool = False
     programs: bool = False
+    defers_division: bool = False
     sanitizing: bool = False
     seeded_keys: bool = False
     compressed_upload: bool = False

@@ -19,7 +19,7 @@ from helora_core.compiler.limits import check_shape
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.settings import Settings
 from helora_core.errors import VersionMismatch
-from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
+from helora_core.packing.costs import DEFAULT_COSTS, DEFERRED_COSTS, OperationCosts
 from helora_core.packing.protocol import Layout, Packing
 from helora_core.params.security import SecurityVerdict
 
@@ -139,5 +139,5 @@ def _layouts(recipe: Recipe, packing: Packing) -> Iterator[Layout]:
     """The packing's layouts now: first for the tokens and costs of the recipe, then for the defaults."""
     slots = recipe.settings.params.slots
     for tokens in dict.fromkeys((recipe.tokens, None)):
-        for costs in dict.fromkeys((recipe.costs, DEFAULT_COSTS)):
+        for costs in dict.fromkeys((recipe.costs, DEFAULT_COSTS, DEFERRED_COSTS)):
             yield from packing.layouts(recipe.shape, slots, tokens=tokens, costs=costs)

@@ -43,3 +43,23 @@ class OperationCosts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DEFAULT_COSTS = OperationCosts()
+
+DEFERRED_COSTS = OperationCosts(
+    decompose=0.87,
+    key_product=0.44,
+    divide=0.23,
+    multiply_plain=0.08,
+    multiply_scalar=0.06,
+    add=0.0,
+    rescale=0.41,
+    encrypt=3.3,
+    decrypt=3.5,
+    sanitize=2.0,
+)
+"""The same for a library that decomposes once for many rotations and divides their sum once: helora-rns at N=8192, four
+data primes of 42 bits and a special one, as ``helora calibrate`` found them (on such a machine, by AVX2)."""
+
+
+def typical_costs(*, defers_division: bool) -> OperationCosts:
+    """The costs that stand in for a backend that was not calibrated."""
+    return DEFERRED_COSTS if defers_division else DEFAULT_COSTS

@@ -25,7 +25,6 @@ from helora_core.planning.planner import (
     compiled_within,
     rank,
 )
-from helora_core.planning.predict import operation_costs
 from helora_core.planning.profile_files import load_profile
 from helora_core.planning.selection import select_backend
 from helora_core.privacy.policy import keeps_weights_private, require_private_weights
@@ -130,10 +129,10 @@ def _compile_named(request: PlanRequest) -> Plan:
     found, packing = list(machines(request).values()), get_manager().load_packing(request.packing)
     abilities = [each.backend.capabilities for each in found if each.backend is not None]
     request = replace(request, traits=BackendTraits.of(abilities))
-    if len(found) == 1 and (profile := found[0].profile) is not None:
+    if len(found) == 1:
         params = settings_for(request, packing).params
         with suppress(ProfileMissing):  # then the default costs will do
-            request = replace(request, costs=operation_costs(profile, params, rtt_ms=request.constraints.rtt_ms))
+            request = replace(request, costs=found[0].costs(request, params))
     return compiled_within(request, packing)
 
 

@@ -32,7 +32,9 @@ from helora_core.errors import (
     NothingEligible,
     PrecisionLost,
 )
+from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts, typical_costs
 from helora_core.packing.protocol import Packing
+from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import require_secure
 from helora_core.planning.predict import Prediction, operation_costs, predict
 from helora_core.planning.profile import Profile
@@ -66,6 +68,18 @@ class CalibratedBackend:
     def traits(self) -> BackendTraits:
         """The traits that plans for it depend on."""
         return BackendTraits.of([] if self.backend is None else [self.backend.capabilities])
+
+    def costs(self, request: PlanRequest, params: CKKSParams) -> OperationCosts:
+        """The costs of its operations: as calibrated, else the request's or, if those are the defaults, typical ones.
+
+        Raises:
+            ProfileMissing: The profile has no figures near these parameters.
+        """
+        if self.profile is not None:
+            return operation_costs(self.profile, params, rtt_ms=request.constraints.rtt_ms)
+        if self.backend is None or request.costs != DEFAULT_COSTS:
+            return request.costs
+        return typical_costs(defers_division=self.backend.capabilities.defers_division)
 
 
 @dataclass(frozen=True)
@@ -172,9 +186,7 @@ def _compiled(request: PlanRequest, machine: CalibratedBackend, packing: Packing
     """The plan, with the costs of operations by which it was chosen."""
     request = replace(request, traits=machine.traits)
     settings = settings_for(request, packing)
-    if machine.profile is not None:
-        rtt_ms = request.constraints.rtt_ms
-        request = replace(request, costs=operation_costs(machine.profile, settings.params, rtt_ms=rtt_ms))
+    request = replace(request, costs=machine.costs(request, settings.params))
     if best < math.inf:
         most = HOPELESS * best
         if emitted_cost(request, packing, settings, most=most) > most:

@@ -170,6 +170,7 @@ class RNSBackend:
         hoisting=True,
         compressed_upload=True,
         programs=True,
+        defers_division=True,
     )
 
     @property

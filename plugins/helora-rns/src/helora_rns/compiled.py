@@ -299,9 +299,9 @@ class CompiledKernels:
         self._c.hr_pack(address(out), address(a), a.size, bits)
         return out.tobytes()
 
-    def unpack(self, payload: bytes, count: int, bits: int) -> Residues:
-        out = residues((count,))
-        self._c.hr_unpack(address(out), payload, count, bits)
+    def unpack(self, payload: bytes | memoryview, count: int, bits: int, out: Residues | None = None) -> Residues:
+        out = residues((count,)) if out is None else out
+        self._c.hr_unpack(address(out), address(np.frombuffer(payload, dtype=np.uint8)), count, bits)
         return out
 
     def slots_to_coefficients(self, slots: NDArray[np.generic], factor: float) -> Doubles:

@@ -102,7 +102,7 @@ class Kernels(Protocol):
         """Divide by the product of the last ``dropped`` primes and round to the nearest; of values, to values.
 
         It is rescaling, and the end of a key switch. The integers that are subtracted are those of least
-        size (with several primes, to within a double's rounding).
+        size.
         """
         ...
 
@@ -167,7 +167,7 @@ class Kernels(Protocol):
         """Numbers of so many bits, one after another from the lowest bit on."""
         ...
 
-    def unpack(self, payload: bytes, count: int, bits: int) -> Residues:
+    def unpack(self, payload: bytes | memoryview, count: int, bits: int, out: Residues | None = None) -> Residues:
         """Undo ``pack``."""
         ...
 

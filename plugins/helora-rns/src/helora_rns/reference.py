@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -145,19 +144,20 @@ class NumPyKernels:
         q = self._moduli(kept)
         if len(gone) == 1:
             return modular.of_integers(modular.centred(rows, self._moduli(gone)), q)
-        moduli = [self.primes[g] for g in gone]
-        cofactors = [math.prod(moduli) // p for p in moduli]
-        y = self.times(rows, [pow(c, -1, p) for c, p in zip(cofactors, moduli, strict=True)], gone)
-        quotients = np.zeros((len(rows), 1, self.ring_degree))
-        for i, p in enumerate(moduli):
-            quotients += y[:, i : i + 1].astype(np.float64) * (1.0 / p)
-        multiples = np.rint(quotients).astype(np.uint64)
-        total = np.zeros((len(rows), len(kept), self.ring_degree), dtype=np.uint64)
-        for i, cofactor in enumerate(cofactors):
-            factor = np.array([cofactor % self.primes[k] for k in kept], dtype=np.uint64)[:, np.newaxis]
-            total = modular.add(total, modular.multiply(y[:, i : i + 1] % q, factor, q), q)
-        product = np.array([math.prod(moduli) % self.primes[k] for k in kept], dtype=np.uint64)[:, np.newaxis]
-        return modular.sub(total, modular.multiply(multiples % q, product, q), q)
+        # Digits of least size in mixed radix (Garner): they make a number of least size.
+        digits: list[NDArray[np.int64]] = []
+        for j, own in enumerate(gone):
+            prime = np.array(self.primes[own], dtype=np.uint64)
+            rest = rows[:, j]
+            for i, digit in enumerate(digits):
+                inverse = np.array(pow(self.primes[gone[i]], -1, self.primes[own]), dtype=np.uint64)
+                rest = modular.multiply(modular.sub(rest, modular.of_integers(digit, prime), prime), inverse, prime)
+            digits.append(modular.centred(rest, prime))
+        total = modular.of_integers(digits[-1][:, np.newaxis], q)
+        for digit, lower in zip(digits[-2::-1], gone[-2::-1], strict=True):
+            factor = np.array([self.primes[lower] % self.primes[k] for k in kept], dtype=np.uint64)[:, np.newaxis]
+            total = modular.add(modular.multiply(total, factor, q), modular.of_integers(digit[:, np.newaxis], q), q)
+        return total
 
     def decompose(self, a: Residues, basis: Basis, special: int) -> Residues:
         limbs = len(basis) - special
@@ -208,11 +208,13 @@ class NumPyKernels:
         each = np.unpackbits(a.astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")[:, :bits]
         return np.packbits(each.ravel(), bitorder="little").tobytes()
 
-    def unpack(self, payload: bytes, count: int, bits: int) -> Residues:
+    def unpack(self, payload: bytes | memoryview, count: int, bits: int, out: Residues | None = None) -> Residues:
+        out = residues((count,)) if out is None else out
         each = np.unpackbits(np.frombuffer(payload, dtype=np.uint8), bitorder="little")[: count * bits]
         padded = np.zeros((count, 64), dtype=np.uint8)
         padded[:, :bits] = each.reshape(count, bits)
-        return np.packbits(padded, axis=1, bitorder="little").view("<u8").ravel().astype(np.uint64)
+        out[...] = np.packbits(padded, axis=1, bitorder="little").view("<u8").ravel()
+        return out
 
     def slots_to_coefficients(self, slots: NDArray[np.generic], factor: float) -> Doubles:
         out = doubles((2, self.ring_degree // 2))

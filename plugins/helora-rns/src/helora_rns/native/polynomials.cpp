@@ -93,8 +93,10 @@ void hr_values_of_doubles(const Ring *r, const uint32_t *basis, uint64_t limbs, 
     each_row(r, basis, limbs, 1, [&](auto p, auto rows, u64 at, u64) { rows->forward_doubles(r, p, out + at, a); });
 }
 
-// Mixed radix with digits of least size (Garner), so that Horner's sum loses no more than a double's last bits.
-void hr_to_doubles(const Ring *r, const uint32_t *basis, uint64_t limbs, double *out, uint64_t *a, uint64_t *scratch) {
+namespace {
+
+// Digits of least size in mixed radix (Garner), in place: x = a_0 + p_0·(a_1 + p_1·(a_2 + …)), which is of least size too.
+void mixed_radix(const Ring *r, const u32 *basis, u64 limbs, u64 *a, u64 *scratch) {
     const u64 n = r->n;
     for (u64 j = 1; j < limbs; j++) {
         const Prime *p = r->primes + basis[j];
@@ -103,6 +105,26 @@ void hr_to_doubles(const Ring *r, const uint32_t *basis, uint64_t limbs, double 
             p->rows->sub_times(p, a + j * n, a + j * n, scratch, r->inverses[basis[i] * r->count + basis[j]], n);
         }
     }
+}
+
+// The number that such digits are, modulo p.
+void of_mixed_radix(const Ring *r, const u32 *basis, u64 limbs, const Prime *p, u64 *out, const u64 *a, u64 *scratch) {
+    const u64 n = r->n;
+    lift(p, r->primes + basis[limbs - 1], out, a + (limbs - 1) * n, n);
+    for (u64 i = limbs - 1; i-- > 0;) {
+        const Prime *from = r->primes + basis[i];
+        p->rows->times(p, out, out, from->q % p->q, n);
+        lift(p, from, scratch, a + i * n, n);
+        p->rows->add(p, out, out, scratch, n);
+    }
+}
+
+} // namespace
+
+// Digits of least size, so that Horner's sum loses no more than a double's last bits.
+void hr_to_doubles(const Ring *r, const uint32_t *basis, uint64_t limbs, double *out, uint64_t *a, uint64_t *scratch) {
+    const u64 n = r->n;
+    mixed_radix(r, basis, limbs, a, scratch);
     for (u64 k = 0; k < n; k++) out[k] = 0.0;
     for (u64 j = limbs; j-- > 0;) {
         const Prime *p = r->primes + basis[j];
@@ -110,56 +132,15 @@ void hr_to_doubles(const Ring *r, const uint32_t *basis, uint64_t limbs, double 
     }
 }
 
-namespace {
-
-// Several primes at once: x = Σ y_i·(P/p_i) − v·P, with y_i = x·(P/p_i)^−1 mod p_i and v = rint(Σ y_i/p_i), is of least
-// size (Halevi, Polyakov and Shoup, CT-RSA 2019). ``y`` is made of the coefficients in place, v goes to ``quotients``.
-void prepare_dropped(const Ring *r, const u32 *dropped, u64 count, u64 *y, double *quotients) {
-    const u64 n = r->n;
-    for (u64 k = 0; k < n; k++) quotients[k] = 0.0;
-    for (u64 i = 0; i < count; i++) {
-        const Prime *p = r->primes + dropped[i];
-        u64 factor = 1;
-        for (u64 other = 0; other < count; other++)
-            if (other != i) factor = times_mod(factor, r->inverses[dropped[other] * r->count + dropped[i]], p);
-        p->rows->times(p, y + i * n, y + i * n, factor, n);
-        for (u64 k = 0; k < n; k++) quotients[k] += (double)y[i * n + k] * p->qinv;
-    }
-    for (u64 k = 0; k < n; k++) quotients[k] = (quotients[k] + 0x1.8p52) - 0x1.8p52;
-}
-
-void lift_dropped(const Ring *r, const u32 *dropped, u64 count, const Prime *p, u64 *out, const u64 *y,
-                  const double *quotients) {
-    u64 factors[64], product = 1;
-    for (u64 i = 0; i < count; i++) product = times_mod(product, r->primes[dropped[i]].q % p->q, p);
-    for (u64 i = 0; i < count; i++) {
-        factors[i] = 1;
-        for (u64 other = 0; other < count; other++)
-            if (other != i) factors[i] = times_mod(factors[i], r->primes[dropped[other]].q % p->q, p);
-    }
-    for (u64 k = 0; k < r->n; k++) {
-        u64 sum = 0;
-        for (u64 i = 0; i < count; i++) {
-            sum += times_mod(y[i * r->n + k], factors[i], p);
-            sum -= sum >= p->q ? p->q : 0;
-        }
-        const u64 multiple = times_mod((u64)quotients[k], product, p);
-        out[k] = sum >= multiple ? sum - multiple : sum - multiple + p->q;
-    }
-}
-
-} // namespace
-
 void hr_mod_down(const Ring *r, const uint32_t *basis, uint64_t kept, uint64_t dropped, uint64_t count, uint64_t *out,
                  const uint64_t *a, uint64_t *scratch) {
     const u64 n = r->n;
     const u32 *gone = basis + kept;
     u64 *y = scratch + 2 * n;
-    double *quotients = (double *)(scratch + n);
     for (u64 c = 0; c < count; c++, a += (kept + dropped) * n, out += kept * n) {
         __builtin_memcpy(y, a + kept * n, 8 * n * dropped);
         for (u64 i = 0; i < dropped; i++) r->primes[gone[i]].rows->inverse(r, r->primes + gone[i], y + i * n);
-        if (dropped > 1) prepare_dropped(r, gone, dropped, y, quotients);
+        mixed_radix(r, gone, dropped, y, scratch);
         for (u64 j = 0; j < kept; j++) {
             const Prime *p = r->primes + basis[j], *from = r->primes + gone[0];
             u64 inverse = 1;
@@ -168,10 +149,7 @@ void hr_mod_down(const Ring *r, const uint32_t *basis, uint64_t kept, uint64_t d
                 p->rows->forward_lifted_from(r, p, from, out + j * n, y, a + j * n, inverse);
                 continue;
             }
-            if (dropped == 1)
-                lift(p, from, scratch, y, n);
-            else
-                lift_dropped(r, gone, dropped, p, scratch, y, quotients);
+            of_mixed_radix(r, gone, dropped, p, scratch, y, scratch + n);
             p->rows->forward(r, p, scratch);
             p->rows->sub_times(p, out + j * n, a + j * n, scratch, inverse, n);
         }

@@ -42,26 +42,32 @@ static void row_sub_times(const Prime *p, u64 *out, const u64 *a, const u64 *b, 
     HR_EACH(f.store(out + i, f.times_exact(f.difference(f.load(a + i), f.load(b + i)), t)))
 }
 
-// Terms are summed up in registers. Their rows are best not at the same place of a page, all of them: the cache would
-// have to keep them in the same few lines.
+// A page of each operand at a time, a few operands together: as many streams as there are terms, a line of each in turn,
+// are no streams to the memory any more, and one alone keeps its sums nowhere but in memory.
 static void row_dot(const Prime *p, u64 *out, const u64 *const *a, const u64 *const *b, u64 terms, u64 n) {
     const Policy f(*p);
-    constexpr int VECTORS = 4;
-    for (u64 i = 0; i < n; i += VECTORS * Policy::W) {
-        Policy::Sum sums[VECTORS];
-        unroll<VECTORS>([&](auto each) HR_INLINED { sums[decltype(each)::value] = f.nothing(); });
-        for (u64 term = 0; term < terms; term++) {
-            if (term && term % f.terms() == 0)
+    constexpr int VECTORS = 2;
+    constexpr u64 STRIP = 512, TOGETHER = 4;
+    for (u64 start = 0; start < n; start += STRIP) {
+        Policy::Sum sums[STRIP / Policy::W];
+        for (auto &sum : sums) sum = f.nothing();
+        for (u64 first = 0; first < terms; first += TOGETHER) {
+            const u64 end = first + TOGETHER < terms ? first + TOGETHER : terms;
+            if (first && first % f.terms() == 0)
                 for (auto &sum : sums) f.settle(sum);
-            unroll<VECTORS>([&](auto each) HR_INLINED {
-                constexpr int k = decltype(each)::value;
-                f.accumulate(sums[k], f.load(a[term] + i + k * Policy::W), f.load(b[term] + i + k * Policy::W));
-            });
+            for (u64 k = 0; k < STRIP / Policy::W; k += VECTORS) {
+                Policy::Sum own[VECTORS];
+                unroll<VECTORS>([&](auto each) HR_INLINED { own[decltype(each)::value] = sums[k + decltype(each)::value]; });
+                for (u64 term = first; term < end; term++) {
+                    unroll<VECTORS>([&](auto each) HR_INLINED {
+                        const u64 at = start + (k + decltype(each)::value) * Policy::W;
+                        f.accumulate(own[decltype(each)::value], f.load(a[term] + at), f.load(b[term] + at));
+                    });
+                }
+                unroll<VECTORS>([&](auto each) HR_INLINED { sums[k + decltype(each)::value] = own[decltype(each)::value]; });
+            }
         }
-        unroll<VECTORS>([&](auto each) HR_INLINED {
-            constexpr int k = decltype(each)::value;
-            f.store(out + i + k * Policy::W, f.value(sums[k]));
-        });
+        for (u64 k = 0; k < STRIP / Policy::W; k++) f.store(out + start + k * Policy::W, f.value(sums[k]));
     }
 }
 

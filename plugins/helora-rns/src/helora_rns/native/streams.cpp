@@ -9,21 +9,43 @@ uint64_t hr_uniform(const Ring *r, uint32_t prime, uint64_t *out, uint64_t n, co
 
 void hr_binomial(const Ring *r, double *out, const uint64_t *words, uint64_t n) { r->rows->binomial(out, words, n); }
 
+// Little-endian words: the targets are.
+static void store64(uint8_t *out, u64 word) { __builtin_memcpy(out, &word, 8); }
+
+static u64 load64(const uint8_t *a) {
+    u64 word;
+    __builtin_memcpy(&word, a, 8);
+    return word;
+}
+
 void hr_pack(uint8_t *out, const uint64_t *a, uint64_t n, uint32_t bits) {
-    u128 held = 0;
+    u64 held = 0;
     u32 filled = 0;
     for (u64 i = 0; i < n; i++) {
-        held |= (u128)a[i] << filled;
-        for (filled += bits; filled >= 8; filled -= 8, held >>= 8) *out++ = (uint8_t)held;
+        held |= a[i] << filled;
+        filled += bits;
+        if (filled < 64) continue;
+        store64(out, held);
+        out += 8;
+        filled -= 64;
+        held = filled ? a[i] >> (bits - filled) : 0;
     }
-    if (filled) *out = (uint8_t)held;
+    for (; filled; filled -= filled < 8 ? filled : 8, held >>= 8) *out++ = (uint8_t)held;
 }
 
 void hr_unpack(uint64_t *out, const uint8_t *a, uint64_t n, uint32_t bits) {
-    const u64 mask = bits == 64 ? ~(u64)0 : ((u64)1 << bits) - 1;
-    u128 held = 0;
+    const u64 mask = bits == 64 ? ~(u64)0 : ((u64)1 << bits) - 1, bytes = (n * bits + 7) / 8;
+    u64 i = 0;
+    // A number of 57 bits is within eight bytes, wherever in a byte it begins.
+    for (; bits <= 57 && i * bits / 8 + 8 <= bytes && i < n; i++) out[i] = load64(a + i * bits / 8) >> (i * bits % 8) & mask;
+    a += i * bits / 8;
     u32 filled = 0;
-    for (u64 i = 0; i < n; i++, held >>= bits, filled -= bits) {
+    u128 held = 0;
+    if (i < n && i * bits % 8) {
+        held = *a++ >> (i * bits % 8);
+        filled = 8 - (u32)(i * bits % 8);
+    }
+    for (; i < n; i++, held >>= bits, filled -= bits) {
         for (; filled < bits; filled += 8) held |= (u128)*a++ << filled;
         out[i] = (u64)held & mask;
     }

@@ -44,11 +44,11 @@ def unpacked(context: Context, payload: bytes, count: int, basis: Basis) -> Resi
     if len(payload) != count * sum(sizes):
         raise corrupt(f"{len(payload)} bytes are not {count} polynomials of {len(basis)} limbs")
     out = residues((count, len(basis), context.ring_degree))
-    at = 0
+    at, whole = 0, memoryview(payload)
     for polynomial in out:
         for row, i, size in zip(polynomial, basis, sizes, strict=True):
             prime = context.primes[i]
-            row[:] = context.kernels.unpack(payload[at : at + size], context.ring_degree, prime.bit_length())
+            context.kernels.unpack(whole[at : at + size], context.ring_degree, prime.bit_length(), out=row)
             if int(row.max()) >= prime:
                 raise corrupt("a residue is not below its prime")
             at += size
