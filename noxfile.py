@@ -190,7 +190,10 @@ def engine_sanitizers(session: nox.Session) -> None:
         str(session.run("c++", f"-print-file-name={name}", external=True, silent=True)).strip()
         for name in ("libasan.so", "libubsan.so")
     ]
-    tests = [f"plugins/helora-rns/tests/test_{name}.py" for name in ("kernels", "scheme", "wire")]
+    tests = [
+        f"plugins/helora-rns/tests/test_{name}.py"
+        for name in ("kernels", "gemm", "programs", "scheme", "sanitizing", "wire")
+    ]
     session.run(
         "python", "plugins/helora-rns/tests/with_library.py", "--exact", f"{folder}/libhelora_rns.so", "-q", *tests,
         *session.posargs,

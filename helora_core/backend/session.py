@@ -50,6 +50,11 @@ class ClientSession(Carrier):
         self._decryptor = decryptor
         self._transport = Transport(decryptor, origin, limits or MessageLimits.of(params))
 
+    @property
+    def ciphertext_bytes(self) -> int:
+        """Most bytes of a ciphertext that is read."""
+        return self._transport.limits.ciphertext_bytes
+
     def with_ledger(self, ledger: Ledger) -> ClientSession:
         """This session, with what is done through it entered in another ledger: one for a request."""
         return ClientSession(

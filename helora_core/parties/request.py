@@ -136,7 +136,8 @@ class Exchange:
         start = time.perf_counter_ns()
         if self._message is None:
             raise UnexpectedMessage(f"{self._who}: it is done, and an answer came.", hint="Drop the answer.")
-        download = decode(self._session.open(PayloadKind.DOWNLOAD, answer, most_bytes=MOST_MESSAGE_BYTES), Download)
+        opened = self._session.open(PayloadKind.DOWNLOAD, answer, most_bytes=self._largest_answer())
+        download = decode(opened, Download)
         received = self._checked(download)
         ledger = Ledger()
         self._take(self._session.with_ledger(ledger), received, hashlib.sha256(answer).digest())
@@ -164,6 +165,13 @@ class Exchange:
     def _take(self, client: ClientSession, received: Received, follows: bytes) -> None:
         """Go on with what was received: send the next message, or finish. ``follows`` is the SHA-256 of the answer."""
         raise NotImplementedError
+
+    def _largest_answer(self) -> int:
+        """Bytes that an answer may have: what was asked for is known, and may be more than other messages may have."""
+        turns = [each.plan.rounds[self._number] for each in self._alive]
+        runs = map(self._runs_of, self._alive)
+        payloads = sum(times * self._payloads(turn) for turn, times in zip(turns, runs, strict=True))
+        return max(MOST_MESSAGE_BYTES, (payloads + 1) * self._session.ciphertext_bytes)
 
     def _payloads(self, turn: Round) -> int:
         """Payloads of an answer for one run of a module."""

@@ -123,6 +123,19 @@ class TestDelta:
         assert sum(told) == len(x)
         assert result.report.executed == plan.counts.times(4)
 
+    def test_an_answer_may_be_as_long_as_what_was_asked_for(
+        self, pair: Any, refused: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And no longer. Messages that nobody asked for have a limit of their own."""
+        monkeypatch.setattr("helora_core.parties.request.MOST_MESSAGE_BYTES", 1)
+        client, session = pair
+        request = client.begin("layer.q_proj", x_of(2 * client.plans["layer.q_proj"].tokens_per_run))
+        answer = session.answer(request.message())
+        with refused(CorruptPayload, "bytes"):
+            request.receive(answer + bytes(4 * len(answer) + (4 << 20)))
+        request.receive(answer)
+        assert request.done
+
     def test_stated_activations_are_refused_before_any_key(self, lora: Any, refused: Any) -> None:
         client = lora.client(lora.server().offer())
         for x in (np.ones((1, 5)), np.ones(SHAPE.d_in), np.full((1, SHAPE.d_in), np.nan), np.ones((0, SHAPE.d_in))):
