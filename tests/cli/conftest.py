@@ -143,3 +143,9 @@ def documented() -> Callable[..., set[str]]:
         return {name.strip("`") for row in rows for name in row.split("|")[1].strip().split(", ")}
 
     return names
+
+
+@pytest.fixture
+def on_seal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands compile for SEAL, whose plans are those of a backend that is not known."""
+    monkeypatch.setenv("HELORA_BACKEND", "tenseal")

@@ -47,6 +47,7 @@ def artifact(adapter: LoRAAdapter, helora: Callable[..., Any], tmp_path: Path) -
     return tmp_path / "artifact"
 
 
+@pytest.mark.usefixtures("on_seal")
 @pytest.mark.parametrize("how", [("--no-private-weights",), ()], ids=["bare", "sanitised"])
 def test_the_bundled_adapter_end_to_end(helora_json: Callable[..., Any], tmp_path: Path, how: tuple[str, ...]) -> None:
     """On SEAL, from an adapter that is deleted before the run, with the defaults and without sanitising."""

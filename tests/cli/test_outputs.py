@@ -208,6 +208,7 @@ class TestCompile:
         assert "fewer than 40" in helora(*COMPILE, "--out", "c", "--sanitize", "20").stderr
 
 
+@pytest.mark.usefixtures("on_seal")
 class TestServe:
     def test_what_is_sanitised_too_little_is_refused(
         self, helora: Callable[..., Any], refusal: Callable[..., Any]

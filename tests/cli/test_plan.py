@@ -26,6 +26,7 @@ def plan_of(shape: str, packing: str = "rank_bsgs", **options: Any) -> Any:
     return compile_plan(ModuleShape.parse(shape), get_manager().load_packing(packing), **asked)
 
 
+@pytest.mark.usefixtures("on_seal")
 @pytest.mark.parametrize("packing", ["rank_bsgs", "zero_moai"])
 def test_a_shape_gives_one_object_which_is_the_plan(helora_json: Callable[..., Any], packing: str) -> None:
     row = helora_json("plan", "--shape", "1536:256:16", "--packing", packing, "--no-private-weights")
@@ -34,6 +35,7 @@ def test_a_shape_gives_one_object_which_is_the_plan(helora_json: Callable[..., A
     assert batch is None or batch >= 1
 
 
+@pytest.mark.usefixtures("on_seal")
 def test_options_reach_the_compiler(helora_json: Callable[..., Any]) -> None:
     options = ("--ring", 16384, "--security", 192, "--target-bits", 9, "--tokens", 7)
     row = helora_json("plan", "--shape", "64:64:4", *options, *PLAIN)
@@ -43,6 +45,7 @@ def test_options_reach_the_compiler(helora_json: Callable[..., Any]) -> None:
     assert row["tokens"] == 7
 
 
+@pytest.mark.usefixtures("on_seal")
 def test_a_full_module_name_gives_one_object(helora_json: Callable[..., Any]) -> None:
     row = helora_json("plan", "--adapter", ADAPTER, "--module", Q, *PLAIN)
     del row["batch_for_default_budget"]
@@ -72,6 +75,7 @@ def test_the_keys_are_those_documented(helora_json: Callable[..., Any], document
     assert documented("Keys of a plan") - {"program"} == set(helora_json("plan", "--shape", "64:64:4"))
 
 
+@pytest.mark.usefixtures("on_seal")
 def test_show_adds_the_program(helora: Callable[..., Any], helora_json: Callable[..., Any]) -> None:
     program = readable(plan_of("64:64:4").program)
     assert helora_json("plan", "--shape", "64:64:4", "--show", *PLAIN)["program"] == program
@@ -79,6 +83,7 @@ def test_show_adds_the_program(helora: Callable[..., Any], helora_json: Callable
     assert program not in helora("plan", "--shape", "64:64:4", *PLAIN).stdout
 
 
+@pytest.mark.usefixtures("on_seal")
 def test_people_see_what_programs_see(helora: Callable[..., Any]) -> None:
     plan = plan_of("1536:256:16")
     shown = helora("plan", "--shape", "1536:256:16", *PLAIN).stdout

@@ -244,6 +244,7 @@ class TestPrivateWeights:
         assert "WEIGHTS NOT PRIVATE" not in shown.stderr
 
 
+@pytest.mark.usefixtures("on_seal")
 class TestSeveralTokens:
     """Decode and prefill: a plan for each number of tokens, under one key set."""
 

@@ -77,6 +77,7 @@ def test_the_control_breaks_no_law(control: Trial, pytestconfig: pytest.Config) 
         "test_listing_the_backend_imports_none_of_its_code": {"skipped"},
         "test_where_its_library_is_missing_it_says_so_in_words": {"skipped"},
         "test_two_processes_do_not_draw_alike": {"skipped"},
+        "test_centred_digits_make_no_slot_noisier_than_the_others": {"skipped"},
     }
     if pytestconfig.getoption("--helora-thorough"):
         # Packings that take a hundred thousand operations for a module that others take a hundred for.

@@ -213,7 +213,7 @@ class Prepared:
 
     def encrypted(self) -> Any:
         """A ciphertext that the server's operations take."""
-        message = self._client.send(self._client.encrypt(self.x[0], scale_bits=30))
+        message = self._client.send(self._client.encrypt(self.x[0, : self.plan.params.slots], scale_bits=30))
         return self._server.receive(message)
 
     @property
