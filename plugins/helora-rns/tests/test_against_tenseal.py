@@ -58,9 +58,9 @@ def test_both_backends_stay_within_the_bound_of_one_plan(packing: str, sanitize_
     ours, theirs = (run_on(name, plan) for name in BACKENDS)
     assert ours.executed == theirs.executed
     exact = synthetic_module(SHAPE, seed=1).reference_delta(synthetic_activations(SHAPE, TOKENS, seed=2))
-    np.testing.assert_allclose(ours.error_bound, theirs.error_bound)
-    bound = ours.error_bound[:, np.newaxis]
+    # Each has a bound of its own: digits of key switches are centred here, and not in SEAL.
     for found in (ours, theirs):
-        assert (np.abs(found.delta - exact) <= bound).all()
-    assert (np.abs(ours.delta - theirs.delta) <= 2 * bound).all()
+        assert (np.abs(found.delta - exact) <= found.error_bound[:, np.newaxis]).all()
+    both = (ours.error_bound + theirs.error_bound)[:, np.newaxis]
+    assert (np.abs(ours.delta - theirs.delta) <= both).all()
     assert not np.array_equal(ours.delta, theirs.delta), "noise is fresh"
