@@ -8,9 +8,10 @@ again. Sanitising and masking are never on a tape, since they draw randomness fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 from numpy.typing import NDArray
@@ -118,3 +119,41 @@ Numbers: TypeAlias = Mapping[str, NDArray[Any]]
 Trace: TypeAlias = Callable[[str, int], object]
 """Called with each kind of operation that an executable really does, and how many. Kinds have the ledger's names,
 ``OperationCounts``'s and ``InnerCounts``'s; others are ignored."""
+
+
+Value = TypeVar("Value")
+
+
+def interpreted(
+    tape: Tape, inputs: Sequence[Value], made: Callable[[Instruction, list[Value]], Iterable[Value]]
+) -> list[Value]:
+    """The outputs of a tape that is run instruction by instruction, for libraries that lower no further.
+
+    Args:
+        tape: The tape.
+        inputs: Its inputs.
+        made: The results of an instruction with these operands.
+    """
+    live = dict(enumerate(inputs))
+    for instruction in tape.instructions:
+        operands = [live[arg] for arg in instruction.args]
+        live |= enumerate(made(instruction, operands), start=instruction.result)
+        for value in instruction.freed:
+            del live[value]
+    return [live[output] for output in tape.outputs]
+
+
+def operations(tape: Tape) -> Counter[str]:
+    """The operations of one run, under the ledger's names."""
+    done: Counter[str] = Counter()
+    for each in tape.instructions:
+        terms = len(each.args)
+        if each.kind is InstructionKind.ROTATE:
+            done += Counter(rotations=len(each.steps), keyswitches=len(each.steps))
+        elif each.kind is InstructionKind.RESCALE:
+            done += Counter(rescales=1)
+        elif each.kind is InstructionKind.ADD:
+            done += Counter(additions=terms - 1)
+        else:
+            done += Counter(ct_pt=terms, additions=terms - 1)
+    return done

@@ -13,7 +13,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from helora_core.backend.capabilities import Encoding
-from helora_core.backend.tape import Instruction, InstructionKind, Numbers, Tape, TapeRun, Trace
+from helora_core.backend.tape import (
+    Instruction,
+    InstructionKind,
+    Numbers,
+    Tape,
+    TapeRun,
+    Trace,
+    interpreted,
+    operations,
+)
 from helora_numpy import polynomials
 
 if TYPE_CHECKING:
@@ -45,23 +54,18 @@ class EmulatedExecutable:
             alike[id(run.evaluator), id(run.weights)].append(i)
         outputs: dict[int, list[EmulatedCiphertext]] = {}
         for group in alike.values():
-            made = self._run(runs[group[0]], [runs[i].inputs for i in group], trace)
+            made = self._run(runs[group[0]], [runs[i].inputs for i in group])
             outputs |= zip(group, map(list, zip(*made, strict=True)), strict=True)
+        if trace is not None:
+            for name, count in operations(self._tape).items():
+                trace(name, count * len(runs))
         return [outputs[i] for i in range(len(runs))]
 
-    def _run(
-        self, run: TapeRun, inputs: Sequence[Sequence[EmulatedCiphertext]], trace: Trace | None
-    ) -> list[list[EmulatedCiphertext]]:
+    def _run(self, run: TapeRun, inputs: Sequence[Sequence[EmulatedCiphertext]]) -> list[list[EmulatedCiphertext]]:
         """Each output of all runs."""
-        live = {value: _stacked(each) for value, each in enumerate(zip(*inputs, strict=True))}
-        for instruction in self._tape.instructions:
-            operands = [live[arg] for arg in instruction.args]
-            live |= enumerate(self._made(run, instruction, operands), start=instruction.result)
-            for value in instruction.freed:
-                del live[value]
-            if trace is not None:
-                _tell(trace, instruction, len(inputs))
-        return [_unstacked(live[output], len(inputs)) for output in self._tape.outputs]
+        stacked = [_stacked(each) for each in zip(*inputs, strict=True)]
+        outputs = interpreted(self._tape, stacked, functools.partial(self._made, run))
+        return [_unstacked(output, len(inputs)) for output in outputs]
 
     def _made(
         self, run: TapeRun, instruction: Instruction, operands: list[EmulatedCiphertext]
@@ -97,18 +101,3 @@ def _stacked(ciphertexts: Sequence[EmulatedCiphertext]) -> EmulatedCiphertext:
 
 def _unstacked(ciphertext: EmulatedCiphertext, runs: int) -> list[EmulatedCiphertext]:
     return [replace(ciphertext, values=values) for values in polynomials.unstacked(ciphertext.values, runs)]
-
-
-def _tell(trace: Trace, instruction: Instruction, runs: int) -> None:
-    """Report an instruction to the trace, under the ledger's names."""
-    kind, count = instruction.kind, len(instruction.args)
-    if kind is InstructionKind.ROTATE:
-        trace("rotations", runs * len(instruction.steps))
-        trace("keyswitches", runs * len(instruction.steps))
-    elif kind is InstructionKind.RESCALE:
-        trace("rescales", runs)
-    elif kind is InstructionKind.ADD:
-        trace("additions", runs * (count - 1))
-    else:
-        trace("ct_pt", runs * count)
-        trace("additions", runs * (count - 1))

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from helora_core.backend.tape import Instruction, InstructionKind, Tape
+from helora_core.backend.tape import Instruction, InstructionKind, Tape, operations
 from helora_rns.programs.steps import Kind, Lowered, Ref, Slots, Step, transforms
 
 _PRODUCTS = frozenset({InstructionKind.MULTIPLY_PLAIN, InstructionKind.DOT_PLAIN})
@@ -89,7 +89,7 @@ class _Lowering:
         )
         places = {value: i for i, value in enumerate(self._outputs)}
         returned = tuple(places.get(value, -1 - value) for value in self._tape.outputs)
-        counts = counted(self._tape) + transforms(steps, self._specials)
+        counts = operations(self._tape) + transforms(steps, self._specials)
         return Lowered(slots, steps, returned, dict(counts), exact=not self._rotations)
 
     # What is known of the tape before anything is emitted.
@@ -278,19 +278,3 @@ class _Lowering:
 
 def _results(instruction: Instruction) -> range:
     return range(instruction.result, instruction.result + max(1, len(instruction.steps)))
-
-
-def counted(tape: Tape) -> Counter[str]:
-    """The operations of one run, as the ledger counts them."""
-    done: Counter[str] = Counter()
-    for each in tape.instructions:
-        terms = len(each.args)
-        if each.kind is InstructionKind.ROTATE:
-            done += Counter(rotations=len(each.steps), keyswitches=len(each.steps))
-        elif each.kind is InstructionKind.RESCALE:
-            done += Counter(rescales=1)
-        elif each.kind is InstructionKind.ADD:
-            done += Counter(additions=terms - 1)
-        else:
-            done += Counter(ct_pt=terms, additions=terms - 1)
-    return done

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from helora_core.backend.tape import Instruction, InstructionKind, Numbers, Tape, TapeRun, Trace
+from helora_core.backend.tape import (
+    Instruction,
+    InstructionKind,
+    Numbers,
+    Tape,
+    TapeRun,
+    Trace,
+    interpreted,
+    operations,
+)
 from helora_rns import gemm, threads
-from helora_rns.programs.lowering import counted
 from helora_rns.scheme.ciphertexts import Ciphertext, Plaintext
 from helora_rns.scheme.context import Context
 from helora_rns.scheme.evaluation import Evaluator
@@ -30,7 +39,7 @@ class OperationsExecutable:
 
     def __init__(self, ring: Context, tape: Tape) -> None:
         self._ring, self._tape = ring, tape
-        self._counts = counted(tape)
+        self._counts = operations(tape)
         self._groups = grouped(tape)
 
     def load(self, plaintexts: Mapping[str, Plaintext], numbers: Numbers) -> Constants:
@@ -54,31 +63,25 @@ class OperationsExecutable:
         return outputs
 
     def _run(self, run: TapeRun) -> list[Ciphertext]:
-        live = dict(enumerate(run.inputs))
-        for instruction in self._tape.instructions:
-            operands = [live[arg] for arg in instruction.args]
-            if instruction.kind is not InstructionKind.DOT_SCALARS:
-                live |= enumerate(self._made(run, instruction, operands), start=instruction.result)
-            elif instruction.result in self._groups:
-                live |= self._sums(run.weights, self._groups[instruction.result], operands)
-            for value in instruction.freed:
-                del live[value]
-        return [live[output] for output in self._tape.outputs]
-
-    def _made(self, run: TapeRun, instruction: Instruction, operands: list[Ciphertext]) -> list[Ciphertext]:
         evaluator: Evaluator = run.evaluator
         weights: Constants = run.weights
-        kind = instruction.kind
-        if kind is InstructionKind.ROTATE:
-            return evaluator.rotate_many(operands[0], instruction.steps)
-        if kind is InstructionKind.RESCALE:
-            return [evaluator.rescale(operands[0])]
-        if kind is InstructionKind.ADD:
-            total = operands[0]
-            for operand in operands[1:]:
-                total = evaluator.add(total, operand)
-            return [total]
-        return [evaluator.dot_plain(operands, [weights.plaintexts[name] for name in instruction.constants])]
+        sums: dict[int, Ciphertext] = {}
+
+        def made(instruction: Instruction, operands: list[Ciphertext]) -> list[Ciphertext]:
+            kind = instruction.kind
+            if kind is InstructionKind.ROTATE:
+                return evaluator.rotate_many(operands[0], instruction.steps)
+            if kind is InstructionKind.RESCALE:
+                return [evaluator.rescale(operands[0])]
+            if kind is InstructionKind.ADD:
+                return [functools.reduce(evaluator.add, operands)]
+            if kind is not InstructionKind.DOT_SCALARS:
+                return [evaluator.dot_plain(operands, [weights.plaintexts[name] for name in instruction.constants])]
+            if group := self._groups.get(instruction.result):
+                sums.update(self._sums(weights, group, operands))
+            return [sums.pop(instruction.result)]
+
+        return interpreted(self._tape, run.inputs, made)
 
     def _sums(
         self, weights: Constants, group: Sequence[Instruction], operands: Sequence[Ciphertext]
