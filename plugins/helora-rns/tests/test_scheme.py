@@ -42,8 +42,8 @@ class Party:
     def sealed(self, slots: Doubles) -> Ciphertext:
         return self.encryptor.encrypt(encoding.coefficients_of_slots(self.ring, slots, SCALE), SCALE)
 
-    def plain(self, slots: Doubles, level: int, *, extended: bool = False) -> Plaintext:
-        basis = self.ring.extended(level) if extended else self.ring.basis(level)
+    def plain(self, slots: Doubles, level: int) -> Plaintext:
+        basis = self.ring.basis(level)
         values = encoding.residues_of(self.ring, encoding.coefficients_of_slots(self.ring, slots, SCALE), basis)
         self.ring.kernels.forward(values, basis)
         return Plaintext(values, level, SCALE)
@@ -165,20 +165,6 @@ class TestScheme:
         ciphertext = own.sealed(numbers(1))
         for step, hoisted in zip(STEPS, own.evaluator.rotate_many(ciphertext, STEPS), strict=True):
             assert (hoisted.values == own.evaluator.rotate(ciphertext, step).values).all()
-
-    @pytest.mark.parametrize("steps", [(0, *STEPS), STEPS, (0,)])
-    @pytest.mark.parametrize("level", [2, 1])
-    def test_a_sum_of_rotations_is_divided_once(self, steps: tuple[int, ...], level: int) -> None:
-        own = party()
-        ciphertext, x = own.sealed(numbers(1)), numbers(1)
-        if level == 1:
-            one = own.plain(np.ones(N // 2), 2)
-            ciphertext = own.evaluator.rescale(own.evaluator.multiply_plain(ciphertext, one))
-        weights = [numbers(10 + i) for i in range(len(steps))]
-        plain = [own.plain(weight, level, extended=True) for weight in weights]
-        total = own.evaluator.rescale(own.evaluator.dot_rotated(ciphertext, steps, plain))
-        expected = sum(np.roll(x, -step) * weight for step, weight in zip(steps, weights, strict=True))
-        assert np.max(np.abs(own.opened(total) - expected)) < 2.0**20 / SCALE
 
     @pytest.mark.parametrize("terms", [1, 2, 256, 300])
     def test_a_dot_product_is_the_sum_of_products_to_the_bit(self, terms: int) -> None:

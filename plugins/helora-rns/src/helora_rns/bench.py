@@ -16,7 +16,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from helora_core.backend.primes import distinct_ntt_primes
+from helora_core.backend.tape import Instruction, InstructionKind, LevelAndScale, Tape, TapeConstant, TapeRun
 from helora_rns.arrays import aligned_copy
+from helora_rns.programs.executable import prepared
 from helora_rns.scheme import encoding
 from helora_rns.scheme.ciphertexts import Ciphertext, Plaintext
 from helora_rns.scheme.context import Parameters, context
@@ -42,6 +44,21 @@ class Row:
     most: float
 
 
+def rotated_sum() -> Tape:
+    """The sum of all rotations times a plaintext, as a program: it is divided by the special prime once."""
+    turned = Instruction(kind=InstructionKind.ROTATE, args=(0,), result=1, level=2, scale=SCALE, steps=STEPS)
+    summed = Instruction(
+        kind=InstructionKind.DOT_PLAIN,
+        args=tuple(range(1, len(STEPS) + 1)),
+        result=len(STEPS) + 1,
+        level=2,
+        scale=SCALE**2,
+        constants=("weights",) * len(STEPS),
+    )
+    constants = {"weights": TapeConstant(2, SCALE)}
+    return Tape((LevelAndScale(2, SCALE),), constants, (turned, summed), (summed.result,))
+
+
 def ours() -> dict[str, Work]:
     """Each work by this engine."""
     found = distinct_ntt_primes(BITS, N)
@@ -60,7 +77,8 @@ def ours() -> dict[str, Work]:
         return Plaintext(encoding.values_of(ring, coefficients, basis), 2, SCALE)
 
     sealed, plain = encrypted(), encoded()
-    wide = [encoded(extended=True)] * len(STEPS)
+    program = prepared(ring, rotated_sum())
+    run = TapeRun(evaluator, program.load({"weights": encoded(extended=True)}, {}), (sealed,))
     many, weights = [encrypted() for _ in range(32)], [encoded() for _ in range(32)]
     rows = aligned_copy(sealed.values[:, :1])
     return {
@@ -70,7 +88,7 @@ def ours() -> dict[str, Work]:
         "rescale": lambda: evaluator.rescale(sealed),
         "rotate": lambda: evaluator.rotate(sealed, 1),
         "8 hoisted": lambda: evaluator.rotate_many(sealed, STEPS),
-        "8 hoisted x pt, summed": lambda: evaluator.dot_rotated(sealed, STEPS, wide),
+        "8 hoisted x pt, summed": lambda: program.run([run]),
         "dot of 32": lambda: evaluator.dot_plain(many, weights),
         "decrypt + decode": lambda: encoding.slots_of(ring, decryptor.coefficients(sealed), SCALE),
         "NTT of two limbs": lambda: ring.kernels.forward(rows, (0,)),

@@ -92,39 +92,6 @@ class Evaluator:
         digits = self._digits(ciphertext)
         return [self._rotated(ciphertext, digits, each) for each in steps]
 
-    def dot_rotated(self, ciphertext: Ciphertext, steps: Sequence[int], plaintexts: Sequence[Plaintext]) -> Ciphertext:
-        """Σ rotate(ciphertext, steps[i]) · plaintexts[i], divided by the special primes once, at the end.
-
-        The noise of that division is the sum's instead of each product's. Step 0 is no rotation.
-
-        Args:
-            ciphertext: What is rotated.
-            steps: One or more, each once.
-            plaintexts: Of one scale, with the special primes (``extended`` basis of the level).
-        """
-        context, kernels, level = self._context, self._kernels, ciphertext.level
-        basis, extended, n = context.basis(level), context.extended(level), context.ring_degree
-        limbs, digits = len(basis), self._digits(ciphertext)
-        switched, plain, moved, narrow = [], [], [], []
-        whole = residues((2, limbs, n))
-        whole[...] = 0
-        for step, plaintext in zip(steps, plaintexts, strict=True):
-            own = plaintext.data
-            if step == 0:
-                kernels.multiply_add(ciphertext.values, own, whole, basis, out=whole)
-                continue
-            index = automorphism(n, galois_element(step, n))
-            product = kernels.key_product(digits, self.keys[step], extended)
-            switched.append(kernels.permute(product, index))
-            plain.append(plaintext.values)
-            moved.append(kernels.permute(ciphertext.values[0], index)[None])
-            narrow.append(own)
-        if switched:
-            total = kernels.mod_down(kernels.dot(switched, plain, extended), extended, context.specials)
-            kernels.add(total, whole, basis, out=whole)
-            kernels.add(whole[0], kernels.dot(moved, narrow, basis)[0], basis, out=whole[0])
-        return Ciphertext(whole, level, ciphertext.scale * plaintexts[0].scale)
-
     def _digits(self, ciphertext: Ciphertext) -> Residues:
         extended = self._context.extended(ciphertext.level)
         return self._kernels.decompose(ciphertext.values[1], extended, self._context.specials)
