@@ -21,7 +21,7 @@ from helora_rns.modular import Residues
 SETS = ("scalar", "avx2", "avx512ifma")
 """By their numbers in the C interface, the fastest last."""
 
-ABI = 1
+ABI = 2
 
 _POINTER, _NUMBER, _WORD = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32
 _SIGNATURES = {

@@ -24,7 +24,7 @@ typedef struct Ring Ring;
 
 enum { HR_SCALAR = 0, HR_AVX2 = 1, HR_AVX512IFMA = 2 };
 
-HR_API uint32_t hr_abi(void);        /* 1: raised when anything below changes */
+HR_API uint32_t hr_abi(void);        /* 2: raised when anything below changes */
 HR_API uint32_t hr_supported(void);  /* bit i: kernel set i runs on this CPU and system */
 
 /* A ring in ``bytes`` of memory that hr_ring_bytes asks for. ``powers``: for each prime psi^rev(i), N of them. */
