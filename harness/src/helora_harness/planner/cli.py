@@ -2,10 +2,9 @@
 
 ``measure`` calibrates a backend, runs every packing, and writes the figures with their provenance to ``planner.json``;
 ``render`` makes the table of ``docs/packings.md``, between its marks; ``check`` holds page, plans and bars. The bars:
-predictions within 15 % of the measurement in the median over held-out plans, within 45 % for nine of ten and within
-75 % at worst; the chosen plan within 20 % of the best one measured. The profile is made once, and a shared machine was
-up to 1.7 times as fast some minutes later, for all plans of a shape alike: that is what the tenth plan is for. On an
-idle machine 30 %, 50 % and 10 % are to be had, and are what to aim at.
+predictions within 15 % of the measurement in the median over held-out plans, within 30 % for nine of ten and within
+50 % at worst; the chosen plan within 10 % of the best one measured. The profile is made once, and a shared machine may
+be half as slow again some minutes later: that is what the tenth plan is for.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ FIGURES = DATA / "planner.json"
 PAGE = DOCS / "packings.md"
 BEGIN, END = "<!-- planner: begin -->", "<!-- planner: end -->"
 
-MEDIAN_BAR, USUAL_BAR, WORST_BAR, CHOICE_BAR = 0.15, 0.45, 0.75, 1.20
+MEDIAN_BAR, USUAL_BAR, WORST_BAR, CHOICE_BAR = 0.15, 0.30, 0.50, 1.10
 
 
 def load() -> Measurements:
