@@ -199,9 +199,7 @@ class SupportsSanitize(Protocol):
     """
 
     def sanitize_many(self, ciphertexts: Sequence[Ciphertext], how: Sequence[Sanitizing]) -> list[Ciphertext]:
-        """Each result plus a fresh encryption of zero and a normal flood, with places not kept hidden, and then
-        divided; one or more.
-        """
+        """Results, each plus a fresh encryption of zero and a normal flood, other places hidden, and then divided."""
         ...
 
     def uniform_mask(

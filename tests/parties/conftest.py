@@ -7,13 +7,18 @@ from typing import Any
 import pytest
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
-from helora_core.adapter.synthetic import synthetic_module
+from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.compiled import CompiledModule, Part
 from helora_core.host.manager import get_manager
 from helora_core.parties.compiled_lora import CompiledLoRA
 
 SHAPE = ModuleShape.parse("24:20:3")
+
+
+def x_of(tokens: int, seed: int = 0) -> Any:
+    """Activations of so many tokens."""
+    return synthetic_activations(SHAPE, tokens, seed=seed)
 
 
 def compiled(name: str, packing: str, seed: int, shape: ModuleShape = SHAPE, **options: Any) -> CompiledModule:

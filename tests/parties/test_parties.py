@@ -7,14 +7,12 @@ import gc
 import pickle
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from helora_core.adapter.lora import ModuleShape
-from helora_core.adapter.synthetic import synthetic_activations
 from helora_core.backend import envelope
 from helora_core.backend.checked_backend import checked
 from helora_core.backend.envelope import PayloadKind
@@ -27,7 +25,6 @@ from helora_core.errors import (
     LeakageRefused,
     LimitExceeded,
     UnexpectedMessage,
-    VersionMismatch,
 )
 from helora_core.execution.constants import ConstantCache
 from helora_core.host.manager import get_manager
@@ -36,18 +33,13 @@ from helora_core.parties.client import Client
 from helora_core.parties.compiled_lora import CompiledLoRA
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.messages import Upload, decode
-from helora_core.parties.offer import Offer, read_offer
 from helora_core.parties.server import Server
 from helora_core.parties.session import Session
 from tests.conftest import examples
-from tests.parties.conftest import SHAPE, compiled
+from tests.parties.conftest import SHAPE, compiled, x_of
 from tests.parties.pair import altered
 
 ALIVE = ("layer.q_proj", "layer.v_proj", "layer.two_rounds")
-
-
-def x_of(tokens: int, seed: int = 0) -> Any:
-    return synthetic_activations(SHAPE, tokens, seed=seed)
 
 
 def reference(lora: CompiledLoRA, name: str, x: Any) -> Any:
@@ -272,66 +264,6 @@ class TestDeviatingClients:
             for _ in range(64):
                 session.answer(client.begin("two_rounds", x_of(1)).message())
         assert 1 < session.requests < 20
-
-
-class TestOffer:
-    def test_it_holds_no_weight_and_no_program_that_can_be_made(self, lora: Any) -> None:
-        offer = read_offer(lora.server().offer())
-        assert {each.name for each in offer.modules} == {each.name for each in lora.modules}
-        alive = {each.plan.digest for each in lora.modules if not each.plan.is_zero}
-        assert all(recipe.program is None for recipe in offer.plans if recipe.digest in alive)
-        assert len(lora.server().offer()) < 8_000
-
-    def test_the_client_makes_the_same_plans(self, lora: Any, pair: Any) -> None:
-        client, _ = pair
-        for each in lora.modules:
-            assert client.plans[each.name].digest == each.plan.digest
-            assert client.plans[each.name].exponent == each.plan.exponent
-
-    @pytest.mark.filterwarnings("ignore:Generating overly large repr")
-    @given(data=st.data())
-    def test_whatever_is_changed_is_refused_or_makes_the_same_plans(self, lora: Any, data: st.DataObject) -> None:
-        offer = bytearray(lora.server().offer())
-        place = data.draw(st.integers(0, len(offer) - 1))
-        offer[place] = data.draw(st.integers(32, 126))
-        try:
-            client = Client(bytes(offer))
-        except HeloraError:
-            return
-        assert {plan.digest for plan in client.plans.values()} == {each.plan.digest for each in lora.modules}
-
-    def test_another_schema_or_library_is_named(self, lora: Any, refused: Any) -> None:
-        offer = msgspec.json.decode(lora.server().offer(), type=dict[str, Any])
-        with refused(VersionMismatch, "schema 99"):
-            Client(msgspec.json.encode(offer | {"schema": 99}))
-        with refused(VersionMismatch, "elsewhere 1.0"):
-            Client(msgspec.json.encode(offer | {"library": "elsewhere 1.0"}))
-        with refused(CorruptPayload, "Offer"):
-            Client(b"{}")
-        recipe = offer["plans"][0] | {"packing_version": 77}
-        with refused(VersionMismatch, "version 77"):
-            Client(msgspec.json.encode(offer | {"plans": [recipe, *offer["plans"][1:]]}))
-        assert isinstance(read_offer(msgspec.json.encode(offer)), Offer)
-
-
-class TestKeys:
-    def test_keys_for_another_offer_are_refused(self, lora: Any, refused: Any) -> None:
-        other = CompiledLoRA((compiled("m", "rank_bsgs", 1, params=FAST),), lora.backend, secure=False)
-        server = lora.server()
-        keys = other.client(other.server().offer()).evaluation_keys()
-        with refused(CorruptPayload):
-            server.open(keys)
-        with refused(CorruptPayload, "not the result of Client.evaluation_keys"):
-            server.open(b"nonsense")
-
-    def test_messages_of_another_client_are_foreign(self, lora: Any, refused: Any) -> None:
-        server = lora.server()
-        one, other = (lora.client(server.offer()) for _ in range(2))
-        sessions = [server.open(each.evaluation_keys()) for each in (one, other)]
-        message = one.begin("q_proj", x_of(1)).message()
-        with refused(ForeignCiphertext, "other keys"):
-            sessions[1].answer(message)
-        assert sessions[1].requests == 0
 
 
 def test_many_requests_interleave_on_streams_of_one_process(lora: CompiledLoRA) -> None:

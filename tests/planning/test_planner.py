@@ -27,41 +27,17 @@ from helora_core.errors import (
 )
 from helora_core.host.manager import get_manager
 from helora_core.packing.costs import DEFAULT_COSTS
-from helora_core.packing.protocol import Packing
 from helora_core.params.ckks import CKKSParams
 from helora_core.planning.compiling import compile_plans
 from helora_core.planning.planner import (
     CalibratedBackend,
     Candidate,
-    best_machine,
     choose,
     rank,
 )
 from helora_core.planning.predict import predict
-from helora_core.planning.profile import Profile
 from helora_core.planning.profile_files import write_profile
-
-MakeProfile = Callable[..., Profile]
-
-SHAPE = ModuleShape.parse("256:128:8")
-OPEN = Constraints(private_weights=False, sanitize_bits=None)
-
-
-def packings(*names: str) -> list[Packing]:
-    return [get_manager().load_packing(name) for name in names]
-
-
-def times(**milliseconds: float) -> Callable[[str, int, int], float]:
-    """Nanoseconds by operation, 1 µs for what is not named; in twice the ring everything takes twice as long."""
-    return lambda operation, level, ring: 1e6 * milliseconds.get(operation, 1e-3) * ring / 8192
-
-
-@pytest.fixture
-def calibrated(make_profile: MakeProfile) -> Callable[..., CalibratedBackend]:
-    """A machine of the emulation's abilities on which operations take what is said."""
-    return lambda **milliseconds: CalibratedBackend(
-        get_manager().load_backend("numpy"), make_profile(time=times(**milliseconds), backend="numpy")
-    )
+from tests.planning.conftest import OPEN, SHAPE, MakeProfile, asked, packings, times
 
 
 @pytest.fixture
@@ -79,12 +55,6 @@ def ranked(calibrated: Callable[..., CalibratedBackend]) -> Callable[..., list[C
         return rank(asked, {"numpy": calibrated(**milliseconds)}, packings(*names))
 
     return run
-
-
-def asked(tokens: int, constraints: Constraints = OPEN, module: LoRAModule | None = None) -> PlanRequest:
-    return PlanRequest(
-        shape=SHAPE if module is None else module.shape, module=module, tokens=(tokens,), constraints=constraints
-    )
 
 
 def refusal_of(candidates: list[Candidate], packing: str) -> HeloraError:
@@ -354,53 +324,7 @@ class TestZeros:
         assert costs[0] > costs[1] == 0
 
 
-class TestMachines:
-    def test_the_cheaper_backend_is_taken(self, make_profile: MakeProfile) -> None:
-        backend = get_manager().load_backend("numpy")
-        jobs = [asked(4)]
-        for faster in ("left", "right"):
-            machines = {
-                name: CalibratedBackend(backend, make_profile(time=times(rotate_first=1 if name == faster else 2)))
-                for name in ("left", "right")
-            }
-            assert best_machine(jobs, machines, packings("rank_bsgs")) == faster
-
-    def test_all_jobs_count_and_as_often_as_they_come(self, make_profile: MakeProfile) -> None:
-        """One machine encrypts quickly, which wide modules gain by; the other rotates quickly."""
-        backend = get_manager().load_backend("numpy")
-        machines = {
-            "encrypts": CalibratedBackend(
-                backend, make_profile(time=times(encrypt_slots=1, rotate_first=3, rotate_further=3))
-            ),
-            "rotates": CalibratedBackend(
-                backend, make_profile(time=times(encrypt_slots=60, rotate_first=1, rotate_further=1))
-            ),
-        }
-        wide, narrow = (synthetic_module(ModuleShape.parse(shape), seed=1) for shape in ("8000:64:4", "64:64:64"))
-
-        def best(*jobs: Any) -> str:
-            return best_machine([asked(1, module=job) for job in jobs], machines, packings("rank_bsgs"))
-
-        assert best(wide) == "encrypts"
-        totals = {
-            name: sum(
-                choose(rank(asked(1, module=job), {name: machine}, packings("rank_bsgs"))).cost
-                for job in (wide, narrow, narrow)
-            )
-            for name, machine in machines.items()
-        }
-        assert best(wide, narrow, narrow) == min(totals, key=lambda name: totals[name])
-
-    def test_one_alone_is_taken_unseen(self) -> None:
-        machines = {"only": CalibratedBackend(None, None)}
-        assert best_machine([asked(1)], machines, []) == "only"
-
-    def test_a_job_that_no_machine_can_run_is_refused(self, calibrated: Callable[..., CalibratedBackend]) -> None:
-        machines = {"left": calibrated(), "right": calibrated()}
-        with pytest.raises(NothingEligible, match=r"zero_moai on left.*zero_moai on right"):
-            best_machine([asked(1, Constraints())], machines, packings("zero_moai"))
-
-    def test_no_budget_is_no_bound(self) -> None:
-        assert set(NO_BUDGET.__struct_fields__) == {
-            name for name in NO_BUDGET.__struct_fields__ if getattr(NO_BUDGET, name) is None
-        }
+def test_no_budget_is_no_bound() -> None:
+    assert set(NO_BUDGET.__struct_fields__) == {
+        name for name in NO_BUDGET.__struct_fields__ if getattr(NO_BUDGET, name) is None
+    }

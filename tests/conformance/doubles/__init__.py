@@ -20,6 +20,7 @@ from doubles import (
     running,
     sanitizing,
     scaling,
+    switching,
     travelling,
 )
 from doubles.honest import HonestBackend
@@ -36,6 +37,7 @@ _FILES = (
     lowering,
     encrypting,
     drawing,
+    switching,
     holding,
     travelling,
     entering,
