@@ -1,4 +1,9 @@
-"""Runs every packing for shapes and tokens that do not take too long, and keeps the predictions with the times."""
+"""Runs every packing for shapes and tokens that do not take too long, and keeps the predictions with the times.
+
+A shared machine may be half as fast again minutes after it was calibrated. So the same small run, the *yardstick*, is
+timed with the calibration and beside every measurement, whose time is that of a machine as fast as it was then. The
+yardstick knows nothing of the plan that it is beside: what the planner gets wrong stays wrong.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ import click
 import msgspec
 
 from helora_core.adapter.lora import ModuleShape
+from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.request import Constraints, PlanRequest
 from helora_core.execution.constants import plaintext_bytes
@@ -22,6 +28,7 @@ from helora_harness.prepared import PreparedPlan
 
 SHAPES = ("512:512:8", "1536:1536:32", "4096:4096:16", "1536:256:16")
 TOKENS = (1, 8, 2048)
+YARDSTICK = ModuleShape.parse("512:512:8")
 LONGEST_MS = 3_000.0
 """Plans of which one run is predicted to take longer are not measured."""
 
@@ -51,10 +58,15 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measurements(msgspec.Struct, frozen=True, kw_only=True):
-    """All cells, in the order of their ranking, with the profile that they were predicted from."""
+    """All cells, in the order of their ranking, with the profile that they were predicted from.
+
+    Attributes:
+        yardstick_ms: What the yardstick took when the profile was made.
+    """
 
     backend: str
     profile: Profile
+    yardstick_ms: float
     rounds: int
     cells: list[Cell]
 
@@ -67,7 +79,36 @@ def ranked(machine: CalibratedBackend, name: str, shape: str, tokens: int, priva
     return rank(request, {name: machine}, packings)
 
 
-def _measured(backend: Any, candidates: list[Candidate], tokens: int, rounds: int) -> Iterator[tuple[Candidate, float]]:
+class Yardstick:
+    """A fixed run on a backend, and how much slower it is than when the backend was calibrated.
+
+    Args:
+        backend: The library.
+        then_ms: What it took then; None to time it now.
+    """
+
+    def __init__(self, backend: Any, then_ms: float | None = None) -> None:
+        plan = compile_plan(YARDSTICK, get_manager().load_packing("rank_bsgs"), private_weights=False)
+        self._prepared = PreparedPlan(backend, plan)
+        self._x = self._prepared.activations(plan.tokens_per_run)
+        self._ms()  # the first run warms up
+        self.then_ms = self.now_ms(9) if then_ms is None else then_ms
+
+    def _ms(self) -> float:
+        return self._prepared.run(self._x).times.total / 1e6
+
+    def now_ms(self, times: int = 3) -> float:
+        """Milliseconds that it takes now: the median of so many runs."""
+        return statistics.median(self._ms() for _ in range(times))
+
+    def slower(self) -> float:
+        """Above one if the machine is slower now."""
+        return self.now_ms() / self.then_ms
+
+
+def _measured(
+    backend: Any, yardstick: Yardstick, candidates: list[Candidate], tokens: int, rounds: int
+) -> Iterator[tuple[Candidate, float]]:
     """Milliseconds per token; near candidates take turns, so that a slow minute is slow for all of them."""
     prepared = [PreparedPlan(backend, _planned(candidate)) for candidate in candidates]
     samples: dict[int, list[float]] = {i: [] for i in range(len(prepared))}
@@ -75,7 +116,7 @@ def _measured(backend: Any, candidates: list[Candidate], tokens: int, rounds: in
         for i, each in enumerate(prepared):  # one run each, padded if there are fewer tokens than it holds
             elapsed = each.run(each.activations(min(tokens, each.plan.tokens_per_run))).times.total / 1e6
             if round_number:  # the first run warms up
-                samples[i].append(elapsed)
+                samples[i].append(elapsed / yardstick.slower())
     for i, (candidate, each) in enumerate(zip(candidates, prepared, strict=True)):
         yield candidate, statistics.median(samples[i]) * each.plan.runs(tokens) / tokens
 
@@ -90,8 +131,13 @@ def all_groups() -> Iterator[tuple[str, int, bool]]:
 
 
 def _cells(
-    backend: Any, machine: CalibratedBackend, name: str, rounds: int, groups: Iterable[tuple[str, int, bool]]
+    machine: CalibratedBackend,
+    yardstick: Yardstick,
+    name: str,
+    rounds: int,
+    groups: Iterable[tuple[str, int, bool]],
 ) -> Iterator[Cell]:
+    backend = machine.backend
     for shape, tokens, private in groups:
         eligible = [each for each in ranked(machine, name, shape, tokens, private) if each.refusal is None]
         best = min(each.cost for each in eligible)
@@ -99,9 +145,9 @@ def _cells(
         near = [each for each in bearable if each.cost <= NEAR * best]
         while sum(map(_bytes_of, near)) > MOST_BYTES:
             near.pop()
-        times = dict(_by_id(_measured(backend, near, tokens, rounds)))
+        times = dict(_by_id(_measured(backend, yardstick, near, tokens, rounds)))
         for far in (each for each in bearable if each not in near):
-            times |= dict(_by_id(_measured(backend, [far], tokens, 1)))
+            times |= dict(_by_id(_measured(backend, yardstick, [far], tokens, 1)))
         click.echo(f"{shape} {tokens} {'private' if private else 'open'}", err=True)
         for candidate in eligible:
             yield cell_of(candidate, shape, tokens, private, times.get(id(candidate)))
@@ -151,16 +197,19 @@ def measured_figures(backend: str, rounds: int) -> Measurements:
     manager = get_manager()
     spec = manager.backends()[backend]
     library = manager.load_backend(backend)
+    yardstick = Yardstick(library)
     profile = calibrate(library, library=spec.spec.library, library_version=spec.library_version)
-    cells = list(_cells(library, CalibratedBackend(library, profile), backend, rounds, all_groups()))
-    return Measurements(backend=backend, profile=profile, rounds=rounds, cells=cells)
+    yardstick.then_ms = (yardstick.then_ms + yardstick.now_ms(9)) / 2
+    cells = list(_cells(CalibratedBackend(library, profile), yardstick, backend, rounds, all_groups()))
+    return Measurements(backend=backend, profile=profile, yardstick_ms=yardstick.then_ms, rounds=rounds, cells=cells)
 
 
 def measured_again(committed: Measurements, shape: str) -> Measurements:
     """The figures with one shape measured again: what a moment's noise has spoilt."""
     machine = CalibratedBackend(get_manager().load_backend(committed.backend), committed.profile)
     groups = [group for group in all_groups() if group[0] == shape]
-    anew = list(_cells(machine.backend, machine, committed.backend, committed.rounds, groups))
+    yardstick = Yardstick(machine.backend, committed.yardstick_ms)
+    anew = list(_cells(machine, yardstick, committed.backend, committed.rounds, groups))
     cells = [
         cell
         for group in all_groups()
