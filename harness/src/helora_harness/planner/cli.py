@@ -3,8 +3,8 @@
 ``measure`` calibrates a backend, runs every packing, and writes the figures with their provenance to ``planner.json``;
 ``render`` makes the table of ``docs/packings.md``, between its marks; ``check`` holds page, plans and bars. The bars:
 predictions within 15 % of the measurement in the median over held-out plans, within 30 % for nine of ten and within
-50 % at worst; the chosen plan within 10 % of the best one measured. Times are those of a machine as fast as when it
-was calibrated, by a fixed run that is timed beside every plan.
+50 % at worst; the chosen plan within 10 % of the best one measured. Slow phases of a shared machine are waited
+out, which a fixed run tells.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """Runs every packing for shapes and tokens that do not take too long, and keeps the predictions with the times.
 
-A shared machine may be half as fast again minutes after it was calibrated. So the same small run, the *yardstick*, is
-timed with the calibration and beside every measurement, whose time is that of a machine as fast as it was then. The
-yardstick knows nothing of the plan that it is beside: what the planner gets wrong stays wrong.
+A shared machine has slow phases of some seconds, in which all takes half as long again, and medians of two speeds say
+nothing. So calibration and runs wait for their end, which a fixed run, the *yardstick*, tells. It knows nothing of the
+plan that it is run before: what the planner gets wrong stays wrong.
 """
 
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -29,6 +30,8 @@ from helora_harness.prepared import PreparedPlan
 SHAPES = ("512:512:8", "1536:1536:32", "4096:4096:16", "1536:256:16")
 TOKENS = (1, 8, 2048)
 YARDSTICK = ModuleShape.parse("512:512:8")
+STEADY, LONGEST_WAIT_S = 1.15, 60.0
+
 LONGEST_MS = 3_000.0
 """Plans of which one run is predicted to take longer are not measured."""
 
@@ -58,15 +61,10 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measurements(msgspec.Struct, frozen=True, kw_only=True):
-    """All cells, in the order of their ranking, with the profile that they were predicted from.
-
-    Attributes:
-        yardstick_ms: What the yardstick took when the profile was made.
-    """
+    """All cells, in the order of their ranking, with the profile that they were predicted from."""
 
     backend: str
     profile: Profile
-    yardstick_ms: float
     rounds: int
     cells: list[Cell]
 
@@ -80,30 +78,23 @@ def ranked(machine: CalibratedBackend, name: str, shape: str, tokens: int, priva
 
 
 class Yardstick:
-    """A fixed run on a backend, and how much slower it is than when the backend was calibrated.
+    """A fixed run on a backend, which tells whether the machine is as fast as it can be."""
 
-    Args:
-        backend: The library.
-        then_ms: What it took then; None to time it now.
-    """
-
-    def __init__(self, backend: Any, then_ms: float | None = None) -> None:
+    def __init__(self, backend: Any) -> None:
         plan = compile_plan(YARDSTICK, get_manager().load_packing("rank_bsgs"), private_weights=False)
         self._prepared = PreparedPlan(backend, plan)
         self._x = self._prepared.activations(plan.tokens_per_run)
-        self._ms()  # the first run warms up
-        self.then_ms = self.now_ms(9) if then_ms is None else then_ms
+        self._best = min(self._ms() for _ in range(100))
 
     def _ms(self) -> float:
         return self._prepared.run(self._x).times.total / 1e6
 
-    def now_ms(self, times: int = 3) -> float:
-        """Milliseconds that it takes now: the median of so many runs."""
-        return statistics.median(self._ms() for _ in range(times))
-
-    def slower(self) -> float:
-        """Above one if the machine is slower now."""
-        return self.now_ms() / self.then_ms
+    def wait(self) -> None:
+        """Return when the yardstick is near the best that it has been, or after ``LONGEST_WAIT_S``."""
+        start = time.monotonic()
+        while (now := self._ms()) > STEADY * self._best and time.monotonic() - start < LONGEST_WAIT_S:
+            pass
+        self._best = min(self._best, now)
 
 
 def _measured(
@@ -114,9 +105,10 @@ def _measured(
     samples: dict[int, list[float]] = {i: [] for i in range(len(prepared))}
     for round_number in range(rounds + 1):
         for i, each in enumerate(prepared):  # one run each, padded if there are fewer tokens than it holds
+            yardstick.wait()
             elapsed = each.run(each.activations(min(tokens, each.plan.tokens_per_run))).times.total / 1e6
             if round_number:  # the first run warms up
-                samples[i].append(elapsed / yardstick.slower())
+                samples[i].append(elapsed)
     for i, (candidate, each) in enumerate(zip(candidates, prepared, strict=True)):
         yield candidate, statistics.median(samples[i]) * each.plan.runs(tokens) / tokens
 
@@ -198,17 +190,18 @@ def measured_figures(backend: str, rounds: int) -> Measurements:
     spec = manager.backends()[backend]
     library = manager.load_backend(backend)
     yardstick = Yardstick(library)
-    profile = calibrate(library, library=spec.spec.library, library_version=spec.library_version)
-    yardstick.then_ms = (yardstick.then_ms + yardstick.now_ms(9)) / 2
+    profile = calibrate(
+        library, library=spec.spec.library, library_version=spec.library_version, on_round=yardstick.wait
+    )
     cells = list(_cells(CalibratedBackend(library, profile), yardstick, backend, rounds, all_groups()))
-    return Measurements(backend=backend, profile=profile, yardstick_ms=yardstick.then_ms, rounds=rounds, cells=cells)
+    return Measurements(backend=backend, profile=profile, rounds=rounds, cells=cells)
 
 
 def measured_again(committed: Measurements, shape: str) -> Measurements:
     """The figures with one shape measured again: what a moment's noise has spoilt."""
     machine = CalibratedBackend(get_manager().load_backend(committed.backend), committed.profile)
     groups = [group for group in all_groups() if group[0] == shape]
-    yardstick = Yardstick(machine.backend, committed.yardstick_ms)
+    yardstick = Yardstick(machine.backend)
     anew = list(_cells(machine, yardstick, committed.backend, committed.rounds, groups))
     cells = [
         cell

@@ -87,7 +87,7 @@ def rendered(measurements: Measurements) -> str:
         f"{where.library} {where.library_version}, {where.cpu} ({where.architecture}, {where.cores} "
         f"cores, one thread), Python {where.python_version}, {where.date[:10]}; a profile of {where.rounds} "
         f"rounds measured on the spot, medians of {measurements.rounds} interleaved runs, "
-        f"each beside a fixed run that tells how fast the machine is just then. {' '.join(shown)}",
+        f"outside slow phases of the machine. {' '.join(shown)}",
         "",
         "Rotations and the other counts are per run; times and bytes per token, where padding is paid by the tokens "
         "that are there. Private plans are sanitised to 40 bits. A dash: one run takes too long to be measured.",
