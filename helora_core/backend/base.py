@@ -15,6 +15,7 @@ import msgspec
 from helora_core.backend.capabilities import Capabilities
 from helora_core.backend.envelope import KEY_ID_BYTES
 from helora_core.backend.protocol import Decryptor, Encoder, Evaluator
+from helora_core.files import strict_msgpack
 from helora_core.params.ckks import CKKSParams
 
 
@@ -115,11 +116,11 @@ class LibraryBackend(ABC):
 
     def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> Evaluator:
         """A server of what a client sent."""
-        return self.server(params, msgspec.msgpack.decode(evaluation_keys, type=EvaluationKeys))
+        return self.server(params, strict_msgpack.decode(evaluation_keys, EvaluationKeys))
 
     def restore_keys(self, params: CKKSParams, exported: bytes) -> Decryptor:
         """A client of what one put away."""
-        keys = msgspec.msgpack.decode(exported, type=ClientKeys)
+        keys = strict_msgpack.decode(exported, ClientKeys)
         return self.client(params, keys.sent.steps, public_key=bool(keys.sent.public_key), restored=keys)
 
 

@@ -19,6 +19,8 @@ from helora_core.backend.ntt import Residues
 from helora_core.compiler.plan import Plan
 from helora_core.errors import CorrelationUsed, CorruptPayload, LimitExceeded, UnexpectedMessage
 from helora_core.execution import modular
+from helora_core.files import strict_msgpack
+from helora_core.files.malformed import Malformed
 from helora_core.params.ckks import CKKSParams
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.marks import Mark, Ownership
@@ -83,8 +85,8 @@ class Batches:
         self._batches: dict[bytes, _Batch] = {}
         for value in under(owner.store, f"batch.{self._prefix}."):
             try:
-                kept = msgspec.msgpack.decode(value, type=KeptBatch)
-            except (msgspec.MsgspecError, RecursionError) as error:
+                kept = strict_msgpack.decode(value, KeptBatch)
+            except Malformed as error:
                 raise CorruptPayload("Store: a batch is damaged.", hint="Let clients prepare again.") from error
             self._hold(kept)
 

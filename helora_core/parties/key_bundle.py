@@ -8,6 +8,8 @@ import msgspec
 
 from helora_core.backend.limits import OVERHEAD_BYTES
 from helora_core.errors import CorruptPayload
+from helora_core.files import strict_msgpack
+from helora_core.files.malformed import Malformed
 
 
 def bundle(keys: Sequence[bytes]) -> bytes:
@@ -35,8 +37,8 @@ def read_bundle(
             hint="Make the keys of this server's offer.",
         )
     try:
-        found = msgspec.msgpack.decode(message, type=tuple[bytes, ...])
-    except msgspec.MsgspecError as error:
+        found = strict_msgpack.decode(message, tuple[bytes, ...])
+    except Malformed as error:
         raise CorruptPayload(f"These bytes are not the result of {made_by}.", hint="Send them again.") from error
     if len(found) != len(most_bytes):
         raise CorruptPayload(

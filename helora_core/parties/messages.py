@@ -13,6 +13,8 @@ import msgspec
 
 from helora_core.backend.ledger import InnerCounts, OperationCounts
 from helora_core.errors import CorruptPayload
+from helora_core.files import strict_msgpack
+from helora_core.files.malformed import Malformed
 
 REQUEST_ID_BYTES = 16
 
@@ -97,10 +99,9 @@ def decode(payload: bytes, kind: type[T]) -> T:
         CorruptPayload: It is not of this kind.
     """
     try:
-        return msgspec.msgpack.decode(payload, type=kind)
-    except (msgspec.MsgspecError, RecursionError, MemoryError) as error:
-        # The texts of msgspec name places and types, never values.
+        return strict_msgpack.decode(payload, kind)
+    except Malformed as error:
         raise CorruptPayload(
-            f"The message is not a valid {kind.__name__.lower()} ({error}).",
+            f"The message is not a valid {kind.__name__.lower()}: it {error.reason}.",
             hint="Check that both sides run the same version of helora.",
         ) from error

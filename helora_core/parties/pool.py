@@ -17,6 +17,8 @@ from helora_core.backend.ntt import Residues
 from helora_core.compiler.plan import Plan
 from helora_core.errors import CorruptPayload, PoolEmpty
 from helora_core.execution import modular
+from helora_core.files import strict_msgpack
+from helora_core.files.malformed import Malformed
 from helora_core.parties.marks import Mark, Ownership
 from helora_core.parties.messages import RequestId, Span
 from helora_core.parties.store import Store, Write, under
@@ -155,8 +157,8 @@ class Pools:
 
     def _restore(self, value: bytes) -> None:
         try:
-            kept = msgspec.msgpack.decode(value, type=PreparedBatch)
-        except (msgspec.MsgspecError, RecursionError) as error:
+            kept = strict_msgpack.decode(value, PreparedBatch)
+        except Malformed as error:
             raise CorruptPayload("Store: a pool is damaged.", hint="Prepare correlations again.") from error
         known = all(each.plan in self._plans for each in kept.modules)
         mark = self._mark(kept)
