@@ -7,9 +7,10 @@ together:
 
     error ≤ rounding of weights + t·σ(noise) + t'·σ(flood).
 
-t' is for normal noise. In slots, noise is rounding or error times a secret, whose values are two normal ones
-multiplied: Laplace's distribution, with a longer tail. How many bits of Δ the bound leaves depends on the actual
-Δ; ``PrecisionReport.bits`` are for the expected one.
+t' is for normal noise. In slots, noise is rounding or error times a secret, or digits times a key's errors: two complex
+normal values multiplied, whose real part has Laplace's distribution, with a longer tail. Sums of several such have a
+shorter one. How many bits of Δ the bound leaves depends on the actual Δ; ``PrecisionReport.bits`` are for the expected
+one.
 """
 
 from __future__ import annotations

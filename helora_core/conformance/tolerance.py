@@ -12,9 +12,9 @@ rescale                + rounding; and value·|2^s/prime − 1| where the librar
 any, if automatic      + the rounding of a rescale per level, wherever the library does them
 =====================  =====================================================================================
 
-Encoding counts with its worst case, and each noise with ``STANDARD_DEVIATIONS`` of it: a Gaussian exceeds 8 in one slot
-of 10^15, and the rest is room for differences between libraries in samplers, digits and decoders. A tenth of a float64
-rounding error per slot of the transform is added at the end, for scales beyond the precision of float64.
+Encoding counts with its worst case, and each noise with ``STANDARD_DEVIATIONS`` of it: Laplace's distribution, which
+is that of noise times a secret, exceeds 16 in one slot of 10^9. A tenth of a float64 rounding error per slot of the
+transform is added at the end, for scales beyond the precision of float64.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from helora_core.backend.protocol import Values
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
 
-STANDARD_DEVIATIONS = 8.0
+STANDARD_DEVIATIONS = 16.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,10 @@ A polynomial whose coefficients are independent with variance v has slots (value
 half of it in the real part. Real results keep the real part only. The average-case terms are those of Cheon, Kim, Kim
 and Song (ASIACRYPT 2017) and of the RNS variant (Cheon, Han, Kim, Kim and Song, SAC 2018), whose papers give worst-case
 constants instead of the variances used here. The secret is ternary: variance 2/3 per coefficient.
+
+A slot of rounding times the secret, or of digits times a key's errors, is a product of two complex normal numbers, one
+of which stays the same as long as the key: its real part has Laplace's distribution, and for one key some slots are
+several times noisier than others. ``helora_core.compiler.precision`` bounds such noise by that distribution's tail.
 """
 
 from __future__ import annotations
@@ -122,7 +126,8 @@ def keyswitch_worst_std(
 
     Digits from 0 to q have a mean of q/2 in every coefficient, which makes q/2·(1 + x + … + x^(N−1)), whose value at
     ζ is q/(1 − ζ), of size N·q/π, against a root mean square of q·sqrt(N/3). (Measured on SEAL: the error after a
-    rotation at N=8192 is over ten times larger in slot 0 than in most.) Centred digits have no mean.
+    rotation at N=8192 is over ten times larger in slot 0 than in most.) Centred digits have no mean; by the key, any
+    slot may be noisier than most, which the tail of Laplace's distribution is for.
     """
     square = ring_degree / 12 if centred else (ring_degree / math.pi) ** 2
     return _keyswitch_std(ring_degree, data_bits, special_bits, square, floors)
