@@ -85,23 +85,6 @@ def values_of(residues: Residues, primes: Sequence[int], scale: float) -> NDArra
     return np.where(negative, -total, total) / scale
 
 
-def product(left: Residues, right: Residues, primes: Sequence[int]) -> Residues:
-    """The product of two polynomials modulo x^N + 1 and each prime."""
-    return product_of_transforms(transformed(left, primes), transformed(right, primes), primes)
-
-
-def transformed(residues: Residues, primes: Sequence[int]) -> Residues:
-    """A polynomial's values modulo each prime; worth keeping for a polynomial that is multiplied repeatedly."""
-    return np.stack([ntt.forward(row, prime) for row, prime in zip(residues, primes, strict=True)])
-
-
-def product_of_transforms(left: Residues, right: Residues, primes: Sequence[int]) -> Residues:
-    """``product`` of two polynomials that were ``transformed``."""
-    return np.stack(
-        [ntt.inverse(ntt.product(a, b, prime), prime) for a, b, prime in zip(left, right, primes, strict=True)]
-    )
-
-
 def times(residues: Residues, factor: int, primes: Sequence[int]) -> Residues:
     """A polynomial times an integer."""
     return np.stack([ntt.times(row, factor, prime) for row, prime in zip(residues, primes, strict=True)])

@@ -90,9 +90,9 @@ class Builder:
         """Have the client decrypt the values and encrypt its answer."""
         return self._append(Op(kind=OpKind.ASK_CLIENT, args=tuple(values)))
 
-    def unmask(self, value: Value, constant: str, names: Sequence[str]) -> Value:
-        """Take masks off a product with a named plaintext."""
-        return self._append(Op(kind=OpKind.UNMASK, args=(value,), constant=constant, constants=tuple(names)))
+    def unmask(self, value: Value, names: Sequence[str]) -> Value:
+        """Take masks off the client's answer."""
+        return self._append(Op(kind=OpKind.UNMASK, args=(value,), constants=tuple(names)))
 
     def output(self, value: Value, keep: Sequence[int] = ()) -> None:
         """Send back to the client."""

@@ -103,7 +103,7 @@ _ARITY = {
 }
 """Operands of the operations that have a fixed number of them; the others have one or more."""
 
-_NAMED = frozenset({OpKind.MULTIPLY_PLAIN, OpKind.DOT_SCALARS, OpKind.MASK, OpKind.UNMASK})
+_NAMED = frozenset({OpKind.MULTIPLY_PLAIN, OpKind.DOT_SCALARS, OpKind.MASK})
 
 
 def _check_operands(i: int, op: Op, program: Program) -> None:
@@ -119,6 +119,8 @@ def _check_operands(i: int, op: Op, program: Program) -> None:
             raise InvalidProgram(f"%{i}: coefficients do not rotate.", hint=_REPORT)
     elif (kind in PRODUCTS and op.role is None) or (kind in _NAMED and not op.constant):
         raise InvalidProgram(f"%{i}: a product needs a constant and its role, a mask a name.", hint=_REPORT)
+    elif kind is OpKind.UNMASK and not op.constants:
+        raise InvalidProgram(f"%{i}: no mask is named.", hint=_REPORT)
     elif kind is OpKind.DOT_PLAIN and len(op.constants) != len(args):
         raise InvalidProgram(f"%{i}: {len(args)} operands and {len(op.constants)} plaintexts.", hint=_REPORT)
     elif kind is OpKind.DOT_SCALARS and len(op.positions) != len(args):

@@ -7,22 +7,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from helora_core.adapter.lora import LoRAModule
-from helora_core.backend import residues
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.checked_programs import CheckedExecutable, LoadedWeights
 from helora_core.backend.encoder import PlaintextEncoder
 from helora_core.backend.handles import Family, Plaintext
-from helora_core.backend.ntt import Residues
 from helora_core.compiler.checks import check_headroom
 from helora_core.compiler.compiled import Weights
 from helora_core.compiler.grid import numbers_on_grid, read_places
-from helora_core.compiler.ir import ConstantSpec, OpKind
+from helora_core.compiler.ir import ConstantSpec
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidInput, PrecisionLost
-from helora_core.execution.interactive import lower_primes
 from helora_core.execution.programs import Programs, programs_of
 from helora_core.execution.rounding import Squares, dither, moves_too_much, rounding_squares
 from helora_core.packing.protocol import Vector
@@ -60,14 +56,10 @@ class EncodedConstants:
         self._programs = programs
         self._loaded: dict[int, LoadedWeights] = {}  # by the id of the tape, which the weights keep alive
         self._specs = plan.constant_specs
-        self._unmasked = {op.constant for op in plan.program.ops if op.kind is OpKind.UNMASK}
         self._on_grid = read_places(plan.program) if plan.correlation else {}
         self._byte_budget = byte_budget
         self._encoded: dict[str, Plaintext] = {}
         self._numbers: dict[str, Vector] = {}
-        self._integers: dict[str, NDArray[np.int64]] = {}
-        self._factors: dict[str, Residues] = {}
-        self._lower = lower_primes(plan, encoder.params) if self._unmasked else ()
 
     def put(self, name: str, vector: Vector) -> None:
         """Keep a plaintext, encoded if the budget allows."""
@@ -78,8 +70,6 @@ class EncodedConstants:
             if not integers.any():
                 # Some libraries refuse to multiply by zero, or replace it by a polynomial that is not on the grid.
                 integers[0] = 1
-            if name in self._unmasked:
-                self._integers[name] = integers
             vector = np.ldexp(integers.astype(np.float64), -spec.scale_bits)
         if spec.encoding is Encoding.SCALAR:
             if name in self._on_grid:
@@ -113,20 +103,6 @@ class EncodedConstants:
         """The plaintext of this name."""
         kept = self._encoded.get(name)
         return self._encode(self._numbers[name], self._specs[name]) if kept is None else kept
-
-    def factor(self, name: str) -> Residues:
-        """The transform of a plaintext by which masks are multiplied: uint64, shape (lower primes, N). It is kept if
-        the byte budget allows.
-        """
-        if name in self._factors:
-            return self._factors[name]
-        integers = np.zeros((1, self.encoder.params.ring_degree), dtype=np.int64)
-        integers[0, : self._integers[name].size] = self._integers[name]
-        factor = residues.transformed(residues.Integers(integers).residues(self._lower), self._lower)
-        if self.bytes_held + factor.nbytes <= self._byte_budget:
-            self._factors[name] = factor
-            self.bytes_held += factor.nbytes
-        return factor
 
     def scalar(self, name: str, position: int) -> Plaintext:
         """The plaintext of the number at ``position`` of a vector."""

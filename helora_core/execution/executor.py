@@ -125,7 +125,7 @@ class Execution:
         if op.kind is OpKind.MASK:
             return self._masks.hide(server, op.constant, operands[0])
         if op.kind is OpKind.UNMASK:
-            return self._masks.take_off(server, op, operands[0], constants.factor(op.constant))
+            return self._masks.take_off(server, op, operands[0])
         raise AssertionError(f"no round has an operation {op.kind.value}")
 
 

@@ -18,7 +18,7 @@ from helora_core.backend.capabilities import Encoding
 from helora_core.backend.ntt import Residues
 from helora_core.backend.protocol import Ciphertext
 from helora_core.backend.session import ClientSession, ServerSession
-from helora_core.compiler.ir import Op, OpKind
+from helora_core.compiler.ir import Op
 from helora_core.compiler.offline import output_masks
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidProgram
@@ -68,7 +68,6 @@ class Masks:
         self._seed = seed
         self._kept = output_masks(plan.program) if seed else ()
         self._masks: dict[str, Residues] = {}
-        self._answers: dict[tuple[str, ...], Residues] = {}
         self._drawn: Residues | None = None
 
     def forget_seeded(self) -> None:
@@ -78,7 +77,7 @@ class Masks:
     @property
     def bytes_held(self) -> int:
         """Bytes of the masks."""
-        return sum(mask.nbytes for mask in (*self._masks.values(), *self._answers.values()))
+        return sum(mask.nbytes for mask in self._masks.values())
 
     def hide(self, server: ServerSession, name: str, ciphertext: Ciphertext) -> Ciphertext:
         """Mask a value, and keep the mask under this name, unless it can be drawn from the seed again."""
@@ -95,35 +94,17 @@ class Masks:
             self._drawn = modular.drawn(self._seed, range(params.ring_degree), primes, len(self._kept))
         return self._drawn
 
-    def take_off(self, server: ServerSession, op: Op, ciphertext: Ciphertext, factor: Residues) -> Ciphertext:
-        """Remove masks: subtract ``factor``, a plaintext's transform modulo the lower primes, times the answer to the
-        masks. Modulo the upper primes that answer is zero.
-        """
-        primes = server.params.data_primes
-        lower = primes[: len(factor)]
-        product = residues.product_of_transforms(factor, self._answer(op.constants, lower, server.params), lower)
-        whole = np.zeros((len(primes), product.shape[1]), dtype=np.uint64)
-        whole[: len(lower)] = residues.negative(product, lower)
+    def take_off(self, server: ServerSession, op: Op, ciphertext: Ciphertext) -> Ciphertext:
+        """Remove masks from the client's answer: subtract the answer that the client would give to them alone."""
+        params = server.params
+        placed = _placed(self._plan, [self._masks[name] for name in op.constants], params)
         plaintext = server.encoder.encode(
-            whole,
+            residues.negative(placed, params.data_primes),
             level=server.evaluator.level(ciphertext),
             scale_bits=self._plan.values[op.args[0]].scale_bits,
             encoding=Encoding.INTEGERS,
         )
         return server.evaluator.add_plain(ciphertext, plaintext)
-
-    def _answer(self, names: tuple[str, ...], primes: Sequence[int], params: CKKSParams) -> Residues:
-        """The answer that the client would give to the masks, transformed; the same for every result that reads it."""
-        if names not in self._answers:
-            placed = _placed(self._plan, [self._masks[name] for name in names], params)
-            self._answers[names] = residues.transformed(placed[: len(primes)], primes)
-        return self._answers[names]
-
-
-def lower_primes(plan: Plan, params: CKKSParams) -> tuple[int, ...]:
-    """The lower primes, modulo which masks are uniform."""
-    masked = next(i for i, op in enumerate(plan.program.ops) if op.kind is OpKind.MASK)
-    return params.data_primes[: plan.values[masked].level + 1]
 
 
 def interactive(plan: Plan) -> Interactive:

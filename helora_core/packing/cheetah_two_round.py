@@ -7,17 +7,15 @@ from it: a second round trip takes the place of all rotations.
 Layout. Round one is ``cheetah``: J ciphertexts that hold z = down·x among partial convolutions. Each is rescaled by the
 upper prime q, re-randomised, and masked on *all* coefficients with integers ρ uniform modulo the lower primes, Q'
 together. The client decrypts m = (z + e + ρ) mod Q', picks the T·r coefficients of z, and encrypts them as the x of a
-second ``cheetah``, for U = (α/r)·``up`` with w = r and as many rows as N holds. The server multiplies and subtracts
-U·ρ.
+second ``cheetah``, for U = (α/r)·``up`` with w = r and as many rows as N holds. The server subtracts ρ and multiplies.
 
 Exactness. m is an integer, and not z + e + ρ, but smaller by a multiple of Q' that the server does not know. The
-client encrypts the integers q·m modulo Q = Q'·q, exactly. The server's factors are integers U'' = round(2^b·U). Then,
-modulo Q,
+client encrypts the integers q·m modulo Q = Q'·q, exactly. Modulo Q,
 
-    U''·q·m = q·U''·(z + e + ρ),
+    q·m = q·(z + e + ρ),
 
-since q·Q' vanishes. The server computes q·U''·ρ modulo Q, also exactly, and subtracts it. That leaves q·U''·(z + e),
-which must be less than Q/2, plus the fresh noise times U'', which is far below q.
+since q·Q' vanishes. The server subtracts q·ρ modulo Q, also exactly, and multiplies by integers U'' = round(2^b·U).
+That leaves q·U''·(z + e), which must be less than Q/2, plus the fresh noise times U'', which is far below q.
 
 Cost: 0 rotations; B·J products with ``down`` as in ``cheetah``, and J' = ⌈d_out/⌊N/(T·r)⌋⌉ with ``up``; J rescales; J
 masks; B + 1 ciphertexts up and J + J' down, in two round trips, for T tokens.
@@ -76,9 +74,9 @@ class CheetahTwoRoundLayout:
         names = tuple(f"mask.{j}" for j in range(self.down.groups))
         z = [builder.rescale(product) for product in self.down.emit(builder, x)]
         masked = [builder.mask(value, name) for value, name in zip(z, names, strict=True)]
-        answer = builder.ask_client(masked)
+        answer = builder.unmask(builder.ask_client(masked), names)
         for j, delta in enumerate(self.up.emit(builder, [answer])):
-            builder.output(builder.unmask(delta, self.up.constant(0, j), names), keep=self.up.wanted(j))
+            builder.output(delta, keep=self.up.wanted(j))
 
     def constants(self, module: LoRAModule) -> Iterator[tuple[str, Vector]]:
         yield from self.down.constants(module.down)

@@ -108,8 +108,8 @@ class ProgramBuilder(Protocol):
         """Let the client decrypt ``values`` and send ``Interactive.answer`` of them, freshly encrypted."""
         ...
 
-    def unmask(self, value: Value, constant: str, names: Sequence[str]) -> Value:
-        """Remove masks from ``value``, the product of the plaintext ``constant`` and the client's answer under them."""
+    def unmask(self, value: Value, names: Sequence[str]) -> Value:
+        """Remove masks from the client's answer ``value``: subtract ``Interactive.answer`` of the masks."""
         ...
 
     def output(self, value: Value, keep: Sequence[int] = ()) -> None:

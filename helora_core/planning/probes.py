@@ -163,11 +163,11 @@ class _Bench:
         )
         primes = self.params.data_primes
         lower = primes[:top]
-        answer = residues.uniform(lower, self.params.ring_degree)
+        masks = residues.uniform(lower, self.params.ring_degree)
 
         def unmask(ciphertext: Ciphertext) -> Ciphertext:
             taken = np.zeros((len(primes), self.params.ring_degree), dtype=np.uint64)
-            taken[:top] = residues.negative(residues.product_of_transforms(answer, answer, lower), lower)
+            taken[:top] = residues.times(masks, -primes[top], lower)
             plaintext = self.server.encoder.encode(
                 taken, level=top, scale_bits=self.scale_bits, encoding=Encoding.INTEGERS
             )

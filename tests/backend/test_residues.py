@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from helora_core.backend import residues
 from helora_core.backend.primes import distinct_ntt_primes
 from helora_core.backend.residues import LIMB_BITS, Integers
-from tests.backend.exact import chi_square, integers_of, least, negacyclic, of_size, residues_of
+from tests.backend.exact import chi_square, integers_of, least, of_size, residues_of
 
 CHAINS = [distinct_ntt_primes(bits, 1024)
           for bits in ([17], [60], [60, 60], [45, 30, 34], [17, 60, 21, 59], [60] * 6)]  # fmt: skip
@@ -103,13 +103,6 @@ class TestValuesOf:
 
 
 class TestPolynomials:
-    @given(st.data(), chains)
-    def test_products_are_those_modulo_the_whole_modulus(self, data: st.DataObject, chain: tuple[int]) -> None:
-        modulus = math.prod(chain)
-        left, right = data.draw(of_size(modulus, 8)), data.draw(of_size(modulus, 8))
-        found = residues.product(residues_of(left, chain), residues_of(right, chain), chain)
-        assert integers_of(found, chain) == negacyclic(left, right, modulus)
-
     @given(st.data(), chains, st.integers(-(2**200), 2**200))
     def test_multiples_and_negatives(self, data: st.DataObject, chain: tuple[int], factor: int) -> None:
         modulus = math.prod(chain)

@@ -56,7 +56,7 @@ def _programs(draw: st.DrawFn, kinds: tuple[OpKind, ...] = DRAWN) -> Program:
         elif kind is OpKind.ASK_CLIENT and _fits(PARAMS.max_level, answered := scale + _gained(level)):
             op, after = Op(kind=kind, args=args), (PARAMS.max_level, answered)
         elif kind is OpKind.UNMASK:
-            op, after = Op(kind=kind, args=args, constant=f"up.{level}.0", constants=("mask.1",)), state[arg]
+            op, after = Op(kind=kind, args=args, constants=("mask.1",)), state[arg]
         else:
             steps = draw(st.sampled_from([1, 2, PARAMS.slots // 2, PARAMS.slots - 1]))
             op, after = Op(kind=OpKind.ROTATE, args=(arg,), steps=steps), state[arg]

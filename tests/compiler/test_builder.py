@@ -93,7 +93,7 @@ def test_questions_masks_and_sums_of_numbers_are_written_down_too() -> None:
     x, y = builder.input(), builder.input()
     masked = builder.mask(builder.dot_scalars([x, y, x], "v", ScaleRole.DOWN), "z.0")
     answer = builder.ask_client([masked, y])
-    builder.output(builder.unmask(answer, "up.0", ["z.0", "z.1"]), keep=[3, 1])
+    builder.output(builder.unmask(answer, ["z.0", "z.1"]), keep=[3, 1])
     assert builder.program() == Program(
         slots=SLOTS,
         ops=(
@@ -102,7 +102,7 @@ def test_questions_masks_and_sums_of_numbers_are_written_down_too() -> None:
             Op(kind=OpKind.DOT_SCALARS, args=(0, 1, 0), constant="v", role=ScaleRole.DOWN, positions=(0, 1, 2)),
             Op(kind=OpKind.MASK, args=(2,), constant="z.0"),
             Op(kind=OpKind.ASK_CLIENT, args=(3, 1)),
-            Op(kind=OpKind.UNMASK, args=(4,), constant="up.0", constants=("z.0", "z.1")),
+            Op(kind=OpKind.UNMASK, args=(4,), constants=("z.0", "z.1")),
         ),
         outputs=(5,),
         encoding=Encoding.COEFFICIENTS,

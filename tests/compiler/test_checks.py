@@ -56,8 +56,8 @@ def ask(*args: int) -> Op:
     return Op(kind=OpKind.ASK_CLIENT, args=args)
 
 
-def unmask(arg: int, constant: str = "c") -> Op:
-    return Op(kind=OpKind.UNMASK, args=(arg,), constant=constant, constants=("z",))
+def unmask(arg: int, *names: str) -> Op:
+    return Op(kind=OpKind.UNMASK, args=(arg,), constants=names)
 
 
 def sanitize(*args: int) -> Op:
@@ -106,7 +106,7 @@ class TestWhatIsKnownOfAValue:
             INPUT,
             *(op for i in (0, 2) for op in (multiply(i, f"c{i}"), rescale(i + 1))),
             mask(4),
-            unmask(5),
+            unmask(5, "z"),
             sanitize(6),
         )
         assert annotate(program(*ops), params, scales)[4:] == infos((0, 40), (0, 40), (0, 40), (0, 40))
@@ -207,7 +207,7 @@ class TestRefusals:
                 id="mask at the highest level",
             ),
             pytest.param(program(INPUT, mask(0, "")), "%1: a product needs", id="mask without name"),
-            pytest.param(program(INPUT, unmask(0, "")), "%1: a product needs", id="unmask of nothing"),
+            pytest.param(program(INPUT, unmask(0)), "%1: no mask is named", id="unmask of nothing"),
             pytest.param(program(INPUT, ask()), "%1: ask_client cannot read ()", id="question about nothing"),
             pytest.param(program(INPUT, sanitize(0, 0)), "%1: sanitize cannot read (0, 0)", id="two sanitised"),
             pytest.param(

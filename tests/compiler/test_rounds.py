@@ -33,7 +33,7 @@ def programs(draw: st.DrawFn) -> Program:
         elif kind is OpKind.MASK:
             ops.append(Op(kind=kind, args=(draw(value),), constant=f"mask.{i}"))
         elif kind is OpKind.UNMASK:
-            ops.append(Op(kind=kind, args=(draw(value),), constant="up", constants=masks[:1]))
+            ops.append(Op(kind=kind, args=(draw(value),), constants=masks[:1]))
         else:
             ops.append(Op(kind=kind, args=(draw(value), draw(value))))
     outputs = draw(st.lists(st.integers(0, len(ops) - 1), min_size=1, max_size=3))

