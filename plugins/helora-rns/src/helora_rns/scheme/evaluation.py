@@ -14,7 +14,7 @@ from helora_rns.modular import Residues
 from helora_rns.primes import automorphism
 from helora_rns.scheme.ciphertexts import Ciphertext, Plaintext
 from helora_rns.scheme.context import Context
-from helora_rns.scheme.keys import RotationKey
+from helora_rns.scheme.keys import RotationKey, interleaved_keys
 
 
 class Evaluator:
@@ -32,7 +32,8 @@ class Evaluator:
     def __init__(self, context: Context, keys: Sequence[RotationKey] = ()) -> None:
         self._context = context
         self._kernels = context.kernels
-        self.keys: Mapping[int, Residues] = {key.steps: key.interleaved(context) for key in keys}
+        steps = [key.steps for key in keys]
+        self.keys: Mapping[int, Residues] = dict(zip(steps, interleaved_keys(context, keys), strict=True))
         self.key_addresses = {step: address(key) for step, key in self.keys.items()}
 
     @property

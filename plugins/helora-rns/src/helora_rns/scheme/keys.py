@@ -12,6 +12,7 @@ prime.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from helora_rns.arrays import aligned_copy, private, residues
 from helora_rns.embedding import galois_element
-from helora_rns.kernels import interleaved
+from helora_rns.kernels import CHUNK, interleaved
 from helora_rns.modular import Residues
 from helora_rns.primes import automorphism
 from helora_rns.scheme import sampling
@@ -120,7 +121,14 @@ class RotationKey:
         _wipe(before, error)
         return cls(steps, first, seed)
 
-    def interleaved(self, context: Context) -> Residues:
-        """As ``Kernels.key_product`` reads it."""
-        others = sampling.uniform(context, self.seed, [context.whole] * len(self.first))
-        return aligned_copy(interleaved(np.stack([self.first, np.stack(others)], axis=1)))
+
+def interleaved_keys(context: Context, keys: Sequence[RotationKey]) -> Residues:
+    """All as ``Kernels.key_product`` reads them, (keys, primes, N/8, digits, 2, 8): in one piece, since only arrays of
+    some megabytes get huge pages.
+    """
+    whole, digits, n = context.whole, len(context.data_primes), context.ring_degree
+    block = residues((len(keys), len(whole), n // CHUNK, digits, 2, CHUNK))
+    for key, row in zip(keys, block, strict=True):
+        others = sampling.uniform(context, key.seed, [whole] * digits)
+        row[...] = interleaved(np.stack([key.first, np.stack(others)], axis=1))
+    return block
