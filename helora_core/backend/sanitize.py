@@ -308,7 +308,7 @@ def _others(keep: Sequence[int] | None, places: int) -> NDArray[np.bool_]:
     """A mask of the places that are not kept: bool, shape (places,)."""
     if keep is None:
         return np.zeros(places, dtype=bool)
-    if not keep or not all(0 <= position < places for position in keep):
+    if not keep or min(keep) < 0 or max(keep) >= places:
         raise InvalidInput(
             f"{_WHO}: the {len(keep)} places to keep are none, or not all among the {places} places of the result.",
             hint="Name those that hold the result; None keeps all.",
