@@ -118,6 +118,7 @@ def _show(profile: Profile) -> None:
         ("ring", "chain", "primes left", *_SHOWN),
         [row for chain in profile.chains for row in _rows(chain)],
         numbers=("ring", "primes left", *_SHOWN),
+        spare=("encode_scalar", "rotate_further", "encode_slots", "add", "decrypt_slots", "encrypt_slots"),
     )
     click.echo("ms, medians; chain: bits of the data primes | of the special primes")
     for chain in profile.refused:

@@ -129,6 +129,7 @@ def _show(document: dict[str, Any]) -> None:
             for row in document["modules"]
         ],
         numbers=numbers,
+        spare=("plan", "plaintexts", "shape"),
     )  # fmt: skip
     for line in _saved(document["modules"]):
         click.echo(line)

@@ -96,9 +96,13 @@ def show(results: list[ModuleResult], document: dict[str, Any]) -> None:
     numbers = ("tok/run", "rot/tok", "ks/tok", "resc/tok", "pack+enc", "compute", "dec+unp", "ms/tok", "tok/s", "bits",
                "up", "down")  # fmt: skip
     columns = ("module", "shape", "packing", *numbers, "leakage")
-    print_table(columns, [*map(_cells, rows), _total(rows)], numbers=numbers, footer=True)
+    print_table(columns, [*map(_cells, rows), _total(rows)], numbers=numbers, footer=True, spare=_SPARE)
     click.echo("pack+enc, compute, dec+unp: ms per token; bits: −log2(max|error| / max|Δ|); up, down: bytes per token")
     warn_of(results, document)
+
+
+_SPARE = ("resc/tok", "ks/tok", "tok/s", "packing", "rot/tok", "tok/run", "leakage", "shape", "pack+enc", "dec+unp",
+          "compute")  # fmt: skip
 
 
 def warn_of(results: list[ModuleResult], document: dict[str, Any]) -> None:

@@ -35,6 +35,9 @@ def explain(
         _print_ranking(f"{name}, {tokens} token{'s' * (tokens > 1)} in flight, {execution.secure_by}", tokens, rows)
 
 
+_SPARE = ("bound by", "enc", "dec", "compute", "N", "tok/run", "rot/tok")
+
+
 def _print_ranking(title: str, tokens: int, rows: list[dict[str, Any]]) -> None:
     from helora_core.cli.output import print_table, seconds, size
 
@@ -63,7 +66,7 @@ def _print_ranking(title: str, tokens: int, rows: list[dict[str, Any]]) -> None:
                 row.get("bottleneck", "not calibrated"),
             )
         )
-    print_table(("", "packing", "backend", *numbers, "leakage", "bound by"), table, numbers=numbers)
+    print_table(("", "packing", "backend", *numbers, "leakage", "bound by"), table, numbers=numbers, spare=_SPARE)
     for row in rows:
         if row["refusal"]:
             click.echo(

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from helora_core.compiler.plan import Plan
     from helora_core.planning.selection import Selection
 
+_GAP = 3
+"""Columns between two cells of a table."""
+
 _PIPE_WIDTH = 200
 """Columns assumed if output is not a terminal: a table in a file or a CI log should not be folded."""
 
@@ -24,7 +27,12 @@ def print_json(data: object) -> None:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Collection[str] = (), footer: bool = False
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: Collection[str] = (),
+    footer: bool = False,
+    spare: Sequence[str] = (),
 ) -> None:
     """A table on standard output.
 
@@ -33,17 +41,39 @@ def print_table(
         rows: Cells, as many as columns.
         numbers: Headings of the columns that are aligned as numbers.
         footer: Set the last row apart, as a total.
+        spare: Headings of the columns that a terminal too narrow for all is spared, the first one first. A note on
+            standard error names them.
     """
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None if not sys.stdout.isatty() else _box(), pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False)
     rows = list(rows)
-    for i, row in enumerate(rows):
-        table.add_row(*row, end_section=footer and i == len(rows) - 2)
-    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False).print(table)
+    left_out = _left_out(columns, rows, console.width, spare) if sys.stdout.isatty() else []
+    kept = [i for i, column in enumerate(columns) if column not in left_out]
+    table = Table(box=None if not sys.stdout.isatty() else _box(), pad_edge=False)
+    for i in kept:
+        table.add_column(columns[i], justify="right" if columns[i] in numbers else "left", overflow="fold")
+    for number, row in enumerate(rows):
+        table.add_row(*(row[i] for i in kept), end_section=footer and number == len(rows) - 2)
+    console.print(table)
+    if left_out:
+        names = ", ".join(column for column in columns if column in left_out)
+        click.echo(f"too narrow for {names}: --json or a pipe has them", err=True)
+
+
+def _left_out(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, spare: Sequence[str]) -> list[str]:
+    """The spare columns to leave out, so that the others fit the width unfolded if they can."""
+    from rich.cells import cell_len
+
+    widths = {name: max(map(cell_len, cells)) for name, *cells in zip(columns, columns, *rows, strict=True)}
+    left_out: list[str] = []
+    for name in spare:
+        if sum(widths.values()) + _GAP * len(widths) <= width:
+            break
+        del widths[name]
+        left_out.append(name)
+    return left_out
 
 
 def _box() -> Any:

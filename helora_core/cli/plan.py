@@ -198,6 +198,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
             for row in rows
         ],
         numbers=numbers,
+        spare=("digest", "depth", "rescales", "ct×pt", "security", "rot/token", "shape", "budget from", "N", "keys"),
     )  # fmt: skip
     for digest, row in {row["digest"]: row for row in rows}.items():
         click.echo(f"\nplan {digest}")

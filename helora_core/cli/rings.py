@@ -72,7 +72,9 @@ def _predicted_ms(row: dict[str, Any], plan: Plan, backend: Backend, table: str)
 def print_rings(rows: list[dict[str, Any]], *, backend: str | None) -> None:
     """Print the table."""
     numbers = ("ring", "slots", "security", "log2(QP)", "tokens/run", "rot/token", "ms/run", "ms/token")
-    print_table(("shape", *numbers, "note"), [_cells(row) for row in rows], numbers=numbers)
+    print_table(
+        ("shape", *numbers, "note"), [_cells(row) for row in rows], numbers=numbers, spare=("log2(QP)", "slots")
+    )
     source = f"operations timed on {backend} just now" if backend else "no backend to time operations on"
     click.echo(f"ms: predicted, counts × operation times ({source}); a full run's tokens share its cost")
 

@@ -44,5 +44,7 @@ def test_info_names_what_runs_and_tests_it(capsys: pytest.CaptureFixture[str], m
     told = capsys.readouterr().out
     assert f"kernels    {choice.chosen()}" in told
     assert told.count("passed") == len(choice.available())
+    monkeypatch.setenv("HELORA_THREADS", "none")
+    assert info.main() == 1
     monkeypatch.setenv(choice.VARIABLE, "sse9")
     assert info.main() == 1

@@ -54,14 +54,14 @@ def self_test(name: str) -> bool:
 def main() -> int:
     """Print it; the exit status says whether all is well."""
     try:
-        chosen = choice.chosen()
+        chosen, count = choice.chosen(), threads.count()
     except BackendUnavailable as error:
         print(error, file=sys.stderr)
         return 1
     passed = {name: self_test(name) for name in choice.available()}
     print(f"library    {library_path() if len(passed) > 1 else 'not compiled'}")
     print(f"kernels    {chosen}" + (f" ({choice.VARIABLE})" if os.environ.get(choice.VARIABLE) else ""))
-    print(f"threads    {threads.count()}")
+    print(f"threads    {count}")
     for name, right in passed.items():
         print(f"self-test  {name}: {'passed' if right else 'FAILED'}")
     return 0 if all(passed.values()) else 1
