@@ -19,9 +19,10 @@ from helora_core.compiler.grid import numbers_on_grid, read_places
 from helora_core.compiler.ir import ConstantSpec
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidInput, PrecisionLost
+from helora_core.execution.distinct_rows import rounded_apart
 from helora_core.execution.programs import Programs, programs_of
 from helora_core.execution.rounding import Squares, dither, moves_too_much, rounding_squares
-from helora_core.packing.protocol import Vector
+from helora_core.packing.protocol import ScaleRole, Vector
 
 DEFAULT_BYTE_BUDGET = 4 << 30
 """Bytes of encoded plaintexts to keep: 4 GiB."""
@@ -60,6 +61,8 @@ class EncodedConstants:
         self._byte_budget = byte_budget
         self._encoded: dict[str, Plaintext] = {}
         self._numbers: dict[str, Vector] = {}
+        self._down: list[Vector] = []  # rows of numbers whose sums are rescaled
+        self._rescales = plan.settings.rescales
 
     def put(self, name: str, vector: Vector) -> None:
         """Keep a plaintext, encoded if the budget allows."""
@@ -74,6 +77,9 @@ class EncodedConstants:
         if spec.encoding is Encoding.SCALAR:
             if name in self._on_grid:
                 vector = numbers_on_grid(vector, spec.scale_bits, self._on_grid[name])
+            elif self._rescales and spec.role is ScaleRole.DOWN:
+                self._down.append(rounded_apart(vector, spec.scale_bits, self._down))
+                vector = np.ldexp(self._down[-1], -spec.scale_bits)
             # A scalar's plaintext is as large as any other, so a matrix of them would fill the memory.
             self._numbers[name] = vector
         elif self.bytes_held + size > self._byte_budget:
