@@ -101,6 +101,7 @@ def compile_request(request: PlanRequest, packing: Packing) -> Plan:
 
     Errors are those of ``compile_plan``.
     """
+    packing = request.traits.suited(packing)
     compiler = _Compiler(request, packing)
     refusal: PrecisionLost | None = None
     for settings in settings_options(request, packing):
@@ -119,6 +120,7 @@ def compile_under(request: PlanRequest, packing: Packing, params: CKKSParams) ->
 
     Errors are those of ``compile_plan``.
     """
+    packing = request.traits.suited(packing)
     return _Compiler(request, packing).plan(settings_given(packing, params))
 
 

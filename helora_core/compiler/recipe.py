@@ -20,7 +20,7 @@ from helora_core.compiler.plan import Plan
 from helora_core.compiler.settings import Settings
 from helora_core.errors import VersionMismatch
 from helora_core.packing.costs import DEFAULT_COSTS, DEFERRED_COSTS, OperationCosts
-from helora_core.packing.protocol import Layout, Packing
+from helora_core.packing.protocol import InEitherEncoding, Layout, Packing
 from helora_core.params.security import SecurityVerdict
 
 LoadPacking = Callable[[str], Packing]
@@ -103,7 +103,7 @@ def remade(recipe: Recipe, load_packing: LoadPacking, verdict: SecurityVerdict) 
             hint="Compile the adapter again, or install the version that it was compiled with.",
         )
     check_shape(recipe.shape)
-    layout = _layout(recipe, packing)
+    packing, layout = _layout(recipe, packing)
     program = lowered(recipe, packing, layout) if recipe.program is None else recipe.program
     plan = Plan(
         packing=packing,
@@ -125,10 +125,12 @@ def remade(recipe: Recipe, load_packing: LoadPacking, verdict: SecurityVerdict) 
     return plan
 
 
-def _layout(recipe: Recipe, packing: Packing) -> Layout:
-    for layout in _layouts(recipe, packing):
-        if dict(layout.figures) == recipe.layout:
-            return layout
+def _layout(recipe: Recipe, packing: Packing) -> tuple[Packing, Layout]:
+    """The layout, with the packing in the encoding that makes it."""
+    for each in (packing, packing.in_coefficients) if isinstance(packing, InEitherEncoding) else (packing,):
+        for layout in _layouts(recipe, each):
+            if dict(layout.figures) == recipe.layout:
+                return each, layout
     raise VersionMismatch(
         f"packing {packing.name} makes no layout with the figures {recipe.layout} for {recipe.shape}.",
         hint="The packing has changed without a new version: compile the adapter again.",

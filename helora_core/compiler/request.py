@@ -18,6 +18,7 @@ from helora_core.backend.capabilities import Capabilities
 from helora_core.compiler.cost import NO_BUDGET, Budget
 from helora_core.errors import InvalidInput
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
+from helora_core.packing.protocol import InEitherEncoding, Packing
 from helora_core.params.ckks import MAX_PRIME_BITS
 from helora_core.params.noise import USUAL_NOISE, NoiseModel
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, load_table
@@ -86,15 +87,21 @@ class BackendTraits(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         free_scales: Whether each plaintext may have its own scale; False for backends with one scale for all.
+        exact_coefficients: Whether it encodes coefficients as integers, so that they can be sanitised, at any scale.
         noise_model: The model of its noise.
         longest_prime_bits: The longest primes to choose.
         reserves_special: Whether its chains of several data primes have a special one even if no key is switched.
     """
 
     free_scales: bool = True
+    exact_coefficients: bool = False
     noise_model: NoiseModel = USUAL_NOISE
     longest_prime_bits: int = MAX_PRIME_BITS
     reserves_special: bool = True
+
+    def suited(self, packing: Packing) -> Packing:
+        """The packing in the encoding that it is best in on such a backend."""
+        return packing.in_coefficients if self.exact_coefficients and isinstance(packing, InEitherEncoding) else packing
 
     @classmethod
     def of(cls, backends: Iterable[Capabilities]) -> BackendTraits:
@@ -102,6 +109,8 @@ class BackendTraits(msgspec.Struct, frozen=True, kw_only=True):
         abilities = list(backends)
         return cls(
             free_scales=all(each.free_plaintext_scale for each in abilities),
+            exact_coefficients=bool(abilities)
+            and all(each.exact_integers and each.free_plaintext_scale for each in abilities),
             noise_model=NoiseModel.noisiest(each.noise_model for each in abilities),
             longest_prime_bits=min((each.longest_prime_bits for each in abilities), default=MAX_PRIME_BITS),
             reserves_special=not abilities or any(each.reserves_special for each in abilities),

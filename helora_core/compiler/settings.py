@@ -33,6 +33,8 @@ from helora_core.privacy.floods import flood_deviation_bits, mask_deviation_bits
 
 _NOISE_SHARE_BITS, _DOWN_SHARE_BITS, _UP_SHARE_BITS = 0.6, 1.7, 5.0
 
+_Z_SHARE_BITS, _DIVIDED_DOWN_SHARE_BITS, _DIVIDED_UP_SHARE_BITS = 1.0, 1.4, 2.3
+
 _GUARD_BITS = 3
 """Bits by which noise must stay below a guard, so that it never rounds to another integer."""
 
@@ -62,7 +64,7 @@ def settings_given(packing: Packing, params: CKKSParams) -> Settings:
     Raises:
         InvalidParameters: They have too few levels for the packing, or too few bits to mask.
     """
-    if packing.modulus_use is ModulusUse.MASKED:
+    if packing.modulus_use in (ModulusUse.MASKED, ModulusUse.DIVIDED):
         return _masked(params, scales_within(params))
     if packing.modulus_use is ModulusUse.CORRELATED:
         return Settings(params=params, scales=scales_on(grid_of(packing), params), rescales=True)
@@ -193,6 +195,23 @@ class _Wanted:
             up_bits=math.ceil(share + 2 + math.log2(self.shape.rank / 4) / 2),
         )
 
+    def divided(self, ring_degree: int) -> MaskedScales:
+        """Half of the error is the noise of the rescale, or the flood above it; the rest is the rounding of numbers, of
+        ``up`` least, whose bits lengthen the primes that stay.
+        """
+        rescale = noise.rescale_std(ring_degree) / math.sqrt(ring_degree / 2)
+        bound = normal_tail(ring_degree * self.shape.d_out) * rescale
+        if self.flood_bits:
+            flood = flood_deviation_bits(math.sqrt(ring_degree) * rescale, self.flood_bits)
+            bound *= 2.0**flood / rescale
+        down, up = self.shape.d_in * self.shape.rank / 4, self.shape.rank / 4
+        return MaskedScales(
+            input_bits=0,
+            z_bits=math.ceil(self.absolute_bits + _Z_SHARE_BITS + math.log2(bound)),
+            down_bits=math.ceil(self.absolute_bits + _DIVIDED_DOWN_SHARE_BITS + math.log2(down) / 2),
+            up_bits=math.ceil(self.absolute_bits + _DIVIDED_UP_SHARE_BITS + math.log2(up) / 2),
+        )
+
     def correlated(self, ring_degree: int) -> MaskedScales:
         """The grid above a guard for noise and flood; the upper prime is longer than both products' scales."""
         grid = grid_of(self.packing)
@@ -269,6 +288,10 @@ def settings_for(request: PlanRequest, packing: Packing) -> Settings:
         settings = settings_given(packing, choose_masked(requirement)[0])
         scaled = msgspec.structs.replace(settings.params, scale_bits=settings.scales.input_bits)
         return msgspec.structs.replace(settings, params=scaled)
+    if packing.modulus_use is ModulusUse.DIVIDED:
+        common |= {"beyond_down_bits": 0, "most_spare_bits": 0}
+        requirement = MaskedRequirement(flood_bits=wanted.flood_bits, least=wanted.divided, **common)
+        return _masked(*choose_masked(requirement))
     if packing.modulus_use is ModulusUse.MASKED:
         return _masked(*choose_masked(MaskedRequirement(flood_bits=wanted.flood_bits, least=wanted.masked, **common)))
     if not request.traits.free_scales or (packing.modulus_use is ModulusUse.LEVELS and not wanted.flood_bits):

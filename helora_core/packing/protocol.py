@@ -41,6 +41,9 @@ class ModulusUse(str, Enum):
     """No rescale: one modulus holds the scales of input and plaintexts together. All sanitised plans do this."""
     MASKED = "masked"
     """Lower primes, modulo which masks are uniform, and one further prime to compute above them."""
+    DIVIDED = "divided"
+    """Between its two products one prime is divided out, as long as the first one's scale; the others hold what is left
+    and the second scale. Primes are no longer than that takes: products with numbers cost by their length."""
     CORRELATED = "correlated"
     """Like ``MASKED``, with weights and activations on the packing's ``grid`` and all noise below it, so that what runs
     ahead of time gives exact integers."""
@@ -196,6 +199,19 @@ class OnGrid(Protocol):
     """A packing of ``ModulusUse.CORRELATED``."""
 
     grid: Grid
+
+
+@runtime_checkable
+class InEitherEncoding(Protocol):
+    """A packing that only adds ciphertexts and multiplies them by numbers, which does the same to slots and to
+    coefficients. It is in slots; where coefficients are exact, plans are made with ``in_coefficients``, whose layouts
+    have other figures.
+    """
+
+    @property
+    def in_coefficients(self) -> Packing:
+        """The same in coefficients."""
+        ...
 
 
 class Packing(Protocol):

@@ -1,8 +1,9 @@
-"""The choice of data primes for programs that mask: lower primes to mask modulo, and an upper one for the second round.
+"""The choice of data primes where the upper one is divided out between two products: of programs that mask modulo the
+lower ones in between, and of those that only divide.
 
-The first product is rescaled by the upper prime q, which leaves z modulo the product Q' of the lower primes. Masked
-with integers uniform modulo Q', it comes back multiplied by q, modulo Q'·q, where multiples of Q' vanish. The second
-product, with integers of ``up``, has to stay below Q'/2 in units of q.
+The first product is rescaled by the upper prime q, which leaves z modulo the product Q' of the lower primes. Where it
+is masked, with integers uniform modulo Q', it comes back multiplied by q, modulo Q'·q, where multiples of Q' vanish.
+The second product, with integers of ``up``, has to stay below Q'/2, there in units of q.
 
 If results are flooded, the flood has to exceed the share of the first round's noise in Δ: Q' takes two primes then.
 """
@@ -22,8 +23,6 @@ _BEYOND_DOWN_BITS = 4
 """The first product is rescaled by this many bits more than the scale of ``down``, so that its noise is smaller than
 that of rounding."""
 
-_MOST_SPARE_BITS = 8
-
 _SHORTEST_BITS = 20
 """There are few shorter primes that are 1 mod 2N, if any."""
 
@@ -42,9 +41,13 @@ class MaskedRequirement(FloodRequirement, frozen=True, kw_only=True):
 
     Attributes:
         least: Given a ring degree, the smallest sufficient scales of z, ``down`` and ``up``; the input's follows.
+        beyond_down_bits: By how many bits the upper prime is longer than the scale of ``down``.
+        most_spare_bits: By how many bits scales may exceed the smallest if that takes no further prime.
     """
 
     least: Callable[[int], MaskedScales]
+    beyond_down_bits: int = _BEYOND_DOWN_BITS
+    most_spare_bits: int = 8
 
 
 def choose_masked(requirement: MaskedRequirement) -> tuple[CKKSParams, MaskedScales]:
@@ -59,15 +62,15 @@ def choose_masked(requirement: MaskedRequirement) -> tuple[CKKSParams, MaskedSca
     def chain(ring_degree: int, limit_bits: int) -> CKKSParams | None:
         for special in _specials(requirement, ring_degree):
             least = requirement.least(ring_degree)
-            rest, longest = limit_bits - sum(special), requirement.longest_prime_bits
-            chosen = _data_bits(least, rest, longest)
+            rest = limit_bits - sum(special)
+            chosen = _data_bits(requirement, least, rest)
             if chosen is None:
                 continue
-            for _ in range(_MOST_SPARE_BITS):
+            for _ in range(requirement.most_spare_bits):
                 finer = msgspec.structs.replace(
                     least, z_bits=least.z_bits + 1, up_bits=least.up_bits + 1, down_bits=least.down_bits + 1
                 )
-                data_bits = _data_bits(finer, rest, longest)
+                data_bits = _data_bits(requirement, finer, rest)
                 # Spare bits are used as long as they cost no further prime.
                 if data_bits is None or len(data_bits) > len(chosen):
                     break
@@ -92,8 +95,8 @@ def masked_scales(params: CKKSParams, least: MaskedScales) -> MaskedScales:
     lower, upper = sum(params.data_bits[:-1]), params.data_bits[-1]
     if len(params.data_bits) < 2 or lower < least.z_bits + least.up_bits + HEADROOM_BITS:
         raise InvalidParameters(
-            f"Masks are made modulo all data primes but the last, of at least "
-            f"{least.z_bits + least.up_bits + HEADROOM_BITS} bits together, not with data primes of "
+            f"Between the two products all data primes but the last are left. They need at least "
+            f"{least.z_bits + least.up_bits + HEADROOM_BITS} bits together; the data primes have "
             f"{list(params.data_bits)} bits.",
             hint="Leave the choice of parameters to the plan.",
         )
@@ -124,11 +127,12 @@ def _specials(requirement: MaskedRequirement, ring_degree: int) -> Iterator[tupl
         yield ()
 
 
-def _data_bits(scales: MaskedScales, limit_bits: int, longest: int) -> tuple[int, ...] | None:
+def _data_bits(requirement: MaskedRequirement, scales: MaskedScales, limit_bits: int) -> tuple[int, ...] | None:
     """Lengths of the lower primes and of the upper one, or None if they exceed the limit."""
+    longest = requirement.longest_prime_bits
     lower = max(_SHORTEST_BITS, scales.z_bits + scales.up_bits + HEADROOM_BITS)
     primes = -(-lower // longest)
-    upper = max(scales.down_bits + _BEYOND_DOWN_BITS, _SHORTEST_BITS)
+    upper = max(scales.down_bits + requirement.beyond_down_bits, _SHORTEST_BITS)
     if lower + upper > limit_bits or upper > longest:
         return None
     return (*shared(lower, primes), upper)

@@ -130,7 +130,7 @@ def _compile_named(request: PlanRequest) -> Plan:
     abilities = [each.backend.capabilities for each in found if each.backend is not None]
     request = replace(request, traits=BackendTraits.of(abilities))
     if len(found) == 1:
-        params = settings_for(request, packing).params
+        params = settings_for(request, request.traits.suited(packing)).params
         with suppress(ProfileMissing):  # then the default costs will do
             request = replace(request, costs=found[0].costs(request, params))
     return compiled_within(request, packing)

@@ -185,6 +185,7 @@ def _options(
 def _compiled(request: PlanRequest, machine: CalibratedBackend, packing: Packing, best: float) -> Plan:
     """The plan, with the costs of operations by which it was chosen."""
     request = replace(request, traits=machine.traits)
+    packing = request.traits.suited(packing)
     settings = settings_for(request, packing)
     request = replace(request, costs=machine.costs(request, settings.params))
     if best < math.inf:

@@ -16,6 +16,7 @@ from attackers.service import Service, plan_of
 from helora_core.backend.coefficient_noise import normal_in_slots
 from helora_core.backend.embedding import coefficients_to_slots
 from helora_core.backend.protocol import Backend
+from helora_core.compiler.request import BackendTraits
 from helora_core.host.manager import get_manager
 
 
@@ -30,6 +31,15 @@ def test_noise_is_hidden_to_two_to_the_minus_forty_whatever_the_weights(tenseal:
     print(packing, {kind: round(bits, 1) for kind, bits in found.items()}, "refused:", refused)
     assert max(found.values()) <= -40
     assert len(refused) < 2
+
+
+def test_the_same_holds_for_cpmm_in_coefficients(tenseal: Backend) -> None:
+    """Rows of ``down`` that are alike are rounded apart: equal sums would be rescaled with equal errors."""
+    traits = BackendTraits.of([tenseal.capabilities])
+    found, refused = distances(tenseal, "cpmm", "36:4:32", traits)
+    print({kind: round(bits, 1) for kind, bits in found.items()}, "refused:", refused)
+    assert max(found.values()) <= -40
+    assert not refused
 
 
 def test_what_is_asked_is_done(tenseal: Backend) -> None:

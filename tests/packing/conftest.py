@@ -117,7 +117,12 @@ def run_on() -> Callable[[str, Plan, LoRAModule, Vector], ModuleRun]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InsecureParametersWarning)
             client, server = open_sessions(
-                get_manager().load_backend(backend), plan.params, plan.rotation_steps, ledger=ledger, insecure=True
+                get_manager().load_backend(backend),
+                plan.params,
+                plan.rotation_steps,
+                ledger=ledger,
+                insecure=True,
+                public_key=plan.needs_public_key,
             )
         return run_module(plan, encode_constants(plan, module, server.encoder), client, server, x)
 

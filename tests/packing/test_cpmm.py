@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,13 +16,26 @@ from helora_core.backend.capabilities import Encoding
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.recipe import recipe_of, remade
+from helora_core.compiler.request import BackendTraits
 from helora_core.execution.reference import precision_bits
+from helora_core.host.manager import get_manager
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.cpmm import CPMM
 from helora_core.packing.protocol import Vector
 from helora_core.params.presets import FAST
 from helora_core.parties.module_run import ModuleRun
 from helora_core.privacy.leakage import LeakageClass
+
+
+def planned(backend: str, shape: str, sanitize_bits: int | None) -> Plan:
+    """A plan for a backend's traits."""
+    traits = BackendTraits.of([get_manager().load_backend(backend).capabilities])
+    private = sanitize_bits is not None
+    return compile_plan(
+        ModuleShape.parse(shape), CPMM(), private_weights=private, sanitize_bits=sanitize_bits, traits=traits
+    )
+
 
 Modules = st.SearchStrategy[LoRAModule]
 SmallPlan = Callable[..., Plan]
@@ -84,6 +98,66 @@ class TestCounts:
         down[:, 3], up[5], down[2, 0] = 0, 0, 0
         counts = small_plan(LoRAModule("zeros", down, up, 1.0), CPMM(), None, zeros=True).counts
         assert (counts.encrypts, counts.decrypts, counts.ct_pt) == (8, 6, 4 * 8 - 1 + 6 * 4)
+
+
+class TestCoefficients:
+    """Where a backend encodes integers: N tokens a ciphertext, one prime divided out between the products."""
+
+    @pytest.mark.parametrize("name", ["numpy", "tenseal", "rns"])
+    @pytest.mark.parametrize("sanitize_bits", [None, 40])
+    def test_they_are_taken_where_they_are_exact(self, name: str, sanitize_bits: int | None) -> None:
+        plan = planned(name, "300:200:16", sanitize_bits)
+        assert plan.program.encoding is Encoding.COEFFICIENTS
+        assert plan.tokens_per_run == plan.params.ring_degree
+        assert plan.precision().bits >= 12
+        assert plan.counts.rescales == 16
+        assert plan.counts.ct_pt == 16 * 500
+        # Nothing stands in a coefficient that is not a token's, so none is hidden.
+        assert not plan.precision().mask_bits
+        assert all(not op.positions for op in plan.program.ops if op.kind is OpKind.SANITIZE)
+
+    def test_slots_are_taken_elsewhere(self) -> None:
+        """By libraries of doubles, or with one scale for all; and where the library is not known."""
+        exact = get_manager().load_backend("tenseal").capabilities
+        lacking = msgspec.structs.replace(exact, encodings=exact.encodings - {Encoding.INTEGERS})
+        one_scale = msgspec.structs.replace(exact, free_plaintext_scale=False)
+        for abilities in ([], [lacking], [exact, lacking], [one_scale]):
+            traits = BackendTraits.of(abilities)
+            plan = compile_plan(ModuleShape.parse("9:7:4"), CPMM(), private_weights=False, traits=traits)
+            assert plan.program.encoding is Encoding.SLOTS
+
+    @pytest.mark.parametrize("sanitize_bits", [None, 40])
+    def test_another_process_makes_the_same_plan(self, sanitize_bits: int | None) -> None:
+        plan = planned("rns", "30:20:4", sanitize_bits)
+        again = remade(recipe_of(plan), lambda name: CPMM(), plan.verdict)
+        assert (again.digest, again.packing.encoding) == (plan.digest, Encoding.COEFFICIENTS)
+
+    @pytest.mark.parametrize("name", ["tenseal", "rns"])
+    @pytest.mark.parametrize("sanitize_bits", [None, 40])
+    def test_structured_activations_keep_the_bound(self, name: str, sanitize_bits: int | None, run_on: RunOn) -> None:
+        """One token 300 times as large, one feature, all equal, and very large or small: each within its own bound."""
+        plan = planned(name, "24:20:4", sanitize_bits)
+        module = synthetic_module(plan.shape, seed=1)
+        x = synthetic_activations(module.shape, plan.tokens_per_run, seed=2)
+        x[1] *= 300
+        x[2, 5] *= 300
+        x[3], x[4] = 1.0, 0.0
+        x[5] *= 2.0**40
+        x[6] *= 2.0**-40
+        result, exact = run_on(name, plan, module, x), module.reference_delta(x)
+        assert result.delta.shape == exact.shape
+        assert np.all(np.abs(result.delta - exact).max(axis=1) <= result.error_bound)
+        assert not result.delta[4].any()
+        assert precision_bits(result.delta[6:7], exact[6:7]) > 8
+
+    def test_emulation_and_libraries_agree(self, run_on: RunOn) -> None:
+        module = synthetic_module(ModuleShape.parse("24:20:4"), seed=1)
+        x = synthetic_activations(module.shape, 3, seed=2)
+        for sanitize_bits in (None, 40):
+            plan = planned("tenseal", "24:20:4", sanitize_bits)
+            results = [run_on(name, plan, module, x) for name in ("numpy", "tenseal", "rns")]
+            assert np.abs(results[0].delta - results[1].delta).max() <= 2 * results[0].error_bound.max()
+            assert np.abs(results[0].delta - results[2].delta).max() <= 2 * results[0].error_bound.max()
 
 
 class TestLayout:

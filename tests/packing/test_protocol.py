@@ -33,11 +33,16 @@ dimensions = st.integers(1, 5000)
 SHAPES = st.builds(ModuleShape, d_in=dimensions, d_out=dimensions, rank=st.integers(1, 130))
 
 
-@pytest.fixture(scope="session", params=SPECS, ids=str)
+_COEFFICIENTS = " in coefficients"
+
+
+@pytest.fixture(scope="session", params=[*SPECS, "cpmm" + _COEFFICIENTS], ids=str)
 def packing(request: pytest.FixtureRequest) -> Any:
     """Each packing, made as the plugin host makes it."""
-    module, _, attribute = SPECS[request.param].target.partition(":")
-    return getattr(importlib.import_module(module), attribute)()
+    name = request.param.removesuffix(_COEFFICIENTS)
+    module, _, attribute = SPECS[name].target.partition(":")
+    made = getattr(importlib.import_module(module), attribute)()
+    return made if name == request.param else made.in_coefficients
 
 
 def test_the_packings_are_those_of_the_design() -> None:

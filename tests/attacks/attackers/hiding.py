@@ -7,6 +7,7 @@ from attackers.modules import KINDS, module_of
 from attackers.service import Service, plan_of, random_module
 
 from helora_core.backend.protocol import Backend
+from helora_core.compiler.request import USUAL_TRAITS, BackendTraits
 from helora_core.errors import PrecisionLost
 
 SHAPES = {
@@ -25,12 +26,14 @@ _RUNS = {"cheetah": 8, "cheetah_two_round": 3}
 """Runs to average squares over: noise that is read has as many degrees of freedom as ``down`` has rows."""
 
 
-def distances(backend: Backend, packing: str) -> tuple[dict[str, float], list[str]]:
+def distances(
+    backend: Backend, packing: str, shape: str | None = None, traits: BackendTraits = USUAL_TRAITS
+) -> tuple[dict[str, float], list[str]]:
     """log2 of the statistical distance to which floods hide the noise of x = 0, by the kind of weights.
 
     And the kinds whose rounding a plan refuses, so that nothing is served at all.
     """
-    plan = plan_of(packing, SHAPES[packing])
+    plan = plan_of(packing, shape or SHAPES[packing], traits=traits)
     usual = Service.of(backend, random_module(plan.shape), plan)
     found, refused = {}, []
     for kind in KINDS:

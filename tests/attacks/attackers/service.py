@@ -18,6 +18,7 @@ from helora_core.backend.protocol import Backend
 from helora_core.backend.session import ClientSession, ServerSession, open_sessions
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
+from helora_core.compiler.request import USUAL_TRAITS, BackendTraits
 from helora_core.compiler.result_size import divided
 from helora_core.execution.constants import EncodedConstants, encode_constants
 from helora_core.execution.executor import Execution
@@ -161,7 +162,14 @@ class Service:
         return self.server if self.sanitize else self._bare
 
 
-def plan_of(packing: str, shape: str, *, sanitize_bits: int = 40, tokens: int | None = None) -> Plan:
+def plan_of(
+    packing: str,
+    shape: str,
+    *,
+    sanitize_bits: int = 40,
+    tokens: int | None = None,
+    traits: BackendTraits = USUAL_TRAITS,
+) -> Plan:
     """A sanitised plan, of a packing that keeps weights private or one that does not.
 
     Its results are not divided once they are clean: anyone can do that, so attackers are given what was there before.
@@ -169,7 +177,12 @@ def plan_of(packing: str, shape: str, *, sanitize_bits: int = 40, tokens: int | 
     loaded = get_manager().load_packing(packing)
     private = packing not in ("cheetah", "zero_moai")
     plan = compile_plan(
-        ModuleShape.parse(shape), loaded, tokens=tokens, private_weights=private, sanitize_bits=sanitize_bits
+        ModuleShape.parse(shape),
+        loaded,
+        tokens=tokens,
+        private_weights=private,
+        sanitize_bits=sanitize_bits,
+        traits=traits,
     )
     return divided(plan, 0) or plan
 
