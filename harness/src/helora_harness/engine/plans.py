@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import statistics
-import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import helora_core
-from helora_core.adapter.lora import ModuleShape
+from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.request import Constraints
 from helora_core.data.bundled import bundled_activations, bundled_adapter
@@ -22,7 +21,7 @@ from helora_harness.engine.bars import Figure
 from helora_harness.engine.operations import NO_POOL, Pace, absolute, ratio
 from helora_harness.engine.parties import OPEN, PRIVATE, Parties, best_parties, candidates, machine_of, split
 from helora_harness.prepared import PreparedPlan
-from helora_rns.turns import Work, alone, compared
+from helora_rns.turns import Work, alone, compared, seconds_of
 
 PLAN, SMALL, COEFFICIENTS, WIDE = "1536:1536:16", "576:768:16", "1536:1536:32", "1536:1536:32"
 _MOAI = CKKSParams(ring_degree=16384, data_bits=(60, 40, 40), special_bits=(60,), scale_bits=40)
@@ -96,11 +95,10 @@ def bundled(pace: Pace, *, quick: bool) -> Iterator[Figure]:
 
 
 def cpmm(pace: Pace, *, quick: bool) -> Iterator[Figure]:
-    """The server's part for a full run of tokens; quickly, of a small module.
+    """The server's program for a full run of tokens, its operands in memory as NumPy's are; quickly, of a small module.
 
-    Sessions are used without messages around them, which its answer is too large for.
+    What reading and writing the ciphertexts adds is in the note.
     """
-    del pace
     machine, shape = machine_of("rns", quick=True), "64:64:32" if quick else WIDE
     for bar, constraints in (("cpmm", OPEN), ("cpmm-flooded", PRIVATE)):
         option = next(iter(candidates(machine, "rns", shape, "cpmm", 2048, constraints)))
@@ -109,25 +107,22 @@ def cpmm(pace: Pace, *, quick: bool) -> Iterator[Figure]:
         assert option.plan is not None
         prepared = PreparedPlan(get_manager().load_backend("rns"), option.plan)
         x, module = prepared.activations(option.plan.tokens_per_run), prepared.module
-        results = [prepared.run(x) for _ in range(2 if quick else 3)][1:]
-        ours = [result.times.compute / 1e9 for result in results]
-        plain = _plain_seconds(x, module.down, module.scaled_up)
-        values = [each / plain for each in ours]
+        delta = prepared.run(x).delta
+        parts = prepared.served(x)
+        turns = compared(partial(_plain, x, module), parts.compute, **pace)
+        messages = [min(seconds_of(work) for _ in range(2)) * 1e3 for work in (parts.read, parts.write)]
+        primes = "+".join(map(str, option.plan.params.data_bits))
         yield Figure(
-            bar=bar, value=statistics.median(values), least=min(values), most=max(values), rounds=len(values),
-            ours_ms=statistics.median(ours) * 1e3, theirs_ms=plain * 1e3,
-            bits=precision_bits(results[-1].delta, module.reference_delta(x)),
-            note=f"{shape}, {len(x)} tokens, N={option.plan.params.ring_degree}; NumPy by {blas()}",
+            bar=bar, value=turns.ratio, least=turns.least, most=turns.most, rounds=turns.rounds,
+            ours_ms=turns.second * 1e3, theirs_ms=turns.first * 1e3,
+            bits=precision_bits(delta, module.reference_delta(x)),
+            note=f"{shape}, {len(x)} tokens, N={option.plan.params.ring_degree}, {primes} bits; reading and writing "
+            f"{messages[0]:.0f} + {messages[1]:.0f} ms more; NumPy by {blas()}",
         )  # fmt: skip
 
 
-def _plain_seconds(x: Any, down: Any, up: Any) -> float:
-    times = []
-    for _ in range(7):
-        start = time.perf_counter()
-        _ = x @ down.T @ up.T
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def _plain(x: Any, module: LoRAModule) -> Any:
+    return x @ module.down.T @ module.scaled_up.T
 
 
 def blas() -> str:
