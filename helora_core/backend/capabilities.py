@@ -57,6 +57,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         programs: Whether it runs whole programs (``SupportsPrograms``).
         defers_division: Whether its programs divide a sum of rotations by the special primes, and not each of them.
         sanitizing: Whether its server sanitises by itself (``SupportsSanitize``).
+        short_results: Whether its results can be sent without their low bits (``SupportsShortResults``).
         seeded_keys: Whether ``generate_keys`` takes a seed. Only an emulation should.
         compressed_upload: Whether a fresh ciphertext travels as one polynomial and a seed.
     """
@@ -75,6 +76,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     programs: bool = False
     defers_division: bool = False
     sanitizing: bool = False
+    short_results: bool = False
     seeded_keys: bool = False
     compressed_upload: bool = False
 

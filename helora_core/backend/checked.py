@@ -27,6 +27,7 @@ from helora_core.backend.protocol import (
     SupportsMany,
     Values,
 )
+from helora_core.backend.short_results import ALL_KEPT, LowBits, SupportsShortResults
 from helora_core.backend.values import check_encoding
 from helora_core.errors import CapabilityMissing, CorruptPayload, PrecisionLost
 from helora_core.params.ckks import CKKSParams
@@ -99,6 +100,11 @@ class CheckedRole:
         """Exact scale, as the library tracks it, or as core does if the library has one scale for everything."""
         data = self._own(ciphertext, "scale")
         return self._codec.scale(data) if self._unit is None else ciphertext.scale
+
+    def low_bits(self, ciphertext: Ciphertext) -> LowBits:
+        """Low bits that its two polynomials have lost; none if the library keeps them all."""
+        data = self._own(ciphertext, "low_bits")
+        return self._codec.low_bits(data) if isinstance(self._codec, SupportsShortResults) else ALL_KEPT
 
     def serialize(self, ciphertext: Ciphertext) -> bytes:
         """The library's bytes, preceded by the scale, a little-endian double, if the library does not track it."""

@@ -21,6 +21,13 @@ from helora_core.backend.protocol import (
     SupportsSanitize,
     Values,
 )
+from helora_core.backend.short_results import (
+    ALL_KEPT,
+    LowBits,
+    SupportsShortening,
+    check_low_bits,
+    check_shortenable,
+)
 
 
 class CheckedEvaluator(CheckedRole):
@@ -30,6 +37,7 @@ class CheckedEvaluator(CheckedRole):
         hoists: Whether the library rotates by many steps at once.
         fuses: Whether the library adds up products itself.
         sanitizes: Whether the library sanitises itself.
+        shortens: Whether the library drops low bits.
         steps: The rotation steps that it has keys for.
         library: The library's own evaluator, without checks, for programs that have been checked as a whole.
     """
@@ -47,6 +55,7 @@ class CheckedEvaluator(CheckedRole):
         self.hoists = isinstance(library, SupportsHoisting)
         self.fuses = isinstance(library, SupportsDot)
         self.sanitizes = isinstance(library, SupportsSanitize) and encoder.capabilities.sanitizing
+        self.shortens = isinstance(library, SupportsShortening) and encoder.capabilities.short_results
 
     def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
         """Encrypt with the public key at the highest level; raises what ``CheckedDecryptor.encrypt`` does.
@@ -179,6 +188,30 @@ class CheckedEvaluator(CheckedRole):
                 scale /= divisor
             clean.append(Ciphertext(data, self.key_id, level, scale))
         return clean
+
+    def shortened(self, ciphertext: Ciphertext, low_bits: LowBits) -> Ciphertext:
+        """A clean result without so many low bits of its two polynomials; as it is if the library keeps them all.
+
+        Raises:
+            InvalidInput: It is not at level 0, or its base prime has no more bits than that.
+            ForeignCiphertext: It was made with other keys.
+        """
+        data = self._own(ciphertext, "shortened")
+        if not self.shortens or low_bits == ALL_KEPT:
+            return ciphertext
+        check_shortenable(ciphertext.level, low_bits, self.params, who=f"{self.who} shortened")
+        shorter = self.library.shortened(data, low_bits)  # type: ignore[attr-defined]
+        return Ciphertext(shorter, self.key_id, ciphertext.level, ciphertext.scale)
+
+    def deserialize(self, payload: bytes) -> Ciphertext:
+        """Read what a client's ``serialize`` wrote.
+
+        Raises:
+            CorruptPayload: The bytes are not a ciphertext of these parameters, or one that lost bits.
+        """
+        ciphertext = super().deserialize(payload)
+        check_low_bits(self.low_bits(ciphertext), ALL_KEPT, who=self.who)
+        return ciphertext
 
     def uniform_mask(self, ciphertext: Ciphertext, mask: Residues | None = None) -> tuple[Ciphertext, Residues]:
         """Mask by the library's own operation; raises what ``sanitize_many`` does."""

@@ -150,6 +150,7 @@ class _Metered:
         self.encoder = role.encoder
         self.level = role.level
         self.scale = role.scale
+        self.low_bits = role.low_bits
         self.serialize = role.serialize
         self.deserialize = role.deserialize
 
@@ -261,9 +262,13 @@ class MeteredEvaluator(_Metered):
         params: CKKSParams,
         capabilities: Capabilities,
     ) -> list[Ciphertext]:
-        """Re-randomise, flood and mask results, each counted as one; see ``helora_core.backend.sanitize``."""
+        """Re-randomise, flood and mask results, each counted as one; see ``helora_core.backend.sanitize``.
+
+        Low bits are dropped last: what is left is a function of the clean result alone.
+        """
         start = perf_counter_ns()
         clean = sanitize_many(self._evaluator, params, capabilities, ciphertexts, how)
+        clean = [self._evaluator.shortened(each, asked.low_bits) for each, asked in zip(clean, how, strict=True)]
         self._ledger.enter("sanitizes", start, len(clean))
         return clean
 

@@ -179,6 +179,7 @@ class Sanitizing(NamedTuple):
             in integer units; 0 if the flood alone is enough.
         keep: The slots or coefficients to be read; None for all. Coefficients that are not kept become uniform.
         dropped: Levels by which the clean result is divided down, by rescales or by all their primes at once.
+        low_bits: Bits that it loses last: no task of ``SupportsSanitize``, but of ``SupportsShortening``.
     """
 
     encoding: Encoding
@@ -186,6 +187,7 @@ class Sanitizing(NamedTuple):
     mask_bits: int
     keep: tuple[int, ...] | None
     dropped: int = 0
+    low_bits: tuple[int, int] = (0, 0)
 
 
 @runtime_checkable
@@ -218,12 +220,9 @@ class SupportsPreparedZeros(Protocol):
     """A ``SupportsSanitize`` that can encrypt zeros ahead of time, and so sanitise faster when a result is there."""
 
     def prepare_zeros(self, level: int, count: int) -> int:
-        """Make encryptions of zero until ``count`` are ready at a level, or as many as it keeps.
+        """Make encryptions of zero until ``count`` are ready at a level, or as many as it keeps; returns how many are.
 
         Each is used once, over all threads, and over processes that are forked later: those begin with none.
-
-        Returns:
-            How many are ready.
         """
         ...
 
@@ -232,8 +231,7 @@ class Executable(Protocol):
     """A tape that a library has prepared, for any weights and keys.
 
     Attributes:
-        exact: Whether its outputs equal those of single operations, bit for bit. If not, such as when a division is
-            postponed to the end of a sum, they must not be noisier.
+        exact: Whether its outputs equal those of single operations bit for bit; otherwise they must not be noisier.
     """
 
     exact: bool

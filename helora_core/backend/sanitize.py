@@ -76,7 +76,7 @@ def sanitize_many(
 
 
 def _asked(how: Sanitizing) -> dict[str, Any]:
-    return {name: value for name, value in how._asdict().items() if name != "dropped"}
+    return {name: value for name, value in how._asdict().items() if name not in {"dropped", "low_bits"}}
 
 
 def _divided(evaluator: CheckedEvaluator, clean: Ciphertext, levels: int) -> Ciphertext:

@@ -23,6 +23,7 @@ from helora_core.backend.limits import MessageLimits
 from helora_core.backend.ntt import Residues
 from helora_core.backend.origin import UNKNOWN, Origin, origin_of
 from helora_core.backend.protocol import Backend, Sanitizing, Values
+from helora_core.backend.short_results import ALL_KEPT, LowBits, check_low_bits
 from helora_core.backend.transport import Carrier, Transport, fingerprint_of
 from helora_core.errors import CorruptPayload, InvalidInput
 from helora_core.params.ckks import CKKSParams
@@ -119,6 +120,17 @@ class ClientSession(Carrier):
             return values
         scale = self._decryptor.scale(ciphertext)
         return from_native(values, encoding, native, self.capabilities, self.params, scale=scale)
+
+    def read_result(self, payload: bytes, low_bits: LowBits) -> Ciphertext:
+        """A result out of a message: ``deserialize``, for one that a plan drops low bits of.
+
+        Raises:
+            CorruptPayload: The bytes are not a ciphertext of these parameters, or one without other bits.
+        """
+        ciphertext = self.deserialize(payload)
+        expected = low_bits if self.capabilities.short_results else ALL_KEPT
+        check_low_bits(self._decryptor.low_bits(ciphertext), expected, who="ClientSession.read_result")
+        return ciphertext
 
     def evaluation_keys(self) -> bytes:
         """The bytes that let a server compute on this client's ciphertexts: ``ServerSession.from_keys`` reads them."""

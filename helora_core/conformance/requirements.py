@@ -20,6 +20,7 @@ _ABILITIES: dict[str, Callable[[Capabilities], bool]] = {
     "hoisting": lambda has: has.hoisting,
     "programs": lambda has: has.programs,
     "sanitizing": lambda has: has.sanitizing,
+    "short results": lambda has: has.short_results,
     "seeded keys": lambda has: has.seeded_keys,
     "no seeded keys": lambda has: not has.seeded_keys,
     "compressed upload": lambda has: has.compressed_upload,

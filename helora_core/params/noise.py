@@ -92,6 +92,16 @@ def rescale_std(ring_degree: int) -> float:
     return _real_slot_std(ring_degree, _ROUNDING_VARIANCE * (1 + ring_degree * _SECRET_VARIANCE))
 
 
+def dropped_std(ring_degree: int, bits: int) -> float:
+    """Noise of rounding the first polynomial of a result, of integers, to multiples of 2^bits, ties to either side."""
+    return _real_slot_std(ring_degree, (4.0**bits + 2) / 12) if bits else 0.0
+
+
+def dropped_times_secret_std(ring_degree: int, bits: int) -> float:
+    """Noise of rounding the second polynomial likewise: the secret multiplies it."""
+    return dropped_std(ring_degree, bits) * math.sqrt(ring_degree * _SECRET_VARIANCE)
+
+
 def keyswitch_std(
     ring_degree: int,
     data_bits: tuple[int, ...],

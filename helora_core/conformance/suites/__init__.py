@@ -19,6 +19,7 @@ from helora_core.conformance.suites.programs import Programs
 from helora_core.conformance.suites.rotation import Rotation
 from helora_core.conformance.suites.serialization import Serialization
 from helora_core.conformance.suites.sessions import Sessions
+from helora_core.conformance.suites.short_results import ShortResults
 
 SUITES: tuple[type, ...] = (
     Contract,
@@ -35,6 +36,7 @@ SUITES: tuple[type, ...] = (
     Noise,
     Independence,
     Attacks,
+    ShortResults,
     LoRAEndToEnd,
     Programs,
     LedgerCounts,

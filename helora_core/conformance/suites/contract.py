@@ -10,6 +10,7 @@ import pytest
 from helora_core.backend import protocol
 from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.encoder import PlaintextEncoder
+from helora_core.backend.short_results import SupportsShortening, SupportsShortResults
 from helora_core.conformance.absence import Answer, ask_without, modules_of
 from helora_core.conformance.bench import PARAMS, STEPS, Bench
 from helora_core.errors import InvalidParameters
@@ -60,11 +61,15 @@ class Contract:
         assert isinstance(evaluator, protocol.SupportsHoisting) == bench.capabilities.hoisting
         assert isinstance(evaluator, protocol.SupportsPublicKey) == bench.capabilities.public_key
         assert isinstance(evaluator, protocol.SupportsSanitize) == bench.capabilities.sanitizing
+        assert isinstance(evaluator, SupportsShortening) == bench.capabilities.short_results
+        assert isinstance(decryptor, SupportsShortResults) or not bench.capabilities.short_results
         assert isinstance(bench.library, protocol.SupportsPrograms) == bench.capabilities.programs
         for claimed, role, contract in (
             (bench.capabilities.hoisting, evaluator, protocol.SupportsHoisting),
             (bench.capabilities.public_key, evaluator, protocol.SupportsPublicKey),
             (bench.capabilities.sanitizing, evaluator, protocol.SupportsSanitize),
+            (bench.capabilities.short_results, evaluator, SupportsShortening),
+            (bench.capabilities.short_results, decryptor, SupportsShortResults),
             (bench.capabilities.programs, bench.library, protocol.SupportsPrograms),
         ):
             assert not claimed or not _lacks(role, contract)

@@ -30,6 +30,7 @@ class LeastBackend(HonestBackend):
     class evaluator_type(HonestEvaluator):  # noqa: N801
         rotate_many = None
         encrypt_public = None
+        shortened = None
 
 
 class AutomaticBackend(HonestBackend):
@@ -46,6 +47,8 @@ class AutomaticBackend(HonestBackend):
     prepare = None
 
     class evaluator_type(HonestEvaluator):  # noqa: N801
+        shortened = None
+
         def multiply_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
             if ciphertext.level < plaintext.level:
                 plaintext = Plaintext(plaintext.values, ciphertext.level, plaintext.scale)
@@ -116,6 +119,7 @@ class OneScaleBackend(HonestBackend):
         HonestBackend.capabilities,
         encodings=HonestBackend.capabilities.encodings - {Encoding.INTEGERS},
         programs=False,
+        short_results=False,
     )
     prepare = None
 
@@ -128,6 +132,8 @@ class OneScaleBackend(HonestBackend):
             return super().encrypt(values, scale=_the_only(scale), encoding=encoding)
 
     class evaluator_type(HonestEvaluator):  # noqa: N801
+        shortened = None
+
         def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
             return super().encrypt_public(values, scale=_the_only(scale), encoding=encoding)
 

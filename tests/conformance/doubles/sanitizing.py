@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from doubles.controls import SanitizingBackend
 from doubles.honest import HonestEncoder, HonestEvaluator
 from doubles.registry import caught_by
 from helora_core.backend.capabilities import Encoding
+from helora_core.backend.embedding import coefficients_to_slots
 from helora_core.backend.protocol import SLOTS, Sanitizing, Values
+from helora_core.backend.short_results import LowBits
 from helora_numpy.backend import EmulatedCiphertext, EmulatedPlaintext
 
 
@@ -183,3 +186,38 @@ class DividesNothing(SanitizingBackend.evaluator_type):
 
     def sanitize_many(self, ciphertexts: Sequence[Any], how: Sequence[Sanitizing]) -> list[Any]:
         return super().sanitize_many(ciphertexts, [each._replace(dropped=0) for each in how])
+
+
+@caught_by("test_dropped_bits_leave_an_error_of_their_size_and_no_mean")
+class CutsLowBitsOff(HonestEvaluator):
+    """Coefficients are rounded down.
+
+    A shift is the obvious way to drop bits.
+    """
+
+    def shortened(self, ciphertext: EmulatedCiphertext, low_bits: LowBits) -> EmulatedCiphertext:
+        n, short = self.params.ring_degree, super().shortened(ciphertext, low_bits)
+        rest = np.full(n, -(2.0 ** low_bits[0]) / 2)
+        return replace(short, values=short.values + coefficients_to_slots(rest, n) / short.scale)
+
+
+@caught_by("test_dropped_bits_leave_an_error_of_their_size_and_no_mean")
+class DropsTheSameOfBoth(HonestEvaluator):
+    """Both polynomials lose the bits that were asked for of the first.
+
+    Two numbers in a row, of which a kernel takes one.
+    """
+
+    def shortened(self, ciphertext: EmulatedCiphertext, low_bits: LowBits) -> EmulatedCiphertext:
+        return replace(super().shortened(ciphertext, (low_bits[0], low_bits[0])), low_bits=low_bits)
+
+
+@caught_by("test_short_results_say_what_they_have_lost")
+class ForgetsWhatItDropped(HonestEvaluator):
+    """A short result passes for a whole one.
+
+    What is sent is of the same length, so why say it.
+    """
+
+    def shortened(self, ciphertext: EmulatedCiphertext, low_bits: LowBits) -> EmulatedCiphertext:
+        return replace(super().shortened(ciphertext, low_bits), low_bits=(0, 0))

@@ -12,7 +12,7 @@ import math
 import secrets
 import struct
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import msgspec
@@ -26,6 +26,7 @@ from helora_core.backend.embedding import ComplexSlots
 from helora_core.backend.ntt import Residues
 from helora_core.backend.primes import distinct_ntt_primes
 from helora_core.backend.protocol import SLOTS, Values
+from helora_core.backend.short_results import ALL_KEPT, LowBits
 from helora_core.backend.tape import Tape
 from helora_core.errors import CorruptPayload, PrecisionLost
 from helora_core.params import noise
@@ -37,18 +38,19 @@ from helora_numpy.programs import EmulatedExecutable
 FloatArray = NDArray[np.float64]
 
 _WHO = "helora-numpy"
-_HEADER = struct.Struct("<4sHd")
+_HEADER = struct.Struct("<4sHdBB")
 _MAGIC = {b"HNPY": False, b"HNPI": True}
 """First bytes of a ciphertext, by whether its polynomial is held exactly, as residues."""
 
 
 @dataclass(frozen=True, eq=False)
 class EmulatedCiphertext:
-    """A polynomial in the clear (read-only), with its level and scale."""
+    """A polynomial in the clear (read-only), with its level and scale, and the low bits that it has lost."""
 
     values: Polynomial
     level: int
     scale: float
+    low_bits: LowBits = ALL_KEPT
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,14 +106,17 @@ class _Role:
     def scale(self, ciphertext: EmulatedCiphertext) -> float:
         return ciphertext.scale
 
+    def low_bits(self, ciphertext: EmulatedCiphertext) -> LowBits:
+        return ciphertext.low_bits
+
     def serialize(self, ciphertext: EmulatedCiphertext) -> bytes:
         values = ciphertext.values
         magic = next(magic for magic, exact in _MAGIC.items() if exact == polynomials.is_exact(values))
         payload = values.astype("<u8" if polynomials.is_exact(values) else "<c16").tobytes()
-        return _HEADER.pack(magic, ciphertext.level, ciphertext.scale) + payload
+        return _HEADER.pack(magic, ciphertext.level, ciphertext.scale, *ciphertext.low_bits) + payload
 
     def deserialize(self, payload: bytes) -> EmulatedCiphertext:
-        magic, level, scale = _HEADER.unpack_from(payload)
+        magic, level, scale, *low_bits = _HEADER.unpack_from(payload)
         exact, primes = _MAGIC[magic], self.params.data_primes[: level + 1]
         shape = (len(primes), self.params.ring_degree) if exact else (self.params.slots,)
         read = np.frombuffer(payload, "<u8" if exact else "<c16", offset=_HEADER.size).reshape(shape)
@@ -121,7 +126,8 @@ class _Role:
         if not np.isfinite(values).all():
             raise ValueError("values that are not finite")
         try:
-            return self._ciphertext(values, level, scale)
+            whole = self._ciphertext(values, level, scale)
+            return replace(whole, low_bits=(low_bits[0], low_bits[1]))
         except PrecisionLost as error:
             raise CorruptPayload(f"{_WHO}: no such ciphertext can exist ({error.message}).", hint=error.hint) from error
 
@@ -254,6 +260,13 @@ class EmulatedEvaluator(_Role):
         values = self._noisy(values, noise.rescale_std(self.params.ring_degree), scale)
         return self._like(ciphertext, values, level=ciphertext.level - 1, scale=scale)
 
+    def shortened(self, ciphertext: EmulatedCiphertext, low_bits: LowBits) -> EmulatedCiphertext:
+        """Both polynomials' roundings as noise, since there are no polynomials to round."""
+        n, (first, second) = self.params.ring_degree, low_bits
+        std = math.hypot(noise.dropped_std(n, first), noise.dropped_times_secret_std(n, second))
+        shorter = self._like(ciphertext, self._noisy(ciphertext.values, std, ciphertext.scale))
+        return replace(shorter, low_bits=low_bits)
+
     def _like(
         self,
         operand: EmulatedCiphertext,
@@ -297,6 +310,7 @@ class NumPyBackend:
         public_key=True,
         hoisting=True,
         programs=True,
+        short_results=True,
         seeded_keys=True,
     )
 
