@@ -11,6 +11,7 @@ from helora_core.backend.base import with_primes
 from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.primes import distinct_ntt_primes
 from helora_core.backend.protocol import SLOTS, Executable, Sanitizing, Values
+from helora_core.backend.short_results import ALL_KEPT, LowBits
 from helora_core.backend.tape import Tape
 from helora_core.params.ckks import CKKSParams
 from helora_rns.arrays import aligned_copy
@@ -19,13 +20,14 @@ from helora_rns.modular import Residues
 from helora_rns.programs.executable import prepared
 from helora_rns.scheme import encoding as encodings
 from helora_rns.scheme import wire
-from helora_rns.scheme.ciphertexts import Ciphertext, Plaintext
+from helora_rns.scheme.ciphertexts import Ciphertext, Plaintext, ShortCiphertext
 from helora_rns.scheme.context import Context, Parameters, context
 from helora_rns.scheme.encoding import Message
 from helora_rns.scheme.encryption import Decryptor, Encryptor, PublicEncryptor
 from helora_rns.scheme.evaluation import Evaluator
 from helora_rns.scheme.keys import PublicKey, RotationKey, SecretKey
 from helora_rns.scheme.sanitizing import Sanitizer
+from helora_rns.scheme.shortening import shortened
 
 _primes = functools.cache(distinct_ntt_primes)
 
@@ -72,16 +74,19 @@ class _Role:
         self.key_id = key_id
         self._ring = ring
 
-    def level(self, ciphertext: Ciphertext) -> int:
+    def level(self, ciphertext: Ciphertext | ShortCiphertext) -> int:
         return ciphertext.level
 
-    def scale(self, ciphertext: Ciphertext) -> float:
+    def scale(self, ciphertext: Ciphertext | ShortCiphertext) -> float:
         return ciphertext.scale
 
-    def serialize(self, ciphertext: Ciphertext) -> bytes:
+    def low_bits(self, ciphertext: Ciphertext | ShortCiphertext) -> LowBits:
+        return ciphertext.low_bits if isinstance(ciphertext, ShortCiphertext) else ALL_KEPT
+
+    def serialize(self, ciphertext: Ciphertext | ShortCiphertext) -> bytes:
         return wire.write_ciphertext(self._ring, ciphertext)
 
-    def deserialize(self, payload: bytes) -> Ciphertext:
+    def deserialize(self, payload: bytes) -> Ciphertext | ShortCiphertext:
         return wire.read_ciphertext(self._ring, payload)
 
 
@@ -103,7 +108,7 @@ class RNSDecryptor(_Role):
         message = _message(self._ring, values, level, scale, encoding, self._ring.basis(level))
         return self._encryptor.encrypt(message, scale)
 
-    def decrypt(self, ciphertext: Ciphertext, *, encoding: Encoding = SLOTS) -> Values:
+    def decrypt(self, ciphertext: Ciphertext | ShortCiphertext, *, encoding: Encoding = SLOTS) -> Values:
         if encoding is Encoding.INTEGERS:
             return self._decryptor.residues(ciphertext)
         coefficients = self._decryptor.coefficients(ciphertext)
@@ -142,6 +147,9 @@ class RNSEvaluator(_Role, Evaluator):
     def sanitize_many(self, ciphertexts: Sequence[Ciphertext], how: Sequence[Sanitizing]) -> list[Ciphertext]:
         return list(map(self._with_public_key.sanitized, ciphertexts, how))
 
+    def shortened(self, ciphertext: Ciphertext, low_bits: LowBits) -> ShortCiphertext:
+        return shortened(self._ring, ciphertext, low_bits)
+
     def uniform_mask(self, ciphertext: Ciphertext, mask: Residues | None = None) -> tuple[Ciphertext, Residues]:
         return self._with_public_key.masked(ciphertext, mask)
 
@@ -167,6 +175,7 @@ class RNSBackend:
         reserves_special=False,
         public_key=True,
         sanitizing=True,
+        short_results=True,
         hoisting=True,
         compressed_upload=True,
         programs=True,

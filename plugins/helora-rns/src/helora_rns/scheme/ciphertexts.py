@@ -1,4 +1,4 @@
-"""Ciphertexts and plaintexts: polynomials by their values, with level and scale."""
+"""Ciphertexts and plaintexts: polynomials by their values, with level and scale; and results that lost low bits."""
 
 from __future__ import annotations
 
@@ -42,3 +42,19 @@ class Ciphertext:
     level: int
     scale: float
     seed: bytes | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ShortCiphertext:
+    """A result at level 0 as it is sent: two polynomials by their coefficients, without low bits.
+
+    Attributes:
+        quotients: (2, 1, N): coefficients modulo the base prime, over 2 to ``low_bits`` of their polynomial.
+        low_bits: How many bits each polynomial has lost.
+        scale: Exact factor between numbers and the message.
+    """
+
+    quotients: Residues
+    low_bits: tuple[int, int]
+    scale: float
+    level: int = 0

@@ -8,10 +8,11 @@ from helora_rns.arrays import private, residues
 from helora_rns.kernels import Doubles
 from helora_rns.modular import Residues
 from helora_rns.scheme import sampling
-from helora_rns.scheme.ciphertexts import Ciphertext
+from helora_rns.scheme.ciphertexts import Ciphertext, ShortCiphertext
 from helora_rns.scheme.context import Context
 from helora_rns.scheme.encoding import Message, are_values, largest, residues_of
 from helora_rns.scheme.keys import SecretKey
+from helora_rns.scheme.shortening import restored
 from helora_rns.scheme.zeros import Zeros
 
 _EXACT = 2.0**52
@@ -73,14 +74,24 @@ class Decryptor:
         self._context = context
         self._secret = secret.values
 
-    def residues(self, ciphertext: Ciphertext) -> Residues:
+    def residues(self, ciphertext: Ciphertext | ShortCiphertext) -> Residues:
         """The message's coefficients modulo the primes of its level: (limbs, N)."""
         kernels, basis = self._context.kernels, self._context.basis(ciphertext.level)
+        if isinstance(ciphertext, ShortCiphertext):
+            return self._of_coefficients(*restored(self._context, ciphertext))
         first, second = ciphertext.values
         message = kernels.multiply_add(second, self._secret[: len(basis)], first, basis)
         kernels.inverse(message, basis)
         return message
 
-    def coefficients(self, ciphertext: Ciphertext) -> Doubles:
+    def _of_coefficients(self, first: Residues, second: Residues) -> Residues:
+        """Of polynomials at level 0 by their coefficients, which are overwritten: one of them needs no transform."""
+        kernels, basis = self._context.kernels, self._context.basis(0)
+        kernels.forward(second, basis)
+        kernels.multiply(second, self._secret[:1], basis, out=second)
+        kernels.inverse(second, basis)
+        return kernels.add(first, second, basis, out=first)
+
+    def coefficients(self, ciphertext: Ciphertext | ShortCiphertext) -> Doubles:
         """The integers of least size that those are, in the last bits of doubles."""
         return self._context.kernels.to_doubles(self.residues(ciphertext), self._context.basis(ciphertext.level))

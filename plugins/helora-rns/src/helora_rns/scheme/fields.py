@@ -50,6 +50,7 @@ class Tag(IntEnum):
     PUBLIC_KEY = 7
     STEPS = 8
     ROTATION_KEYS = 9
+    LOW_BITS = 10
 
 
 def corrupt(what: str) -> CorruptPayload:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from helora_rns.arrays import residues
 from helora_rns.kernels import Basis
 from helora_rns.modular import Residues
 from helora_rns.scheme import fields, sampling
-from helora_rns.scheme.ciphertexts import Ciphertext
+from helora_rns.scheme.ciphertexts import Ciphertext, ShortCiphertext
 from helora_rns.scheme.context import Context
 from helora_rns.scheme.fields import Kind, Tag, corrupt
 from helora_rns.scheme.keys import PublicKey, RotationKey
@@ -55,8 +55,10 @@ def unpacked(context: Context, payload: bytes, count: int, basis: Basis) -> Resi
     return out
 
 
-def write_ciphertext(context: Context, ciphertext: Ciphertext) -> bytes:
-    """A ciphertext; a fresh one as one polynomial and a seed."""
+def write_ciphertext(context: Context, ciphertext: Ciphertext | ShortCiphertext) -> bytes:
+    """A ciphertext; a fresh one as one polynomial and a seed, a short one as the bits that are left of it."""
+    if isinstance(ciphertext, ShortCiphertext):
+        return _write_short(context, ciphertext)
     basis = context.basis(ciphertext.level)
     found = {Tag.LEVEL: bytes([ciphertext.level]), Tag.SCALE: _SCALE.pack(ciphertext.scale)}
     if ciphertext.seed is not None:
@@ -67,11 +69,13 @@ def write_ciphertext(context: Context, ciphertext: Ciphertext) -> bytes:
     return fields.written(Kind.CIPHERTEXT, context, found)
 
 
-def read_ciphertext(context: Context, payload: bytes) -> Ciphertext:
+def read_ciphertext(context: Context, payload: bytes) -> Ciphertext | ShortCiphertext:
     """Undo ``write_ciphertext``; raises what ``fields.read`` and ``unpacked`` do."""
     found = fields.read(Kind.CIPHERTEXT, context, payload)
     whole = frozenset({Tag.LEVEL, Tag.SCALE, Tag.POLYNOMIALS})
-    fields.exactly(found, whole, whole | {Tag.SEED})
+    fields.exactly(found, whole, whole | {Tag.SEED}, whole | {Tag.LOW_BITS})
+    if Tag.LOW_BITS in found:
+        return _read_short(context, found)
     level, scale = _level(context, found[Tag.LEVEL]), _scale(found[Tag.SCALE])
     basis, seed = context.basis(level), found.get(Tag.SEED)
     if seed is None:
@@ -80,6 +84,33 @@ def read_ciphertext(context: Context, payload: bytes) -> Ciphertext:
     values[0] = unpacked(context, found[Tag.POLYNOMIALS], 1, basis)[0]
     values[1] = sampling.uniform(context, _seed(seed), [basis])[0]
     return Ciphertext(values, level, scale)  # whoever sends it on, sends both
+
+
+def _write_short(context: Context, short: ShortCiphertext) -> bytes:
+    length, pack = context.data_primes[0].bit_length(), context.kernels.pack
+    sent = b"".join(
+        pack(polynomial[0], length - bits) for polynomial, bits in zip(short.quotients, short.low_bits, strict=True)
+    )
+    found = {Tag.LEVEL: bytes([0]), Tag.SCALE: _SCALE.pack(short.scale)}
+    return fields.written(
+        Kind.CIPHERTEXT, context, found | {Tag.POLYNOMIALS: sent, Tag.LOW_BITS: bytes(short.low_bits)}
+    )
+
+
+def _read_short(context: Context, found: Mapping[Tag, bytes]) -> ShortCiphertext:
+    prime, n, told = context.data_primes[0], context.ring_degree, found[Tag.LOW_BITS]
+    length = prime.bit_length()
+    if found[Tag.LEVEL] != bytes([0]) or len(told) != 2 or not any(told) or max(told) >= length:
+        raise corrupt("low bits are missing that no result has")
+    sent, sizes = memoryview(found[Tag.POLYNOMIALS]), [-(-n * (length - bits) // 8) for bits in told]
+    if len(sent) != sum(sizes):
+        raise corrupt(f"{len(sent)} bytes are not two polynomials without {told[0]} and {told[1]} low bits")
+    quotients = residues((2, 1, n))
+    for polynomial, part, bits in zip(quotients, (sent[: sizes[0]], sent[sizes[0] :]), told, strict=True):
+        context.kernels.unpack(part, n, length - bits, out=polynomial[0])
+        if int(polynomial.max()) > prime - 1 >> bits:
+            raise corrupt("a coefficient is not below its prime")
+    return ShortCiphertext(quotients, (told[0], told[1]), _scale(found[Tag.SCALE]))
 
 
 def _level(context: Context, value: bytes) -> int:
