@@ -20,6 +20,7 @@ class Builder:
         rescales: False for plans whose modulus holds all scales at once: then ``rescale`` returns its value unchanged.
         sanitize_bits: Sanitise every result to this statistical distance; None to send results as they are.
         dropped: Levels by which sanitised results are divided down.
+        low_bits: Low bits of their polynomials that are dropped then; empty for none.
     """
 
     def __init__(
@@ -30,12 +31,14 @@ class Builder:
         rescales: bool = True,
         sanitize_bits: int | None = None,
         dropped: int = 0,
+        low_bits: tuple[int, ...] = (),
     ) -> None:
         self._slots = slots
         self._encoding = encoding
         self._rescales = rescales
         self._sanitize_bits = sanitize_bits
         self._dropped = dropped
+        self._low_bits = low_bits
         self._ops: list[Op] = []
         self._outputs: list[int] = []
         self._inputs = 0
@@ -97,9 +100,15 @@ class Builder:
     def output(self, value: Value, keep: Sequence[int] = ()) -> None:
         """Send back to the client."""
         if self._sanitize_bits is not None:
-            bits, dropped = self._sanitize_bits, self._dropped
             value = self._append(
-                Op(kind=OpKind.SANITIZE, args=(value,), positions=tuple(keep), bits=bits, steps=dropped)
+                Op(
+                    kind=OpKind.SANITIZE,
+                    args=(value,),
+                    positions=tuple(keep),
+                    bits=self._sanitize_bits,
+                    steps=self._dropped,
+                    low_bits=self._low_bits,
+                )
             )
         self._outputs.append(value)
 

@@ -81,11 +81,26 @@ def annotate(program: Program, params: CKKSParams, scales: Scales) -> tuple[Valu
             if constants.setdefault(name, use) != use:
                 raise InvalidProgram(f"%{i}: constant {name!r} is used at two levels or scales.", hint=_REPORT)
         infos.append(info)
+    _check_low_bits(program, infos, params)
     if any(not 0 <= output < len(infos) for output in program.results):
         raise InvalidProgram("An output names a value that does not exist.", hint=_REPORT)
     if program.offline:
         check_offline(program, [info.level for info in infos])
     return tuple(infos)
+
+
+def _check_low_bits(program: Program, infos: Sequence[ValueInfo], params: CKKSParams) -> None:
+    """Low bits are dropped of clean results at level 0, and nothing is computed with what is left."""
+    short = {i for i, op in enumerate(program.ops) if op.low_bits}
+    for i in short:
+        op = program.ops[i]
+        possible = len(op.low_bits) == 2 and all(0 <= bits < params.data_bits[0] for bits in op.low_bits)
+        if op.kind is not OpKind.SANITIZE or infos[i].level or not possible:
+            raise InvalidProgram(
+                f"%{i}: {op.kind.value} at level {infos[i].level} cannot drop the low bits {op.low_bits}.", hint=_REPORT
+            )
+    if short and any(short.intersection(op.args) for op in program.ops):
+        raise InvalidProgram("A value is read that has lost its low bits.", hint=_REPORT)
 
 
 _Use = tuple[int, ScaleRole | None, bool]

@@ -170,7 +170,7 @@ class _Compiler:
             request.costs,
             request.traits,
         )
-        plan = smallest_results(plan)
+        plan = smallest_results(plan, asked.target_bits)
         return plan.for_module(request.module) if request.module is not None else plan
 
 
@@ -226,6 +226,7 @@ def _emit(
         rescales=settings.rescales,
         sanitize_bits=sanitize_bits,
         dropped=settings.dropped,
+        low_bits=settings.low_bits,
     )
     layout.emit(builder)
     return builder.program()

@@ -16,6 +16,7 @@ rotation        a key switch at the level; after a product, a spike in slot 0 th
 product         noise·‖row‖²; δ² a term: of numbers and coefficients 1/4, of slots N/12 and what ``rounding_slack`` adds
 rescale         its rounding; and 2^s/prime − 1 of the message if the library keeps scales nominal
 sanitising      the flood, the mask's rest, and an encryption of zero
+dropped bits    those of c₀ as they are, those of c₁ times the secret
 asking          all noise so far is part of the client's answer, which is encrypted anew
 ==============  ===================================================================================================
 
@@ -291,7 +292,13 @@ class ErrorFlow:
         # Doubles leave a remainder of the mask in the places that are read.
         rest = _MASK_REST * 2.0 ** (self.mask_bits.get(i, 0) - self.values[before].scale_bits)
         clean = flooded.plus(Source.FLOODING, (2.0 ** self.flood_bits[i] / unit) ** 2 + rest**2)
-        return self._rescaled(i, clean, op.steps) if op.steps else clean
+        divided = self._rescaled(i, clean, op.steps) if op.steps else clean
+        if not op.low_bits:
+            return divided
+        first, second = op.low_bits  # of polynomials that were re-randomised, so that remainders are uniform
+        return divided.plus(Source.DROPPED_BITS, self._unit(i, noise.dropped_std(n, first))).plus(
+            Source.DROPPED_BITS_TIMES_SECRET, self._unit(i, noise.dropped_times_secret_std(n, second))
+        )
 
     def _answered(self, i: int, operands: list[Noisy]) -> Noisy:
         """The client encrypts the values that it decrypted, noise included, as integers modulo the primes.
@@ -327,7 +334,7 @@ def _alike(program: Program, values: Sequence[ValueInfo]) -> tuple[list[int], _A
             operands = tuple(Counter(map(classes.__getitem__, op.args)).items())
         kept = len(op.positions) if op.kind is OpKind.SANITIZE else 0
         doubled = op.kind is OpKind.ADD and op.args[0] == op.args[1]
-        key = (op.kind, op.role, op.steps, op.bits, kept, doubled, info.level, info.scale_bits, operands)
+        key = (op.kind, op.role, op.steps, op.bits, op.low_bits, kept, doubled, info.level, info.scale_bits, operands)
         number = numbers.setdefault(key, len(alike))
         if number == len(alike):
             alike.append((i, operands))

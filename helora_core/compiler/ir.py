@@ -30,7 +30,7 @@ class OpKind(str, Enum):
     RESCALE = "rescale"
     SANITIZE = "sanitize"
     """Re-randomise, drown the noise, and drown the slots or coefficients not in ``positions`` unless that is
-    empty; then divide by the primes of the highest ``steps`` levels.
+    empty; then divide by the primes of the highest ``steps`` levels, and drop ``low_bits`` if the library can.
     """
     MASK = "mask"
     """Add integers that are uniform modulo the level's primes, remembered under ``constant``."""
@@ -62,6 +62,7 @@ class Op(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         positions: For an input: which vector of ``Layout.pack`` it is. For ``DOT_SCALARS``: for each operand the
             place of its number in the vector. For ``SANITIZE``: the slots or coefficients to keep readable.
         bits: For ``SANITIZE``: statistical distance, in bits, that the flood is made for.
+        low_bits: Likewise: the low bits of the two polynomials of the clean result that are not sent; empty for none.
     """
 
     kind: OpKind
@@ -72,6 +73,7 @@ class Op(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     role: ScaleRole | None = None
     positions: tuple[int, ...] = ()
     bits: int = 0
+    low_bits: tuple[int, ...] = ()
 
 
 class ConstantSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,6 +253,7 @@ def describe(op: Op) -> str:
     if op.kind is OpKind.SANITIZE:
         operands.append(f"bits={op.bits}" + (f", keep {len(op.positions)} places" if op.positions else ""))
         operands += [f"drop {op.steps} levels"] if op.steps else []
+        operands += [f"drop {' and '.join(map(str, op.low_bits))} low bits"] if op.low_bits else []
     return f"{op.kind.value} {', '.join(operands)}".rstrip()
 
 

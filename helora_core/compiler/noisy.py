@@ -19,11 +19,17 @@ class Source(Enum):
     RESCALING = 3
     FIRST_ROUND = 4
     FLOODING = 5
+    DROPPED_BITS = 6
+    DROPPED_BITS_TIMES_SECRET = 7
 
     @property
     def label(self) -> str:
         """Its name in reports."""
         return self.name.lower().replace("_", " ")
+
+
+NORMAL = frozenset({Source.FLOODING, Source.DROPPED_BITS})
+"""Sources whose noise is normal: drawn, or a sum over all coefficients. The secret multiplies the noise of others."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ import numpy as np
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.ledger import OperationCounts
+from helora_core.backend.short_results import ALL_KEPT, LowBits
 from helora_core.compiler.checks import Scales, ValueInfo, constant_specs
 from helora_core.compiler.cost import Budget, Sizes, check_budget, count_operations, relative_cost
 from helora_core.compiler.error_flow import merges
@@ -37,7 +38,7 @@ from helora_core.params.noise import NoiseModel
 from helora_core.params.security import SecurityVerdict
 from helora_core.privacy.policy import keeps_weights_private
 
-SCHEMA = 3
+SCHEMA = 4
 """Raised whenever the meaning of a digested field changes."""
 
 
@@ -170,6 +171,12 @@ class Plan:
     def needs_public_key(self) -> bool:
         """Whether the server encrypts: to re-randomise what it sends."""
         return any(op.kind in (OpKind.SANITIZE, OpKind.MASK) for op in self.program.ops)
+
+    @cached_property
+    def low_bits(self) -> tuple[LowBits, ...]:
+        """For each result, the low bits of its two polynomials that a library leaves out if it can."""
+        dropped = [self.program.ops[i].low_bits for i in self.program.results]
+        return tuple((bits[0], bits[1]) if bits else ALL_KEPT for bits in dropped)
 
     @property
     def tokens_per_run(self) -> int:

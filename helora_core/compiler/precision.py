@@ -5,7 +5,7 @@ the units of ``helora_core.compiler.exponents`` (where max|Δ| ≤ 1), holds for
 with a probability of at most 2^-40 over the randomness of keys, encryption and flood, for all values of a run
 together:
 
-    error ≤ rounding of weights + t·σ(noise) + t'·σ(flood).
+    error ≤ rounding of weights + t·σ(noise) + t'·σ(flood, and bits dropped of c₀).
 
 t' is for normal noise. In slots, noise is rounding or error times a secret, or digits times a key's errors: two complex
 normal values multiplied, whose real part has Laplace's distribution, with a longer tail. Sums of several such have a
@@ -26,7 +26,7 @@ from helora_core.compiler.checks import Scales, ValueInfo
 from helora_core.compiler.error_flow import FLOAT64_ERROR, ErrorFlow, merges
 from helora_core.compiler.exponents import MOST_CANCELLED_BITS
 from helora_core.compiler.ir import Program
-from helora_core.compiler.noisy import Noisy, Source
+from helora_core.compiler.noisy import NORMAL, Noisy, Source
 from helora_core.compiler.signal import expected_delta
 from helora_core.errors import PrecisionLost
 from helora_core.params.ckks import CKKSParams
@@ -138,16 +138,19 @@ def _laplace_tail(places: int) -> float:
 def _amplitudes(result: Noisy, places: int, encoding: Encoding) -> dict[str, float]:
     """The share of each source in the bound."""
     whole = result.flattened().variances
-    flood = float(whole[Source.FLOODING.value])
-    noise = float(whole.sum()) - flood
+    normal = {source: float(whole[source.value]) for source in NORMAL}
+    even = sum(normal.values())
+    noise = float(whole.sum()) - even
     tail = normal_tail(places) if encoding is Encoding.COEFFICIENTS else _laplace_tail(places)
     amplitudes = {
         source.label: float(whole[source.value]) * tail / math.sqrt(noise)
         for source in Source
-        if source is not Source.FLOODING and noise
+        if source not in normal and noise
+    }
+    amplitudes |= {
+        source.label: variance * normal_tail(places) / math.sqrt(even) for source, variance in normal.items() if even
     }
     return amplitudes | {
-        "flooding": normal_tail(places) * math.sqrt(flood),
         "weight rounding": math.sqrt(result.down_rounding) + math.sqrt(result.up_rounding),
         "scale drift": result.drift,
     }
@@ -184,6 +187,8 @@ _REMEDIES = {
     "rescaling": "Raise the scale of the input",
     "scale drift": "Use a backend that tracks exact scales",
     "flooding": "Use a larger ring, or sanitise to fewer bits",
+    "dropped bits": "Drop fewer low bits of results",
+    "dropped bits times secret": "Drop fewer low bits of results",
     "first round": "Give the base primes more bits",
     "float64": "Ask for no more than double precision holds",
 }

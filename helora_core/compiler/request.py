@@ -90,6 +90,7 @@ class BackendTraits(msgspec.Struct, frozen=True, kw_only=True):
         exact_coefficients: Whether it encodes coefficients as integers, so that they can be sanitised, at any scale.
         noise_model: The model of its noise.
         longest_prime_bits: The longest primes to choose.
+        short_results: Whether it sends results without low bits.
         reserves_special: Whether its chains of several data primes have a special one even if no key is switched.
     """
 
@@ -98,6 +99,7 @@ class BackendTraits(msgspec.Struct, frozen=True, kw_only=True):
     noise_model: NoiseModel = USUAL_NOISE
     longest_prime_bits: int = MAX_PRIME_BITS
     reserves_special: bool = True
+    short_results: bool = False
 
     def suited(self, packing: Packing) -> Packing:
         """The packing in the encoding that it is best in on such a backend."""
@@ -114,6 +116,7 @@ class BackendTraits(msgspec.Struct, frozen=True, kw_only=True):
             noise_model=NoiseModel.noisiest(each.noise_model for each in abilities),
             longest_prime_bits=min((each.longest_prime_bits for each in abilities), default=MAX_PRIME_BITS),
             reserves_special=not abilities or any(each.reserves_special for each in abilities),
+            short_results=bool(abilities) and all(each.short_results for each in abilities),
         )
 
 

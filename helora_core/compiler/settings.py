@@ -50,12 +50,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         scales: log2 of the scales of input and plaintexts.
         rescales: Whether the program rescales at all.
         dropped: Levels by which clean results are divided down before they are sent.
+        low_bits: Low bits of their two polynomials that are not sent then; empty for none.
     """
 
     params: CKKSParams
     scales: Scales
     rescales: bool
     dropped: int = 0
+    low_bits: tuple[int, ...] = ()
 
 
 def settings_given(packing: Packing, params: CKKSParams) -> Settings:

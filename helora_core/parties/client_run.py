@@ -85,7 +85,10 @@ class ClientRun:
     def result(self, client: ClientSession, download: Sequence[bytes]) -> RunResult:
         """Δ, from the results that the server sent."""
         plan = self._plan
-        outputs = [client.decrypt(client.deserialize(payload), encoding=plan.program.encoding) for payload in download]
+        outputs = [
+            client.decrypt(client.read_result(payload, low_bits), encoding=plan.program.encoding)
+            for payload, low_bits in zip(download, plan.low_bits, strict=True)
+        ]
         delta = plan.unpack(outputs, self._tokens, self._module)
         exponents = self._exponents + (plan.exponent or 0)
         bound = plan.precision(noise_model=client.capabilities.noise_model).error_bound

@@ -268,7 +268,7 @@ class TestSeveralTokens:
         shape = ModuleShape.parse("128:64:4")
         save_npz(LoRAAdapter.from_modules([synthetic_module(shape, seed=1, name=Q)], source="test"), Path("a.npz"))
         np.save("x.npy", synthetic_activations(shape, 132, seed=2))
-        written = helora_json("compile", "--adapter", "a.npz", "--out", "served", "--tokens", "4,128")
+        written = helora_json("compile", "--adapter", "a.npz", "--out", "served", "--tokens", "4,128", *NUMPY)
         assert [row["tokens"] for row in written["modules"]] == [4, 128]
         assert (written["plans"], written["key_sets"], written["schema"]) == (2, 1, 3)
         run = ("run", "--input", "x.npy", *NUMPY)

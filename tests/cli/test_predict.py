@@ -10,6 +10,7 @@ import pytest
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.request import BackendTraits
 from helora_core.host.manager import get_manager
 from helora_core.planning.predict import predict
 from helora_core.planning.profile import Profile
@@ -40,8 +41,15 @@ def test_the_keys_are_those_documented(
 def test_it_is_the_prediction_of_the_plan(helora_json: Callable[..., Any], profile: Profile) -> None:
     row = helora_json("predict", *SHAPE, *RANK_BSGS, "--ring", 8192, "--tokens", 5, "--rtt-ms", 3)
     strategy = get_manager().load_packing("rank_bsgs")
+    traits = BackendTraits.of([get_manager().load_backend("numpy").capabilities])
     plan = compile_plan(
-        ModuleShape.parse("96:64:8"), strategy, tokens=5, ring_degree=8192, precision_bits=14, sanitize_bits=40
+        ModuleShape.parse("96:64:8"),
+        strategy,
+        tokens=5,
+        ring_degree=8192,
+        precision_bits=14,
+        sanitize_bits=40,
+        traits=traits,
     )
     expected = predict(plan, profile, tokens=5, rtt_ms=3)
     assert row["plan"]["digest"] == plan.digest

@@ -191,5 +191,5 @@ def test_what_is_digested_has_every_field_written_out() -> None:
     """Defaults are left out by identity, and on Python 3.10 not every empty tuple is the same one."""
     assert msgspec.json.encode(INPUT_ALONE) == (
         b'{"slots":8,"ops":[{"kind":"input","args":[],"steps":0,"constant":"","constants":[],"role":null,'
-        b'"positions":[0],"bits":0}],"outputs":[0],"encoding":"slots"}'
+        b'"positions":[0],"bits":0,"low_bits":[]}],"outputs":[0],"encoding":"slots"}'
     )

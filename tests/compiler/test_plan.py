@@ -35,7 +35,7 @@ Refused = Callable[..., AbstractContextManager[None]]
 
 REPOSITORY = Path(helora_core.__file__).parents[1]
 SHAPE = ModuleShape(d_in=1536, d_out=1536, rank=16)
-GOLDEN_DIGEST = "3dda40f46e60e0086f644875ccb5258447db01d213168c5dd8f115aacf97a478"
+GOLDEN_DIGEST = "a1c94a3016181ce02d027cfb4deb115d472c1a39e008ea49336885f6173be12a"
 
 KEYS = {
     *("packing", "d_in", "d_out", "rank", "tokens", "tokens_per_run", "runs"),

@@ -81,9 +81,14 @@ def test_traits_of_several_backends_suit_each_of_them() -> None:
 def test_traits_of_several_backends_are_the_narrowest_of_each() -> None:
     own, seal = (get_manager().load_backend(name).capabilities for name in ("rns", "tenseal"))
     assert BackendTraits.of([own]) == BackendTraits(
-        exact_coefficients=True, noise_model=own.noise_model, longest_prime_bits=50, reserves_special=False
+        exact_coefficients=True,
+        noise_model=own.noise_model,
+        longest_prime_bits=50,
+        reserves_special=False,
+        short_results=True,
     )
     assert own.noise_model.centred_digits
     both = BackendTraits.of([own, seal])
     assert (both.longest_prime_bits, both.reserves_special, both.noise_model.centred_digits) == (50, True, False)
+    assert not both.short_results
     assert BackendTraits.of([seal]) == BackendTraits(exact_coefficients=True)
