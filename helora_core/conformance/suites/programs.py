@@ -86,16 +86,20 @@ class Programs:
         done: Counter[str] = Counter()
         counted = OperationCounts()
         for turn, stages in zip(service.plan.rounds, programs.rounds, strict=True):
+            there = set(turn.inputs)
             for stage in stages:
+                made = {value for value, *_ in stage.afterwards}
                 if stage.executable is None:
+                    there |= made
                     continue
+                assert set(stage.inputs) <= there, "a program reads what is not there yet"
+                there |= made | set(stage.outputs)
                 inputs = [_fresh(service, value) for value in stage.inputs]
                 run = ProgramRun(
                     service.server.evaluator.unmetered, service.constants.weights(stage.executable), inputs
                 )
                 stage.executable.run([run, run], trace=lambda kind, times: done.update({kind: times}))
                 counted = counted.plus(stage.counts.times(2))
-            assert set(turn.inputs) >= {value for stage in stages for value in stage.inputs if stage.executable}
         for kind in ("rotations", "keyswitches", "ct_pt", "additions", "rescales"):
             assert done[kind] == getattr(counted, kind), f"{done[kind]} {kind}, and the ledger has {counted}"
 
