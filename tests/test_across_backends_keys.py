@@ -28,6 +28,7 @@ def _usable() -> list[str]:
     return [name for name, registered in get_manager().backends().items() if registered.availability is None]
 
 
+@pytest.mark.thorough  # and in the session ``conformance``
 @pytest.mark.parametrize("backend_name", _usable())
 def test_a_restored_client_goes_on_where_it_was(backend_name: str) -> None:
     backend = get_manager().load_backend(backend_name)

@@ -16,6 +16,7 @@ from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
 from helora_core.errors import PrecisionLost
 from helora_core.host.manager import get_manager
+from tests.conftest import THOROUGH
 
 SHAPES = {
     "rank_bsgs": "37:90:5",
@@ -28,9 +29,8 @@ SHAPES = {
 
 
 def modules(shape: ModuleShape) -> list[LoRAModule]:
-    return [module_of(kind, shape, seed) for kind in KINDS for seed in range(3)] + [
-        LoRAModule("m", random_module(shape).down * 10.0**size, random_module(shape).up, 0.5)
-        for size in range(-9, 10, 3)
+    return [module_of(kind, shape, seed) for kind in KINDS for seed in range(3 if THOROUGH else 1)] + [
+        LoRAModule("m", random_module(shape).down * 10.0**size, random_module(shape).up, 0.5) for size in (-9, 0, 9)
     ]
 
 

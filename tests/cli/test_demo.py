@@ -22,7 +22,7 @@ ONE = ("--module", "layers.0.self_attn.q_proj")
 
 
 @pytest.mark.parametrize(
-    "modules", ["layers.[05].*", pytest.param("all", marks=pytest.mark.thorough)], ids=["four", "sixty"]
+    "modules", ["layers.0.*", pytest.param("all", marks=pytest.mark.thorough)], ids=["two", "sixty"]
 )
 def test_modules_run_encrypted_with_twelve_bits_and_more(
     helora_json: Callable[..., Any], documented: Callable[..., set[str]], modules: str
@@ -46,7 +46,7 @@ def test_modules_run_encrypted_with_twelve_bits_and_more(
 
 
 def test_what_the_ledger_counts_is_documented(helora_json: Callable[..., Any]) -> None:
-    (row,) = helora_json("demo", *ONE, "--backend", "numpy")["modules"]
+    (row,) = helora_json("demo", *ONE, "--backend", "tenseal", "--tokens", 1)["modules"]
     text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
     (line,) = [line for line in text.splitlines() if line.startswith("| `executed`")]
     assert line.partition("counted: ")[2].rstrip(". |").replace("`", "").split(", ") == list(row["executed"])
@@ -65,7 +65,7 @@ def faint_module(monkeypatch: pytest.MonkeyPatch, turned_away: Callable[..., LoR
 def test_a_result_below_the_bits_asked_for_is_exit_status_1_and_one_document(
     helora: Callable[..., Any], faint_module: str
 ) -> None:
-    arguments = ("demo", "--module", "layers.0.*", "--backend", "numpy")
+    arguments = ("demo", "--module", "layers.0.*", "--backend", "tenseal", "--tokens", 1)
     told, shown = helora(*arguments, "--json"), helora(*arguments)
     assert told.exit_code == shown.exit_code == 1
     error = json.loads(told.stdout)["error"]
@@ -85,7 +85,7 @@ def test_sixty_bits_are_refused(refusal: Callable[..., Any]) -> None:
 
 def test_the_last_tokens_of_the_prompt_are_run(helora_json: Callable[..., Any]) -> None:
     for tokens in (1, 32):
-        (row,) = helora_json("demo", *ONE, "--backend", "numpy", "--tokens", tokens)["modules"]
+        (row,) = helora_json("demo", *ONE, "--backend", "tenseal", "--tokens", tokens)["modules"]
         assert row["tokens"] == tokens
 
 
@@ -104,7 +104,7 @@ def test_the_options_reach_the_compiler(helora_json: Callable[..., Any]) -> None
         private_weights=False,
     )
     assert (row["digest"], row["security_limit_bits"]) == (plan.digest, plan.verdict.limit_bits)
-    (row,) = helora_json("demo", *ONE, "--backend", "numpy", "--ring", "16384")["modules"]
+    (row,) = helora_json("demo", *ONE, "--backend", "tenseal", "--ring", "16384")["modules"]
     assert row["ring_degree"] == 16384
 
 
@@ -127,11 +127,10 @@ class TestBackendChoice:
 
     def test_an_emulation_is_never_chosen_without_leave(self, in_new_process: Callable[..., Any]) -> None:
         arguments = ("-m", "helora_core", "demo", *ONE, "--tokens", "1")
-        for name in ((), ("--backend", "auto")):
-            refused = in_new_process(*arguments, *name, "--json", HELORA_PLUGINS="numpy")
-            assert refused.returncode == 1
-            assert json.loads(refused.stdout)["error"]["code"] == "backend-unavailable"
-            assert "numpy: it encrypts nothing" in refused.stdout
+        refused = in_new_process(*arguments, "--json", HELORA_PLUGINS="numpy")
+        assert refused.returncode == 1
+        assert json.loads(refused.stdout)["error"]["code"] == "backend-unavailable"
+        assert "numpy: it encrypts nothing" in refused.stdout
         allowed = in_new_process(*arguments, "--allow-emulation", HELORA_PLUGINS="numpy")
         assert allowed.returncode == 0, allowed.stderr
         assert "nothing was encrypted" in allowed.stderr

@@ -150,10 +150,10 @@ class TestBudgets:
     def test_each_refuses_what_is_over_it(
         self, refusal: Callable[..., Any], option: str, bound: float, said: str
     ) -> None:
-        error = refusal("plan", "--shape", "1536:256:16", *RANK_BSGS, "--tokens", 1, option, bound)
+        error = refusal("plan", "--shape", "64:64:4", *RANK_BSGS, "--tokens", 1, option, bound)
         assert error["code"] == "budget-exceeded"
         assert said in error["message"]
-        assert "1536:256:16" in error["message"]
+        assert "64:64:4" in error["message"]
 
     def test_rescales_too(self, refusal: Callable[..., Any]) -> None:
         error = refusal(

@@ -42,7 +42,14 @@ def told(result: click.testing.Result) -> bool:
     return "note: Δ = 0 whatever x is" in result.stderr and "layers.1.q_proj" in result.stderr
 
 
-@pytest.mark.parametrize("packing", ["auto", *sorted(get_manager().packings())])
+@pytest.mark.parametrize(
+    ("zeros", "packing"),
+    [
+        *((kind, "auto") for kind in ("up", "down", "alpha", "all")),
+        *(("up", name) for name in sorted(get_manager().packings())),
+    ],
+    indirect=["zeros"],
+)
 def test_plan_and_run(helora: Helora, helora_json: Callable[..., Any], zeros: set[str], packing: str) -> None:
     options = ("--adapter", "adapter.npz", "--packing", packing, "--no-private-weights")
     assert told(helora("plan", *options))

@@ -98,7 +98,15 @@ def test_the_control_breaks_no_slow_law() -> None:
     assert all("passed" in ends and {"passed", "skipped"} >= set(ends) for ends in trial.outcomes.values())
 
 
-@pytest.mark.parametrize("control", [LeastBackend, AutomaticBackend, OneScaleBackend, SanitizingBackend])
+@pytest.mark.parametrize(
+    "control",
+    [
+        LeastBackend,
+        SanitizingBackend,
+        pytest.param(AutomaticBackend, marks=pytest.mark.thorough),  # as openfhe_auto is, in the session `conformance`
+        pytest.param(OneScaleBackend, marks=pytest.mark.thorough),
+    ],
+)
 def test_a_backend_is_asked_for_what_it_claims_and_no_more(
     control: type[HonestBackend], pytestconfig: pytest.Config
 ) -> None:

@@ -17,6 +17,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from tests.conftest import THOROUGH
+
 ROOT = Path(__file__).parents[2]
 LOG_N = 11
 
@@ -41,7 +43,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> object:
 
 @pytest.mark.parametrize("form", ["fma50", "shoup64", "friendly64", "shoup32"])
 def test_a_transform_is_exact_on_every_input_and_prime(shim: object, form: str) -> None:
-    assert _module("checks").check_ntt(shim, form, LOG_N, kinds=6) > 100
+    assert _module("checks").check_ntt(shim, form, LOG_N, kinds=6 if THOROUGH else 3) > 50
 
 
 @pytest.mark.parametrize("log_n", [13, pytest.param(14, marks=pytest.mark.thorough)])

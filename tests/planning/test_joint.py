@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from helora_core.adapter.lora import ModuleShape
@@ -40,6 +42,7 @@ def request(*tokens: int, shape: ModuleShape = SHAPE, constraints: Constraints |
     return PlanRequest(shape=shape, tokens=tokens, constraints=constraints or Constraints())
 
 
+@functools.cache
 def together(asked: PlanRequest, *names: str) -> list[Combination]:
     return ranked_together(asked, "numpy", machine(), packings(*names))
 
