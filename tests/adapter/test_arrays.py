@@ -81,11 +81,6 @@ class TestRead:
         with pytest.raises(InvalidInput, match=r"no array for a, b, c and others\."):
             read_activations(path, ["a", "b", "c", "d"])
 
-    def test_types_are_kept(self, tmp_path: Path) -> None:
-        for dtype in (np.float16, np.int8):
-            np.save(tmp_path / "x.npy", X.astype(dtype))
-            assert read_activations(tmp_path / "x.npy", ["q"])["q"].dtype == dtype
-
     @pytest.mark.parametrize("order", ["C", "F"])
     @pytest.mark.parametrize("dtype", ["<f2", ">f2", "<f4", "<f8", ">f8"])
     def test_floats_in_either_order(self, tmp_path: Path, dtype: str, order: Any) -> None:
@@ -137,13 +132,6 @@ class TestRead:
         for path in (tmp_path / "missing.npy", tmp_path):
             with pytest.raises(InvalidInput, match=str(path)):
                 read_activations(path, ["q"])
-
-    @pytest.mark.parametrize("content", [b"", b"PK", b"PK\x03\x04", b"\x93NUMPY", b"hello", b"\x80\x04."])
-    def test_files_of_another_kind_are_refused(self, tmp_path: Path, content: bytes) -> None:
-        path = tmp_path / "x.npy"
-        path.write_bytes(content)
-        with pytest.raises(InvalidInput, match="no activations could be read"):
-            read_activations(path, ["q"])
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
     @given(data=st.data(), whole=st.sampled_from([npy(), npz(q=X, v=X)]))
@@ -198,28 +186,11 @@ class TestWrite:
         assert np.array_equal(np.load(tmp_path / "delta.npy", allow_pickle=False), X)
         assert [path.name for path in tmp_path.iterdir()] == ["delta.npy"]
 
-    def test_an_earlier_file_is_replaced(self, tmp_path: Path) -> None:
-        for array in (X, 2 * X):
-            write_array(tmp_path / "delta.npy", array)
-        assert np.array_equal(np.load(tmp_path / "delta.npy"), 2 * X)
-
     @pytest.mark.parametrize("name", ["delta.npz", "delta", "delta.txt", ".npy"])
     def test_other_names_are_refused(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(InvalidInput, match=r"written as \.npy"):
             write_array(tmp_path / name, X)
         assert list(tmp_path.iterdir()) == []
-
-    def test_a_missing_directory_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(InvalidInput, match="cannot be written"):
-            write_array(tmp_path / "missing" / "delta.npy", X)
-        assert list(tmp_path.iterdir()) == []
-
-    def test_a_directory_in_its_place_is_refused_and_left_alone(self, tmp_path: Path) -> None:
-        (tmp_path / "delta.npy").mkdir()
-        with pytest.raises(InvalidInput, match="cannot be written"):
-            write_array(tmp_path / "delta.npy", X)
-        assert [path.name for path in tmp_path.iterdir()] == ["delta.npy"]
-        assert (tmp_path / "delta.npy").is_dir()
 
     def test_a_write_that_fails_halfway_leaves_the_earlier_file(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

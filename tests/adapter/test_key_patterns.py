@@ -152,24 +152,6 @@ def test_too_much_text_in_keys_is_refused(peft_directory: Callable[..., Path]) -
         load_peft(peft_directory({"rank_pattern": patterns}))
 
 
-@pytest.mark.parametrize(
-    ("key", "meant"),
-    [
-        (r"layers\.\d+\.self_attn\.(q|k)_proj", True),
-        (r".*layers\.([0-9]|1[0-5])\..*", True),
-        (r"^model\.layers\.(0|3)\.self_attn\..*$", True),
-        (r"^layers\..*", False),
-        (r"(?:q|v)_proj", True),
-        (r".*\.(mlp|moe)\..*", False),
-        (r"\b3\b.*", True),
-        (r"[\w.]*q_proj", True),
-        (r"layers\.[^3]\..*", False),
-    ],
-)
-def test_what_people_write(key: str, meant: bool) -> None:
-    assert means(key, Q3) is peft_means(key, Q3) is meant
-
-
 def test_adapters_of_thousands_of_named_modules_stay_within_the_budget() -> None:
     """As EVA saves them: every module by name in both patterns."""
     names = [f"model.layers.{layer}.mlp.experts.{expert}.up" for layer in range(30) for expert in range(10)]

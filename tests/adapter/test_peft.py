@@ -97,17 +97,6 @@ class TestLoading:
         assert module.down.tolist() == [[0, 1, 2], [3, 4, 5]]
         assert module.up.tolist() == [[-4, -3], [-2, -1], [0, 1], [2, 3]]
 
-    @pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8"])
-    def test_float_dtypes(self, peft_directory: Callable[..., Path], dtype: str) -> None:
-        values = np.array([[0.1, 2, 3], [4, 5, 6]], dtype=dtype)
-        [module] = load_peft(peft_directory(tensors={A: values})).modules.values()
-        assert module.down.tolist() == values.tolist()
-
-    def test_bfloat16(self, peft_directory: Callable[..., Path]) -> None:
-        data = np.array([0x3F80, 0xC000, 0x4049, 0x0001, 0x7F7F, 0x8000], dtype="<u2").tobytes()
-        [module] = load_peft(peft_directory(tensors={A: ("BF16", (2, 3), data)})).modules.values()
-        assert module.down.tolist() == [[1.0, -2.0, 3.140625], [2.0**-133, 255 * 2.0**120, 0.0]]
-
     @pytest.mark.parametrize(
         ("key", "name"),
         [
@@ -154,20 +143,6 @@ class TestRefusals:
         (directory / missing).unlink()
         with refused(AdapterFormatError, str(directory), missing):
             load_peft(directory)
-
-    def test_a_pickled_adapter(self, peft_directory: Callable[..., Path], refused: Callable[..., Any]) -> None:
-        directory = peft_directory()
-        (directory / "adapter_model.safetensors").rename(directory / "adapter_model.bin")
-        with refused(AdapterFormatError, "adapter_model.bin", "pickle", hint="as safetensors"):
-            load_peft(directory)
-
-    def test_a_directory_of_named_adapters_says_which(
-        self, peft_directory: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory, refused: Callable[..., Any]
-    ) -> None:
-        parent = tmp_path_factory.mktemp("named")
-        shutil.copytree(peft_directory(), parent / "french")
-        with refused(AdapterFormatError, str(parent), "adapter_config.json", hint=str(parent / "french")):
-            load_peft(parent)
 
     @pytest.mark.parametrize(("present", "lacking"), [(A, "lora_B"), (B, "lora_A")])
     def test_half_a_pair(
@@ -282,19 +257,3 @@ class TestRefusals:
         tensors = {A: np.ones(down), B: np.ones((2, 4))}
         with refused(AdapterFormatError, "adapter_model.safetensors", "'q_proj'", hint="transposed"):
             load_peft(peft_directory(tensors=tensors))
-
-    def test_square_transposed_matrices_are_caught_by_the_configuration(
-        self, peft_directory: Callable[..., Path], refused: Callable[..., Any]
-    ) -> None:
-        with refused(AdapterFormatError, "adapter_model.safetensors", "'q_proj'", "rank 5", "rank 2"):
-            load_peft(peft_directory(tensors={A: np.ones((5, 2)), B: np.ones((2, 5))}))
-
-    def test_a_safetensors_file_cut_anywhere(
-        self, peft_directory: Callable[..., Path], refused: Callable[..., Any]
-    ) -> None:
-        path = peft_directory() / "adapter_model.safetensors"
-        whole = path.read_bytes()
-        for size in range(len(whole)):
-            path.write_bytes(whole[:size])
-            with refused(AdapterFormatError, str(path)):
-                load_peft(path.parent)

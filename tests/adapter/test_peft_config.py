@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from helora_core.adapter.peft_config import PEFTConfig, read_peft_config
 from helora_core.errors import AdapterFormatError
@@ -66,44 +63,6 @@ class TestPatterns:
         config = PEFTConfig(r=8, lora_alpha=16, rank_pattern={"blocks[0].q": 2})
         assert config.rank_of("blocks[0].q") == 2
         assert config.rank_of("model.blocks[0].q") == 8
-
-    @pytest.mark.filterwarnings("ignore:Possible (nested )?set:FutureWarning")
-    @given(st.text(st.sampled_from("ab.*[]()^$|\\0"), max_size=8), st.text(st.sampled_from("ab.0"), max_size=8))
-    def test_matching_is_that_of_peft(self, key: str, name: str) -> None:
-        """Against the text of ``peft.utils.other.get_pattern_key`` in 0.21.2."""
-
-        def get_pattern_key(pattern_keys: Any, key_to_match: str) -> str:
-            for key in pattern_keys:
-                match = re.match(rf"(.*\.)?({key})$", key_to_match)
-                if not match:
-                    continue
-                return str(key)
-            return key_to_match
-
-        patterns = {key: 2}
-        try:
-            expected = patterns.get(get_pattern_key(patterns, name), 8)
-        except re.error:
-            return
-        assert PEFTConfig(r=8, lora_alpha=1, rank_pattern=patterns).rank_of(name) == expected
-
-    def test_no_pattern_means_the_default(self) -> None:
-        assert PEFTConfig(r=8, lora_alpha=16, rank_pattern={}, alpha_pattern=None).rank_of(Q3) == 8
-
-
-class TestScaling:
-    def test_is_alpha_over_rank(self) -> None:
-        assert PEFTConfig(r=8, lora_alpha=4).scaling_of(Q3) == 0.5
-
-    def test_is_alpha_over_root_rank_for_rslora(self) -> None:
-        assert PEFTConfig(r=16, lora_alpha=4, use_rslora=True).scaling_of(Q3) == 1.0
-
-    def test_the_rank_is_the_modules_own(self) -> None:
-        patterns = PEFTConfig(
-            r=8, lora_alpha=4, use_rslora=True, rank_pattern={"q_proj": 4}, alpha_pattern={"q_proj": 1}
-        )
-        assert patterns.scaling_of(Q3) == 0.5
-        assert patterns.scaling_of("v_proj") == 4 / 8**0.5
 
 
 class TestReading:
@@ -257,14 +216,6 @@ class TestRefusals:
         path.write_bytes(content)
         with refused(AdapterFormatError, str(path), "JSON"):
             read_peft_config(path)
-
-    def test_a_file_cut_anywhere(self, config_file: Callable[..., Path], refused: Callable[..., Any]) -> None:
-        path = config_file()
-        whole = path.read_bytes()
-        for size in range(len(whole)):
-            path.write_bytes(whole[:size])
-            with refused(AdapterFormatError, str(path)):
-                read_peft_config(path)
 
     def test_files_that_cannot_be_opened(self, tmp_path: Path, refused: Callable[..., Any]) -> None:
         for path in (tmp_path / "adapter_config.json", tmp_path):
