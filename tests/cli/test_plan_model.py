@@ -231,11 +231,6 @@ class TestPrivateWeights:
         assert shown.exit_code == 0
         assert "WEIGHTS NOT PRIVATE: results are not sanitised" in shown.stderr
 
-    def test_private_weights_are_not_warned_of(self, helora: Callable[..., Any]) -> None:
-        shown = helora("demo", *ONE, *RANK_BSGS)
-        assert shown.exit_code == 0
-        assert "WEIGHTS NOT PRIVATE" not in shown.stderr
-
     def test_auto_never_takes_one_that_shows_them(self, helora: Callable[..., Any]) -> None:
         shown = helora("demo", *ONE, "--json")
         row = json.loads(shown.stdout)["modules"][0]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -37,17 +33,6 @@ REPOSITORY = Path(helora_core.__file__).parents[1]
 SHAPE = ModuleShape(d_in=1536, d_out=1536, rank=16)
 GOLDEN_DIGEST = "a1c94a3016181ce02d027cfb4deb115d472c1a39e008ea49336885f6173be12a"
 
-KEYS = {
-    *("packing", "d_in", "d_out", "rank", "tokens", "tokens_per_run", "runs"),
-    *("rotations", "keyswitches", "ct_pt", "additions", "rescales", "sanitizes", "encrypts", "decrypts"),
-    *("rotations_per_token", "keyswitches_per_token", "rescales_per_token"),
-    *("round_trips", "depth", "rotation_steps", "constants", "layout"),
-    *("ring_degree", "data_bits", "special_bits", "scales", "modulus_bits"),
-    *("security_bits", "security_table", "security_limit_bits"),
-    *("leakage", "leakage_label", "needs_sanitize", "sanitize_bits", "leakage_note"),
-    *("bytes_up_estimate", "bytes_down_estimate", "key_bytes_estimate"),
-    *("exponent", "is_zero", "expected_bits", "normalized_error_bound", "flood_bits", "over_budget", "digest"),
-}
 """What ``helora plan --json`` gives: scripts match on these, so a change is one of the interface."""
 
 
@@ -58,10 +43,6 @@ def plan() -> Plan:
 
 
 class TestToDict:
-    @pytest.mark.parametrize("packing", [RankBSGS(), ZeroMOAI()], ids=["rank_bsgs", "zero_moai"])
-    def test_the_keys_are_those_documented(self, packing: Any) -> None:
-        assert compile_plan(SHAPE, packing, private_weights=False).to_dict().keys() == KEYS
-
     def test_the_values_are_those_of_the_plan(self, plan: Plan) -> None:
         assert plan.to_dict() == {
             "packing": "rank_bsgs",
@@ -137,9 +118,6 @@ class TestToDict:
         )
         assert plan.to_dict(tokens=3)["over_budget"] is None
 
-    def test_it_is_json(self, plan: Plan) -> None:
-        assert json.loads(json.dumps(plan.to_dict())) == plan.to_dict()
-
 
 class TestWhatRuns:
     def test_rotation_steps_are_ascending_distinct_and_inside_the_slots(self, plan: Plan) -> None:
@@ -167,12 +145,6 @@ class TestWhatRuns:
         assert (bare.needs_public_key, sanitised.needs_public_key) == (False, True)
         assert (bare.leakage_label, sanitised.leakage_label) == ("nothing*", "nothing")
         assert (bare.counts.sanitizes, sanitised.counts.sanitizes) == (0, 1)
-
-    def test_more_tokens_take_a_shorter_period_where_that_is_cheaper(self) -> None:
-        few, many = (compile_plan(SHAPE, RankBSGS(), tokens=tokens, private_weights=False) for tokens in (2, 256))
-        assert few.digest == compile_plan(SHAPE, RankBSGS(), private_weights=False).digest
-        assert many.tokens_per_run > few.tokens_per_run
-        assert many.counts.times(many.runs(256)).rotations < few.counts.times(few.runs(256)).rotations
 
 
 class TestPacking:
@@ -231,21 +203,6 @@ class TestDigest:
         ``version`` (or the plan's ``SCHEMA``) and commit the new digest; if not, the change broke it by accident.
         """
         assert plan.digest == GOLDEN_DIGEST
-
-    @pytest.mark.parametrize("seed", ["0", "1", "4242"])
-    def test_it_is_the_same_in_every_process(self, seed: str) -> None:
-        code = (
-            "from helora_core.adapter.lora import ModuleShape\n"
-            "from helora_core.compiler.compile import compile_plan\n"
-            "from helora_core.packing.rank_bsgs import RankBSGS\n"
-            "print(compile_plan(ModuleShape.parse('1536:1536:16'), RankBSGS(), private_weights=False).digest, end='')\n"
-        )
-        environ = os.environ | {"PYTHONHASHSEED": seed}
-        command = [sys.executable, "-c", code]
-        shown = subprocess.run(
-            command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, check=True, timeout=60
-        )
-        assert shown.stdout == GOLDEN_DIGEST
 
     def test_plans_that_differ_in_anything_that_runs_have_different_ones(self, plan: Plan) -> None:
         class Raised(RankBSGS):

@@ -200,10 +200,6 @@ class TestCache:
             cache.constants(bench.plan, module, bench.server.encoder)
             assert cache.bytes_held <= budget
 
-    def test_what_does_not_fit_is_right_all_the_same(self, bench: Any) -> None:
-        cache = ConstantCache(byte_budget=bytes_of(bench.plan) // 2)
-        assert run(bench, cache.constants(bench.plan, bench.module, bench.server.encoder)) > 12
-
     def test_it_is_used_over_several_adapter_runs(self, numpy_backend: Any) -> None:
         """Keys are made anew for each run, and plaintexts belong to their parameters alone: they are made once."""
         told: list[int] = []

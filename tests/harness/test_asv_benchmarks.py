@@ -33,20 +33,6 @@ def cells() -> ModuleType:
         sys.path.remove(str(BENCHMARKS.parent))
 
 
-def test_asv_finds_the_benchmarks_and_no_fault_in_them() -> None:
-    if importlib.util.find_spec("asv") is None:
-        pytest.skip("asv is not installed: it is in the dependency group history")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "asv", "check", "--environment", f"existing:{sys.executable}"],
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "No problems found" in done.stdout
-
-
 @pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.name)
 def test_benchmarks_import_nothing_that_an_old_commit_may_lack(path: Path) -> None:
     imported = set()

@@ -22,7 +22,7 @@ from helora_core.execution.reference import run_plain
 from helora_core.host.builtin import helora_packings
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import Layout, ModulusUse, Packing, Vector
-from helora_core.privacy.leakage import Leakage
+from helora_core.privacy.leakage import Leakage, LeakageClass
 
 PlanFor = Callable[..., Plan]
 Activations = Callable[..., Vector]
@@ -63,6 +63,23 @@ def test_it_has_the_name_of_its_spec_and_says_what_it_reveals(packing: Packing) 
     assert packing.version >= 1
     assert isinstance(packing.leakage, Leakage)
     assert packing.leakage.explanation.endswith(".")
+
+
+KEY_HOLDER = {  # what it learns beyond Δ, and whether only from results that were not sanitised
+    "rank_bsgs": (LeakageClass.NOTHING, True),
+    "halevi_shoup": (LeakageClass.NOTHING, True),
+    "halevi_shoup_bsgs": (LeakageClass.NOTHING, True),
+    "outer_product": (LeakageClass.NOTHING, True),
+    "cpmm": (LeakageClass.NOTHING, True),
+    "cheetah": (LeakageClass.Z, True),
+    "cheetah_two_round": (LeakageClass.MASKED_Z, True),
+    "zero_moai": (LeakageClass.PRODUCTS, False),
+}
+
+
+def test_what_the_key_holder_learns(packing: Packing) -> None:
+    assert (packing.leakage.key_holder, packing.leakage.needs_sanitize) == KEY_HOLDER[packing.name]
+    assert packing.client_finishes is (packing.name in ("cheetah", "zero_moai"))
 
 
 def transform_error(packing: Packing, module: LoRAModule) -> float:

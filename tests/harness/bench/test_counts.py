@@ -174,29 +174,8 @@ class TestCommand:
         result = check()
         assert (result.exit_code, result.stdout) == (0, "counts: OK, 4 cells\n")
 
-    def test_a_ring_twice_as_large_for_sanitised_plans_alone_is_a_regress(
-        self, check: Check, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """What runs by default is sanitised: a change that makes only that cost more must not pass."""
-        compile_plan = gate.compile_plan
-
-        def doubled(*arguments: Any, **options: Any) -> Plan:
-            plan = compile_plan(*arguments, **options)
-            if plan.sanitize_bits is None:
-                return plan
-            return compile_plan(*arguments, **options | {"ring_degree": 2 * plan.params.ring_degree})
-
-        monkeypatch.setattr(gate, "compile_plan", doubled)
-        result = check()
-        assert result.exit_code == 1
-        for backend in ("numpy", "tenseal"):
-            assert re.search(rf"REGRESS  {backend} rank_bsgs 512:512:8 1 sanitised: .*ring degree ", result.stdout)
-        assert "8 1: " not in result.stdout
-
     @pytest.mark.parametrize("sanitised", [False, True])
-    @pytest.mark.parametrize(
-        "name", ["ring_degree", "modulus_bits", "bytes_keys", "bytes_up", "bytes_down", "rotation_keys", "sanitizes"]
-    )
+    @pytest.mark.parametrize("name", ["ring_degree", "bytes_keys"])
     def test_whatever_a_mode_costs_more_is_a_regress_of_that_mode(
         self, check: Check, monkeypatch: pytest.MonkeyPatch, name: str, sanitised: bool
     ) -> None:

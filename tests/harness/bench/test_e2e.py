@@ -336,8 +336,3 @@ def test_the_best_rows_are_good_ones_and_ties_go_to_the_faster() -> None:
 
 def test_percentiles_are_of_the_nearest_rank() -> None:
     assert [percentile(range(1, 11), percent) for percent in (0, 50, 90, 91, 100)] == [1, 5, 9, 10, 10]
-
-
-def test_throughput_is_better_when_higher() -> None:
-    assert metric("tokens_per_second_per_sequence").better is Better.HIGHER
-    assert metric("he_share").better is Better.UNKNOWN
