@@ -93,10 +93,10 @@ def test_headers_of_any_kind(folder: Path, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("flag", FLAGS)
-@pytest.mark.parametrize("value", [0, 1, "", "false", "true", [], {}])
-def test_flags_are_true_or_false(folder: Path, flag: str, value: Any) -> None:
-    with pytest.raises(AdapterFormatError, match=f"{flag}|bool"):
-        load(folder, json.dumps({**CONFIG, flag: value}).encode(), TENSORS)
+def test_flags_are_true_or_false(folder: Path, flag: str) -> None:
+    for value in (0, 1, "", "false", "true", [], {}):
+        with pytest.raises(AdapterFormatError, match=f"{flag}|bool"):
+            load(folder, json.dumps({**CONFIG, flag: value}).encode(), TENSORS)
 
 
 def test_a_key_that_stands_twice_is_refused(folder: Path) -> None:

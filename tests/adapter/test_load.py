@@ -97,7 +97,6 @@ def test_an_empty_file_is_called_empty(tmp_path: Path, refused: Callable[..., An
         load_adapter(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["adapter_model.bin", "a.pt", "a.pth", "a.ckpt", "a.safetensors", "a.npz"])
 @pytest.mark.parametrize(
     ("content", "what"),
     [
@@ -114,17 +113,17 @@ def test_an_empty_file_is_called_empty(tmp_path: Path, refused: Callable[..., An
         (b'{"peft_type": "LORA"}', "JSON"),
     ],
 )
-def test_other_kinds_are_named_and_nothing_is_unpickled(tmp_path: Path, name: str, content: bytes, what: str) -> None:
-    path = tmp_path / name
-    path.write_bytes(content)
-    if name.endswith(".npz") and what == "zip archive":
-        what = ""  # an .npz file to all appearances
-    with pytest.raises(AdapterFormatError) as caught:
-        load_adapter(path)
-    assert str(path) in caught.value.message
-    assert what in caught.value.message
-    for advice in ("allow_pickle", "torch.load", "pickle.load", "unsafe"):
-        assert advice not in str(caught.value)
+def test_other_kinds_are_named_and_nothing_is_unpickled(tmp_path: Path, content: bytes, what: str) -> None:
+    for name in ("adapter_model.bin", "a.pt", "a.pth", "a.ckpt", "a.safetensors", "a.npz"):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(AdapterFormatError) as caught:
+            load_adapter(path)
+        assert str(path) in caught.value.message
+        # An archive is an .npz file to all appearances.
+        assert what in caught.value.message or (name, what) == ("a.npz", "zip archive")
+        for advice in ("allow_pickle", "torch.load", "pickle.load", "unsafe"):
+            assert advice not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["adapter_model.bin", "pytorch_model.pt", "a.ckpt"])

@@ -130,14 +130,12 @@ class TestRefusals:
         with refused(AdapterFormatError, "adapter_config.json", "field_of_the_future", hint="field_of_the_future"):
             read_peft_config(config_file(field_of_the_future=value))
 
-    @pytest.mark.parametrize("field", SAVED_BY_PEFT)
-    def test_no_field_of_peft_is_unknown(self, config_file: Callable[..., Path], field: str) -> None:
-        path, message = config_file(**{field: {"switched": "on"}}), ""
-        try:
-            read_peft_config(path)
-        except AdapterFormatError as error:
-            message = error.message
-        assert "unknown" not in message
+    def test_no_field_of_peft_is_unknown(self, config_file: Callable[..., Path]) -> None:
+        for field in SAVED_BY_PEFT:
+            try:
+                read_peft_config(config_file(**{field: {"switched": "on"}}))
+            except AdapterFormatError as error:
+                assert "unknown" not in error.message  # noqa: PT017 - some are read
 
     @pytest.mark.parametrize("bias", ["all", "lora_only", True])
     def test_trained_biases(self, config_file: Callable[..., Path], refused: Callable[..., Any], bias: Any) -> None:

@@ -26,6 +26,7 @@ from helora_core.artifact.write import write_artifact
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.compiled import CompiledModule, Part
 from helora_core.compiler.ir import OpKind
+from helora_core.compiler.plan import Plan
 from helora_core.compiler.recipe import Recipe
 from helora_core.errors import HeloraError, InsecureParameters, LeakageRefused
 from helora_core.host.manager import get_manager
@@ -190,6 +191,19 @@ def _mutated(content: Any, data: st.DataObject) -> None:
         program["outputs"][-1] = data.draw(st.none() | st.integers(0, count - 1), "result")
 
 
+def _read_sealed(whole: Path, folders: pytest.TempPathFactory, content: Any, **demands: Any) -> Plan | None:
+    """The plan of a copy of an artifact with this content, whole by all its digests; None if it is refused."""
+    place = folders.mktemp("forged") / "artifact"
+    shutil.copytree(whole, place)
+    try:
+        seal(place, content)
+        return read(place, **demands).modules[0].plan
+    except HeloraError:
+        return None
+    finally:
+        shutil.rmtree(place.parent)
+
+
 @pytest.mark.parametrize("packing", ["rank_bsgs", "cpmm", "halevi_shoup_bsgs"])
 @hypothesis.settings(max_examples=60)
 @hypothesis.given(data=st.data())
@@ -199,18 +213,9 @@ def test_a_program_with_any_change_is_refused(
     before = stored_plan(whole(packing))
     content = copy.deepcopy(before)
     _mutated(content, data)
-    place = tmp_path_factory.mktemp("forged") / "artifact"
-    shutil.copytree(whole(packing), place)
-    try:
-        seal(place, copy.deepcopy(content))
-        try:
-            loaded = read(place, **OWNED).modules[0].plan
-        except HeloraError:
-            return
-        # What reads as the same program is the same program: a default that was written out, say.
-        assert loaded.program == msgspec.convert(before, Recipe).program
-    finally:
-        shutil.rmtree(place.parent)
+    loaded = _read_sealed(whole(packing), tmp_path_factory, content, **OWNED)
+    # What reads as the same program is the same program: a default that was written out, say.
+    assert loaded is None or loaded.program == msgspec.convert(before, Recipe).program
 
 
 @every_packing
@@ -230,14 +235,8 @@ def test_any_other_field_of_a_plan_changes_nothing_or_is_refused(
     for name in path[:-1]:
         parent = parent[name]
     parent[path[-1]] = data.draw(_VALUES | st.floats(0, 1e6), "value")
-    place = tmp_path_factory.mktemp("forged") / "artifact"
-    shutil.copytree(whole(packing), place)
-    try:
-        seal(place, content)
-        try:
-            loaded = read(place).modules[0].plan
-        except HeloraError:
-            return
+    loaded = _read_sealed(whole(packing), tmp_path_factory, content)
+    if loaded is not None:
         was = msgspec.convert(before, Recipe)
         # A width or rank that the same slots hold is that of another module, whose further weights are zero.
         assert (loaded.program, loaded.shape.d_out) == (was.program, was.shape.d_out)
@@ -245,8 +244,6 @@ def test_any_other_field_of_a_plan_changes_nothing_or_is_refused(
         assert dict(loaded.layout.figures) == was.layout
         assert loaded.settings.params.modulus_bits <= loaded.verdict.limit_bits
         assert loaded.verdict.asked_bits >= 128
-    finally:
-        shutil.rmtree(place.parent)
 
 
 class TestDemands:
@@ -255,10 +252,6 @@ class TestDemands:
         with pytest.raises(LeakageRefused, match="20 bits; 40 are asked for"):
             read(place)
         assert read(place, sanitize_bits=20).modules
-
-    def test_more_can_be_asked_for(self, artifact: Callable[[str], Path]) -> None:
-        with pytest.raises(LeakageRefused, match="60 are asked for"):
-            read(artifact("rank_bsgs"), sanitize_bits=60)
 
     def test_what_is_not_sanitised_is_for_those_who_own_the_adapter(self, tmp_path: Path) -> None:
         place = make(tmp_path / "a", "rank_bsgs", sanitize_bits=None)

@@ -188,14 +188,6 @@ class TestNothingIsWritten:
         assert refusal("run", *[word for pair in options.items() for word in pair])["code"] == code
         assert self.files(tmp_path) == {"x.npy"}
 
-    @pytest.mark.parametrize("output", ["delta.txt", "missing/delta.npy"])
-    def test_an_output_that_cannot_be_is_refused_before_anything_runs(
-        self, refusal: Callable[..., Any], output: str
-    ) -> None:
-        """The adapter is not even read."""
-        error = refusal("run", "--adapter", "missing", "--input", "missing.npy", "--output", output)
-        assert output in error["message"]
-
 
 class TestShown:
     def test_people_see_a_row_per_module_and_a_total(self, helora: Callable[..., Any], adapter: Path, x: Any) -> None:

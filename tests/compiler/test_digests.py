@@ -50,7 +50,7 @@ def test_plans_that_differ_have_different_ones(here: list[str]) -> None:
     assert len(set(here)) == len(CASES)
 
 
-@pytest.mark.parametrize("seed", ["0", "1", "4242"])
+@pytest.mark.parametrize("seed", ["0", "4242"])
 def test_other_processes_have_the_same_ones(here: list[str], seed: str) -> None:
     shown = subprocess.run(
         [sys.executable, "-c", CODE],

@@ -14,12 +14,6 @@ from helora_core.packing.rank_bsgs import RankBSGS
 MODULES = [(model, name, shape) for model, shapes in LLM_SHAPES.items() for name, shape in dict(shapes).items()]
 
 
-def test_the_models_are_those_of_the_design() -> None:
-    assert {"qwen2.5-1.5b", "llama-2-7b"} <= set(LLM_SHAPES)
-    assert all({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-               <= {name.rpartition(".")[2] for name in dict(shapes)} for shapes in LLM_SHAPES.values())  # fmt: skip
-
-
 @pytest.mark.parametrize("sanitize_bits", [None, 40], ids=["bare", "sanitised"])
 @pytest.mark.parametrize(("model", "name", "shape"), MODULES, ids=[f"{model}-{name}" for model, name, _ in MODULES])
 def test_each_keeps_the_default_budget_at_eight_tokens_or_fewer(

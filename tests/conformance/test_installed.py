@@ -162,8 +162,8 @@ def test_an_emulation_is_called_one_and_is_spared_the_laws_of_secrecy(
 
 def test_a_broken_law_makes_the_command_fail(installed: Installed) -> None:
     installed.plugin(double="rotates to the right")
-    shown = installed.run("helora_core", "conform", "fake", "-k", "slot_one_to_slot_zero")
-    assert shown.returncode == 1
+    shown = CliRunner().invoke(main, ["conform", "fake", "-k", "slot_one_to_slot_zero"])
+    assert shown.exit_code == 1
     assert "test_rotate_brings_slot_one_to_slot_zero" in shown.stdout
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
@@ -131,57 +129,6 @@ def test_counts_of_cheetah_two_round() -> None:
         sent = (counts.encrypts, counts.decrypts, counts.sanitizes)
         expected.append(row(d, rank, tokens, compiled.params.ring_degree, counts.ct_pt, *sent))
     assert table("| d | r | tokens | ring | products | ciphertexts up | ciphertexts down | masks |") == expected
-
-
-def overview(packing: str, module: ModuleShape, compiled: Plan) -> tuple[int, ...]:
-    """The formulas of the overview: rotations, products, rescales, ciphertexts up and down, tokens a run."""
-    slots, r, f = compiled.params.slots, module.rank, compiled.layout.figures
-    if packing == "cpmm":
-        return 0, r * (module.d_in + module.d_out), r + module.d_out, module.d_in, module.d_out, slots
-    if packing == "zero_moai":
-        copies, b = max(min(slots // module.d_in, r), 1), -(-module.d_in // slots)
-        return 0, b * -(-r // copies), -(-r // copies), b, -(-r // copies), 1
-    if packing.startswith("cheetah"):
-        b, j, tokens = -(-module.d_in // f["width"]), -(-r // f["rows"]), compiled.tokens_per_run
-        assert tokens * f["rows"] * f["width"] <= 2 * slots
-        if packing == "cheetah":
-            return 0, b * j, 0, b, j, tokens
-        j_out = f["blocks_out"]
-        return 0, b * j + j_out, j, b + 1, j + j_out, tokens
-    p, b, b_out = f["period"], f["blocks_in"], f["blocks_out"]
-    folds = p.bit_length() - 1
-    if packing == "rank_bsgs":
-        r2, n, n_up = f["padded_rank"], f["baby_steps_down"], f["baby_steps_up"]
-        rotations = b * (n - 1) + r2 // n - 1 + folds - (r2.bit_length() - 1) + n_up - 1 + b_out * (r2 // n_up - 1)
-        return rotations, (b + b_out) * r2, 1 + b_out, b, b_out, slots // p
-    if packing == "outer_product":
-        return r * folds, r * (b + b_out), r + b_out, b, b_out, slots // p
-    n = f["baby_steps"]
-    assert n == 1 or packing == "halevi_shoup_bsgs"
-    return b * (n - 1) + b_out * (p // n - 1), b * b_out * p, b_out, b, b_out, slots // p
-
-
-@pytest.mark.parametrize(
-    "packing",
-    [
-        "rank_bsgs",
-        "cpmm",
-        "zero_moai",
-        "halevi_shoup",
-        "halevi_shoup_bsgs",
-        "outer_product",
-        "cheetah",
-        "cheetah_two_round",
-    ],
-)
-@pytest.mark.parametrize("shape", ["1536:1536:16", "576:192:8", "192:576:5", "4096:5000:64", "100:7:1"])
-def test_formulas_of_the_overview(packing: str, shape: str) -> None:
-    module = ModuleShape.parse(shape)
-    # A few bits, since those of a single number may be lost between two rounds.
-    compiled = compile_plan(module, get_manager().load_packing(packing), precision_bits=6, private_weights=False)
-    counts = compiled.counts
-    found = (counts.rotations, counts.ct_pt, counts.rescales, counts.encrypts, counts.decrypts)
-    assert (*found, compiled.tokens_per_run) == overview(packing, module, compiled)
 
 
 def test_every_packing_of_core_has_a_section() -> None:

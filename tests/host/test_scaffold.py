@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from helora_core.errors import InvalidInput
 from helora_core.host import scaffold
 from helora_core.host.scaffold import FillIn, left_to_fill_in, new_backend, template_folder
-from helora_core.specs import BackendSpec
 
 ROOT = Path(scaffold.__file__).parents[2]
 NAMES = ("a", "zeta", "two_words_2", "acme", "acme_gpu", "x" * 32)
@@ -52,11 +51,6 @@ def test_only_the_name_differs_from_the_template(name: str, tmp_path: Path) -> N
             assert again.startswith(expected)
             again = again[len(expected) :]
         assert not again
-
-
-def test_what_the_command_line_calls_it_fits_a_spec() -> None:
-    for name in NAMES:
-        BackendSpec(name=name, target=f"helora_{name}:X", summary="", provides_security=False)
 
 
 def test_the_template_imports_nothing_of_other_plugins() -> None:

@@ -29,7 +29,6 @@ from helora_core.packing.protocol import ScaleRole, Vector
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.presets import FAST
 from helora_core.parties.module_run import ModuleRun, run_module
-from helora_core.privacy.leakage import LeakageClass
 
 SMALL = CKKSParams(ring_degree=1024, data_bits=(60, 40), special_bits=(60,), scale_bits=40)
 """Insecure, which no packing can see: 1024 coefficients."""
@@ -185,11 +184,6 @@ class TestCosts:
 
 
 class TestLeakage:
-    def test_it_reveals_z_once_sanitised_and_the_client_must_own_up(self) -> None:
-        assert Cheetah.leakage.key_holder is LeakageClass.Z
-        assert Cheetah.leakage.needs_sanitize
-        assert Cheetah.client_finishes
-
     def test_a_sanitised_plan_keeps_the_coefficients_of_z_and_no_others(self) -> None:
         plan = compile_plan(ModuleShape.parse("100:7:5"), Cheetah(), sanitize_bits=40, private_weights=False)
         kept = [op.positions for op in plan.program.ops if op.kind is OpKind.SANITIZE]

@@ -33,7 +33,6 @@ from helora_core.packing.protocol import Interactive, Vector
 from helora_core.params.ckks import CKKSParams
 from helora_core.parties.client_run import ClientRun
 from helora_core.parties.module_run import run_module
-from helora_core.privacy.leakage import LeakageClass
 
 SMALL = CKKSParams(ring_degree=1024, data_bits=(46, 44), special_bits=(20,), scale_bits=32)
 """Insecure, which no packing can see: 1024 coefficients."""
@@ -241,13 +240,6 @@ class TestMasks:
         )
         kept = [op.positions for op in plan.program.ops if op.kind is OpKind.SANITIZE]
         assert kept == [tuple(5 * row + 4 for row in range(30))]
-
-
-def test_it_reveals_a_masked_z_and_the_client_needs_no_adapter() -> None:
-    assert CheetahTwoRound.leakage.key_holder is LeakageClass.MASKED_Z
-    assert CheetahTwoRound.leakage.needs_sanitize
-    assert not CheetahTwoRound.client_finishes
-    assert "uniform mask" in CheetahTwoRound.leakage.explanation
 
 
 def test_its_layout_says_what_the_client_answers() -> None:

@@ -25,7 +25,6 @@ from helora_core.packing.cpmm import CPMM
 from helora_core.packing.protocol import Vector
 from helora_core.params.presets import FAST
 from helora_core.parties.module_run import ModuleRun
-from helora_core.privacy.leakage import LeakageClass
 
 
 def planned(backend: str, shape: str, sanitize_bits: int | None) -> Plan:
@@ -189,9 +188,3 @@ class TestLayout:
         plan = compile_plan(ModuleShape.parse("300:70:5"), CPMM(), private_weights=False)
         assert peak_live(plan) == 300 + 5
         assert peak_live(compile_plan(ModuleShape.parse("70:300:5"), CPMM(), private_weights=False)) == 300 + 5
-
-
-def test_the_key_holder_learns_nothing_but_the_result_once_it_is_sanitised() -> None:
-    assert CPMM.leakage.key_holder is LeakageClass.NOTHING
-    assert CPMM.leakage.needs_sanitize
-    assert not CPMM.client_finishes

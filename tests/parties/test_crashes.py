@@ -31,13 +31,14 @@ from helora_core.errors import (
 from helora_core.execution.constants import ConstantCache
 from helora_core.parties.client import Client
 from helora_core.parties.limits import ServerLimits
-from helora_core.parties.messages import Upload, decode, encode
+from helora_core.parties.messages import encode
 from helora_core.parties.prepared import MaskedRequest
 from helora_core.parties.request import Exchange
 from helora_core.parties.server import Server
 from helora_core.parties.store import Deferred, MemoryStore, Store, Write
 from tests.conftest import examples
 from tests.parties.ahead import MANAGER, integer_delta, prepared_module
+from tests.parties.pair import upload_of
 
 SHAPE = ModuleShape.parse("3:2:1")
 MODULES = {"m": prepared_module("m", 1, SHAPE)}
@@ -51,10 +52,6 @@ OTHERS = Client(OFFER, backend=BACKEND, load_packing=MANAGER.load_packing).evalu
 
 
 BEGUN, SENT, DELIVERED, HANDED_OVER = range(4)
-
-
-PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
-"""What fails is not made shorter, which takes minutes."""
 
 
 class Crash(Exception):
@@ -91,10 +88,6 @@ class Sent:
     x: Any = None
     messages: list[bytes] = field(default_factory=list)
     answers: dict[bytes, bytes] = field(default_factory=dict)
-
-
-def upload_of(message: bytes) -> Upload:
-    return decode(envelope.opened(PayloadKind.UPLOAD, None, message).payload, Upload)
 
 
 class Crashes(RuleBasedStateMachine):
@@ -351,5 +344,7 @@ class Crashes(RuleBasedStateMachine):
             assert len(self.disks["server"].names("")) <= 2 * LIMITS.batches + 1
 
 
+# What fails is not made shorter, which takes minutes.
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 Crashes.TestCase.settings = examples(8, stateful_step_count=30, phases=PHASES)
 TestCrashes = Crashes.TestCase

@@ -26,7 +26,6 @@ from helora_core.errors import (
     LimitExceeded,
     UnexpectedMessage,
 )
-from helora_core.execution.constants import ConstantCache
 from helora_core.host.manager import get_manager
 from helora_core.params.presets import FAST
 from helora_core.parties.client import Client
@@ -325,14 +324,6 @@ def test_unfinished_requests_say_so(pair: Any, refused: Any) -> None:
     finished(request, session)
     with refused(UnexpectedMessage, "done"):
         request.message()
-
-
-def test_a_server_keeps_its_own_weights_cache(lora: CompiledLoRA) -> None:
-    cache = ConstantCache()
-    server = Server({each.name: each for each in lora.modules}, lora.backend, constants=cache)
-    client = lora.client(server.offer())
-    client.delta("q_proj", x_of(1), server.open(client.evaluation_keys()))
-    assert cache.bytes_held > 0
 
 
 def test_an_answer_to_masks_that_were_forgotten_is_refused(lora: CompiledLoRA, refused: Any) -> None:

@@ -18,7 +18,7 @@ from helora_core.host.manager import get_manager
 from helora_harness import ab_worker, checkouts
 from helora_harness.bench import record
 from helora_harness.bench.counts import plan_of
-from helora_harness.bench.e2e import Measured, Steps, best, bound_by, measure, percentile
+from helora_harness.bench.e2e import Measured, Steps, best, bound_by, measure
 from helora_harness.bench.grid import with_packing
 from helora_harness.bench.record import Origin, Record
 from helora_harness.checkouts import Asked, Code, Commit, Worker, code_here
@@ -332,7 +332,3 @@ def test_the_best_rows_are_good_ones_and_ties_go_to_the_faster() -> None:
         "bytes_per_token": frugal,
     }
     assert best([failed]) == {}
-
-
-def test_percentiles_are_of_the_nearest_rank() -> None:
-    assert [percentile(range(1, 11), percent) for percent in (0, 50, 90, 91, 100)] == [1, 5, 9, 10, 10]

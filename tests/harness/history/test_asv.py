@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -119,28 +118,6 @@ def test_only_what_an_export_wrote_is_replaced(tmp_path: Path, make_row: MakeRow
     with refused(RowsRefused, "mine"):
         write_asv([make_row()], tmp_path / "mine")
     assert (tmp_path / "mine" / "data").exists()
-
-
-def test_asv_show_tells_our_numbers(project: Path, rows: list[Row], commits: list[str]) -> None:
-    listed = _asv(project, "show")
-    assert all(commit[:8] in listed for commit in commits)
-    shown = _asv(project, "show", "--details", "--bench", "e2e.tenseal.ms_per_token", commits[2])
-    row = _of(rows, commits[2], backend="tenseal", packing="rank_bsgs", shape="576:192:8")
-    assert f"{row.metrics['ms_per_token']:.3g}" in shown
-    failed = _asv(project, "show", "--details", "--bench", "e2e.openfhe.ms_per_token", commits[4])
-    assert "failed" in failed
-
-
-def test_asv_compare_tells_the_regression_between_commits(project: Path, rows: list[Row], commits: list[str]) -> None:
-    compared = _asv(project, "compare", "--factor", "1.05", commits[1], commits[2])
-    (line,) = re.findall(r"^.*e2e\.tenseal\.ms_per_token\('rank_bsgs', '576:192:8', 8\).*$", compared, re.MULTILINE)
-    cell = {"backend": "tenseal", "packing": "rank_bsgs", "shape": "576:192:8"}
-    before, after = (_of(rows, commit, **cell).metrics["ms_per_token"] for commit in commits[1:3])
-    assert [part.strip(" +") for part in line.split("|")[1:5]] == ["", str(before), str(after), "1.26"]
-    assert line.startswith("| +")
-    counted = re.findall(r"^.*counts\.rotations_per_token\('rank_bsgs', '576:192:8', 8\).*$", compared, re.MULTILINE)
-    assert "35" in counted[0]
-    assert "41" in counted[0]
 
 
 def test_asv_publish_makes_graphs_of_every_commit(project: Path, rows: list[Row], commits: list[str]) -> None:
