@@ -7,7 +7,8 @@ of a rescale, that of dropped bits by terms of its own.
 
 Bits are dropped until the plan has one bit more than the precision that was asked for. What it has beyond that is an
 accident of rings and primes; whoever wants it asks for it. The one bit is for Δ that are smaller than expected. A plan
-that has less loses no more than ``LOST_BITS``, and none of what was asked for.
+that has less loses no more than ``LOST_BITS``, and none of what was asked for. For backends that cannot leave bits out,
+results are only divided, and lose no more than that either.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def smallest_results(plan: Plan, target_bits: float) -> Plan:
     levels = [plan.values[i].level for i in plan.program.results if ops[i].kind is OpKind.SANITIZE]
     if not levels or len(levels) < len(plan.program.results) or plan.program.offline:
         return plan
-    least = kept_bits(plan.precision().bits, target_bits)
+    bits = plan.precision().bits
+    least = kept_bits(bits, target_bits) if plan.traits.short_results else bits - LOST_BITS
     for dropped in range(min(levels), 0, -1):
         smaller = divided(plan, dropped)
         if smaller is not None and smaller.precision().bits >= least:
