@@ -32,8 +32,8 @@ SHAPE = ModuleShape(d_in=16, d_out=24, rank=4)
 
 NOISIER = 2.5
 """How much noisier than its operations a program may be. Errors of a rank-4 module have as few as four degrees of
-freedom per token. Two independent samples of eight tokens would differ by more once in a million draws (F distribution of
-32 and 32 degrees); these share their uploads, and so most of their errors."""
+freedom per token. Two independent samples of eight tokens would differ by more once in a million draws (F distribution
+of 32 and 32 degrees); these share their uploads, and so most of their errors."""
 
 TOKENS = 8
 
