@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -33,12 +32,15 @@ class CompiledKernels(BuildHookInterface[Any]):
         if self.target_name != "wheel":
             return
         build, asked = self._build(), os.environ.get("HELORA_RNS_BUILD", "")
-        shutil.rmtree(build.LIBRARY, ignore_errors=True)
-        if asked == "pure":
-            return
-        target = build.TARGETS[asked] if asked else None
-        if build.compile_library(build.LIBRARY, target) is None:
-            self.app.display_warning("helora-rns: no compiler; this is a pure wheel, with the slow NumPy kernels")
+        target = build.TARGETS[asked] if asked and asked != "pure" else None
+        library = None if asked == "pure" else build.compile_library(build.LIBRARY, target)
+        # Only now, since processes of other environments may be about to load it.
+        for file in {each.file for each in build.TARGETS.values()}:
+            if library is None or file != library.name:
+                (build.LIBRARY / file).unlink(missing_ok=True)
+        if library is None:
+            if asked != "pure":
+                self.app.display_warning("helora-rns: no compiler; this is a pure wheel, with the slow NumPy kernels")
             return
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{(target or build.this_machine()).tag}"

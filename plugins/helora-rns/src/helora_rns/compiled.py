@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from helora_rns import embedding, primes
 from helora_rns.arrays import address, aligned_copy, doubles, residues
-from helora_rns.kernels import Basis, Doubles
+from helora_rns.kernels import Basis, Doubles, Index
 from helora_rns.modular import Residues
 
 SETS = ("scalar", "avx2", "avx512ifma")
 """By their numbers in the C interface, the fastest last."""
 
-ABI = 2
+ABI = 3
 
 _POINTER, _NUMBER, _WORD = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32
 _SIGNATURES = {
@@ -40,7 +40,7 @@ _SIGNATURES = {
     "hr_to_doubles": [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER, _POINTER],
     "hr_mod_down": [_POINTER, _POINTER, _NUMBER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER],
     "hr_decompose": [_POINTER, _POINTER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER],
-    "hr_key_product": [_POINTER, _POINTER, _NUMBER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER],
+    "hr_rotate": [_POINTER, _POINTER, _NUMBER, _NUMBER, _NUMBER, *[_POINTER] * 6],
     "hr_run": [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER],
     "hr_ring_make": [_POINTER, _NUMBER, _NUMBER, _POINTER, _POINTER, _WORD],
     "hr_binomial": [_POINTER, _POINTER, _POINTER, _NUMBER],
@@ -204,7 +204,7 @@ class CompiledKernels:
         )  # fmt: skip
         return results
 
-    def permute(self, a: Residues, index: NDArray[np.uint32]) -> Residues:
+    def permute(self, a: Residues, index: Index) -> Residues:
         out = residues(a.shape)
         self._c.hr_permute(self._ring, a.size // self.ring_degree, address(out), address(a), address(index))
         return out
@@ -240,11 +240,14 @@ class CompiledKernels:
         self._c.hr_decompose(self._ring, self._basis(basis), limbs, special, address(out), address(a), self._scratch())
         return out
 
-    def key_product(self, digits: Residues, key: Residues, basis: Basis) -> Residues:
+    def rotated(
+        self, digits: Residues, key: Residues, added: Residues, indices: tuple[Index, Index], basis: Basis
+    ) -> Residues:
         limbs, key_digits = len(digits), key.shape[2]
         out = residues((2, len(basis), self.ring_degree))
         sizes = limbs, len(basis) - limbs, key_digits
-        self._c.hr_key_product(self._ring, self._basis(basis), *sizes, address(out), address(digits), address(key))
+        arrays = out, digits, key, added, *indices
+        self._c.hr_rotate(self._ring, self._basis(basis), *sizes, *map(address, arrays))
         return out
 
     def run(self, program: int, tables: NDArray[np.uint64]) -> None:

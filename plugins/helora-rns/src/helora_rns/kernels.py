@@ -18,6 +18,7 @@ from helora_rns.modular import Residues
 
 Basis: TypeAlias = tuple[int, ...]
 Doubles: TypeAlias = NDArray[np.float64]
+Index: TypeAlias = NDArray[np.uint32]
 
 CHUNK = 8
 """Residues of one digit that stand together in a key: one cache line."""
@@ -82,7 +83,7 @@ class Kernels(Protocol):
         """
         ...
 
-    def permute(self, a: Residues, index: NDArray[np.uint32]) -> Residues:
+    def permute(self, a: Residues, index: Index) -> Residues:
         """out[…, i] = a[…, index[i]], for an index of ``primes.automorphism``."""
         ...
 
@@ -113,12 +114,16 @@ class Kernels(Protocol):
         """
         ...
 
-    def key_product(self, digits: Residues, key: Residues, basis: Basis) -> Residues:
-        """Σ digits[i] · key[i]: (2, limbs + special, N).
+    def rotated(
+        self, digits: Residues, key: Residues, added: Residues, indices: tuple[Index, Index], basis: Basis
+    ) -> Residues:
+        """Σ digits[i] · key[i], plus ``added`` on the first polynomial, permuted: (2, limbs + special, N).
 
         Args:
             digits: As ``decompose`` gives them.
             key: Of all primes of the ring, interleaved: (primes, N/8, digits, 2, 8); see ``interleaved``.
+            added: (limbs, N); modulo the special primes it is zero.
+            indices: Of ``primes.automorphism``, for the element and its inverse.
             basis: As in ``decompose``.
         """
         ...
@@ -186,7 +191,7 @@ class Kernels(Protocol):
 
 
 def interleaved(key: Residues) -> Residues:
-    """A key as ``key_product`` reads it, of (digits, 2, primes, N)."""
+    """A key as ``rotated`` reads it, of (digits, 2, primes, N)."""
     digits, two, primes, n = key.shape
     blocks: Residues = key.reshape(digits, two, primes, n // CHUNK, CHUNK).transpose(2, 3, 0, 1, 4)
     return blocks

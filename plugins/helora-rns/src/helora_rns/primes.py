@@ -45,7 +45,8 @@ def bit_reversed(count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 
 @functools.lru_cache(maxsize=4096)
 def automorphism(ring_degree: int, element: int) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
-    """The index by which values are permuted when x becomes x^element: value i comes from place index[i]. Read-only.
+    """The index by which values are permuted when x becomes x^element: value i comes from place index[i]. All get the
+    same array: do not write to it.
 
     Value i is the polynomial at psi^(2·rev(i) + 1), and stands for exponent element · (2·rev(i) + 1) afterwards. The
     low bits of that number, which the high bits of i are, depend on themselves only: aligned groups of eight stay
@@ -53,6 +54,4 @@ def automorphism(ring_degree: int, element: int) -> np.ndarray[tuple[int], np.dt
     """
     reversed_ = bit_reversed(ring_degree)
     exponents = element * (2 * reversed_ + 1) % (2 * ring_degree)
-    index: np.ndarray[tuple[int], np.dtype[np.uint32]] = aligned_copy(reversed_[(exponents - 1) // 2].astype(np.uint32))
-    index.flags.writeable = False
-    return index
+    return aligned_copy(reversed_[(exponents - 1) // 2].astype(np.uint32))

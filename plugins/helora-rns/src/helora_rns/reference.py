@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from helora_rns import embedding, modular, normals, primes
 from helora_rns.arrays import aligned_copy, doubles, residues
-from helora_rns.kernels import Basis, Doubles, of_interleaved
+from helora_rns.kernels import Basis, Doubles, Index, of_interleaved
 from helora_rns.modular import Moduli, Residues
 
 
@@ -95,7 +95,7 @@ class NumPyKernels:
                 result.reshape(-1, len(basis), self.ring_degree)[:, j] = product.reshape(-1, self.ring_degree)
         return results
 
-    def permute(self, a: Residues, index: NDArray[np.uint32]) -> Residues:
+    def permute(self, a: Residues, index: Index) -> Residues:
         return aligned_copy(a[..., index])
 
     def of_doubles(self, values: Doubles, basis: Basis) -> Residues:
@@ -168,9 +168,13 @@ class NumPyKernels:
         self.forward(digits, basis)
         return aligned_copy(digits)
 
-    def key_product(self, digits: Residues, key: Residues, basis: Basis) -> Residues:
-        whole = of_interleaved(key)[: len(digits), :, list(basis)]
-        return self.dot(list(whole), list(digits), basis)
+    def rotated(
+        self, digits: Residues, key: Residues, added: Residues, indices: tuple[Index, Index], basis: Basis
+    ) -> Residues:
+        whole, limbs = of_interleaved(key)[: len(digits), :, list(basis)], len(digits)
+        total = self.dot(list(whole), list(digits), basis)
+        total[0, :limbs] = self.add(total[0, :limbs], added, basis[:limbs])
+        return self.permute(total, indices[0])
 
     def uniform(self, prime: int, words: Residues, out: Residues) -> tuple[int, int]:
         q = self.primes[prime]

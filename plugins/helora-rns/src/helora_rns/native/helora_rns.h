@@ -24,7 +24,7 @@ typedef struct Ring Ring;
 
 enum { HR_SCALAR = 0, HR_AVX2 = 1, HR_AVX512IFMA = 2 };
 
-HR_API uint32_t hr_abi(void);        /* 2: raised when anything below changes */
+HR_API uint32_t hr_abi(void);        /* 3: raised when anything below changes */
 HR_API uint32_t hr_supported(void);  /* bit i: kernel set i runs on this CPU and system */
 
 /* A ring in ``bytes`` of memory that hr_ring_bytes asks for. ``powers``: for each prime psi^rev(i), N of them. */
@@ -79,10 +79,12 @@ HR_API void hr_mod_down(const Ring *, const uint32_t *basis, uint64_t kept, uint
  * modulo prime i, centred, modulo all. ``basis`` has limbs + special entries. Scratch: a row. */
 HR_API void hr_decompose(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t special, uint64_t *digits,
                          const uint64_t *a, uint64_t *scratch);
-/* out[0], out[1] = sum of digits[i] key[i][0], key[i][1], each [limbs + special][N]. The key is the ring's: one block
- * for each of its primes, [N/8][key_digits][2][8], so that it is read in one stream. */
-HR_API void hr_key_product(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t special, uint64_t key_digits,
-                           uint64_t *out, const uint64_t *digits, const uint64_t *key);
+/* out[0], out[1] = sum of digits[i] key[i][0], key[i][1], each [limbs + special][N], with ``added``, of ``limbs`` limbs,
+ * on the first, permuted by ``index``, whose inverse is ``places``. The key is the ring's: one block for each of its
+ * primes, [N/8][key_digits][2][8], so that it is read in one stream. */
+HR_API void hr_rotate(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t special, uint64_t key_digits,
+                      uint64_t *out, const uint64_t *digits, const uint64_t *key, const uint64_t *added,
+                      const uint32_t *index, const uint32_t *places);
 
 /* Whole programs. A run has a table of buffers; a reference names a row of one: row ``row`` + j of its slot for the j-th
  * prime, ``row`` itself for every prime if it is local to a row's work, and zero for j of ``rows`` and above. Primes are
@@ -90,8 +92,8 @@ HR_API void hr_key_product(const Ring *, const uint32_t *basis, uint64_t limbs, 
  *   DECOMPOSE  digits, polynomial                              as hr_decompose
  *   DIVIDE     out, polynomial                                 by the special primes
  *   RESCALE    out, polynomial                                 by the last of ``limbs`` primes
- *   ROTATE     out, out', digits, key, index, inverse index, added: hr_key_product of all digits, plus ``added`` on the
- *              first, permuted; added to what is there if ``accumulate``
+ *   ROTATE     out, out', digits, key, index, inverse index, added: as hr_rotate; added to what is there if
+ *              ``accumulate``
  *   DOT        out, out', then for each of ``terms``: a, a', b: sums of a b and of a' b
  *   SUM        out, then ``terms`` polynomials; added to what is there if ``accumulate``
  *   RAISE      out, polynomial                                 times the product of the special primes

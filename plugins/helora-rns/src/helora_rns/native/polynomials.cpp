@@ -178,14 +178,15 @@ void hr_decompose(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t
     }
 }
 
-void hr_key_product(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t special, uint64_t key_digits,
-                    uint64_t *out, const uint64_t *digits, const uint64_t *key) {
+void hr_rotate(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t special, uint64_t key_digits,
+               uint64_t *out, const uint64_t *digits, const uint64_t *key, const uint64_t *added, const uint32_t *index,
+               const uint32_t *places) {
     const u64 n = r->n, all = limbs + special;
     const u64 *rows[64];
     for (u64 j = 0; j < all; j++) {
         const Prime *p = r->primes + basis[j];
         for (u64 i = 0; i < limbs; i++) rows[i] = digits + (i * all + j) * n;
-        p->rows->key_product(p, out + j * n, out + (all + j) * n, rows, key + 2 * n * key_digits * basis[j], limbs,
-                             key_digits, n);
+        p->rows->rotate(p, out + j * n, out + (all + j) * n, rows, key + 2 * n * key_digits * basis[j], limbs,
+                        key_digits, j < limbs ? added + j * n : nullptr, index, places, 0, n);
     }
 }

@@ -49,11 +49,9 @@ struct RowKernels {
     void (*sub_times)(const Prime *, u64 *out, const u64 *a, const u64 *b, u64 constant, u64 n);
     // out = Σ a[i]·b[i]
     void (*dot)(const Prime *, u64 *out, const u64 *const *a, const u64 *const *b, u64 terms, u64 n);
-    // out0 = Σ digits[i]·key[i][0], out1 = Σ digits[i]·key[i][1]; the key's digits interleaved, ``key_digits`` of them
-    void (*key_product)(const Prime *, u64 *out0, u64 *out1, const u64 *const *digits, const u64 *key, u64 terms,
-                        u64 key_digits, u64 n);
-    // The same plus ``added``, if any, on the first, moved by the automorphism of ``index``, whose inverse is ``places``;
-    // added to the results where ``accumulate`` says so
+    // out0 = Σ digits[i]·key[i][0] plus ``added``, if any, and out1 = Σ digits[i]·key[i][1], moved by the automorphism of
+    // ``index``, whose inverse is ``places``; added to the results where ``accumulate`` says so. The key's digits are
+    // interleaved, ``key_digits`` of them.
     void (*rotate)(const Prime *, u64 *out0, u64 *out1, const u64 *const *digits, const u64 *key, u64 terms,
                    u64 key_digits, const u64 *added, const u32 *index, const u32 *places, u64 accumulate, u64 n);
     // out[i] = a[index[i]], where ``index`` maps aligned groups of ``CHUNK`` to such groups; not in place

@@ -89,29 +89,6 @@ static HR_INLINE void chunk_product(const Policy &f, Policy::Sum *sums, const u6
     }
 }
 
-template <bool MANY>
-static HR_INLINE void product_by(const Policy &f, u64 *out0, u64 *out1, const u64 *const *digits, const u64 *key,
-                                 u64 terms, u64 key_digits, u64 n) {
-    for (u64 i = 0; i < n; i += CHUNK, key += 2 * CHUNK * key_digits) {
-        Policy::Sum sums[2 * CHUNK / Policy::W];
-        chunk_product<MANY>(f, sums, digits, key, terms, i);
-        unroll<CHUNK / Policy::W>([&](auto each) HR_INLINED {
-            constexpr int k = decltype(each)::value;
-            f.store(out0 + i + k * Policy::W, f.value(sums[2 * k]));
-            f.store(out1 + i + k * Policy::W, f.value(sums[2 * k + 1]));
-        });
-    }
-}
-
-static void row_key_product(const Prime *p, u64 *out0, u64 *out1, const u64 *const *digits, const u64 *key, u64 terms,
-                            u64 key_digits, u64 n) {
-    const Policy f(*p);
-    if (terms <= f.terms())
-        product_by<false>(f, out0, out1, digits, key, terms, key_digits, n);
-    else
-        product_by<true>(f, out0, out1, digits, key, terms, key_digits, n);
-}
-
 // The key product of one rotation, with ``added`` (if any) on the first polynomial, moved by the automorphism: ``index``
 // as in row_permute, ``places`` its inverse. Where groups of lanes go is all that is not in order, in the results.
 template <bool MANY, bool ACCUMULATE>
@@ -218,7 +195,7 @@ static void row_horner(const Prime *p, double *out, const u64 *a, double scale, 
 #define HR_ROWS                                                                                                    \
     {                                                                                                              \
         Policy::W, table_words, fill, forward, inverse, row_add, row_sub, row_negate, row_multiply,                \
-            row_multiply_add, row_times, row_sub_times, row_dot, row_key_product, row_rotate, row_permute,         \
+            row_multiply_add, row_times, row_sub_times, row_dot, row_rotate, row_permute,                          \
             row_lift, row_of_doubles, row_uniform, row_binomial, row_horner, slots_to_coefficients,                \
             coefficients_to_slots, forward_doubles, forward_lifted, forward_lifted_from                            \
     }

@@ -25,7 +25,7 @@ class Evaluator:
         keys: A key for each step that will be asked for.
 
     Attributes:
-        keys: The key for each step, as ``Kernels.key_product`` reads it.
+        keys: The key for each step, as ``Kernels.rotated`` reads it.
         key_addresses: Where each begins.
     """
 
@@ -90,18 +90,20 @@ class Evaluator:
 
     def rotate_many(self, ciphertext: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
         """Rotations by each of ``steps``, of digits that are made once; each is divided by the special primes."""
+        context, basis = self._context, self._context.basis(ciphertext.level)
         digits = self._digits(ciphertext)
-        return [self._rotated(ciphertext, digits, each) for each in steps]
+        # Times the special primes, the first polynomial goes through the division that ends the key switch unchanged.
+        factors = [context.special_product % context.primes[i] for i in basis]
+        raised = self._kernels.times(ciphertext.values[0], factors, basis)
+        return [self._rotated(ciphertext, digits, raised, each) for each in steps]
 
     def _digits(self, ciphertext: Ciphertext) -> Residues:
         extended = self._context.extended(ciphertext.level)
         return self._kernels.decompose(ciphertext.values[1], extended, self._context.specials)
 
-    def _rotated(self, ciphertext: Ciphertext, digits: Residues, steps: int) -> Ciphertext:
-        context, kernels, level = self._context, self._kernels, ciphertext.level
-        extended = context.extended(level)
-        product = kernels.key_product(digits, self.keys[steps], extended)
-        values = kernels.mod_down(product, extended, context.specials)
-        kernels.add(values[0], ciphertext.values[0], context.basis(level), out=values[0])
-        index = automorphism(context.ring_degree, galois_element(steps, context.ring_degree))
-        return Ciphertext(kernels.permute(values, index), level, ciphertext.scale)
+    def _rotated(self, ciphertext: Ciphertext, digits: Residues, raised: Residues, steps: int) -> Ciphertext:
+        context, level, n = self._context, ciphertext.level, self._context.ring_degree
+        element, extended = galois_element(steps, n), context.extended(level)
+        indices = automorphism(n, element), automorphism(n, pow(element, -1, 2 * n))
+        moved = self._kernels.rotated(digits, self.keys[steps], raised, indices, extended)
+        return Ciphertext(self._kernels.mod_down(moved, extended, context.specials), level, ciphertext.scale)

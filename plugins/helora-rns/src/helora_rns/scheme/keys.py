@@ -123,7 +123,7 @@ class RotationKey:
 
 
 def interleaved_keys(context: Context, keys: Sequence[RotationKey]) -> Residues:
-    """All as ``Kernels.key_product`` reads them, (keys, primes, N/8, digits, 2, 8): in one piece, since only arrays of
+    """All as ``Kernels.rotated`` reads them, (keys, primes, N/8, digits, 2, 8): in one piece, since only arrays of
     some megabytes get huge pages.
     """
     whole, digits, n = context.whole, len(context.data_primes), context.ring_degree
