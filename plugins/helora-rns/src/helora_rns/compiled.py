@@ -246,8 +246,8 @@ class CompiledKernels:
         limbs, key_digits = len(digits), key.shape[2]
         out = residues((2, len(basis), self.ring_degree))
         sizes = limbs, len(basis) - limbs, key_digits
-        arrays = out, digits, key, added, *indices
-        self._c.hr_rotate(self._ring, self._basis(basis), *sizes, *map(address, arrays))
+        arrays = [address(each) for each in (out, digits, key, added)] + [address(each) for each in indices]
+        self._c.hr_rotate(self._ring, self._basis(basis), *sizes, *arrays)
         return out
 
     def run(self, program: int, tables: NDArray[np.uint64]) -> None:
