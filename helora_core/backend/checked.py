@@ -91,6 +91,7 @@ class CheckedRole:
         self._unit = encoder.unit
         self._explicit = encoder.capabilities.rescale is RescaleMode.EXPLICIT
         self._codec = library
+        self._short = library if isinstance(library, SupportsShortResults) else None
 
     def level(self, ciphertext: Ciphertext) -> int:
         """Rescales still possible, as the library tracks it."""
@@ -104,7 +105,7 @@ class CheckedRole:
     def low_bits(self, ciphertext: Ciphertext) -> LowBits:
         """Low bits that its two polynomials have lost; none if the library keeps them all."""
         data = self._own(ciphertext, "low_bits")
-        return self._codec.low_bits(data) if isinstance(self._codec, SupportsShortResults) else ALL_KEPT
+        return ALL_KEPT if self._short is None else self._short.low_bits(data)
 
     def serialize(self, ciphertext: Ciphertext) -> bytes:
         """The library's bytes, preceded by the scale, a little-endian double, if the library does not track it."""

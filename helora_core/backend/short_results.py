@@ -18,6 +18,11 @@ LowBits: TypeAlias = tuple[int, int]
 ALL_KEPT: LowBits = (0, 0)
 
 
+def low_bits_of(stated: tuple[int, ...]) -> LowBits:
+    """What a plan's operation states, which is nothing if all bits are kept."""
+    return (stated[0], stated[1]) if stated else ALL_KEPT
+
+
 @runtime_checkable
 class SupportsShortResults(Protocol):
     """A role, of client or server, of a library whose results can be sent without low bits."""

@@ -17,7 +17,7 @@ import numpy as np
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.ledger import OperationCounts
-from helora_core.backend.short_results import ALL_KEPT, LowBits
+from helora_core.backend.short_results import LowBits, low_bits_of
 from helora_core.compiler.checks import Scales, ValueInfo, constant_specs
 from helora_core.compiler.cost import Budget, Sizes, check_budget, count_operations, relative_cost
 from helora_core.compiler.error_flow import merges
@@ -175,8 +175,7 @@ class Plan:
     @cached_property
     def low_bits(self) -> tuple[LowBits, ...]:
         """For each result, the low bits of its two polynomials that a library leaves out if it can."""
-        dropped = [self.program.ops[i].low_bits for i in self.program.results]
-        return tuple((bits[0], bits[1]) if bits else ALL_KEPT for bits in dropped)
+        return tuple(low_bits_of(self.program.ops[i].low_bits) for i in self.program.results)
 
     @property
     def tokens_per_run(self) -> int:

@@ -13,7 +13,7 @@ from helora_core.backend.checked_programs import CheckedExecutable, ProgramRun
 from helora_core.backend.ledger import InnerCounts
 from helora_core.backend.protocol import Ciphertext, Sanitizing
 from helora_core.backend.session import ServerSession
-from helora_core.backend.short_results import ALL_KEPT
+from helora_core.backend.short_results import low_bits_of
 from helora_core.compiler.ir import Op, OpKind
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.rounds import RoundKind
@@ -101,7 +101,7 @@ class Execution:
         """How a result of the program is sanitised."""
         report = self.constants.report
         flood_bits, mask_bits = report.flood_bits[value], report.mask_bits.get(value, 0)
-        low_bits = (op.low_bits[0], op.low_bits[1]) if op.low_bits else ALL_KEPT
+        low_bits = low_bits_of(op.low_bits)
         return Sanitizing(self._plan.program.encoding, flood_bits, mask_bits, op.positions or None, op.steps, low_bits)
 
     def mask_and_unmask(self, server: ServerSession, stage: Stage) -> None:

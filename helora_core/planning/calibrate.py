@@ -174,7 +174,7 @@ def _elapsed_ns(call: Callable[[], object], calls: int) -> int:
 def calibrate(
     backend: Backend,
     *,
-    chains: Iterable[CKKSParams] = DEFAULT_CHAINS,
+    chains: Iterable[CKKSParams] | None = None,
     rounds: int = DEFAULT_ROUNDS,
     library: str = "",
     library_version: str | None = None,
@@ -185,7 +185,8 @@ def calibrate(
 
     Args:
         backend: The backend.
-        chains: Parameters to time them for. Those that the backend or the security table refuses are noted and skipped.
+        chains: Parameters to time them for; by default those of ``chains_for`` for this backend. Those that it or the
+            security table refuses are noted and skipped.
         rounds: Samples to take of each operation, at least 1.
         library: Name of the library that the backend drives, for the provenance.
         library_version: The library's version.
@@ -202,6 +203,8 @@ def calibrate(
         raise InvalidInput(f"Calibration: {rounds} rounds were asked for.", hint="Do at least one.")
     benches: list[tuple[CKKSParams, list[_Timed]]] = []
     refusals: list[tuple[CKKSParams, HeloraError]] = []
+    if chains is None:
+        chains = chains_for(table=table, traits=BackendTraits.of([backend.capabilities]))
     for params in chains:
         try:
             resolved, probes = probes_for(backend, params, table=table)

@@ -275,6 +275,16 @@ class TestChains:
         for chain in chains_for(traits=BackendTraits(longest_prime_bits=50)):
             assert chain.special_bits or chain.max_level == 0
 
+    @pytest.mark.thorough
+    def test_unless_chains_are_given_those_of_the_backend_are_timed(self) -> None:
+        """Else an engine's own plans would be refused for want of figures."""
+        engine = get_manager().load_backend("rns")
+        timed, wanted = calibrate(engine, rounds=1), chains_for(traits=BackendTraits.of([engine.capabilities]))
+        assert not timed.refused
+        assert [(each.ring_degree, each.data_bits, each.special_bits) for each in timed.chains] == [
+            (each.ring_degree, each.data_bits, each.special_bits) for each in wanted
+        ]
+
     def test_rings_restrict_them(self) -> None:
         assert chains_for() == DEFAULT_CHAINS
         assert chains_for((8192, 8192)) == tuple(chain for chain in DEFAULT_CHAINS if chain.ring_degree == 8192)

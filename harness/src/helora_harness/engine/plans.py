@@ -39,10 +39,9 @@ def rank_bsgs(pace: Pace, *, quick: bool) -> Iterator[Figure]:
 
 def cheetah(pace: Pace, *, quick: bool) -> Iterator[Figure]:
     """The first matrix in coefficients against SEAL's products without rotations; the client knows the second."""
-    del quick
     moai = get_manager().load_packing("zero_moai")
     slow = Parties("tenseal", compile_plan(ModuleShape.parse(COEFFICIENTS), moai, params=_MOAI, private_weights=False))
-    machine = machine_of("rns", quick=True)  # profiles have no ring of 2048 with two primes
+    machine = machine_of("rns", quick=quick)
     for bar, constraints in (("cheetah", OPEN), ("cheetah-no-pool", _SANITISED)):
         fast = best_parties(machine, "rns", COEFFICIENTS, "cheetah", constraints=constraints)
         result = fast.run()
