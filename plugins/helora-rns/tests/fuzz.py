@@ -21,10 +21,12 @@ import numpy as np
 from helora_core.backend.primes import distinct_ntt_primes
 from helora_core.errors import CorruptPayload, ForeignCiphertext, VersionMismatch
 from helora_rns.scheme import encoding, wire
+from helora_rns.scheme.ciphertexts import Ciphertext
 from helora_rns.scheme.context import Context, Parameters, context
 from helora_rns.scheme.encryption import Encryptor
 from helora_rns.scheme.fields import Kind
 from helora_rns.scheme.keys import PublicKey, RotationKey, SecretKey
+from helora_rns.scheme.shortening import shortened
 
 N, KEY_ID = 64, bytes(range(16))
 REFUSALS = (CorruptPayload, ForeignCiphertext, VersionMismatch)
@@ -46,17 +48,19 @@ def ring() -> Context:
 
 
 def examples(own: Context) -> list[tuple[Kind, bytes]]:
-    """Good payloads of each kind: fresh and used ciphertexts; keys with and without a public one, and none at all."""
+    """Good payloads of each kind: ciphertexts fresh, used and short; keys with a public one, without it, and none."""
     secret = SecretKey(own)
     public = PublicKey.of(own, secret)
     rotations = [RotationKey.of(own, secret, step) for step in (1, 3)]
     fresh = Encryptor(own, secret).encrypt(encoding.coefficients_of_slots(own, np.ones(3), 2.0**30), 2.0**30)
-    short = wire.write_ciphertext(own, fresh)
+    seeded = wire.write_ciphertext(own, fresh)
+    result = Ciphertext(own.kernels.mod_down(fresh.values, own.basis(1), 1), 0, 2.0**30)
     keys = [wire.EvaluationKeys(KEY_ID, each, key) for each in (rotations, []) for key in (public, None)]
     kept = [wire.KeptKeys(KEY_ID, secret.seed, [1, 3], key) for key in (public, None)]
     return [
-        (Kind.CIPHERTEXT, short),
-        (Kind.CIPHERTEXT, wire.write_ciphertext(own, wire.read_ciphertext(own, short))),
+        (Kind.CIPHERTEXT, seeded),
+        (Kind.CIPHERTEXT, wire.write_ciphertext(own, wire.read_ciphertext(own, seeded))),
+        *((Kind.CIPHERTEXT, wire.write_ciphertext(own, shortened(own, result, bits))) for bits in ((20, 12), (48, 0))),
         *((Kind.EVALUATION_KEYS, wire.write_keys(own, each)) for each in keys),
         *((Kind.SECRET_KEY, wire.write_secret(own, each)) for each in kept),
     ]
