@@ -3,8 +3,9 @@ and the online arithmetic modulo t = 2^64.
 
 The modulus q = t·q₁ has a *wrap limb* t, a machine word, which uint64 arithmetic reduces by itself, and the primes of
 ``params.data_primes``, whose product is q₁. A number m modulo t is encrypted as (b, a), b = −a·s + q₁·m + e mod q: a
-polynomial of N numbers for each feature, so that sums of products with integers are all that a server needs. Its results
-leave as a *correlation*: re-randomised with the client's public key, divided by q₁ and rounded down, and less a mask.
+polynomial of N numbers for each feature, so that sums of products with integers are all that a server needs. Its
+results leave as a *correlation*: re-randomised with the client's public key, divided by q₁ and rounded down, and less
+a mask.
 
 Numbers modulo t are uint64. Core has checked shapes, dtypes and sizes before it calls.
 """
@@ -87,8 +88,8 @@ class BatchSums(Protocol):
     def results(self, matrix: Integers, masks: Words, seed: bytes, how: Switching) -> bytes:
         """``matrix`` times the sums, each re-randomised, switched and masked: for ``BatchKey.decrypt``.
 
-        The same arguments give the same bytes. Everything random that is added is expanded from the seed, differently for
-        each row: no seed may be used for two different uploads, matrices or masks.
+        The same arguments give the same bytes. Everything random that is added is expanded from the seed, differently
+        for each row: no seed may be used for two different uploads, matrices or masks.
 
         Args:
             matrix: int64, shape (count, rows), below 2^23 in size.

@@ -29,7 +29,6 @@ class Execution:
     Args:
         plan: The plan.
         constants: The module's weights, encoded for this plan.
-        mask_seed: The seed of the masks on results made ahead of time, which the online round removes.
         whole: Run whole programs if the backend can; if False, always go operation by operation.
 
     Attributes:
@@ -39,13 +38,13 @@ class Execution:
         live: Values that are still needed, by their numbers in the program.
     """
 
-    def __init__(self, plan: Plan, constants: EncodedConstants, *, mask_seed: bytes = b"", whole: bool = True) -> None:
+    def __init__(self, plan: Plan, constants: EncodedConstants, *, whole: bool = True) -> None:
         self.constants = constants
         self.programs = constants.programs if whole else None
         self.number = 0
         self.live: dict[int, Ciphertext] = {}
         self._plan = plan
-        self._masks = Masks(plan, mask_seed)
+        self._masks = Masks(plan)
         self._rounds = sum(turn.kind is RoundKind.HOMOMORPHIC for turn in plan.rounds)
 
     @property
@@ -94,7 +93,6 @@ class Execution:
         outputs = [self.live[output] for output in turn.outputs]
         self.live = {value: self.live[value] for value in turn.carried}
         self.number += 1
-        self._masks.forget_seeded()
         return outputs
 
     def sanitizing(self, value: int, op: Op) -> Sanitizing:

@@ -19,10 +19,8 @@ from helora_core.backend.ntt import Residues
 from helora_core.backend.protocol import Ciphertext
 from helora_core.backend.session import ClientSession, ServerSession
 from helora_core.compiler.ir import Op
-from helora_core.compiler.offline import output_masks
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidProgram
-from helora_core.execution import modular
 from helora_core.packing.protocol import Interactive
 from helora_core.params.ckks import CKKSParams
 
@@ -60,19 +58,11 @@ class Masks:
 
     Args:
         plan: The plan.
-        seed: The seed of the masks on results made ahead of time: ``drawn`` makes them again from it.
     """
 
-    def __init__(self, plan: Plan, seed: bytes = b"") -> None:
+    def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._seed = seed
-        self._kept = output_masks(plan.program) if seed else ()
         self._masks: dict[str, Residues] = {}
-        self._drawn: Residues | None = None
-
-    def forget_seeded(self) -> None:
-        """Drop the masks that can be drawn from the seed again."""
-        self._drawn = None
 
     @property
     def bytes_held(self) -> int:
@@ -80,19 +70,9 @@ class Masks:
         return sum(mask.nbytes for mask in self._masks.values())
 
     def hide(self, server: ServerSession, name: str, ciphertext: Ciphertext) -> Ciphertext:
-        """Mask a value, and keep the mask under this name, unless it can be drawn from the seed again."""
-        if name in self._kept:
-            place = self._kept.index(name)
-            return server.uniform_mask(ciphertext, self._seeded(server.params)[:, :, place])[0]
+        """Mask a value, and keep the mask under this name."""
         hidden, self._masks[name] = server.uniform_mask(ciphertext)
         return hidden
-
-    def _seeded(self, params: CKKSParams) -> Residues:
-        """The masks of all results: uint64, shape (lower primes, N, results)."""
-        if self._drawn is None:
-            primes = params.data_primes[: modular.correlation(self._plan).lower]
-            self._drawn = modular.drawn(self._seed, range(params.ring_degree), primes, len(self._kept))
-        return self._drawn
 
     def take_off(self, server: ServerSession, op: Op, ciphertext: Ciphertext) -> Ciphertext:
         """Remove masks from the client's answer: subtract the answer that the client would give to them alone."""

@@ -1,39 +1,35 @@
-"""The server's side of the correlations that clients prepared: seeds of its masks, and which ones are used.
+"""The server's side of the correlations that clients prepared: the secrets of its masks, and which ones are used.
 
 All sessions of one client share them, so that no index can be used in two of them.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
 from weakref import WeakValueDictionary
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from helora_core.backend.ntt import Residues
+from helora_core.backend.checked_backend import CheckedBackend
+from helora_core.backend.correlations import Words
 from helora_core.compiler.plan import Plan
 from helora_core.errors import CorrelationUsed, CorruptPayload, LimitExceeded, UnexpectedMessage
 from helora_core.execution import modular
+from helora_core.execution.modular import online_of
+from helora_core.execution.streams import SEED_BYTES, Stream
 from helora_core.files import strict_msgpack
 from helora_core.files.malformed import Malformed
-from helora_core.params.ckks import CKKSParams
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.marks import Mark, Ownership
 from helora_core.parties.messages import RequestId, Span, Upload
 from helora_core.parties.pool import RESERVED
 from helora_core.parties.store import Store, Write, under
-
-
-class ModularWeights(NamedTuple):
-    """Integers of a module's weights, and their SHA-256."""
-
-    factors: modular.Factors
-    fingerprint: bytes
+from helora_core.parties.weights import ModularWeights
+from helora_core.parties.work import Answer, Keys
 
 
 class KeptBatch(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -42,13 +38,13 @@ class KeptBatch(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     Attributes:
         batch: The client's name for it.
         size: Correlations.
-        seed: The seed of the masks.
+        secret: The secret of its masks; it depends on the client's upload.
         modules: The SHA-256 of each module's weights: its masks are only good for these weights.
     """
 
     batch: RequestId
     size: Annotated[int, msgspec.Meta(ge=1)]
-    seed: Annotated[bytes, msgspec.Meta(min_length=modular.SEED_BYTES, max_length=modular.SEED_BYTES)]
+    secret: Annotated[bytes, msgspec.Meta(min_length=SEED_BYTES, max_length=SEED_BYTES)]
     modules: dict[str, bytes]
 
 
@@ -58,16 +54,22 @@ class _Batch:
 
     Attributes:
         used: Whether each correlation is used, or may be: bool, shape (size,).
+        left: How many are not.
+        streams: The masks of the modules that were asked for.
     """
 
     kept: KeptBatch
     mark: Mark
     used: NDArray[np.bool_]
+    left: int
+    streams: dict[str, Stream] = field(default_factory=dict)
 
-
-def mask_seed(seed: bytes, module: str, run: int) -> bytes:
-    """The seed of one run's masks."""
-    return modular.child(seed, module.encode(), run.to_bytes(8, "big"))
+    def masks(self, name: str, start: int, count: int, outputs: int) -> Words:
+        """The masks of a module's results, shape (count, outputs)."""
+        stream = self.streams.get(name)
+        if stream is None:
+            stream = self.streams[name] = modular.masks(self.kept.secret, name, self.kept.modules[name])
+        return stream.rows(start, count, 0, outputs)
 
 
 class Batches:
@@ -93,7 +95,7 @@ class Batches:
     @property
     def left(self) -> int:
         """Correlations that are not used."""
-        return sum(int(np.count_nonzero(~batch.used)) for batch in self._batches.values())
+        return sum(batch.left for batch in self._batches.values())
 
     def require_room(self, batch: bytes, size: int) -> None:
         """Refuse to prepare a batch twice, or more than the limits allow.
@@ -114,9 +116,9 @@ class Batches:
                 hint="Use some first, or raise ServerLimits.",
             )
 
-    def add(self, batch: bytes, size: int, seed: bytes, modules: Mapping[str, bytes]) -> None:
+    def add(self, batch: bytes, size: int, secret: bytes, modules: Mapping[str, bytes]) -> None:
         """Keep a batch that was prepared. Errors are those of the store."""
-        kept = KeptBatch(batch, size, seed, dict(modules))
+        kept = KeptBatch(batch, size, secret, dict(modules))
         self._owner.put(Write(self._key(batch), msgspec.msgpack.encode(kept)))
         self._hold(kept)
 
@@ -126,34 +128,21 @@ class Batches:
         if used.all():
             self._owner.put(*mark.erasing(self._key(kept.batch)))
         else:
-            self._batches[kept.batch] = _Batch(kept, mark, used)
+            self._batches[kept.batch] = _Batch(kept, mark, used, int(np.count_nonzero(~used)))
 
-    def answers(
-        self, plan: Plan, weights: Mapping[str, ModularWeights], upload: Upload, params: CKKSParams
-    ) -> tuple[tuple[bytes, ...], ...]:
-        """Each module's results from masked activations. The correlations are marked as used first, durably.
-
-        Args:
-            plan: The plan of one of the modules.
-            weights: The weights of each module.
-            upload: The client's message.
-            params: The resolved parameters.
+    def masks(self, spans: Sequence[Span], weights: Mapping[str, ModularWeights]) -> dict[str, Words]:
+        """The masks of each module's results, shape (tokens, outputs). Nothing changes.
 
         Raises:
-            CorrelationUsed: A correlation is used, gone, or for other weights. Nothing changes.
-            CorruptPayload: The message does not hold the numbers expected. Nothing changes.
-            InvalidInput, NotDurable, …: As the store raises them; the correlations are used up, without an answer.
+            CorrelationUsed: A correlation is used, gone, or for other weights, or named twice.
         """
-        primes = params.data_primes[: modular.correlation(plan).lower]
-        self._require_unused(upload.spans, {name: each.fingerprint for name, each in weights.items()})
-        data = b"".join(payload for payloads in upload.ciphertexts for payload in payloads)
-        y = modular.from_bytes(data, primes, upload.tokens, len(plan.program.inputs))
-        computed = []
+        self._require_unused(spans, {name: each.fingerprint for name, each in weights.items()})
+        found = {}
         for name, each in weights.items():
-            s = self._masks(upload.spans, name, plan.tokens_per_run, primes, len(each.factors[-1]))
-            computed.append((modular.to_bytes(modular.answered(each.factors, y, s, primes)),))
-        self._use(upload.spans)
-        return tuple(computed)
+            outputs = len(each.matrices[-1])
+            parts = [self._batches[span.batch].masks(name, span.start, span.count, outputs) for span in spans]
+            found[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return found
 
     def _require_unused(self, spans: Sequence[Span], modules: Mapping[str, bytes]) -> None:
         """Refuse correlations that are used, gone, or for other weights. Nothing changes.
@@ -183,24 +172,17 @@ class Batches:
                 )
             seen |= named
 
-    def _masks(self, spans: Sequence[Span], name: str, size: int, primes: Sequence[int], count: int) -> Residues:
-        """The masks of a module's results: shape (lower primes, tokens, outputs); a run has ``size`` correlations."""
-        parts = [
-            modular.drawn(mask_seed(self._batches[batch].kept.seed, name, run), places, primes, count)
-            for batch, run, places in _by_run(spans, size)
-        ]
-        return np.concatenate(parts, axis=1)
-
-    def _use(self, spans: Sequence[Span]) -> None:
+    def use(self, spans: Sequence[Span]) -> None:
         """Mark correlations as used; the mark is durable. Errors are those of ``Mark.cover``."""
         for span in spans:
             batch = self._batches[span.batch]
             batch.used[span.start : span.start + span.count] = True
+            batch.left -= span.count
         for span in spans:
             batch = self._batches[span.batch]
             batch.mark.cover(span.start + span.count)
         for name in {span.batch for span in spans}:
-            if self._batches[name].used.all():
+            if not self._batches[name].left:
                 batch = self._batches.pop(name)
                 self._owner.put(*batch.mark.erasing(self._key(name)))
 
@@ -208,15 +190,56 @@ class Batches:
         return f"batch.{self._prefix}.{batch.hex()}"
 
 
-def _by_run(spans: Sequence[Span], size: int) -> Iterator[tuple[bytes, int, range]]:
-    """The batch, the run, and the places in the run."""
-    for span in spans:
-        start, end = span.start, span.start + span.count
-        while start < end:
-            run, place = divmod(start, size)
-            stop = min(end, (run + 1) * size)
-            yield span.batch, run, range(place, place + stop - start)
-            start = stop
+class Online:
+    """The server's work for one online message.
+
+    Args:
+        backend: The backend.
+        batches: The client's batches.
+        plans: The plan of each module, by its name.
+        weights: The weights of each.
+    """
+
+    bytes_held = 0
+
+    def __init__(
+        self,
+        backend: CheckedBackend,
+        batches: Batches,
+        plans: Mapping[str, Plan],
+        weights: Mapping[str, ModularWeights],
+    ) -> None:
+        self._backend, self._batches, self._plans, self._weights = backend, batches, plans, weights
+        self.done = False
+
+    def answer(self, keys: Keys, upload: Upload, fingerprint: bytes) -> Answer:
+        """Each module's results from activations under a pad. The correlations are marked as used first, durably.
+
+        Raises:
+            CorrelationUsed: A correlation is used, gone, or for other weights. Nothing changes.
+            CorruptPayload: The message does not hold the numbers expected. Nothing changes.
+            InvalidInput, NotDurable, …: As the store raises them; the correlations are used up, without an answer.
+        """
+        masks = self._batches.masks(upload.spans, self._weights)
+        computed = []
+        for name, each in self._weights.items():
+            turn = online_of(self._plans[name])
+            v = each.online.answer(_words(upload, turn.inputs), masks[name], turn.how.top_bits)
+            computed.append((self._backend.pack(v, turn.how.top_bits),))
+        self._batches.use(upload.spans)
+        self.done = True
+        return Answer(tuple(computed))
+
+
+def _words(upload: Upload, inputs: int) -> Words:
+    """The numbers of an online message: uint64, shape (tokens, inputs)."""
+    payloads = [payload for payloads in upload.ciphertexts for payload in payloads]
+    if len(payloads) == 1 and len(payloads[0]) == 8 * upload.tokens * inputs:
+        return np.frombuffer(payloads[0], dtype="<u8").reshape(upload.tokens, inputs)
+    raise CorruptPayload(
+        f"The message holds other numbers than those of {upload.tokens} tokens.",
+        hint="Use the same version of helora on both sides.",
+    )
 
 
 class AllBatches:
@@ -239,8 +262,3 @@ class AllBatches:
         if held is None:
             held = self._held[key_id] = Batches(self._owner, key_id, self._limits)
         return held
-
-
-def new_seed() -> bytes:
-    """A fresh seed for the masks of a batch, so that a batch that is begun again has other masks."""
-    return secrets.token_bytes(modular.SEED_BYTES)

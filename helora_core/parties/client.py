@@ -30,11 +30,14 @@ from helora_core.packing.protocol import Vector
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE
 from helora_core.parties.batching import check_activations
+from helora_core.parties.channel import Channel
 from helora_core.parties.key_bundle import bundle, read_bundle
 from helora_core.parties.offer import offered_by_name, offered_plans, read_offer
-from helora_core.parties.pool import PoolLevel, Pools
-from helora_core.parties.prepared import MaskedRequest, Preparation, pools_of, tokens_within
+from helora_core.parties.pool import PoolLevel
+from helora_core.parties.preparation import Preparation
+from helora_core.parties.prepared import MaskedRequest, tokens_within
 from helora_core.parties.request import AskedModule, Request, finishing
+from helora_core.parties.reserves import Reserves
 from helora_core.parties.result import Link, Result
 from helora_core.parties.store import Store, Ticket
 from helora_core.parties.versions import chosen
@@ -84,7 +87,6 @@ class Client:
         )
         self._security_bits = security_bits
         self._store, self._low_water = store, low_water
-        self._pools: dict[CKKSParams, Pools] = {}
         self._message_bytes = read.message_bytes
         self._key_sets = key_sets(list(plans.values()))
         offered = offered_by_name(read)
@@ -124,7 +126,7 @@ class Client:
 
     def evaluation_keys(self) -> bytes:
         """The bytes that open a session, for ``Server.open``. They contain no secret."""
-        return bundle([self._sessions[each.params].evaluation_keys() for each in self._key_sets])
+        return bundle([self._keys[each.params].evaluation_keys() for each in self._key_sets])
 
     def export_keys(self, passphrase: str) -> bytes:
         """The client's keys, encrypted. ``Client.restore`` makes the client from them again after a restart.
@@ -133,7 +135,7 @@ class Client:
             InvalidInput: The passphrase is empty.
             CapabilityMissing: The backend cannot export keys, or the package ``cryptography`` is not installed.
         """
-        return bundle([self._sessions[each.params].export_keys(passphrase) for each in self._key_sets])
+        return bundle([self._keys[each.params].export_keys(passphrase) for each in self._key_sets])
 
     @classmethod
     def restore(cls, offer: bytes, exported: bytes, passphrase: str, **options: Any) -> Client:
@@ -151,52 +153,50 @@ class Client:
         """
         client = cls(offer, **options)
         kept = read_bundle(exported, [MOST_BYTES] * len(client._key_sets), "Client.export_keys")
-        sessions = {}
+        keys: dict[CKKSParams, ClientSession | Channel] = {}
         for each, sealed in zip(client._key_sets, kept, strict=True):
+            if each.params.wrap_bits:
+                keys[each.params] = Channel.of(client._backend, each.params, sealed)
+                continue
             session = restore_client(client._backend, sealed, passphrase, security_bits=client._security_bits)
             if session.params != client._backend.resolve(each.params):
                 raise CorruptPayload(
                     "Client.restore: the keys are for other parameters than the offer's.",
                     hint="Restore them with the offer that they were made for.",
                 )
-            sessions[each.params] = session
-        client.__dict__["_sessions"] = sessions
+            keys[each.params] = session
+        client.__dict__["_keys"] = keys
         return client
 
-    def prepare(self, modules: str | Sequence[str], correlations: int) -> Preparation:
+    def prepare(
+        self,
+        modules: str | Sequence[str],
+        correlations: int,
+        *,
+        on_correlations: Callable[[float], object] = lambda correlations: None,
+    ) -> Preparation:
         """Make correlations ahead of time, one for each token of later requests. When done, they are in the pool.
 
         Args:
             modules: Modules of one input, with plans that have an offline phase. The batch serves any or all of them.
             correlations: How many; ``plan.tokens_per_run`` of them cost no more than one.
+            on_correlations: Called with the number that is ready after each message, for progress bars; a batch that
+                is half done counts half.
 
         Raises:
             InvalidInput: A module does not exist, or has no offline phase; or the modules take different inputs.
         """
         alive = [each for each in self._named(modules, "prepare", correlations) if not each.plan.is_zero]
-        if not alive or any(each.plan.correlation is None for each in alive):
-            raise InvalidInput(
-                "Client.prepare: there is nothing to prepare for these modules.",
-                hint="Name modules whose plan has an offline phase (client.plans[name].correlation).",
-            )
-        if correlations < 1:
-            raise InvalidInput("Client.prepare: there is nothing to prepare.", hint="Ask for 1 or more correlations.")
-        require_one_input({each.name: each.plan for each in alive})
-        params = alive[0].plan.params
-        return Preparation(alive, self._sessions[params], correlations, self._pool(params))
+        return self._reserves.prepare(alive, correlations, on_correlations)
 
     @property
     def pools(self) -> dict[tuple[str, ...], PoolLevel]:
         """How full each pool is, by the modules that it was prepared for."""
-        offline = {each.plan.params for versions in self._asked.values() for each in versions if each.plan.correlation}
-        return {modules: level for params in offline for modules, level in self._pool(params).levels().items()}
+        return self._reserves.levels()
 
     def discard(self, modules: str | Sequence[str]) -> None:
         """Delete all correlations of any of these modules, for when the server no longer has its part of them."""
-        names = [self._resolve(name) for name in ([modules] if isinstance(modules, str) else modules)]
-        versions = [each for name in names for each in self._asked[name]]
-        for params in {each.plan.params for each in versions if each.plan.correlation}:
-            self._pool(params).discard(names)
+        self._reserves.discard([self._resolve(name) for name in ([modules] if isinstance(modules, str) else modules)])
 
     def begin(
         self, modules: str | Sequence[str], x: NDArray[Any], *, otherwise: str | Sequence[str] | None = None
@@ -224,17 +224,16 @@ class Client:
         first = alive[0]
         checked = check_activations(np.asarray(x), first.plan.shape, who=first.name)
         parts = list(dict.fromkeys(part for name in names for part in self._parts(name)))
-        session = self._sessions[first.plan.params]
         if first.plan.correlation is None:
-            return Request(wanted, session, checked, wanted=parts)
-        pool = self._pool(first.plan.params)
+            return Request(wanted, self._keys[first.plan.params], checked, wanted=parts)
         try:
-            taken = pool.take({each.name: each.plan.digest for each in alive}, len(checked))
+            taken = self._reserves.take(alive, len(checked))
         except PoolEmpty:
             if otherwise is None:
                 raise
             return self.begin(otherwise, x)
-        return MaskedRequest(wanted, session, checked, wanted=parts, taken=taken, ticket=Ticket(self._store))
+        channel, ticket = self._reserves.channel(first.plan), Ticket(self._store)
+        return MaskedRequest(wanted, channel, self._backend, checked, wanted=parts, taken=taken, ticket=ticket)
 
     def _named(self, modules: str | Sequence[str], who: str, tokens: int) -> list[AskedModule]:
         """The compiled modules that names mean, each once, by the plans for so many tokens."""
@@ -243,13 +242,12 @@ class Client:
             raise InvalidInput(f"Client.{who}: no module was named.", hint="Name one of client.modules.")
         return chosen([self._asked[name] for name in dict.fromkeys(map(self._resolve, names))], tokens)
 
-    def _pool(self, params: CKKSParams) -> Pools:
-        """The pools of the keys for these parameters; read from the store when they are first needed."""
-        if params not in self._pools:
-            every = [each.plan for versions in self._asked.values() for each in versions]
-            plans = [plan for plan in every if plan.params == params]
-            self._pools[params] = pools_of(self._sessions[params], plans, self._store, low_water=self._low_water)
-        return self._pools[params]
+    @cached_property
+    def _reserves(self) -> Reserves:
+        """The pools; read from the store when they are first needed."""
+        plans = [each.plan for versions in self._asked.values() for each in versions]
+        channels = {params: keys for params, keys in self._keys.items() if isinstance(keys, Channel)}
+        return Reserves(self._backend, plans, channels, self._store, low_water=self._low_water)
 
     def delta(self, modules: str | Sequence[str], x: NDArray[Any], link: Link) -> Vector:
         """Δ of x, through a link to the server: float64, shape (tokens, d_out); several parts side by side.
@@ -330,18 +328,23 @@ class Client:
         )
 
     @cached_property
-    def _sessions(self) -> dict[CKKSParams, ClientSession]:
+    def _keys(self) -> dict[CKKSParams, ClientSession | Channel]:
         """The keys: made once, for exactly the rotations of the plans."""
-        made = {}
+        made: dict[CKKSParams, ClientSession | Channel] = {}
         plans = [each.plan for versions in self._asked.values() for each in versions]
         for each in self._key_sets:
             verdicts = [plan.verdict for plan in plans if plan.params == each.params]
+            asked = max(self._security_bits, *(verdict.asked_bits for verdict in verdicts))
+            table = verdicts[0].table
+            if each.params.wrap_bits:
+                made[each.params] = Channel.new(self._backend, each.params, security_bits=asked, table=table)
+                continue
             made[each.params], _ = open_sessions(
                 self._backend,
                 each.params,
                 each.rotation_steps,
-                security_bits=max(self._security_bits, *(verdict.asked_bits for verdict in verdicts)),
-                table=verdicts[0].table,
+                security_bits=asked,
+                table=table,
                 public_key=each.public_key,
             )
         return made

@@ -1,7 +1,7 @@
 """The client's pools: batches of single-use correlations, which are taken in order, each of them once.
 
 A batch is for one input: all modules that it was prepared for share the randomness r, and each is taken for all
-of them. The client keeps the seed of r, and W·r + s as numbers.
+of them. The client keeps the seed of r, and c = W·r − s as numbers.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from helora_core.backend.ntt import Residues
+from helora_core.backend.checked_backend import CheckedBackend
+from helora_core.backend.correlations import Words
 from helora_core.compiler.plan import Plan
 from helora_core.errors import CorruptPayload, PoolEmpty
 from helora_core.execution import modular
+from helora_core.execution.streams import SEED_BYTES
 from helora_core.files import strict_msgpack
 from helora_core.files.malformed import Malformed
 from helora_core.parties.marks import Mark, Ownership
@@ -33,7 +35,7 @@ class PreparedModule(msgspec.Struct, frozen=True, array_like=True, forbid_unknow
     Attributes:
         name: Its name at the server.
         plan: Digest of its plan.
-        masked: W·r + s: bytes of residues, shape (lower primes, correlations, outputs).
+        masked: c = W·r − s: for each correlation the bits that are kept of each output, packed to whole bytes.
     """
 
     name: str
@@ -57,7 +59,7 @@ class PreparedBatch(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
     key_id: bytes
     number: Annotated[int, msgspec.Meta(ge=0)]
     size: Annotated[int, msgspec.Meta(ge=1)]
-    seed: Annotated[bytes, msgspec.Meta(min_length=modular.SEED_BYTES, max_length=modular.SEED_BYTES)]
+    seed: Annotated[bytes, msgspec.Meta(min_length=SEED_BYTES, max_length=SEED_BYTES)]
     modules: tuple[PreparedModule, ...]
 
 
@@ -79,31 +81,31 @@ class Taken:
 
     Attributes:
         spans: Their places in batches.
-        r: Shape (lower primes, tokens, inputs).
-        masked: W·r + s of each module, shape (lower primes, tokens, outputs).
+        pads: r, shape (tokens, inputs).
+        masked: c of each module, shape (tokens, outputs).
     """
 
     spans: tuple[Span, ...]
-    r: Residues
-    masked: Mapping[str, Residues]
+    pads: Words
+    masked: Mapping[str, Words]
 
 
 class _Batch:
     """A batch in use."""
 
-    def __init__(self, kept: PreparedBatch, plans: Mapping[str, Plan], primes: Sequence[int], mark: Mark) -> None:
-        first = plans[kept.modules[0].plan]
+    def __init__(self, kept: PreparedBatch, plans: Mapping[str, Plan], backend: CheckedBackend, mark: Mark) -> None:
+        rounds = {each.name: modular.online_of(plans[each.plan]) for each in kept.modules}
         self.kept = kept
         self.modules = tuple(each.name for each in kept.modules)
         self.plans = {each.name: each.plan for each in kept.modules}
         self.mark = mark
         self.next = mark.reserved
-        self._primes = primes
-        self._inputs = len(first.program.inputs)
-        self._masked = {
-            each.name: modular.from_bytes(each.masked, primes, kept.size, len(plans[each.plan].program.results)).copy()
-            for each in kept.modules
-        }
+        self._backend, self._rounds = backend, rounds
+        self._inputs = rounds[self.modules[0]].inputs
+        self._pads = modular.pads(kept.seed)
+        self._masked = {each.name: bytearray(each.masked) for each in kept.modules}
+        if any(len(self._masked[name]) != kept.size * each.row_bytes for name, each in rounds.items()):
+            raise CorruptPayload("Store: a pool is damaged.", hint="Prepare correlations again.")
 
     @property
     def left(self) -> int:
@@ -114,11 +116,22 @@ class _Batch:
         start, end = self.next, self.next + count
         self.next = end  # also if the write fails: whether it reached the disk is not known
         self.mark.cover(end)
-        r = modular.drawn(self.kept.seed, range(start, end), self._primes, self._inputs)
-        masked = {name: self._masked[name][:, start:end].copy() for name in names}
-        for each in self._masked.values():
-            each[:, start:end] = 0
-        return Taken((Span(self.kept.batch, start, count),), r, masked)
+        pads = self._pads.rows(start, count, 0, self._inputs)
+        masked = {name: self._read(name, start, count) for name in names}
+        for name, kept in self._masked.items():
+            size = self._rounds[name].row_bytes
+            kept[start * size : end * size] = bytes(count * size)
+        return Taken((Span(self.kept.batch, start, count),), pads, masked)
+
+    def _read(self, name: str, start: int, count: int) -> Words:
+        """c of so many correlations, shape (count, outputs)."""
+        turn = self._rounds[name]
+        size, bits = turn.row_bytes, turn.how.top_bits
+        packed = bytes(self._masked[name][start * size : (start + count) * size])
+        if turn.outputs * bits % 8 == 0:
+            return self._backend.unpack(packed, count * turn.outputs, bits).reshape(count, turn.outputs)
+        rows = [packed[i * size : (i + 1) * size] for i in range(count)]
+        return np.stack([self._backend.unpack(row, turn.outputs, bits) for row in rows])
 
 
 class Pools:
@@ -128,7 +141,7 @@ class Pools:
         store: Where batches and marks are kept; None to keep them only in memory.
         key_id: The client's key id; batches of other keys are left alone.
         plans: The plans that may have batches, by digest. Batches for other plans are deleted.
-        primes: The lower primes, resolved, by plan digest.
+        backend: The backend, which packs and unpacks numbers.
         low_water: A pool with fewer correlations than this is low.
         reserved: Correlations to reserve with one write.
     """
@@ -138,14 +151,14 @@ class Pools:
         store: Store | None,
         key_id: bytes,
         plans: Mapping[str, Plan],
-        primes: Mapping[str, Sequence[int]],
+        backend: CheckedBackend,
         *,
         low_water: int,
         reserved: int = RESERVED,
     ) -> None:
         self._prefix = key_id.hex()
         self._owner = Ownership(store, f"owner.client.{self._prefix}")
-        self._key_id, self._plans, self._primes = key_id, plans, primes
+        self._key_id, self._plans, self._backend = key_id, plans, backend
         self._low_water, self._ahead = low_water, reserved
         self._batches: list[_Batch] = []
         self._seen: set[tuple[str, ...]] = set()
@@ -163,13 +176,13 @@ class Pools:
         known = all(each.plan in self._plans for each in kept.modules)
         mark = self._mark(kept)
         if kept.modules and known and mark.reserved < kept.size:
-            self._batches.append(_Batch(kept, self._plans, self._primes[kept.modules[0].plan], mark))
+            self._batches.append(_Batch(kept, self._plans, self._backend, mark))
         else:
             self._erase(kept, mark)
 
     def add(self, kept: PreparedBatch) -> None:
         """Add a batch to a pool. Errors are those of the store."""
-        batch = _Batch(kept, self._plans, self._primes[kept.modules[0].plan], self._mark(kept))
+        batch = _Batch(kept, self._plans, self._backend, self._mark(kept))
         self._owner.put(Write(self._key(kept), msgspec.msgpack.encode(kept)))
         self._batches.append(batch)
         self._seen.add(batch.modules)
@@ -215,10 +228,12 @@ class Pools:
             tokens -= count
 
     def _joined(self, parts: Sequence[Taken], names: Sequence[str]) -> Taken:
+        if len(parts) == 1:
+            return parts[0]
         return Taken(
             tuple(span for part in parts for span in part.spans),
-            np.concatenate([part.r for part in parts], axis=1),
-            {name: np.concatenate([part.masked[name] for part in parts], axis=1) for name in names},
+            np.concatenate([part.pads for part in parts]),
+            {name: np.concatenate([part.masked[name] for part in parts]) for name in names},
         )
 
     def discard(self, names: Sequence[str]) -> None:

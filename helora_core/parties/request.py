@@ -19,11 +19,12 @@ from helora_core.backend.ledger import InnerCounts, Ledger, OperationCounts
 from helora_core.backend.session import ClientSession
 from helora_core.compiler.compiled import Part, split
 from helora_core.compiler.plan import Plan
-from helora_core.compiler.rounds import Phase, Round
+from helora_core.compiler.rounds import Phase
 from helora_core.errors import CorruptPayload, LeakageRefused, UnexpectedMessage
 from helora_core.execution.ledger_check import require_counts
 from helora_core.packing.protocol import Vector
 from helora_core.parties.batching import batches
+from helora_core.parties.channel import Channel
 from helora_core.parties.client_run import ClientRun, RunResult, joined
 from helora_core.parties.messages import (
     MOST_MESSAGE_BYTES,
@@ -37,8 +38,8 @@ from helora_core.parties.messages import (
 from helora_core.parties.request_report import PhaseTimes, Report
 from helora_core.parties.store import Ticket, Write
 
-Received = Sequence[Sequence[Sequence[bytes]]]
-"""An answer's payloads: those of each run of each module."""
+Received = Sequence[Sequence[bytes]]
+"""An answer's payloads: those of each run of the first module, then of the next."""
 
 
 class AskedModule(msgspec.Struct, frozen=True):
@@ -78,15 +79,15 @@ class Exchange:
 
     Args:
         asked: The modules: of one input, one key set and one number of rounds. Those with a Δ of zero cost nothing.
-        session: The client's session for their parameters.
+        keys: The client's session for their parameters, or its channel.
         tokens: How many it is for.
         who: Its name in error messages.
     """
 
-    def __init__(self, asked: Sequence[AskedModule], session: ClientSession, tokens: int, who: str) -> None:
+    def __init__(self, asked: Sequence[AskedModule], keys: ClientSession | Channel, tokens: int, who: str) -> None:
         self._asked = tuple(asked)
         self._alive = tuple(each for each in asked if not each.plan.is_zero)
-        self._session = session
+        self._keys = keys
         self._tokens = tokens
         self._who = who
         self._id = new_request_id()
@@ -136,14 +137,13 @@ class Exchange:
         start = time.perf_counter_ns()
         if self._message is None:
             raise UnexpectedMessage(f"{self._who}: it is done, and an answer came.", hint="Drop the answer.")
-        opened = self._session.open(PayloadKind.DOWNLOAD, answer, most_bytes=self._largest_answer())
+        opened = self._keys.open(PayloadKind.DOWNLOAD, answer, most_bytes=self._largest_answer())
         download = decode(opened, Download)
-        received = self._checked(download)
-        ledger = Ledger()
-        self._take(self._session.with_ledger(ledger), received, hashlib.sha256(answer).digest())
+        self._check(download)
+        executed = self._take(download.ciphertexts, hashlib.sha256(answer).digest())
         self._round_trips += 1
         self._bytes_down += len(answer)
-        self._executed = self._executed.plus(download.executed).plus(ledger.counts())
+        self._executed = self._executed.plus(download.executed).plus(executed)
         self._inner = self._inner.plus(download.inner)
         self._times.compute += download.elapsed_ns
         self._times.decrypt += time.perf_counter_ns() - start
@@ -162,55 +162,57 @@ class Exchange:
             correlations=self._correlations,
         )
 
-    def _take(self, client: ClientSession, received: Received, follows: bytes) -> None:
-        """Go on with what was received: send the next message, or finish. ``follows`` is the SHA-256 of the answer."""
+    def _take(self, received: Received, follows: bytes) -> OperationCounts:
+        """Go on with what was received: send the next message, or finish. ``follows`` is the SHA-256 of the answer.
+
+        Returns:
+            The client's own operations.
+        """
         raise NotImplementedError
 
     def _largest_answer(self) -> int:
         """Bytes that an answer may have: what was asked for is known, and may be more than other messages may have."""
-        turns = [each.plan.rounds[self._number] for each in self._alive]
-        runs = map(self._runs_of, self._alive)
-        payloads = sum(times * self._payloads(turn) for turn, times in zip(turns, runs, strict=True))
-        return max(MOST_MESSAGE_BYTES, (payloads + 1) * self._session.ciphertext_bytes)
-
-    def _payloads(self, turn: Round) -> int:
-        """Payloads of an answer for one run of a module."""
-        return len(turn.outputs)
+        return max(MOST_MESSAGE_BYTES, (sum(self._expected()) + 1) * self._keys.ciphertext_bytes)
 
     def _runs_of(self, each: AskedModule) -> int:
         return each.plan.runs(self._tokens)
+
+    def _expected(self) -> list[int]:
+        """Payloads of the answer: for each run of the first module, then of the next."""
+        turns = [(each.plan.rounds[self._number], self._runs_of(each)) for each in self._alive]
+        return [len(turn.outputs) for turn, times in turns for _ in range(times)]
+
+    def _predicted(self) -> OperationCounts:
+        """The server's operations for the answer."""
+        predicted = OperationCounts()
+        for each in self._alive:
+            turn = each.plan.rounds[self._number]
+            predicted = predicted.plus(turn.server_counts.times(self._runs_of(each)))
+        return predicted
 
     def _send(self, ciphertexts: Sequence[Sequence[bytes]], follows: bytes = b"", spans: tuple[Span, ...] = ()) -> None:
         names = tuple(each.name for each in self._alive)
         plans = tuple(each.plan.digest for each in self._alive)
         sent = tuple(map(tuple, ciphertexts))
         upload = Upload(self._id, self._number, names, plans, self._tokens, follows, sent, spans)
-        self._message = self._session.seal(PayloadKind.UPLOAD, encode(upload))
+        self._message = self._keys.seal(PayloadKind.UPLOAD, encode(upload))
         self._bytes_up += len(self._message)
 
-    def _checked(self, download: Download) -> Received:
-        """The payloads received, after checking that they are the ones expected."""
+    def _check(self, download: Download) -> None:
+        """Refuse an answer that is not the one expected."""
         if download.request != self._id or download.number != self._number:
             raise UnexpectedMessage(
                 f"{self._who}: the answer is to round {download.number} of "
                 f"{'this' if download.request == self._id else 'another'} one; round {self._number} is expected.",
                 hint="Give each answer to the request that it is for; drop one that came twice.",
             )
-        turns = [each.plan.rounds[self._number] for each in self._alive]
-        runs = list(map(self._runs_of, self._alive))
-        if [len(each) for each in download.ciphertexts] != [
-            self._payloads(turn) for turn, times in zip(turns, runs, strict=True) for _ in range(times)
-        ]:
+        expected = self._expected()
+        if [len(each) for each in download.ciphertexts] != expected:
             raise CorruptPayload(
-                f"{self._who}: the answer does not hold the ciphertexts of the {sum(runs)} runs asked for.",
+                f"{self._who}: the answer does not hold the ciphertexts of the {len(expected)} runs asked for.",
                 hint="Use the same version of helora on both sides.",
             )
-        predicted = OperationCounts()
-        for turn, times in zip(turns, runs, strict=True):
-            predicted = predicted.plus(turn.server_counts.times(times))
-        require_counts("the server", download.executed, predicted)
-        rest = iter(download.ciphertexts)
-        return [[next(rest) for _ in range(times)] for times in runs]
+        require_counts("the server", download.executed, self._predicted())
 
 
 class Request(Exchange):
@@ -223,16 +225,14 @@ class Request(Exchange):
     """
 
     def __init__(
-        self, asked: Sequence[AskedModule], session: ClientSession, x: Vector, *, wanted: Sequence[str]
+        self, asked: Sequence[AskedModule], keys: ClientSession | Channel, x: Vector, *, wanted: Sequence[str]
     ) -> None:
         start = time.perf_counter_ns()
-        super().__init__(asked, session, x.shape[0], "Request")
+        super().__init__(asked, keys, x.shape[0], "Request")
         self.wanted = tuple(wanted)
         self._deltas: dict[str, Vector] | None = None
         self._bounds: dict[str, Vector] = {}
-        ledger = Ledger()
-        self._start(session.with_ledger(ledger), x)
-        self._executed = ledger.counts()
+        self._executed = self._start(x)
         self._times.encrypt = time.perf_counter_ns() - start
 
     @property
@@ -266,8 +266,15 @@ class Request(Exchange):
         """
         return dict(self._bounds)
 
-    def _start(self, client: ClientSession, x: Vector) -> None:
-        """Make the first message, or finish if none is needed."""
+    def _client(self, ledger: Ledger) -> ClientSession:
+        """The client's session, for one message."""
+        assert isinstance(self._keys, ClientSession)  # a ``MaskedRequest`` does without
+        return self._keys.with_ledger(ledger)
+
+    def _start(self, x: Vector) -> OperationCounts:
+        """Make the first message, or finish if none is needed. Returns the client's own operations."""
+        ledger = Ledger()
+        client = self._client(ledger)
         self._runs = {
             each.name: [ClientRun(each.plan, batch, module=each.module) for batch in batches(each.plan, x)]
             for each in self._asked
@@ -276,26 +283,27 @@ class Request(Exchange):
             self._send([run.inputs(client) for run in self._runs[self._alive[0].name]])
         else:
             self._finish(client, [])
+        return ledger.counts()
 
-    def _take(self, client: ClientSession, received: Received, follows: bytes) -> None:
+    def _take(self, received: Received, follows: bytes) -> OperationCounts:
+        ledger = Ledger()
+        client = self._client(ledger)
         if self._number + 1 == len(self._alive[0].plan.rounds):
             self._finish(client, received)
-            return
-        answers = [
-            [run.answer(client, self._number + 1, outputs)]
-            for each, of_module in zip(self._alive, received, strict=True)
-            for run, outputs in zip(self._runs[each.name], of_module, strict=True)
-        ]
+            return ledger.counts()
+        runs = [run for each in self._alive for run in self._runs[each.name]]
+        answers = [[run.answer(client, self._number + 1, outputs)] for run, outputs in zip(runs, received, strict=True)]
         self._number += 1
         self._send(answers, follows)
+        return ledger.counts()
 
     def _finish(self, client: ClientSession, received: Received) -> None:
-        outputs = {each.name: of_module for each, of_module in zip(self._alive, received, strict=True)}
+        rest = iter(received)
+        alive = {each.name for each in self._alive}
         results = {}
         for each in self._asked:
             runs = self._runs[each.name]
-            payloads = outputs.get(each.name, [()] * len(runs))
-            results[each.name] = joined([run.result(client, of) for run, of in zip(runs, payloads, strict=True)])
+            results[each.name] = joined([run.result(client, next(rest) if each.name in alive else ()) for run in runs])
         self._settle(results)
 
     def _settle(self, results: Mapping[str, RunResult]) -> None:

@@ -11,17 +11,18 @@ from helora_core.backend.encoder import PlaintextEncoder
 from helora_core.backend.origin import origin_of
 from helora_core.backend.protocol import Backend
 from helora_core.compiler.compiled import CompiledModule
+from helora_core.compiler.grid import integer_factors
 from helora_core.compiler.ir import OpKind
 from helora_core.compiler.key_sets import key_sets
 from helora_core.compiler.requirements import require_capabilities
 from helora_core.errors import InvalidInput
-from helora_core.execution import modular
 from helora_core.execution.constants import ConstantCache, EncodedConstants
 from helora_core.execution.telemetry import Telemetry
 from helora_core.params.ckks import CKKSParams
-from helora_core.parties.batches import AllBatches, ModularWeights
+from helora_core.parties.batches import AllBatches
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.store import Store
+from helora_core.parties.weights import ModularWeights, fingerprint_of
 from helora_core.privacy.policy import require_private_weights
 
 
@@ -86,6 +87,7 @@ class Served:
         """A module's weights for online rounds with prepared correlations."""
         if (name, plan) not in self._factors:
             compiled = self._by_plan[name, plan]
-            factors = modular.integer_factors(compiled.plan, compiled.module)
-            self._factors[name, plan] = ModularWeights(factors, modular.fingerprint_of(factors))
+            matrices = integer_factors(compiled.plan, compiled.module)
+            online = self.backend.online_weights(matrices)
+            self._factors[name, plan] = ModularWeights(matrices, online, fingerprint_of(matrices))
         return self._factors[name, plan]

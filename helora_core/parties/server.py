@@ -20,6 +20,8 @@ from helora_core.compiler.compiled import CompiledModule, by_name
 from helora_core.errors import LimitExceeded
 from helora_core.execution.constants import ConstantCache
 from helora_core.execution.telemetry import Telemetry
+from helora_core.params.ckks import CKKSParams
+from helora_core.parties.channel import Channel
 from helora_core.parties.compiled_lora import CompiledLoRA
 from helora_core.parties.key_bundle import read_bundle
 from helora_core.parties.limits import ServerLimits
@@ -28,6 +30,7 @@ from helora_core.parties.served import Served
 from helora_core.parties.session import Session
 from helora_core.parties.several import one_backend, one_promise, sorted_out
 from helora_core.parties.store import Store
+from helora_core.parties.work import Keys
 
 
 class Server:
@@ -150,10 +153,12 @@ class Server:
         sets, backend = self.served.key_sets, self.served.backend
         limits = [MessageLimits.of(each.params, rotations=len(each.rotation_steps)) for each in sets]
         bundle = read_bundle(evaluation_keys, [each.key_bytes for each in limits])
-        keys = {
-            each.params: ServerSession.from_keys(backend, each.params, sent, ledger=Ledger(), limits=most)
-            for each, sent, most in zip(sets, bundle, limits, strict=True)
-        }
+        keys: dict[CKKSParams, Keys] = {}
+        for each, sent, most in zip(sets, bundle, limits, strict=True):
+            if each.params.wrap_bits:
+                keys[each.params] = Channel.of(backend, each.params, sent)
+            else:
+                keys[each.params] = ServerSession.from_keys(backend, each.params, sent, ledger=Ledger(), limits=most)
         session = Session(self.served, keys, self._sessions.discard)
         self._sessions.add(session)
         return session

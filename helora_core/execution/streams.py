@@ -1,0 +1,98 @@
+"""Pseudorandom words: AES-256 of counters, and keys that are derived from seeds.
+
+A key has rows of 64-bit words, any part of which can be made alone: words 2j and 2j + 1 of row i are the encryption of
+the block j, i, both 64-bit numbers, little-endian. That is counter mode with counters of our own. A seed has a child
+key for each use and sequence of names, SHA-256 of the seed and of the names with their lengths, so that no two uses
+share a key. ``USES`` lists them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from helora_core.backend.correlations import Words
+from helora_core.errors import CapabilityMissing
+
+SEED_BYTES = 32
+
+_TILE = 64
+"""Rows that are transposed at a time, while they are in the cache."""
+
+USES = {
+    "pad": b"helora pad",
+    "mask": b"helora mask",
+    "results": b"helora results",
+    "batch": b"helora batch",
+}
+"""What streams and seeds are for: the client's r; the server's masks; all that re-randomising takes; a batch's secret,
+of the server's random seed and of the upload."""
+
+
+def child(seed: bytes, use: str, *names: bytes) -> bytes:
+    """A seed or a key of its own for each use and sequence of names.
+
+    Args:
+        seed: Secret, ``SEED_BYTES`` long.
+        use: A key of ``USES``.
+        names: Whatever tells two keys of one use apart.
+    """
+    digest = hashlib.sha256(seed)
+    for name in (USES[use], *names):
+        digest.update(len(name).to_bytes(8, "big") + name)
+    return digest.digest()
+
+
+class Stream:
+    """The rows of a key.
+
+    Args:
+        key: From ``child``; of one use.
+
+    Raises:
+        CapabilityMissing: The package ``cryptography`` is not installed.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        cipher, aes, ecb = _primitives()
+        self._encryptor = cipher(aes(key), ecb()).encryptor()
+
+    def rows(self, start: int, count: int, first: int, end: int) -> Words:
+        """Words ``first`` to ``end`` of rows ``start`` to ``start + count``: uint64, shape (count, end − first)."""
+        pair, pairs = first // 2, (end + 1) // 2 - first // 2
+        blocks = np.empty((count, pairs, 2), dtype="<u8")
+        blocks[:, :, 0] = _numbers(pair, pairs)
+        blocks[:, :, 1] = start if count == 1 else _numbers(start, count)[:, np.newaxis]
+        # The cipher asks for a block more than it writes.
+        stream = np.empty(2 * count * pairs + 2, dtype="<u8")
+        self._encryptor.update_into(blocks.reshape(-1).view(np.uint8), stream.view(np.uint8))
+        found: Words = stream[:-2].reshape(count, 2 * pairs)[:, first % 2 : first % 2 + end - first]
+        return found
+
+    def columns(self, count: int, first: int, end: int) -> Words:
+        """The first ``count`` rows, transposed: shape (end − first, count)."""
+        out = np.empty((end - first, count), dtype=np.uint64)
+        for start in range(0, count, _TILE):
+            out[:, start : start + _TILE] = self.rows(start, min(_TILE, count - start), first, end).T
+        return out
+
+
+@functools.lru_cache(maxsize=64)
+def _numbers(start: int, count: int) -> Words:
+    return np.arange(start, start + count, dtype=np.uint64)
+
+
+def _primitives() -> tuple[Any, Any, Any]:
+    try:
+        from cryptography.hazmat.primitives.ciphers import Cipher
+        from cryptography.hazmat.primitives.ciphers.algorithms import AES
+        from cryptography.hazmat.primitives.ciphers.modes import ECB
+    except ImportError as error:
+        raise CapabilityMissing(
+            "Plans that run ahead of time need the package cryptography, which is not installed.",
+            hint="Install it: pip install 'helora-core[keys]'.",
+        ) from error
+    return Cipher, AES, ECB

@@ -1,0 +1,81 @@
+"""A client's pools of all parameter sets, and its names at the server for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from helora_core.backend.checked_backend import CheckedBackend
+from helora_core.compiler.compiled import require_one_input
+from helora_core.compiler.plan import Plan
+from helora_core.errors import InvalidInput
+from helora_core.params.ckks import CKKSParams
+from helora_core.parties.channel import Channel
+from helora_core.parties.pool import PoolLevel, Pools, Taken
+from helora_core.parties.preparation import Preparation
+from helora_core.parties.request import AskedModule
+from helora_core.parties.store import Store
+
+
+class Reserves:
+    """What a client prepared ahead of time.
+
+    Args:
+        backend: The backend.
+        plans: All plans of the client; those that run ahead of time may have pools.
+        channels: The client's channel for each parameter set of such plans.
+        store, low_water: As for ``Pools``.
+    """
+
+    def __init__(
+        self,
+        backend: CheckedBackend,
+        plans: Sequence[Plan],
+        channels: Mapping[CKKSParams, Channel],
+        store: Store | None,
+        *,
+        low_water: int,
+    ) -> None:
+        self._backend, self._channels = backend, channels
+        self._pools = {
+            params: Pools(
+                store,
+                channel.key_id,
+                {plan.digest: plan for plan in plans if plan.params == params and plan.correlation is not None},
+                backend,
+                low_water=low_water,
+            )
+            for params, channel in channels.items()
+        }
+
+    def channel(self, plan: Plan) -> Channel:
+        """The client's channel for a plan that runs ahead of time."""
+        return self._channels[plan.params]
+
+    def prepare(
+        self, alive: Sequence[AskedModule], correlations: int, on_correlations: Callable[[float], object]
+    ) -> Preparation:
+        """A preparation for these modules; arguments and errors are those of ``Client.prepare``."""
+        if not alive or any(each.plan.correlation is None for each in alive):
+            raise InvalidInput(
+                "Client.prepare: there is nothing to prepare for these modules.",
+                hint="Name modules whose plan has an offline phase (client.plans[name].correlation).",
+            )
+        if correlations < 1:
+            raise InvalidInput("Client.prepare: there is nothing to prepare.", hint="Ask for 1 or more correlations.")
+        require_one_input({each.name: each.plan for each in alive})
+        plan = alive[0].plan
+        pools = self._pools[plan.params]
+        return Preparation(alive, self.channel(plan), self._backend, correlations, pools, on_correlations)
+
+    def take(self, alive: Sequence[AskedModule], tokens: int) -> Taken:
+        """A correlation for each token; errors are those of ``Pools.take``."""
+        return self._pools[alive[0].plan.params].take({each.name: each.plan.digest for each in alive}, tokens)
+
+    def levels(self) -> dict[tuple[str, ...], PoolLevel]:
+        """How full each pool is, by the modules that it was prepared for."""
+        return {modules: level for pools in self._pools.values() for modules, level in pools.levels().items()}
+
+    def discard(self, names: Sequence[str]) -> None:
+        """Delete all correlations of any of these modules."""
+        for pools in self._pools.values():
+            pools.discard(names)
