@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,8 @@ from helora_core.parties.client import Client
 from helora_core.parties.request_report import Report
 from helora_core.parties.result import Result
 from helora_core.parties.server import Server
+from helora_core.parties.session import Session
+from helora_core.privacy.leakage import Assumption
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,13 @@ class ModuleResult:
         job: Module, activations and plan.
         result: Δ, the bound on its error, and the report.
         load_ns: Time to encode the module's weights, once for all tokens.
+        ahead: What was done ahead of time; None if everything ran online.
     """
 
     job: ModuleJob
     result: Result
     load_ns: int
+    ahead: Report | None = None
 
     @property
     def delta(self) -> Vector:
@@ -106,9 +110,11 @@ def run_adapter(
     jobs: Sequence[ModuleJob],
     *,
     private_weights: bool = True,
+    assume: Collection[Assumption] = (),
     telemetry: Telemetry | None = None,
     constants: ConstantCache | None = None,
     on_tokens: Callable[[int], object] = lambda tokens: None,
+    on_correlations: Callable[[float], object] = lambda correlations: None,
 ) -> Iterator[ModuleResult]:
     """Run every job through a server and a client of its own, and yield its result as soon as it is ready.
 
@@ -119,12 +125,14 @@ def run_adapter(
         backend: The CKKS library.
         jobs: Modules with their activations and plans.
         private_weights: Refuse plans that show weights to the key holder; False if the key holder owns the adapter.
+        assume: Assumptions that the adapter's owner accepts.
         telemetry: Told of each module executed.
         constants: Cache of encoded weights for modules that are run again; a new one if None.
         on_tokens: Called with the tokens finished after each run.
+        on_correlations: Called with the correlations of a module that are ready, as ``Client.prepare`` calls it.
 
     Raises:
-        LeakageRefused: A plan shows weights that must stay private.
+        LeakageRefused: A plan shows weights that must stay private, or assumes what is not accepted.
         InvalidInput: The activations do not fit a module.
         CapabilityMissing, InsecureParameters, LedgerMismatch, …: As the steps raise them.
     """
@@ -141,7 +149,7 @@ def run_adapter(
         part = Part(name=name, d_out=job.plan.shape.d_out)
         served.setdefault(name, tuple(replace(each, parts=(part,)) for each in versions))
         names.append(name)
-    server = Server(served, backend, private_weights=private_weights, constants=constants)
+    server = Server(served, backend, private_weights=private_weights, assume=assume, constants=constants)
     verdicts = [job.plan.verdict for job in jobs]
     client = Client(
         server.offer(),
@@ -154,11 +162,27 @@ def run_adapter(
     session = server.open(client.evaluation_keys())
     for name, job, x in zip(names, jobs, activations, strict=True):
         start = time.perf_counter_ns()
-        server.served.weights(name, job.chosen.digest)
-        load_ns = time.perf_counter_ns() - start
-        result = client.run(name, x, session, tokens=job.chosen.tokens_per_run, on_tokens=on_tokens)
+        ahead, tokens = None, job.chosen.tokens_per_run
+        if job.chosen.correlation is None:
+            server.served.weights(name, job.chosen.digest)
+            load_ns = time.perf_counter_ns() - start
+        else:
+            server.served.factors(name, job.chosen.digest)
+            load_ns = time.perf_counter_ns() - start
+            ahead = _prepared(client, session, name, len(x), on_correlations)
+            tokens = min(tokens, server.limits.tokens)
+        result = client.run(name, x, session, tokens=tokens, on_tokens=on_tokens)
         _tell(telemetry, backend, job, result.report, x.shape[0])
-        yield ModuleResult(job, result, load_ns)
+        yield ModuleResult(job, result, load_ns, ahead)
+
+
+def _prepared(
+    client: Client, session: Session, name: str, correlations: int, on_correlations: Callable[[float], object]
+) -> Report:
+    preparation = client.prepare(name, correlations, on_correlations=on_correlations)
+    while not preparation.done:
+        preparation.receive(session.answer(preparation.message()))
+    return preparation.report
 
 
 def _alike(left: Sequence[CompiledModule], right: Sequence[CompiledModule]) -> bool:

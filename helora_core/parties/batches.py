@@ -5,6 +5,7 @@ All sessions of one client share them, so that no index can be used in two of th
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -73,7 +74,7 @@ class _Batch:
 
 
 class Batches:
-    """The batches of one client, that is, of one key pair.
+    """The batches of one client. Its sessions share them, in any threads.
 
     Args:
         owner: Ownership of the server's store.
@@ -83,6 +84,7 @@ class Batches:
 
     def __init__(self, owner: Ownership, key_id: bytes, limits: ServerLimits) -> None:
         self._owner, self._limits = owner, limits
+        self.lock = threading.RLock()
         self._prefix = key_id.hex()
         self._batches: dict[bytes, _Batch] = {}
         for value in under(owner.store, f"batch.{self._prefix}."):
@@ -95,7 +97,7 @@ class Batches:
     @property
     def left(self) -> int:
         """Correlations that are not used."""
-        return sum(batch.left for batch in self._batches.values())
+        return sum(batch.left for batch in list(self._batches.values()))
 
     def require_room(self, batch: bytes, size: int) -> None:
         """Refuse to prepare a batch twice, or more than the limits allow.
@@ -108,7 +110,7 @@ class Batches:
             raise UnexpectedMessage(
                 "Session: the batch was prepared before, and its answer is no longer kept.", hint="Prepare another one."
             )
-        held = sum(batch.kept.size for batch in self._batches.values())
+        held = sum(batch.kept.size for batch in list(self._batches.values()))
         if held + size > self._limits.correlations or len(self._batches) >= self._limits.batches:
             raise LimitExceeded(
                 f"Session: {held} correlations are kept for this client in {len(self._batches)} batches; "
@@ -119,8 +121,9 @@ class Batches:
     def add(self, batch: bytes, size: int, secret: bytes, modules: Mapping[str, bytes]) -> None:
         """Keep a batch that was prepared. Errors are those of the store."""
         kept = KeptBatch(batch, size, secret, dict(modules))
-        self._owner.put(Write(self._key(batch), msgspec.msgpack.encode(kept)))
-        self._hold(kept)
+        with self.lock:
+            self._owner.put(Write(self._key(batch), msgspec.msgpack.encode(kept)))
+            self._hold(kept)
 
     def _hold(self, kept: KeptBatch) -> None:
         mark = Mark(self._owner, f"used.{self._prefix}.{kept.batch.hex()}", kept.size, RESERVED)
@@ -220,6 +223,10 @@ class Online:
             CorruptPayload: The message does not hold the numbers expected. Nothing changes.
             InvalidInput, NotDurable, …: As the store raises them; the correlations are used up, without an answer.
         """
+        with self._batches.lock:
+            return self._answered(upload)
+
+    def _answered(self, upload: Upload) -> Answer:
         masks = self._batches.masks(upload.spans, self._weights)
         computed = []
         for name, each in self._weights.items():
@@ -255,10 +262,12 @@ class AllBatches:
         self._owner = Ownership(store, "owner.server")
         self._limits = limits
         self._held: WeakValueDictionary[bytes, Batches] = WeakValueDictionary()
+        self._lock = threading.Lock()
 
     def of(self, key_id: bytes) -> Batches:
         """The batches of one client."""
-        held = self._held.get(key_id)
-        if held is None:
-            held = self._held[key_id] = Batches(self._owner, key_id, self._limits)
-        return held
+        with self._lock:
+            held = self._held.get(key_id)
+            if held is None:
+                held = self._held[key_id] = Batches(self._owner, key_id, self._limits)
+            return held

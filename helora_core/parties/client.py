@@ -57,6 +57,9 @@ class Client:
             only, where a restart loses them. The store is as secret as the keys.
         low_water: A pool with fewer correlations than this is low (``pools``).
 
+    Attributes:
+        low_water: The same.
+
     Raises:
         CorruptPayload: The offer is damaged, or contradicts itself.
         VersionMismatch, ForeignCiphertext: Another version of helora, of a packing or of the library made it.
@@ -86,7 +89,7 @@ class Client:
             read, load_packing or get_manager().load_packing, security_bits=security_bits, table=table
         )
         self._security_bits = security_bits
-        self._store, self._low_water = store, low_water
+        self._store, self.low_water = store, low_water
         self._message_bytes = read.message_bytes
         self._key_sets = key_sets(list(plans.values()))
         offered = offered_by_name(read)
@@ -194,6 +197,12 @@ class Client:
         """How full each pool is, by the modules that it was prepared for."""
         return self._reserves.levels()
 
+    def left(self, modules: str | Sequence[str]) -> int:
+        """Correlations that are left in the pool for these modules, and no others."""
+        names = [modules] if isinstance(modules, str) else list(modules)
+        level = self._reserves.levels().get(tuple(dict.fromkeys(map(self._resolve, names))))
+        return level.left if level else 0
+
     def discard(self, modules: str | Sequence[str]) -> None:
         """Delete all correlations of any of these modules, for when the server no longer has its part of them."""
         self._reserves.discard([self._resolve(name) for name in ([modules] if isinstance(modules, str) else modules)])
@@ -247,7 +256,7 @@ class Client:
         """The pools; read from the store when they are first needed."""
         plans = [each.plan for versions in self._asked.values() for each in versions]
         channels = {params: keys for params, keys in self._keys.items() if isinstance(keys, Channel)}
-        return Reserves(self._backend, plans, channels, self._store, low_water=self._low_water)
+        return Reserves(self._backend, plans, channels, self._store, low_water=self.low_water)
 
     def delta(self, modules: str | Sequence[str], x: NDArray[Any], link: Link) -> Vector:
         """Δ of x, through a link to the server: float64, shape (tokens, d_out); several parts side by side.

@@ -6,6 +6,7 @@ of them. The client keeps the seed of r, and c = W·r − s as numbers.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -135,7 +136,7 @@ class _Batch:
 
 
 class Pools:
-    """All pools of a client's key pair.
+    """All pools of a client's name at a server. Threads may fill and use them together.
 
     Args:
         store: Where batches and marks are kept; None to keep them only in memory.
@@ -160,6 +161,7 @@ class Pools:
         self._owner = Ownership(store, f"owner.client.{self._prefix}")
         self._key_id, self._plans, self._backend = key_id, plans, backend
         self._low_water, self._ahead = low_water, reserved
+        self._lock = threading.RLock()
         self._batches: list[_Batch] = []
         self._seen: set[tuple[str, ...]] = set()
         for value in under(store, f"pool.{self._prefix}."):
@@ -182,17 +184,19 @@ class Pools:
 
     def add(self, kept: PreparedBatch) -> None:
         """Add a batch to a pool. Errors are those of the store."""
-        batch = _Batch(kept, self._plans, self._backend, self._mark(kept))
-        self._owner.put(Write(self._key(kept), msgspec.msgpack.encode(kept)))
-        self._batches.append(batch)
-        self._seen.add(batch.modules)
-        self.number = kept.number + 1
+        with self._lock:
+            batch = _Batch(kept, self._plans, self._backend, self._mark(kept))
+            self._owner.put(Write(self._key(kept), msgspec.msgpack.encode(kept)))
+            self._batches.append(batch)
+            self._seen.add(batch.modules)
+            self.number = kept.number + 1
 
     def levels(self) -> dict[tuple[str, ...], PoolLevel]:
         """The level of each pool that was ever filled, by the modules that it is for."""
-        left = dict.fromkeys(sorted(self._seen), 0)
-        for batch in self._batches:
-            left[batch.modules] += batch.left
+        with self._lock:
+            left = dict.fromkeys(sorted(self._seen), 0)
+            for batch in self._batches:
+                left[batch.modules] += batch.left
         return {modules: PoolLevel(count, count < self._low_water) for modules, count in left.items()}
 
     def take(self, wanted: Mapping[str, str], tokens: int) -> Taken:
@@ -206,6 +210,10 @@ class Pools:
             PoolEmpty: No pool for these modules has as many correlations.
             NotDurable, InvalidInput, …: As ``Mark.cover`` raises them; the correlations are lost then.
         """
+        with self._lock:
+            return self._taken(wanted, tokens)
+
+    def _taken(self, wanted: Mapping[str, str], tokens: int) -> Taken:
         fitting = [batch for batch in self._batches if wanted.items() <= batch.plans.items()]
         most = 0
         for modules in sorted(dict.fromkeys(batch.modules for batch in fitting), key=len):
@@ -238,8 +246,9 @@ class Pools:
 
     def discard(self, names: Sequence[str]) -> None:
         """Delete all batches for any of these modules."""
-        for batch in [batch for batch in self._batches if not set(names).isdisjoint(batch.modules)]:
-            self._drop(batch)
+        with self._lock:
+            for batch in [batch for batch in self._batches if not set(names).isdisjoint(batch.modules)]:
+                self._drop(batch)
 
     def _drop(self, batch: _Batch) -> None:
         self._batches.remove(batch)

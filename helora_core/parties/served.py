@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from helora_core.backend.checked_backend import CheckedBackend, checked
 from helora_core.backend.encoder import PlaintextEncoder
@@ -23,7 +23,8 @@ from helora_core.parties.batches import AllBatches
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.store import Store
 from helora_core.parties.weights import ModularWeights, fingerprint_of
-from helora_core.privacy.policy import require_private_weights
+from helora_core.privacy.leakage import Assumption
+from helora_core.privacy.policy import require_accepted, require_private_weights
 
 
 class Served:
@@ -35,6 +36,7 @@ class Served:
         backend: Backend | CheckedBackend,
         *,
         private_weights: bool = True,
+        assume: Collection[Assumption] = (),
         limits: ServerLimits | None = None,
         constants: ConstantCache | None = None,
         telemetry: Telemetry | None = None,
@@ -51,6 +53,7 @@ class Served:
         for plan in plans.values():
             if private_weights:
                 require_private_weights(plan.packing.name, plan.packing.leakage, sanitize_bits=plan.sanitize_bits)
+            require_accepted(plan.packing.name, plan.packing.leakage, assume)
             require_capabilities(backend, plan)
         self.backend = checked(backend)
         self.origin = origin_of(self.backend.library)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from helora_core.artifact.plan_file import Demands
@@ -28,9 +28,10 @@ from helora_core.parties.limits import ServerLimits
 from helora_core.parties.offer import offer_of
 from helora_core.parties.served import Served
 from helora_core.parties.session import Session
-from helora_core.parties.several import one_backend, one_promise, sorted_out
+from helora_core.parties.several import accepted_by_all, one_backend, one_promise, sorted_out
 from helora_core.parties.store import Store
 from helora_core.parties.work import Keys
+from helora_core.privacy.leakage import Assumption
 
 
 class Server:
@@ -44,6 +45,8 @@ class Server:
         backend: The CKKS library; the compiled adapters' if None.
         private_weights: Refuse plans that show weights to the key holder; False if it owns the adapter. As the
             adapters were compiled if None, and True for modules.
+        assume: Assumptions that the adapter's owner accepts. As the adapters were compiled if None, and none for
+            modules.
         limits: How much it holds for clients.
         constants: Cache of encoded weights, shared by all sessions.
         telemetry: Told of each round executed.
@@ -51,7 +54,7 @@ class Server:
         store: Where it keeps prepared correlations, so that clients can use them after a restart; None to lose them.
 
     Raises:
-        LeakageRefused: A plan shows weights that must stay private.
+        LeakageRefused: A plan shows weights that must stay private, or assumes what is not accepted.
         CapabilityMissing: The backend lacks a capability that a plan needs.
         InvalidInput: There is nothing to serve, or no backend; or the adapters were compiled for different backends, or
             some keep their weights private and others do not.
@@ -63,6 +66,7 @@ class Server:
         backend: Backend | CheckedBackend | None = None,
         *,
         private_weights: bool | None = None,
+        assume: Collection[Assumption] | None = None,
         limits: ServerLimits | None = None,
         constants: ConstantCache | None = None,
         telemetry: Telemetry | None = None,
@@ -74,6 +78,7 @@ class Server:
             modules,
             backend or one_backend(loras),
             private_weights=one_promise(loras) if private_weights is None else private_weights,
+            assume=accepted_by_all(loras) if assume is None else assume,
             limits=limits,
             constants=constants,
             telemetry=telemetry,
@@ -124,7 +129,14 @@ class Server:
         name = select_backend(manager, backend, plans=plans, allow_emulation=allow_emulation).name
         modules = by_name([module.compiled for module in artifact.modules])
         loaded = manager.load_backend(name)
-        return cls(modules, loaded, private_weights=demands.private_weights, limits=limits, store=store)
+        return cls(
+            modules,
+            loaded,
+            private_weights=demands.private_weights,
+            assume=demands.assume,
+            limits=limits,
+            store=store,
+        )
 
     @property
     def limits(self) -> ServerLimits:

@@ -11,6 +11,7 @@ from helora_core.backend.protocol import Backend
 from helora_core.compiler.compiled import CompiledModule
 from helora_core.errors import InvalidInput
 from helora_core.parties.compiled_lora import CompiledLoRA
+from helora_core.privacy.leakage import Assumption
 
 Versions: TypeAlias = CompiledModule | Sequence[CompiledModule]
 """A module by one plan, or by each of several."""
@@ -82,3 +83,9 @@ def one_promise(loras: Sequence[CompiledLoRA]) -> bool:
             hint="Serve each with its own server, or compile all with private weights.",
         )
     return promises != {False}
+
+
+def accepted_by_all(loras: Sequence[CompiledLoRA]) -> frozenset[Assumption]:
+    """The assumptions that every adapter was compiled with."""
+    accepted = [frozenset(each.assume) for each in loras]
+    return accepted[0].intersection(*accepted[1:]) if accepted else frozenset()

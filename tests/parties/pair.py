@@ -12,17 +12,19 @@ from helora_core.adapter.synthetic import synthetic_activations
 from helora_core.backend import envelope
 from helora_core.backend.envelope import PayloadKind
 from helora_core.compiler.compiled import CompiledModule
+from helora_core.host.manager import get_manager
 from helora_core.parties.client import Client
 from helora_core.parties.messages import Upload, decode, encode
 from helora_core.parties.server import Server
 from helora_core.parties.session import Session
-from tests.parties.ahead import MANAGER, prepared_module
+from tests.parties.ahead import ASSUME, TRIMMED, prepared_module
 from tests.parties.conftest import compiled
 
 SHAPE = ModuleShape.parse("4:3:2")
 MODULES = {name: prepared_module(name, seed, SHAPE) for seed, name in enumerate(("q", "v"))}
 MODULES["online"] = compiled("online", "rank_bsgs", 0, SHAPE)
-BACKEND = MANAGER.load_backend("numpy")
+MODULES["trimmed"] = prepared_module("trimmed", 3, SHAPE, TRIMMED)
+BACKEND = get_manager().load_backend("numpy")
 
 
 def x_of(tokens: int, seed: int = 0) -> Any:
@@ -30,11 +32,11 @@ def x_of(tokens: int, seed: int = 0) -> Any:
 
 
 def server_of(modules: dict[str, CompiledModule] | None = None, **options: Any) -> Server:
-    return Server(modules or MODULES, BACKEND, **options)
+    return Server(modules or MODULES, BACKEND, **{"assume": ASSUME, **options})
 
 
 def client_of(server: Server, **options: Any) -> Client:
-    return Client(server.offer(), backend=BACKEND, load_packing=MANAGER.load_packing, **options)
+    return Client(server.offer(), backend=BACKEND, **options)
 
 
 @dataclass
@@ -52,13 +54,17 @@ class Pair:
         return cls(server, client, server.open(client.evaluation_keys()))
 
     def prepare(self, modules: Any, correlations: int) -> Any:
-        preparation = self.client.prepare(modules, correlations)
-        while not preparation.done:
-            preparation.receive(self.session.answer(preparation.message()))
-        return preparation
+        return through(self.client.prepare(modules, correlations), self.session)
 
     def delta(self, modules: Any, x: Any) -> Any:
         return self.client.delta(modules, x, self.session)
+
+
+def through(exchange: Any, session: Session) -> Any:
+    """An exchange, to its end."""
+    while not exchange.done:
+        exchange.receive(session.answer(exchange.message()))
+    return exchange
 
 
 def upload_of(message: bytes) -> Upload:

@@ -29,6 +29,7 @@ from helora_core.errors import (
     UnexpectedMessage,
 )
 from helora_core.execution.constants import ConstantCache
+from helora_core.host.manager import get_manager
 from helora_core.parties.client import Client
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.messages import encode
@@ -37,18 +38,18 @@ from helora_core.parties.request import Exchange
 from helora_core.parties.server import Server
 from helora_core.parties.store import Deferred, MemoryStore, Store, Write
 from tests.conftest import examples
-from tests.parties.ahead import MANAGER, integer_delta, prepared_module
+from tests.parties.ahead import ASSUME, integer_delta, prepared_module
 from tests.parties.pair import upload_of
 
 SHAPE = ModuleShape.parse("3:2:1")
 MODULES = {"m": prepared_module("m", 1, SHAPE)}
-BACKEND = MANAGER.load_backend("numpy")
+BACKEND = get_manager().load_backend("numpy")
 CACHE = ConstantCache()
 LIMITS = ServerLimits(requests=4, idle_s=100.0, correlations=400, batches=4)
-OFFER = Server(MODULES, BACKEND, constants=CACHE).offer()
-FIRST = Client(OFFER, backend=BACKEND, load_packing=MANAGER.load_packing)
+OFFER = Server(MODULES, BACKEND, assume=ASSUME, constants=CACHE).offer()
+FIRST = Client(OFFER, backend=BACKEND)
 KEYS = FIRST.evaluation_keys()
-OTHERS = Client(OFFER, backend=BACKEND, load_packing=MANAGER.load_packing).evaluation_keys()
+OTHERS = Client(OFFER, backend=BACKEND).evaluation_keys()
 
 
 BEGUN, SENT, DELIVERED, HANDED_OVER = range(4)
@@ -82,10 +83,15 @@ class Disk(MemoryStore):
 
 @dataclass
 class Sent:
-    """An exchange, and what passed. Its object is gone when the client crashes; the network still has its messages."""
+    """An exchange, and what passed. Its object is gone when the client crashes; the network still has its messages.
+
+    Attributes:
+        waits: Whether the last message is not answered yet.
+    """
 
     exchange: Exchange | None
     x: Any = None
+    waits: bool = False
     messages: list[bytes] = field(default_factory=list)
     answers: dict[bytes, bytes] = field(default_factory=dict)
 
@@ -114,7 +120,7 @@ class Crashes(RuleBasedStateMachine):
             self.client.discard("m")
             self.start_server_anew()
         sent = self.prepare(150)
-        self.go_on(sent, HANDED_OVER)
+        self.go_through_with(sent)
         for who in self.stores:
             self.flush(who, 9)
         return sent
@@ -126,16 +132,20 @@ class Crashes(RuleBasedStateMachine):
         return self.stores[who]
 
     def start_client(self) -> None:
-        self.client = Client(
-            OFFER, backend=BACKEND, load_packing=MANAGER.load_packing, store=self.store("client"), low_water=10
-        )
-        self.client.__dict__["_sessions"] = FIRST._sessions  # what Client.restore does, without its passphrase
+        self.client = Client(OFFER, backend=BACKEND, store=self.store("client"), low_water=10)
+        self.client.__dict__["_keys"] = FIRST._keys  # what Client.restore does, without its passphrase
         for sent in self.known:
             sent.exchange = None if sent.exchange is not None and not sent.exchange.done else sent.exchange
 
     def start_server(self) -> None:
         server = Server(
-            MODULES, BACKEND, limits=LIMITS, clock=lambda: self.now, constants=CACHE, store=self.store("server")
+            MODULES,
+            BACKEND,
+            assume=ASSUME,
+            limits=LIMITS,
+            clock=lambda: self.now,
+            constants=CACHE,
+            store=self.store("server"),
         )
         self.session, self.foreign = server.open(KEYS), server.open(OTHERS)
 
@@ -163,6 +173,12 @@ class Crashes(RuleBasedStateMachine):
             return self.fill()
         self.go_on(sent, steps)
         return sent
+
+    @rule(sent=exchanges)
+    def go_through_with(self, sent: Sent) -> None:
+        """A preparation takes several messages."""
+        for _ in range(8):
+            self.go_on(sent, HANDED_OVER)
 
     @rule(sent=exchanges, steps=st.integers(SENT, HANDED_OVER))
     def go_on(self, sent: Sent, steps: int) -> None:
@@ -197,8 +213,9 @@ class Crashes(RuleBasedStateMachine):
         except Crash:
             self.start_client()
             return
-        assert not sent.messages or sent.messages[-1] == message, "what is sent again is the same bytes"
+        assert not sent.waits or sent.messages[-1] == message, "what is sent again is the same bytes"
         sent.messages.append(message)
+        sent.waits = True
         self.note(self.left, message)
 
     def deliver(self, sent: Sent) -> None:
@@ -236,11 +253,12 @@ class Crashes(RuleBasedStateMachine):
 
     def hand_over(self, sent: Sent) -> None:
         """The answer arrives at the client."""
-        answer = sent.answers.get(sent.messages[-1]) if sent.messages else None
+        answer = sent.answers.get(sent.messages[-1]) if sent.waits else None
         if sent.exchange is None or sent.exchange.done or answer is None:
             return
         try:
             sent.exchange.receive(answer)
+            sent.waits = False
         except Crash:
             self.start_client()
 
@@ -324,11 +342,10 @@ class Crashes(RuleBasedStateMachine):
         upload = upload_of(message)
         if not upload.spans:
             return
-        lower = MODULES["m"].plan.correlation.lower  # type: ignore[union-attr]
-        y = np.frombuffer(upload.ciphertexts[0][0], dtype="<u8").reshape(lower, upload.tokens, -1)
+        y = np.frombuffer(upload.ciphertexts[0][0], dtype="<u8").reshape(upload.tokens, -1)
         indices = [(span.batch, i) for span in upload.spans for i in range(span.start, span.start + span.count)]
         for token, index in enumerate(indices):
-            numbers = y[:, token].tobytes()
+            numbers = y[token].tobytes()
             assert seen.setdefault(index, numbers) == numbers, "a correlation was used twice"
 
     @invariant()

@@ -1,0 +1,75 @@
+"""Fills a client's pool in the background, whenever it runs low."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+
+from helora_core.errors import HeloraError, InvalidInput
+from helora_core.parties.client import Client
+from helora_core.parties.result import Link
+
+_INTERVAL_S = 0.2
+
+
+class Refill:
+    """A thread that prepares correlations while others are used. Use it as a context manager, or call ``stop``.
+
+    A pool of fewer correlations than the client's low-water mark is filled to ``correlations`` again. The thread has a
+    link of its own, since a message of a preparation takes the server tenths of a second: for a ``Session``, open a
+    second one with the same ``client.evaluation_keys()``.
+
+    Args:
+        client: The client; requests may go on in another thread.
+        link: Carries messages to the server.
+        modules: As for ``Client.prepare``.
+        correlations: What the pool is filled to.
+
+    Raises:
+        InvalidInput: The client has no low-water mark, or the pool is never filled above it.
+    """
+
+    def __init__(self, client: Client, link: Link, modules: str | Sequence[str], correlations: int) -> None:
+        if not 0 < client.low_water < correlations:
+            raise InvalidInput(
+                f"Refill: a pool is filled to {correlations} when it has fewer than {client.low_water}.",
+                hint="Make the client with low_water=…, above zero and below what the pool is filled to.",
+            )
+        self._client, self._link, self._modules, self._correlations = client, link, modules, correlations
+        self._stopped = threading.Event()
+        self._error: HeloraError | None = None
+        self._thread = threading.Thread(target=self._run, name="helora-refill", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Refill:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def error(self) -> HeloraError | None:
+        """What ended the thread, if anything did."""
+        return self._error
+
+    def stop(self) -> None:
+        """End the thread after its current message; what it was preparing is dropped."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped.is_set():
+                missing = self._correlations - self._client.left(self._modules)
+                if missing > self._correlations - self._client.low_water:
+                    self._fill(missing)
+                else:
+                    self._stopped.wait(_INTERVAL_S)
+        except HeloraError as error:
+            self._error = error
+
+    def _fill(self, correlations: int) -> None:
+        preparation = self._client.prepare(self._modules, correlations)
+        while not (preparation.done or self._stopped.is_set()):
+            preparation.receive(self._link.answer(preparation.message()))
