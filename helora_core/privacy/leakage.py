@@ -26,6 +26,31 @@ class LeakageClass(str, Enum):
     """All products of an activation and a weight: all of ``down`` in one query. The key holder must also own ``up``."""
 
 
+class Assumption(str, Enum):
+    """What must be true of a client for a leakage class to hold. Nothing runs on an assumption that was not accepted."""
+
+    HONEST_KEYS = "honest keys"
+    """The client's public keys are made as they should be."""
+
+    @property
+    def option(self) -> str:
+        """As the command line has it."""
+        return self.value.replace(" ", "-")
+
+    @property
+    def explanation(self) -> str:
+        """In a sentence, for people."""
+        return _EXPLANATIONS[self]
+
+
+_EXPLANATIONS = {
+    Assumption.HONEST_KEYS: (
+        "clients make their public keys as the protocol says: a forged key undoes the re-randomisation of results, and "
+        "one batch then gives the weights away."
+    ),
+}
+
+
 class Leakage(msgspec.Struct, frozen=True, kw_only=True):
     """The leakage of a packing to the key holder. The server never learns anything: it sees only ciphertexts.
 
@@ -33,11 +58,13 @@ class Leakage(msgspec.Struct, frozen=True, kw_only=True):
         key_holder: What the decrypted results show.
         needs_sanitize: True if ``key_holder`` holds only after the server re-randomises and floods the results.
         explanation: One sentence for people.
+        assumes: What must be true of the key holder for ``key_holder`` to hold.
     """
 
     key_holder: LeakageClass
     needs_sanitize: bool
     explanation: str
+    assumes: tuple[Assumption, ...] = ()
 
     @property
     def label(self) -> str:

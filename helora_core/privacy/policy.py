@@ -6,10 +6,10 @@ results are sanitised, since the polynomials of a bare result give the plaintext
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from helora_core.errors import LeakageRefused
-from helora_core.privacy.leakage import Leakage, LeakageClass
+from helora_core.privacy.leakage import Assumption, Leakage, LeakageClass
 
 DEFAULT_SANITIZE_BITS = 40
 """Statistical distance, in bits, between the rest of a result (beside the Δ of the weights as rounded to plaintexts)
@@ -54,3 +54,23 @@ def require_private_weights(
             hint=f"Sanitise them, as --sanitize {DEFAULT_SANITIZE_BITS} does, or allow it with "
             "--no-private-weights (private_weights=False).",
         )
+
+
+def require_accepted(packing: str, leakage: Leakage, assume: Collection[Assumption]) -> None:
+    """Refuse a plan whose privacy rests on an assumption that was not accepted.
+
+    Args:
+        packing: The strategy's name.
+        leakage: What its results reveal, and on which assumptions.
+        assume: The assumptions that the owner of the weights accepts.
+
+    Raises:
+        LeakageRefused: Names the assumption, what it means, and how it is accepted.
+    """
+    for assumption in leakage.assumes:
+        if assumption not in assume:
+            raise LeakageRefused(
+                f"Packing {packing} keeps weights private only if {assumption.explanation}",
+                hint=f"If you accept that of every client, say so with --assume {assumption.option} "
+                f"(assume=[Assumption.{assumption.name}]); otherwise use another packing, such as rank_bsgs.",
+            )
