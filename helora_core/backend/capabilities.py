@@ -56,6 +56,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         hoisting: Whether it rotates one ciphertext by many steps more cheaply than one by one (``SupportsHoisting``).
         programs: Whether it runs whole programs (``SupportsPrograms``).
         defers_division: Whether its programs divide a sum of rotations by the special primes, and not each of them.
+        correlations: Whether plans can run ahead of time on it (``SupportsCorrelations``).
         sanitizing: Whether its server sanitises by itself (``SupportsSanitize``).
         short_results: Whether its results can be sent without their low bits (``SupportsShortResults``).
         seeded_keys: Whether ``generate_keys`` takes a seed. Only an emulation should.
@@ -75,6 +76,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     hoisting: bool = False
     programs: bool = False
     defers_division: bool = False
+    correlations: bool = False
     sanitizing: bool = False
     short_results: bool = False
     seeded_keys: bool = False

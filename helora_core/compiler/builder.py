@@ -20,7 +20,7 @@ class Builder:
         rescales: False for plans whose modulus holds all scales at once: then ``rescale`` returns its value unchanged.
         sanitize_bits: Sanitise every result to this statistical distance; None to send results as they are.
         dropped: Levels by which sanitised results are divided down.
-        low_bits: Low bits of their polynomials that are dropped then; empty for none.
+        low_bits: Low bits of their polynomials, or of those of correlations, that are dropped; empty for none.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Builder:
         return self._append(Op(kind=OpKind.INPUT, positions=(self._inputs - 1,)))
 
     def random(self) -> Value:
-        """The next ciphertext, of integers that the client draws."""
+        """The next ciphertext, of numbers that the client draws."""
         self._inputs += 1
         return self._append(Op(kind=OpKind.INPUT, positions=(self._inputs - 1,), constant=RANDOM))
 
@@ -89,6 +89,10 @@ class Builder:
         """Add a fresh uniform mask."""
         return self._append(Op(kind=OpKind.MASK, args=(value,), constant=name))
 
+    def correlate(self, value: Value, mask: str) -> Value:
+        """Make a result that runs ahead of time, under a mask."""
+        return self._append(Op(kind=OpKind.CORRELATE, args=(value,), constant=mask, low_bits=self._low_bits))
+
     def ask_client(self, values: Sequence[Value]) -> Value:
         """Have the client decrypt the values and encrypt its answer."""
         return self._append(Op(kind=OpKind.ASK_CLIENT, args=tuple(values)))
@@ -99,7 +103,7 @@ class Builder:
 
     def output(self, value: Value, keep: Sequence[int] = ()) -> None:
         """Send back to the client."""
-        if self._sanitize_bits is not None:
+        if self._sanitize_bits is not None and self._ops[value].kind is not OpKind.CORRELATE:
             value = self._append(
                 Op(
                     kind=OpKind.SANITIZE,

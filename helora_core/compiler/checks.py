@@ -84,14 +84,14 @@ def annotate(program: Program, params: CKKSParams, scales: Scales) -> tuple[Valu
     _check_low_bits(program, infos, params)
     if any(not 0 <= output < len(infos) for output in program.results):
         raise InvalidProgram("An output names a value that does not exist.", hint=_REPORT)
-    if program.offline:
-        check_offline(program, [info.level for info in infos])
+    if program.offline or params.wrap_bits:
+        check_offline(program, params)
     return tuple(infos)
 
 
 def _check_low_bits(program: Program, infos: Sequence[ValueInfo], params: CKKSParams) -> None:
     """Low bits are dropped of clean results at level 0, and nothing is computed with what is left."""
-    short = {i for i, op in enumerate(program.ops) if op.low_bits}
+    short = {i for i, op in enumerate(program.ops) if op.low_bits and op.kind is not OpKind.CORRELATE}
     for i in short:
         op = program.ops[i]
         possible = len(op.low_bits) == 2 and all(0 <= bits < params.data_bits[0] for bits in op.low_bits)
@@ -115,10 +115,11 @@ _ARITY = {
     OpKind.SANITIZE: 1,
     OpKind.MASK: 1,
     OpKind.UNMASK: 1,
+    OpKind.CORRELATE: 1,
 }
 """Operands of the operations that have a fixed number of them; the others have one or more."""
 
-_NAMED = frozenset({OpKind.MULTIPLY_PLAIN, OpKind.DOT_SCALARS, OpKind.MASK})
+_NAMED = frozenset({OpKind.MULTIPLY_PLAIN, OpKind.DOT_SCALARS, OpKind.MASK, OpKind.CORRELATE})
 
 
 def _check_operands(i: int, op: Op, program: Program) -> None:
@@ -163,6 +164,9 @@ def _apply(i: int, op: Op, first: ValueInfo | None, params: CKKSParams, scales: 
         return _info(level, first.scale_bits - sum(params.data_bits[level + 1 : first.level + 1]))
     if op.kind is OpKind.MASK and first.level == params.max_level:
         raise InvalidProgram(f"%{i}: a mask at level {first.level}, above which no prime is left.", hint=_REPORT)
+    if op.kind is OpKind.CORRELATE:
+        # The data primes are divided out; what is left is modulo the wrap limb.
+        return _info(first.level, first.scale_bits - sum(params.data_bits))
     if op.kind is OpKind.ASK_CLIENT:
         # It sends the integers modulo the lower primes times the upper ones, so that wrapping around is harmless.
         gained = sum(params.data_bits[first.level + 1 :])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.compiler.checks import ValueInfo, annotate, check_headroom
+from helora_core.compiler.grid import check_kept, require_hidden
 from helora_core.compiler.ir import Program
 from helora_core.compiler.limits import Meter, MeteredBuilder, cheapest, check_shape
 from helora_core.compiler.passes import PASSES
@@ -22,14 +23,15 @@ from helora_core.compiler.request import (
     PlanRequest,
 )
 from helora_core.compiler.result_size import smallest_results
-from helora_core.compiler.settings import Settings, settings_given, settings_options
+from helora_core.compiler.settings import Settings, settings_options, settings_within
 from helora_core.compiler.zeros import support_of
 from helora_core.errors import PrecisionLost
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
 from helora_core.packing.protocol import Layout, Packing
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, security_verdict
-from helora_core.privacy.policy import require_private_weights, settled_sanitize_bits
+from helora_core.privacy.leakage import Assumption
+from helora_core.privacy.policy import require_accepted, require_private_weights, settled_sanitize_bits
 
 
 def compile_plan(
@@ -47,6 +49,7 @@ def compile_plan(
     traits: BackendTraits = USUAL_TRAITS,
     module: LoRAModule | None = None,
     costs: OperationCosts = DEFAULT_COSTS,
+    assume: Collection[Assumption] = (),
 ) -> Plan:
     """Compile ``packing`` for modules of ``shape`` into one plan. The arguments become a ``PlanRequest``.
 
@@ -66,9 +69,11 @@ def compile_plan(
         traits: The traits of the backend: ``BackendTraits.of([backend.capabilities])``.
         module: The module to run: the plan has its exponent, and leaves out what its zeros make superfluous.
         costs: The costs of operations on the backend, to choose among layouts.
+        assume: What the owner of the weights accepts as true of every client, for packings that rest on it.
 
     Raises:
-        LeakageRefused: Weights must stay private, but the packing shows them or results are not sanitised.
+        LeakageRefused: Weights must stay private, but the packing shows them or results are not sanitised, or sanitised
+            less than asked for; or the packing rests on an assumption that is not accepted.
         InvalidInput: A number is out of its range.
         SlotOverflow: The module does not fit the ring's slots.
         ProgramTooLarge: The module, or each program for it, is too large to run.
@@ -83,6 +88,7 @@ def compile_plan(
         ring_degree=ring_degree,
         security_bits=security_bits,
         table=table,
+        assume=frozenset(assume),
     )
     request = PlanRequest(
         shape=shape,
@@ -121,7 +127,7 @@ def compile_under(request: PlanRequest, packing: Packing, params: CKKSParams) ->
     Errors are those of ``compile_plan``.
     """
     packing = request.traits.suited(packing)
-    return _Compiler(request, packing).plan(settings_given(packing, params))
+    return _Compiler(request, packing).plan(settings_within(request, packing, params))
 
 
 def require_sound(plan: Plan, target_bits: float) -> None:
@@ -131,6 +137,10 @@ def require_sound(plan: Plan, target_bits: float) -> None:
         PrecisionLost: It does not.
     """
     report = plan.precision()
+    if plan.correlation is not None:
+        require_hidden(plan.packing.name, plan.correlation, plan.sanitize_bits)
+        check_kept(plan.packing.name, plan.shape, report, target_bits)
+        return
     check_precision(report, target_bits)
     check_headroom(plan.program, plan.values, plan.params, report.flood_bits, report.mask_bits)
 
@@ -141,6 +151,7 @@ class _Compiler:
     def __init__(self, request: PlanRequest, packing: Packing) -> None:
         check_shape(request.shape)
         asked = request.constraints
+        require_accepted(packing.name, packing.leakage, asked.assume)
         if asked.private_weights:
             require_private_weights(packing.name, packing.leakage, sanitize_bits=asked.sanitize_bits)
         self._request, self._packing = request, packing

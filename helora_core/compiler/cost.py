@@ -24,7 +24,7 @@ def count_operations(program: Program) -> OperationCounts:
         ct_pt=sum(map(products, program.ops)),
         additions=sum(map(additions, program.ops)),
         rescales=kinds[OpKind.RESCALE],
-        sanitizes=kinds[OpKind.SANITIZE] + kinds[OpKind.MASK],
+        sanitizes=kinds[OpKind.SANITIZE] + kinds[OpKind.MASK] + kinds[OpKind.CORRELATE],
         encrypts=kinds[OpKind.INPUT] + len(asked),
         decrypts=len(program.results) + sum(len(op.args) for op in asked),
     )

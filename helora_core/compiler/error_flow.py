@@ -175,8 +175,6 @@ class ErrorFlow:
     def _input(self) -> Noisy:
         i = self.program.inputs[0]
         encrypted = Noisy().plus(Source.ENCRYPTION, self._unit(i, self._encryption_std()))
-        if self.program.offline:  # the inputs are integers already, without rounding
-            return encrypted
         return encrypted.plus(Source.INPUT_ROUNDING, self._unit(i, self._input_rounding_std()))
 
     def _input_rounding_std(self) -> float:
@@ -222,8 +220,7 @@ class ErrorFlow:
         count = sum(times for _, times in operands)
         each = 4.0 ** -self.scales.of(op.role)
         if op.kind is OpKind.DOT_SCALARS:
-            # Ahead of time no number is rounded to zero (``helora_core.compiler.grid``).
-            terms, gain, rounding = 1, 1 / columns, each if self.program.offline else each / 4
+            terms, gain, rounding = 1, 1 / columns, each / 4
         elif not self._coefficients:
             terms, gain, rounding = 1, 1 / columns, each * rounding_slack(columns) * noise.slot_encoding_std(n) ** 2
         else:

@@ -38,11 +38,15 @@ class OpKind(str, Enum):
     """The client decrypts the operands and sends its answer as one fresh ciphertext."""
     UNMASK = "unmask"
     """Subtract the plaintext ``constant`` times the layout's answer to the masks ``constants``."""
+    CORRELATE = "correlate"
+    """Re-randomise, divide by the data primes, which leaves numbers modulo the wrap limb, and subtract the mask
+    ``constant``; drop ``low_bits``, or flood and round to the nearest where there are none.
+    """
 
 
 RANDOM = "random"
-"""The ``constant`` of an input without activations: integers uniform modulo the lower primes, drawn by
-the client, times the upper ones. A program of such inputs runs ahead of time."""
+"""The ``constant`` of an input without activations: numbers uniform modulo the wrap limb, drawn by the client, times
+the data primes. A program of such inputs runs ahead of time."""
 
 PRODUCTS = frozenset({OpKind.MULTIPLY_PLAIN, OpKind.DOT_PLAIN, OpKind.DOT_SCALARS})
 """Operations that multiply by weights."""
@@ -56,13 +60,14 @@ class Op(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         args: Indices of the values it reads; all smaller than its own.
         steps: For a rotation: slots to the left. For ``SANITIZE``: levels by which the clean result is divided down.
         constant: For a product: name of the plaintext, or of the vector of numbers. For a mask: its name. For an input:
-            empty for activations; ``RANDOM`` for integers that the client draws.
+            empty for activations; ``RANDOM`` for numbers that the client draws.
         constants: For a fused sum: names of the plaintexts, one for each operand. For ``UNMASK``: names of masks.
         role: For products: which scale the plaintexts have.
         positions: For an input: which vector of ``Layout.pack`` it is. For ``DOT_SCALARS``: for each operand the
             place of its number in the vector. For ``SANITIZE``: the slots or coefficients to keep readable.
         bits: For ``SANITIZE``: statistical distance, in bits, that the flood is made for.
-        low_bits: Likewise: the low bits of the two polynomials of the clean result that are not sent; empty for none.
+        low_bits: For ``SANITIZE`` and ``CORRELATE``: the low bits of the result's two polynomials that are not sent;
+            empty for none.
     """
 
     kind: OpKind
@@ -120,7 +125,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def offline(self) -> bool:
         """Whether it runs ahead of time, on randomness; activations are then used in arithmetic in the clear
-        (``helora_core.execution.modular``).
+        (``helora_core.backend.correlations``).
         """
         return any(op.kind is OpKind.INPUT and op.constant == RANDOM for op in self.ops)
 
@@ -253,6 +258,7 @@ def describe(op: Op) -> str:
     if op.kind is OpKind.SANITIZE:
         operands.append(f"bits={op.bits}" + (f", keep {len(op.positions)} places" if op.positions else ""))
         operands += [f"drop {op.steps} levels"] if op.steps else []
+    if op.kind in (OpKind.SANITIZE, OpKind.CORRELATE):
         operands += [f"drop {' and '.join(map(str, op.low_bits))} low bits"] if op.low_bits else []
     return f"{op.kind.value} {', '.join(operands)}".rstrip()
 

@@ -85,6 +85,7 @@ class Meter:
             OpKind.RESCALE: costs.rescale,
             OpKind.SANITIZE: costs.sanitize,
             OpKind.MASK: costs.sanitize,
+            OpKind.CORRELATE: costs.sanitize,
         }
 
     def count(self, op: Op) -> None:

@@ -22,11 +22,13 @@ from helora_core.compiler.checks import Scales, ValueInfo, constant_specs
 from helora_core.compiler.cost import Budget, Sizes, check_budget, count_operations, relative_cost
 from helora_core.compiler.error_flow import merges
 from helora_core.compiler.exponents import normalized
-from helora_core.compiler.grid import Correlation, correlation_of, on_grid
+from helora_core.compiler.grid import Correlation, bits_per_query, correlation_of, precision_on
 from helora_core.compiler.ir import ConstantSpec, OpKind, Program
+from helora_core.compiler.phases import Traffic, ahead_bytes, online_bytes, phases
 from helora_core.compiler.precision import PrecisionReport, analyse
 from helora_core.compiler.request import USUAL_TRAITS, BackendTraits
-from helora_core.compiler.rounds import Round, rounds_of, shown
+from helora_core.compiler.rounding import check_rounding
+from helora_core.compiler.rounds import Phase, Round, rounds_of
 from helora_core.compiler.settings import Settings
 from helora_core.compiler.signature import input_signature
 from helora_core.compiler.sizes import bytes_down, bytes_up, key_bytes
@@ -78,8 +80,15 @@ class Plan:
     exponent: int | None = None
 
     def for_module(self, module: LoRAModule) -> Plan:
-        """The plan for a module of its shape."""
-        return self.with_exponent(normalized(module, merged=self.merged)[1])
+        """The plan for a module of its shape.
+
+        Raises:
+            PrecisionLost: It runs ahead of time, and allows for less than rounding does to this module's weights.
+        """
+        scaled, exponent = normalized(module, merged=self.merged)
+        if self.correlation is not None:
+            check_rounding(module.name, self.shape, scaled.down, scaled.scaled_up, self.correlation)
+        return self.with_exponent(exponent)
 
     def with_exponent(self, exponent: int) -> Plan:
         """The plan for a module of this exponent, as an offer states it."""
@@ -145,10 +154,31 @@ class Plan:
         """What the server does between two messages of the client; a round trip each."""
         return rounds_of(self.program)
 
+    @property
+    def round_trips(self) -> int:
+        """How often the client waits for the server in one run, once activations are there."""
+        return sum(turn.phase is Phase.ONLINE for turn in self.rounds)
+
     @cached_property
     def correlation(self) -> Correlation | None:
         """What the correlations are that the plan makes ahead of time; None if all of it runs online."""
-        return correlation_of(self.program, self.values, self.packing, self.scales, self.params)
+        return correlation_of(self.program, self.shape, self.params, self.scales)
+
+    @property
+    def bits_per_query(self) -> float:
+        """Bits of each number of ``down`` times its input, modulo 2^64, that one answer to an input that is chosen
+        freely can show (``helora_core.compiler.grid.bits_per_query``); 0 if nothing is made ahead of time.
+        """
+        return 0.0 if self.correlation is None else bits_per_query(self.shape, self.correlation)
+
+    def queries_to_copy(self, wanted_bits: int) -> int:
+        """The fewest queries that show every number of ``down`` to so many bits.
+
+        Online plans take inputs of a size, not modulo a number: they show a column a query.
+        """
+        if self.correlation is None:
+            return self.shape.d_in
+        return math.ceil(self.shape.d_in * wanted_bits / self.bits_per_query)
 
     @property
     def keeps_weights_private(self) -> bool:
@@ -192,9 +222,11 @@ class Plan:
         Args:
             noise_model: What is known of the backend's noise; as the plan has it if None.
         """
+        if self.correlation is not None:
+            return precision_on(self.shape, self.correlation)
         model = self.traits.noise_model if noise_model is None else noise_model
         if model not in self._reports:
-            report = analyse(
+            self._reports[model] = analyse(
                 self.program,
                 self.values,
                 self.params,
@@ -204,7 +236,6 @@ class Plan:
                 noise_model=model,
                 nominal_scales=model.nominal_scales or not self.traits.free_scales,
             )
-            self._reports[model] = on_grid(report, self.correlation, self.shape) if self.correlation else report
         return self._reports[model]
 
     @cached_property
@@ -221,15 +252,35 @@ class Plan:
         """Whether the program multiplies by up·down at once."""
         return not self.packing.client_finishes and merges(self.program)
 
-    @cached_property
+    @property
     def bytes_up(self) -> int:
-        """Ciphertext bytes that the client sends in one run, seeded and before compression."""
-        return bytes_up(self.program, self.params)
+        """Bytes that the client sends in one full run, once activations are there: ciphertexts, seeded and before
+        compression, or masked numbers.
+        """
+        return self._traffic.up
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes that it receives: ciphertexts before compression, or masked numbers."""
+        return self._traffic.down
 
     @cached_property
-    def bytes_down(self) -> int:
-        """Ciphertext bytes that the client receives in one run, before compression."""
-        return bytes_down(self.program, self.values, self.params)
+    def _traffic(self) -> Traffic:
+        if self.correlation is not None:
+            return online_bytes(self.program, self.correlation, self.tokens_per_run)
+        return Traffic(bytes_up(self.program, self.params), bytes_down(self.program, self.values, self.params))
+
+    def bytes_for(self, tokens: int) -> Traffic:
+        """Bytes up and down for so many tokens: ciphertexts come in whole runs, masked numbers do not."""
+        if self.correlation is not None:
+            return online_bytes(self.program, self.correlation, tokens)
+        runs = self.runs(tokens)
+        return Traffic(runs * self.bytes_up, runs * self.bytes_down)
+
+    @cached_property
+    def ahead_bytes(self) -> Traffic:
+        """Bytes up and down of one batch that is made ahead of time; none if nothing is."""
+        return Traffic(0, 0) if self.correlation is None else ahead_bytes(self.program, self.correlation, self.params)
 
     @cached_property
     def key_bytes(self) -> int:
@@ -243,9 +294,7 @@ class Plan:
             BudgetExceeded: As ``check_budget`` of ``helora_core.compiler.cost`` does.
         """
         runs = self.runs(tokens)
-        sizes = Sizes(
-            bytes=runs * (self.bytes_up + self.bytes_down), key_bytes=self.key_bytes, depth=self.packing.depth
-        )
+        sizes = Sizes(bytes=sum(self.bytes_for(tokens)), key_bytes=self.key_bytes, depth=self.packing.depth)
         check_budget(self.counts.times(runs), tokens=tokens, budget=budget, sizes=sizes, program=self.program)
 
     @cached_property
@@ -256,7 +305,7 @@ class Plan:
             "packing": self.packing.name,
             "packing_version": self.packing.version,
             "shape": self.shape,
-            "params": self.params,
+            "params": self.params.digested,
             "scales": self.scales,
             "layout": dict(self.layout.figures),
             "program": self.program,
@@ -296,7 +345,7 @@ class Plan:
             tokens: Tokens to spread the costs over; those of one full run if None.
         """
         tokens = self.tokens_per_run if tokens is None else tokens
-        total = self.counts.times(self.runs(tokens))
+        total, traffic = self.counts.times(self.runs(tokens)), self.bytes_for(tokens)
         return {
             "packing": self.packing.name,
             **msgspec.structs.asdict(self.shape),
@@ -307,8 +356,8 @@ class Plan:
             "rotations_per_token": total.rotations / tokens,
             "keyswitches_per_token": total.keyswitches / tokens,
             "rescales_per_token": total.rescales / tokens,
-            "round_trips": len(self.rounds),
-            **shown(self.rounds, self.tokens_per_run, 8 * self.correlation.lower if self.correlation else 0),
+            "round_trips": self.round_trips,
+            **self._phases(),
             "depth": self.packing.depth,
             "rotation_steps": list(self.rotation_steps),
             "constants": len(self.constant_specs),
@@ -326,10 +375,11 @@ class Plan:
             "needs_sanitize": self.packing.leakage.needs_sanitize,
             "sanitize_bits": self.sanitize_bits,
             "leakage_note": self.packing.leakage.explanation,
+            "assumes": [assumption.value for assumption in self.packing.leakage.assumes],
             "exponent": self.exponent,
             "is_zero": self.is_zero,
-            "bytes_up_estimate": self.bytes_up * self.runs(tokens),
-            "bytes_down_estimate": self.bytes_down * self.runs(tokens),
+            "bytes_up_estimate": traffic.up,
+            "bytes_down_estimate": traffic.down,
             "key_bytes_estimate": self.key_bytes,
             "expected_bits": self.precision().bits,
             "normalized_error_bound": self.precision().error_bound,
@@ -337,6 +387,13 @@ class Plan:
             "over_budget": self._over_budget(tokens),
             "digest": self.digest,
         }
+
+    def _phases(self) -> dict[str, Any]:
+        if self.correlation is None:
+            return {}
+        found = phases(self.rounds, self.program, self.shape, self.correlation, self.params)
+        found["online"]["bits_per_query"] = self.bits_per_query
+        return {"phases": found, "wrap_bits": self.params.wrap_bits}
 
     def _over_budget(self, tokens: int) -> str | None:
         try:

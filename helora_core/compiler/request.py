@@ -22,6 +22,7 @@ from helora_core.packing.protocol import InEitherEncoding, Packing
 from helora_core.params.ckks import MAX_PRIME_BITS
 from helora_core.params.noise import USUAL_NOISE, NoiseModel
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, load_table
+from helora_core.privacy.leakage import Assumption
 from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS
 
 AUTO = "auto"
@@ -49,6 +50,7 @@ class Constraints(msgspec.Struct, frozen=True, kw_only=True):
         ring_degree: The only ring to consider; None for all.
         security_bits: A level of the table: 128, 192 or 256.
         table: Name of the security table.
+        assume: What the owner of the weights accepts as true of every client: no plan rests on anything else.
 
     Raises:
         InvalidInput: A number is out of its range.
@@ -63,6 +65,7 @@ class Constraints(msgspec.Struct, frozen=True, kw_only=True):
     ring_degree: int | None = None
     security_bits: int = DEFAULT_SECURITY_BITS
     table: str = DEFAULT_TABLE
+    assume: frozenset[Assumption] = frozenset()
 
     def __post_init__(self) -> None:
         load_table(self.table).rings(self.security_bits)

@@ -18,6 +18,13 @@ def require_capabilities(backend: Backend | CheckedBackend, plan: Plan) -> None:
         CapabilityMissing: Names the missing capabilities.
     """
     abilities = backend.capabilities
+    if plan.params.wrap_bits:
+        if not abilities.correlations:
+            raise CapabilityMissing(
+                f"Backend {backend.name} cannot run plans ahead of time, as {plan.packing.name} {plan.shape} does.",
+                hint="Choose a backend with the ability `correlations`; `helora backends` lists what each can do.",
+            )
+        return
     missing = []
     for encoding in sorted({plan.program.encoding} | {spec.encoding for spec in plan.constant_specs.values()}):
         if not can_encode(encoding, abilities):

@@ -34,13 +34,10 @@ _PROBE, _TRIES = 8, 3
 
 
 def smallest_results(plan: Plan, target_bits: float) -> Plan:
-    """The plan with results in the fewest bits that keep their precision; others are returned as they are.
-
-    Results ahead of time stay: they are exact modulo the primes of their level, and so are their masks.
-    """
+    """The plan with results in the fewest bits that keep their precision; others are returned as they are."""
     ops = plan.program.ops
     levels = [plan.values[i].level for i in plan.program.results if ops[i].kind is OpKind.SANITIZE]
-    if not levels or len(levels) < len(plan.program.results) or plan.program.offline:
+    if not levels or len(levels) < len(plan.program.results):
         return plan
     bits = plan.precision().bits
     least = kept_bits(bits, target_bits) if plan.traits.short_results else bits - LOST_BITS

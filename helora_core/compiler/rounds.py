@@ -5,16 +5,16 @@ into rounds. Each takes the upload, computes, and sends its outputs down; other 
 kept by the server from one round to the next.
 
 A program of random inputs runs *offline*, ahead of time; one more round, *online*, takes activations masked by the
-client's randomness, and is arithmetic in the clear (``helora_core.execution.modular``). Other programs are all online.
+client's randomness, and is arithmetic in the clear (``helora_core.backend.correlations``). Other programs are all online.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,6 +24,7 @@ from helora_core.compiler.ir import Op, OpKind, Program
 from helora_core.compiler.offline import output_masks
 
 _UPLOADED = (OpKind.INPUT, OpKind.ASK_CLIENT)
+_MASKED = (OpKind.MASK, OpKind.CORRELATE)
 
 
 class Phase(str, Enum):
@@ -41,7 +42,7 @@ class RoundKind(str, Enum):
     HOMOMORPHIC = "homomorphic"
     """Operations on ciphertexts."""
     MODULAR = "modular"
-    """Exact arithmetic with the weights' integers modulo the lower primes, on masked values in the clear."""
+    """Exact arithmetic with the weights' integers modulo the wrap limb, on masked values in the clear."""
 
 
 class Step(NamedTuple):
@@ -111,7 +112,7 @@ def rounds_of(program: Program) -> tuple[Round, ...]:
                 steps=tuple(Step(i, ops[i], hoisted.get(i, ()), freed[i]) for i in own),
                 outputs=outputs,
                 carried=tuple(sorted(i for i in later if i < end or ops[i].kind is OpKind.INPUT)),
-                masks=tuple(op.constant for op in ops[:end] if op.kind is OpKind.MASK and op.constant in unmasked),
+                masks=tuple(op.constant for op in ops[:end] if op.kind in _MASKED and op.constant in unmasked),
                 counts=msgspec.structs.replace(counts, encrypts=len(inputs), decrypts=len(outputs)),
                 phase=Phase.OFFLINE if program.offline else Phase.ONLINE,
             )
@@ -126,32 +127,3 @@ def rounds_of(program: Program) -> tuple[Round, ...]:
 def counts_of(rounds: Iterable[Round], phase: Phase) -> OperationCounts:
     """Operations of one execution in a phase."""
     return reduce(OperationCounts.plus, [turn.counts for turn in rounds if turn.phase is phase], OperationCounts())
-
-
-def shown(rounds: Sequence[Round], tokens: int, number_bytes: int) -> dict[str, Any]:
-    """The costs of each phase, as JSON-ready data; nothing for rounds that are all online.
-
-    Args:
-        rounds: The rounds of a plan.
-        tokens: Correlations that one execution makes.
-        number_bytes: Bytes of a number modulo the lower primes.
-    """
-    if all(turn.phase is Phase.ONLINE for turn in rounds):
-        return {}
-    ahead = [turn for turn in rounds if turn.phase is Phase.OFFLINE]
-    online = rounds[-1]
-    return {
-        "phases": {
-            "offline": {
-                "round_trips": len(ahead),
-                "correlations": tokens,
-                **msgspec.structs.asdict(counts_of(rounds, Phase.OFFLINE)),
-            },
-            "online": {
-                "round_trips": len(rounds) - len(ahead),
-                "bytes_up_per_token": len(online.inputs) * number_bytes,
-                "bytes_down_per_token": len(online.outputs) * number_bytes,
-                **msgspec.structs.asdict(online.counts),
-            },
-        }
-    }

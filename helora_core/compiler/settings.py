@@ -18,7 +18,7 @@ from helora_core.backend.capabilities import Encoding
 from helora_core.backend.coefficient_noise import LARGEST_NORMAL
 from helora_core.compiler.checks import Scales
 from helora_core.compiler.error_flow import MEAN_ROUNDING_SLACK, rounding_slack
-from helora_core.compiler.grid import grid_of, scales_on
+from helora_core.compiler.ahead import params_ahead, settings_under
 from helora_core.compiler.precision import normal_tail
 from helora_core.compiler.request import PlanRequest
 from helora_core.compiler.signal import expected_delta
@@ -35,9 +35,6 @@ _NOISE_SHARE_BITS, _DOWN_SHARE_BITS, _UP_SHARE_BITS = 0.6, 1.7, 5.0
 
 _Z_SHARE_BITS, _DIVIDED_DOWN_SHARE_BITS, _DIVIDED_UP_SHARE_BITS = 1.0, 1.4, 2.3
 
-_GUARD_BITS = 3
-"""Bits by which noise must stay below a guard, so that it never rounds to another integer."""
-
 _MASK_ROOM_BITS = 2.7
 """Bits for a mask, the message next to it, and the sign."""
 
@@ -50,7 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         scales: log2 of the scales of input and plaintexts.
         rescales: Whether the program rescales at all.
         dropped: Levels by which clean results are divided down before they are sent.
-        low_bits: Low bits of their two polynomials that are not sent then; empty for none.
+        low_bits: Low bits of their two polynomials that are not sent then, or of those of correlations; empty for none.
     """
 
     params: CKKSParams
@@ -68,8 +65,6 @@ def settings_given(packing: Packing, params: CKKSParams) -> Settings:
     """
     if packing.modulus_use in (ModulusUse.MASKED, ModulusUse.DIVIDED):
         return _masked(params, scales_within(params))
-    if packing.modulus_use is ModulusUse.CORRELATED:
-        return Settings(params=params, scales=scales_on(grid_of(packing), params), rescales=True)
     if params.max_level < packing.depth:
         raise InvalidParameters(
             f"Packing {packing.name} rescales {packing.depth} times; the parameters have {params.max_level} levels.",
@@ -78,6 +73,18 @@ def settings_given(packing: Packing, params: CKKSParams) -> Settings:
     dropped = params.data_bits[::-1]
     scales = Scales(input_bits=params.scale_bits, down_bits=dropped[0], up_bits=dropped[min(1, params.max_level)])
     return Settings(params=params, scales=scales, rescales=True)
+
+
+def settings_within(request: PlanRequest, packing: Packing, params: CKKSParams) -> Settings:
+    """Settings of a request for parameters that the caller chose.
+
+    Raises:
+        InvalidParameters: They do not suit the packing.
+    """
+    if packing.modulus_use is ModulusUse.CORRELATED:
+        found = settings_under(packing, request.shape, params, request.constraints.sanitize_bits or 0)
+        return Settings(params=found.params, scales=found.scales, rescales=False, low_bits=found.low_bits)
+    return settings_given(packing, params)
 
 
 def _masked(params: CKKSParams, found: MaskedScales) -> Settings:
@@ -214,18 +221,6 @@ class _Wanted:
             up_bits=math.ceil(self.absolute_bits + _DIVIDED_UP_SHARE_BITS + math.log2(up) / 2),
         )
 
-    def correlated(self, ring_degree: int) -> MaskedScales:
-        """The grid above a guard for noise and flood; the upper prime is longer than both products' scales."""
-        grid = grid_of(self.packing)
-        rescale = 2 * noise.rescale_std(ring_degree) / math.sqrt(ring_degree / 2)
-        if self.flood_bits:
-            rescale = 2.0 ** flood_deviation_bits(math.sqrt(ring_degree) * rescale, self.flood_bits)
-        guard = math.ceil(math.log2(normal_tail(ring_degree * self.shape.d_out) * rescale)) + _GUARD_BITS
-        products = grid.down_bits + grid.up_bits
-        return MaskedScales(
-            input_bits=0, z_bits=grid.bits - grid.up_bits + guard, down_bits=products, up_bits=grid.up_bits
-        )
-
 
 def settings_options(request: PlanRequest, packing: Packing) -> Iterator[Settings]:
     """Settings to try one after the other until a plan is precise enough: the cheapest first.
@@ -276,6 +271,10 @@ def settings_for(request: PlanRequest, packing: Packing) -> Settings:
         SlotOverflow, InvalidParameters, InsecureParameters: As ``choose_params`` raises them.
     """
     asked, wanted = request.constraints, _Wanted(request, packing)
+    if packing.modulus_use is ModulusUse.CORRELATED:
+        level: dict[str, Any] = {"security_bits": asked.security_bits, "table": asked.table}
+        params = params_ahead(packing, request.shape, ring_degree=asked.ring_degree, **level)
+        return settings_within(request, packing, params)
     common: dict[str, Any] = {
         "slots": packing.min_slots(request.shape),
         "precision_bits": asked.target_bits,
@@ -285,11 +284,6 @@ def settings_for(request: PlanRequest, packing: Packing) -> Settings:
         "longest_prime_bits": request.traits.longest_prime_bits,
         "reserves_special": request.traits.reserves_special,
     }
-    if packing.modulus_use is ModulusUse.CORRELATED:
-        requirement = MaskedRequirement(flood_bits=wanted.flood_bits, least=wanted.correlated, **common)
-        settings = settings_given(packing, choose_masked(requirement)[0])
-        scaled = msgspec.structs.replace(settings.params, scale_bits=settings.scales.input_bits)
-        return msgspec.structs.replace(settings, params=scaled)
     if packing.modulus_use is ModulusUse.DIVIDED:
         common |= {"beyond_down_bits": 0, "most_spare_bits": 0}
         requirement = MaskedRequirement(flood_bits=wanted.flood_bits, least=wanted.divided, **common)

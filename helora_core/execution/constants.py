@@ -15,7 +15,6 @@ from helora_core.backend.encoder import PlaintextEncoder
 from helora_core.backend.handles import Family, Plaintext
 from helora_core.compiler.checks import check_headroom
 from helora_core.compiler.compiled import Weights
-from helora_core.compiler.grid import numbers_on_grid, read_places
 from helora_core.compiler.ir import ConstantSpec
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidInput, PrecisionLost
@@ -57,7 +56,6 @@ class EncodedConstants:
         self._programs = programs
         self._loaded: dict[int, LoadedWeights] = {}  # by the id of the tape, which the weights keep alive
         self._specs = plan.constant_specs
-        self._on_grid = read_places(plan.program) if plan.correlation else {}
         self._byte_budget = byte_budget
         self._encoded: dict[str, Plaintext] = {}
         self._numbers: dict[str, Vector] = {}
@@ -75,9 +73,7 @@ class EncodedConstants:
                 integers[0] = 1
             vector = np.ldexp(integers.astype(np.float64), -spec.scale_bits)
         if spec.encoding is Encoding.SCALAR:
-            if name in self._on_grid:
-                vector = numbers_on_grid(vector, spec.scale_bits, self._on_grid[name])
-            elif self._rescales and spec.role is ScaleRole.DOWN:
+            if self._rescales and spec.role is ScaleRole.DOWN:
                 self._down.append(rounded_apart(vector, spec.scale_bits, self._down))
                 vector = np.ldexp(self._down[-1], -spec.scale_bits)
             # A scalar's plaintext is as large as any other, so a matrix of them would fill the memory.

@@ -51,3 +51,13 @@ def helora_packings() -> Iterable[PackingSpec]:
         target="helora_core.packing.cheetah_two_round:CheetahTwoRound",
         summary="Inner products in two rounds: the client re-encrypts a perfectly masked down·x. For private weights.",
     )
+    yield PackingSpec(
+        name="precomputed",
+        target="helora_core.packing.precomputed:Precomputed",
+        summary="Encrypted work ahead of time, integers on one-time pads online. Assumes honest keys of clients.",
+    )
+    yield PackingSpec(
+        name="precomputed_exact",
+        target="helora_core.packing.precomputed:exact",
+        summary="The same, flooded and rounded rather than cut: Δ is exactly the LoRA in integers.",
+    )

@@ -45,8 +45,8 @@ class ModulusUse(str, Enum):
     """Between its two products one prime is divided out, as long as the first one's scale; the others hold what is left
     and the second scale. Primes are no longer than that takes: products with numbers cost by their length."""
     CORRELATED = "correlated"
-    """Like ``MASKED``, with weights and activations on the packing's ``grid`` and all noise below it, so that what runs
-    ahead of time gives exact integers."""
+    """All runs ahead of time, modulo a machine word times a few primes; weights and activations are integers on a grid
+    that is chosen for the shape (``helora_core.compiler.grid``)."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class ProgramBuilder(Protocol):
         ...
 
     def random(self) -> Value:
-        """The next ciphertext that the client sends ahead of time: of integers that it draws. All inputs of a program
-        are such, or none; each output then has a ``mask`` of its own.
+        """The next ciphertext that the client sends ahead of time: of numbers that it draws. All inputs of a program
+        are such, or none; each output is then made by ``correlate``.
         """
         ...
 
@@ -105,6 +105,12 @@ class ProgramBuilder(Protocol):
 
     def mask(self, value: Value, name: str) -> Value:
         """Hide the coefficients from the client: add fresh integers ρ, uniform modulo the level's primes."""
+        ...
+
+    def correlate(self, value: Value, mask: str) -> Value:
+        """Make a result of a program that runs ahead of time: re-randomised, without the data primes, and less a mask
+        of its own. Nothing but ``output`` takes it.
+        """
         ...
 
     def ask_client(self, values: Sequence[Value]) -> Value:
@@ -180,25 +186,29 @@ class Correlated(Protocol):
     """A layout whose program runs ahead of time, on ``ProgramBuilder.random`` inputs: it makes ``tokens_per_run``
     single-use correlations, one for each place.
 
-    Online the client sends y = x − r modulo the lower primes, the server answers W·y − s, of its mask s, and the client
-    adds what it decrypted, W·r + s. So ``pack`` has to give one vector for each input, with a number for each token;
+    Online the client sends y = x − r modulo the wrap limb, the server answers W·y + s, of its mask s, and the client
+    adds what it decrypted, W·r − s. So ``pack`` has to give one vector for each input, with a number for each token;
     ``unpack`` gets the same of each output.
     """
 
     def factors(self, constants: Mapping[str, Vector]) -> Sequence[tuple[ScaleRole, Vector]]:
         """W as the matrices that are applied one after the other, from the vectors of ``constants``.
 
-        The first has a column for each vector of ``pack``, the last a row for each output. Numbers of ``dot_scalars``
-        are given as the program's plaintexts are: on the packing's grid.
+        The first has a column for each vector of ``pack``, the last a row for each output.
         """
         ...
 
 
 @runtime_checkable
-class OnGrid(Protocol):
-    """A packing of ``ModulusUse.CORRELATED``."""
+class AheadOfTime(Protocol):
+    """A packing of ``ModulusUse.CORRELATED``.
 
-    grid: Grid
+    Attributes:
+        exact: Whether Δ is exactly the LoRA in integers; if not, low bits of results are left out as far as precision
+            has no use for them.
+    """
+
+    exact: bool
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ from helora_core.backend.encoder import PlaintextEncoder
 from helora_core.backend.origin import origin_of
 from helora_core.backend.protocol import Backend
 from helora_core.compiler.compiled import CompiledModule
-from helora_core.compiler.grid import integer_factors
+from helora_core.compiler.integers import integer_factors
 from helora_core.compiler.ir import OpKind
 from helora_core.compiler.key_sets import key_sets
 from helora_core.compiler.requirements import require_capabilities

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from helora_core.compiler.ir import Op, OpKind, Program, renumber, with_args
 
-_NEVER_ALIKE = (OpKind.INPUT, OpKind.SANITIZE, OpKind.MASK, OpKind.ASK_CLIENT)
+_NEVER_ALIKE = (OpKind.INPUT, OpKind.SANITIZE, OpKind.MASK, OpKind.ASK_CLIENT, OpKind.CORRELATE)
 """Each of these is another ciphertext, or fresh randomness, every time."""
 
 

@@ -15,7 +15,15 @@ from helora_core.compiler.ir import Op, OpKind, Program, renumber, with_args
 Support = Mapping[str, Collection[int]]
 """For each plaintext that has zeros worth knowing of: the places where it is not zero."""
 
-_OF_ZERO_IS_ZERO = (OpKind.ROTATE, OpKind.RESCALE, OpKind.SANITIZE, OpKind.MASK, OpKind.ASK_CLIENT, OpKind.UNMASK)
+_OF_ZERO_IS_ZERO = (
+    OpKind.ROTATE,
+    OpKind.RESCALE,
+    OpKind.SANITIZE,
+    OpKind.MASK,
+    OpKind.ASK_CLIENT,
+    OpKind.UNMASK,
+    OpKind.CORRELATE,
+)
 
 
 def skip_zeros(program: Program, support: Support) -> Program:
