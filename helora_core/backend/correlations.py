@@ -18,10 +18,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from helora_core.params.ckks import WRAP_BITS as WRAP_BITS
 from helora_core.params.ckks import CKKSParams
-
-WRAP_BITS = 64
-"""Bits of the wrap limb."""
 
 NONCE_BYTES = 32
 """Bytes that each party contributes to the uniform polynomial of a public key."""

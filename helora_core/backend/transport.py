@@ -104,4 +104,4 @@ class Carrier:
 
 def fingerprint_of(params: CKKSParams) -> bytes:
     """32 bytes that are the same on both sides if and only if their resolved parameters are equal."""
-    return hashlib.sha256(msgspec.json.encode(params, order="deterministic")).digest()
+    return hashlib.sha256(msgspec.json.encode(params.digested, order="deterministic")).digest()

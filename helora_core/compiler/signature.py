@@ -24,7 +24,7 @@ def input_signature(
         shape: Tokens per run, and d_in.
         placed: The layout's vectors for the numbers 1, 2, 3, … in this shape, which show where it puts each.
     """
-    content = msgspec.json.encode((params, scale_bits, encoding, shape, len(placed)), order="deterministic")
+    content = msgspec.json.encode((params.digested, scale_bits, encoding, shape, len(placed)), order="deterministic")
     digest = hashlib.sha256(content)
     for vector in placed:
         digest.update(vector.size.to_bytes(8, "big") + vector.astype("<f8").tobytes())

@@ -2,6 +2,9 @@
 
 ``data_bits[0]`` is the base prime, which no rescale removes; the others are dropped from the end, one per level.
 ``special_bits`` are the primes that only key switching uses; they count for security (log2 QP), not for precision.
+
+Plans that run ahead of time add a *wrap limb*: the modulus is 2^64 times the data primes, and arithmetic modulo 2^64 is
+that of machine words (``helora_core.backend.correlations``).
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from helora_core.errors import InvalidParameters
 MIN_RING_DEGREE = 1024
 MAX_RING_DEGREE = 131072
 MAX_PRIME_BITS = 60
+WRAP_BITS = 64
+"""Bits of a wrap limb: a machine word."""
 
 
 class SecretDistribution(str, Enum):
@@ -35,6 +40,7 @@ class CKKSParams(msgspec.Struct, frozen=True, kw_only=True):
         secret: Distribution of the secret key.
         data_primes: The primes a library really uses, filled in by ``Backend.resolve``; empty while only planned.
         special_primes: Likewise for the special primes.
+        wrap_bits: Bits of the wrap limb, 64; 0 for none.
 
     Raises:
         InvalidParameters: A field is out of range, or primes and bit lengths disagree.
@@ -47,6 +53,7 @@ class CKKSParams(msgspec.Struct, frozen=True, kw_only=True):
     secret: SecretDistribution = SecretDistribution.TERNARY
     data_primes: tuple[int, ...] = ()
     special_primes: tuple[int, ...] = ()
+    wrap_bits: int = 0
 
     def __post_init__(self) -> None:
         n = self.ring_degree
@@ -54,6 +61,11 @@ class CKKSParams(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidParameters(
                 f"CKKSParams: ring degree {n} is not a power of two from {MIN_RING_DEGREE} to {MAX_RING_DEGREE}.",
                 hint="Use 4096, 8192 or 16384, or leave the choice to choose_params.",
+            )
+        if self.wrap_bits not in (0, WRAP_BITS):
+            raise InvalidParameters(
+                f"CKKSParams: a wrap limb of {self.wrap_bits} bits; it is a machine word of {WRAP_BITS}, or none.",
+                hint=f"Set wrap_bits to {WRAP_BITS} for plans that run ahead of time, and to 0 for others.",
             )
         if not self.data_bits:
             raise InvalidParameters(
@@ -93,18 +105,26 @@ class CKKSParams(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def data_modulus_bits(self) -> int:
-        """log2 of the data modulus Q of a fresh ciphertext, rounded up."""
-        return self._modulus_bits(self.data_bits, self.data_primes)
+        """log2 of the data modulus Q of a fresh ciphertext, with the wrap limb, rounded up."""
+        return self.wrap_bits + self._modulus_bits(self.data_bits, self.data_primes)
 
     @property
     def modulus_bits(self) -> int:
-        """log2(QP), with the special primes, rounded up: the figure that the security tables limit."""
-        return self._modulus_bits(self.data_bits + self.special_bits, self.data_primes + self.special_primes)
+        """log2(QP), with special primes and wrap limb, rounded up: the figure that the security tables limit."""
+        return self.wrap_bits + self._modulus_bits(
+            self.data_bits + self.special_bits, self.data_primes + self.special_primes
+        )
 
     @staticmethod
     def _modulus_bits(bits: tuple[int, ...], primes: tuple[int, ...]) -> int:
         return math.prod(primes).bit_length() if len(primes) == len(bits) else sum(bits)
 
     def modulus_bits_at(self, level: int) -> int:
-        """log2 of the modulus of a ciphertext at ``level`` (nominal: the sum of the primes' bit lengths)."""
-        return sum(self.data_bits[: level + 1])
+        """log2 of the modulus of a ciphertext at ``level`` (nominal: the sum of the bit lengths of primes and wrap limb)."""
+        return self.wrap_bits + sum(self.data_bits[: level + 1])
+
+    @property
+    def digested(self) -> msgspec.Raw:
+        """The parameters as JSON, for digests: without a wrap limb they are as they were before there were any."""
+        encoded = msgspec.json.encode(self, order="deterministic")
+        return msgspec.Raw(encoded if self.wrap_bits else encoded.replace(b',"wrap_bits":0', b""))
