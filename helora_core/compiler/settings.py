@@ -16,9 +16,9 @@ import msgspec
 from helora_core.adapter.lora import ModuleShape
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.coefficient_noise import LARGEST_NORMAL
+from helora_core.compiler.ahead import params_ahead, settings_under
 from helora_core.compiler.checks import Scales
 from helora_core.compiler.error_flow import MEAN_ROUNDING_SLACK, rounding_slack
-from helora_core.compiler.ahead import params_ahead, settings_under
 from helora_core.compiler.precision import normal_tail
 from helora_core.compiler.request import PlanRequest
 from helora_core.compiler.signal import expected_delta

@@ -7,14 +7,23 @@ import os
 from collections.abc import Collection, Sequence
 from importlib.metadata import version
 
+import numpy as np
+from numpy.typing import NDArray
+
 from helora_core.backend.base import with_primes
 from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.correlations import OnlineWeights
 from helora_core.backend.primes import distinct_ntt_primes
 from helora_core.backend.protocol import SLOTS, Executable, Sanitizing, Values
 from helora_core.backend.short_results import ALL_KEPT, LowBits
 from helora_core.backend.tape import Tape
 from helora_core.params.ckks import CKKSParams
 from helora_rns.arrays import aligned_copy
+from helora_rns.correlations import packing
+from helora_rns.correlations.keys import RNSBatchKey
+from helora_rns.correlations.online import NumPyOnlineWeights
+from helora_rns.correlations.ring import ring_of
+from helora_rns.correlations.sums import RNSBatchSums
 from helora_rns.kernels import Basis
 from helora_rns.modular import Residues
 from helora_rns.programs.executable import prepared
@@ -217,3 +226,18 @@ class RNSBackend:
         ring = _context(params)
         kept = wire.read_secret(ring, exported)
         return RNSDecryptor(ring, kept.key_id, SecretKey(ring, kept.seed), kept.steps, kept.public)
+
+    def batch_key(self, params: CKKSParams, nonces: bytes) -> RNSBatchKey:
+        return RNSBatchKey(ring_of(params), nonces)
+
+    def batch_sums(self, params: CKKSParams, public_key: bytes, nonces: bytes, rows: int) -> RNSBatchSums:
+        return RNSBatchSums(ring_of(params), public_key, nonces, rows)
+
+    def online_weights(self, matrices: Sequence[NDArray[np.int64]]) -> OnlineWeights:
+        return NumPyOnlineWeights(matrices)
+
+    def pack(self, numbers: NDArray[np.uint64], bits: int) -> bytes:
+        return packing.pack(numbers, bits)
+
+    def unpack(self, payload: bytes, count: int, bits: int) -> NDArray[np.uint64]:
+        return packing.unpack(payload, count, bits)

@@ -24,6 +24,7 @@ from helora_rns.scheme.context import DIGEST_BYTES, Context
 
 MAGIC, FORMAT = b"HRNS", 1
 _HEADER = struct.Struct(f"<4sBB{DIGEST_BYTES}s")
+HEADER_BYTES = _HEADER.size
 _FIELD = struct.Struct("<BI")
 _LONGEST_VERSION = 64
 
@@ -36,6 +37,9 @@ class Kind(IntEnum):
     CIPHERTEXT = 1
     EVALUATION_KEYS = 2
     SECRET_KEY = 3
+    BATCH_KEY = 4
+    BATCH_UPLOAD = 5
+    BATCH_RESULTS = 6
 
 
 class Tag(IntEnum):
@@ -60,19 +64,24 @@ def corrupt(what: str) -> CorruptPayload:
     )
 
 
+def header(kind: Kind, context: Context) -> bytes:
+    """What everything begins with: ``HEADER_BYTES``."""
+    return _HEADER.pack(MAGIC, FORMAT, kind, context.digest)
+
+
 def written(kind: Kind, context: Context, fields: Mapping[Tag, bytes]) -> bytes:
     """The bytes of these fields, which must be in the order of their tags."""
-    parts = [_HEADER.pack(MAGIC, FORMAT, kind, context.digest)]
+    parts = [header(kind, context)]
     for tag, value in {Tag.PRODUCER: _version("helora-rns").encode(), **fields}.items():
         parts += [_FIELD.pack(tag, len(value)), value]
     return b"".join(parts)
 
 
-def read(kind: Kind, context: Context, payload: bytes) -> dict[Tag, bytes]:
-    """The fields, without the producer's.
+def check_header(kind: Kind, context: Context, payload: bytes) -> None:
+    """Refuse what does not begin as this kind does.
 
     Raises:
-        CorruptPayload: It is not of this kind, cut short, or longer than its fields.
+        CorruptPayload: It is not of this kind.
         VersionMismatch: Its format is another version's.
         ForeignCiphertext: It was made with other parameters.
     """
@@ -93,6 +102,15 @@ def read(kind: Kind, context: Context, payload: bytes) -> dict[Tag, bytes]:
             "helora-rns: this was made with other parameters: its digest of ring and primes is another.",
             hint="Use the same plan on both sides.",
         )
+
+
+def read(kind: Kind, context: Context, payload: bytes) -> dict[Tag, bytes]:
+    """The fields, without the producer's.
+
+    Raises:
+        CorruptPayload: It is cut short, or longer than its fields; and what ``check_header`` raises.
+    """
+    check_header(kind, context, payload)
     fields = dict(_fields(payload))
     producer = fields.pop(Tag.PRODUCER, b"")
     if not 0 < len(producer) <= _LONGEST_VERSION:

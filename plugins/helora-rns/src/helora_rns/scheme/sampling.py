@@ -33,10 +33,10 @@ def fresh_seed() -> bytes:
 
 
 class Stream:
-    """The words that a seed expands to."""
+    """The words that a seed expands to, from a counter of 16 bytes on."""
 
-    def __init__(self, seed: bytes) -> None:
-        self._cipher = Cipher(AES(seed), CTR(_NONCE)).encryptor()
+    def __init__(self, seed: bytes, start: bytes = _NONCE) -> None:
+        self._cipher = Cipher(AES(seed), CTR(start)).encryptor()
 
     def words(self, count: int) -> Residues:
         """The next ``count`` words."""
