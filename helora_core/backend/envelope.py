@@ -27,7 +27,7 @@ VERSION = 2
 KEY_ID_BYTES = 16
 _PREFIX = struct.Struct(">4sB")
 _HEADER = struct.Struct(f">4sBB{KEY_ID_BYTES}sHQ")
-_CHECKSUM_BYTES = 32
+CHECKSUM_BYTES = 32
 _RESEND = "Send it again; if it keeps failing, check that both sides run the same version of helora."
 
 
@@ -42,6 +42,10 @@ class PayloadKind(IntEnum):
     """A client's message in one round of a request; see ``helora_core.parties.messages``."""
     DOWNLOAD = 5
     """A server's answer."""
+    MASKED_UPLOAD = 6
+    """Activations under a pad, which use up correlations."""
+    MASKED_DOWNLOAD = 7
+    """The answer to them."""
 
 
 _NAMES = {
@@ -50,7 +54,14 @@ _NAMES = {
     PayloadKind.SECRET_KEYS: "a client's keys",
     PayloadKind.UPLOAD: "a request",
     PayloadKind.DOWNLOAD: "an answer",
+    PayloadKind.MASKED_UPLOAD: "masked activations",
+    PayloadKind.MASKED_DOWNLOAD: "masked results",
 }
+
+
+def kind_of(envelope: bytes) -> int:
+    """The kind that an envelope states, before anything is checked; 0 if it is too short to state one."""
+    return envelope[5] if len(envelope) > 5 else 0
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,7 @@ def opened(
         ForeignCiphertext: Intact, but made for other keys or by another backend.
     """
     what = f"Envelope with {_NAMES[kind]}:"
-    room = None if most_bytes is None else most_bytes + _HEADER.size + _CHECKSUM_BYTES + (1 << 16)
+    room = None if most_bytes is None else most_bytes + _HEADER.size + CHECKSUM_BYTES + (1 << 16)
     if room is not None and len(envelope) > room:
         if envelope[:5] == _PREFIX.pack(MAGIC, VERSION) and envelope[5] != kind:  # the most likely mistake
             raise _other_kind(kind, envelope[5])
@@ -125,9 +136,9 @@ def opened(
             f"{what} {len(envelope)} bytes, and these parameters make at most {most_bytes}.",
             hint="Check that both sides use the same parameters; a server of other limits takes them as an argument.",
         )
-    if len(envelope) < _PREFIX.size + _CHECKSUM_BYTES or envelope[:4] != MAGIC:
+    if len(envelope) < _PREFIX.size + CHECKSUM_BYTES or envelope[:4] != MAGIC:
         raise CorruptPayload(f"Envelope: {len(envelope)} bytes that are not a helora payload.", hint=_RESEND)
-    body, checksum = envelope[:-_CHECKSUM_BYTES], envelope[-_CHECKSUM_BYTES:]
+    body, checksum = envelope[:-CHECKSUM_BYTES], envelope[-CHECKSUM_BYTES:]
     if not hmac.compare_digest(hashlib.sha256(body).digest(), checksum):
         raise CorruptPayload(
             f"Envelope: {len(envelope)} bytes whose checksum does not match: some were altered or lost.", hint=_RESEND

@@ -6,9 +6,9 @@ All sessions of one client share them, so that no index can be used in two of th
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -16,21 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helora_core.backend.checked_backend import CheckedBackend
-from helora_core.backend.correlations import Words
-from helora_core.compiler.plan import Plan
+from helora_core.backend.correlations import OnlineWeights, Words
 from helora_core.errors import CorrelationUsed, CorruptPayload, LimitExceeded, UnexpectedMessage
 from helora_core.execution import modular
-from helora_core.execution.modular import online_of
+from helora_core.execution.modular import OnlineRound
 from helora_core.execution.streams import SEED_BYTES, Stream
 from helora_core.files import strict_msgpack
 from helora_core.files.malformed import Malformed
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.marks import Mark, Ownership
-from helora_core.parties.messages import RequestId, Span, Upload
+from helora_core.parties.messages import MaskedUpload, RequestId, Span
 from helora_core.parties.pool import RESERVED
 from helora_core.parties.store import Store, Write, under
 from helora_core.parties.weights import ModularWeights
-from helora_core.parties.work import Answer, Keys
 
 
 class KeptBatch(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -40,13 +38,29 @@ class KeptBatch(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
         batch: The client's name for it.
         size: Correlations.
         secret: The secret of its masks; it depends on the client's upload.
-        modules: The SHA-256 of each module's weights: its masks are only good for these weights.
+        modules: Of each module its name, its plan and the SHA-256 of its weights: masks are only good for these.
     """
 
     batch: RequestId
     size: Annotated[int, msgspec.Meta(ge=1)]
     secret: Annotated[bytes, msgspec.Meta(min_length=SEED_BYTES, max_length=SEED_BYTES)]
-    modules: dict[str, bytes]
+    modules: tuple[tuple[str, str, bytes], ...]
+
+
+class Serving(Protocol):
+    """What is served, as ``Served`` says."""
+
+    def online(self, name: str, plan: str) -> tuple[OnlineRound, ModularWeights] | None:
+        """The online round of a module by a plan, and its weights; None if it is not served."""
+        ...
+
+
+class _Bound(NamedTuple):
+    """A module of a batch, as it is served now."""
+
+    turn: OnlineRound
+    weights: OnlineWeights
+    masks: Stream
 
 
 @dataclass(eq=False)
@@ -56,21 +70,33 @@ class _Batch:
     Attributes:
         used: Whether each correlation is used, or may be: bool, shape (size,).
         left: How many are not.
-        streams: The masks of the modules that were asked for.
+        bound: Its modules, as far as they were asked for.
     """
 
     kept: KeptBatch
     mark: Mark
     used: NDArray[np.bool_]
     left: int
-    streams: dict[str, Stream] = field(default_factory=dict)
+    bound: dict[int, _Bound] = field(default_factory=dict)
 
-    def masks(self, name: str, start: int, count: int, outputs: int) -> Words:
-        """The masks of a module's results, shape (count, outputs)."""
-        stream = self.streams.get(name)
-        if stream is None:
-            stream = self.streams[name] = modular.masks(self.kept.secret, name, self.kept.modules[name])
-        return stream.rows(start, count, 0, outputs)
+    def module(self, place: int, serving: Serving) -> _Bound:
+        """One of its modules.
+
+        Raises:
+            CorrelationUsed: There is none, or it is not served any more, or with other weights.
+        """
+        if place not in self.bound:
+            found = self.kept.modules[place : place + 1]
+            served = serving.online(*found[0][:2]) if found else None
+            if served is None or served[1].fingerprint != found[0][2]:
+                raise CorrelationUsed(
+                    "Session: the correlations are not for these modules as they are served now.",
+                    hint="Call client.discard and prepare again.",
+                )
+            turn, weights = served
+            name, _, fingerprint = found[0]
+            self.bound[place] = _Bound(turn, weights.online, modular.masks(self.kept.secret, name, fingerprint))
+        return self.bound[place]
 
 
 class Batches:
@@ -118,11 +144,10 @@ class Batches:
                 hint="Use some first, or raise ServerLimits.",
             )
 
-    def add(self, batch: bytes, size: int, secret: bytes, modules: Mapping[str, bytes]) -> None:
+    def add(self, kept: KeptBatch) -> None:
         """Keep a batch that was prepared. Errors are those of the store."""
-        kept = KeptBatch(batch, size, secret, dict(modules))
         with self.lock:
-            self._owner.put(Write(self._key(batch), msgspec.msgpack.encode(kept)))
+            self._owner.put(Write(self._key(kept.batch), msgspec.msgpack.encode(kept)))
             self._hold(kept)
 
     def _hold(self, kept: KeptBatch) -> None:
@@ -133,89 +158,7 @@ class Batches:
         else:
             self._batches[kept.batch] = _Batch(kept, mark, used, int(np.count_nonzero(~used)))
 
-    def masks(self, spans: Sequence[Span], weights: Mapping[str, ModularWeights]) -> dict[str, Words]:
-        """The masks of each module's results, shape (tokens, outputs). Nothing changes.
-
-        Raises:
-            CorrelationUsed: A correlation is used, gone, or for other weights, or named twice.
-        """
-        self._require_unused(spans, {name: each.fingerprint for name, each in weights.items()})
-        found = {}
-        for name, each in weights.items():
-            outputs = len(each.matrices[-1])
-            parts = [self._batches[span.batch].masks(name, span.start, span.count, outputs) for span in spans]
-            found[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return found
-
-    def _require_unused(self, spans: Sequence[Span], modules: Mapping[str, bytes]) -> None:
-        """Refuse correlations that are used, gone, or for other weights. Nothing changes.
-
-        Args:
-            spans: The correlations.
-            modules: The modules to use them for: the SHA-256 of the weights of each.
-
-        Raises:
-            CorrelationUsed: One of them cannot be used, or is named twice.
-        """
-        seen: set[tuple[bytes, int]] = set()
-        for span in spans:
-            batch = self._batches.get(span.batch)
-            end = span.start + span.count
-            fits = batch is not None and end <= batch.kept.size and not batch.used[span.start : end].any()
-            if batch is None or not fits or any(batch.kept.modules.get(name) != of for name, of in modules.items()):
-                raise CorrelationUsed(
-                    f"Session: of {span.count} correlations some are used, or do not exist for these modules.",
-                    hint="Begin the request again, with others. After a restart of the server up to "
-                    f"{RESERVED} of a batch are lost; if it lost all, call client.discard and prepare again.",
-                )
-            named = {(span.batch, i) for i in range(span.start, end)}
-            if not seen.isdisjoint(named):
-                raise CorrelationUsed(
-                    "Session: a correlation is named twice.", hint="Use each for one token of one request."
-                )
-            seen |= named
-
-    def use(self, spans: Sequence[Span]) -> None:
-        """Mark correlations as used; the mark is durable. Errors are those of ``Mark.cover``."""
-        for span in spans:
-            batch = self._batches[span.batch]
-            batch.used[span.start : span.start + span.count] = True
-            batch.left -= span.count
-        for span in spans:
-            batch = self._batches[span.batch]
-            batch.mark.cover(span.start + span.count)
-        for name in {span.batch for span in spans}:
-            if not self._batches[name].left:
-                batch = self._batches.pop(name)
-                self._owner.put(*batch.mark.erasing(self._key(name)))
-
-    def _key(self, batch: bytes) -> str:
-        return f"batch.{self._prefix}.{batch.hex()}"
-
-
-class Online:
-    """The server's work for one online message.
-
-    Args:
-        backend: The backend.
-        batches: The client's batches.
-        plans: The plan of each module, by its name.
-        weights: The weights of each.
-    """
-
-    bytes_held = 0
-
-    def __init__(
-        self,
-        backend: CheckedBackend,
-        batches: Batches,
-        plans: Mapping[str, Plan],
-        weights: Mapping[str, ModularWeights],
-    ) -> None:
-        self._backend, self._batches, self._plans, self._weights = backend, batches, plans, weights
-        self.done = False
-
-    def answer(self, keys: Keys, upload: Upload, fingerprint: bytes) -> Answer:
+    def answers(self, upload: MaskedUpload, serving: Serving, backend: CheckedBackend) -> tuple[bytes, ...]:
         """Each module's results from activations under a pad. The correlations are marked as used first, durably.
 
         Raises:
@@ -223,30 +166,75 @@ class Online:
             CorruptPayload: The message does not hold the numbers expected. Nothing changes.
             InvalidInput, NotDurable, …: As the store raises them; the correlations are used up, without an answer.
         """
-        with self._batches.lock:
-            return self._answered(upload)
+        with self.lock:
+            found = self._unused(upload.spans)
+            modules = [[batch.module(place, serving) for batch, _ in found] for place in upload.modules]
+            tokens = sum(span.count for _, span in found)
+            y = _numbers(upload, tokens, modules)
+            results = []
+            for of_batches in modules:
+                turn, weights, _ = of_batches[0]
+                rows = [
+                    bound.masks.rows(span.start, span.count, 0, turn.outputs)
+                    for bound, (_, span) in zip(of_batches, found, strict=True)
+                ]
+                bits = turn.how.top_bits
+                v = weights.answer(y, rows[0] if len(rows) == 1 else np.concatenate(rows), bits)
+                results.append(backend.pack(v, bits))
+            self._use(found)
+            return tuple(results)
 
-    def _answered(self, upload: Upload) -> Answer:
-        masks = self._batches.masks(upload.spans, self._weights)
-        computed = []
-        for name, each in self._weights.items():
-            turn = online_of(self._plans[name])
-            v = each.online.answer(_words(upload, turn.inputs), masks[name], turn.how.top_bits)
-            computed.append((self._backend.pack(v, turn.how.top_bits),))
-        self._batches.use(upload.spans)
-        self.done = True
-        return Answer(tuple(computed))
+    def _unused(self, spans: Sequence[Span]) -> list[tuple[_Batch, Span]]:
+        """The batches of correlations, each with its span.
+
+        Raises:
+            CorrelationUsed: One of them is used or gone, or named twice.
+        """
+        found = []
+        for i, span in enumerate(spans):
+            batch, end = self._batches.get(span.batch), span.start + span.count
+            if batch is None or end > batch.kept.size or batch.used[span.start : end].any():
+                raise CorrelationUsed(
+                    f"Session: of {span.count} correlations some are used, or do not exist.",
+                    hint="Begin the request again, with others. After a restart of the server up to "
+                    f"{RESERVED} of a batch are lost; if it lost all, call client.discard and prepare again.",
+                )
+            for other in spans[:i]:
+                if other.batch == span.batch and max(other.start, span.start) < min(other.start + other.count, end):
+                    raise CorrelationUsed(
+                        "Session: a correlation is named twice.", hint="Use each for one token of one request."
+                    )
+            found.append((batch, span))
+        return found
+
+    def _use(self, found: Sequence[tuple[_Batch, Span]]) -> None:
+        """Mark correlations as used; the mark is durable. Errors are those of ``Mark.cover``."""
+        for batch, span in found:
+            batch.used[span.start : span.start + span.count] = True
+            batch.left -= span.count
+        for batch, span in found:
+            batch.mark.cover(span.start + span.count)
+        for batch, _ in found:
+            if not batch.left and self._batches.pop(batch.kept.batch, None):
+                self._owner.put(*batch.mark.erasing(self._key(batch.kept.batch)))
+
+    def _key(self, batch: bytes) -> str:
+        return f"batch.{self._prefix}.{batch.hex()}"
 
 
-def _words(upload: Upload, inputs: int) -> Words:
-    """The numbers of an online message: uint64, shape (tokens, inputs)."""
-    payloads = [payload for payloads in upload.ciphertexts for payload in payloads]
-    if len(payloads) == 1 and len(payloads[0]) == 8 * upload.tokens * inputs:
-        return np.frombuffer(payloads[0], dtype="<u8").reshape(upload.tokens, inputs)
-    raise CorruptPayload(
-        f"The message holds other numbers than those of {upload.tokens} tokens.",
-        hint="Use the same version of helora on both sides.",
-    )
+def _numbers(upload: MaskedUpload, tokens: int, modules: Sequence[Sequence[_Bound]]) -> Words:
+    """y of a message: uint64, shape (tokens, inputs).
+
+    Raises:
+        CorruptPayload: It has no module, no token, or other numbers.
+    """
+    inputs = modules[0][0].turn.inputs if tokens and modules else 0
+    if not inputs or len(upload.numbers) != 8 * tokens * inputs:
+        raise CorruptPayload(
+            f"The message holds other numbers than those of {tokens} tokens.",
+            hint="Use the same version of helora on both sides.",
+        )
+    return np.frombuffer(upload.numbers, dtype="<u8").reshape(tokens, inputs)
 
 
 class AllBatches:

@@ -35,7 +35,7 @@ from helora_core.parties.key_bundle import bundle, read_bundle
 from helora_core.parties.offer import offered_by_name, offered_plans, read_offer
 from helora_core.parties.pool import PoolLevel
 from helora_core.parties.preparation import Preparation
-from helora_core.parties.prepared import MaskedRequest, tokens_within
+from helora_core.parties.prepared import MaskedRequest, Route, tokens_within
 from helora_core.parties.request import AskedModule, Request, finishing
 from helora_core.parties.reserves import Reserves
 from helora_core.parties.result import Link, Result
@@ -92,6 +92,7 @@ class Client:
         self._store, self.low_water = store, low_water
         self._message_bytes = read.message_bytes
         self._key_sets = key_sets(list(plans.values()))
+        self._routes: dict[tuple[str, ...], Route] = {}
         offered = offered_by_name(read)
         self._modules = {name: versions[0] for name, versions in offered.items()}
         self._asked = {
@@ -226,23 +227,37 @@ class Client:
             PoolEmpty: The pool has too few correlations, and ``otherwise`` was not given.
             NotDurable: Another client has opened this one's store since.
         """
-        names = [modules] if isinstance(modules, str) else list(modules)
-        wanted = self._named(names, "begin", np.shape(x)[0] if np.ndim(x) else 1)
-        alive = [each for each in wanted if not each.plan.is_zero] or wanted[:1]
-        require_one_input({each.name: each.plan for each in alive})
-        first = alive[0]
+        names = (modules,) if isinstance(modules, str) else tuple(modules)
+        tokens = np.shape(x)[0] if np.ndim(x) else 1
+        route = self._routes.get(names) or self._route(names, tokens)
+        first = route.asked[0] if isinstance(route, Route) else route[0][0]
         checked = check_activations(np.asarray(x), first.plan.shape, who=first.name)
-        parts = list(dict.fromkeys(part for name in names for part in self._parts(name)))
-        if first.plan.correlation is None:
+        if not isinstance(route, Route):
+            wanted, parts = route
             return Request(wanted, self._keys[first.plan.params], checked, wanted=parts)
         try:
-            taken = self._reserves.take(alive, len(checked))
+            taken = self._reserves.take(route, len(checked))
         except PoolEmpty:
             if otherwise is None:
                 raise
             return self.begin(otherwise, x)
-        channel, ticket = self._reserves.channel(first.plan), Ticket(self._store)
-        return MaskedRequest(wanted, channel, self._backend, checked, wanted=parts, taken=taken, ticket=ticket)
+        return MaskedRequest(route, checked, taken=taken, ticket=Ticket(self._store))
+
+    def _route(self, names: tuple[str, ...], tokens: int) -> Route | tuple[list[AskedModule], list[str]]:
+        """The modules that names mean, and their parts: as a route, if the plans run ahead of time. That is kept, if
+        there is no choice of plans for other numbers of tokens.
+        """
+        wanted = self._named(names, "begin", tokens)
+        alive = [each for each in wanted if not each.plan.is_zero] or wanted[:1]
+        require_one_input({each.name: each.plan for each in alive})
+        parts = list(dict.fromkeys(part for name in names for part in self._parts(name)))
+        if alive[0].plan.correlation is None:
+            return wanted, parts
+        # The first one that is alive says what is read, so it comes first in what is checked too.
+        route = Route(wanted, parts, self._reserves.channel(alive[0].plan), self._backend)
+        if all(len(self._asked[each.name]) == 1 for each in wanted):
+            self._routes[names] = route
+        return route
 
     def _named(self, modules: str | Sequence[str], who: str, tokens: int) -> list[AskedModule]:
         """The compiled modules that names mean, each once, by the plans for so many tokens."""

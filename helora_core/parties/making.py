@@ -20,7 +20,7 @@ from helora_core.compiler.compiled import CompiledModule
 from helora_core.errors import CorruptPayload
 from helora_core.execution import modular, streams
 from helora_core.params.ckks import CKKSParams
-from helora_core.parties.batches import Batches
+from helora_core.parties.batches import Batches, KeptBatch
 from helora_core.parties.messages import Upload
 from helora_core.parties.pieces import result_pieces, upload_pieces
 from helora_core.parties.weights import ModularWeights
@@ -92,8 +92,9 @@ class Making:
             self._uploaded.update(fingerprint)
         executed = OperationCounts()
         if number == uploads + len(self._results):
-            fingerprints = {name: each.fingerprint for name, each in zip(self._names, self._weights, strict=True)}
-            self._batches.add(upload.request, upload.tokens, self.secret, fingerprints)
+            modules = zip(self._names, self._plans, self._weights, strict=True)
+            kept = tuple((name, plan.digest, weights.fingerprint) for name, plan, weights in modules)
+            self._batches.add(KeptBatch(upload.request, upload.tokens, self.secret, kept))
             for plan in self._plans:
                 executed = executed.plus(plan.rounds[0].server_counts)
         self._number += 1

@@ -47,8 +47,7 @@ class Upload(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         follows: SHA-256 of the download that it answers; empty in round 0. A server that has forgotten the request and
             begun it again, with other masks, notices that from it.
         ciphertexts: In round 0 the inputs of each run, for all modules alike. Later the client's answers to each run
-            of the first module, then of the next. In a modular round the masked activations of all tokens.
-        spans: The correlations that a modular round uses, one per token.
+            of the first module, then of the next. In a preparation its pieces (``helora_core.parties.pieces``).
     """
 
     request: RequestId
@@ -58,7 +57,6 @@ class Upload(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     tokens: Number
     follows: Annotated[bytes, msgspec.Meta(max_length=32)]
     ciphertexts: tuple[tuple[bytes, ...], ...]
-    spans: tuple[Span, ...] = ()
 
 
 class Download(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -67,8 +65,7 @@ class Download(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     Attributes:
         request: The request's name.
         number: The round.
-        ciphertexts: The outputs of each run of the first module, then of the next; in a modular round the numbers of
-            each module.
+        ciphertexts: The outputs of each run of the first module, then of the next.
         executed: The server's operations in this round, by its ledger.
         elapsed_ns: The server's time for the round: reading, computing, serialising.
         inner: What whole programs took inside, as the server's library says.
@@ -82,12 +79,41 @@ class Download(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     inner: InnerCounts = InnerCounts()
 
 
+class MaskedUpload(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Activations under a pad. Everything else is known from the batch.
+
+    Attributes:
+        spans: The correlations, one a token, of batches for the same modules.
+        modules: The modules whose Δ are wanted, by their places in the batch.
+        numbers: y of all tokens: words, little-endian, shape (tokens, inputs).
+    """
+
+    spans: tuple[Span, ...]
+    modules: tuple[Number, ...]
+    numbers: bytes
+
+
+class MaskedDownload(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The answer to it.
+
+    Attributes:
+        batch, start: The first correlation that it answers.
+        results: v of each module: the bits that are kept of each number, packed, shape (tokens, outputs).
+        elapsed_ns: The server's time.
+    """
+
+    batch: RequestId
+    start: Number
+    results: tuple[bytes, ...]
+    elapsed_ns: Annotated[int, msgspec.Meta(ge=0)]
+
+
 def new_request_id() -> bytes:
     """Random bytes that no other request has."""
     return secrets.token_bytes(REQUEST_ID_BYTES)
 
 
-def encode(message: Upload | Download) -> bytes:
+def encode(message: Upload | Download | MaskedUpload | MaskedDownload) -> bytes:
     """The payload of a message."""
     return msgspec.msgpack.encode(message)
 

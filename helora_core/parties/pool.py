@@ -84,11 +84,13 @@ class Taken:
         spans: Their places in batches.
         pads: r, shape (tokens, inputs).
         masked: c of each module, shape (tokens, outputs).
+        places: The place of each module in its batch.
     """
 
     spans: tuple[Span, ...]
     pads: Words
     masked: Mapping[str, Words]
+    places: Mapping[str, int]
 
 
 class _Batch:
@@ -99,6 +101,7 @@ class _Batch:
         self.kept = kept
         self.modules = tuple(each.name for each in kept.modules)
         self.plans = {each.name: each.plan for each in kept.modules}
+        self.places = {name: place for place, name in enumerate(self.modules)}
         self.mark = mark
         self.next = mark.reserved
         self._backend, self._rounds = backend, rounds
@@ -122,7 +125,7 @@ class _Batch:
         for name, kept in self._masked.items():
             size = self._rounds[name].row_bytes
             kept[start * size : end * size] = bytes(count * size)
-        return Taken((Span(self.kept.batch, start, count),), pads, masked)
+        return Taken((Span(self.kept.batch, start, count),), pads, masked, self.places)
 
     def _read(self, name: str, start: int, count: int) -> Words:
         """c of so many correlations, shape (count, outputs)."""
@@ -242,6 +245,7 @@ class Pools:
             tuple(span for part in parts for span in part.spans),
             np.concatenate([part.pads for part in parts]),
             {name: np.concatenate([part.masked[name] for part in parts]) for name in names},
+            parts[0].places,
         )
 
     def discard(self, names: Sequence[str]) -> None:

@@ -1,92 +1,151 @@
-"""Requests that use up correlations: one message up and one down, without encryption. Sans-IO, like all requests."""
+"""Requests that use up correlations: one short message up and one down, without encryption. Sans-IO, like all requests.
+
+Every token of every layer is such a request, so what does not change from one to the next is worked out once, in a
+``Route``.
+"""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 
 import numpy as np
 
 from helora_core.backend.checked_backend import CheckedBackend
+from helora_core.backend.envelope import PayloadKind
 from helora_core.backend.ledger import OperationCounts
 from helora_core.compiler.exponents import normalized_tokens
 from helora_core.compiler.plan import Plan
-from helora_core.errors import CorruptPayload
-from helora_core.execution import modular
+from helora_core.errors import CorruptPayload, UnexpectedMessage
+from helora_core.execution.modular import online_of
 from helora_core.packing.protocol import Vector
 from helora_core.parties.channel import Channel
 from helora_core.parties.client_run import RunResult
 from helora_core.parties.limits import ServerLimits
+from helora_core.parties.messages import MOST_MESSAGE_BYTES, MaskedDownload, MaskedUpload, decode, encode
 from helora_core.parties.pool import Taken
-from helora_core.parties.request import AskedModule, Received, Request
+from helora_core.parties.request import AskedModule, Request
+from helora_core.parties.request_report import PhaseTimes, Report
 from helora_core.parties.store import Ticket
+
+
+class Route:
+    """Modules of one input that are asked for together, and the parts that are wanted of them.
+
+    Args:
+        asked: The modules, by one plan each; at least one module's Δ is not zero.
+        wanted: The parts.
+        channel: The client's channel for their parameters.
+        backend: The backend.
+    """
+
+    def __init__(
+        self, asked: Sequence[AskedModule], wanted: Sequence[str], channel: Channel, backend: CheckedBackend
+    ) -> None:
+        self.asked = tuple(asked)
+        self.alive = tuple(each for each in asked if not each.plan.is_zero)
+        self.wanted = tuple(wanted)
+        self.channel, self.backend = channel, backend
+        self.plan = self.alive[0].plan
+        self.digests = {each.name: each.plan.digest for each in self.alive}
+        self.turns = [online_of(each.plan) for each in self.alive]
+        self.bounds = {each.name: each.plan.precision().error_bound for each in self.alive}
 
 
 class MaskedRequest(Request):
     """A request that uses correlations.
 
     Args:
-        asked, x, wanted: As for ``Request``; at least one module's Δ is not zero.
-        channel: The client's channel for the modules' parameters.
-        backend: The backend.
+        route: The modules.
+        x: Activations, float64, checked, shape (tokens, d_in).
         taken: A correlation for each token.
         ticket: The writes that have to be durable so that they are not taken again.
     """
 
-    def __init__(
-        self,
-        asked: Sequence[AskedModule],
-        channel: Channel,
-        backend: CheckedBackend,
-        x: Vector,
-        *,
-        wanted: Sequence[str],
-        taken: Taken,
-        ticket: Ticket,
-    ) -> None:
-        self._taken, self._backend = taken, backend
-        super().__init__(asked, channel, x, wanted=wanted)
-        self._ticket = ticket
-
-    def _start(self, x: Vector) -> OperationCounts:
-        self._correlations = self._tokens
+    def __init__(self, route: Route, x: Vector, *, taken: Taken, ticket: Ticket) -> None:
+        start = time.perf_counter_ns()
+        self._route, self._taken, self._ticket = route, taken, ticket
+        self.wanted = route.wanted
+        self._deltas: dict[str, Vector] | None = None
+        self._bounds: dict[str, Vector] = {}
+        self._tokens = len(x)
         scaled, self._exponents = normalized_tokens(x)
-        self._nothing = np.logical_not(scaled.any(axis=1))
-        plan = self._alive[0].plan
-        y = modular.online_of(plan).integers(scaled) - self._taken.pads
-        self._number = len(plan.rounds) - 1
-        self._send([[y.tobytes()]], spans=self._taken.spans)
-        return OperationCounts()
+        y = route.turns[0].integers(scaled) - taken.pads
+        upload = MaskedUpload(taken.spans, tuple(taken.places[each.name] for each in route.alive), y.tobytes())
+        self._message = message = route.channel.seal(PayloadKind.MASKED_UPLOAD, encode(upload))
+        self._zero = [not row.any() for row in scaled] if len(x) > 1 else [not scaled.any()]
+        self._times = PhaseTimes(encrypt=time.perf_counter_ns() - start)
+        self._bytes_up, self._bytes_down = len(message), 0
 
-    def _expected(self) -> list[int]:
-        return [1] * len(self._alive)
+    def message(self) -> bytes:
+        """The bytes to send now: the same until the answer to them is received. Errors are those of ``Exchange``."""
+        if self._deltas is not None or self._message is None:
+            raise UnexpectedMessage("Request: it is already done.", hint="Read its result, or begin another one.")
+        self._ticket.require("Request")
+        return self._message
 
-    def _predicted(self) -> OperationCounts:
-        return OperationCounts()
+    def receive(self, answer: bytes) -> None:
+        """Take the server's answer. A refused answer changes nothing. Errors are those of ``Exchange``."""
+        start = time.perf_counter_ns()
+        if self._deltas is not None:
+            raise UnexpectedMessage("Request: it is done, and an answer came.", hint="Drop the answer.")
+        opened = self._route.channel.open(PayloadKind.MASKED_DOWNLOAD, answer, most_bytes=MOST_MESSAGE_BYTES)
+        download = decode(opened, MaskedDownload)
+        first = self._taken.spans[0]
+        if (download.batch, download.start) != (first.batch, first.start):
+            raise UnexpectedMessage(
+                "Request: the answer is to another one.", hint="Give each answer to the request that it is for."
+            )
+        self._settle(self._results(download.results))
+        self._taken = Taken((), self._taken.pads[:0], {}, {})
+        self._bytes_down = len(answer)
+        self._times.compute = download.elapsed_ns
+        self._times.decrypt = time.perf_counter_ns() - start
 
-    def _take(self, received: Received, follows: bytes) -> OperationCounts:
-        answers = {each.name: payloads[0] for each, payloads in zip(self._alive, received, strict=True)}
-        self._settle({each.name: self._result(each, answers.get(each.name)) for each in self._asked})
-        self._taken = Taken((), self._taken.pads[:0], {})
-        return OperationCounts()
+    @property
+    def report(self) -> Report:
+        """What it took so far."""
+        return Report(
+            executed=OperationCounts(),
+            times=self._times,
+            bytes_up=self._bytes_up,
+            bytes_down=self._bytes_down,
+            round_trips=int(self.done),
+            correlations=self._tokens,
+        )
 
-    def _result(self, each: AskedModule, answer: bytes | None) -> RunResult:
-        plan = each.plan
-        delta, bound = np.zeros((self._tokens, plan.shape.d_out)), 0.0
-        if answer is not None:
-            online = modular.online_of(plan)
-            if len(answer) != -(-self._tokens * online.outputs * online.how.top_bits // 8):
-                raise CorruptPayload(
-                    f"Request: the answer holds other numbers than those of {self._tokens} tokens.",
-                    hint="Use the same version of helora on both sides.",
-                )
-            v = self._backend.unpack(answer, self._tokens * online.outputs, online.how.top_bits)
-            delta = online.delta(v.reshape(self._tokens, online.outputs), self._taken.masked[each.name])
-            bound = plan.precision().error_bound
-        exponents = self._exponents + (plan.exponent or 0)
-        return RunResult(
-            delta=np.where(self._nothing[:, np.newaxis], 0.0, np.ldexp(delta, exponents[:, np.newaxis])),
-            error_bound=np.where(self._nothing, 0.0, np.ldexp(bound, exponents)),
+    def _results(self, answers: Sequence[bytes]) -> dict[str, RunResult]:
+        """The result of each module."""
+        route, found = self._route, {}
+        if len(answers) != len(route.alive):
+            raise self._other_numbers()
+        rest = iter(zip(route.turns, answers, strict=True))
+        for each in route.asked:
+            delta, bound = np.zeros((self._tokens, each.plan.shape.d_out)), 0.0
+            exponents = self._exponents + (each.plan.exponent or 0)
+            if each.name in route.bounds:
+                turn, answer = next(rest)
+                if len(answer) != -(-self._tokens * turn.outputs * turn.how.top_bits // 8):
+                    raise self._other_numbers()
+                v = route.backend.unpack(answer, self._tokens * turn.outputs, turn.how.top_bits)
+                delta = turn.delta(v.reshape(self._tokens, turn.outputs), self._taken.masked[each.name])
+                delta = np.ldexp(delta, exponents[:, np.newaxis])
+                bound = route.bounds[each.name]
+            bounds = np.ldexp(bound, exponents)
+            if any(self._zero):  # values known to be zero are returned as zero
+                delta[self._zero], bounds[self._zero] = 0.0, 0.0
+            found[each.name] = RunResult(delta=delta, error_bound=bounds)
+        return found
+
+    @property
+    def _asked(self) -> tuple[AskedModule, ...]:
+        return self._route.asked
+
+    def _other_numbers(self) -> CorruptPayload:
+        return CorruptPayload(
+            f"Request: the answer holds other numbers than those of {self._tokens} tokens.",
+            hint="Use the same version of helora on both sides.",
         )
 
 
@@ -94,6 +153,6 @@ def tokens_within(plan: Plan, message_bytes: int, overhead_bytes: int) -> int:
     """How many tokens' masked activations fit in a message with its overhead; but no more than servers take
     at once by default, since correlations of a refused request are used up.
     """
-    online = modular.online_of(plan)
-    fitting = math.floor((message_bytes - overhead_bytes) / (8 * max(online.inputs, online.outputs)))
+    turn = online_of(plan)
+    fitting = math.floor((message_bytes - overhead_bytes) / (8 * max(turn.inputs, turn.outputs)))
     return max(1, min(fitting, ServerLimits().tokens))

@@ -29,7 +29,6 @@ from helora_core.parties.client_run import ClientRun, RunResult, joined
 from helora_core.parties.messages import (
     MOST_MESSAGE_BYTES,
     Download,
-    Span,
     Upload,
     decode,
     encode,
@@ -190,11 +189,11 @@ class Exchange:
             predicted = predicted.plus(turn.server_counts.times(self._runs_of(each)))
         return predicted
 
-    def _send(self, ciphertexts: Sequence[Sequence[bytes]], follows: bytes = b"", spans: tuple[Span, ...] = ()) -> None:
+    def _send(self, ciphertexts: Sequence[Sequence[bytes]], follows: bytes = b"") -> None:
         names = tuple(each.name for each in self._alive)
         plans = tuple(each.plan.digest for each in self._alive)
         sent = tuple(map(tuple, ciphertexts))
-        upload = Upload(self._id, self._number, names, plans, self._tokens, follows, sent, spans)
+        upload = Upload(self._id, self._number, names, plans, self._tokens, follows, sent)
         self._message = self._keys.seal(PayloadKind.UPLOAD, encode(upload))
         self._bytes_up += len(self._message)
 

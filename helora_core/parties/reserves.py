@@ -12,6 +12,7 @@ from helora_core.params.ckks import CKKSParams
 from helora_core.parties.channel import Channel
 from helora_core.parties.pool import PoolLevel, Pools, Taken
 from helora_core.parties.preparation import Preparation
+from helora_core.parties.prepared import Route
 from helora_core.parties.request import AskedModule
 from helora_core.parties.store import Store
 
@@ -67,9 +68,9 @@ class Reserves:
         pools = self._pools[plan.params]
         return Preparation(alive, self.channel(plan), self._backend, correlations, pools, on_correlations)
 
-    def take(self, alive: Sequence[AskedModule], tokens: int) -> Taken:
+    def take(self, route: Route, tokens: int) -> Taken:
         """A correlation for each token; errors are those of ``Pools.take``."""
-        return self._pools[alive[0].plan.params].take({each.name: each.plan.digest for each in alive}, tokens)
+        return self._pools[route.plan.params].take(route.digests, tokens)
 
     def levels(self) -> dict[tuple[str, ...], PoolLevel]:
         """How full each pool is, by the modules that it was prepared for."""

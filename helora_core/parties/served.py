@@ -17,6 +17,7 @@ from helora_core.compiler.key_sets import key_sets
 from helora_core.compiler.requirements import require_capabilities
 from helora_core.errors import InvalidInput
 from helora_core.execution.constants import ConstantCache, EncodedConstants
+from helora_core.execution.modular import OnlineRound, online_of
 from helora_core.execution.telemetry import Telemetry
 from helora_core.params.ckks import CKKSParams
 from helora_core.parties.batches import AllBatches
@@ -94,3 +95,8 @@ class Served:
             online = self.backend.online_weights(matrices)
             self._factors[name, plan] = ModularWeights(matrices, online, fingerprint_of(matrices))
         return self._factors[name, plan]
+
+    def online(self, name: str, plan: str) -> tuple[OnlineRound, ModularWeights] | None:
+        """The online round of a module by a plan, and its weights; None if it is not served."""
+        compiled = self.compiled(name, plan)
+        return None if compiled is None else (online_of(compiled.plan), self.factors(name, plan))

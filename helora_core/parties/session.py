@@ -21,14 +21,14 @@ from helora_core.compiler.plan import Plan
 from helora_core.errors import ForeignCiphertext, InvalidInput, LimitExceeded, UnexpectedMessage
 from helora_core.execution.executor import Execution
 from helora_core.params.ckks import CKKSParams
-from helora_core.parties.batches import Batches, Online
+from helora_core.parties.batches import Batches
+from helora_core.parties.channel import Channel
 from helora_core.parties.making import Making
+from helora_core.parties.masked_answers import MaskedAnswers
 from helora_core.parties.messages import Download, Upload, decode, encode
 from helora_core.parties.served import Served
 from helora_core.parties.store import Ticket, Write
 from helora_core.parties.work import Answer, Held, Keys, Rounds, Work
-
-_CHECKSUM_BYTES = 32
 
 
 class Session:
@@ -49,6 +49,7 @@ class Session:
         self._closed = closed
         self._held: OrderedDict[bytes, Held] = OrderedDict()
         self._batches: dict[bytes, Batches] = {}
+        self._answers = MaskedAnswers(served)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise InvalidInput(
@@ -69,7 +70,7 @@ class Session:
     @property
     def kept_bytes(self) -> int:
         """Bytes of the answers that are kept, and of the masks of requests in flight."""
-        return sum(held.bytes for held in self._held.values())
+        return sum(held.bytes for held in self._held.values()) + self._answers.kept_bytes
 
     @property
     def correlations(self) -> int:
@@ -104,6 +105,7 @@ class Session:
     def close(self) -> None:
         """Drop the client's keys and requests, and its correlations if no store keeps them."""
         self._held.clear()
+        self._answers.clear()
         self._batches.clear()
         self._keys.clear()
         self._closed(self)
@@ -120,8 +122,11 @@ class Session:
             NotDurable: The store is ``Deferred``: do the writes of ``durable``, call ``written()``, and ask again.
         """
         start = time.perf_counter_ns()
-        params, keys, upload = self._read(message)
-        fingerprint = message[-_CHECKSUM_BYTES:]  # it was checked when the message was read
+        if envelope.kind_of(message) == PayloadKind.MASKED_UPLOAD:
+            return self._masked(message)
+        (params, keys), payload = self._opened(PayloadKind.UPLOAD, message)
+        upload = decode(payload, Upload)
+        fingerprint = message[-envelope.CHECKSUM_BYTES :]  # it was checked when the message was read
         self._drop_idle()
         held = self._held.get(upload.request)
         if held is not None and held.upload == fingerprint:
@@ -142,7 +147,8 @@ class Session:
         download = Download(upload.request, upload.number, answer.payloads, answer.executed, elapsed, answer.inner)
         held.answer = keys.seal(PayloadKind.DOWNLOAD, encode(download))
         held.upload, held.number, held.touched = fingerprint, upload.number + 1, self._served.clock()
-        held.ticket = Ticket(self._served.batches.store if held.modules[0].plan.correlation else None)
+        kept = not held.open and held.modules[0].plan.correlation is not None
+        held.ticket = Ticket(self._served.batches.store if kept else None)
         self._held[upload.request] = held
         self._held.move_to_end(upload.request)
         self._make_room()
@@ -150,19 +156,28 @@ class Session:
         held.ticket.require("Session")
         return held.answer
 
-    def _read(self, message: bytes) -> tuple[CKKSParams, Keys, Upload]:
+    def _masked(self, message: bytes) -> bytes:
+        (_, keys), payload = self._opened(PayloadKind.MASKED_UPLOAD, message)
+        if not isinstance(keys, Channel):
+            raise ForeignCiphertext(
+                "Session: masked activations are for keys of plans that run online.",
+                hint="Send each client's messages to the session that its keys opened.",
+            )
+        return self._answers.answer(keys, self._prepared(keys.key_id), message, payload)
+
+    def _opened(self, kind: PayloadKind, message: bytes) -> tuple[tuple[CKKSParams, Keys], bytes]:
         limit = self._served.limits.message_bytes
-        opened = envelope.opened(PayloadKind.UPLOAD, None, message, origin=self._served.origin, most_bytes=limit)
+        opened = envelope.opened(kind, None, message, origin=self._served.origin, most_bytes=limit)
         keys = self._keys.get(opened.key_id)
         if keys is None:
             raise ForeignCiphertext(
                 "Session: the message is for other keys than this session's, or the session is closed.",
                 hint="Send each client's messages to the session that its keys opened.",
             )
-        return *keys, decode(opened.payload, Upload)
+        return keys, opened.payload
 
     def _begun(self, params: CKKSParams, keys: Keys, upload: Upload) -> Held:
-        if upload.number != 0 and not upload.spans:
+        if upload.number != 0:
             raise UnexpectedMessage(
                 f"Session: round {upload.number} of a request that is not known here, or no longer.",
                 hint="Begin the request again.",
@@ -204,9 +219,6 @@ class Session:
         if modules[0].plan.correlation is not None:
             weights = {name: served.factors(name, digest) for name, digest in named}
             batches = self._prepared(keys.key_id)
-            if upload.spans:
-                online = {name: each.plan for name, each in zip(upload.modules, modules, strict=True)}
-                return Online(served.backend, batches, online, weights)
             return Making(served.backend, keys.params, modules, weights, batches)
         runs = [
             Execution(each.plan, served.weights(name, digest))
@@ -216,20 +228,13 @@ class Session:
         return Rounds(modules, runs, upload.tokens)
 
     def _require_admissible(self, plan: Plan, upload: Upload) -> bool:
-        """Refuse a first message that asks for too much, or does not fit the plan. Returns whether it prepares."""
-        ahead = plan.correlation is not None and not upload.spans
-        most = self._served.limits.correlations if ahead else self._served.limits.tokens
+        """Refuse a first message that asks for too much. Returns whether it prepares."""
+        ahead = plan.correlation is not None
+        most = min(self._served.limits.correlations, plan.tokens_per_run) if ahead else self._served.limits.tokens
         if not 0 < upload.tokens <= most:
             raise LimitExceeded(
                 f"Session: the request is for {upload.tokens} tokens; 1 to {most} are served at once.",
                 hint="Send fewer tokens per request.",
-            )
-        named = sum(span.count for span in upload.spans)
-        last = len(plan.rounds) - 1
-        if upload.spans and (plan.correlation is None or (upload.number, upload.tokens) != (last, named)):
-            raise UnexpectedMessage(
-                "Session: correlations are named though none are used, or not one for each token.",
-                hint="Use the same version of helora on both sides.",
             )
         return ahead
 

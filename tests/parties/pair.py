@@ -14,7 +14,7 @@ from helora_core.backend.envelope import PayloadKind
 from helora_core.compiler.compiled import CompiledModule
 from helora_core.host.manager import get_manager
 from helora_core.parties.client import Client
-from helora_core.parties.messages import Upload, decode, encode
+from helora_core.parties.messages import MaskedUpload, Upload, decode, encode
 from helora_core.parties.server import Server
 from helora_core.parties.session import Session
 from tests.parties.ahead import ASSUME, TRIMMED, prepared_module
@@ -67,12 +67,16 @@ def through(exchange: Any, session: Session) -> Any:
     return exchange
 
 
-def upload_of(message: bytes) -> Upload:
-    return decode(envelope.opened(PayloadKind.UPLOAD, None, message).payload, Upload)
+def upload_of(message: bytes) -> Any:
+    """The content of a message: an ``Upload``, or a ``MaskedUpload``."""
+    kind = PayloadKind(envelope.kind_of(message))
+    read = MaskedUpload if kind is PayloadKind.MASKED_UPLOAD else Upload
+    return decode(envelope.opened(kind, None, message).payload, read)
 
 
 def altered(message: bytes, **changes: Any) -> bytes:
     """The message with other fields, well sealed."""
-    opened = envelope.opened(PayloadKind.UPLOAD, None, message)
-    upload = msgspec.structs.replace(decode(opened.payload, Upload), **changes)
-    return envelope.wrap(PayloadKind.UPLOAD, opened.key_id, encode(upload), opened.origin)
+    kind = PayloadKind(envelope.kind_of(message))
+    opened = envelope.opened(kind, None, message)
+    upload = msgspec.structs.replace(upload_of(message), **changes)
+    return envelope.wrap(kind, opened.key_id, encode(upload), opened.origin)

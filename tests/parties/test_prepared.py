@@ -23,7 +23,6 @@ from helora_core.compiler.rounds import Phase, RoundKind, counts_of
 from helora_core.errors import (
     CorrelationUsed,
     CorruptPayload,
-    ForeignCiphertext,
     InvalidInput,
     LeakageRefused,
     LimitExceeded,
@@ -32,7 +31,7 @@ from helora_core.errors import (
 )
 from helora_core.host.manager import get_manager
 from helora_core.parties.limits import ServerLimits
-from helora_core.parties.messages import Span
+from helora_core.parties.messages import MaskedDownload, Span, decode
 from helora_core.parties.store import MemoryStore
 from tests.parties.ahead import ASSUME, EXACT, TRIMMED, integer_delta, prepared, prepared_module, unit
 from tests.parties.pair import MODULES, SHAPE, Pair, altered, client_of, server_of, through, upload_of, x_of
@@ -76,7 +75,9 @@ class TestDelta:
 
     def is_within_its_bound(self, request: Any, name: str, x: Any) -> None:
         exact = MODULES[name].module.reference_delta(x)  # type: ignore[union-attr]
-        assert (np.max(np.abs(request.deltas[name] - exact), axis=1) <= request.error_bounds[name]).all()
+        smallest = 8 * np.finfo(np.float64).smallest_subnormal  # the reference's own rounding, next to zero
+        off = np.max(np.abs(request.deltas[name] - exact), axis=1)
+        assert (off <= request.error_bounds[name] + smallest).all()
 
     def test_the_trim_is_not_biased(self, pair: Pair) -> None:
         """Over many tokens what it adds cancels out: two divisions that round down take one unit off, which is added
@@ -115,7 +116,7 @@ class TestDelta:
         pair.prepare("sparse", 3)
         x = x_of(2)
         request = client.begin(["sparse", "dead"], x)
-        assert len(upload_of(request.message()).ciphertexts[0][0]) == 2 * 3 * 8
+        assert len(upload_of(request.message()).numbers) == 2 * 3 * 8
         through(request, pair.session)
         off = np.abs(request.deltas["sparse"] - integer_delta(modules["sparse"], x))
         assert (off <= (0 if packing == EXACT else 2) * unit(modules["sparse"], x)).all()
@@ -130,7 +131,7 @@ class TestMessages:
         for x in (np.zeros((2000, 4)), np.full((2000, 4), 1e9), np.eye(4)[np.zeros(2000, dtype=int)]):
             pair.prepare("q", 2000)
             upload = upload_of(pair.client.begin("q", x).message())
-            y = np.frombuffer(upload.ciphertexts[0][0], dtype="<u8")
+            y = np.frombuffer(upload.numbers, dtype="<u8")
             counts = np.bincount((y >> np.uint64(60)).astype(np.int64), minlength=16)
             chi2 = float(((counts - counts.mean()) ** 2 / counts.mean()).sum())
             assert chi2 < 60, "15 degrees of freedom: 60 comes once in a million times"
@@ -140,28 +141,22 @@ class TestMessages:
         """For y = 0 the server's answer is its mask alone."""
         pair.prepare(["q", "v"], 10)
         request = pair.client.begin(["q", "v"], x_of(10))
-        upload = upload_of(request.message())
-        zero = (bytes(len(upload.ciphertexts[0][0])),)
-        answer = pair.session.answer(altered(request.message(), ciphertexts=(zero,)))
-        download = envelope.opened(PayloadKind.DOWNLOAD, None, answer).payload
-        numbers = np.frombuffer(b"".join(each[0] for each in msgspec.msgpack.decode(download)[2]), dtype="<u8")
+        zero = bytes(len(upload_of(request.message()).numbers))
+        answer = pair.session.answer(altered(request.message(), numbers=zero))
+        download = envelope.opened(PayloadKind.MASKED_DOWNLOAD, None, answer).payload
+        numbers = np.frombuffer(b"".join(decode(download, MaskedDownload).results), dtype="<u8")
         assert len(set(numbers.tolist())) == numbers.size == 2 * 10 * SHAPE.d_out
 
-    @pytest.mark.parametrize("named", [True, False])
-    def test_a_retry_is_answered_alike_and_another_y_is_not(self, pair: Pair, named: bool, refused: Any) -> None:
+    def test_a_retry_is_answered_alike_and_another_y_is_not(self, pair: Pair, refused: Any) -> None:
         pair.prepare("q", 4)
         request = pair.client.begin("q", x_of(2))
         message = request.message()
         answer = pair.session.answer(message)
         assert pair.session.answer(message) == answer
-        y = upload_of(message).ciphertexts[0][0]
-        other = ((bytes([y[0] ^ 1]) + y[1:],),)
-        if named:
-            with refused(UnexpectedMessage):
-                pair.session.answer(altered(message, ciphertexts=other))
-        else:
-            with refused(CorrelationUsed, "used", hint="Begin the request again"):
-                pair.session.answer(altered(message, ciphertexts=other, request=bytes(16)))
+        y = upload_of(message).numbers
+        with refused(CorrelationUsed, "used", hint="Begin the request again"):
+            pair.session.answer(altered(message, numbers=bytes([y[0] ^ 1]) + y[1:]))
+        assert pair.session.answer(message) == answer
         request.receive(answer)
         pair.client.discard("q")
 
@@ -178,22 +173,23 @@ class TestMessages:
         pair.prepare("q", 4)
         request = pair.client.begin("q", x_of(2))
         message, left = request.message(), pair.session.correlations
-        (span,) = upload_of(message).spans
-        y = upload_of(message).ciphertexts[0][0]
+        (span,), y = upload_of(message).spans, upload_of(message).numbers
+        batch, start = span.batch, span.start
         for changes, kind in (
             ({"spans": (Span(bytes(16), 0, 2),)}, CorrelationUsed),
-            ({"spans": (Span(span.batch, 3, 2),)}, CorrelationUsed),
-            ({"spans": (Span(span.batch, 1 << 31, 2),)}, CorrelationUsed),
-            ({"spans": (Span(span.batch, 0, 1),) * 2}, CorrelationUsed),
-            ({"spans": (Span(span.batch, 0, 1),)}, UnexpectedMessage),
-            ({"spans": (Span(span.batch, 0, 3),), "tokens": 3}, CorruptPayload),
-            ({"modules": ("v",)}, CorrelationUsed),
-            ({"modules": ("online",), "plans": (MODULES["online"].plan.digest,)}, ForeignCiphertext),
-            ({"modules": ("q", "online")}, InvalidInput),
-            ({"number": 0}, UnexpectedMessage),
-            ({"ciphertexts": ((y[:-8],),)}, CorruptPayload),
-            ({"ciphertexts": ((y, y),)}, CorruptPayload),
-            ({"ciphertexts": ()}, CorruptPayload),
+            ({"spans": (Span(batch, 3, 2),)}, CorrelationUsed),
+            ({"spans": (Span(batch, 1 << 31, 2),)}, CorrelationUsed),
+            ({"spans": (Span(batch, start, 1),) * 2}, CorrelationUsed),
+            ({"spans": (Span(batch, start, 2), Span(batch, start + 1, 1))}, CorrelationUsed),
+            ({"spans": (Span(batch, start, 1),)}, CorruptPayload),
+            ({"spans": (Span(batch, start, 3),)}, CorruptPayload),
+            ({"spans": (Span(batch, start, 1 << 31),)}, LimitExceeded),
+            ({"spans": ()}, CorruptPayload),
+            ({"modules": (1,)}, CorrelationUsed),
+            ({"modules": ()}, CorruptPayload),
+            ({"numbers": y[:-8]}, CorruptPayload),
+            ({"numbers": y + y}, CorruptPayload),
+            ({"numbers": b""}, CorruptPayload),
         ):
             with refused(kind):
                 pair.session.answer(altered(message, **changes))
@@ -366,7 +362,7 @@ def test_correlations_of_other_weights_are_refused(refused: Any) -> None:
     other = prepared_module("q", 9, SHAPE)
     assert other.plan.digest == MODULES["q"].plan.digest
     session = server_of({**MODULES, "q": other}, store=store).open(client.evaluation_keys())
-    with refused(CorrelationUsed, "do not exist for these modules"):
+    with refused(CorrelationUsed, "as they are served now", hint="prepare again"):
         session.answer(client.begin("q", x_of(1)).message())
 
 
@@ -382,5 +378,5 @@ def test_a_server_without_the_adapter_does_the_same(tmp_path: Path) -> None:
 
 
 def test_no_server_serves_them_unless_honest_keys_are_accepted(refused: Any) -> None:
-    with refused(LeakageRefused, "honest keys", hint="--assume"):
+    with refused(LeakageRefused, "forged key", hint="--assume honest-keys"):
         server_of({"q": MODULES["q"]}, assume=())
