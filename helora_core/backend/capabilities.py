@@ -76,9 +76,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     hoisting: bool = False
     programs: bool = False
     defers_division: bool = False
-    correlations: bool = False
     sanitizing: bool = False
     short_results: bool = False
+    correlations: bool = False
     seeded_keys: bool = False
     compressed_upload: bool = False
 

@@ -32,6 +32,7 @@ from helora_core.errors import CorruptPayload, PrecisionLost
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
 from helora_numpy import polynomials
+from helora_numpy.correlations import EmulatedCorrelations
 from helora_numpy.polynomials import Polynomial
 from helora_numpy.programs import EmulatedExecutable
 
@@ -300,7 +301,7 @@ def _keyswitch_stds(ring_degree: int, data_bits: tuple[int, ...], special_bits: 
     return stds
 
 
-class NumPyBackend:
+class NumPyBackend(EmulatedCorrelations):
     """The emulation."""
 
     name = "numpy"
@@ -311,6 +312,7 @@ class NumPyBackend:
         hoisting=True,
         programs=True,
         short_results=True,
+        correlations=True,
         seeded_keys=True,
     )
 

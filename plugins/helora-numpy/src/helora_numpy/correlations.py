@@ -1,0 +1,226 @@
+"""What plans that run ahead of time need, emulated: the arithmetic of ``helora_core.backend.correlations``, no secrecy.
+
+The secret key is the constant 1, so that a product with it costs nothing: a ciphertext is (q₁·m + e − a, a), and whoever
+adds its polynomials up reads m. All else is as it is under a real key: the moduli, the floors, the sizes on the wire, and
+errors of the sizes that a ternary key gives them. Misuse is refused that a real library would not notice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from collections.abc import Sequence
+
+import numpy as np
+
+from helora_core.backend.correlations import NONCE_BYTES, SEED_BYTES, WRAP_BITS, Integers, Switching, Words
+from helora_core.params.ckks import CKKSParams
+from helora_core.params.noise import ERROR_STD
+from helora_numpy.mixed import Mixed
+from helora_numpy.packed import pack, packed_size, unpack
+
+_MAGIC = b"HNPC"
+_TERNARY_VARIANCE = 2 / 3
+_LARGEST_ERROR = 21
+"""Beyond it, the real distribution (``ERROR_STD``) has no error."""
+
+
+class EmulatedBatchKey:
+    """The client's key pair of one batch: the constant 1."""
+
+    def __init__(self, params: CKKSParams, nonces: bytes) -> None:
+        self._params = params
+        self._rng = np.random.default_rng()
+        self._erased = False
+        uniform = _uniform_part(params, nonces)
+        error = Mixed.of_integers(_errors(self._rng, (1, params.ring_degree)), params.data_primes)
+        self._public_key = _to_bytes(error.minus(uniform))
+
+    @property
+    def public_key(self) -> bytes:
+        return self._public_key
+
+    def encrypt(self, numbers: Words) -> bytes:
+        self._check_not_erased()
+        primes, seed = self._params.data_primes, secrets.token_bytes(SEED_BYTES)
+        errors = Mixed.of_integers(_errors(self._rng, numbers.shape), primes)
+        scaled = numbers * np.uint64(math.prod(primes) % (1 << WRAP_BITS))
+        message = Mixed(scaled, tuple(np.zeros_like(scaled) for _ in primes), primes)
+        uniform = Mixed.uniform(_generator(b"a", seed), numbers.shape, primes)
+        return _MAGIC + seed + _to_bytes(message.plus(errors).minus(uniform))
+
+    def decrypt(self, payload: bytes, count: int, how: Switching) -> Words:
+        self._check_not_erased()
+        shape = (count, self._params.ring_degree)
+        first, prime = 0, self._params.data_primes[0]
+        parts = []
+        for bits in _result_bits(self._params, how):
+            size = packed_size(math.prod(shape), bits)
+            parts.append(unpack(payload[first : first + size], math.prod(shape), bits).reshape(shape))
+            first += size
+        if first != len(payload):
+            raise ValueError("bytes after the last result")
+        sums, keys, *left = parts
+        if left:
+            if any(int(each.max()) >= prime for each in left):
+                raise ValueError("residues beyond their prime")
+            return sums + keys + (2 * (left[0] + left[1]) + np.uint64(prime)) // np.uint64(2 * prime)
+        whole = (keys << np.uint64(WRAP_BITS - how.key_bits)) + np.uint64(_half(how.key_bits))
+        rounded = _top(whole + np.uint64(_half(how.top_bits)), how.top_bits)
+        return (sums + rounded) & np.uint64((1 << how.top_bits) - 1)
+
+    def erase(self) -> None:
+        self._erased = True
+
+    def _check_not_erased(self) -> None:
+        if self._erased:
+            raise ValueError("the key of this batch was erased")
+
+
+class EmulatedBatchSums:
+    """The server's side of one batch."""
+
+    def __init__(self, params: CKKSParams, public_key: bytes, nonces: bytes, rows: int) -> None:
+        self._params = params
+        shape = (1, params.ring_degree)
+        error = _from_bytes(public_key, shape, params).plus(_uniform_part(params, nonces))
+        signed = error.words.astype(np.int64)
+        small = Mixed.of_integers(signed, params.data_primes)
+        if np.abs(signed).max() > _LARGEST_ERROR or not all(map(np.array_equal, small.residues, error.residues)):
+            raise ValueError("no public key for these nonces")
+        zeros = Mixed.of_integers(np.zeros((rows, params.ring_degree), dtype=np.int64), params.data_primes)
+        self._c0 = self._c1 = zeros
+        self._seeds: dict[bytes, bytes] = {}
+
+    def add(self, payload: bytes, matrix: Integers) -> None:
+        shape, start = (matrix.shape[1], self._params.ring_degree), len(_MAGIC) + SEED_BYTES
+        if payload[: len(_MAGIC)] != _MAGIC:
+            raise ValueError("no ciphertexts")
+        c0 = _from_bytes(payload[start:], shape, self._params)
+        c1 = Mixed.uniform(_generator(b"a", payload[len(_MAGIC) : start]), shape, self._params.data_primes)
+        self._c0, self._c1 = self._c0.plus(c0.combined(matrix)), self._c1.plus(c1.combined(matrix))
+
+    def results(self, matrix: Integers, masks: Words, seed: bytes, how: Switching) -> bytes:
+        self._check_seed(seed, matrix, masks)
+        c0, c1 = self._re_randomised(self._c0.combined(matrix), self._c1.combined(matrix), seed)
+        if how.exact:
+            c0 = c0.plus(Mixed.flood(_generator(b"flood", seed), masks.shape, c0.primes))
+        (h, h_left), (g, g_left) = c0.divided(), c1.divided()
+        if not how.exact:
+            h = h + self._rounding_times_key(masks.shape, how, seed).astype(np.uint64)
+        parts = [_top(h - masks, how.top_bits), _top(g, how.key_bits)]
+        if how.exact:
+            parts += [h_left, g_left]
+        return b"".join(map(pack, parts, _result_bits(self._params, how)))
+
+    def _re_randomised(self, c0: Mixed, c1: Mixed, seed: bytes) -> tuple[Mixed, Mixed]:
+        """Both polynomials with an encryption of zero added, as one under the public key: (r·s + noise, −r)."""
+        shape = c0.words.shape
+        zero = Mixed.uniform(_generator(b"zero", seed), shape, c0.primes)
+        # e_pk·u + e₁·s + e₀: u and s are ternary polynomials
+        std = ERROR_STD * math.sqrt(2 * _TERNARY_VARIANCE * self._params.ring_degree + 1)
+        noise = np.rint(_generator(b"noise", seed).normal(scale=std, size=shape)).astype(np.int64)
+        return c0.plus(Mixed.of_integers(noise, c0.primes)).plus(zero), c1.minus(zero)
+
+    def _rounding_times_key(self, shape: tuple[int, ...], how: Switching, seed: bytes) -> Integers:
+        """What c₁'s rounding adds when it is multiplied by a ternary key, which is less for the constant 1."""
+        unit = 2.0 ** (WRAP_BITS - how.key_bits)
+        std = unit * math.sqrt(_TERNARY_VARIANCE * self._params.ring_degree / 12)
+        return np.rint(_generator(b"rounding", seed).normal(scale=std, size=shape)).astype(np.int64)
+
+    def _check_seed(self, seed: bytes, matrix: Integers, masks: Words) -> None:
+        if len(seed) != SEED_BYTES:
+            raise ValueError(f"a seed of {len(seed)} bytes")
+        used_for = _digest(np.array(matrix.shape), matrix, masks, self._c0.words, self._c1.words)
+        if self._seeds.setdefault(seed, used_for) != used_for:
+            raise ValueError("a seed that was used for another upload, matrix or masks")
+
+
+class EmulatedOnlineWeights:
+    """Matrices modulo 2^64."""
+
+    def __init__(self, matrices: Sequence[Integers]) -> None:
+        self._transposed = [matrix.T.astype(np.uint64) for matrix in matrices]
+
+    def answer(self, y: Words, masks: Words, top_bits: int) -> Words:
+        for matrix in self._transposed:
+            y = y @ matrix
+        return _top(y + masks, top_bits)
+
+
+class EmulatedCorrelations:
+    """The part of the backend for plans that run ahead of time."""
+
+    def batch_key(self, params: CKKSParams, nonces: bytes) -> EmulatedBatchKey:
+        return EmulatedBatchKey(params, nonces)
+
+    def batch_sums(self, params: CKKSParams, public_key: bytes, nonces: bytes, rows: int) -> EmulatedBatchSums:
+        return EmulatedBatchSums(params, public_key, nonces, rows)
+
+    def online_weights(self, matrices: Sequence[Integers]) -> EmulatedOnlineWeights:
+        return EmulatedOnlineWeights(matrices)
+
+    def pack(self, numbers: Words, bits: int) -> bytes:
+        return pack(numbers, bits)
+
+    def unpack(self, payload: bytes, count: int, bits: int) -> Words:
+        return unpack(payload, count, bits)
+
+
+def _top(numbers: Words, bits: int) -> Words:
+    return numbers >> np.uint64(WRAP_BITS - bits)
+
+
+def _half(bits: int) -> int:
+    """Half a unit of numbers that keep so many bits."""
+    return (1 << (WRAP_BITS - bits)) // 2
+
+
+def _result_bits(params: CKKSParams, how: Switching) -> tuple[int, ...]:
+    left = params.data_primes[0].bit_length()
+    return (how.top_bits, how.key_bits, left, left) if how.exact else (how.top_bits, how.key_bits)
+
+
+def _uniform_part(params: CKKSParams, nonces: bytes) -> Mixed:
+    """The uniform polynomial of a public key."""
+    if len(nonces) != 2 * NONCE_BYTES:
+        raise ValueError(f"nonces of {len(nonces)} bytes")
+    return Mixed.uniform(_generator(b"public key", nonces), (1, params.ring_degree), params.data_primes)
+
+
+def _errors(rng: np.random.Generator, shape: tuple[int, ...]) -> Integers:
+    """Ones among 21 bits less those among 21 others."""
+    ones = rng.binomial(_LARGEST_ERROR, 0.5, (2, *shape))
+    return ones[0] - ones[1]
+
+
+def _generator(purpose: bytes, seed: bytes) -> np.random.Generator:
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(purpose + b"\0" + seed).digest(), "little"))
+
+
+def _digest(*arrays: Words | Integers) -> bytes:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return digest.digest()
+
+
+def _to_bytes(polynomials: Mixed) -> bytes:
+    """Words, then residues modulo each prime, packed to their bits."""
+    bits = (WRAP_BITS, *(prime.bit_length() for prime in polynomials.primes))
+    return b"".join(map(pack, (polynomials.words, *polynomials.residues), bits))
+
+
+def _from_bytes(payload: bytes, shape: tuple[int, int], params: CKKSParams) -> Mixed:
+    first, parts = 0, []
+    for bits in (WRAP_BITS, *(prime.bit_length() for prime in params.data_primes)):
+        size = packed_size(math.prod(shape), bits)
+        parts.append(unpack(payload[first : first + size], math.prod(shape), bits).reshape(shape))
+        first += size
+    if first != len(payload):
+        raise ValueError("bytes after the last ciphertext")
+    words, *residues = parts
+    if any((row >= np.uint64(prime)).any() for row, prime in zip(residues, params.data_primes, strict=True)):
+        raise ValueError("residues beyond their primes")
+    return Mixed(words, tuple(residues), params.data_primes)
