@@ -86,7 +86,7 @@ def wrap(kind: PayloadKind, key_id: bytes, payload: bytes, origin: Origin = UNKN
             f"Envelope: a key pair is named by {KEY_ID_BYTES} bytes, not {len(key_id)}.",
             hint="Report this to the author of the backend.",
         )
-    made_by = origin.encoded()
+    made_by = origin.encoded
     head = _HEADER.pack(MAGIC, VERSION, kind, key_id, len(made_by), len(payload)) + made_by
     digest = hashlib.sha256(head)
     digest.update(payload)

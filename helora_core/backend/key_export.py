@@ -196,7 +196,7 @@ def _cipher(header: _Header, secret: bytes, who: str) -> Any:
 
 def _authenticated(key_id: bytes, origin: Origin, header: bytes) -> bytes:
     """The data that is authenticated but not encrypted."""
-    made_by = origin.encoded()
+    made_by = origin.encoded
     return b"".join((b"helora keys 1\0", key_id, _LENGTH.pack(len(made_by)), made_by, header))
 
 

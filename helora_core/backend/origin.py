@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 
 from helora_core.errors import ForeignCiphertext, VersionMismatch
@@ -22,19 +23,21 @@ class Origin:
     backend: str
     library: str
 
+    @cached_property
     def encoded(self) -> bytes:
         """Backend and library, one line each, in UTF-8."""
         return f"{_printable(self.backend)}\n{_printable(self.library)}".encode()
 
-    @classmethod
-    def decoded(cls, data: bytes) -> Origin | None:
+    @staticmethod
+    @lru_cache(maxsize=64)  # every message states one, and nearly always the same
+    def decoded(data: bytes) -> Origin | None:
         """The origin that ``encoded`` wrote, or None for anything else."""
         try:
             backend, library = data.decode("utf-8").split("\n")
         except ValueError:
             return None
-        found = cls(backend, library)
-        return found if found.encoded() == data else None
+        found = Origin(backend, library)
+        return found if found.encoded == data else None
 
     def require(self, found: Origin, what: str) -> None:
         """Refuse bytes of another library or version, which might silently be read wrongly.

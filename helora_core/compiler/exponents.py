@@ -88,10 +88,11 @@ def normalized_tokens(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDAr
         The scaled rows, and int64 of shape (tokens,); 0 for a row of zeros.
     """
     # In two steps, since the square of a large or small value may overflow or vanish.
-    first = np.frexp(np.max(np.abs(x), axis=1, initial=0.0))[1].astype(np.int64)
+    first = np.frexp(np.abs(x).max(axis=1, initial=0.0))[1]
     rows = np.ldexp(x, -first[:, np.newaxis])
-    second = np.array([exponent_of(float(np.linalg.norm(row))) for row in rows], dtype=np.int64)
-    return np.ldexp(rows, -second[:, np.newaxis]), first + second
+    mantissas, second = np.frexp(np.sqrt(np.einsum("ij,ij->i", rows, rows)))
+    second -= mantissas == 0.5
+    return np.ldexp(rows, -second[:, np.newaxis]), (first + second).astype(np.int64)
 
 
 def spectral_norm(matrix: NDArray[np.float64]) -> float:

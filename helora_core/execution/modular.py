@@ -58,12 +58,18 @@ class OnlineRound:
         read = x if self.features is None else x[:, self.features]
         return np.rint(np.ldexp(read, self.x_bits)).astype(np.int64).view(np.uint64)
 
-    def delta(self, v: Words, c: Words) -> Vector:
-        """Δ, float64, shape (tokens, d_out), of the top bits of v and c, shape (tokens, outputs)."""
+    def delta(self, v: Words, c: Words, exponents: NDArray[np.int64]) -> Vector:
+        """Δ, float64, shape (tokens, d_out), of the top bits of v and c, shape (tokens, outputs).
+
+        Args:
+            v, c: What the server answered, and what was prepared.
+            exponents: Those of each token and the module together, shape (tokens,).
+        """
         total = v + c
         if not self.how.exact:
-            total = total + np.uint64(1) << np.uint64(WRAP_BITS - self.how.top_bits)
-        values: Vector = np.ldexp(total.view(np.int64).astype(np.float64), -self.grid_bits)
+            total += np.uint64(1)
+            total <<= np.uint64(WRAP_BITS - self.how.top_bits)
+        values: Vector = np.ldexp(total.view(np.int64), (exponents - self.grid_bits)[:, np.newaxis])
         if self.columns is None:
             return values
         delta = np.zeros((len(values), self.d_out))

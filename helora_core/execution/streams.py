@@ -59,13 +59,30 @@ class Stream:
     def __init__(self, key: bytes) -> None:
         cipher, aes, ecb = _primitives()
         self._encryptor = cipher(aes(key), ecb()).encryptor()
+        self._last = (0, -1), np.empty((0, 2), dtype="<u8"), np.empty(0, dtype=np.uint8)
+
+    def row(self, number: int, first: int, end: int) -> Words:
+        """Words ``first`` to ``end`` of one row: uint64, shape (1, end − first). Quick for the columns of the last call."""
+        columns, blocks, whole = self._last
+        if columns != (first, end):
+            pair, pairs = first // 2, (end + 1) // 2 - first // 2
+            blocks = np.empty((pairs, 2), dtype="<u8")
+            blocks[:, 0] = _numbers(pair, pairs)
+            whole = blocks.reshape(-1).view(np.uint8)
+            self._last = (first, end), blocks, whole
+        blocks[:, 1] = number
+        stream = np.frombuffer(self._encryptor.update(whole), dtype="<u8")
+        found: Words = stream[first % 2 : first % 2 + end - first].reshape(1, -1)
+        return found
 
     def rows(self, start: int, count: int, first: int, end: int) -> Words:
         """Words ``first`` to ``end`` of rows ``start`` to ``start + count``: uint64, shape (count, end − first)."""
+        if count == 1:
+            return self.row(start, first, end)
         pair, pairs = first // 2, (end + 1) // 2 - first // 2
         blocks = np.empty((count, pairs, 2), dtype="<u8")
         blocks[:, :, 0] = _numbers(pair, pairs)
-        blocks[:, :, 1] = start if count == 1 else _numbers(start, count)[:, np.newaxis]
+        blocks[:, :, 1] = _numbers(start, count)[:, np.newaxis]
         # The cipher asks for a block more than it writes.
         stream = np.empty(2 * count * pairs + 2, dtype="<u8")
         self._encryptor.update_into(blocks.reshape(-1).view(np.uint8), stream.view(np.uint8))

@@ -166,6 +166,7 @@ class Pools:
         self._low_water, self._ahead = low_water, reserved
         self._lock = threading.RLock()
         self._batches: list[_Batch] = []
+        self._known: dict[tuple[tuple[str, str], ...], list[list[_Batch]]] = {}
         self._seen: set[tuple[str, ...]] = set()
         for value in under(store, f"pool.{self._prefix}."):
             self._restore(value)
@@ -191,6 +192,7 @@ class Pools:
             batch = _Batch(kept, self._plans, self._backend, self._mark(kept))
             self._owner.put(Write(self._key(kept), msgspec.msgpack.encode(kept)))
             self._batches.append(batch)
+            self._known.clear()
             self._seen.add(batch.modules)
             self.number = kept.number + 1
 
@@ -214,23 +216,30 @@ class Pools:
             NotDurable, InvalidInput, …: As ``Mark.cover`` raises them; the correlations are lost then.
         """
         with self._lock:
-            return self._taken(wanted, tokens)
-
-    def _taken(self, wanted: Mapping[str, str], tokens: int) -> Taken:
-        fitting = [batch for batch in self._batches if wanted.items() <= batch.plans.items()]
-        most = 0
-        for modules in sorted(dict.fromkeys(batch.modules for batch in fitting), key=len):
-            pool = [batch for batch in fitting if batch.modules == modules]
-            most = max(most, sum(batch.left for batch in pool))
-            if most >= tokens:
-                return self._joined(list(self._parts(pool, tokens, list(wanted))), list(wanted))
+            most = 0
+            for pool in self._fitting(wanted):
+                if pool[0].left > tokens:
+                    return pool[0].take(tokens, list(wanted))
+                left = sum(batch.left for batch in pool)
+                if left >= tokens:
+                    return self._joined(list(self._parts(pool, tokens, list(wanted))), list(wanted))
+                most = max(most, left)
         raise PoolEmpty(
             f"Client: {tokens} correlations are asked for, and the pool for these {len(wanted)} modules has {most}.",
             hint="Prepare more (client.prepare), or name modules with another plan (begin(…, otherwise=…)).",
         )
 
+    def _fitting(self, wanted: Mapping[str, str]) -> list[list[_Batch]]:
+        """The pools for these modules by these plans, that with the fewest other modules first; each of a batch or more."""
+        key = tuple(wanted.items())
+        if key not in self._known:
+            fitting = [batch for batch in self._batches if wanted.items() <= batch.plans.items()]
+            pools = sorted(dict.fromkeys(batch.modules for batch in fitting), key=len)
+            self._known[key] = [[batch for batch in fitting if batch.modules == modules] for modules in pools]
+        return self._known[key]
+
     def _parts(self, fitting: Sequence[_Batch], tokens: int, names: Sequence[str]) -> Iterator[Taken]:
-        for batch in fitting:
+        for batch in list(fitting):
             count = min(tokens, batch.left)
             if count:
                 yield batch.take(count, names)
@@ -256,6 +265,7 @@ class Pools:
 
     def _drop(self, batch: _Batch) -> None:
         self._batches.remove(batch)
+        self._known.clear()
         self._erase(batch.kept, batch.mark)
 
     def _erase(self, kept: PreparedBatch, mark: Mark) -> None:

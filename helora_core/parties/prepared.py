@@ -74,7 +74,7 @@ class MaskedRequest(Request):
         y = route.turns[0].integers(scaled) - taken.pads
         upload = MaskedUpload(taken.spans, tuple(taken.places[each.name] for each in route.alive), y.tobytes())
         self._message = message = route.channel.seal(PayloadKind.MASKED_UPLOAD, encode(upload))
-        self._zero = [not row.any() for row in scaled] if len(x) > 1 else [not scaled.any()]
+        self._nothing = None if scaled.any(axis=1).all() else np.logical_not(scaled.any(axis=1))
         self._times = PhaseTimes(encrypt=time.perf_counter_ns() - start)
         self._bytes_up, self._bytes_down = len(message), 0
 
@@ -117,24 +117,23 @@ class MaskedRequest(Request):
 
     def _results(self, answers: Sequence[bytes]) -> dict[str, RunResult]:
         """The result of each module."""
-        route, found = self._route, {}
+        route, tokens, found = self._route, self._tokens, {}
         if len(answers) != len(route.alive):
             raise self._other_numbers()
         rest = iter(zip(route.turns, answers, strict=True))
         for each in route.asked:
-            delta, bound = np.zeros((self._tokens, each.plan.shape.d_out)), 0.0
             exponents = self._exponents + (each.plan.exponent or 0)
             if each.name in route.bounds:
                 turn, answer = next(rest)
-                if len(answer) != -(-self._tokens * turn.outputs * turn.how.top_bits // 8):
+                if len(answer) != -(-tokens * turn.outputs * turn.how.top_bits // 8):
                     raise self._other_numbers()
-                v = route.backend.unpack(answer, self._tokens * turn.outputs, turn.how.top_bits)
-                delta = turn.delta(v.reshape(self._tokens, turn.outputs), self._taken.masked[each.name])
-                delta = np.ldexp(delta, exponents[:, np.newaxis])
-                bound = route.bounds[each.name]
-            bounds = np.ldexp(bound, exponents)
-            if any(self._zero):  # values known to be zero are returned as zero
-                delta[self._zero], bounds[self._zero] = 0.0, 0.0
+                v = route.backend.unpack(answer, tokens * turn.outputs, turn.how.top_bits)
+                delta = turn.delta(v.reshape(tokens, turn.outputs), self._taken.masked[each.name], exponents)
+                bounds = np.ldexp(route.bounds[each.name], exponents)
+            else:
+                delta, bounds = np.zeros((tokens, each.plan.shape.d_out)), np.zeros(tokens)
+            if self._nothing is not None:  # values known to be zero are returned as zero
+                delta[self._nothing], bounds[self._nothing] = 0.0, 0.0
             found[each.name] = RunResult(delta=delta, error_bound=bounds)
         return found
 

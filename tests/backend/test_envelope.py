@@ -137,7 +137,7 @@ def test_who_made_it_is_told() -> None:
 def test_whatever_a_backend_calls_itself_is_carried_and_shown(backend: str, library: str) -> None:
     sent = Origin(backend, library)
     read = opened(KEYS, None, wrap(KEYS, OURS, b"", sent)).origin
-    assert read == Origin.decoded(sent.encoded())
+    assert read == Origin.decoded(sent.encoded)
     assert read.backend.isprintable()
     assert len(read.library) <= 100
 
