@@ -119,6 +119,8 @@ class Batches:
             except Malformed as error:
                 raise CorruptPayload("Store: a batch is damaged.", hint="Let clients prepare again.") from error
             self._hold(kept)
+        made = owner.store.get(f"made.{self._prefix}") if owner.store else None
+        self._made = int.from_bytes(made or b"", "big")
 
     @property
     def left(self) -> int:
@@ -130,7 +132,7 @@ class Batches:
 
         Raises:
             UnexpectedMessage: The batch already exists.
-            LimitExceeded: The client has as many batches or correlations as it may.
+            LimitExceeded: The client has as many batches or correlations as it may, or had as many queries.
         """
         if batch in self._batches:
             raise UnexpectedMessage(
@@ -143,11 +145,20 @@ class Batches:
                 f"the limit is {self._limits.correlations} in {self._limits.batches}.",
                 hint="Use some first, or raise ServerLimits.",
             )
+        queries = self._limits.queries
+        if queries is not None and self._made + size > queries:
+            raise LimitExceeded(
+                f"Session: this client has had correlations for {self._made} tokens, and may have {queries} in all.",
+                hint="Each is a query of the adapter; its owner may raise ServerLimits.queries.",
+            )
 
     def add(self, kept: KeptBatch) -> None:
         """Keep a batch that was prepared. Errors are those of the store."""
         with self.lock:
-            self._owner.put(Write(self._key(kept.batch), msgspec.msgpack.encode(kept)))
+            made = self._made + kept.size
+            counted = Write(f"made.{self._prefix}", made.to_bytes(8, "big"))
+            self._owner.put(Write(self._key(kept.batch), msgspec.msgpack.encode(kept)), counted)
+            self._made = made
             self._hold(kept)
 
     def _hold(self, kept: KeptBatch) -> None:

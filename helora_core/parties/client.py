@@ -42,6 +42,8 @@ from helora_core.parties.result import Link, Result
 from helora_core.parties.store import Store, Ticket
 from helora_core.parties.versions import chosen
 
+DEFAULT_POOL_BYTES = 4 << 30
+
 
 class Client:
     """Remakes the plans of an offer, compares digests, and makes keys for them when they are first needed.
@@ -56,6 +58,7 @@ class Client:
         store: Where prepared correlations outlive the process, for ``restore``; None to have them in memory
             only, where a restart loses them. The store is as secret as the keys.
         low_water: A pool with fewer correlations than this is low (``pools``).
+        pool_bytes: Bytes that all pools together may hold, in memory and again in the store.
 
     Attributes:
         low_water: The same.
@@ -79,6 +82,7 @@ class Client:
         load_packing: LoadPacking | None = None,
         store: Store | None = None,
         low_water: int = 0,
+        pool_bytes: int = DEFAULT_POOL_BYTES,
     ) -> None:
         from helora_core.host.manager import get_manager
 
@@ -89,7 +93,7 @@ class Client:
             read, load_packing or get_manager().load_packing, security_bits=security_bits, table=table
         )
         self._security_bits = security_bits
-        self._store, self.low_water = store, low_water
+        self._store, self.low_water, self._pool_bytes = store, low_water, pool_bytes
         self._message_bytes = read.message_bytes
         self._key_sets = key_sets(list(plans.values()))
         self._routes: dict[tuple[str, ...], Route] = {}
@@ -271,7 +275,8 @@ class Client:
         """The pools; read from the store when they are first needed."""
         plans = [each.plan for versions in self._asked.values() for each in versions]
         channels = {params: keys for params, keys in self._keys.items() if isinstance(keys, Channel)}
-        return Reserves(self._backend, plans, channels, self._store, low_water=self.low_water)
+        limits = {"low_water": self.low_water, "most_bytes": self._pool_bytes}
+        return Reserves(self._backend, plans, channels, self._store, **limits)
 
     def delta(self, modules: str | Sequence[str], x: NDArray[Any], link: Link) -> Vector:
         """Δ of x, through a link to the server: float64, shape (tokens, d_out); several parts side by side.

@@ -19,6 +19,8 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
         tokens: Most tokens of one request.
         correlations: Most correlations that are kept for one client until it uses them: a byte each, since only
             the seeds of masks are kept.
+        queries: Most correlations that a client is ever given; None for any number. It takes a store to count them
+            beyond the client's sessions. ``Plan.queries_to_copy`` says how many would give the adapter away.
         batches: Most batches of correlations that are kept for one client: some hundred bytes each.
     """
 
@@ -29,4 +31,5 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     message_bytes: int = MOST_MESSAGE_BYTES
     tokens: int = 4096
     correlations: int = 1 << 20
+    queries: int | None = None
     batches: int = 64

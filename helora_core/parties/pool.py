@@ -115,6 +115,10 @@ class _Batch:
     def left(self) -> int:
         return self.kept.size - self.next
 
+    @property
+    def bytes_held(self) -> int:
+        return sum(map(len, self._masked.values()))
+
     def take(self, count: int, names: Sequence[str]) -> Taken:
         """The next correlations; each is given out only once. Errors are those of ``Mark.cover``."""
         start, end = self.next, self.next + count
@@ -196,6 +200,12 @@ class Pools:
             self._seen.add(batch.modules)
             self.number = kept.number + 1
 
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of the batches in memory; as many are in the store."""
+        with self._lock:
+            return sum(batch.bytes_held for batch in self._batches)
+
     def levels(self) -> dict[tuple[str, ...], PoolLevel]:
         """The level of each pool that was ever filled, by the modules that it is for."""
         with self._lock:
@@ -230,7 +240,7 @@ class Pools:
         )
 
     def _fitting(self, wanted: Mapping[str, str]) -> list[list[_Batch]]:
-        """The pools for these modules by these plans, that with the fewest other modules first; each of a batch or more."""
+        """The pools for these modules by these plans, as batches; first that with the fewest other modules."""
         key = tuple(wanted.items())
         if key not in self._known:
             fitting = [batch for batch in self._batches if wanted.items() <= batch.plans.items()]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from helora_core.backend.checked_backend import CheckedBackend
 from helora_core.compiler.compiled import require_one_input
 from helora_core.compiler.plan import Plan
-from helora_core.errors import InvalidInput
+from helora_core.errors import InvalidInput, LimitExceeded
+from helora_core.execution.modular import online_of
 from helora_core.params.ckks import CKKSParams
 from helora_core.parties.channel import Channel
 from helora_core.parties.pool import PoolLevel, Pools, Taken
@@ -25,6 +26,7 @@ class Reserves:
         plans: All plans of the client; those that run ahead of time may have pools.
         channels: The client's channel for each parameter set of such plans.
         store, low_water: As for ``Pools``.
+        most_bytes: Bytes that all pools together may hold.
     """
 
     def __init__(
@@ -35,8 +37,9 @@ class Reserves:
         store: Store | None,
         *,
         low_water: int,
+        most_bytes: int,
     ) -> None:
-        self._backend, self._channels = backend, channels
+        self._backend, self._channels, self._most_bytes = backend, channels, most_bytes
         self._pools = {
             params: Pools(
                 store,
@@ -64,9 +67,18 @@ class Reserves:
         if correlations < 1:
             raise InvalidInput("Client.prepare: there is nothing to prepare.", hint="Ask for 1 or more correlations.")
         require_one_input({each.name: each.plan for each in alive})
+        self._require_room(correlations * sum(online_of(each.plan).row_bytes for each in alive))
         plan = alive[0].plan
         pools = self._pools[plan.params]
         return Preparation(alive, self.channel(plan), self._backend, correlations, pools, on_correlations)
+
+    def _require_room(self, more: int) -> None:
+        held = sum(pools.bytes_held for pools in self._pools.values())
+        if held + more > self._most_bytes:
+            raise LimitExceeded(
+                f"Client.prepare: {more} bytes more than the {held} that pools hold; the limit is {self._most_bytes}.",
+                hint="Prepare fewer correlations, use some first, or make the client with larger pool_bytes.",
+            )
 
     def take(self, route: Route, tokens: int) -> Taken:
         """A correlation for each token; errors are those of ``Pools.take``."""

@@ -320,6 +320,26 @@ class TestPools:
         pair.delta("q", x_of(6))
         pair.prepare("q", 1)
 
+    def test_a_server_counts_queries_also_of_used_up_batches_and_after_a_restart(self, refused: Any) -> None:
+        store, limits = MemoryStore(), ServerLimits(queries=10)
+        pair = Pair.of(store=store, limits=limits)
+        pair.prepare("q", 8)
+        pair.delta("q", x_of(8))
+        pair.prepare("q", 2)
+        session = server_of(store=store, limits=limits).open(pair.client.evaluation_keys())
+        with refused(LimitExceeded, "10 tokens", "10 in all", hint="ServerLimits.queries"):
+            session.answer(pair.client.prepare("q", 1).message())
+
+    def test_a_client_bounds_what_it_holds(self, refused: Any) -> None:
+        server = server_of()
+        client = client_of(server, pool_bytes=10 * 8 * SHAPE.d_out)
+        pair = Pair(server, client, server.open(client.evaluation_keys()))
+        pair.prepare("q", 6)
+        with refused(LimitExceeded, "120 bytes more", hint="pool_bytes"):
+            client.prepare("q", 5)
+        pair.delta("q", x_of(6))
+        pair.prepare("q", 10)
+
     def test_nothing_to_prepare_is_said(self, pair: Pair, refused: Any) -> None:
         for modules, count in (("online", 1), (["q", "online"], 1), ("q", 0)):
             with refused(InvalidInput):
