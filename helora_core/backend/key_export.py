@@ -10,10 +10,8 @@ encrypted.
 
 from __future__ import annotations
 
-import importlib
 import secrets
 import struct
-import unicodedata
 import warnings
 from typing import Annotated, Any
 
@@ -26,6 +24,15 @@ from helora_core.backend.envelope import PayloadKind
 from helora_core.backend.ledger import Ledger, MeteredDecryptor
 from helora_core.backend.limits import MessageLimits
 from helora_core.backend.origin import Origin, origin_of
+from helora_core.backend.passphrase import (
+    LEAST_SCRYPT_LOG_N,
+    MOST_SCRYPT_LOG_N,
+    SALT_BYTES,
+    SCRYPT_LOG_N,
+    derived_key,
+    normalized,
+    primitive,
+)
 from helora_core.backend.protocol import Backend, SupportsKeyRestore
 from helora_core.backend.session import ClientSession, InsecureParametersWarning
 from helora_core.errors import CapabilityMissing, CorruptPayload, HeloraError, InvalidInput, VersionMismatch
@@ -34,21 +41,15 @@ from helora_core.files.malformed import Malformed
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE, require_secure
 
-SCRYPT_LOG_N = 17
-"""scrypt's cost N = 2^17 with r = 8 and p = 1, as OWASP's cheat sheet on passwords asks for: 128 MiB."""
-
-MOST_SCRYPT_LOG_N = 20
-"""The highest cost that is accepted from an export: 1 GiB."""
-
 MOST_BYTES = (1 << 31) - (1 << 20)
 """Largest export, by the cipher's limit. With Pyfhel it includes rotation keys, which cannot be generated again."""
 
 _MOST_HEADER = 64 << 10
 _LENGTH = struct.Struct(">I")
 _CIPHER = "chacha20-poly1305"
-_SALT_BYTES, _NONCE_BYTES, _KEY_BYTES = 16, 12, 32
+_NONCE_BYTES = 12
 
-_Salt = Annotated[bytes, msgspec.Meta(min_length=_SALT_BYTES, max_length=_SALT_BYTES)]
+_Salt = Annotated[bytes, msgspec.Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)]
 _Nonce = Annotated[bytes, msgspec.Meta(min_length=_NONCE_BYTES, max_length=_NONCE_BYTES)]
 
 
@@ -65,7 +66,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     cipher: str
     kdf: str
-    log_n: Annotated[int, msgspec.Meta(ge=14, le=MOST_SCRYPT_LOG_N)]
+    log_n: Annotated[int, msgspec.Meta(ge=LEAST_SCRYPT_LOG_N, le=MOST_SCRYPT_LOG_N)]
     r: Annotated[int, msgspec.Meta(ge=8, le=8)]
     p: Annotated[int, msgspec.Meta(ge=1, le=4)]
     salt: _Salt
@@ -81,8 +82,8 @@ def sealed_keys(decryptor: MeteredDecryptor, params: CKKSParams, origin: Origin,
         CapabilityMissing: The backend cannot export keys, they are too large, or the package ``cryptography`` is not
             installed.
     """
-    secret = _encoded(passphrase, "export_keys")
-    _primitives("export_keys")
+    secret = normalized(passphrase, "export_keys")
+    _cipher_kind("export_keys")
     exported = decryptor.export_keys()
     if len(exported) > MOST_BYTES - _MOST_HEADER:
         raise CapabilityMissing(
@@ -95,7 +96,7 @@ def sealed_keys(decryptor: MeteredDecryptor, params: CKKSParams, origin: Origin,
         log_n=SCRYPT_LOG_N,
         r=8,
         p=1,
-        salt=secrets.token_bytes(_SALT_BYTES),
+        salt=secrets.token_bytes(SALT_BYTES),
         nonce=secrets.token_bytes(_NONCE_BYTES),
         params=params,
     )
@@ -134,8 +135,8 @@ def restore_client(
         InsecureParameters: The table refuses the parameters.
         CapabilityMissing: The backend cannot restore keys, or the package ``cryptography`` is not installed.
     """
-    secret = _encoded(passphrase, "restore_client")
-    _primitives("restore_client")
+    secret = normalized(passphrase, "restore_client")
+    _cipher_kind("restore_client")
     backend = checked(backend)
     if not isinstance(backend.library, SupportsKeyRestore):
         raise CapabilityMissing(
@@ -160,38 +161,12 @@ def restore_client(
     return ClientSession(metered, header.params, backend.capabilities, origin=origin, limits=limits)
 
 
-def _encoded(passphrase: object, who: str) -> bytes:
-    """The passphrase as bytes that do not depend on how a keyboard composes accents."""
-    if not isinstance(passphrase, str) or not passphrase:
-        raise InvalidInput(
-            f"{who}: the passphrase is empty or not text.", hint="Give a passphrase that nobody can guess, as text."
-        )
-    return unicodedata.normalize("NFC", passphrase).encode("utf-8", "surrogatepass")
-
-
-def _primitives(who: str) -> tuple[Any, Any]:
-    """scrypt and the cipher. ``cryptography`` is an extra, so it is imported only to export or restore keys."""
-    try:
-        scrypt = importlib.import_module("cryptography.hazmat.primitives.kdf.scrypt").Scrypt
-        cipher = importlib.import_module("cryptography.hazmat.primitives.ciphers.aead").ChaCha20Poly1305
-    except ImportError as error:
-        raise CapabilityMissing(
-            f"{who}: keys are encrypted by the package cryptography, which is not installed.",
-            hint="pip install 'helora-core[keys]'",
-        ) from error
-    return scrypt, cipher
+def _cipher_kind(who: str) -> Any:
+    return primitive("ciphers.aead", "ChaCha20Poly1305", who)
 
 
 def _cipher(header: _Header, secret: bytes, who: str) -> Any:
-    scrypt, cipher = _primitives(who)
-    try:
-        key = scrypt(salt=header.salt, length=_KEY_BYTES, n=1 << header.log_n, r=header.r, p=header.p).derive(secret)
-    except MemoryError as error:
-        raise InvalidInput(
-            f"{who}: scrypt needs {(128 * header.r << header.log_n) >> 20} MiB of memory, which is not available.",
-            hint="Free memory and try again.",
-        ) from error
-    return cipher(key)
+    return _cipher_kind(who)(derived_key(secret, header.salt, who, log_n=header.log_n, r=header.r, p=header.p))
 
 
 def _authenticated(key_id: bytes, origin: Origin, header: bytes) -> bytes:
