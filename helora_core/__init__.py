@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Client": "helora_core.parties.client",
+    "AnchoredStore": "helora_core.parties.anchored_store",
     "CKKSParams": "helora_core.params.ckks",
     "LoRAAdapter": "helora_core.adapter.lora",
     "LoRAModule": "helora_core.adapter.lora",
@@ -19,9 +20,10 @@ _PUBLIC = {
     "CompiledLoRA": "helora_core.parties.compiled_lora",
     "Constraints": "helora_core.compiler.request",
     "Deferred": "helora_core.parties.store",
-    "DirectoryStore": "helora_core.parties.store",
+    "DirectoryStore": "helora_core.parties.directory_store",
     "HeloraError": "helora_core.errors",
     "MemoryStore": "helora_core.parties.store",
+    "SealedStore": "helora_core.parties.sealed_store",
     "Server": "helora_core.parties.server",
     "ServerLimits": "helora_core.parties.limits",
     "Store": "helora_core.parties.store",

@@ -156,7 +156,7 @@ class UnexpectedMessage(HeloraError):
 
 
 class LimitExceeded(HeloraError):
-    """A server holds as many sessions, requests or bytes as it may."""
+    """A server holds as many sessions, requests or bytes as it may, or a store as many bytes."""
 
     code = "limit-exceeded"
 
@@ -177,6 +177,12 @@ class NotDurable(HeloraError):
     """A message may not leave, since what has to outlive a crash before it does is not known to be written."""
 
     code = "not-durable"
+
+
+class RolledBack(HeloraError):
+    """A store is older than its anchor says, or not the one that the anchor is for: it may bring used indices back."""
+
+    code = "rolled-back"
 
 
 class AdapterFormatError(HeloraError):

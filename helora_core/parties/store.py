@@ -1,25 +1,19 @@
 """Where a party keeps what has to outlive a crash. The parties open no files themselves: they are given a ``Store``.
 
-``MemoryStore`` lasts as long as the process, ``DirectoryStore`` keeps one file per key, ``Deferred`` gives writes out
-as data, for callers that have a database or must not wait for a disk.
+``MemoryStore`` lasts as long as the process, ``Deferred`` gives writes out as data, for callers that have a database or
+must not wait for a disk, and ``DirectoryStore`` (in a module of its own) keeps one file per key. A ``WrappedStore``
+passes on to another one: ``SealedStore`` encrypts, ``AnchoredStore`` finds out that an older copy was put back.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import struct
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Protocol
 
-import msgspec
+from helora_core.errors import InvalidInput, NotDurable
 
-from helora_core.errors import CorruptPayload, InvalidInput, NotDurable
-from helora_core.files.atomic import replacing, sync_directory
+KEY = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,199}")
 
 
 class Write(NamedTuple):
@@ -33,7 +27,7 @@ class Write(NamedTuple):
 
 
 class Store(Protocol):
-    """Values by key. One party uses it at a time."""
+    """Values by key. One party uses it at a time; one that passes on to another store derives from ``WrappedStore``."""
 
     def get(self, key: str) -> bytes | None:
         """The value; None if there is none.
@@ -74,9 +68,9 @@ class MemoryStore:
         """Write all."""
         for key, value in writes:
             if value is None:
-                self._values.pop(_checked(key), None)
+                self._values.pop(checked(key), None)
             else:
-                self._values[_checked(key)] = value
+                self._values[checked(key)] = value
 
 
 class Deferred(MemoryStore):
@@ -115,6 +109,36 @@ class Deferred(MemoryStore):
         del self._pending[:made]
 
 
+class WrappedStore:
+    """A store that passes everything on to another one; what derives from it changes what passes.
+
+    Attributes:
+        inner: The other store.
+    """
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+
+    def get(self, key: str) -> bytes | None:
+        """The value; None if there is none."""
+        return self.inner.get(key)
+
+    def names(self, prefix: str) -> Sequence[str]:
+        """The keys that begin so, in order."""
+        return self.inner.names(prefix)
+
+    def put_many(self, writes: Sequence[Write]) -> None:
+        """Write all or, after a crash, none."""
+        self.inner.put_many(writes)
+
+
+def innermost(store: Store) -> Store:
+    """The store below all that wrap it."""
+    while isinstance(store, WrappedStore):
+        store = store.inner
+    return store
+
+
 class Ticket:
     """The writes that one message waits for; none if the store writes immediately.
 
@@ -123,7 +147,8 @@ class Ticket:
     """
 
     def __init__(self, store: Store | None) -> None:
-        self._deferred = store if isinstance(store, Deferred) else None
+        kept = innermost(store) if store else None
+        self._deferred = kept if isinstance(kept, Deferred) else None
         self._until = self._deferred.put if self._deferred else 0
 
     @property
@@ -149,146 +174,18 @@ class Ticket:
             )
 
 
-_MAGIC = b"HLST"
-_HEADER = struct.Struct(">4sQ32s")
-_KEY = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,199}")
-_JOURNAL, _LOCK = ".journal", ".lock"
-
-
-class DirectoryStore:
-    """One file per key, readable only by the user. A write is synced to the disk before it takes its place.
-
-    Several writes go through a journal: after a crash it exists as a whole and is carried out again, or does not exist.
-
-    Args:
-        path: The directory; made if it does not exist. It is locked, against other processes and other stores of this
-            one, until ``close`` or the end of the process.
-
-    Raises:
-        InvalidInput: It cannot be made or written to, or another store has locked it.
-        CorruptPayload: Its journal is damaged.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
-        try:
-            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(self._path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise InvalidInput(
-                f"DirectoryStore: {self._path} cannot be used ({error.strerror or error}).",
-                hint="Choose a directory that you may write to.",
-            ) from error
-        try:
-            _lock(self._lock, self._path)
-            for unfinished in self._path.glob(".*.part"):
-                unfinished.unlink()
-            self._finish_journal()
-        except BaseException:
-            os.close(self._lock)
-            raise
-
-    def __enter__(self) -> DirectoryStore:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Unlock the directory."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
-
-    def get(self, key: str) -> bytes | None:
-        """The value; None if there is none.
-
-        Raises:
-            CorruptPayload: Its file is damaged.
-        """
-        return self._read(_checked(key))
-
-    def names(self, prefix: str) -> Sequence[str]:
-        """The keys that begin so, in order."""
-        names = (each.name for each in self._path.iterdir())
-        return sorted(name for name in names if name.startswith(prefix) and _KEY.fullmatch(name))
-
-    def put_many(self, writes: Sequence[Write]) -> None:
-        """Write all or, after a crash, none.
-
-        Raises:
-            InvalidInput: The disk is full, or the store is closed; the old values remain.
-        """
-        for key, _ in writes:
-            _checked(key)
-        if self._lock < 0:
-            raise InvalidInput("DirectoryStore: it is closed.", hint="Open the directory again.")
-        if len(writes) > 1:
-            self._place(_JOURNAL, msgspec.msgpack.encode(list(writes)))
-            sync_directory(self._path)
-            self._carry_out(writes)
-            (self._path / _JOURNAL).unlink()
-        elif writes:
-            self._carry_out(writes)
-
-    def _carry_out(self, writes: Sequence[Write]) -> None:
-        for key, value in writes:
-            if value is None:
-                with suppress(FileNotFoundError):
-                    (self._path / key).unlink()
-            else:
-                self._place(key, value)
-        sync_directory(self._path)
-
-    def _finish_journal(self) -> None:
-        journal = self._read(_JOURNAL)
-        if journal is not None:
-            self._carry_out(msgspec.msgpack.decode(journal, type=list[Write]))
-            (self._path / _JOURNAL).unlink()
-
-    def _place(self, name: str, value: bytes) -> None:
-        with replacing(self._path / name, private=True) as file:
-            file.write(_HEADER.pack(_MAGIC, len(value), hashlib.sha256(value).digest()))
-            file.write(value)
-
-    def _read(self, name: str) -> bytes | None:
-        try:
-            data = (self._path / name).read_bytes()
-        except FileNotFoundError:
-            return None
-        if len(data) >= _HEADER.size:
-            magic, length, digest = _HEADER.unpack_from(data)
-            value = data[_HEADER.size :]
-            if magic == _MAGIC and len(value) == length and hashlib.sha256(value).digest() == digest:
-                return value
-        raise CorruptPayload(
-            f"DirectoryStore: {self._path / name} is torn or was altered.",
-            hint="The disk lost a write, or the file was changed. Remove the whole directory and prepare again; "
-            "never put back an older copy of it.",
-        )
-
-
 def under(store: Store | None, prefix: str) -> list[bytes]:
     """The values whose keys begin with the prefix."""
     values = [store.get(key) for key in store.names(prefix)] if store else []
     return [value for value in values if value is not None]
 
 
-def _checked(key: str) -> str:
-    if not _KEY.fullmatch(key):
+def checked(key: str) -> str:
+    """The key, if it may be one.
+
+    Raises:
+        InvalidInput: It may not.
+    """
+    if not KEY.fullmatch(key):
         raise InvalidInput("Store: a key is too long or has characters that are not allowed.", hint="See Write.")
     return key
-
-
-def _lock(file: int, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows refuses to replace a file that another process has open
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise InvalidInput(
-            f"DirectoryStore: {path} is in use.",
-            hint="One party uses a store: close it, or take another.",
-        ) from error

@@ -12,7 +12,8 @@ import pytest
 from helora_core.backend import key_export
 from helora_core.errors import NotDurable
 from helora_core.parties.client import Client
-from helora_core.parties.store import Deferred, DirectoryStore, MemoryStore
+from helora_core.parties.directory_store import DirectoryStore
+from helora_core.parties.store import Deferred, MemoryStore
 from tests.parties.ahead import integer_delta
 from tests.parties.pair import BACKEND, MODULES, Pair, client_of, server_of, upload_of, x_of
 

@@ -6,28 +6,37 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from helora_core.errors import CorruptPayload, InvalidInput
-from helora_core.parties.store import Deferred, DirectoryStore, MemoryStore, Store, Write
+from helora_core.errors import CorruptPayload, InvalidInput, LimitExceeded
+from helora_core.parties.anchored_store import AnchoredStore, StoreAnchor
+from helora_core.parties.directory_store import DirectoryStore
+from helora_core.parties.marks import Mark, Ownership
+from helora_core.parties.sealed_store import SealedStore
+from helora_core.parties.store import Deferred, MemoryStore, Store, Write
 from tests.conftest import examples
 
 
-@pytest.fixture(params=["memory", "directory", "deferred"])
+@pytest.fixture(params=["memory", "directory", "deferred", "sealed", "anchored"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """One of each kind."""
-    if request.param == "directory":
-        with DirectoryStore(tmp_path / "store") as opened:
-            yield opened
-    else:
-        yield MemoryStore() if request.param == "memory" else Deferred()
+    with DirectoryStore(tmp_path / "store") as directory:
+        yield {
+            "memory": MemoryStore,
+            "directory": lambda: directory,
+            "deferred": Deferred,
+            "sealed": lambda: SealedStore(directory, bytes(32)),
+            "anchored": lambda: AnchoredStore(SealedStore(directory, bytes(32)), StoreAnchor(MemoryStore())),
+        }[request.param]()
 
 
 def test_values_are_found_by_key_and_prefix_until_they_are_deleted(store: Store) -> None:
@@ -124,6 +133,47 @@ class TestDirectory:
             journal = ["file", ".journal", "directory"]
             assert told == [*journal, "file", "a", "file", "b", "directory"]
 
+    def test_a_put_that_an_error_interrupts_is_done_or_not_and_undoes_no_later_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The disk fails at the n-th call of fsync, replace or unlink, for every n, and works again afterwards."""
+        before, many = {"a": b"1", "b": b"1"}, [Write("a", b"2"), Write("b", None), Write("c", b"2")]
+        calls = {"fsync": os.fsync, "replace": os.replace}
+        for step in range(40):
+            left = step
+
+            def failing(call: Any) -> Any:
+                def counted(*arguments: Any) -> Any:
+                    nonlocal left
+                    left -= 1
+                    if left == -1:
+                        raise OSError(28, "No space left on device")
+                    return call(*arguments)
+
+                return counted
+
+            with DirectoryStore(tmp_path / str(step)) as store:
+                store.put_many([Write(key, value) for key, value in before.items()])
+                with monkeypatch.context() as patch:
+                    for name, call in calls.items():
+                        patch.setattr(os, name, failing(call))
+                    try:
+                        store.put_many(many)
+                    except InvalidInput:
+                        failed = True
+                    else:
+                        failed = False
+                found = {name: store.get(name) for name in store.names("")}
+                assert found in (before, {"a": b"2", "c": b"2"})
+                store.put_many([Write("a", b"3")])  # alone, it takes no journal: none may be left
+                expected = {**found, "a": b"3"}
+                assert store.used_bytes == sum(path.stat().st_size for path in (tmp_path / str(step)).iterdir())
+            with DirectoryStore(tmp_path / str(step)) as store:
+                assert {name: store.get(name) for name in store.names("")} == expected
+            if not failed:
+                break
+        assert step == len(["journal", "its name", "a", "c", "names"]) + len(["journal", "a", "c"])
+
     @pytest.mark.parametrize("writes", ["one", "many"])
     def test_a_process_killed_at_any_call_loses_nothing_earlier_and_writes_all_or_nothing(
         self, tmp_path: Path, writes: str
@@ -133,7 +183,8 @@ class TestDirectory:
             """
             import os, signal, sys
             from pathlib import Path
-            from helora_core.parties.store import DirectoryStore, Write
+            from helora_core.parties.directory_store import DirectoryStore
+            from helora_core.parties.store import Write
 
             store = DirectoryStore(sys.argv[1])
             left = int(sys.argv[3])
@@ -171,13 +222,79 @@ class TestDirectory:
         assert seen[-1]
 
 
+BIG = 100_000
+
+
+class TestBudget:
+    @examples(15)
+    @given(
+        st.lists(
+            st.lists(st.tuples(st.sampled_from("abcd"), st.none() | st.sampled_from([0, 8, 500, BIG])), max_size=4),
+            max_size=12,
+        ),
+        st.integers(1, 500_000),
+    )
+    def test_files_never_take_more_and_what_is_refused_changes_nothing(
+        self, puts: list[list[tuple[str, int | None]]], most_bytes: int
+    ) -> None:
+        """Looked at before every call of replace and unlink, the journal and unfinished files included."""
+        replace, peak = os.replace, 0
+        with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+
+            def used() -> int:
+                return sum(path.stat().st_size for path in Path(folder).iterdir())
+
+            def looked(source: Any, target: Any) -> None:
+                nonlocal peak
+                peak = max(peak, used())
+                replace(source, target)
+
+            patch.setattr(os, "replace", looked)
+            with DirectoryStore(folder, most_bytes=most_bytes) as store:
+                for put in puts:
+                    writes = [Write(key, None if size is None else bytes(size)) for key, size in put]
+                    before, was, peak = {name: store.get(name) for name in store.names("")}, used(), 0
+                    try:
+                        store.put_many(writes)
+                    except LimitExceeded:
+                        assert {name: store.get(name) for name in store.names("")} == before
+                        assert peak == 0
+                        model = MemoryStore({name: value or b"" for name, value in before.items()})
+                        model.put_many(writes)
+                        values = [model.get(name) or b"" for name in model.names("")]
+                        assert sum(map(len, values)) + 44 * len(values) > was, "what does not grow is never refused"
+                    else:
+                        assert peak <= most_bytes or used() <= was
+                    assert store.used_bytes == used()
+            with DirectoryStore(folder, most_bytes=1) as store:
+                assert store.used_bytes == used()
+                store.put_many([Write(name, None) for name in store.names("")])
+                assert store.used_bytes == 0
+
+    def test_a_full_store_still_moves_marks_and_deletes_batches(self, tmp_path: Path, refused: Any) -> None:
+        most = 5 * BIG
+        with DirectoryStore(tmp_path, most_bytes=most) as directory:
+            store = AnchoredStore(SealedStore(directory, bytes(32)), StoreAnchor(MemoryStore()))
+            owner, full = Ownership(store, "owner"), 0
+            with refused(LimitExceeded, str(most), hint="discard"):
+                while True:
+                    owner.put(Write(f"batch.{full}", bytes(BIG // 10)))
+                    full += 1
+            assert full > 30
+            marks = [Mark(owner, f"mark.{batch}", 100, ahead=1) for batch in range(full)]
+            for mark in marks:
+                mark.cover(50)
+            assert directory.used_bytes < most
+            for batch, mark in enumerate(marks[:5]):
+                owner.put(*mark.erasing(f"batch.{batch}"))
+            owner.put(Write("batch.new", bytes(BIG // 10)))
+
+
 class Directory(RuleBasedStateMachine):
     """A directory does what a dictionary does, through any number of restarts."""
 
     def __init__(self) -> None:
         super().__init__()
-        import tempfile
-
         self.folder = tempfile.TemporaryDirectory()
         self.store = DirectoryStore(self.folder.name)
         self.model = MemoryStore()
