@@ -210,6 +210,15 @@ def engine_fuzz(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11", default=False)
+def pool_soak(session: nox.Session) -> None:
+    """A million indices through stores and marks, with crashes, backups put back and parties that run twice: none is
+    used twice; some minutes.
+    """
+    session.install(*CORE)
+    session.run("python", "-m", "tests.soaks.pools", *(session.posargs or ["--indices", "1000000"]))
+
+
+@nox.session(python="3.11", default=False)
 def bounds(session: nox.Session) -> None:
     """The bound on errors against 2 000 drawn modules and activations, on the emulation and on SEAL; about ten
     minutes.
