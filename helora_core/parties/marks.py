@@ -19,6 +19,9 @@ _OWNER_BYTES = 16
 class Ownership:
     """Whether a party is the last one to have opened its part of a store.
 
+    It looks before it writes, which is no lock: a store that two processes can open at the same time needs an
+    ``AnchoredStore``, whose anchor moves by compare-and-set.
+
     Args:
         store: The store; None if nothing is kept.
         key: The key of the owner's name.
