@@ -21,8 +21,8 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
             the seeds of masks are kept.
         queries: Most correlations that a client is ever given; None for any number. It takes a store to count them
             beyond the client's sessions. ``Plan.queries_to_copy`` says how many would give the adapter away.
-        batches: Most batches of correlations that are kept for one client: some hundred bytes each. What all clients may
-            have in the store together, those included that never come back, is the store's budget of bytes.
+        batches: Most batches of correlations that are kept for one client: some hundred bytes each. What all clients
+            may have in the store together, also those that never come back, is bounded by the store's own budget.
     """
 
     sessions: int = 32

@@ -73,11 +73,23 @@ class Mark:
 
     def cover(self, end: int) -> None:
         """Reserve all correlations below ``end``. Errors are those of the store and ``Ownership.put``."""
-        if end <= self.reserved:
-            return
-        reserved = min(self._size, end + self._ahead - 1)
-        self._owner.put(Write(self._key, reserved.to_bytes(8, "big")))
-        self.reserved = reserved
+        Mark.cover_all([(self, end)])
+
+    @staticmethod
+    def cover_all(ends: Sequence[tuple[Mark, int]]) -> None:
+        """Do so for several marks of one owner by one put: what one message takes from several batches.
+
+        Errors are those of the store and ``Ownership.put``; no mark moves then.
+        """
+        moved: dict[Mark, int] = {}
+        for mark, end in ends:
+            if end > max(mark.reserved, moved.get(mark, 0)):
+                moved[mark] = min(mark._size, end + mark._ahead - 1)
+        if moved:
+            owner = next(iter(moved))._owner
+            owner.put(*(Write(mark._key, reserved.to_bytes(8, "big")) for mark, reserved in moved.items()))
+        for mark, reserved in moved.items():
+            mark.reserved = reserved
 
     def erasing(self, batch: str) -> Sequence[Write]:
         """The writes that delete a batch: the batch before its mark, so that it never exists without one."""

@@ -85,9 +85,9 @@ class Party:
             start = int(np.argmin(batch.used))
             end = min(batch.size, start + tokens)
             if start < end:
-                self._use(name, start, end)
                 spans.append((name, start, end))
                 tokens -= end - start
+        self._use(spans)
         return spans
 
     def answer(self, spans: list[Span]) -> bool:
@@ -96,8 +96,7 @@ class Party:
             batch = self.batches.get(name)
             if batch is None or batch.used[start:end].any():
                 return False
-        for span in spans:
-            self._use(*span)
+        self._use(spans)
         return True
 
     def discard(self) -> None:
@@ -105,13 +104,15 @@ class Party:
         for name in list(self.batches):
             self.owner.put(*self.batches.pop(name).mark.erasing(f"batch.{name}"))
 
-    def _use(self, name: str, start: int, end: int) -> None:
-        batch = self.batches[name]
-        batch.used[start:end] = True
-        batch.mark.cover(end)
-        if batch.used.all():
-            del self.batches[name]
-            self.owner.put(*batch.mark.erasing(f"batch.{name}"))
+    def _use(self, spans: list[Span]) -> None:
+        for name, start, end in spans:
+            self.batches[name].used[start:end] = True
+        Mark.cover_all([(self.batches[name].mark, end) for name, _, end in spans])
+        for name in {name for name, _, _ in spans}:
+            batch = self.batches[name]
+            if batch.used.all():
+                del self.batches[name]
+                self.owner.put(*batch.mark.erasing(f"batch.{name}"))
 
 
 @dataclass

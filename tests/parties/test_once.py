@@ -5,11 +5,15 @@ from __future__ import annotations
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from helora_core.parties.marks import Mark, Ownership
+from helora_core.parties.store import MemoryStore
 from tests.conftest import examples
 from tests.parties.once import UsedTwice, World
 from tests.parties.places import Directory, Faults, Memory, Place
@@ -91,6 +95,27 @@ Once.TestCase.settings = examples(60, stateful_step_count=60)
 TestOnce = Once.TestCase
 OnceInDirectories.TestCase.settings = examples(8, stateful_step_count=40)
 TestOnceInDirectories = OnceInDirectories.TestCase
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 100)), max_size=8))
+def test_marks_move_together_by_one_put_as_they_would_one_by_one(ends: list[tuple[int, int]]) -> None:
+    puts = []
+
+    class Counting(MemoryStore):
+        def put_many(self, writes: Any) -> None:
+            puts.append([key for key, _ in writes])
+            super().put_many(writes)
+
+    stores = Counting(), MemoryStore()
+    owners = [Ownership(store, "owner") for store in stores]
+    together, alone = ([Mark(owner, f"mark.{i}", 100, ahead=10) for i in range(3)] for owner in owners)
+    puts.clear()
+    Mark.cover_all([(together[i], end) for i, end in ends])
+    for i, end in ends:
+        alone[i].cover(end)
+    assert [mark.reserved for mark in together] == [mark.reserved for mark in alone]
+    assert [stores[0].get(f"mark.{i}") for i in range(3)] == [stores[1].get(f"mark.{i}") for i in range(3)]
+    assert puts == ([[f"mark.{i}" for i in dict.fromkeys(i for i, _ in ends)]] if ends else [])
 
 
 class TestWithoutAnchor:
