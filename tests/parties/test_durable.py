@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from helora_core.backend import key_export
-from helora_core.errors import NotDurable
+from helora_core.errors import CorrelationUsed, NotDurable, RolledBack
+from helora_core.parties.anchored_store import AnchoredStore, StoreAnchor, void
 from helora_core.parties.client import Client
 from helora_core.parties.directory_store import DirectoryStore
+from helora_core.parties.sealed_store import SealedStore
 from helora_core.parties.store import Deferred, MemoryStore
 from tests.parties.ahead import integer_delta
-from tests.parties.pair import BACKEND, MODULES, Pair, client_of, server_of, upload_of, x_of
+from tests.parties.pair import BACKEND, MODULES, Pair, altered, client_of, server_of, upload_of, x_of
 
 
 class TestDurable:
@@ -101,6 +103,47 @@ class TestDurable:
             assert (span.start, span.count) == (start, 63)
         with refused(NotDurable, "Another party"):
             client.begin("q", x_of(1))
+
+
+def test_of_two_servers_with_one_store_none_answers_what_the_other_may_have(refused: Any) -> None:
+    store = MemoryStore()
+    first = Pair.of(store=store)
+    first.prepare("q", 200)
+    message = first.client.begin("q", x_of(2)).message()
+    first.session.answer(message)
+    second = server_of(store=store).open(first.client.evaluation_keys())
+    with refused(CorrelationUsed):
+        second.answer(altered(message, request=bytes(16)))
+    reserved = [first.client.begin("q", x_of(1)) for _ in range(62)]
+    with refused(CorrelationUsed):  # up to 64 belong to the first one
+        second.answer(reserved[0].message())
+    reserved[0].receive(first.session.answer(reserved[0].message()))
+    after = [first.client.begin("q", x_of(1)) for _ in range(4)]
+    with refused(NotDurable, "Another party"):
+        first.session.answer(after[-1].message())
+    after[-2].receive(second.answer(after[-2].message()))
+
+
+def test_a_server_from_a_backup_is_refused_and_void_and_its_clients_prepare_again(refused: Any) -> None:
+    disk, anchor = MemoryStore(), StoreAnchor(MemoryStore())
+
+    def anchored(disk: MemoryStore) -> AnchoredStore:
+        return AnchoredStore(SealedStore(disk, bytes(32)), anchor)
+
+    pair = Pair.of(store=anchored(disk))
+    pair.prepare("q", 200)
+    backup = MemoryStore({name: disk.get(name) or b"" for name in disk.names("")})
+    pair.delta("q", x_of(2))
+    with refused(RolledBack, "its anchor stands at", hint="void"):
+        server_of(store=anchored(backup))
+    void(SealedStore(backup, bytes(32)), anchor)
+    server = server_of(store=anchored(backup))
+    pair = Pair(server, pair.client, server.open(pair.client.evaluation_keys()))
+    with refused(CorrelationUsed, hint="client.discard"):
+        pair.delta("q", x_of(2))
+    pair.client.discard("q")
+    pair.prepare("q", 200)
+    np.testing.assert_array_equal(pair.delta("q", x_of(2)), integer_delta(MODULES["q"], x_of(2)))
 
 
 def test_a_client_goes_on_after_a_restart_with_its_keys_and_its_directory(

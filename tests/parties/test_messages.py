@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from helora_core.errors import CorruptPayload
 from helora_core.parties.key_bundle import read_bundle
-from helora_core.parties.messages import Download, Upload, decode, encode
+from helora_core.parties.messages import Download, MaskedDownload, MaskedUpload, Upload, decode, encode
 
-UPLOAD = encode(Upload(b"i" * 16, 0, ("layer.q_proj",), ("d" * 64,), 1, b"", ((b"ct",),), ()))
+UPLOAD = encode(Upload(b"i" * 16, 0, ("layer.q_proj",), ("d" * 64,), 1, b"", ((b"ct",),)))
 
 
 @given(payload=st.binary(max_size=200))
 @example(payload=b"\xa5\x00\x00\x00\x00\x80")  # text that is not UTF-8
 @example(payload=b"\x91" * 100_000)  # deeper than any stack
 def test_bytes_that_are_no_message_are_corrupt(payload: bytes) -> None:
-    for read in (lambda: decode(payload, Upload), lambda: decode(payload, Download)):
+    for kind in (Upload, Download, MaskedUpload, MaskedDownload):
         with pytest.raises(CorruptPayload):
-            read()
+            decode(payload, kind)
     with contextlib.suppress(CorruptPayload):  # a list of other bytes may be keys for all that it knows
         read_bundle(payload, [8])
 
