@@ -12,6 +12,7 @@ import msgspec
 
 from helora_core.artifact.files import damaged
 from helora_core.artifact.manifest import decode_json, encode_json
+from helora_core.compiler.grid import require_hidden
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.recipe import LoadPacking, Recipe, recipe_of, remade
 from helora_core.compiler.requirements import require_storable
@@ -32,7 +33,8 @@ from helora_core.params.security import (
     load_table,
     require_secure,
 )
-from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS, require_private_weights
+from helora_core.privacy.leakage import Assumption
+from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS, require_accepted, require_private_weights
 
 PLAN_BYTES = 256 << 20
 """Largest plan that is read: about a million operations."""
@@ -46,12 +48,14 @@ class Demands(msgspec.Struct, frozen=True, kw_only=True):
         sanitize_bits: The least statistical distance to which results must be sanitised; None for not at all.
         security_bits: Minimum level of security, if the plan was not compiled for a higher one.
         table: Name of the security table to judge by, besides the plan's own.
+        assume: What the owner of the weights accepts as true of every client.
     """
 
     private_weights: bool = True
     sanitize_bits: int | None = DEFAULT_SANITIZE_BITS
     security_bits: int = DEFAULT_SECURITY_BITS
     table: str = DEFAULT_TABLE
+    assume: frozenset[Assumption] = frozenset()
 
 
 def encode_plan(plan: Plan) -> bytes:
@@ -72,7 +76,8 @@ def restore_plan(data: bytes, path: Path, load_packing: LoadPacking, demands: De
         ArtifactInvalid: It is not a plan, or its program breaks a law.
         ArtifactUnsupported: The installed packing has another version or makes another plan.
         InsecureParameters: The security table refuses the parameters.
-        LeakageRefused: It shows weights that must stay private to the key holder; or it is sanitised too little.
+        LeakageRefused: It shows weights that must stay private to the key holder; it is sanitised too little; or it
+            rests on an assumption that is not accepted.
         InvalidInput: The plan cannot be run without the adapter.
         PackingUnavailable, PluginLoadError: The packing is not installed, or broken.
     """
@@ -109,8 +114,11 @@ def _check_leakage(plan: Plan, path: Path, demands: Demands) -> None:
     """Check what a plan's results show against the demands.
 
     Raises:
-        LeakageRefused: They show weights, or are sanitised less than demanded.
+        LeakageRefused: They show weights, are sanitised less than demanded, or rest on what is not accepted.
     """
+    require_accepted(plan.packing.name, plan.packing.leakage, demands.assume)
+    if plan.correlation is not None:
+        require_hidden(plan.packing.name, plan.correlation, demands.sanitize_bits)
     if demands.private_weights:
         require_private_weights(
             plan.packing.name,

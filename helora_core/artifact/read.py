@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from helora_core.compiler.recipe import LoadPacking
 from helora_core.errors import InvalidInput
 from helora_core.packing.protocol import Vector
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE
+from helora_core.privacy.leakage import Assumption
 from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS
 
 
@@ -141,6 +142,7 @@ def read_artifact(
     sanitize_bits: int | None = DEFAULT_SANITIZE_BITS,
     security_bits: int = DEFAULT_SECURITY_BITS,
     table: str = DEFAULT_TABLE,
+    assume: Collection[Assumption] = (),
 ) -> Artifact:
     """Read and verify an artifact.
 
@@ -155,17 +157,23 @@ def read_artifact(
             private weights do not allow.
         security_bits: Minimum level of security, for plans that were not compiled for a higher one.
         table: Security table to check, besides the one that a plan was compiled by.
+        assume: What the owner of the weights accepts as true of every client.
 
     Raises:
         ArtifactInvalid: It is not an artifact; a file is missing, unlisted, a link, cut short or changed; its contents
             contradict each other or the packings.
         ArtifactUnsupported: Another version of helora or of a packing made it.
         InsecureParameters: The security table refuses the parameters.
-        LeakageRefused: A plan shows weights to the key holder, or sanitises its results too little.
+        LeakageRefused: A plan shows weights to the key holder, sanitises its results too little, or rests on an
+            assumption that is not accepted.
         PackingUnavailable, PluginLoadError: A packing is not installed, or broken.
     """
     demands = Demands(
-        private_weights=private_weights, sanitize_bits=sanitize_bits, security_bits=security_bits, table=table
+        private_weights=private_weights,
+        sanitize_bits=sanitize_bits,
+        security_bits=security_bits,
+        table=table,
+        assume=frozenset(assume),
     )
     data = read_file(directory / MANIFEST, most=MANIFEST_BYTES)
     manifest = parse_manifest(data, directory / MANIFEST)

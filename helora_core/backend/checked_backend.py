@@ -8,7 +8,9 @@ from typing import cast
 
 from helora_core.backend import checks
 from helora_core.backend.checked import CheckedDecryptor, CheckedEncoder
+from helora_core.backend.checked_correlations import CheckedCorrelations
 from helora_core.backend.checked_evaluator import CheckedEvaluator
+from helora_core.backend.correlations import SupportsCorrelations
 from helora_core.backend.protocol import Backend, HasUnit, SupportsKeyRestore
 from helora_core.errors import CapabilityMissing, InvalidParameters
 from helora_core.params.ckks import CKKSParams
@@ -88,6 +90,20 @@ class CheckedBackend:
                 f"restore_client: backend {self.name} cannot restore keys.", hint="Use the backend that exported them."
             )
         return CheckedDecryptor(self.library.restore_keys(params, exported), self.encoder(params))
+
+    @property
+    def correlations(self) -> CheckedCorrelations:
+        """What the backend does for plans that run ahead of time.
+
+        Raises:
+            CapabilityMissing: It does nothing for them.
+        """
+        if not (self.capabilities.correlations and isinstance(self.library, SupportsCorrelations)):
+            raise CapabilityMissing(
+                f"Backend {self.name} cannot run plans ahead of time.",
+                hint="Choose a backend with the ability `correlations`; `helora backends` lists what each can do.",
+            )
+        return CheckedCorrelations(self.library, self.name)
 
 
 def checked(backend: Backend | CheckedBackend) -> CheckedBackend:

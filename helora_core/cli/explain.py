@@ -35,6 +35,14 @@ def explain(
         _print_ranking(f"{name}, {tokens} token{'s' * (tokens > 1)} in flight, {execution.secure_by}", tokens, rows)
 
 
+def _bytes_per_token(plan: dict[str, Any], runs: float) -> float:
+    """Up and down; online, for plans that run ahead of time."""
+    if "phases" in plan:
+        online = plan["phases"]["online"]
+        return float(online["bytes_up_per_token"] + online["bytes_down_per_token"])
+    return runs * float(plan["bytes_up_estimate"] + plan["bytes_down_estimate"])
+
+
 _SPARE = ("bound by", "enc", "dec", "compute", "N", "tok/run", "rot/tok")
 
 
@@ -61,7 +69,7 @@ def _print_ranking(title: str, tokens: int, rows: list[dict[str, Any]]) -> None:
                 ),
                 f"{plan['rotations'] * runs / tokens:.2f}",
                 f"{plan['expected_bits']:.1f}",
-                size(runs * (plan["bytes_up_estimate"] + plan["bytes_down_estimate"]) / tokens),
+                size(_bytes_per_token(plan, runs / tokens)),
                 plan["leakage_label"],
                 row.get("bottleneck", "not calibrated"),
             )

@@ -13,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from helora_core.compiler.request import Constraints
+    from helora_core.privacy.leakage import Assumption
 
 DEFAULT_PACKING = "auto"
 
@@ -62,6 +63,16 @@ def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
     return value
 
 
+def _assumptions(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> frozenset[Assumption]:
+    from helora_core.privacy.leakage import Assumption
+
+    known = {each.option: each for each in Assumption}
+    for name in value:
+        if name not in known:
+            raise click.BadParameter(f"there is no assumption {name!r}; choose from {', '.join(known)}.", ctx, param)
+    return frozenset(known[name] for name in value)
+
+
 target_bits: Decorator = click.option(
     "--target-bits", type=click.FloatRange(min=0), callback=_number, default=14.0, show_default=True, metavar="BITS",
     help="Precision to choose parameters for, relative to the expected max|Δ|; some Δ are smaller.",
@@ -86,6 +97,10 @@ private_weights: Decorator = click.option(
 sanitize: Decorator = click.option(
     "--sanitize", type=click.IntRange(0, 64), metavar="BITS",
     help="Re-randomise and flood results to this statistical distance; 40 for private weights, else 0: not at all.",
+)  # fmt: skip
+_assume: Decorator = click.option(
+    "--assume", multiple=True, metavar="WHAT", callback=_assumptions,
+    help="Accept what a packing assumes of every client, such as honest-keys, which `precomputed` rests on.",
 )  # fmt: skip
 _rtt_ms: Decorator = click.option(
     "--rtt-ms", type=click.FloatRange(min=0), default=0.0, show_default=True, metavar="MS",
@@ -178,6 +193,7 @@ class Execution:
             ring_degree=given["ring"],
             security_bits=int(given["security"]),
             table=given["security_table"],
+            assume=given["assume"],
         )
         own = {name: given[name] for name in ("packing", "backend", "allow_emulation", "min_bits", "share")}
         return cls(constraints, **own)
@@ -199,12 +215,12 @@ class Execution:
 
 
 _EXECUTION = (
-    backend, packing, ring, security, security_table, target_bits, min_bits, private_weights, sanitize, share,
+    backend, packing, ring, security, security_table, target_bits, min_bits, private_weights, sanitize, _assume, share,
     _allow_emulation, _rtt_ms, *_budgets,
 )  # fmt: skip
 _NAMES = (
     "backend", "packing", "ring", "security", "security_table", "target_bits", "min_bits", "private_weights",
-    "sanitize", "share", "allow_emulation", "rtt_ms", *(f"max_{name.replace('-', '_')}" for name in _BUDGETS),
+    "sanitize", "assume", "share", "allow_emulation", "rtt_ms", *(f"max_{name.replace('-', '_')}" for name in _BUDGETS),
 )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ def packings(as_json: bool) -> None:
                 "depth": packing.depth,
                 "rotates": packing.rotates,
                 "leakage": packing.leakage.key_holder.value,
+                "assumes": [assumption.value for assumption in packing.leakage.assumes],
                 "needs_sanitize": packing.leakage.needs_sanitize,
                 "client_finishes": packing.client_finishes,
                 "leakage_note": packing.leakage.explanation,
@@ -44,8 +45,10 @@ def packings(as_json: bool) -> None:
         ("packing", "depth", "rotates", "key holder learns, beyond Δ", "summary"),
         [
             (row["name"], str(row["depth"]), "yes" if row["rotates"] else "no",
-             row["leakage"] + ("*" if row["needs_sanitize"] else ""), row["summary"])
+             row["leakage"] + "*" * row["needs_sanitize"] + "†" * bool(row["assumes"]), row["summary"])
             for row in rows
         ],
     )  # fmt: skip
     click.echo("* holds for sanitised results, which private weights (the default) are given as (SECURITY.md).")
+    for assumption in dict.fromkeys(name for row in rows for name in row["assumes"]):
+        click.echo(f"† rests on {assumption} of every client, which has to be accepted (--assume).")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,10 +206,12 @@ def _print(rows: list[dict[str, Any]]) -> None:
         click.echo(f"  parameters      {_parameters(row)}")
         click.echo(f"  rotation steps  {', '.join(map(str, row['rotation_steps'])) or 'none'}")
         click.echo(f"  leakage         {row['leakage_note']}" + _sanitize_note(row))
+        for assumption in row["assumes"]:
+            _field("assumes", f"{assumption}: {_explained(assumption)}")
         click.echo(f"  default budget  {row['over_budget'] or 'kept'}{_fits(row)}")
         if "phases" in row:
-            click.echo(f"  ahead of time   {_ahead(row['phases']['offline'])}")
-            click.echo(f"  online          {_online(row['phases']['online'])}")
+            _field("ahead of time", *_ahead(row["phases"]["offline"]))
+            _field("online", *_online(row["phases"]["online"]))
         if "separately" in row:
             click.echo(f"  shared input    {_saved(row)}")
         if "joint" in row:
@@ -217,17 +220,38 @@ def _print(rows: list[dict[str, Any]]) -> None:
             click.echo("\n" + row["program"])
 
 
-def _ahead(phase: dict[str, Any]) -> str:
+def _field(label: str, *sentences: str) -> None:
+    """A label with its text, each sentence on lines of its own."""
+    for i, sentence in enumerate(sentences):
+        for j, line in enumerate(textwrap.wrap(sentence, _COLUMNS - _INDENT)):
+            click.echo(f"  {'' if i or j else label}".ljust(_INDENT) + line)
+
+
+_COLUMNS, _INDENT = 80, 18
+
+
+def _explained(assumption: str) -> str:
+    from helora_core.privacy.leakage import Assumption
+
+    return Assumption(assumption).explanation
+
+
+def _ahead(phase: dict[str, Any]) -> tuple[str, ...]:
     return (
-        f"{phase['correlations']} tokens an execution, in {phase['round_trips']} round trip(s): {phase['encrypts']} "
-        f"encryptions, {phase['ct_pt']} products, {phase['decrypts']} decryptions"
+        f"{phase['correlations']} tokens a batch, in {phase['round_trips']} round trip: {phase['encrypts']} "
+        f"encryptions, {phase['ct_pt']} products, {phase['decrypts']} decryptions",
+        f"a token: {phase['bytes_up_per_token']} bytes up, {phase['bytes_down_per_token']} down, "
+        f"{phase['kept_bytes_per_token']} kept by the client",
+        f"statistical distance 2^-{phase['distance_bits']:.1f} a result, which adds up",
     )
 
 
-def _online(phase: dict[str, Any]) -> str:
+def _online(phase: dict[str, Any]) -> tuple[str, ...]:
     return (
-        f"{phase['round_trips']} round trip without encryption, {phase['bytes_up_per_token']} bytes up and "
-        f"{phase['bytes_down_per_token']} down a token"
+        f"{phase['round_trips']} round trip without encryption",
+        f"a token: {phase['bytes_up_per_token']} bytes up, {phase['bytes_down_per_token']} down, "
+        f"{phase['multiplications_per_token']} multiplications",
+        f"an answer to an input chosen at will shows up to {phase['bits_per_query']:.0f} bits of each number of down·y",
     )
 
 
@@ -266,8 +290,9 @@ def _security(row: dict[str, Any]) -> str:
 
 
 def _parameters(row: dict[str, Any]) -> str:
+    word = f"a word of {row['wrap_bits']} bits, " if "wrap_bits" in row else ""
     return (
-        f"N={row['ring_degree']}, data primes of {row['data_bits']} bits, special {row['special_bits']}, "
+        f"N={row['ring_degree']}, {word}data primes of {row['data_bits']} bits, special {row['special_bits']}, "
         f"log2(QP) = {row['modulus_bits']}; {_security(row)} by {row['security_table']} "
         f"(limit {row['security_limit_bits']})"
     )

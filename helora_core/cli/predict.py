@@ -33,6 +33,11 @@ def predict(
         best = ranking[0] if ranking else {"refusal": "there is no packing"}
         if best["refusal"]:
             raise NothingEligible(f"{name or shape}: {best['refusal']}", hint="helora explain shows every refusal.")
+        if best["plan"] is not None and "phases" in best["plan"]:
+            raise ProfileMissing(
+                f"Packing {best['packing']} runs ahead of time, and such plans are not predicted.",
+                hint="helora plan shows what each phase does and sends.",
+            )
         if best["ms_per_token"] is None:
             raise ProfileMissing(
                 f"Backend {best['backend'] or 'auto'} was not calibrated here.", hint="Run helora calibrate first."

@@ -40,6 +40,7 @@ def open_artifact(directory: Path, execution: Execution) -> Artifact:
         sanitize_bits=asked.sanitize_bits,
         security_bits=asked.security_bits,
         table=asked.table,
+        assume=asked.assume,
     )
 
 

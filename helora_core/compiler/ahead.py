@@ -33,9 +33,7 @@ class AheadSettings(NamedTuple):
     low_bits: tuple[int, ...]
 
 
-def params_ahead(
-    packing: Packing, shape: ModuleShape, *, ring_degree: int | None, security_bits: int, table: str
-) -> CKKSParams:
+def params_ahead(packing: Packing, *, ring_degree: int | None, security_bits: int, table: str) -> CKKSParams:
     """The parameters of the smallest usual ring that is secure, or of the one asked for.
 
     Raises:
@@ -50,20 +48,20 @@ def params_ahead(
         )
     limits = load_table(table)
     rings = _USUAL_RINGS if ring_degree is None else (ring_degree,)
-    chains = [_chain(shape, n) for n in rings]
+    chains = [_chain(n) for n in rings]
     secure = (each for each in chains if each.modulus_bits <= limits.limit(each.ring_degree, security_bits))
     params = next(secure, chains[-1])
     require_secure(params, security_bits=security_bits, table=table)
     return params
 
 
-def _chain(shape: ModuleShape, ring_degree: int) -> CKKSParams:
+def _chain(ring_degree: int) -> CKKSParams:
     data_bits = _CHAINS[ring_degree]
     return CKKSParams(
         ring_degree=ring_degree,
         data_bits=data_bits,
         special_bits=(),
-        scale_bits=chosen_grid(shape).x_bits + sum(data_bits),
+        scale_bits=sum(data_bits),  # of numbers modulo the wrap limb: modules of all grids have equal parameters
         wrap_bits=WRAP_BITS,
     )
 

@@ -68,6 +68,7 @@ class Constraints(msgspec.Struct, frozen=True, kw_only=True):
     assume: frozenset[Assumption] = frozenset()
 
     def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "assume", frozenset(self.assume))
         load_table(self.table).rings(self.security_bits)
         if not (math.isfinite(self.target_bits) and self.target_bits >= 0):
             raise InvalidInput(

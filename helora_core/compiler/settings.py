@@ -273,7 +273,7 @@ def settings_for(request: PlanRequest, packing: Packing) -> Settings:
     asked, wanted = request.constraints, _Wanted(request, packing)
     if packing.modulus_use is ModulusUse.CORRELATED:
         level: dict[str, Any] = {"security_bits": asked.security_bits, "table": asked.table}
-        params = params_ahead(packing, request.shape, ring_degree=asked.ring_degree, **level)
+        params = params_ahead(packing, ring_degree=asked.ring_degree, **level)
         return settings_within(request, packing, params)
     common: dict[str, Any] = {
         "slots": packing.min_slots(request.shape),

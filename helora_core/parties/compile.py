@@ -51,7 +51,8 @@ def compile(
         InvalidInput: No module has this name.
         NoCommonParameters: There are no plans of equal parameters for all numbers of tokens.
         NothingEligible, BudgetExceeded, PrecisionLost, …: No plan keeps the constraints.
-        LeakageRefused: The packing shows weights to the key holder, and they must stay private.
+        LeakageRefused: The packing shows weights to the key holder, and they must stay private; or it rests on an
+            assumption that the constraints do not accept.
         BackendUnavailable: No backend that encrypts can run the plans.
     """
     loaded = adapter if isinstance(adapter, LoRAAdapter) else load_adapter(Path(adapter))
@@ -72,6 +73,7 @@ def compile(
         manager.load_backend(selection.name),
         secure=selection.secure,
         private_weights=asked[0].request.constraints.private_weights,
+        assume=asked[0].request.constraints.assume,
         alone={each.name: each.parts_alone(selection.name) for each in asked},
     )
 

@@ -17,6 +17,7 @@ from helora_core.parties.limits import ServerLimits
 from helora_core.parties.store import Store
 from helora_core.planning.compiling import plan_cache
 from helora_core.planning.savings import SharedInput, shared_input
+from helora_core.privacy.leakage import Assumption
 
 if TYPE_CHECKING:
     from helora_core.parties.server import Server
@@ -33,6 +34,7 @@ class CompiledLoRA:
         backend: The CKKS library.
         secure: Whether the backend encrypts at all: an emulation does not.
         private_weights: Whether the plans keep the weights from the key holder.
+        assume: What the owner of the weights accepts as true of every client.
         alone: By a module's name, the requests that compile each of its parts on its own.
     """
 
@@ -40,6 +42,7 @@ class CompiledLoRA:
     backend: Backend
     secure: bool
     private_weights: bool = True
+    assume: frozenset[Assumption] = frozenset()
     alone: Mapping[str, tuple[PlanRequest, ...]] = field(default_factory=dict)
 
     def __repr__(self) -> str:

@@ -27,7 +27,7 @@ from helora_core.planning.planner import (
 )
 from helora_core.planning.profile_files import load_profile
 from helora_core.planning.selection import select_backend
-from helora_core.privacy.policy import keeps_weights_private, require_private_weights
+from helora_core.privacy.policy import keeps_weights_private, require_accepted, require_private_weights
 
 
 def machines(request: PlanRequest) -> dict[str, CalibratedBackend]:
@@ -85,7 +85,8 @@ def compile_plans(request: PlanRequest) -> tuple[Plan, ...]:
     parameters, so that one key set serves them all (``helora_core.planning.joint``).
 
     Raises:
-        LeakageRefused: The packing named shows weights to the key holder, and they must stay private.
+        LeakageRefused: The packing named shows weights to the key holder, and they must stay private; or it rests on an
+            assumption that is not accepted.
         BudgetExceeded: The hint names a batch that keeps the budget, if there is one.
         NoCommonParameters: No parameters suit all numbers of tokens.
         NothingEligible, PrecisionLost, …: No plan keeps the constraints.
@@ -171,6 +172,7 @@ def check_budget(plan: Plan, tokens: int, request: PlanRequest) -> None:
 def _check_leakage(request: PlanRequest) -> None:
     manager, asked = get_manager(), request.constraints
     strategy = manager.load_packing(request.packing)
+    require_accepted(strategy.name, strategy.leakage, asked.assume)
     if not asked.private_weights:
         return
     others = [name for name in manager.packings() if keeps_weights_private(manager.load_packing(name).leakage)]

@@ -20,7 +20,7 @@ from helora_core.compiler.compile import compile_request, emitted_cost
 from helora_core.compiler.cost import relative_cost
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.precision import check_precision
-from helora_core.compiler.request import BackendTraits, Constraints, PlanRequest
+from helora_core.compiler.request import AUTO, BackendTraits, Constraints, PlanRequest
 from helora_core.compiler.requirements import require_capabilities
 from helora_core.compiler.settings import settings_for
 from helora_core.errors import (
@@ -33,12 +33,12 @@ from helora_core.errors import (
     PrecisionLost,
 )
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts, typical_costs
-from helora_core.packing.protocol import Packing
+from helora_core.packing.protocol import ModulusUse, Packing
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import require_secure
 from helora_core.planning.predict import Prediction, operation_costs, predict
 from helora_core.planning.profile import Profile
-from helora_core.privacy.policy import keeps_weights_private, require_private_weights
+from helora_core.privacy.policy import keeps_weights_private, require_accepted, require_private_weights
 
 HOPELESS = 20.0
 """A packing whose emitted program costs this many times the best so far is not compiled."""
@@ -161,6 +161,7 @@ def _options(
         try:
             if not larger:
                 _check_leakage(packing, packings, asked)
+                _check_online(packing, request)
             plan = _compiled(request.within(ring_degree=ring_degree), machine, packing, best)
         except HeloraError as refusal:
             yield Candidate(name, packing.name, refusal=refusal)
@@ -175,7 +176,8 @@ def _options(
         yield candidate
         found = found or candidate.refusal is None
         # Relative weights ignore rings, and cannot tell whether a larger one pays off.
-        if found and (larger or machine.profile is None or candidate.cost > _WORTH_A_LARGER_RING * best):
+        cannot_tell = machine.profile is None or packing.modulus_use is ModulusUse.CORRELATED
+        if found and (larger or cannot_tell or candidate.cost > _WORTH_A_LARGER_RING * best):
             return
         ring_degree, larger = 2 * plan.params.ring_degree, True
         if asked.ring_degree is not None or ring_degree > _LARGEST_RING:
@@ -228,6 +230,9 @@ def priced(plan: Plan, request: PlanRequest, name: str, machine: CalibratedBacke
         require_capabilities(machine.backend, plan)
         resolved = checked(machine.backend).resolve(plan.params)
         require_secure(resolved, security_bits=asked.security_bits, table=asked.table)
+    if plan.correlation is not None:
+        cost = tokens / plan.tokens_per_run * relative_cost(plan.program, plan.costs)
+        return Candidate(name, plan.packing.name, plan, cost=cost)
     if machine.profile is None:
         cost = plan.runs(tokens) * relative_cost(plan.program, plan.costs)
         return Candidate(name, plan.packing.name, plan, cost=cost)
@@ -235,7 +240,19 @@ def priced(plan: Plan, request: PlanRequest, name: str, machine: CalibratedBacke
     return Candidate(name, plan.packing.name, plan, prediction, prediction.total_ms)
 
 
+def _check_online(packing: Packing, request: PlanRequest) -> None:
+    """Refuse to choose a packing that runs ahead of time: what is cheapest then depends on how much is prepared, and
+    what for.
+    """
+    if request.packing == AUTO and packing.modulus_use is ModulusUse.CORRELATED:
+        raise HopelessPacking(
+            f"Planner: {packing.name} runs ahead of time, which auto does not weigh against packings that do not.",
+            hint="Ask for it by name (--packing).",
+        )
+
+
 def _check_leakage(packing: Packing, packings: Sequence[Packing], constraints: Constraints) -> None:
+    require_accepted(packing.name, packing.leakage, constraints.assume)
     if constraints.private_weights:
         require_private_weights(
             packing.name,

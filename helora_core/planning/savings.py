@@ -37,7 +37,7 @@ class PerToken(msgspec.Struct, frozen=True, kw_only=True):
         share = plan.runs(tokens) / tokens
         return cls(
             encrypts=plan.counts.encrypts * share,
-            bytes_up=plan.bytes_up * share,
+            bytes_up=plan.bytes_for(tokens).up / tokens,
             decrypts=plan.counts.decrypts * share,
             rotations=plan.counts.rotations * share,
             keyswitches=plan.counts.keyswitches * share,

@@ -72,5 +72,5 @@ def require_accepted(packing: str, leakage: Leakage, assume: Collection[Assumpti
             raise LeakageRefused(
                 f"Packing {packing} keeps weights private only if {assumption.explanation}",
                 hint=f"If you accept that of every client, say so with --assume {assumption.option} "
-                f"(assume=[Assumption.{assumption.name}]); otherwise use another packing, such as rank_bsgs.",
+                f"(assume={{Assumption.{assumption.name}}}); otherwise use another packing, such as rank_bsgs.",
             )
