@@ -27,7 +27,7 @@ from helora_core.planning.planner import (
 )
 from helora_core.planning.profile_files import load_profile
 from helora_core.planning.selection import select_backend
-from helora_core.privacy.policy import keeps_weights_private, require_accepted, require_private_weights
+from helora_core.privacy.policy import qualifies, require_accepted, require_private_weights
 
 
 def machines(request: PlanRequest) -> dict[str, CalibratedBackend]:
@@ -175,5 +175,5 @@ def _check_leakage(request: PlanRequest) -> None:
     require_accepted(strategy.name, strategy.leakage, asked.assume)
     if not asked.private_weights:
         return
-    others = [name for name in manager.packings() if keeps_weights_private(manager.load_packing(name).leakage)]
+    others = [name for name in manager.packings() if qualifies(manager.load_packing(name).leakage, asked.assume)]
     require_private_weights(strategy.name, strategy.leakage, sanitize_bits=asked.sanitize_bits, qualifying=others)

@@ -38,7 +38,7 @@ from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import require_secure
 from helora_core.planning.predict import Prediction, operation_costs, predict
 from helora_core.planning.profile import Profile
-from helora_core.privacy.policy import keeps_weights_private, require_accepted, require_private_weights
+from helora_core.privacy.policy import qualifies, require_accepted, require_private_weights
 
 HOPELESS = 20.0
 """A packing whose emitted program costs this many times the best so far is not compiled."""
@@ -258,7 +258,7 @@ def _check_leakage(packing: Packing, packings: Sequence[Packing], constraints: C
             packing.name,
             packing.leakage,
             sanitize_bits=constraints.sanitize_bits,
-            qualifying=[each.name for each in packings if keeps_weights_private(each.leakage)],
+            qualifying=[each.name for each in packings if qualifies(each.leakage, constraints.assume)],
         )
 
 

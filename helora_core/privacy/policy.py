@@ -21,6 +21,11 @@ def keeps_weights_private(leakage: Leakage) -> bool:
     return leakage.key_holder in (LeakageClass.NOTHING, LeakageClass.MASKED_Z)
 
 
+def qualifies(leakage: Leakage, assume: Collection[Assumption]) -> bool:
+    """Whether a packing keeps weights private on what is accepted."""
+    return keeps_weights_private(leakage) and not set(leakage.assumes) - set(assume)
+
+
 def settled_sanitize_bits(private_weights: bool, asked: int | None) -> int | None:
     """The bits to sanitise results to: as asked, by default 40 for private weights, and None for not at all."""
     if asked is None:

@@ -27,6 +27,7 @@ from helora_core.errors import (
 from helora_core.host.manager import get_manager
 from helora_core.packing.costs import OperationCosts
 from helora_core.packing.protocol import Interactive
+from tests.registered import ACCEPTED
 
 SHAPE = ModuleShape.parse("37:20:3")
 PATH = Path("plan.json")
@@ -34,7 +35,7 @@ Read = Callable[..., Artifact]
 Forge = Callable[..., None]
 
 
-ANY = {"private_weights": False, "sanitize_bits": None}
+ANY = {"private_weights": False, "sanitize_bits": None, "assume": ACCEPTED}
 """Demands of a server whose key holder owns the adapter."""
 
 
@@ -48,7 +49,7 @@ def storable() -> list[str]:
     for name in get_manager().packings():
         packing = get_manager().load_packing(name)
         if not packing.client_finishes and not isinstance(
-            compile_plan(SHAPE, packing, precision_bits=8, private_weights=False).layout, Interactive
+            compile_plan(SHAPE, packing, precision_bits=8, private_weights=False, assume=ACCEPTED).layout, Interactive
         ):
             found.append(name)
     return found
@@ -59,9 +60,8 @@ def storable() -> list[str]:
 @pytest.mark.parametrize("packing", storable())
 def test_plans_come_back(packing: str, tokens: int | None, sanitize_bits: int | None) -> None:
     strategy = get_manager().load_packing(packing)
-    plan = compile_plan(
-        SHAPE, strategy, tokens=tokens, sanitize_bits=sanitize_bits, precision_bits=8, private_weights=False
-    )
+    options = {"tokens": tokens, "sanitize_bits": sanitize_bits, "precision_bits": 8}
+    plan = compile_plan(SHAPE, strategy, **options, private_weights=False, assume=ACCEPTED)
     again = restored(encode_plan(plan))
     assert again.digest == plan.digest
     assert again.to_dict() == plan.to_dict()

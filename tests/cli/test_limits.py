@@ -48,7 +48,16 @@ ABSURD: dict[str, tuple[str, ...]] = {
     "tokens": ("plan", "--shape", "512:512:8", "--tokens", "10000000"),
     "predict": ("predict", "--shape", "1000000:1000000:16"),
     **{
-        name: ("plan", "--shape", "300000:300000:16", "--packing", name, "--no-private-weights")
+        name: (
+            "plan",
+            "--shape",
+            "300000:300000:16",
+            "--packing",
+            name,
+            "--no-private-weights",
+            "--assume",
+            "honest-keys",
+        )
         for name in get_manager().packings()
     },
 }

@@ -204,7 +204,8 @@ class TestPrivateWeights:
         error = refusal(command, *(("--shape", "64:64:4") if command == "plan" else ONE), *self.SHOWS)
         assert error["code"] == "leakage-refused"
         for name in get_manager().packings():
-            shown = get_manager().load_packing(name).client_finishes
+            packing = get_manager().load_packing(name)
+            shown = packing.client_finishes or packing.leakage.assumes
             assert (f" {name} " in error["hint"] or f" {name};" in error["hint"]) == (not shown)
 
     def test_with_no_private_weights_it_runs_and_warns(self, helora: Callable[..., Any]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from helora_core.adapter.lora import LoRAAdapter, LoRAModule, ModuleShape
 from helora_core.adapter.npz import save_npz
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
-from helora_core.host.manager import get_manager
+from tests.registered import online_packings
 
 SHAPE = ModuleShape.parse("37:20:3")
 NUMPY = ("--backend", "numpy")
@@ -46,7 +46,7 @@ def told(result: click.testing.Result) -> bool:
     ("zeros", "packing"),
     [
         *((kind, "auto") for kind in ("up", "down", "alpha", "all")),
-        *(("up", name) for name in sorted(get_manager().packings())),
+        *(("up", name) for name in sorted(online_packings())),
     ],
     indirect=["zeros"],
 )

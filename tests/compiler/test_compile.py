@@ -24,6 +24,7 @@ from helora_core.packing.rank_bsgs import RankBSGS, RankBSGSLayout
 from helora_core.packing.zero_moai import ZeroMOAI
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.presets import FAST, SAFE
+from tests.registered import online_packings
 
 Refused = Callable[..., AbstractContextManager[None]]
 
@@ -165,7 +166,7 @@ class TestRefusals:
             compile_plan(SHAPE, Silent(), private_weights=False)
 
 
-@pytest.fixture(scope="module", params=sorted(get_manager().packings()))
+@pytest.fixture(scope="module", params=sorted(online_packings()))
 def packing(request: pytest.FixtureRequest) -> Packing:
     """Each packing of core."""
     return get_manager().load_packing(request.param)

@@ -90,6 +90,7 @@ class TestToDict:
             "leakage_label": "nothing*",
             "needs_sanitize": True,
             "sanitize_bits": None,
+            "assumes": [],
             "leakage_note": "The key holder decrypts Δ alone.",
             "bytes_up_estimate": 8 * 8192 * 3,
             "bytes_down_estimate": 2 * 8 * 8192,

@@ -29,6 +29,7 @@ from helora_core.params.ckks import CKKSParams
 from helora_core.params.noise import NoiseModel
 from helora_core.parties.adapter_run import ModuleJob, ModuleResult, run_adapter
 from tests.compiler import drawn
+from tests.registered import online_packings
 
 DRAWN_CASES = int(os.environ.get("HELORA_BOUND_CASES", "80"))
 BACKENDS = os.environ.get("HELORA_BOUND_BACKENDS", "numpy").split(",")
@@ -39,7 +40,7 @@ CHAIN = CKKSParams(ring_degree=8192, data_bits=(50, 40, 40), special_bits=(60,),
 FRUGAL = CKKSParams(ring_degree=8192, data_bits=(50, 40, 40), special_bits=(40,), scale_bits=40)
 """A special prime so short that key switching drowns all else."""
 
-PACKINGS = sorted(get_manager().packings())
+PACKINGS = sorted(online_packings())
 SLOW = ("halevi_shoup", "halevi_shoup_bsgs", "cpmm")
 """Packings whose plaintexts or ciphertexts for wide modules take seconds to make."""
 

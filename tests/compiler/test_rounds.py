@@ -16,6 +16,7 @@ from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import Op, OpKind, Program
 from helora_core.compiler.rounds import rounds_of
 from helora_core.host.manager import get_manager
+from tests.registered import ACCEPTED, packings_ahead
 
 PACKINGS = sorted(get_manager().packings())
 
@@ -63,8 +64,10 @@ def test_each_round_has_what_it_reads_and_nothing_else(program: Program) -> None
 
 @pytest.mark.parametrize("packing", PACKINGS)
 def test_the_rounds_of_a_plan_count_what_the_plan_counts(packing: str) -> None:
-    plan = compile_plan(ModuleShape.parse("64:48:4"), get_manager().load_packing(packing), private_weights=False)
-    assert len(plan.rounds) == (2 if packing == "cheetah_two_round" else 1)
+    strategy = get_manager().load_packing(packing)
+    plan = compile_plan(ModuleShape.parse("64:48:4"), strategy, private_weights=False, assume=ACCEPTED)
+    assert len(plan.rounds) == (2 if packing in ("cheetah_two_round", *packings_ahead()) else 1)
+    assert plan.round_trips == (2 if packing == "cheetah_two_round" else 1)
     counted = [msgspec.structs.asdict(turn.counts) for turn in plan.rounds]
     total = reduce(lambda left, right: {name: left[name] + right[name] for name in left}, counted)
     assert OperationCounts(**total) == plan.counts

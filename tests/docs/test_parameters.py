@@ -17,6 +17,7 @@ from helora_core.params import presets
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import TABLES, load_table, security_verdict
 from helora_harness import security_costs
+from tests.registered import online_packings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "parameters.md").read_text(encoding="utf-8")
 PROMISED_BITS = {"rank_bsgs": (19, 8192), "zero_moai": (16, 4096)}
@@ -67,7 +68,7 @@ def sanitised(packing: str, bits: int | None) -> tuple[Plan, str, list[int]]:
     return plan, chain, [params.modulus_bits, plan.verdict.limit_bits]
 
 
-@pytest.mark.parametrize("packing", sorted(get_manager().packings()))
+@pytest.mark.parametrize("packing", sorted(online_packings()))
 def test_flat_and_masked_parameters_are_those_shown(packing: str) -> None:
     plan, chain, (modulus, limit) = sanitised(packing, 40)
     scales = plan.scales

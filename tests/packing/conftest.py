@@ -19,12 +19,19 @@ from helora_core.host.manager import get_manager
 from helora_core.packing.protocol import ModulusUse, Packing, Vector
 from helora_core.params.ckks import CKKSParams
 from helora_core.parties.module_run import ModuleRun, run_module
+from tests.registered import ACCEPTED
 
 SMALL = CKKSParams(ring_degree=1024, data_bits=(60, 40, 40), special_bits=(60,), scale_bits=40)
 """Insecure, which no packing can see: 512 slots."""
 
 SMALL_TO_MASK = CKKSParams(ring_degree=1024, data_bits=(46, 44), special_bits=(20,), scale_bits=32)
 """The same for packings that mask, which take two primes."""
+
+
+SMALL_AHEAD = CKKSParams(ring_degree=1024, data_bits=(42, 42), special_bits=(), scale_bits=84, wrap_bits=64)
+"""The same for packings that run ahead of time."""
+
+_PARAMS = {ModulusUse.MASKED: SMALL_TO_MASK, ModulusUse.CORRELATED: SMALL_AHEAD}
 
 
 @st.composite
@@ -51,8 +58,10 @@ def plan_for() -> Callable[..., Plan]:
     """A plan in 512 slots, for tokens that are there to be run together and a module whose zeros are left out."""
 
     def plan(shape: ModuleShape, packing: Packing, tokens: int | None = None, module: LoRAModule | None = None) -> Plan:
-        params = SMALL_TO_MASK if packing.modulus_use is ModulusUse.MASKED else SMALL
-        return compile_plan(shape, packing, params=params, tokens=tokens, module=module, private_weights=False)
+        params = _PARAMS.get(packing.modulus_use, SMALL)
+        return compile_plan(
+            shape, packing, params=params, tokens=tokens, module=module, private_weights=False, assume=ACCEPTED
+        )
 
     return plan
 

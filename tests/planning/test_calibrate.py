@@ -22,6 +22,7 @@ from helora_core.params.security import TABLES, require_secure, security_verdict
 from helora_core.planning.calibrate import DEFAULT_CHAINS, calibrate, chains_for, fit_costs
 from helora_core.planning.profile import Profile
 from helora_core.planning.program_probes import ProgramBench
+from tests.registered import online_packings
 
 SHALLOW = CKKSParams(ring_degree=8192, data_bits=(60, 40), special_bits=(60,), scale_bits=40)
 
@@ -246,7 +247,7 @@ class TestChains:
         for params in DEFAULT_CHAINS:
             require_secure(params)
 
-    @pytest.mark.parametrize("packing", sorted(get_manager().packings()))
+    @pytest.mark.parametrize("packing", sorted(online_packings()))
     @pytest.mark.parametrize("sanitize_bits", [0, 40])
     def test_the_default_ones_are_those_of_plans(self, packing: str, sanitize_bits: int) -> None:
         for shape in ("576:192:8", "1536:1536:16"):
