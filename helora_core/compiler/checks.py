@@ -165,6 +165,8 @@ def _apply(i: int, op: Op, first: ValueInfo | None, params: CKKSParams, scales: 
     if op.kind is OpKind.MASK and first.level == params.max_level:
         raise InvalidProgram(f"%{i}: a mask at level {first.level}, above which no prime is left.", hint=_REPORT)
     if op.kind is OpKind.CORRELATE:
+        if not params.wrap_bits:
+            raise InvalidProgram(f"%{i}: a correlation under parameters without a wrap limb.", hint=_REPORT)
         # The data primes are divided out; what is left is modulo the wrap limb.
         return _info(first.level, first.scale_bits - sum(params.data_bits))
     if op.kind is OpKind.ASK_CLIENT:
