@@ -118,6 +118,3 @@ def _encoder(library: Hashable, params: CKKSParams) -> CheckedEncoder:
     family = (type(backend), backend.name, params)
     return CheckedEncoder(backend.encoder(params), params, backend.capabilities, family, unit)
 
-
-for _n in ("batch_key", "batch_sums", "online_weights", "pack", "unpack"):  # TEMP
-    setattr(CheckedBackend, _n, (lambda n: lambda self, *a: getattr(self.library, n)(*a))(_n))

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from helora_core.backend.checked_backend import CheckedBackend
+from helora_core.backend.checked_correlations import CheckedCorrelations
 from helora_core.backend.correlations import OnlineWeights, Words
 from helora_core.errors import CorrelationUsed, CorruptPayload, LimitExceeded, UnexpectedMessage
 from helora_core.execution import modular
@@ -169,7 +169,7 @@ class Batches:
         else:
             self._batches[kept.batch] = _Batch(kept, mark, used, int(np.count_nonzero(~used)))
 
-    def answers(self, upload: MaskedUpload, serving: Serving, backend: CheckedBackend) -> tuple[bytes, ...]:
+    def answers(self, upload: MaskedUpload, serving: Serving, library: CheckedCorrelations) -> tuple[bytes, ...]:
         """Each module's results from activations under a pad. The correlations are marked as used first, durably.
 
         Raises:
@@ -191,7 +191,7 @@ class Batches:
                 ]
                 bits = turn.how.top_bits
                 v = weights.answer(y, rows[0] if len(rows) == 1 else np.concatenate(rows), bits)
-                results.append(backend.pack(v, bits))
+                results.append(library.pack(v, bits))
             self._use(found)
             return tuple(results)
 
@@ -223,11 +223,11 @@ class Batches:
         for batch, span in found:
             batch.used[span.start : span.start + span.count] = True
             batch.left -= span.count
-        for batch, span in found:
-            batch.mark.cover(span.start + span.count)
-        for batch, _ in found:
-            if not batch.left and self._batches.pop(batch.kept.batch, None):
-                self._owner.put(*batch.mark.erasing(self._key(batch.kept.batch)))
+        Mark.cover_all([(batch.mark, span.start + span.count) for batch, span in found])
+        for name, batch in {batch.kept.batch: batch for batch, _ in found}.items():
+            if not batch.left:
+                del self._batches[name]
+                self._owner.put(*batch.mark.erasing(self._key(name)))
 
     def _key(self, batch: bytes) -> str:
         return f"batch.{self._prefix}.{batch.hex()}"

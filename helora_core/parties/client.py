@@ -258,7 +258,7 @@ class Client:
         if alive[0].plan.correlation is None:
             return wanted, parts
         # The first one that is alive says what is read, so it comes first in what is checked too.
-        route = Route(wanted, parts, self._reserves.channel(alive[0].plan), self._backend)
+        route = Route(wanted, parts, self._reserves.channel(alive[0].plan), self._backend.correlations)
         if all(len(self._asked[each.name]) == 1 for each in wanted):
             self._routes[names] = route
         return route
@@ -276,7 +276,8 @@ class Client:
         plans = [each.plan for versions in self._asked.values() for each in versions]
         channels = {params: keys for params, keys in self._keys.items() if isinstance(keys, Channel)}
         limits = {"low_water": self.low_water, "most_bytes": self._pool_bytes}
-        return Reserves(self._backend, plans, channels, self._store, **limits)
+        library = self._backend.correlations
+        return Reserves(library, plans, channels, self._store, **limits)
 
     def delta(self, modules: str | Sequence[str], x: NDArray[Any], link: Link) -> Vector:
         """Δ of x, through a link to the server: float64, shape (tokens, d_out); several parts side by side.

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from helora_core.backend.checked_backend import CheckedBackend
+from helora_core.backend.checked_correlations import CheckedCorrelations
 from helora_core.backend.correlations import NONCE_BYTES
 from helora_core.backend.ledger import OperationCounts
 from helora_core.compiler.compiled import CompiledModule
@@ -33,7 +33,7 @@ class Making:
     """A batch in the making.
 
     Args:
-        backend: The backend.
+        library: The backend's correlations.
         params: Resolved.
         modules: What it is for, all of one input.
         weights: Their integers, by their names at the server.
@@ -42,13 +42,13 @@ class Making:
 
     def __init__(
         self,
-        backend: CheckedBackend,
+        library: CheckedCorrelations,
         params: CKKSParams,
         modules: Sequence[CompiledModule],
         weights: Mapping[str, ModularWeights],
         batches: Batches,
     ) -> None:
-        self._backend, self._params, self._batches = backend, params, batches
+        self._library, self._params, self._batches = library, params, batches
         self._plans = [each.plan for each in modules]
         self._names, self._weights = list(weights), list(weights.values())
         self._down = np.concatenate([each.matrices[0] for each in self._weights])
@@ -113,7 +113,7 @@ class Making:
     def _added(self, payloads: Sequence[bytes], number: int) -> tuple[bytes, ...]:
         piece = self._uploads[number - 1]
         if number == 1:
-            sums = self._backend.batch_sums(self._params, payloads[0], self._nonces, len(self._down))
+            sums = self._library.batch_sums(self._params, payloads[0], self._nonces, len(self._down))
             sums.add(payloads[1], self._down[:, piece.start : piece.end])
             self._sums = sums
         else:

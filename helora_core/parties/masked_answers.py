@@ -76,7 +76,7 @@ class MaskedAnswers:
                 f"Session: the request is for {tokens} tokens; 1 to {self._served.limits.tokens} are served at once.",
                 hint="Send fewer tokens per request.",
             )
-        results = batches.answers(upload, self._served, self._served.backend)
+        results = batches.answers(upload, self._served, self._served.correlations)
         elapsed = time.perf_counter_ns() - start
         answer = channel.seal(PayloadKind.MASKED_DOWNLOAD, encode(MaskedDownload(*first, results, elapsed)))
         kept = self._kept[first] = _Kept(fingerprint, answer, Ticket(self._served.batches.store))

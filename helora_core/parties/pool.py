@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from helora_core.backend.checked_backend import CheckedBackend
+from helora_core.backend.checked_correlations import CheckedCorrelations
 from helora_core.backend.correlations import Words
 from helora_core.compiler.plan import Plan
 from helora_core.errors import CorruptPayload, PoolEmpty
@@ -96,7 +96,9 @@ class Taken:
 class _Batch:
     """A batch in use."""
 
-    def __init__(self, kept: PreparedBatch, plans: Mapping[str, Plan], backend: CheckedBackend, mark: Mark) -> None:
+    def __init__(
+        self, kept: PreparedBatch, plans: Mapping[str, Plan], library: CheckedCorrelations, mark: Mark
+    ) -> None:
         rounds = {each.name: modular.online_of(plans[each.plan]) for each in kept.modules}
         self.kept = kept
         self.modules = tuple(each.name for each in kept.modules)
@@ -104,7 +106,7 @@ class _Batch:
         self.places = {name: place for place, name in enumerate(self.modules)}
         self.mark = mark
         self.next = mark.reserved
-        self._backend, self._rounds = backend, rounds
+        self._library, self._rounds = library, rounds
         self._inputs = rounds[self.modules[0]].inputs
         self._pads = modular.pads(kept.seed)
         self._masked = {each.name: bytearray(each.masked) for each in kept.modules}
@@ -137,9 +139,9 @@ class _Batch:
         size, bits = turn.row_bytes, turn.how.top_bits
         packed = bytes(self._masked[name][start * size : (start + count) * size])
         if turn.outputs * bits % 8 == 0:
-            return self._backend.unpack(packed, count * turn.outputs, bits).reshape(count, turn.outputs)
+            return self._library.unpack(packed, count * turn.outputs, bits).reshape(count, turn.outputs)
         rows = [packed[i * size : (i + 1) * size] for i in range(count)]
-        return np.stack([self._backend.unpack(row, turn.outputs, bits) for row in rows])
+        return np.stack([self._library.unpack(row, turn.outputs, bits) for row in rows])
 
 
 class Pools:
@@ -149,7 +151,7 @@ class Pools:
         store: Where batches and marks are kept; None to keep them only in memory.
         key_id: The client's key id; batches of other keys are left alone.
         plans: The plans that may have batches, by digest. Batches for other plans are deleted.
-        backend: The backend, which packs and unpacks numbers.
+        library: The backend's correlations, which pack and unpack numbers.
         low_water: A pool with fewer correlations than this is low.
         reserved: Correlations to reserve with one write.
     """
@@ -159,14 +161,14 @@ class Pools:
         store: Store | None,
         key_id: bytes,
         plans: Mapping[str, Plan],
-        backend: CheckedBackend,
+        library: CheckedCorrelations,
         *,
         low_water: int,
         reserved: int = RESERVED,
     ) -> None:
         self._prefix = key_id.hex()
         self._owner = Ownership(store, f"owner.client.{self._prefix}")
-        self._key_id, self._plans, self._backend = key_id, plans, backend
+        self._key_id, self._plans, self._library = key_id, plans, library
         self._low_water, self._ahead = low_water, reserved
         self._lock = threading.RLock()
         self._batches: list[_Batch] = []
@@ -186,14 +188,14 @@ class Pools:
         known = all(each.plan in self._plans for each in kept.modules)
         mark = self._mark(kept)
         if kept.modules and known and mark.reserved < kept.size:
-            self._batches.append(_Batch(kept, self._plans, self._backend, mark))
+            self._batches.append(_Batch(kept, self._plans, self._library, mark))
         else:
             self._erase(kept, mark)
 
     def add(self, kept: PreparedBatch) -> None:
         """Add a batch to a pool. Errors are those of the store."""
         with self._lock:
-            batch = _Batch(kept, self._plans, self._backend, self._mark(kept))
+            batch = _Batch(kept, self._plans, self._library, self._mark(kept))
             self._owner.put(Write(self._key(kept), msgspec.msgpack.encode(kept)))
             self._batches.append(batch)
             self._known.clear()

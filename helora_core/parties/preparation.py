@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from helora_core.backend.checked_backend import CheckedBackend
+from helora_core.backend.checked_correlations import CheckedCorrelations
 from helora_core.backend.correlations import NONCE_BYTES, BatchKey, Words
 from helora_core.backend.ledger import OperationCounts
 from helora_core.compiler.rounds import Phase
@@ -32,7 +32,7 @@ class Preparation(Exchange):
     Args:
         asked: The modules, all with an offline phase, none of them with a Δ of zero.
         channel: The client's channel for their parameters.
-        backend: The backend.
+        library: The backend's correlations.
         correlations: How many to make; the surplus of the last batch is not kept.
         pools: The pools that they are added to.
         on_correlations: Called with the number of correlations that are ready after each message, for progress bars; a
@@ -43,13 +43,13 @@ class Preparation(Exchange):
         self,
         asked: Sequence[AskedModule],
         channel: Channel,
-        backend: CheckedBackend,
+        library: CheckedCorrelations,
         correlations: int,
         pools: Pools,
         on_correlations: Callable[[float], object] = lambda correlations: None,
     ) -> None:
         super().__init__(asked, channel, correlations, "Preparation")
-        self._backend, self._channel, self._pools = backend, channel, pools
+        self._library, self._channel, self._pools = library, channel, pools
         self._phase = Phase.OFFLINE
         self._correlations = correlations
         self._told = on_correlations
@@ -116,7 +116,7 @@ class Preparation(Exchange):
                 f"Preparation: the server's nonce has {len(nonce)} bytes, not {NONCE_BYTES}.",
                 hint="Use the same version of helora on both sides.",
             )
-        self._key: BatchKey = self._backend.batch_key(self._channel.params, self._nonce + nonce)
+        self._key: BatchKey = self._library.batch_key(self._channel.params, self._nonce + nonce)
 
     def _send_features(self, follows: bytes) -> OperationCounts:
         piece = self._uploads[self._number - 1]
@@ -152,5 +152,5 @@ class Preparation(Exchange):
         rows = np.ascontiguousarray(np.concatenate(kept).T)
         kept.clear()
         if rows.shape[1] * bits % 8 == 0:
-            return self._backend.pack(rows.reshape(-1), bits)
-        return b"".join(self._backend.pack(row, bits) for row in rows)
+            return self._library.pack(rows.reshape(-1), bits)
+        return b"".join(self._library.pack(row, bits) for row in rows)

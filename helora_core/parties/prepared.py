@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from helora_core.backend.checked_backend import CheckedBackend
+from helora_core.backend.checked_correlations import CheckedCorrelations
 from helora_core.backend.envelope import PayloadKind
 from helora_core.backend.ledger import OperationCounts
 from helora_core.compiler.exponents import normalized_tokens
@@ -37,16 +37,16 @@ class Route:
         asked: The modules, by one plan each; at least one module's Δ is not zero.
         wanted: The parts.
         channel: The client's channel for their parameters.
-        backend: The backend.
+        library: The backend's correlations.
     """
 
     def __init__(
-        self, asked: Sequence[AskedModule], wanted: Sequence[str], channel: Channel, backend: CheckedBackend
+        self, asked: Sequence[AskedModule], wanted: Sequence[str], channel: Channel, library: CheckedCorrelations
     ) -> None:
         self.asked = tuple(asked)
         self.alive = tuple(each for each in asked if not each.plan.is_zero)
         self.wanted = tuple(wanted)
-        self.channel, self.backend = channel, backend
+        self.channel, self.library = channel, library
         self.plan = self.alive[0].plan
         self.digests = {each.name: each.plan.digest for each in self.alive}
         self.turns = [online_of(each.plan) for each in self.alive]
@@ -65,7 +65,7 @@ class MaskedRequest(Request):
 
     def __init__(self, route: Route, x: Vector, *, taken: Taken, ticket: Ticket) -> None:
         start = time.perf_counter_ns()
-        self._route, self._taken, self._ticket = route, taken, ticket
+        self._route, self._taken, self._ticket, self._asked = route, taken, ticket, route.asked
         self.wanted = route.wanted
         self._deltas: dict[str, Vector] | None = None
         self._bounds: dict[str, Vector] = {}
@@ -127,7 +127,7 @@ class MaskedRequest(Request):
                 turn, answer = next(rest)
                 if len(answer) != -(-tokens * turn.outputs * turn.how.top_bits // 8):
                     raise self._other_numbers()
-                v = route.backend.unpack(answer, tokens * turn.outputs, turn.how.top_bits)
+                v = route.library.unpack(answer, tokens * turn.outputs, turn.how.top_bits)
                 delta = turn.delta(v.reshape(tokens, turn.outputs), self._taken.masked[each.name], exponents)
                 bounds = np.ldexp(route.bounds[each.name], exponents)
             else:
@@ -136,10 +136,6 @@ class MaskedRequest(Request):
                 delta[self._nothing], bounds[self._nothing] = 0.0, 0.0
             found[each.name] = RunResult(delta=delta, error_bound=bounds)
         return found
-
-    @property
-    def _asked(self) -> tuple[AskedModule, ...]:
-        return self._route.asked
 
     def _other_numbers(self) -> CorruptPayload:
         return CorruptPayload(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 
 from helora_core.backend.checked_backend import CheckedBackend, checked
+from helora_core.backend.checked_correlations import CheckedCorrelations
 from helora_core.backend.encoder import PlaintextEncoder
 from helora_core.backend.origin import origin_of
 from helora_core.backend.protocol import Backend
@@ -92,9 +94,14 @@ class Served:
         if (name, plan) not in self._factors:
             compiled = self._by_plan[name, plan]
             matrices = integer_factors(compiled.plan, compiled.module)
-            online = self.backend.online_weights(matrices)
+            online = self.correlations.online_weights(matrices)
             self._factors[name, plan] = ModularWeights(matrices, online, fingerprint_of(matrices))
         return self._factors[name, plan]
+
+    @cached_property
+    def correlations(self) -> CheckedCorrelations:
+        """What the backend does for plans that run ahead of time."""
+        return self.backend.correlations
 
     def online(self, name: str, plan: str) -> tuple[OnlineRound, ModularWeights] | None:
         """The online round of a module by a plan, and its weights; None if it is not served."""

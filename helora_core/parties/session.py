@@ -219,7 +219,7 @@ class Session:
         if modules[0].plan.correlation is not None:
             weights = {name: served.factors(name, digest) for name, digest in named}
             batches = self._prepared(keys.key_id)
-            return Making(served.backend, keys.params, modules, weights, batches)
+            return Making(served.correlations, keys.params, modules, weights, batches)
         runs = [
             Execution(each.plan, served.weights(name, digest))
             for (name, digest), each in zip(named, modules, strict=True)

@@ -238,7 +238,7 @@ class TestPreparation:
             preparation.receive(pair.session.answer(message))
         assert len(keys) == len({public for _, public in keys}) == 2
         for key, _ in keys:
-            with pytest.raises(ValueError, match="erased"):
+            with pytest.raises(InvalidInput, match="erased"):
                 key.encrypt(np.zeros((1, 8192), dtype=np.uint64))
         pair.client.discard("q")
 

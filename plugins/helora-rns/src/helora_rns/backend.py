@@ -189,6 +189,7 @@ class RNSBackend:
         compressed_upload=True,
         programs=True,
         defers_division=True,
+        correlations=True,
     )
 
     @property
