@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -72,20 +72,34 @@ def run_plans(work: Sequence[ModuleJob], execution: Execution) -> tuple[list[Mod
     )
     tell_selection(selection)
     backend, secure, library = selection.name, selection.secure, manager.load_backend(selection.name)
-    with token_progress(sum(job.x.shape[0] for job in work)) as advance:
+    prepared = sum(job.x.shape[0] for job in work if job.chosen.correlation)
+    with token_progress(prepared + sum(job.x.shape[0] for job in work)) as advance:
         telemetry = Telemetry(manager.telemetry_sinks())
         results = list(
             run_adapter(
                 library,
                 work,
                 private_weights=execution.constraints.private_weights,
+                assume=execution.constraints.assume,
                 telemetry=telemetry,
                 on_tokens=advance,
+                on_correlations=_Steps(advance),
             )
         )
     require_budget(results, execution.constraints.budget)
     rows = [result_row(result, backend=backend, secure=secure) for result in results]
     return results, {"backend": backend, "secure": secure, "modules": rows}
+
+
+class _Steps:
+    """Advances a bar by what is done in all, module after module."""
+
+    def __init__(self, advance: Callable[[float], object]) -> None:
+        self._advance, self._done = advance, 0.0
+
+    def __call__(self, done: float) -> None:
+        self._advance(done - self._done if done >= self._done else done)
+        self._done = done
 
 
 def show(results: list[ModuleResult], document: dict[str, Any]) -> None:
@@ -98,6 +112,8 @@ def show(results: list[ModuleResult], document: dict[str, Any]) -> None:
     columns = ("module", "shape", "packing", *numbers, "leakage")
     print_table(columns, [*map(_cells, rows), _total(rows)], numbers=numbers, footer=True, spare=_SPARE)
     click.echo("pack+enc, compute, dec+unp: ms per token; bits: −log2(max|error| / max|Δ|); up, down: bytes per token")
+    if any(row["ahead"] for row in rows):
+        click.echo(_ahead(rows))
     warn_of(results, document)
 
 
@@ -137,6 +153,18 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         size(row["bytes_up"] / row["tokens"]),
         size(row["bytes_down"] / row["tokens"]),
         row["leakage_label"],
+    )
+
+
+def _ahead(rows: list[dict[str, Any]]) -> str:
+    """What was done ahead of time, in a line."""
+    from helora_core.cli.output import seconds, size
+
+    done = [row["ahead"] for row in rows if row["ahead"]]
+    milliseconds, up, down = (sum(each[key] for each in done) for key in ("ms", "bytes_up", "bytes_down"))
+    return (
+        f"ahead of time, for {len(done)} modules: {seconds(milliseconds)} ms, {size(up)} up, {size(down)} down; one "
+        "batch makes as many correlations as the ring has coefficients, used or not"
     )
 
 

@@ -93,7 +93,7 @@ class Preparation(Exchange):
         return len(self._uploads) + len(self._results)
 
     def _take(self, received: Received, follows: bytes) -> OperationCounts:
-        start, (payloads,) = time.perf_counter_ns(), received
+        (payloads,) = received
         if self._number == 0:
             self._make_key(payloads[0])
         elif self._number > len(self._uploads):
@@ -107,7 +107,6 @@ class Preparation(Exchange):
         else:
             executed = self._finish()
         self._told(self._ready + self._tokens * self._number / (self._last + 1) if self._message else self._ready)
-        self._times.encrypt += time.perf_counter_ns() - start
         return executed
 
     def _make_key(self, nonce: bytes) -> None:
@@ -119,9 +118,12 @@ class Preparation(Exchange):
         self._key: BatchKey = self._library.batch_key(self._channel.params, self._nonce + nonce)
 
     def _send_features(self, follows: bytes) -> OperationCounts:
-        piece = self._uploads[self._number - 1]
+        start, piece = time.perf_counter_ns(), self._uploads[self._number - 1]
         pads = self._pads.columns(self._channel.params.ring_degree, piece.start, piece.end)
         payload = self._key.encrypt(pads)
+        elapsed = time.perf_counter_ns() - start
+        self._times.encrypt += elapsed
+        self._times.decrypt -= elapsed  # of the time for the whole answer
         self._send([[self._key.public_key, payload] if self._number == 1 else [payload]], follows)
         return OperationCounts(encrypts=piece.end - piece.start)
 

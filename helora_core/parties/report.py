@@ -15,6 +15,7 @@ from helora_core.errors import BudgetExceeded, PrecisionLost
 from helora_core.execution.reference import precision_bits
 from helora_core.parties.adapter_run import ModuleResult
 from helora_core.parties.client_run import relative_bits
+from helora_core.parties.request_report import Report
 
 _NS_PER_MS = 1e6
 
@@ -46,8 +47,24 @@ def result_row(result: ModuleResult, *, backend: str, secure: bool) -> dict[str,
         "tokens_per_second": 1e9 * tokens / report.times.total,
         "bytes_up": report.bytes_up,
         "bytes_down": report.bytes_down,
+        "ahead": _ahead(result.ahead),
         "executed": msgspec.structs.asdict(report.executed),
         "inner": msgspec.structs.asdict(report.inner),
+    }
+
+
+def _ahead(report: Report | None) -> dict[str, Any] | None:
+    """What was done ahead of time, in total."""
+    if report is None:
+        return None
+    return {
+        "correlations": report.correlations,
+        "client_ms": (report.times.encrypt + report.times.decrypt) / _NS_PER_MS,
+        "server_ms": report.times.compute / _NS_PER_MS,
+        "ms": report.times.total / _NS_PER_MS,
+        "bytes_up": report.bytes_up,
+        "bytes_down": report.bytes_down,
+        "executed": msgspec.structs.asdict(report.executed),
     }
 
 
