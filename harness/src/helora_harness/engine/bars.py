@@ -56,6 +56,9 @@ class Bar(msgspec.Struct, frozen=True, kw_only=True):
 SEAL, ONE = "SEAL", "one token, sanitised, client + server"
 _MOST = Sense.AT_MOST
 
+AHEAD = ("576:768:16", "1536:1536:32", "4096:4096:16")
+"""Shapes of modules whose work is done ahead of time."""
+
 
 def _operation(name: str, work: str, avx512: float, avx2: float, moonshot: float) -> Bar:
     return Bar(name=name, group="operations", work=work, peer=SEAL, avx512=avx512, avx2=avx2, moonshot=moonshot)
@@ -77,6 +80,14 @@ def _ntt(ring_degree: int, most_us: float) -> Bar:
 
 def _vfhe(name: str, work: str) -> Bar:
     return Bar(name=f"vfhe-{name}", group="vfhe", work=work, peer="vfhe", avx512=1, avx2=1)
+
+
+def _ahead(shape: str, ring_degree: int, most_us: float, moonshot: float | None) -> Bar:
+    return Bar(
+        name=f"ahead-{shape.split(':')[0]}-{ring_degree}", group="ahead", unit="us", sense=_MOST,
+        work=f"precomputed {shape}, N={ring_degree}: ahead of time, client + server, a token",
+        avx512=most_us, avx2=most_us, moonshot=moonshot,
+    )  # fmt: skip
 
 
 BARS: tuple[Bar, ...] = (
@@ -122,6 +133,31 @@ BARS: tuple[Bar, ...] = (
     Bar(
         name="bytes-down", group="bytes", work="bytes down: the same", unit="KB", sense=_MOST, avx512=75, avx2=75,
         moonshot=20,
+    ),
+    _ahead(AHEAD[0], 8192, 60, 36),
+    _ahead(AHEAD[0], 4096, 45, 25),
+    _ahead(AHEAD[1], 8192, 150, 90),
+    _ahead(AHEAD[2], 8192, 380, 230),
+    Bar(
+        name="online-server", group="online", work=f"precomputed {AHEAD[0]}: online, server's arithmetic, a token",
+        unit="us", sense=_MOST, avx512=2, avx2=2, moonshot=0.8,
+    ),
+    Bar(
+        name="online-bytes", group="online", work="online bytes, both messages, the same", unit="KB", sense=_MOST,
+        avx512=7, avx2=7,
+    ),
+    Bar(
+        name="online-adapter", group="online-adapter", unit="ms", sense=_MOST, avx512=1.5, avx2=1.5, moonshot=0.3,
+        work="precomputed, all 60 modules of the bundled adapter, one token online, by the parties' messages",
+        least_bits=14,
+    ),
+    Bar(
+        name="online-outlier", group="online-adapter", unit="ms", sense=_MOST, work="the same, one channel 300 times",
+        least_bits=14,
+    ),
+    Bar(
+        name="ahead-best", group="ahead-best", work=f"precomputed {AHEAD[0]}, amortised total, a token",
+        peer="our best plan online", avx512=15, avx2=15, moonshot=50,
     ),
     _ntt(2048, 1.5),
     _ntt(4096, 3.2),

@@ -29,7 +29,7 @@ Measure = Callable[[], Iterator[Figure]]
 
 def measures(pace: Pace, *, quick: bool) -> dict[str, Measure]:
     """How each group is measured."""
-    from helora_harness.engine import operations, plans
+    from helora_harness.engine import ahead, operations, plans
 
     return {
         "operations": lambda: operations.operations(pace),
@@ -40,6 +40,10 @@ def measures(pace: Pace, *, quick: bool) -> dict[str, Measure]:
         "adapter": lambda: plans.bundled(pace, quick=quick),
         "cpmm": lambda: plans.cpmm(pace, quick=quick),
         "bytes": lambda: plans.bytes_of(pace, quick=quick),
+        "ahead": lambda: ahead.filling(pace, quick=quick),
+        "online": lambda: ahead.online(pace, quick=quick),
+        "online-adapter": lambda: ahead.bundled(pace, quick=quick),
+        "ahead-best": lambda: ahead.against_best(pace, quick=quick),
         "ntt": lambda: operations.transforms(pace),
         "vfhe": lambda: operations.vfhe(pace),
     }
