@@ -44,7 +44,7 @@ def params_ahead(packing: Packing, *, ring_degree: int | None, security_bits: in
     if ring_degree is not None and ring_degree not in allowed:
         raise InvalidParameters(
             f"Packing {packing.name} has no parameters for a ring of {ring_degree}.",
-            hint=f"Use a ring of {', '.join(map(str, allowed[:-1]))} or {allowed[-1]}, or leave the choice to the plan.",
+            hint=f"Use one of {', '.join(map(str, allowed[:-1]))} or {allowed[-1]}, or leave the choice to the plan.",
         )
     limits = load_table(table)
     rings = _USUAL_RINGS if ring_degree is None else (ring_degree,)
@@ -80,8 +80,8 @@ def settings_under(packing: Packing, shape: ModuleShape, params: CKKSParams, hid
     """
     if not params.wrap_bits or params.special_bits or (is_exact(packing) and len(params.data_bits) < 2):
         raise InvalidParameters(
-            f"Packing {packing.name} needs a wrap limb, {'two data primes' if is_exact(packing) else 'data primes'} and "
-            "no special ones.",
+            f"Packing {packing.name} needs a wrap limb, {'two' if is_exact(packing) else 'one or more'} data primes, "
+            "and no special ones.",
             hint="Leave the choice of parameters to the plan.",
         )
     grid = chosen_grid(shape)

@@ -140,8 +140,8 @@ def grid_of(scales: Scales, params: CKKSParams) -> Grid:
     fits = grid.x_bits >= 1 and all(1 <= bits <= _MOST_WEIGHT_BITS for bits in (grid.down_bits, grid.up_bits))
     if not fits or grid.bits != GRID_BITS:
         raise InvalidParameters(
-            f"A grid of {grid.x_bits}, {grid.down_bits} and {grid.up_bits} bits for x, down and up: they have to sum to "
-            f"{GRID_BITS}, those of weights being 1 to {_MOST_WEIGHT_BITS}.",
+            f"A grid of {grid.x_bits}, {grid.down_bits} and {grid.up_bits} bits for x, down and up: they have to sum "
+            f"to {GRID_BITS}, those of weights being 1 to {_MOST_WEIGHT_BITS}.",
             hint="Leave the choice of scales to the plan.",
         )
     return grid
@@ -216,7 +216,7 @@ def require_hidden(packing: str, correlation: Correlation, sanitize_bits: int | 
         raise LeakageRefused(
             f"Packing {packing}: the noise of a result is hidden to a statistical distance of "
             f"2^-{correlation.distance_bits:.1f}; 2^-{sanitize_bits} is asked for.",
-            hint=f"Take a ring of 8192, or packing precomputed; or ask for --sanitize {int(correlation.distance_bits)}.",
+            hint=f"Ask for --sanitize {int(correlation.distance_bits)}, or take packing precomputed in a ring of 8192.",
         )
 
 
@@ -245,7 +245,8 @@ def check_kept(packing: str, shape: ModuleShape, report: PrecisionReport, asked_
         raise PrecisionLost(
             f"Packing {packing} keeps {max(0.0, report.bits):.1f} bits of Δ for modules {shape}, with the best grid of "
             f"{GRID_BITS} bits; {asked_bits:g} are asked for.",
-            hint=f"Ask for {max(0, math.floor(report.bits))} bits (--target-bits, precision_bits), or use an online packing.",
+            hint=f"Ask for {max(0, math.floor(report.bits))} bits (--target-bits, precision_bits), or use an online "
+            "packing.",
         )
 
 

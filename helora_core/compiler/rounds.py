@@ -5,7 +5,8 @@ into rounds. Each takes the upload, computes, and sends its outputs down; other 
 kept by the server from one round to the next.
 
 A program of random inputs runs *offline*, ahead of time; one more round, *online*, takes activations masked by the
-client's randomness, and is arithmetic in the clear (``helora_core.backend.correlations``). Other programs are all online.
+client's randomness, and is arithmetic in the clear (``helora_core.backend.correlations``). Other programs are all
+online.
 """
 
 from __future__ import annotations

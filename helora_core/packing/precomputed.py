@@ -3,16 +3,16 @@
 Why: all that the server does is linear. It can be done ahead of time, in large batches, and what is left once x is
 there is integer arithmetic on one-time-padded values: one round trip, no ciphertext, a few kilobytes.
 
-Layout. One ciphertext a feature, one token a coefficient: a batch makes correlations for N tokens. With r uniform modulo
-t = 2^64 and W'' = U''·D'' the LoRA in integers,
+Layout. One ciphertext a feature, one token a coefficient: a batch makes correlations for N tokens. With r uniform
+modulo t = 2^64 and W'' = U''·D'' the LoRA in integers,
 
     offline   client  ⟦r_i⟧, i < d_in                          server  ⟦c_o⟧ = Σ_j U''_oj · Σ_i D''_ji · ⟦r_i⟧ − s_o
     online    client  y = x'' − r mod t                        server  v = U''(D''·y) + s mod t
               client  Δ'' = v + c mod t, as a signed number
 
-Ciphertexts are modulo t·q₁, with messages times q₁, the product of the data primes. The server re-randomises its results
-with the client's public key and divides them by q₁ before it takes the masks off: neither products of ciphertexts nor
-number-theoretic transforms of the d_in uploads are needed.
+Ciphertexts are modulo t·q₁, with messages times q₁, the product of the data primes. The server re-randomises its
+results with the client's public key and divides them by q₁ before it subtracts the masks: neither products of
+ciphertexts nor number-theoretic transforms of the d_in uploads are needed.
 
 Exactness. x, ``down`` and ``up`` are integers on a grid whose bits sum to 62, so that |Δ''| < 2^63
 (``helora_core.compiler.grid``). ``precomputed`` drops the low bits of results that the grid makes meaningless anyway:
@@ -26,9 +26,9 @@ ciphertexts' noise is hidden statistically, to a distance that the plan states, 
 should be: a forged key undoes the re-randomisation (``Assumption.HONEST_KEYS``). Each query answers about an input that
 the client chooses freely modulo t: ``Plan.bits_per_query`` says how much of ``down`` one shows.
 
-Source: MiniONN (Liu, Juuti, Lu, Asokan; CCS 2017), GAZELLE (Juvekar, Vaikuntanathan, Chandrakasan; USENIX Security 2018)
-and DELPHI (Mishra, Lehmkuhl, Srinivasan, Zheng, Popa; USENIX Security 2020) prepare the linear layers of networks in
-this way. A modulus with a machine word in it, and a division that hides the noise, are our choice for adapters.
+Source: MiniONN (Liu, Juuti, Lu, Asokan; CCS 2017), GAZELLE (Juvekar, Vaikuntanathan, Chandrakasan; USENIX Security
+2018) and DELPHI (Mishra, Lehmkuhl, Srinivasan, Zheng, Popa; USENIX Security 2020) prepare the linear layers of networks
+in this way. A modulus with a machine word in it, and a division that hides the noise, are our choice for adapters.
 """
 
 from __future__ import annotations

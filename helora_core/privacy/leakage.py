@@ -27,7 +27,7 @@ class LeakageClass(str, Enum):
 
 
 class Assumption(str, Enum):
-    """What must be true of a client for a leakage class to hold. Nothing runs on an assumption that was not accepted."""
+    """What must be true of a client for a leakage class to hold. Nothing runs on an assumption that is not accepted."""
 
     HONEST_KEYS = "honest keys"
     """The client's public keys are made as they should be."""

@@ -97,7 +97,7 @@ def able(library: Library) -> CheckedCorrelations:
 
 
 REFUSED: dict[str, tuple[type[HeloraError], str, Callable[[CheckedCorrelations], object]]] = {
-    "no wrap limb": (InvalidParameters, "wrap limb", lambda a: a.batch_key(replaced(wrap_bits=0), NONCES)),
+    "no wrap limb": (InvalidParameters, "wrap limb", lambda a: a.batch_key(unwrapped(), NONCES)),
     "not resolved": (InvalidParameters, "resolved", lambda a: a.batch_key(replaced(data_primes=()), NONCES)),
     "one nonce": (InvalidInput, "32 bytes of nonces", lambda a: a.batch_key(PARAMS, NONCES[:32])),
     "no rows": (InvalidInput, "count of 0", lambda a: a.batch_sums(PARAMS, b"pk", NONCES, 0)),
@@ -119,7 +119,7 @@ REFUSED: dict[str, tuple[type[HeloraError], str, Callable[[CheckedCorrelations],
     "masks for others": (InvalidInput, "(4, 1024)", lambda a: results(a, integers(4, 3), words(3, N))),
     "short seed": (InvalidInput, "16 bytes", lambda a: results(a, integers(4, 3), seed=SEED[:16])),
     "no matrices": (InvalidInput, "no matrices", lambda a: a.online_weights([])),
-    "matrices that do not fit": (InvalidInput, "(any, 3)", lambda a: a.online_weights([integers(3, 5), integers(4, 2)])),
+    "other widths": (InvalidInput, "(any, 3)", lambda a: a.online_weights([integers(3, 5), integers(4, 2)])),
     "inputs of another width": (InvalidInput, "(any, 5)", lambda a: weights(a).answer(words(2, 4), words(2, 4), 24)),
     "masks of other tokens": (InvalidInput, "(2, 4)", lambda a: weights(a).answer(words(2, 5), words(1, 4), 24)),
     "no bits": (InvalidInput, "0 bits", lambda a: weights(a).answer(words(2, 5), words(2, 4), 0)),
@@ -131,6 +131,10 @@ REFUSED: dict[str, tuple[type[HeloraError], str, Callable[[CheckedCorrelations],
 
 def replaced(**changes: Any) -> CKKSParams:
     return msgspec.structs.replace(PARAMS, **changes)
+
+
+def unwrapped() -> CKKSParams:
+    return replaced(wrap_bits=0, scale_bits=40)
 
 
 def one_prime() -> CKKSParams:

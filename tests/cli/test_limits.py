@@ -36,6 +36,8 @@ for command in json.loads(sys.argv[1]):
     print(json.dumps([command, status, json.loads(shown.buffer.getvalue()), *used]))
 """
 
+_HUGE = ("plan", "--shape", "300000:300000:16")
+
 ABSURD: dict[str, tuple[str, ...]] = {
     "plan": ("plan", "--shape", "1000000:1000000:16"),
     "explain": ("explain", "--shape", "1000000:1000000:16"),
@@ -48,16 +50,7 @@ ABSURD: dict[str, tuple[str, ...]] = {
     "tokens": ("plan", "--shape", "512:512:8", "--tokens", "10000000"),
     "predict": ("predict", "--shape", "1000000:1000000:16"),
     **{
-        name: (
-            "plan",
-            "--shape",
-            "300000:300000:16",
-            "--packing",
-            name,
-            "--no-private-weights",
-            "--assume",
-            "honest-keys",
-        )
+        name: (*_HUGE, "--packing", name, "--no-private-weights", "--assume", "honest-keys")
         for name in get_manager().packings()
     },
 }

@@ -89,9 +89,13 @@ class TestBound:
 
     def test_an_allowance_that_is_a_fifth_smaller_refuses_some(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(grids, "ALLOWANCE", grids.ALLOWANCE / 1.25)
-        with pytest.raises(PrecisionLost):
-            for seed in range(20):
+        refused = 0
+        for seed in range(20):
+            try:
                 planned().for_module(heaviest(USUAL, seed))
+            except PrecisionLost:
+                refused += 1
+        assert refused
 
     def test_what_is_refused_would_have_broken_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """x along the row that rounding moves most."""
@@ -249,7 +253,7 @@ class TestQueries:
         assert (online.bits_per_query, online.queries_to_copy(14)) == (0.0, 576)
 
     def test_columns_packed_side_by_side_are_read_off_an_answer(self) -> None:
-        """The attack that the figure is for: by one exact answer the client has five columns of ``down`` at 12 bits."""
+        """The attack that the figure is for: one exact answer shows several columns of ``down``, here two."""
         module = synthetic_module(ModuleShape.parse("40:64:4"), seed=1)
         plan = planned(module.shape, "precomputed_exact").for_module(module)
         down, up = integer_factors(plan, module)
@@ -258,8 +262,8 @@ class TestQueries:
         y[[3, 9]] = [1 << place for place in places]
         answer = up.astype(object) @ (down.astype(object) @ y)
         z = np.linalg.solve((up.T @ up).astype(float), up.T.astype(float) @ answer.astype(float))
-        read = [int(round(each)) for each in z]
-        assert [abs(each - (int(row[3]) + (int(row[9]) << 24))) < 2**8 for each, row in zip(read, down, strict=True)]
+        for read, row in zip(z, down, strict=True):
+            assert abs(round(read) - (int(row[3]) + (int(row[9]) << 24))) < 2**8
         assert plan.bits_per_query >= 24 + 22
 
 

@@ -144,12 +144,8 @@ class TestProgram:
         assert (ahead.phase, ahead.kind) == (Phase.OFFLINE, RoundKind.HOMOMORPHIC)
         assert (online.phase, online.kind) == (Phase.ONLINE, RoundKind.MODULAR)
         assert ahead.masks == ("mask.0", "mask.1")
-        assert (ahead.counts.encrypts, ahead.counts.ct_pt, ahead.counts.sanitizes, ahead.counts.decrypts) == (
-            3,
-            10,
-            2,
-            2,
-        )
+        counts = ahead.counts
+        assert (counts.encrypts, counts.ct_pt, counts.sanitizes, counts.decrypts) == (3, 10, 2, 2)
         assert ahead.counts == plan.counts
         assert plan.round_trips == 1
 

@@ -8,6 +8,7 @@ from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
 from helora_core.host.manager import get_manager
+from tests.registered import ACCEPTED
 
 PAGE = (Path(__file__).parents[2] / "docs" / "packings.md").read_text(encoding="utf-8")
 
@@ -134,3 +135,37 @@ def test_counts_of_cheetah_two_round() -> None:
 def test_every_packing_of_core_has_a_section() -> None:
     core = [name for name, registered in get_manager().packings().items() if registered.plugin == "core"]
     assert [name for name in core if f"\n## {name}\n" not in PAGE] == []
+
+
+AHEAD = [
+    # shape, packing, ring
+    ("576:768:16", "precomputed", 8192),
+    ("576:768:16", "precomputed", 4096),
+    ("576:768:16", "precomputed_exact", 8192),
+    ("1536:1536:32", "precomputed", 8192),
+    ("4096:4096:16", "precomputed", 8192),
+    ("11008:4096:16", "precomputed", 8192),
+]
+
+
+def figures_ahead(name: str, packing: str, ring: int) -> str:
+    """A row of the table of plans that run ahead of time."""
+    shape, strategy = ModuleShape.parse(name), get_manager().load_packing(packing)
+    compiled = compile_plan(shape, strategy, ring_degree=ring, precision_bits=0, assume=ACCEPTED)
+    assert compiled.correlation is not None
+    grid, how = compiled.correlation.grid, compiled.correlation.how
+    phases = compiled.to_dict()["phases"]
+    ahead, online = phases["offline"], phases["online"]
+    cells = (
+        name, f"`{packing}`", ring, f"{compiled.precision().bits:.1f}",
+        f"{grid.x_bits}, {grid.down_bits}, {grid.up_bits}", how.top_bits,
+        f"2^-{compiled.correlation.distance_bits:.0f}",
+        f"{ahead['bytes_up_per_token']}, {ahead['bytes_down_per_token']}", ahead["kept_bytes_per_token"],
+        f"{online['bytes_up_per_token']}, {online['bytes_down_per_token']}", compiled.queries_to_copy(14),
+    )  # fmt: skip
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def test_figures_of_precomputed() -> None:
+    header = next(line for line in PAGE.splitlines() if line.startswith("| d_in:d_out:r | packing | N |"))
+    assert table(header) == [figures_ahead(*case) for case in AHEAD]
