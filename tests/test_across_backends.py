@@ -20,6 +20,7 @@ from helora_core.host.manager import get_manager
 from helora_core.packing.protocol import ModulusUse
 from helora_core.params.presets import FAST
 from helora_core.parties.adapter_run import ModuleJob, ModuleResult, run_adapter
+from tests.registered import online_packings
 
 pytestmark = pytest.mark.thorough  # and in the session ``conformance``
 
@@ -64,7 +65,7 @@ def _run(backend: str, packing: str) -> ModuleResult:
     return outcome
 
 
-@pytest.mark.parametrize("packing", get_manager().packings())
+@pytest.mark.parametrize("packing", online_packings())
 @pytest.mark.parametrize("backend", _usable())
 def test_every_backend_runs_the_same_plan_with_the_same_ledger(backend: str, packing: str) -> None:
     outcome, other = _run(backend, packing), _run("numpy", packing)
@@ -73,7 +74,7 @@ def test_every_backend_runs_the_same_plan_with_the_same_ledger(backend: str, pac
     assert outcome.report.executed == other.report.executed == plan.counts.times(plan.runs(len(X)))
 
 
-@pytest.mark.parametrize("packing", get_manager().packings())
+@pytest.mark.parametrize("packing", online_packings())
 @pytest.mark.parametrize("backend", _usable())
 def test_backends_agree_within_the_sum_of_their_tolerances(backend: str, packing: str) -> None:
     delta = _run(backend, packing).delta

@@ -120,7 +120,7 @@ class CKKSParams(msgspec.Struct, frozen=True, kw_only=True):
         return math.prod(primes).bit_length() if len(primes) == len(bits) else sum(bits)
 
     def modulus_bits_at(self, level: int) -> int:
-        """log2 of the modulus of a ciphertext at ``level`` (nominal: the bit lengths of primes and wrap limb added up)."""
+        """log2 of the modulus of a ciphertext at ``level``: the bit lengths of primes and wrap limb added up."""
         return self.wrap_bits + sum(self.data_bits[: level + 1])
 
     @property

@@ -13,7 +13,7 @@ from helora_core.compiler.request import DEFAULT_PRECISION_BITS
 from helora_core.compiler.requirements import require_capabilities
 from helora_core.conformance.bench import Bench
 from helora_core.conformance.requirements import slow
-from helora_core.errors import CapabilityMissing, SlotOverflow
+from helora_core.errors import CapabilityMissing, HeloraError, SlotOverflow
 from helora_core.execution.constants import encode_constants
 from helora_core.execution.reference import precision_bits
 from helora_core.host.manager import get_manager
@@ -96,8 +96,15 @@ def _usual(shape: str | ModuleShape, tokens: int) -> Vector:
 
 
 def registered_packings() -> list[str]:
-    """Names of all registered packings, including third parties'."""
-    return list(get_manager().packings())
+    """Names of all registered packings, including third parties', whose plans run once activations are there."""
+    return [name for name in get_manager().packings() if not _runs_ahead(name)]
+
+
+def _runs_ahead(name: str) -> bool:
+    try:
+        return get_manager().load_packing(name).modulus_use is ModulusUse.CORRELATED
+    except HeloraError:  # a broken packing fails its tests, not their collection
+        return False
 
 
 class LoRAEndToEnd:

@@ -16,6 +16,7 @@ from helora_core.backend.session import open_sessions
 from helora_core.compiler.compile import compile_request
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.request import BackendTraits, Constraints, PlanRequest
+from helora_core.conformance.suites.lora import registered_packings
 from helora_core.execution.constants import encode_constants
 from helora_core.host.manager import get_manager
 from helora_core.parties.module_run import ModuleRun, run_module
@@ -52,7 +53,7 @@ def run_on(backend: str, plan: Plan) -> ModuleRun:
 
 
 @pytest.mark.parametrize("sanitize_bits", [None, 40], ids=["bare", "sanitised"])
-@pytest.mark.parametrize("packing", sorted(get_manager().packings()))
+@pytest.mark.parametrize("packing", sorted(registered_packings()))
 def test_both_backends_stay_within_the_bound_of_one_plan(packing: str, sanitize_bits: int | None) -> None:
     plan = plan_for_both(packing, sanitize_bits)
     ours, theirs = (run_on(name, plan) for name in BACKENDS)
