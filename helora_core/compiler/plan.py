@@ -24,7 +24,8 @@ from helora_core.compiler.error_flow import merges
 from helora_core.compiler.exponents import normalized
 from helora_core.compiler.grid import Correlation, bits_per_query, correlation_of, precision_on
 from helora_core.compiler.ir import ConstantSpec, OpKind, Program
-from helora_core.compiler.phases import Traffic, ahead_bytes, online_bytes, phases
+from helora_core.compiler.phases import Traffic, ahead_bytes, online_bytes
+from helora_core.compiler.plan_row import plan_row
 from helora_core.compiler.precision import PrecisionReport, analyse
 from helora_core.compiler.request import USUAL_TRAITS, BackendTraits
 from helora_core.compiler.rounding import check_rounding
@@ -32,7 +33,7 @@ from helora_core.compiler.rounds import Phase, Round, rounds_of
 from helora_core.compiler.settings import Settings
 from helora_core.compiler.signature import input_signature
 from helora_core.compiler.sizes import bytes_down, bytes_up, key_bytes
-from helora_core.errors import BudgetExceeded, InvalidInput
+from helora_core.errors import InvalidInput
 from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts
 from helora_core.packing.protocol import Layout, Packing, Vector
 from helora_core.params.ckks import CKKSParams
@@ -146,6 +147,9 @@ class Plan:
         Where the layout puts which number is seen from numbers that tell where they come from.
         """
         shape = (self.tokens_per_run, self.shape.d_in)
+        if self.correlation is not None:  # a vector for each input, with a number for each token
+            placed = [np.array([1.0 + position]) for position in self.program.input_positions]
+            return input_signature(self.params, self.scales.input_bits, self.program.encoding, shape, placed)
         placed = self.pack(np.arange(1.0, 1.0 + math.prod(shape)).reshape(shape))
         return input_signature(self.params, self.scales.input_bits, self.program.encoding, shape, placed)
 
@@ -172,10 +176,7 @@ class Plan:
         return 0.0 if self.correlation is None else bits_per_query(self.shape, self.correlation)
 
     def queries_to_copy(self, wanted_bits: int) -> int:
-        """The fewest queries that show every number of ``down`` to so many bits.
-
-        Online plans take inputs of a size, not modulo a number: they show a column a query.
-        """
+        """The fewest queries that show every number of ``down`` to so many bits; a column each without a modulus."""
         if self.correlation is None:
             return self.shape.d_in
         return math.ceil(self.shape.d_in * wanted_bits / self.bits_per_query)
@@ -344,60 +345,4 @@ class Plan:
         Args:
             tokens: Tokens to spread the costs over; those of one full run if None.
         """
-        tokens = self.tokens_per_run if tokens is None else tokens
-        total, traffic = self.counts.times(self.runs(tokens)), self.bytes_for(tokens)
-        return {
-            "packing": self.packing.name,
-            **msgspec.structs.asdict(self.shape),
-            "tokens": tokens,
-            "tokens_per_run": self.tokens_per_run,
-            "runs": self.runs(tokens),
-            **msgspec.structs.asdict(self.counts),
-            "rotations_per_token": total.rotations / tokens,
-            "keyswitches_per_token": total.keyswitches / tokens,
-            "rescales_per_token": total.rescales / tokens,
-            "round_trips": self.round_trips,
-            **self._phases(),
-            "depth": self.packing.depth,
-            "rotation_steps": list(self.rotation_steps),
-            "constants": len(self.constant_specs),
-            "layout": dict(self.layout.figures),
-            "ring_degree": self.params.ring_degree,
-            "data_bits": list(self.params.data_bits),
-            "special_bits": list(self.params.special_bits),
-            "scales": msgspec.structs.asdict(self.scales),
-            "modulus_bits": self.params.modulus_bits,
-            "security_bits": self.verdict.security_bits,
-            "security_table": self.verdict.table,
-            "security_limit_bits": self.verdict.limit_bits,
-            "leakage": self.packing.leakage.key_holder.value,
-            "leakage_label": self.leakage_label,
-            "needs_sanitize": self.packing.leakage.needs_sanitize,
-            "sanitize_bits": self.sanitize_bits,
-            "leakage_note": self.packing.leakage.explanation,
-            "assumes": [assumption.value for assumption in self.packing.leakage.assumes],
-            "exponent": self.exponent,
-            "is_zero": self.is_zero,
-            "bytes_up_estimate": traffic.up,
-            "bytes_down_estimate": traffic.down,
-            "key_bytes_estimate": self.key_bytes,
-            "expected_bits": self.precision().bits,
-            "normalized_error_bound": self.precision().error_bound,
-            "flood_bits": sorted(set(self.precision().flood_bits.values())),
-            "over_budget": self._over_budget(tokens),
-            "digest": self.digest,
-        }
-
-    def _phases(self) -> dict[str, Any]:
-        if self.correlation is None:
-            return {}
-        found = phases(self.rounds, self.program, self.shape, self.correlation, self.params)
-        found["online"]["bits_per_query"] = self.bits_per_query
-        return {"phases": found, "wrap_bits": self.params.wrap_bits}
-
-    def _over_budget(self, tokens: int) -> str | None:
-        try:
-            self.check_budget(tokens)
-        except BudgetExceeded as error:
-            return error.message
-        return None
+        return plan_row(self, self.tokens_per_run if tokens is None else tokens)

@@ -82,6 +82,6 @@ def check_rounding(name: str, shape: ModuleShape, down: Vector, up: Vector, corr
 def _largest_row(left: Vector, right: Vector) -> float:
     """max_o ‖(left·right)_o‖₂, from right·rightᵀ; never too small."""
     gram = right @ right.T
-    squares = np.einsum("oi,ij,oj->o", left, gram, left, optimize=True)
+    squares = np.sum(left @ gram * left, axis=1)
     slack = _DOUBLES * np.sum(left * left, axis=1) * np.trace(gram)
     return math.sqrt(float(np.max(squares + slack, initial=0.0)))

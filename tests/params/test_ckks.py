@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from helora_core.errors import InvalidParameters
 from helora_core.params.ckks import CKKSParams, SecretDistribution
-from helora_core.params.security import load_table
+from helora_core.params.security import load_table, security_verdict
 
 Refused = Callable[..., AbstractContextManager[None]]
 
@@ -133,3 +133,31 @@ def test_parameters_are_plain_data(chosen: CKKSParams) -> None:
     assert len({chosen, msgspec.structs.replace(chosen)}) == 1
     with pytest.raises(AttributeError):
         chosen.scale_bits = 3  # type: ignore[misc]
+
+
+class TestWrapLimb:
+    WRAPPED = params(ring_degree=8192, data_bits=(42, 42), special_bits=(), scale_bits=84, wrap_bits=64)
+
+    def test_it_counts_for_the_modulus_and_for_security(self) -> None:
+        wrapped = self.WRAPPED
+        assert (wrapped.data_modulus_bits, wrapped.modulus_bits) == (148, 148)
+        assert [wrapped.modulus_bits_at(level) for level in (0, 1)] == [106, 148]
+        assert security_verdict(wrapped, security_bits=192).secure is False
+        resolved = msgspec.structs.replace(wrapped, data_primes=(4398046472193, 4398046429189))
+        assert resolved.modulus_bits == 148
+
+    @pytest.mark.parametrize("bits", [-64, 1, 32, 63, 128])
+    def test_it_is_a_machine_word_or_none(self, refused: Refused, bits: int) -> None:
+        with refused(InvalidParameters, f"wrap limb of {bits} bits", hint="64"):
+            params(wrap_bits=bits)
+
+    def test_without_one_digests_are_as_before_there_were_any(self) -> None:
+        """And files from then can be read."""
+        plain = params(ring_degree=1024, data_bits=(14, 16), special_bits=(15,), scale_bits=10, data_primes=PRIMES[:2])
+        before = (
+            b'{"ring_degree":1024,"data_bits":[14,16],"special_bits":[15],"scale_bits":10,"secret":"ternary",'
+            b'"data_primes":[' + b",".join(b"%d" % prime for prime in PRIMES[:2]) + b'],"special_primes":[]}'
+        )
+        assert bytes(plain.digested) == before
+        assert msgspec.json.decode(before, type=CKKSParams) == plain
+        assert b'"wrap_bits":64' in bytes(self.WRAPPED.digested)
