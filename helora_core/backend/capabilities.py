@@ -56,9 +56,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         hoisting: Whether it rotates one ciphertext by many steps more cheaply than one by one (``SupportsHoisting``).
         programs: Whether it runs whole programs (``SupportsPrograms``).
         defers_division: Whether its programs divide a sum of rotations by the special primes, and not each of them.
-        correlations: Whether plans can run ahead of time on it (``SupportsCorrelations``).
         sanitizing: Whether its server sanitises by itself (``SupportsSanitize``).
         short_results: Whether its results can be sent without their low bits (``SupportsShortResults``).
+        correlations: Whether plans can run ahead of time on it (``SupportsCorrelations``).
         seeded_keys: Whether ``generate_keys`` takes a seed. Only an emulation should.
         compressed_upload: Whether a fresh ciphertext travels as one polynomial and a seed.
     """
