@@ -59,7 +59,12 @@ def test_the_keys_are_those_documented(helora_json: Callable[..., Any]) -> None:
 )
 @pytest.mark.parametrize("private", [(), ("--no-private-weights",)])
 def test_every_command_refuses_until_it_is_accepted(
-    refusal: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, options: Any, private: Any
+    refusal: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    options: Any,
+    private: Any,
 ) -> None:
     import numpy as np
 
@@ -99,3 +104,10 @@ def test_the_list_of_packings_says_what_has_to_be_accepted(helora: Callable[...,
     lines = helora("packings").stdout.splitlines()
     assert any(line.split()[0] == "precomputed" and "nothing†" in line for line in lines if line.split())
     assert any(line.startswith("† rests on honest keys of every client") for line in lines)
+
+
+def test_rings_are_compared_without_times(helora_json: Callable[..., Any]) -> None:
+    rows = helora_json("plan", *SHAPE, "--rings", *AHEAD, *ACCEPTED)
+    assert {row["ring_degree"] for row in rows if row["possible"]} == {4096, 8192, 16384}
+    assert {row["predicted_ms_per_run"] for row in rows} == {None}
+    assert all(row["reason"] for row in rows if not row["possible"])

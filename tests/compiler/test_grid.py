@@ -241,6 +241,17 @@ class TestHiding:
         assert hiding_bits(USUAL, grid, plan.params, 40) - hiding_bits(USUAL, grid, plan.params, 0) == pytest.approx(41)
 
 
+class TestKeyBits:
+    @pytest.mark.parametrize("ring", [4096, 8192, 16384])
+    def test_what_the_second_polynomial_loses_stays_below_half_a_unit(self, ring: int) -> None:
+        """Times a ternary key; with two bits less of it, it would not."""
+        how, rng = correlation(planned(ring_degree=ring)).how, np.random.default_rng(ring)
+        key = rng.integers(-1, 2, size=ring)
+        lost = rng.uniform(-0.5, 0.5, size=(1500, ring)) @ key * 2.0 ** (64 - how.key_bits)
+        largest = np.abs(lost).max() / 2.0 ** (64 - how.top_bits)
+        assert largest < 1 / 2 < 4 * largest
+
+
 class TestQueries:
     def test_an_exact_answer_shows_a_whole_word_and_no_more(self) -> None:
         assert planned(packing="precomputed_exact").bits_per_query == 64
