@@ -157,7 +157,15 @@ def switching_bits(shape: ModuleShape, grid: Grid, params: CKKSParams, hidden_bi
     first = math.floor(math.log2(_DROPPED_SHARE * bound)) + GRID_BITS - 1
     while first < _MOST_DROPPED_BITS and hiding_bits(shape, grid, params, first) < hidden_bits:
         first += 1
-    return first, math.floor(first - 1 - math.log2(_KEY_TAIL * math.sqrt(params.ring_degree * _SECRET_VARIANCE / 12)))
+    return first, _least_seen(first, params)
+
+
+def _least_seen(dropped_bits: int, params: CKKSParams) -> int:
+    """Low bits of the second polynomial that change a result by less than half a unit where f of it are dropped: its
+    uniform remainders are multiplied by a ternary key of N coefficients.
+    """
+    std = math.sqrt(params.ring_degree * _SECRET_VARIANCE / 12)
+    return math.floor(dropped_bits - 1 - math.log2(_KEY_TAIL * std))
 
 
 def hiding_bits(shape: ModuleShape, grid: Grid, params: CKKSParams, dropped_bits: int) -> float:
@@ -195,13 +203,18 @@ def correlation_of(program: Program, shape: ModuleShape, params: CKKSParams, sca
     """A plan's kind of correlations; None if nothing is made ahead of time.
 
     Raises:
-        InvalidParameters: Scales are none of a grid.
+        InvalidParameters: Scales are none of a grid, or more bits are dropped than the bound on the error allows for.
     """
     made = next((program.ops[i] for i in program.results if program.ops[i].kind is OpKind.CORRELATE), None)
     if made is None:
         return None
     grid = grid_of(scales, params)
     first, second = made.low_bits or (0, 0)
+    if second > max(0, _least_seen(first, params)):
+        raise InvalidParameters(
+            f"Results without {first} and {second} low bits: what is missing of the second polynomial would be seen.",
+            hint="Leave the choice of the bits to the plan.",
+        )
     how = Switching(WRAP_BITS - first, WRAP_BITS - second, exact=not made.low_bits)
     return Correlation(grid, how, hiding_bits(shape, grid, params, first))
 

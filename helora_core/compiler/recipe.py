@@ -92,7 +92,7 @@ def remade(recipe: Recipe, load_packing: LoadPacking, verdict: SecurityVerdict) 
 
     Raises:
         VersionMismatch: The installed packing or compiler makes another plan.
-        InvalidProgram, ScaleMismatch, LevelExhausted, …: The program breaks a law.
+        InvalidProgram, InvalidParameters, ScaleMismatch, LevelExhausted, …: The program breaks a law.
         PackingUnavailable, PluginLoadError: The packing is not installed, or broken.
     """
     packing = load_packing(recipe.packing)
@@ -117,6 +117,7 @@ def remade(recipe: Recipe, load_packing: LoadPacking, verdict: SecurityVerdict) 
         tokens=recipe.tokens,
         costs=recipe.costs,
     )
+    _ = plan.correlation  # refuses a grid that is none, and bits that a plan cannot do without
     if plan.digest != recipe.digest:
         raise VersionMismatch(
             f"states plan {recipe.digest[:12]}…, but the installed version makes plan {plan.digest[:12]}… from it.",

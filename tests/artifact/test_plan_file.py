@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,12 @@ def test_results_are_sanitised_as_the_plan_says(refused: Any, lie: str) -> None:
     forged = Plan(plan.packing, plan.shape, plan.layout, plan.settings, program, plan.values, plan.verdict, 40)
     with refused(ArtifactInvalid, "not the one of its layout"):
         Programs(restored(encode_plan(forged)), PATH).check({})
+
+
+def test_a_plan_ahead_of_time_whose_bits_were_changed_is_refused(refused: Any) -> None:
+    """A server could send less of a result than its bound on the error takes."""
+    plan = compile_plan(SHAPE, get_manager().load_packing("precomputed"), precision_bits=8, assume=ACCEPTED)
+    ops = tuple(msgspec.structs.replace(op, low_bits=(40, 39) if op.low_bits else ()) for op in plan.program.ops)
+    changed = replace(plan, program=msgspec.structs.replace(plan.program, ops=ops))
+    with refused(ArtifactInvalid, "40 and 39 low bits"):
+        restored(encode_plan(changed))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -18,6 +19,7 @@ from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.exponents import normalized_tokens
 from helora_core.compiler.grid import GRID_BITS, Correlation, chosen_grid, correlation_of, hiding_bits
 from helora_core.compiler.integers import integer_factors
+from helora_core.compiler.ir import OpKind
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidInput, InvalidParameters, InvalidProgram, LeakageRefused, PrecisionLost
 from helora_core.host.manager import get_manager
@@ -250,6 +252,16 @@ class TestKeyBits:
         lost = rng.uniform(-0.5, 0.5, size=(1500, ring)) @ key * 2.0 ** (64 - how.key_bits)
         largest = np.abs(lost).max() / 2.0 ** (64 - how.top_bits)
         assert largest < 1 / 2 < 4 * largest
+
+    def test_a_plan_that_drops_more_of_it_is_refused(self) -> None:
+        plan = planned()
+        ops = tuple(
+            msgspec.structs.replace(op, low_bits=(40, 32)) if op.kind is OpKind.CORRELATE else op
+            for op in plan.program.ops
+        )
+        program = msgspec.structs.replace(plan.program, ops=ops)
+        with pytest.raises(InvalidParameters, match="40 and 32 low bits"):
+            correlation_of(program, plan.shape, plan.params, plan.scales)
 
 
 class TestQueries:
