@@ -5,6 +5,7 @@ from __future__ import annotations
 from attackers.cases import CASES
 from attackers.hiding import SHAPES
 from attackers.mutants import MUTANTS
+from attackers.precomputed.cases import CASES as PRECOMPUTED
 from attackers.table import rows
 
 
@@ -14,6 +15,15 @@ def test_every_attack_is_on_the_page_with_its_verdicts() -> None:
     for case, (_, statistic, threshold, unprotected, protected) in zip(CASES, shown, strict=True):
         figure, _, off = unprotected.partition(": ")
         assert (statistic, threshold, off) == (case.statistic, f"{case.threshold:.3f}", case.off)
+        assert float(figure) > case.threshold >= float(protected)
+
+
+def test_every_attack_on_plans_that_run_ahead_of_time_is_on_its_page() -> None:
+    shown = rows("precomputed")
+    assert [row[0] for row in shown] == [case.name for case in PRECOMPUTED]
+    for case, (_, who, statistic, threshold, unprotected, protected) in zip(PRECOMPUTED, shown, strict=True):
+        figure, _, off = unprotected.partition(": ")
+        assert (who, statistic, threshold, off) == (case.who, case.statistic, f"{case.threshold:.3f}", case.off)
         assert float(figure) > case.threshold >= float(protected)
 
 

@@ -1,4 +1,4 @@
-"""The tables of docs/attacks.md: ``python tests/attacks/attackers/table.py`` runs all attacks and rewrites them."""
+"""The tables of attacks: ``python tests/attacks/attackers/table.py`` runs all attacks and rewrites the pages."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ if __name__ == "__main__":
 from attackers.cases import CASES, Lab
 from attackers.hiding import SHAPES, distances
 from attackers.mutants import MUTANTS
+from attackers.precomputed.cases import CASES as PRECOMPUTED
 
 from helora_core.host.manager import get_manager
 
-PAGE = Path(__file__).parents[3] / "docs" / "attacks.md"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def _attacks() -> list[str]:
@@ -44,12 +45,26 @@ def _mutants() -> list[str]:
     ]
 
 
-TABLES = {"attacks": _attacks, "floods": _floods, "mutants": _mutants}
+def _precomputed() -> list[str]:
+    rows = [
+        f"| {case.name} | {case.who} | {case.statistic} | {case.threshold:.3f} | {case.unprotected():.3f}: {case.off} "
+        f"| {case.protected():.3f} |"
+        for case in PRECOMPUTED
+    ]
+    return ["| attack | by the | statistic | threshold | unprotected | protected |", "|---|---|---|---|---|---|", *rows]
+
+
+TABLES = {
+    "attacks.md": {"attacks": _attacks, "floods": _floods, "mutants": _mutants},
+    "security-precomputed.md": {"precomputed": _precomputed},
+}
+"""By page: what makes each table."""
 
 
 def rows(name: str) -> list[list[str]]:
     """The cells of a table as it stands on the page, row by row."""
-    text = PAGE.read_text(encoding="utf-8")
+    page = next(page for page, tables in TABLES.items() if name in tables)
+    text = (DOCS / page).read_text(encoding="utf-8")
     inside = text.partition(f"<!-- {name}: begin -->\n")[2].partition(f"<!-- {name}: end -->")[0].split("\n")
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in inside if line.startswith("|")][2:]
 
@@ -61,7 +76,8 @@ def _written(text: str, name: str, lines: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    page = PAGE.read_text(encoding="utf-8")
-    for table, made in TABLES.items():
-        page = _written(page, table, made())
-    PAGE.write_text(page, encoding="utf-8")
+    for name in sys.argv[1:] or TABLES:
+        page = (DOCS / name).read_text(encoding="utf-8")
+        for table, made in TABLES[name].items():
+            page = _written(page, table, made())
+        (DOCS / name).write_text(page, encoding="utf-8")

@@ -1,8 +1,8 @@
 """What plans that run ahead of time need, emulated: the arithmetic of ``helora_core.backend.correlations``, no secrecy.
 
-The secret key is the constant 1, so that a product with it costs nothing: a ciphertext is (q₁·m + e − a, a), and whoever
-adds its polynomials up reads m. All else is as it is under a real key: the moduli, the floors, the sizes on the wire, and
-errors of the sizes that a ternary key gives them. Misuse is refused that a real library would not notice.
+The secret key is the constant 1, so that a product with it costs nothing: a ciphertext is (q₁·m + e − a, a), and
+whoever adds its polynomials up reads m. All else is as it is under a real key: the moduli, the floors, the sizes on the
+wire, and errors of the sizes that a ternary key gives them. Misuse is refused that a real library would not notice.
 """
 
 from __future__ import annotations

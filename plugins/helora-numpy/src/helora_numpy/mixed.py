@@ -1,4 +1,4 @@
-"""Polynomials modulo 2^64·q₁, as words modulo 2^64 and residues modulo the primes of q₁; and exact products with them."""
+"""Polynomials modulo 2^64·q₁, as words modulo 2^64 and residues modulo the primes of q₁, and exact products."""
 
 from __future__ import annotations
 
