@@ -72,7 +72,7 @@ def test_trim_mode_keeps_the_top_bits_and_loses_half_a_unit_on_average(params: C
 
 
 def test_a_key_as_short_as_the_sum_costs_its_rounding_times_a_ternary_key() -> None:
-    """36 bits of G are enough for 24 of the sum. With 24, the error is that of a real key, not of the constant 1."""
+    """36 bits of G are enough for 24 of the sum. With 24, the error is that of a ternary key, not of a power of x."""
     numbers, masks, short = words(5, 4096), words(3, 4096), Switching(24, 24)
     key, sums = batch(SMALL, numbers)
     found = key.decrypt(sums.results(UP, masks, SEED, short), 3, short)

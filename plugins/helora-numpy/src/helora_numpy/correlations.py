@@ -1,8 +1,8 @@
 """What plans that run ahead of time need, emulated: the arithmetic of ``helora_core.backend.correlations``, no secrecy.
 
-The secret key is the constant 1, so that a product with it costs nothing: a ciphertext is (q₁·m + e − a, a), and
-whoever adds its polynomials up reads m. All else is as it is under a real key: the moduli, the floors, the sizes on the
-wire, and errors of the sizes that a ternary key gives them. Misuse is refused that a real library would not notice.
+The secret key is a power of x or its negative, so that a product with it costs nothing, and the public key states it.
+All else is as it is under a ternary key: the moduli, the floors, errors of the sizes that such a key gives them, and
+sizes on the wire. Misuse is refused that a real library would not notice.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
+import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,25 +18,27 @@ import numpy as np
 from helora_core.backend.correlations import NONCE_BYTES, SEED_BYTES, WRAP_BITS, Integers, Switching, Words
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.noise import ERROR_STD
-from helora_numpy.mixed import Mixed
+from helora_numpy.mixed import Mixed, turned
 from helora_numpy.packed import pack, packed_size, unpack
 
 _MAGIC = b"HNPC"
+_POWER = struct.Struct("<H")
 _TERNARY_VARIANCE = 2 / 3
 _LARGEST_ERROR = 21
 """Beyond it, the real distribution (``ERROR_STD``) has no error."""
 
 
 class EmulatedBatchKey:
-    """The client's key pair of one batch: the constant 1."""
+    """The client's key pair of one batch: ±x^k is x^power, for 0 to 2N − 1."""
 
     def __init__(self, params: CKKSParams, nonces: bytes) -> None:
         self._params = params
         self._rng = np.random.default_rng()
         self._erased = False
-        uniform = _uniform_part(params, nonces)
+        self._power = secrets.randbelow(2 * params.ring_degree)
+        uniform = _uniform_part(params, nonces).turned(self._power)
         error = Mixed.of_integers(_errors(self._rng, (1, params.ring_degree)), params.data_primes)
-        self._public_key = _to_bytes(error.minus(uniform))
+        self._public_key = _POWER.pack(self._power) + _to_bytes(error.minus(uniform))
 
     @property
     def public_key(self) -> bytes:
@@ -48,7 +51,7 @@ class EmulatedBatchKey:
         scaled = numbers * np.uint64(math.prod(primes) % (1 << WRAP_BITS))
         message = Mixed(scaled, tuple(np.zeros_like(scaled) for _ in primes), primes)
         uniform = Mixed.uniform(_generator(b"a", seed), numbers.shape, primes)
-        return _MAGIC + seed + _to_bytes(message.plus(errors).minus(uniform))
+        return _MAGIC + seed + _to_bytes(message.plus(errors).minus(uniform.turned(self._power)))
 
     def decrypt(self, payload: bytes, count: int, how: Switching) -> Words:
         self._check_not_erased()
@@ -65,13 +68,14 @@ class EmulatedBatchKey:
         if left:
             if any(int(each.max()) >= prime for each in left):
                 raise ValueError("residues beyond their prime")
-            return sums + keys + (2 * (left[0] + left[1]) + np.uint64(prime)) // np.uint64(2 * prime)
+            rest = left[0].astype(np.int64) + turned(left[1], self._power).astype(np.int64)
+            return sums + turned(keys, self._power) + ((2 * rest + prime) // (2 * prime)).astype(np.uint64)
         whole = (keys << np.uint64(WRAP_BITS - how.key_bits)) + np.uint64(_half(how.key_bits))
-        rounded = _top(whole + np.uint64(_half(how.top_bits)), how.top_bits)
+        rounded = _top(turned(whole, self._power) + np.uint64(_half(how.top_bits)), how.top_bits)
         return (sums + rounded) & np.uint64((1 << how.top_bits) - 1)
 
     def erase(self) -> None:
-        self._erased = True
+        self._power, self._erased = 0, True
 
     def _check_not_erased(self) -> None:
         if self._erased:
@@ -84,10 +88,16 @@ class EmulatedBatchSums:
     def __init__(self, params: CKKSParams, public_key: bytes, nonces: bytes, rows: int) -> None:
         self._params = params
         shape = (1, params.ring_degree)
-        error = _from_bytes(public_key, shape, params).plus(_uniform_part(params, nonces))
+        (self._power,) = _POWER.unpack_from(public_key)
+        error = _from_bytes(public_key[_POWER.size :], shape, params)
+        error = error.plus(_uniform_part(params, nonces).turned(self._power))
         signed = error.words.astype(np.int64)
         small = Mixed.of_integers(signed, params.data_primes)
-        if np.abs(signed).max() > _LARGEST_ERROR or not all(map(np.array_equal, small.residues, error.residues)):
+        if (
+            self._power >= 2 * params.ring_degree
+            or np.abs(signed).max() > _LARGEST_ERROR
+            or not all(map(np.array_equal, small.residues, error.residues))
+        ):
             raise ValueError("no public key for these nonces")
         zeros = Mixed.of_integers(np.zeros((rows, params.ring_degree), dtype=np.int64), params.data_primes)
         self._c0 = self._c1 = zeros
@@ -115,16 +125,16 @@ class EmulatedBatchSums:
         return b"".join(map(pack, parts, _result_bits(self._params, how)))
 
     def _re_randomised(self, c0: Mixed, c1: Mixed, seed: bytes) -> tuple[Mixed, Mixed]:
-        """Both polynomials with an encryption of zero added, as one under the public key: (r·s + noise, −r)."""
+        """Both polynomials with an encryption of zero added, as one under the public key: (noise − r·s, r)."""
         shape = c0.words.shape
         zero = Mixed.uniform(_generator(b"zero", seed), shape, c0.primes)
         # e_pk·u + e₁·s + e₀: u and s are ternary polynomials
         std = ERROR_STD * math.sqrt(2 * _TERNARY_VARIANCE * self._params.ring_degree + 1)
         noise = np.rint(_generator(b"noise", seed).normal(scale=std, size=shape)).astype(np.int64)
-        return c0.plus(Mixed.of_integers(noise, c0.primes)).plus(zero), c1.minus(zero)
+        return c0.plus(Mixed.of_integers(noise, c0.primes)).minus(zero.turned(self._power)), c1.plus(zero)
 
     def _rounding_times_key(self, shape: tuple[int, ...], how: Switching, seed: bytes) -> Integers:
-        """What c₁'s rounding adds when it is multiplied by a ternary key, which is less for the constant 1."""
+        """What c₁'s rounding adds when it is multiplied by a ternary key, and not by a power of x."""
         unit = 2.0 ** (WRAP_BITS - how.key_bits)
         std = unit * math.sqrt(_TERNARY_VARIANCE * self._params.ring_degree / 12)
         return np.rint(_generator(b"rounding", seed).normal(scale=std, size=shape)).astype(np.int64)
@@ -152,14 +162,18 @@ class EmulatedOnlineWeights:
 class EmulatedCorrelations:
     """The part of the backend for plans that run ahead of time."""
 
+    batch_key_type = EmulatedBatchKey
+    batch_sums_type = EmulatedBatchSums
+    online_weights_type = EmulatedOnlineWeights
+
     def batch_key(self, params: CKKSParams, nonces: bytes) -> EmulatedBatchKey:
-        return EmulatedBatchKey(params, nonces)
+        return self.batch_key_type(params, nonces)
 
     def batch_sums(self, params: CKKSParams, public_key: bytes, nonces: bytes, rows: int) -> EmulatedBatchSums:
-        return EmulatedBatchSums(params, public_key, nonces, rows)
+        return self.batch_sums_type(params, public_key, nonces, rows)
 
     def online_weights(self, matrices: Sequence[Integers]) -> EmulatedOnlineWeights:
-        return EmulatedOnlineWeights(matrices)
+        return self.online_weights_type(matrices)
 
     def pack(self, numbers: Words, bits: int) -> bytes:
         return pack(numbers, bits)

@@ -65,6 +65,11 @@ class Mixed:
         residues = tuple((a + (np.uint64(prime) - b)) % np.uint64(prime) for a, b, prime in rows)
         return Mixed(self.words - other.words, residues, self.primes)
 
+    def turned(self, steps: int) -> Mixed:
+        """Times x^steps, for 0 to 2N − 1: x^N is −1."""
+        rows = zip(self.residues, self.primes, strict=True)
+        return Mixed(turned(self.words, steps), tuple(turned(row, steps, p) for row, p in rows), self.primes)
+
     def combined(self, matrix: Integers) -> Mixed:
         """``matrix`` times the polynomials, one a row. The matrix' numbers are below 2^23 in size."""
         words = np.zeros((len(matrix), self.words.shape[1]), dtype=np.uint64)
@@ -93,6 +98,18 @@ class Mixed:
             left += digit * np.uint64(radix % (1 << WRAP_BITS))
             radix *= prime
         return (self.words - left) * np.uint64(pow(radix, -1, 1 << WRAP_BITS)), digits[-1]
+
+
+def turned(numbers: Words, steps: int, modulus: int = 0) -> Words:
+    """Polynomials times x^steps, for 0 to 2N − 1, modulo 2^64 or a prime."""
+    n = numbers.shape[-1]
+    rolled: Words = np.roll(numbers, steps % n, axis=-1)
+    negative = np.arange(n) < steps % n
+    if steps >= n:
+        negative = ~negative
+    m = np.uint64(modulus)
+    opposite = (m - rolled) % m if modulus else -rolled
+    return np.where(negative, opposite, rolled)
 
 
 def uniform_words(rng: np.random.Generator, shape: tuple[int, ...]) -> Words:
