@@ -10,5 +10,5 @@ Run it by ``helora conform BACKEND`` or, in a plugin's own CI, by a test class::
 It needs the extra ``conformance`` (pytest and Hypothesis) and nothing of helora's own tests.
 """
 
-KIT_VERSION = "2.1"
+KIT_VERSION = "2.2"
 """Raised whenever a law is added or changed; part of every report."""

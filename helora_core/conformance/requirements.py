@@ -21,6 +21,7 @@ _ABILITIES: dict[str, Callable[[Capabilities], bool]] = {
     "programs": lambda has: has.programs,
     "sanitizing": lambda has: has.sanitizing,
     "short results": lambda has: has.short_results,
+    "correlations": lambda has: has.correlations,
     "seeded keys": lambda has: has.seeded_keys,
     "no seeded keys": lambda has: not has.seeded_keys,
     "compressed upload": lambda has: has.compressed_upload,

@@ -7,6 +7,7 @@ from helora_core.conformance.suites.attacks import Attacks
 from helora_core.conformance.suites.bad_input import BadInput
 from helora_core.conformance.suites.concurrency import Concurrency
 from helora_core.conformance.suites.contract import Contract
+from helora_core.conformance.suites.correlations import Correlations
 from helora_core.conformance.suites.encodings import Encodings
 from helora_core.conformance.suites.encryption import Encryption
 from helora_core.conformance.suites.every_level import EveryLevel
@@ -37,6 +38,7 @@ SUITES: tuple[type, ...] = (
     Independence,
     Attacks,
     ShortResults,
+    Correlations,
     LoRAEndToEnd,
     Programs,
     LedgerCounts,

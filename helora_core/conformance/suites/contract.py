@@ -9,6 +9,7 @@ import pytest
 
 from helora_core.backend import protocol
 from helora_core.backend.capabilities import Capabilities, Encoding
+from helora_core.backend.correlations import SupportsCorrelations
 from helora_core.backend.encoder import PlaintextEncoder
 from helora_core.backend.short_results import SupportsShortening, SupportsShortResults
 from helora_core.conformance.absence import Answer, ask_without, modules_of
@@ -64,7 +65,9 @@ class Contract:
         assert isinstance(evaluator, SupportsShortening) == bench.capabilities.short_results
         assert isinstance(decryptor, SupportsShortResults) or not bench.capabilities.short_results
         assert isinstance(bench.library, protocol.SupportsPrograms) == bench.capabilities.programs
+        assert isinstance(bench.library, SupportsCorrelations) == bench.capabilities.correlations
         for claimed, role, contract in (
+            (bench.capabilities.correlations, bench.library, SupportsCorrelations),
             (bench.capabilities.hoisting, evaluator, protocol.SupportsHoisting),
             (bench.capabilities.public_key, evaluator, protocol.SupportsPublicKey),
             (bench.capabilities.sanitizing, evaluator, protocol.SupportsSanitize),

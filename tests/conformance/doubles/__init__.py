@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from doubles import (
     computing,
+    correlating,
     drawing,
     embedding,
     encrypting,
@@ -42,5 +43,6 @@ _FILES = (
     travelling,
     entering,
     sanitizing,
+    correlating,
     running,
 )

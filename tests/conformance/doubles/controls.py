@@ -26,6 +26,7 @@ class LeastBackend(HonestBackend):
 
     capabilities = Capabilities(encodings=frozenset({Encoding.SLOTS}))
     prepare = None
+    batch_key = None
 
     class evaluator_type(HonestEvaluator):  # noqa: N801
         rotate_many = None
@@ -45,6 +46,7 @@ class AutomaticBackend(HonestBackend):
         seeded_keys=True,
     )
     prepare = None
+    batch_key = None
 
     class evaluator_type(HonestEvaluator):  # noqa: N801
         shortened = None
@@ -120,8 +122,10 @@ class OneScaleBackend(HonestBackend):
         encodings=HonestBackend.capabilities.encodings - {Encoding.INTEGERS},
         programs=False,
         short_results=False,
+        correlations=False,
     )
     prepare = None
+    batch_key = None
 
     class encoder_type(HonestEncoder):  # noqa: N801
         def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Plaintext:
