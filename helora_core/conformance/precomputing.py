@@ -112,7 +112,7 @@ def assert_unrelated(first: bytes, second: bytes) -> None:
 def assert_no_echo(message: bytes) -> None:
     """Assert that no part of a message is like another part: the top bits of its bytes do not correlate, at any lag."""
     signs = 2.0 * (np.frombuffer(message, dtype=np.uint8) >> 7) - 1
-    spectrum = np.fft.rfft(signs, 2 * signs.size)
+    spectrum = np.fft.rfft(signs, 1 << (2 * signs.size).bit_length())
     echoes = np.abs(np.fft.irfft(np.abs(spectrum) ** 2)[1 : signs.size]) / signs.size
     bound = 8 / math.sqrt(signs.size)
     lag = int(np.argmax(echoes)) + 1

@@ -151,6 +151,26 @@ def _no_flood(rng: np.random.Generator, shape: tuple[int, ...], primes: tuple[in
     return Mixed.of_integers(np.zeros(shape, dtype=np.int64), primes)
 
 
+@_double("test_exact_results_are_flooded_by_a_quarter_of_q1")
+class FloodsByOnePrime(EmulatedBatchSums):
+    """The flood of exact results is as large as one prime, and not as q₁.
+
+    Drawn in a word. It hides the same results forty bits worse.
+    """
+
+    def results(self, matrix: Integers, masks: Words, seed: bytes, how: Switching) -> bytes:
+        flood = Mixed.flood
+
+        def short(rng: np.random.Generator, shape: tuple[int, ...], primes: tuple[int, ...]) -> Mixed:
+            return Mixed.of_integers(rng.integers(-primes[0] // 4, primes[0] // 4, shape), primes)
+
+        Mixed.flood = staticmethod(short)
+        try:
+            return super().results(matrix, masks, seed, how)
+        finally:
+            Mixed.flood = flood
+
+
 @_double("test_trimmed_results_are_within_their_units_and_half_a_unit_low")
 class RoundsResultsToTheNearest(EmulatedBatchSums):
     """The top bits are rounded, not cut off.

@@ -192,6 +192,8 @@ def _half(bits: int) -> int:
 
 
 def _result_bits(params: CKKSParams, how: Switching) -> tuple[int, ...]:
+    if how.exact and len(params.data_primes) == 1:
+        raise ValueError("one prime leaves nothing to round exact results by")
     left = params.data_primes[0].bit_length()
     return (how.top_bits, how.key_bits, left, left) if how.exact else (how.top_bits, how.key_bits)
 
