@@ -6,6 +6,7 @@ from attackers.cases import CASES
 from attackers.hiding import SHAPES
 from attackers.mutants import MUTANTS
 from attackers.precomputed.cases import CASES as PRECOMPUTED
+from attackers.precomputed.distances import table
 from attackers.table import rows
 
 
@@ -25,6 +26,10 @@ def test_every_attack_on_plans_that_run_ahead_of_time_is_on_its_page() -> None:
         figure, _, off = unprotected.partition(": ")
         assert (who, statistic, threshold, off) == (case.who, case.statistic, f"{case.threshold:.3f}", case.off)
         assert float(figure) > case.threshold >= float(protected)
+
+
+def test_the_distances_on_the_page_are_those_of_their_formulas() -> None:
+    assert rows("distances") == [[cell.strip() for cell in line.strip("|").split("|")] for line in table()[2:]]
 
 
 def test_every_packing_is_on_the_page_with_a_distance_below_that_promised() -> None:

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from attackers.precomputed import masks, on_backends
 from attackers.precomputed.cases import CASES, Case
-from attackers.precomputed.model import DEGREE, F, Key, Result, Server, Switching, T, centred, times, uniform, weights
+from attackers.precomputed.model import (
+    DEGREE,
+    EXACT,
+    PRIMES,
+    Q1,
+    F,
+    Key,
+    Q,
+    Result,
+    Server,
+    Switching,
+    T,
+    centred,
+    times,
+    uniform,
+    weights,
+)
 
 from helora_core.backend.protocol import Backend
 from helora_core.host.manager import get_manager
@@ -80,3 +98,38 @@ class TestWhatIsLeftOfErrors:
         assert np.std(means["midpoint"]) < 2 * spread
         np.testing.assert_allclose((means["midpoint"] - means["zero"]), of_key.astype(float), atol=1e-3)
         assert np.std(means["zero"]) > 2 * spread
+
+
+class TestStatisticalDistances:
+    """Errors that weights make far larger than any plan does, so that what is left of them is often enough to count."""
+
+    OUTPUTS = 100
+
+    def run(self, how: Switching, weight_bits: int) -> tuple[Key, Result, Any]:
+        """A key, a result of weights 2^weight_bits, and the errors of the upload that it multiplies, shape (N,)."""
+        down = np.array([[1 << weight_bits]], dtype=object)
+        server, key = Server([(down, np.ones((self.OUTPUTS, 1), dtype=object))], how=how), Key()
+        r = np.array([uniform(np.random.default_rng(), T)])
+        upload = key.encrypt(r)
+        errors = centred((upload.b[0] + times(upload.a[0], key.s) - Q1 * r[0]) % Q, Q)
+        return key, server.results(0, key.public(), upload), errors
+
+    def test_trimming_shows_an_error_as_often_as_the_distance_says(self) -> None:
+        """E|E| / (q₁·2^f): how often the top bits of H − mask differ from those without E."""
+        bits = 118
+        _, result, errors = self.run(Switching(64, 64), bits)
+        without = (result.h - (errors << bits) // Q1) % T
+        shown = np.mean((result.h >> F) != (without >> F))
+        expected = np.mean(np.abs(errors)) * 2.0**bits / (Q1 * 2.0**F)
+        assert shown == pytest.approx(expected, rel=0.25)
+
+    def test_a_flood_shows_an_error_as_often_as_the_distance_says(self) -> None:
+        """E|E| / (q₁/2): how often E and the flood together are where no flood is."""
+        bits = 77
+        key, result, errors = self.run(EXACT, bits)
+        assert result.left is not None
+        prime = PRIMES[0]
+        both = np.array([centred((h + times(g, key.s)) % prime, prime) for h, g in zip(*result.left, strict=True)])
+        shown = np.mean(np.abs(both) > prime // 4)
+        expected = np.mean(np.abs(errors)) * 2.0**bits / (Q1 / 2)
+        assert shown == pytest.approx(expected, rel=0.25)

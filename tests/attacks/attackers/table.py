@@ -12,6 +12,7 @@ from attackers.cases import CASES, Lab
 from attackers.hiding import SHAPES, distances
 from attackers.mutants import MUTANTS
 from attackers.precomputed.cases import CASES as PRECOMPUTED
+from attackers.precomputed.distances import table as distances_table
 
 from helora_core.host.manager import get_manager
 
@@ -56,7 +57,7 @@ def _precomputed() -> list[str]:
 
 TABLES = {
     "attacks.md": {"attacks": _attacks, "floods": _floods, "mutants": _mutants},
-    "security-precomputed.md": {"precomputed": _precomputed},
+    "security-precomputed.md": {"distances": distances_table, "precomputed": _precomputed},
 }
 """By page: what makes each table."""
 
