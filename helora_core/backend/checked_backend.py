@@ -117,4 +117,3 @@ def _encoder(library: Hashable, params: CKKSParams) -> CheckedEncoder:
     unit = backend.unit(params) if isinstance(backend, HasUnit) and backend.capabilities.free_plaintext_scale else None
     family = (type(backend), backend.name, params)
     return CheckedEncoder(backend.encoder(params), params, backend.capabilities, family, unit)
-

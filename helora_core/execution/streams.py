@@ -62,7 +62,7 @@ class Stream:
         self._last = (0, -1), np.empty((0, 2), dtype="<u8"), np.empty(0, dtype=np.uint8)
 
     def row(self, number: int, first: int, end: int) -> Words:
-        """Words ``first`` to ``end`` of one row: uint64, shape (1, end − first). Quick for the columns of the last call."""
+        """Words ``first`` to ``end`` of one row: uint64, shape (1, end − first). Quick for the last call's columns."""
         columns, blocks, whole = self._last
         if columns != (first, end):
             pair, pairs = first // 2, (end + 1) // 2 - first // 2

@@ -202,6 +202,18 @@ def test_products_and_quotients_are_exact(some: list[int], count: int) -> None:
             assert int(left[i, j]) == total % q1 // primes[1]
 
 
+@pytest.mark.parametrize("count", [4096, 4097, 11008])
+def test_long_sums_of_the_largest_numbers_do_not_overflow(count: int) -> None:
+    primes, weight = LARGE.data_primes, 2**23 - 1
+    minus_one = Mixed.of_integers(np.full((count, 4), -1, dtype=np.int64), primes)
+    assert int(minus_one.words.min()) == 2**64 - 1
+    found = minus_one.combined(np.stack([np.full(count, weight), np.full(count, -weight)]))
+    for row, sign in enumerate((-1, 1)):
+        assert set(found.words[row].tolist()) == {sign * count * weight % 2**64}
+        for residues, prime in zip(found.residues, primes, strict=True):
+            assert set(residues[row].tolist()) == {sign * count * weight % prime}
+
+
 def lifted(word: int, first: int, second: int, step: int, q1: int) -> int:
     """The number modulo 2^64·q₁ with this word and these residues."""
     p0, p1 = LARGE.data_primes

@@ -69,10 +69,12 @@ class EmulatedBatchKey:
             if any(int(each.max()) >= prime for each in left):
                 raise ValueError("residues beyond their prime")
             rest = left[0].astype(np.int64) + turned(left[1], self._power).astype(np.int64)
-            return sums + turned(keys, self._power) + ((2 * rest + prime) // (2 * prime)).astype(np.uint64)
+            whole = sums + turned(keys, self._power)
+            return whole + ((2 * rest + prime) // (2 * prime)).astype(np.uint64)
         whole = (keys << np.uint64(WRAP_BITS - how.key_bits)) + np.uint64(_half(how.key_bits))
         rounded = _top(turned(whole, self._power) + np.uint64(_half(how.top_bits)), how.top_bits)
-        return (sums + rounded) & np.uint64((1 << how.top_bits) - 1)
+        kept: Words = (sums + rounded) & np.uint64((1 << how.top_bits) - 1)
+        return kept
 
     def erase(self) -> None:
         self._power, self._erased = 0, True
@@ -183,7 +185,8 @@ class EmulatedCorrelations:
 
 
 def _top(numbers: Words, bits: int) -> Words:
-    return numbers >> np.uint64(WRAP_BITS - bits)
+    top: Words = numbers >> np.uint64(WRAP_BITS - bits)
+    return top
 
 
 def _half(bits: int) -> int:
@@ -208,7 +211,8 @@ def _uniform_part(params: CKKSParams, nonces: bytes) -> Mixed:
 def _errors(rng: np.random.Generator, shape: tuple[int, ...]) -> Integers:
     """Ones among 21 bits less those among 21 others."""
     ones = rng.binomial(_LARGEST_ERROR, 0.5, (2, *shape))
-    return ones[0] - ones[1]
+    errors: Integers = ones[0] - ones[1]
+    return errors
 
 
 def _generator(purpose: bytes, seed: bytes) -> np.random.Generator:
@@ -218,7 +222,7 @@ def _generator(purpose: bytes, seed: bytes) -> np.random.Generator:
 def _digest(*arrays: Words | Integers) -> bytes:
     digest = hashlib.sha256()
     for array in arrays:
-        digest.update(np.ascontiguousarray(array))
+        digest.update(array.tobytes())
     return digest.digest()
 
 
