@@ -56,9 +56,9 @@ ring: Decorator = click.option(
 )  # fmt: skip
 
 
-def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
+def _number(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
     # Every comparison with NaN would pass.
-    if not math.isfinite(value):
+    if value is not None and not math.isfinite(value):
         raise click.BadParameter(f"{value} is not a number of bits.", ctx, param)
     return value
 
@@ -73,9 +73,12 @@ def _assumptions(ctx: click.Context, param: click.Parameter, value: tuple[str, .
     return frozenset(known[name] for name in value)
 
 
+_TARGET_BITS = 14.0
+
 target_bits: Decorator = click.option(
-    "--target-bits", type=click.FloatRange(min=0), callback=_number, default=14.0, show_default=True, metavar="BITS",
-    help="Precision to choose parameters for, relative to the expected max|Δ|; some Δ are smaller.",
+    "--target-bits", type=click.FloatRange(min=0), callback=_number, show_default=f"{_TARGET_BITS:g}", metavar="BITS",
+    help="Precision to choose parameters for, relative to the expected max|Δ|; some Δ are smaller. For a packing that "
+    "runs ahead of time, whose parameters are fixed, --min-bits unless it is given.",
 )  # fmt: skip
 min_bits: Decorator = click.option(
     "--min-bits", type=click.FloatRange(min=0), callback=_number, default=12.0, show_default=True, metavar="BITS",
@@ -159,6 +162,19 @@ def adapter(*, required: bool) -> Decorator:
     )  # fmt: skip
 
 
+def _settled_target(given: dict[str, Any]) -> float:
+    """The bits to choose parameters for."""
+    from helora_core.compiler.request import AUTO
+    from helora_core.host.manager import get_manager
+    from helora_core.packing.protocol import ModulusUse
+
+    if given["target_bits"] is not None:
+        return float(given["target_bits"])
+    if given["packing"] == AUTO or get_manager().load_packing(given["packing"]).modulus_use is not ModulusUse.CORRELATED:
+        return _TARGET_BITS
+    return float(given["min_bits"])
+
+
 @dataclass(frozen=True)
 class Execution:
     """How modules are compiled and run, from the options of ``execution``.
@@ -189,7 +205,7 @@ class Execution:
             sanitize_bits=settled_sanitize_bits(given["private_weights"], given["sanitize"]),
             budget=Budget(**{name: given[f"max_{name}"] for name in Budget.__struct_fields__}),
             rtt_ms=given["rtt_ms"],
-            target_bits=given["target_bits"],
+            target_bits=_settled_target(given),
             ring_degree=given["ring"],
             security_bits=int(given["security"]),
             table=given["security_table"],
