@@ -264,11 +264,12 @@ def check_kept(packing: str, shape: ModuleShape, report: PrecisionReport, asked_
 
 
 def bits_per_query(shape: ModuleShape, correlation: Correlation) -> float:
-    """Bits of each number of z = D''·y, modulo 2^64, that one online answer shows to a client who knows U''.
+    """Bits of each number of z = D''·y, modulo 2^64, that one query shows to a client who knows U''.
 
     An answer is U''·z without its f low bits, of d_out equations for rank unknowns. Rows of U'' are at most 2^up_bits
-    long, so by least squares z is known to about 2^(f−up_bits)·√(rank/d_out), and all 64 bits of it at most. The client
-    may choose y so that z holds numbers of several columns of ``down``, one beside the other.
+    long, so by least squares z is known to about 2^(f−up_bits)·√(rank/d_out). Where that is less than one, it counts:
+    an upload may encrypt fractions of q₁, so that z has bits below the point. The client may choose its numbers so that
+    z holds those of several columns of ``down``, one beside the other.
     """
     averaged = math.log2(max(1.0, shape.d_out / shape.rank)) / 2
-    return min(float(WRAP_BITS), correlation.how.top_bits + correlation.grid.up_bits + averaged)
+    return correlation.how.top_bits + correlation.grid.up_bits + averaged
