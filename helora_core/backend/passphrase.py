@@ -61,6 +61,6 @@ def primitive(module: str, name: str, who: str) -> Any:
         return getattr(importlib.import_module(f"cryptography.hazmat.primitives.{module}"), name)
     except ImportError as error:
         raise CapabilityMissing(
-            f"{who}: encryption at rest takes the package cryptography, which is not installed.",
+            f"{who}: it takes the package cryptography, which is not installed.",
             hint="pip install 'helora-core[keys]'",
         ) from error

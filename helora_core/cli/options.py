@@ -170,7 +170,10 @@ def _settled_target(given: dict[str, Any]) -> float:
 
     if given["target_bits"] is not None:
         return float(given["target_bits"])
-    if given["packing"] == AUTO or get_manager().load_packing(given["packing"]).modulus_use is not ModulusUse.CORRELATED:
+    if (
+        given["packing"] == AUTO
+        or get_manager().load_packing(given["packing"]).modulus_use is not ModulusUse.CORRELATED
+    ):
         return _TARGET_BITS
     return float(given["min_bits"])
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from typing import Any
 
 import numpy as np
 
 from helora_core.backend.correlations import Words
-from helora_core.errors import CapabilityMissing
+from helora_core.backend.passphrase import primitive
 
 SEED_BYTES = 32
+
+_WHO = "Plans ahead of time"
 
 _TILE = 64
 """Rows that are transposed at a time, while they are in the cache."""
@@ -57,7 +58,8 @@ class Stream:
     """
 
     def __init__(self, key: bytes) -> None:
-        cipher, aes, ecb = _primitives()
+        cipher = primitive("ciphers", "Cipher", _WHO)
+        aes, ecb = primitive("ciphers.algorithms", "AES", _WHO), primitive("ciphers.modes", "ECB", _WHO)
         self._encryptor = cipher(aes(key), ecb()).encryptor()
         self._last = (0, -1), np.empty((0, 2), dtype="<u8"), np.empty(0, dtype=np.uint8)
 
@@ -100,16 +102,3 @@ class Stream:
 @functools.lru_cache(maxsize=64)
 def _numbers(start: int, count: int) -> Words:
     return np.arange(start, start + count, dtype=np.uint64)
-
-
-def _primitives() -> tuple[Any, Any, Any]:
-    try:
-        from cryptography.hazmat.primitives.ciphers import Cipher
-        from cryptography.hazmat.primitives.ciphers.algorithms import AES
-        from cryptography.hazmat.primitives.ciphers.modes import ECB
-    except ImportError as error:
-        raise CapabilityMissing(
-            "Plans that run ahead of time need the package cryptography, which is not installed.",
-            hint="Install it: pip install 'helora-core[keys]'.",
-        ) from error
-    return Cipher, AES, ECB
