@@ -215,7 +215,7 @@ class Correlations:
 
     @requires("correlations")
     def test_a_public_key_of_other_nonces_is_refused(self, bench: Bench) -> None:
-        """A client that chose the uniform part itself could know its discrete secrets."""
+        """Both parties contribute to its uniform part, so that neither chooses it."""
         batch = Batch(bench)
         public_key, nonces = batch.key.public_key, batch.nonces
         swapped = nonces[NONCE_BYTES:] + nonces[:NONCE_BYTES]
