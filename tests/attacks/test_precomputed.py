@@ -28,6 +28,8 @@ from attackers.precomputed.model import (
 
 from helora_core.backend.protocol import Backend
 from helora_core.host.manager import get_manager
+from tests.parties.once import Party, UsedTwice, World
+from tests.parties.places import Faults, Memory
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -133,3 +135,34 @@ class TestStatisticalDistances:
         shown = np.mean(np.abs(both) > prime // 4)
         expected = np.mean(np.abs(errors)) * 2.0**bits / (Q1 / 2)
         assert shown == pytest.approx(expected, rel=0.25)
+
+
+class TestMarks:
+    """A client that crashes around a message, in the world that tests/parties/test_once.py is about."""
+
+    def indices_after_a_crash(self, *, marked_first: bool) -> None:
+        """A message of five indices whose sender ends at its first write, and one of the process that follows."""
+        faults = Faults()
+        world = World(lambda: Memory(faults), faults, anchored=True, sealed=True, ahead=8)
+        world.prepare(60)
+        client = world.sides["client"]
+
+        def sent(party: Party) -> list[Any]:
+            """A mark whose write comes after the message."""
+            (name,) = party.batches
+            world.messages += 1
+            client.wire.note([(name, 0, 5)], world.messages)
+            return party.take(5)
+
+        faults.left = 0
+        if marked_first:
+            world.request(5)
+        else:
+            world.attempt(client, sent)
+        assert world.events["crashes"] == 1
+        world.request(5)
+
+    def test_a_mark_that_is_written_after_the_message_uses_indices_twice(self) -> None:
+        with pytest.raises(UsedTwice):
+            self.indices_after_a_crash(marked_first=False)
+        self.indices_after_a_crash(marked_first=True)
