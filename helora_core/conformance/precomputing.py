@@ -31,6 +31,9 @@ EXACT = Switching(top_bits=WRAP_BITS, key_bits=WRAP_BITS, exact=True)
 
 D_IN, RANK, D_OUT = 6, 3, 4
 
+HEADER_BYTES = 128
+"""Bytes that a message may have beyond its numbers' bits."""
+
 _BLOCK = 256
 """Bytes whose bits are counted together."""
 
@@ -92,8 +95,8 @@ def off(found: Words, expected: Words, how: Switching) -> NDArray[np.float64]:
 
 
 def unequal(first: bytes, second: bytes) -> tuple[float, float]:
-    """The least and the largest share of bits that differ, over stretches of 256 bytes."""
-    left, right = (np.frombuffer(each, dtype=np.uint8) for each in (first, second))
+    """The least and the largest share of bits that differ, over stretches of 256 bytes after the header."""
+    left, right = (np.frombuffer(each, dtype=np.uint8, offset=HEADER_BYTES) for each in (first, second))
     blocks = left.size // _BLOCK
     bits = np.unpackbits((left ^ right)[: blocks * _BLOCK]).reshape(blocks, -1)
     shares = bits.mean(axis=1)
@@ -104,7 +107,7 @@ def assert_unrelated(first: bytes, second: bytes) -> None:
     """Assert that every stretch differs in about half of its bits."""
     assert len(first) == len(second)
     least, largest = unequal(first, second)
-    bound = 7 * 0.5 / math.sqrt(8 * _BLOCK)  # standard deviations, for a header too
+    bound = 7 * 0.5 / math.sqrt(8 * _BLOCK)
     assert 0.5 - bound < least, f"some stretch of bytes differs in only {least:.2f} of its bits"
     assert largest < 0.5 + bound, f"some stretch of bytes differs in {largest:.2f} of its bits"
 

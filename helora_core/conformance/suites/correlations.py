@@ -14,6 +14,7 @@ from helora_core.conformance.precomputing import (
     D_IN,
     D_OUT,
     EXACT,
+    HEADER_BYTES,
     LARGE,
     RANK,
     SMALL,
@@ -36,9 +37,6 @@ from helora_core.params.security import require_secure
 DEVIATIONS = 6.0
 LARGEST = (1 << 23) - 1
 """Of matrices."""
-
-HEADER_BYTES = 128
-"""Bytes that a message may have beyond its numbers' bits."""
 
 _CHAINS = pytest.mark.parametrize("params", [SMALL, LARGE], ids=["4096", "8192"])
 _MODES = pytest.mark.parametrize(("params", "how"), [(SMALL, TRIM), (LARGE, EXACT)], ids=["trim", "exact"])
