@@ -102,14 +102,34 @@ void hr_random_bits(double *out, const uint64_t *words, uint64_t n, uint32_t bit
     for (u64 i = 0; i < n; i++) out[i] = of_integer(words[i] >> (64 - bits));
 }
 
+namespace {
+
+// For each byte, what its four pairs of bits give, and how many of them give something.
+struct Ternary {
+    double values[256][4];
+    unsigned char count[256];
+
+    constexpr Ternary() : values(), count() {
+        for (int byte = 0; byte < 256; byte++)
+            for (int k = 0; k < 4; k++) {
+                const int pair = byte >> (2 * k) & 3;
+                if (pair != 3) values[byte][count[byte]++] = pair - 1.0;
+            }
+    }
+};
+
+constexpr Ternary TERNARY;
+
+} // namespace
+
 uint64_t hr_ternary(double *out, uint64_t n, const uint64_t *words, uint64_t available) {
     u64 found = 0;
     for (u64 i = 0; i < available; i++) {
         u64 word = words[i];
         if (n - found >= 32) {
-            for (int k = 0; k < 32; k++, word >>= 2) {
-                out[found] = of_integer(word & 3) - 1.0;
-                found += (word & 3) != 3;
+            for (int k = 0; k < 8; k++, word >>= 8) {
+                __builtin_memcpy(out + found, TERNARY.values[word & 255], 32);
+                found += TERNARY.count[word & 255];
             }
             continue;
         }

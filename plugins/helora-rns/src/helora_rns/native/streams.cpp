@@ -19,9 +19,19 @@ static u64 load64(const uint8_t *a) {
 }
 
 void hr_pack(uint8_t *out, const uint64_t *a, uint64_t n, uint32_t bits) {
-    u64 held = 0;
+    const uint8_t *end = out + (n * bits + 7) / 8;
+    u64 held = 0, i = 0;
     u32 filled = 0;
-    for (u64 i = 0; i < n; i++) {
+    // Less than a byte is held, so that a number of 56 bits fits, and eight bytes are written whatever of them are whole.
+    for (; bits <= 56 && i < n && end - out >= 8; i++) {
+        held |= a[i] << filled;
+        store64(out, held);
+        filled += bits;
+        out += filled / 8;
+        held >>= filled / 8 * 8;
+        filled %= 8;
+    }
+    for (; i < n; i++) {
         held |= a[i] << filled;
         filled += bits;
         if (filled < 64) continue;
@@ -33,11 +43,12 @@ void hr_pack(uint8_t *out, const uint64_t *a, uint64_t n, uint32_t bits) {
     for (; filled; filled -= filled < 8 ? filled : 8, held >>= 8) *out++ = (uint8_t)held;
 }
 
-void hr_unpack(uint64_t *out, const uint8_t *a, uint64_t n, uint32_t bits) {
+void hr_unpack(uint64_t *__restrict out, const uint8_t *__restrict a, uint64_t n, uint32_t bits) {
     const u64 mask = bits == 64 ? ~(u64)0 : ((u64)1 << bits) - 1, bytes = (n * bits + 7) / 8;
     u64 i = 0;
-    // A number of 57 bits is within eight bytes, wherever in a byte it begins.
-    for (; bits <= 57 && i * bits / 8 + 8 <= bytes && i < n; i++) out[i] = load64(a + i * bits / 8) >> (i * bits % 8) & mask;
+    // A number of 57 bits is within eight bytes, wherever in a byte it begins; the last few are not followed by so many.
+    const u64 whole = bits > 57 || bytes < 8 ? 0 : (8 * (bytes - 8) + 7) / bits + 1, most = whole < n ? whole : n;
+    for (u64 at = 0; i < most; i++, at += bits) out[i] = load64(a + at / 8) >> (at % 8) & mask;
     a += i * bits / 8;
     u32 filled = 0;
     u128 held = 0;
