@@ -192,7 +192,7 @@ def engine_sanitizers(session: nox.Session) -> None:
     ]
     tests = [
         f"plugins/helora-rns/tests/test_{name}.py"
-        for name in ("kernels", "gemm", "programs", "scheme", "sanitizing", "wire")
+        for name in ("kernels", "gemm", "programs", "scheme", "sanitizing", "wire", "words", "correlations")
     ]
     session.run(
         "python", "plugins/helora-rns/tests/with_library.py", "--exact", f"{folder}/libhelora_rns.so", "-q", *tests,

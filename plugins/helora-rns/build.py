@@ -45,6 +45,8 @@ SOURCES: dict[str, list[str]] = {
     "gemm_avx2.cpp": ["-mavx2", "-mfma", "-ffp-contract=fast"],
     "gemm_avx512ifma.cpp": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-ffp-contract=fast"],
     "sanitize.cpp": [],
+    "words.cpp": [],
+    "words_avx2.cpp": ["-mavx2"],
     "rows_scalar.cpp": [],
     "rows_avx2.cpp": ["-mavx2", "-mfma"],
     "rows_avx512ifma.cpp": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mavx512ifma"],

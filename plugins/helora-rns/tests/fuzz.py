@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import collections
 import faulthandler
+import functools
 import random
 import sys
 import time
@@ -18,13 +19,17 @@ from collections.abc import Callable
 
 import numpy as np
 
+from helora_core.backend.correlations import Switching
 from helora_core.backend.primes import distinct_ntt_primes
 from helora_core.errors import CorruptPayload, ForeignCiphertext, VersionMismatch
+from helora_rns.correlations.keys import RNSBatchKey
+from helora_rns.correlations.ring import WordRing
+from helora_rns.correlations.sums import RNSBatchSums
 from helora_rns.scheme import encoding, wire
 from helora_rns.scheme.ciphertexts import Ciphertext
 from helora_rns.scheme.context import Context, Parameters, context
 from helora_rns.scheme.encryption import Encryptor
-from helora_rns.scheme.fields import Kind
+from helora_rns.scheme.fields import Kind, corrupt
 from helora_rns.scheme.keys import PublicKey, RotationKey, SecretKey
 from helora_rns.scheme.shortening import shortened
 
@@ -34,10 +39,44 @@ EVERY = 1 << 14
 """Inputs after which a count is printed."""
 
 Reader = Callable[[Context, bytes], object]
+NONCES, HOW = bytes(64), (Switching(27, 32), Switching(64, 64, exact=True))
+
+
+@functools.cache
+def batch() -> tuple[RNSBatchKey, RNSBatchSums]:
+    """Both sides of a batch, of a small ring of its own."""
+    own = WordRing(N, distinct_ntt_primes((42, 42), N))
+    key = RNSBatchKey(own, NONCES)
+    return key, RNSBatchSums(own, key.public_key, NONCES, 1)
+
+
+def read_key(_: Context, payload: bytes) -> object:
+    """A public key, by the server."""
+    return RNSBatchSums(batch()[1]._ring, payload, NONCES, 1)
+
+
+def read_upload(_: Context, payload: bytes) -> object:
+    """Two ciphertexts, by the server."""
+    return batch()[1].add(payload, np.ones((1, 2), np.int64))
+
+
+def read_results(_: Context, payload: bytes) -> object:
+    """Two results of either form, by the client."""
+    for how in HOW:
+        try:
+            return batch()[0].decrypt(payload, 2, how)
+        except CorruptPayload:
+            continue
+    raise corrupt("these are no results of either form")
+
+
 READERS: dict[Kind, Reader] = {
     Kind.CIPHERTEXT: wire.read_ciphertext,
     Kind.EVALUATION_KEYS: wire.read_keys,
     Kind.SECRET_KEY: wire.read_secret,
+    Kind.BATCH_KEY: read_key,
+    Kind.BATCH_UPLOAD: read_upload,
+    Kind.BATCH_RESULTS: read_results,
 }
 
 
@@ -57,7 +96,12 @@ def examples(own: Context) -> list[tuple[Kind, bytes]]:
     result = Ciphertext(own.kernels.mod_down(fresh.values, own.basis(1), 1), 0, 2.0**30)
     keys = [wire.EvaluationKeys(KEY_ID, each, key) for each in (rotations, []) for key in (public, None)]
     kept = [wire.KeptKeys(KEY_ID, secret.seed, [1, 3], key) for key in (public, None)]
+    client, server = batch()
+    masks = np.zeros((2, N), np.uint64)
     return [
+        (Kind.BATCH_KEY, client.public_key),
+        (Kind.BATCH_UPLOAD, client.encrypt(masks)),
+        *((Kind.BATCH_RESULTS, server.results(np.ones((2, 1), np.int64), masks, bytes(32), how)) for how in HOW),
         (Kind.CIPHERTEXT, seeded),
         (Kind.CIPHERTEXT, wire.write_ciphertext(own, wire.read_ciphertext(own, seeded))),
         *((Kind.CIPHERTEXT, wire.write_ciphertext(own, shortened(own, result, bits))) for bits in ((20, 12), (48, 0))),

@@ -16,9 +16,10 @@ from helora_core.backend.correlations import NONCE_BYTES, SupportsCorrelations, 
 from helora_core.errors import CorruptPayload, ForeignCiphertext, InvalidParameters, VersionMismatch
 from helora_core.params.ckks import CKKSParams
 from helora_rns import choice
+from helora_rns.arrays import residues
 from helora_rns.backend import RNSBackend
 from helora_rns.correlations import ring as rings
-from helora_rns.correlations import wire
+from helora_rns.correlations import streams, wire
 from helora_rns.correlations.keys import RNSBatchKey
 from helora_rns.correlations.sums import RNSBatchSums
 from helora_rns.scheme import context as contexts
@@ -161,6 +162,13 @@ class TestResults:
         found = batch.key.decrypt(batch.sums.results(up, masks, SEED, EXACT), 35, EXACT)
         assert (found == whole.expected(up, masks)).all()
 
+    @pytest.mark.parametrize("row", [[0, 5, 0], [0, 0, -7], [0, 0, 0]])
+    def test_of_some_of_the_sums(self, row: list[int]) -> None:
+        batch, up = random_batch(SMALL), np.array([row])
+        masks = words(np.random.default_rng(9), 1, 1024)
+        found = batch.key.decrypt(batch.sums.results(up, masks, SEED, EXACT), 1, EXACT)
+        assert (found == batch.expected(up, masks)).all()
+
     def test_with_the_online_answer_the_mean_error_is_none(self) -> None:
         """Both halves are rounded down by half a unit on average: the one that core adds makes up for it."""
         own, how, rng = SMALL, Switching(20, 30), np.random.default_rng(5)
@@ -202,8 +210,8 @@ class TestRandomness:
         found: list[Words] = []
         for seed in (SEED, bytes([1]) * 32):
             payload = batch.sums.results(up, masks, seed, how)
-            for row, _ in wire.read_results(rings.ring_of(SMALL), payload, 2, how):
-                found += list(row.copy())
+            results = wire.read_results(rings.ring_of(SMALL), payload, 2, how)
+            found += list(np.frombuffer(results.payload, dtype="<u8").reshape(4, -1))
         for i, first in enumerate(found):
             for second in found[:i]:
                 assert not (first == second).any()
@@ -216,21 +224,22 @@ class TestRandomness:
         rows = [first[-2 * size : -size], first[-size:], second[-2 * size : -size], second[-size:]]
         assert len({hashlib.sha256(row).digest() for row in rows}) == 4
 
-    def test_the_uniform_polynomial_is_of_the_nonces(self) -> None:
-        batch = random_batch(SMALL, features=1)
-        sums = BACKEND.batch_sums(SMALL, batch.key.public_key, bytes(2 * NONCE_BYTES), 3)
-        sums.add(batch.key.encrypt(batch.numbers), batch.down)
-        up, masks = np.ones((1, 3), np.int64), np.zeros((1, 1024), np.uint64)
-        found = batch.key.decrypt(sums.results(up, masks, SEED, TRIM), 1, TRIM)
-        assert np.abs(units(found, batch.expected(up, masks), TRIM.top_bits)).mean() > 1000
+    def test_the_uniform_polynomial_is_of_both_nonces(self) -> None:
+        ring, found = rings.ring_of(SMALL), set()
+        for nonces in (NONCES, NONCES[NONCE_BYTES:] + NONCES[:NONCE_BYTES], NONCES[:-1], NONCES[:-1] + b"\0"):
+            stream = streams.row_stream(streams.nonces_seed(nonces), streams.Purpose.UNIFORM, 0)
+            a = residues((1024,)), residues((2, 1024))
+            streams.uniform(ring, stream, *a)
+            found |= {row.tobytes() for row in (a[0], *a[1])}
+        assert len(found) == 12
 
     def test_results_do_not_depend_on_the_kernel_set(self, kernel_set: str) -> None:
         """Of a key and an upload that are the same for all sets: each makes and reads what any other does."""
-        rng, digests = np.random.default_rng(7), {}
+        rng, digests, numbers = np.random.default_rng(7), {}, words(np.random.default_rng(8), 2, 1024)
         own = rings.ring_of(SMALL)
         assert own.kernels.name == kernel_set
         key = BACKEND.batch_key(SMALL, NONCES)
-        upload, down = key.encrypt(words(rng, 2, 1024)), integers(rng, MOST, 2, 2)
+        upload, down = key.encrypt(numbers), integers(rng, MOST, 2, 2)
         up, masks = integers(rng, MOST, 2, 2), words(rng, 2, 1024)
         for name in ("numpy", kernel_set):
             with pytest.MonkeyPatch.context() as patch:
@@ -238,18 +247,19 @@ class TestRandomness:
                 contexts.context.cache_clear()
                 sums = RNSBatchSums(rings.WordRing(1024, SMALL.data_primes), key.public_key, NONCES, 2)
             sums.add(upload, down)
+            expected = Batch(key, sums, down, numbers).expected(up, masks)
             digests[name] = [sums.results(up, masks, SEED, how) for how in (TRIM, FINE, EXACT)]
         assert digests["numpy"] == digests[kernel_set]
         for how, payload in zip((TRIM, FINE, EXACT), digests["numpy"], strict=True):
-            found = key.decrypt(payload, 2, how)
-            assert found.shape == (2, 1024)
+            error = units(key.decrypt(payload, 2, how), expected, how.top_bits)
+            assert np.abs(error).max() <= (0 if how.exact else 3)
 
 
 class TestRefusals:
     def test_an_erased_key_does_nothing(self) -> None:
         batch, masks = random_batch(SMALL), np.zeros((1, 1024), np.uint64)
         payload = batch.sums.results(np.ones((1, 3), np.int64), masks, SEED, TRIM)
-        secret = batch.key._secret()
+        secret = batch.key._secret().minus
         batch.key.erase()
         assert not secret.any()
         assert not batch.key._ones.any()
@@ -285,9 +295,11 @@ class TestRefusals:
 
     def test_bad_keys(self) -> None:
         key = BACKEND.batch_key(SMALL, NONCES).public_key
-        for payload in (b"", key[:-1], key + b"\0", key[:-6] + b"\xff" * 6, bytes(len(key))):
+        swapped = NONCES[NONCE_BYTES:] + NONCES[:NONCE_BYTES]
+        wrong = [b"", key[:-1], key + b"\0", key[:-6] + b"\xff" * 6, bytes(len(key))]
+        for payload, nonces in [*((payload, NONCES) for payload in wrong), (key, swapped), (key, NONCES[:-1])]:
             with pytest.raises(CorruptPayload):
-                BACKEND.batch_sums(SMALL, payload, NONCES, 1)
+                BACKEND.batch_sums(SMALL, payload, nonces, 1)
 
     def test_bad_results(self) -> None:
         batch, masks = random_batch(SMALL), np.zeros((1, 1024), np.uint64)

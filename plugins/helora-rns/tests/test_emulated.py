@@ -52,7 +52,7 @@ def test_the_avx512_kernels_give_the_same_bits(tmp_path: Path) -> None:
         objects.append(built)
     library = tmp_path / "emulated.so"
     subprocess.run([*compiler, "-shared", *objects, "-lm", "-o", str(library)], check=True)
-    tests = [str(HERE / file) for file in ("test_kernels.py", "test_gemm.py")]
+    tests = [str(HERE / file) for file in ("test_kernels.py", "test_gemm.py", "test_words.py")]
     command = [sys.executable, "-c", RUN, str(library), *tests]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-1000:]

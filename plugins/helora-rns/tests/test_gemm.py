@@ -79,6 +79,17 @@ class TestCompiled:
     def test_long_sums(self, name: str, terms: int, bits: int) -> None:
         same_as_integers(CompiledKernels(name, N, REFERENCE.primes), 2, terms, bits, (17,))
 
+    @pytest.mark.parametrize("terms", [1, 300])
+    def test_results_added_to_what_is_there(self, name: str, terms: int) -> None:
+        kernels, a, matrices = CompiledKernels(name, N, REFERENCE.primes), polynomials(terms), weights(3, terms, 23)
+        mine, theirs = ([aligned_copy(each) for each in polynomials(3)] for _ in range(2))
+        kernels.gemm(matrices, a, BASIS, mine, add=True)
+        REFERENCE.gemm(matrices, a, BASIS, theirs, add=True)
+        assert all((row == expected).all() for row, expected in zip(mine, theirs, strict=True))
+        plain, q = REFERENCE.gemm(matrices, a, BASIS), np.array(REFERENCE.primes, dtype=np.uint64)[:, np.newaxis]
+        before = polynomials(3)
+        assert all((row == (old + new) % q).all() for row, old, new in zip(theirs, before, plain, strict=True))
+
     def test_results_where_they_are_wanted(self, name: str) -> None:
         kernels, a = CompiledKernels(name, N, REFERENCE.primes), polynomials(9)
         matrices = weights(3, 9, 12)

@@ -21,7 +21,7 @@ from helora_core.params.ckks import CKKSParams
 from helora_rns.arrays import aligned_copy
 from helora_rns.correlations import packing
 from helora_rns.correlations.keys import RNSBatchKey
-from helora_rns.correlations.online import NumPyOnlineWeights
+from helora_rns.correlations.online import online_weights
 from helora_rns.correlations.ring import ring_of
 from helora_rns.correlations.sums import RNSBatchSums
 from helora_rns.kernels import Basis
@@ -235,7 +235,7 @@ class RNSBackend:
         return RNSBatchSums(ring_of(params), public_key, nonces, rows)
 
     def online_weights(self, matrices: Sequence[NDArray[np.int64]]) -> OnlineWeights:
-        return NumPyOnlineWeights(matrices)
+        return online_weights(matrices)
 
     def pack(self, numbers: NDArray[np.uint64], bits: int) -> bytes:
         return packing.pack(numbers, bits)

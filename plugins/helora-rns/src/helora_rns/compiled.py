@@ -21,7 +21,7 @@ from helora_rns.modular import Residues
 SETS = ("scalar", "avx2", "avx512ifma")
 """By their numbers in the C interface, the fastest last."""
 
-ABI = 3
+ABI = 4
 
 _POINTER, _NUMBER, _WORD = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32
 _SIGNATURES = {
@@ -34,7 +34,7 @@ _SIGNATURES = {
     "hr_multiply_add": [_POINTER, _POINTER, _NUMBER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER, _POINTER],
     "hr_times": [_POINTER, _POINTER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER],
     "hr_dot": [_POINTER, _POINTER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER, _NUMBER],
-    "hr_gemm": [_POINTER, _POINTER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER, _NUMBER, _NUMBER, _POINTER],
+    "hr_gemm": [_POINTER, _POINTER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER, _NUMBER, _NUMBER, _WORD, _POINTER],
     "hr_permute": [_POINTER, _NUMBER, _POINTER, _POINTER, _POINTER],
     "hr_of_doubles": [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER],
     "hr_to_doubles": [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER, _POINTER],
@@ -50,6 +50,25 @@ _SIGNATURES = {
     "hr_of_parts": [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER, _POINTER, _NUMBER],
     "hr_pack": [_POINTER, _POINTER, _NUMBER, _WORD],
     "hr_unpack": [_POINTER, _POINTER, _NUMBER, _WORD],
+    "hr_words_gemm": [_POINTER] * 4 + [_NUMBER] * 3 + [_WORD, _POINTER],
+    "hr_words_encrypted": [_POINTER, _NUMBER, *[_POINTER] * 5, _NUMBER, _POINTER, _POINTER],
+    "hr_words_randomised": [_POINTER, _NUMBER, *[_POINTER] * 9],
+    "hr_words_quotient": [_POINTER, _NUMBER, *[_POINTER] * 3, _NUMBER, _POINTER, _WORD],
+    "hr_words_opened": [
+        _POINTER,
+        _WORD,
+        _POINTER,
+        _POINTER,
+        _NUMBER,
+        _NUMBER,
+        _POINTER,
+        _POINTER,
+        _WORD,
+        _WORD,
+        _POINTER,
+    ],
+    "hr_words_pack_weights": [_POINTER, _POINTER, _NUMBER, _NUMBER],
+    "hr_words_answer": [*[_POINTER] * 4, _NUMBER, _WORD, _POINTER],
     "hr_slots_to_coefficients": [_POINTER] * 3 + [_NUMBER, _NUMBER, _POINTER, _POINTER, ctypes.c_double],
     "hr_coefficients_to_slots": [_POINTER] * 5 + [ctypes.c_double],
 }
@@ -58,6 +77,13 @@ _RETURNING = {
     "hr_supported": (_WORD, []),
     "hr_ring_bytes": (_NUMBER, [_NUMBER, _NUMBER, _WORD]),
     "hr_gemm_words": (_NUMBER, [_NUMBER, _NUMBER]),
+    "hr_words_trimmed": (
+        _WORD,
+        [_POINTER, _NUMBER, *[_POINTER] * 5, _NUMBER, _POINTER, _WORD, _WORD, _POINTER],
+    ),
+    "hr_words_unpack": (_WORD, [_POINTER, _NUMBER, _POINTER, _POINTER, _POINTER]),
+    "hr_words_gemm_words": (_NUMBER, [_NUMBER]),
+    "hr_words_answer_words": (_NUMBER, [_POINTER]),
     "hr_ternary": (_NUMBER, [_POINTER, _NUMBER, _POINTER, _NUMBER]),
     "hr_uniform": (_NUMBER, [_POINTER, _WORD, _POINTER, _NUMBER, _POINTER, _NUMBER, _POINTER]),
 }
@@ -115,6 +141,11 @@ class CompiledKernels:
         self._embedding = embedding.powers(ring_degree), embedding.slot_places(ring_degree)
         self._powers, self._places = (address(table) for table in self._embedding)
         self._local = threading.local()
+
+    @property
+    def handle(self) -> tuple[ctypes.CDLL, int]:
+        """The library and the ring's address, for calls that are not here."""
+        return self._c, self._ring
 
     def _scratch(self) -> int:
         """Rows of this thread's own, as many as any call wants."""
@@ -193,6 +224,8 @@ class CompiledKernels:
         a: Sequence[Residues],
         basis: Basis,
         out: Sequence[Residues] | None = None,
+        *,
+        add: bool = False,
     ) -> list[Residues]:
         rows, terms = weights[0].shape
         results = [residues(a[0].shape) for _ in range(rows)] if out is None else list(out)
@@ -200,7 +233,7 @@ class CompiledKernels:
         pointers = [np.array([address(each) for each in many], dtype=np.uint64) for many in (results, a, weights)]
         self._c.hr_gemm(
             self._ring, self._basis(basis), len(basis), self._count(results[0], basis), *map(address, pointers),
-            rows, terms, address(scratch),
+            rows, terms, add, address(scratch),
         )  # fmt: skip
         return results
 
@@ -299,8 +332,11 @@ class CompiledKernels:
 
     def pack(self, a: Residues, bits: int) -> bytes:
         out = np.empty((a.size * bits + 7) // 8, dtype=np.uint8)
-        self._c.hr_pack(address(out), address(a), a.size, bits)
+        self.pack_into(out, a, bits)
         return out.tobytes()
+
+    def pack_into(self, out: NDArray[np.uint8], a: Residues, bits: int) -> None:
+        self._c.hr_pack(address(out), address(a), a.size, bits)
 
     def unpack(self, payload: bytes | memoryview, count: int, bits: int, out: Residues | None = None) -> Residues:
         out = residues((count,)) if out is None else out

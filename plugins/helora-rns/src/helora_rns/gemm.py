@@ -61,7 +61,12 @@ def _centred(matrix: NDArray[np.int64] | NDArray[np.float64], prime: int) -> Int
 
 
 def gemm(
-    kernels: Kernels, weights: Weights, ciphertexts: Sequence[Residues], out: Sequence[Residues] | None = None
+    kernels: Kernels,
+    weights: Weights,
+    ciphertexts: Sequence[Residues],
+    out: Sequence[Residues] | None = None,
+    *,
+    add: bool = False,
 ) -> list[Residues]:
     """Row i is Σ weights[i, k] · ciphertexts[k].
 
@@ -70,5 +75,6 @@ def gemm(
         weights: As ``load`` gives them.
         ciphertexts: As many as the weights have columns, each (2, limbs, N) modulo the primes of the weights.
         out: Where to put the results, if not into new arrays; none of the ciphertexts.
+        add: Whether to add them to what is there.
     """
-    return kernels.gemm(weights.limbs, ciphertexts, weights.basis, out)
+    return kernels.gemm(weights.limbs, ciphertexts, weights.basis, out, add=add)

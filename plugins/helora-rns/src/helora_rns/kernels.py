@@ -72,6 +72,8 @@ class Kernels(Protocol):
         a: Sequence[Residues],
         basis: Basis,
         out: Sequence[Residues] | None = None,
+        *,
+        add: bool = False,
     ) -> list[Residues]:
         """Row i is Σ weights[:][i, k] · a[k]: a matrix of integers times as many polynomials as it has columns.
 
@@ -80,6 +82,7 @@ class Kernels(Protocol):
             a: Each (count, limbs, N), of values or of coefficients.
             basis: The primes.
             out: As many results as there are rows, none of them in ``a``.
+            add: Whether to add to what ``out`` holds.
         """
         ...
 
@@ -170,6 +173,10 @@ class Kernels(Protocol):
 
     def pack(self, a: Residues, bits: int) -> bytes:
         """Numbers of so many bits, one after another from the lowest bit on."""
+        ...
+
+    def pack_into(self, out: NDArray[np.uint8], a: Residues, bits: int) -> None:
+        """The same, into as many bytes as they take."""
         ...
 
     def unpack(self, payload: bytes | memoryview, count: int, bits: int, out: Residues | None = None) -> Residues:

@@ -86,13 +86,18 @@ class NumPyKernels:
         a: Sequence[Residues],
         basis: Basis,
         out: Sequence[Residues] | None = None,
+        *,
+        add: bool = False,
     ) -> list[Residues]:
         results = [aligned_copy(np.zeros_like(a[0])) for _ in range(len(weights[0]))] if out is None else list(out)
         for j, i in enumerate(basis):
             rows = np.stack([each.reshape(-1, len(basis), self.ring_degree)[:, j].ravel() for each in a])
             products = modular.matrix_product(weights[j], rows, self.primes[i])
+            q = np.array(self.primes[i], dtype=np.uint64)
             for result, product in zip(results, products, strict=True):
-                result.reshape(-1, len(basis), self.ring_degree)[:, j] = product.reshape(-1, self.ring_degree)
+                limb = result.reshape(-1, len(basis), self.ring_degree)[:, j]
+                found = product.reshape(-1, self.ring_degree)
+                limb[...] = modular.add(limb, found, q) if add else found
         return results
 
     def permute(self, a: Residues, index: Index) -> Residues:
@@ -211,6 +216,9 @@ class NumPyKernels:
     def pack(self, a: Residues, bits: int) -> bytes:
         each = np.unpackbits(a.astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")[:, :bits]
         return np.packbits(each.ravel(), bitorder="little").tobytes()
+
+    def pack_into(self, out: NDArray[np.uint8], a: Residues, bits: int) -> None:
+        out[...] = np.frombuffer(self.pack(a, bits), dtype=np.uint8)
 
     def unpack(self, payload: bytes | memoryview, count: int, bits: int, out: Residues | None = None) -> Residues:
         out = residues((count,)) if out is None else out

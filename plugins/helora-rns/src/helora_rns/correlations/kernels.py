@@ -6,6 +6,7 @@ values in the order of ``helora_rns.kernels``. Arrays are contiguous and aligned
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,18 +17,58 @@ from helora_rns.modular import Residues
 
 Words = NDArray[np.uint64]
 Integers = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
 
 
-class PublicValues(NamedTuple):
+def packed_bytes(count: int, bits: int) -> int:
+    """Bytes of numbers of so many bits."""
+    return -(-count * bits // 8)
+
+
+@dataclass(frozen=True, eq=False)
+class PublicValues:
     """A public key as results read it, for both of its polynomials.
 
     Attributes:
         words: Its words modulo the two primes for products with words, as values: (2, 2, N).
         residues: (2, limbs, N).
+        own: What else a kernel set wants of it.
     """
 
     words: Residues
     residues: Residues
+    own: object = None
+
+
+@dataclass(frozen=True, eq=False)
+class Secret:
+    """A ternary secret s.
+
+    Attributes:
+        minus: −s as values modulo all primes of the ring: (primes, N).
+        weight: How many of its coefficients are not zero.
+    """
+
+    minus: Residues
+    weight: int
+
+    def __repr__(self) -> str:
+        return "Secret()"
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """Packed polynomials.
+
+    Attributes:
+        payload: ``count`` times as many bytes.
+        count: How many.
+        stride: Bytes of each, of which more may follow the two polynomials.
+    """
+
+    payload: memoryview
+    count: int
+    stride: int
 
 
 class Sealed(NamedTuple):
@@ -45,8 +86,8 @@ class Sealed(NamedTuple):
 class WordKernels(Protocol):
     """One ``WordRing``. Thread-safe: nothing is kept between calls."""
 
-    def gemm(self, weights: Integers, a: Words, out: Words) -> None:
-        """Add weights · a to ``out`` modulo 2^64.
+    def gemm(self, weights: Integers, a: Words, out: Words, *, add: bool) -> None:
+        """weights · a modulo 2^64, added to ``out`` or in its place.
 
         Args:
             weights: (rows, terms), contiguous, below 2^31 in size.
@@ -55,21 +96,30 @@ class WordKernels(Protocol):
         """
         ...
 
+    def public(self, words: Words, residues: Residues) -> PublicValues:
+        """A public key, (2, N) words and (2, limbs, N) values, ready for use."""
+        ...
+
     def encrypted(
-        self, uniform: tuple[Words, Residues], errors: Doubles, numbers: Words, minus: Residues
-    ) -> tuple[Words, Residues]:
-        """b = −a·s + q₁·m + e: (N,) words and (limbs, N) values.
+        self, uniform: tuple[Words, Residues], random: Words, numbers: Words, secret: Secret, out: Bytes
+    ) -> None:
+        """b = −a·s + q₁·m + e, packed into ``out``: words, then values in as many bits as their primes have.
 
         Args:
-            uniform: a, as words and values.
-            errors: (N,), integers.
+            uniform: a, (N,) words and (limbs, N) values.
+            random: (N,), of which e is made as ``Kernels.binomial`` does.
             numbers: m, (N,).
-            minus: −s as values modulo all primes of the ring.
+            secret: s.
+            out: As many bytes as that takes.
         """
         ...
 
+    def unpacked(self, part: memoryview, words: Words, values: Residues) -> bool:
+        """Such bytes, into (N,) words and (limbs, N) values; whether these are below their primes."""
+        ...
+
     def randomised(
-        self, sums: tuple[Words, Residues], key: PublicValues, u: Doubles, errors: Doubles
+        self, sums: tuple[Words, Residues], key: PublicValues, u: Doubles, random: Words
     ) -> tuple[Words, Residues]:
         """Both polynomials of a sum plus u times the key plus errors, all as coefficients: (2, N) and (2, limbs, N).
 
@@ -77,7 +127,7 @@ class WordKernels(Protocol):
             sums: (2, N) words, and (2, limbs, N) values.
             key: The public key.
             u: (N,), −1, 0 or 1.
-            errors: (2, N).
+            random: (2·N,), of which the errors are made.
         """
         ...
 
@@ -86,17 +136,44 @@ class WordKernels(Protocol):
         sums: tuple[Words, Residues],
         key: PublicValues,
         u: Doubles,
-        errors: Doubles,
         mask: Words,
         bits: tuple[int, int],
-    ) -> Words:
-        """The top bits of ⌊c₀/q₁⌋ − mask and of ⌊c₁/q₁⌋ modulo 2^64, shifted down, for c as ``randomised``: (2, N)."""
+        out: Bytes,
+    ) -> bool:
+        """What ``quotient`` makes of ``randomised``, packed into ``out``, without errors; False if they could matter.
+
+        Adding an integer of 21 or less changes a quotient by q₁ only next to a multiple of q₁. It is for u of which no
+        coefficient is known, so that u times the key is as long as random sums are.
+
+        Args:
+            sums: As ``randomised`` takes them.
+            key: The public key.
+            u: (N,), −1, 0 or 1.
+            mask: (N,), for the first polynomial.
+            bits: Of each polynomial.
+            out: As many bytes as both take.
+        """
         ...
 
-    def times_secret(self, words: Words, minus: Residues) -> Words:
-        """words · s modulo 2^64, (N,)."""
+    def quotient(self, words: Words, rows: Residues, mask: Words | None, bits: int) -> Words:
+        """The top bits of ⌊c/q₁⌋ − mask modulo 2^64, shifted down: (N,).
+
+        Args:
+            words: c modulo 2^64, (N,), of coefficients.
+            rows: Modulo the primes of q₁, (limbs, N).
+            mask: (N,), or None for none.
+            bits: 1 to 64.
+        """
         ...
 
-    def short_times_secret(self, words: Words, minus: Residues) -> Words:
-        """The same if the integers of least size that words are, times s, are below half of the auxiliary prime."""
+    def opened(self, results: Results, secret: Secret, added: Words, top_bits: int, key_bits: int) -> Words:
+        """h·2^(64 − top_bits) + g·2^(64 − key_bits)·s + added, rounded to ``top_bits`` bits, shifted down: (count, N).
+
+        Args:
+            results: h and g, packed.
+            secret: s.
+            added: (N,).
+            top_bits: Of h, 1 to 64.
+            key_bits: Of g.
+        """
         ...

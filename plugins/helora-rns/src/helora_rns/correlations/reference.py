@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from helora_rns import modular
-from helora_rns.arrays import aligned_copy, residues
-from helora_rns.correlations.kernels import Integers, PublicValues, Words
-from helora_rns.correlations.ring import WRAP, WordRing
+from helora_rns.arrays import aligned_copy
+from helora_rns.correlations.kernels import Bytes, Integers, PublicValues, Results, Secret, Words, packed_bytes
+from helora_rns.correlations.ring import WRAP, WRAP_BITS, WordRing
 from helora_rns.kernels import Basis, Doubles
 from helora_rns.modular import Moduli, Residues
 
 
 def word(number: int) -> np.uint64:
     """An integer modulo 2^64."""
-    return np.uint64(number % WRAP)
+    found: np.uint64 = np.uint64(number % WRAP)
+    return found
 
 
 def of_doubles(values: Doubles) -> Words:
@@ -29,13 +30,30 @@ class NumPyWords:
         self._ring = ring
         self._kernels = ring.kernels
         self._q1 = word(ring.q1)
+        self._bits = [WRAP_BITS, *(ring.primes[i].bit_length() for i in ring.limbs)]
         self._inverse = word(pow(ring.q1, -1, WRAP))
 
     def _moduli(self, basis: Basis) -> Moduli:
         return np.array([self._ring.primes[i] for i in basis], dtype=np.uint64)[:, np.newaxis]
 
-    def gemm(self, weights: Integers, a: Words, out: Words) -> None:
-        out += weights.astype(np.uint64) @ a
+    def gemm(self, weights: Integers, a: Words, out: Words, *, add: bool) -> None:
+        product = weights.astype(np.uint64) @ a
+        out[...] = out + product if add else product
+
+    def public(self, words: Words, residues: Residues) -> PublicValues:
+        values = [self.values_of_words(polynomial, self._ring.pair) for polynomial in words]
+        return PublicValues(aligned_copy(np.stack(values)), residues)
+
+    def trimmed(
+        self,
+        sums: tuple[Words, Residues],
+        key: PublicValues,
+        u: Doubles,
+        mask: Words,
+        bits: tuple[int, int],
+        out: Bytes,
+    ) -> bool:
+        return False  # the reference has errors always
 
     def values_of_words(self, words: Words, basis: Basis) -> Residues:
         """Integers of least size as values: (limbs, N)."""
@@ -64,63 +82,63 @@ class NumPyWords:
         return modular.multiply(modular.sub(rows[1], rows[0] % q, q), inverse, q)
 
     def encrypted(
-        self, uniform: tuple[Words, Residues], errors: Doubles, numbers: Words, minus: Residues
-    ) -> tuple[Words, Residues]:
-        ring, kernels = self._ring, self._kernels
-        words = self._product(uniform[0], minus[:2])
+        self, uniform: tuple[Words, Residues], random: Words, numbers: Words, secret: Secret, out: Bytes
+    ) -> None:
+        ring, kernels, errors = self._ring, self._kernels, self._kernels.binomial(random)
+        words = self._product(uniform[0], secret.minus[:2])
         words += of_doubles(errors)
         words += numbers * self._q1
         noise = kernels.values_of_doubles(errors, ring.limbs)
-        kernels.multiply_add(uniform[1], minus[: len(ring.limbs)], noise, ring.limbs, out=noise)
-        return words, noise
+        kernels.multiply_add(uniform[1], secret.minus[: len(ring.limbs)], noise, ring.limbs, out=noise)
+        at = 0
+        for row, bits in zip((words, *noise), self._bits, strict=True):
+            end = at + packed_bytes(words.size, bits)
+            kernels.pack_into(out[at:end], row, bits)
+            at = end
+
+    def unpacked(self, part: memoryview, words: Words, values: Residues) -> bool:
+        at = 0
+        for row, bits in zip((words, *values), self._bits, strict=True):
+            end = at + packed_bytes(words.size, bits)
+            self._kernels.unpack(part[at:end], words.size, bits, out=row)
+            at = end
+        return bool((values < self._moduli(self._ring.limbs)).all())
 
     def randomised(
-        self, sums: tuple[Words, Residues], key: PublicValues, u: Doubles, errors: Doubles
+        self, sums: tuple[Words, Residues], key: PublicValues, u: Doubles, random: Words
     ) -> tuple[Words, Residues]:
         ring, kernels, limbs = self._ring, self._kernels, self._ring.limbs
-        randomness = kernels.values_of_doubles(u, ring.pair)
-        words = aligned_copy(sums[0])
-        out = kernels.multiply_add(key.residues, randomness[: len(limbs)], sums[1], limbs)
+        errors = kernels.binomial(random).reshape(2, -1)
+        values = kernels.values_of_doubles(u, ring.pair)
+        out = kernels.multiply_add(key.residues, values[: len(limbs)], sums[1], limbs)
         kernels.inverse(out, limbs)
+        kernels.add(out, aligned_copy(np.stack([kernels.of_doubles(each, limbs) for each in errors])), limbs, out=out)
+        words = aligned_copy(sums[0])
         for i in range(2):
-            words[i] += self._of_values(kernels.multiply(key.words[i], randomness[:2], ring.pair))
+            words[i] += self._of_values(kernels.multiply(key.words[i], values, ring.pair))
             words[i] += of_doubles(errors[i])
-        noise = np.stack([kernels.of_doubles(error, limbs) for error in errors])
-        kernels.add(out, aligned_copy(noise), limbs, out=out)
         return words, out
 
-    def trimmed(
-        self,
-        sums: tuple[Words, Residues],
-        key: PublicValues,
-        u: Doubles,
-        errors: Doubles,
-        mask: Words,
-        bits: tuple[int, int],
-    ) -> Words:
-        words, rows = self.randomised(sums, key, u, errors)
-        out = residues(words.shape)
-        for i, length in enumerate(bits):
-            out[i] = self.quotient(words[i], rows[i])
-            if i == 0:
-                out[i] -= mask
-            out[i] >>= np.uint64(64 - length)
-        return out
-
-    def quotient(self, words: Words, rows: Residues) -> Words:
-        """⌊c/q₁⌋ modulo 2^64 of coefficients modulo 2^64 and the primes of q₁."""
+    def quotient(self, words: Words, rows: Residues, mask: Words | None, bits: int) -> Words:
         rest = rows[0]
         if len(rows) == 2:
             rest = rest + self._digit(rows, self._ring.limbs) * word(self._ring.primes[0])
         quotients: Words = (words - rest) * self._inverse
+        if mask is not None:
+            quotients -= mask
+        quotients >>= np.uint64(WRAP_BITS - bits)
         return quotients
 
-    def times_secret(self, words: Words, minus: Residues) -> Words:
-        return np.uint64(0) - self._product(words, minus[:2])
-
-    def short_times_secret(self, words: Words, minus: Residues) -> Words:
-        auxiliary = self._ring.auxiliary
-        rows = self.values_of_words(words, auxiliary)
-        self._kernels.multiply(rows, minus[-1:], auxiliary, out=rows)
-        self._kernels.inverse(rows, auxiliary)
-        return np.uint64(0) - modular.centred(rows[0], self._moduli(auxiliary)[0]).view(np.uint64)
+    def opened(self, results: Results, secret: Secret, added: Words, top_bits: int, key_bits: int) -> Words:
+        n, unpack, out = self._ring.ring_degree, self._kernels.unpack, np.empty((results.count, added.size), np.uint64)
+        lost, missing = np.uint64(WRAP_BITS - top_bits), np.uint64(WRAP_BITS - key_bits)
+        half, middle = np.uint64(1 << int(lost) >> 1), packed_bytes(n, top_bits)
+        for i, row in enumerate(out):
+            part = results.payload[i * results.stride : (i + 1) * results.stride]
+            top = unpack(part[:middle], n, top_bits)
+            second = unpack(part[middle : middle + packed_bytes(n, key_bits)], n, key_bits)
+            # Integers of least size modulo 2^key_bits.
+            signed = ((second << missing).view(np.int64) >> missing.view(np.int64)).view(np.uint64)
+            product = self._product(signed, secret.minus[:2]) << missing
+            row[...] = ((top << lost) + half + added - product) >> lost
+        return out

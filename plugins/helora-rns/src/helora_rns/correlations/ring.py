@@ -17,6 +17,8 @@ WORD_BYTES = WRAP_BITS // 8
 AUXILIARY_BITS = 49
 """As long as transforms of doubles with few reductions go."""
 
+_SMALLEST = 1 << 32
+
 
 class WordRing:
     """A polynomial modulo q = 2^64·q₁ is a row of words, its coefficients modulo 2^64, and residues modulo the primes
@@ -42,10 +44,11 @@ class WordRing:
         self.pair: Basis = (0, 1)
         self.auxiliary: Basis = (len(data_primes),)
         first, second = self.primes[:2]
-        if len(data_primes) > 2 or max(self.primes) >> AUXILIARY_BITS or first * (second - 1) < ring_degree * WRAP:
+        ascending = _SMALLEST < first < second < 1 << AUXILIARY_BITS
+        if len(data_primes) > 2 or not ascending or first * (second - 1) < ring_degree * WRAP:
             raise InvalidParameters(
-                f"helora-rns: with a wrap limb there are one or two data primes below 2^{AUXILIARY_BITS}, long enough "
-                f"for products of words; {data_primes} are not.",
+                f"helora-rns: with a wrap limb there are one or two data primes, ascending, of 33 to {AUXILIARY_BITS} "
+                f"bits, long enough for products of words; {data_primes} are not.",
                 hint="Use two of 42 bits at N=8192 or one of 41 bits at N=4096.",
             )
         self.q1 = math.prod(data_primes)

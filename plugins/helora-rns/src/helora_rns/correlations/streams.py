@@ -1,8 +1,8 @@
-"""Randomness by row: what a seed expands to for each polynomial, whatever the order in which they are made.
+"""Randomness by row: what a seed expands to for each polynomial.
 
-A stream is AES-256 in counter mode under the seed. Its counter begins at the purpose (1 byte), the row (7 bytes) and
-64 zero bits, so that no two streams of a seed have a block in common. Seeds of which a public polynomial is expanded
-are public; all others are secret and used for one thing.
+A stream is AES-256 in counter mode under the seed. Its counter begins at the purpose (1 byte), the number of the stream
+(7 bytes) and 64 zero bits, so that no two streams of a seed have a block in common. One stream serves ``ROWS`` rows, in
+their order. Seeds of which a public polynomial is expanded are public; all others are secret and used for one thing.
 """
 
 from __future__ import annotations
@@ -18,13 +18,27 @@ from helora_rns.kernels import Doubles
 from helora_rns.modular import Residues
 from helora_rns.scheme.sampling import SEED_BYTES, Stream, fresh_seed, ternary_of
 
-__all__ = ["SEED_BYTES", "Purpose", "errors", "fresh_seed", "nonces_seed", "row_stream", "ternary_of", "uniform"]
+__all__ = [
+    "SEED_BYTES",
+    "Purpose",
+    "RowStreams",
+    "fresh_seed",
+    "nonces_digest",
+    "nonces_seed",
+    "row_stream",
+    "ternary_of",
+    "uniform",
+]
+
+ROWS = 32
+"""Rows of a stream."""
 
 _NONCES = b"helora-rns: the uniform polynomial of a public key for correlations"
+_DIGEST = b"helora-rns: the digest of nonces in a public key for correlations"
 
 
 class Purpose(IntEnum):
-    """What a stream is for."""
+    """What streams are for. Of a seed for results, each row has a stream of its own for errors and for the flood."""
 
     UNIFORM = 1
     ERRORS = 2
@@ -33,18 +47,42 @@ class Purpose(IntEnum):
 
 
 def row_stream(seed: bytes, purpose: Purpose, row: int) -> Stream:
-    """The stream of a row."""
+    """The stream of one row."""
     return Stream(seed, bytes([purpose]) + row.to_bytes(7, "big") + bytes(8))
+
+
+class RowStreams:
+    """A stream for every ``ROWS`` rows, which are asked for in their order."""
+
+    def __init__(self, seed: bytes, purpose: Purpose) -> None:
+        self._seed, self._purpose, self._rows = seed, purpose, 0
+        self._stream: Stream | None = None
+
+    def next(self) -> Stream:
+        """The stream of the next row, after what the rows before it took of it."""
+        if self._stream is None or self._rows % ROWS == 0:
+            self._stream = row_stream(self._seed, self._purpose, self._rows // ROWS)
+        self._rows += 1
+        return self._stream
 
 
 def nonces_seed(nonces: bytes) -> bytes:
     """The seed that both parties' nonces make."""
-    return hashlib.sha256(len(_NONCES).to_bytes(8, "big") + _NONCES + nonces).digest()
+    return _hashed(_NONCES, nonces)
 
 
-def uniform(ring: WordRing, seed: bytes, row: int, words: Residues, values: Residues) -> None:
-    """Expand a uniform polynomial modulo q: words into (N,), and values modulo the primes of q₁ into (limbs, N)."""
-    n, stream = ring.ring_degree, row_stream(seed, Purpose.UNIFORM, row)
+def nonces_digest(nonces: bytes) -> bytes:
+    """What a public key says of its nonces: 32 bytes."""
+    return _hashed(_DIGEST, nonces)
+
+
+def _hashed(domain: bytes, nonces: bytes) -> bytes:
+    return hashlib.sha256(len(domain).to_bytes(8, "big") + domain + nonces).digest()
+
+
+def uniform(ring: WordRing, stream: Stream, words: Residues, values: Residues) -> None:
+    """Draw a uniform polynomial modulo q: words into (N,), and values modulo the primes of q₁ into (limbs, N)."""
+    n = ring.ring_degree
     # Few are left out of a prime just below a power of two; what is missing is drawn when it is missed.
     drawn = stream.words((1 + len(values)) * n + n // 64)
     words[...], drawn = drawn[:n], drawn[n:]
@@ -54,11 +92,6 @@ def uniform(ring: WordRing, seed: bytes, row: int, words: Residues, values: Resi
             missing, drawn = missing[found:], drawn[used:]
             if missing.size:
                 drawn = stream.words((len(values) - i) * n)
-
-
-def errors(ring: WordRing, stream: Stream, count: int) -> Doubles:
-    """Error polynomials in doubles: (count, N)."""
-    return ring.kernels.binomial(stream.words(count * ring.ring_degree)).reshape(count, -1)
 
 
 def flood(ring: WordRing, stream: Stream) -> tuple[Residues, Residues]:

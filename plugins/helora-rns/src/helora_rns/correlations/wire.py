@@ -1,7 +1,7 @@
 """What travels: public keys, uploads and results, each a header (``scheme.fields``) and numbers packed to their bits.
 
 ========  ==================================================================================================
-key       b: words, then residues of each prime
+key       a digest of the nonces (32 bytes); b: words, then residues of each prime
 upload    the seed of all a (32 bytes); of each ciphertext b, as of a key
 results   bits of the first polynomial, of the second, and 1 if exact (a byte each); of each result the first
           polynomial and the second, in so many bits; if exact, then both modulo the first prime
@@ -12,53 +12,50 @@ Lengths are checked before anything is read, and every residue against its prime
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import io
+from collections.abc import Iterable
 
 import numpy as np
 
 from helora_core.backend.correlations import Switching
+from helora_core.errors import CorruptPayload
 from helora_rns.arrays import residues
-from helora_rns.correlations.kernels import Words
+from helora_rns.correlations.kernels import Bytes, Results, Words, packed_bytes
 from helora_rns.correlations.ring import WORD_BYTES, WordRing
-from helora_rns.correlations.streams import SEED_BYTES
+from helora_rns.correlations.streams import SEED_BYTES, nonces_digest
 from helora_rns.modular import Residues
 from helora_rns.scheme.fields import HEADER_BYTES, Kind, check_header, corrupt, header
 
 
 def polynomial_bytes(ring: WordRing) -> int:
     """Bytes of one polynomial modulo q."""
-    return WORD_BYTES * ring.ring_degree + sum(_row_bytes(ring, ring.primes[i].bit_length()) for i in ring.limbs)
+    return WORD_BYTES * ring.ring_degree + sum(
+        packed_bytes(ring.ring_degree, ring.primes[i].bit_length()) for i in ring.limbs
+    )
 
 
-def _row_bytes(ring: WordRing, bits: int) -> int:
-    return -(-ring.ring_degree * bits // 8)
+class _Writer:
+    """A payload of a size that is known, filled in place: what a caller gets is not copied once more."""
 
+    def __init__(self, ring: WordRing, kind: Kind, told: bytes, size: int) -> None:
+        self.ring, self._file = ring, io.BytesIO()
+        self._file.write(header(kind, ring.context) + told)
+        self.start = self._file.tell()
+        self._file.seek(self.start + size - 1)
+        self._file.write(b"\0")
+        self._view: memoryview | None = self._file.getbuffer()
+        self._bytes = np.frombuffer(self._view, dtype=np.uint8)
 
-def _written(ring: WordRing, polynomial: tuple[Words, Residues]) -> list[bytes | memoryview]:
-    words, values = polynomial
-    rows = [ring.kernels.pack(row, ring.primes[i].bit_length()) for i, row in zip(ring.limbs, values, strict=True)]
-    return [words.astype("<u8", copy=False).data.cast("B"), *rows]
+    def part(self, row: int, size: int) -> Bytes:
+        """Where a row of so many bytes is to be written."""
+        start = self.start + row * size
+        return self._bytes[start : start + size]
 
-
-def _read(ring: WordRing, part: memoryview, words: Words, values: Residues) -> None:
-    """One polynomial, into words and values.
-
-    Raises:
-        CorruptPayload: A residue is not below its prime.
-    """
-    at = WORD_BYTES * ring.ring_degree
-    words[...] = np.frombuffer(part[:at], dtype="<u8")
-    for i, row in zip(ring.limbs, values, strict=True):
-        at = _read_residues(ring, part, at, i, row)
-
-
-def _read_residues(ring: WordRing, part: memoryview, at: int, i: int, row: Residues) -> int:
-    prime = ring.primes[i]
-    end = at + _row_bytes(ring, prime.bit_length())
-    ring.kernels.unpack(part[at:end], ring.ring_degree, prime.bit_length(), out=row)
-    if int(row.max()) >= prime:
-        raise corrupt("a residue is not below its prime")
-    return end
+    def payload(self) -> bytes:
+        """All of it; nothing is written from then on."""
+        del self._bytes
+        self._view = None
+        return self._file.getvalue()
 
 
 def _body(ring: WordRing, kind: Kind, payload: bytes, size: int) -> memoryview:
@@ -68,26 +65,37 @@ def _body(ring: WordRing, kind: Kind, payload: bytes, size: int) -> memoryview:
     return memoryview(payload)[HEADER_BYTES:]
 
 
-def write_key(ring: WordRing, polynomial: tuple[Words, Residues]) -> bytes:
+class KeyWriter(_Writer):
     """A public key: the polynomial that is not expanded from the nonces."""
-    return b"".join([header(Kind.BATCH_KEY, ring.context), *_written(ring, polynomial)])
+
+    def __init__(self, ring: WordRing, nonces: bytes) -> None:
+        self.size = polynomial_bytes(ring)
+        super().__init__(ring, Kind.BATCH_KEY, nonces_digest(nonces), self.size)
 
 
-def read_key(ring: WordRing, payload: bytes, words: Words, values: Residues) -> None:
-    """Undo ``write_key``, into words and values; raises what ``check_header`` does, and CorruptPayload."""
-    _read(ring, _body(ring, Kind.BATCH_KEY, payload, polynomial_bytes(ring)), words, values)
+def key_part(ring: WordRing, payload: bytes, nonces: bytes) -> memoryview:
+    """The polynomial of a public key, packed.
+
+    Raises:
+        CorruptPayload: The key is of other nonces, or no key; and what ``check_header`` raises.
+    """
+    told = nonces_digest(nonces)
+    body = _body(ring, Kind.BATCH_KEY, payload, len(told) + polynomial_bytes(ring))
+    if body[: len(told)] != told:
+        raise corrupt("this public key is of other nonces")
+    return body[len(told) :]
 
 
-def write_upload(ring: WordRing, seed: bytes, polynomials: Iterable[tuple[Words, Residues]]) -> bytes:
+class UploadWriter(_Writer):
     """Ciphertexts whose second polynomials are of a seed."""
-    parts: list[bytes | memoryview] = [header(Kind.BATCH_UPLOAD, ring.context), seed]
-    for polynomial in polynomials:
-        parts += _written(ring, polynomial)
-    return b"".join(parts)
+
+    def __init__(self, ring: WordRing, seed: bytes, count: int) -> None:
+        self.size = polynomial_bytes(ring)
+        super().__init__(ring, Kind.BATCH_UPLOAD, seed, count * self.size)
 
 
 class Upload:
-    """A payload of ``write_upload`` that has the right length.
+    """A payload of ``UploadWriter`` that has the right length.
 
     Attributes:
         seed: Of all second polynomials.
@@ -100,54 +108,68 @@ class Upload:
         body = _body(ring, Kind.BATCH_UPLOAD, payload, SEED_BYTES + count * self._size)
         self.seed, self._rows = bytes(body[:SEED_BYTES]), body[SEED_BYTES:]
 
-    def read(self, row: int, words: Words, values: Residues) -> None:
-        """The first polynomial of a ciphertext.
+    def part(self, row: int) -> memoryview:
+        """The first polynomial of a ciphertext, packed."""
+        return self._rows[row * self._size : (row + 1) * self._size]
 
-        Raises:
-            CorruptPayload: A residue is not below its prime.
-        """
-        _read(self._ring, self._rows[row * self._size : (row + 1) * self._size], words, values)
+
+def beyond() -> CorruptPayload:
+    """A refusal of residues."""
+    return corrupt("a residue is not below its prime")
 
 
 def _told(how: Switching) -> bytes:
     return bytes([how.top_bits, how.key_bits, how.exact])
 
 
-def _result_bytes(ring: WordRing, how: Switching) -> int:
-    size = _row_bytes(ring, how.top_bits) + _row_bytes(ring, how.key_bits)
-    return size + (2 * _row_bytes(ring, ring.primes[0].bit_length()) if how.exact else 0)
+def result_bytes(ring: WordRing, how: Switching) -> int:
+    """Bytes of one result."""
+    bits = [how.top_bits, how.key_bits] + [ring.primes[0].bit_length()] * (2 if how.exact else 0)
+    return sum(packed_bytes(ring.ring_degree, each) for each in bits)
 
 
-def write_results(ring: WordRing, how: Switching, results: Iterable[tuple[Words, Residues | None]]) -> bytes:
-    """Results as (2, N) words, and if exact (2, N) residues modulo the first prime."""
-    pack = ring.kernels.pack
-    parts = [header(Kind.BATCH_RESULTS, ring.context), _told(how)]
-    for words, rest in results:
-        parts += [pack(words[0], how.top_bits), pack(words[1], how.key_bits)]
-        if rest is not None:
-            parts += [pack(row, ring.primes[0].bit_length()) for row in rest]
-    return b"".join(parts)
+class ResultsWriter(_Writer):
+    """Results as two rows of N words, and if exact two of residues modulo the first prime."""
+
+    def __init__(self, ring: WordRing, how: Switching, count: int) -> None:
+        self.size = result_bytes(ring, how)
+        super().__init__(ring, Kind.BATCH_RESULTS, _told(how), count * self.size)
 
 
-def read_results(ring: WordRing, payload: bytes, count: int, how: Switching) -> Iterator[tuple[Words, Residues | None]]:
-    """Undo ``write_results``, one by one; the arrays are overwritten by the next.
+def pack_rows(ring: WordRing, part: Bytes, rows: Iterable[tuple[Words, int]]) -> None:
+    """Rows, each in so many bits, into the bytes that they take."""
+    at = 0
+    for row, bits in rows:
+        end = at + packed_bytes(ring.ring_degree, bits)
+        ring.kernels.pack_into(part[at:end], row, bits)
+        at = end
+
+
+def read_results(ring: WordRing, payload: bytes, count: int, how: Switching) -> Results:
+    """The body of a payload of ``ResultsWriter``.
 
     Raises:
         CorruptPayload: These are no results of this form; and what ``check_header`` raises.
     """
-    size, told = _result_bytes(ring, how), _told(how)
+    size, told = result_bytes(ring, how), _told(how)
     body = _body(ring, Kind.BATCH_RESULTS, payload, len(told) + count * size)
     if body[: len(told)] != told:
         raise corrupt("these results have other bits than were agreed on")
-    n, unpack = ring.ring_degree, ring.kernels.unpack
-    words, rest = residues((2, n)), residues((2, n))
-    for start in range(len(told), len(body), size):
-        part, at = body[start : start + size], 0
-        for row, bits in zip(words, (how.top_bits, how.key_bits), strict=True):
-            end = at + _row_bytes(ring, bits)
-            unpack(part[at:end], n, bits, out=row)
-            at = end
-        if how.exact:
-            for row in rest:
-                at = _read_residues(ring, part, at, 0, row)
-        yield words, rest if how.exact else None
+    return Results(body[len(told) :], count, size)
+
+
+def rest_of(ring: WordRing, results: Results, row: int) -> Residues:
+    """What an exact result is modulo the first prime, (2, N).
+
+    Raises:
+        CorruptPayload: A residue is not below the prime.
+    """
+    n, prime = ring.ring_degree, ring.primes[0]
+    size, out = packed_bytes(n, prime.bit_length()), residues((2, n))
+    at = (row + 1) * results.stride - 2 * size
+    for each in out:
+        ring.kernels.unpack(results.payload[at : at + size], n, prime.bit_length(), out=each)
+        at += size
+    if int(out.max()) >= prime:
+        raise beyond()
+    return out

@@ -43,6 +43,8 @@ void gemm_wide(const Gemm &g) {
     for (u64 row = 0; row < g.rows; row++)
         for (u64 start = 0; start < g.n; start += STRIP) {
             u128 sums[STRIP] = {};
+            if (g.add)
+                for (u64 c = 0; c < STRIP; c++) sums[c] = g.out[row][g.offset + start + c];
             for (u64 k = 0; k < g.terms; k++) {
                 const i64 w = g.weights[row * g.terms + k];
                 const u64 factor = w < 0 ? q - (u64)-w : (u64)w, *a = g.a[k] + g.offset + start;
@@ -64,10 +66,10 @@ uint64_t hr_gemm_words(uint64_t rows, uint64_t terms) {
 
 void hr_gemm(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *const *out,
              const uint64_t *const *a, const int64_t *const *weights, uint64_t rows, uint64_t terms,
-             uint64_t *scratch) {
+             uint32_t add, uint64_t *scratch) {
     for (u64 j = 0; j < limbs; j++) {
         const Prime *p = r->primes + basis[j];
-        Gemm g = {p, out, a, (const i64 *)weights[j], rows, terms, r->n, 0, scratch, 0, 0, 0, 0};
+        Gemm g = {p, out, a, (const i64 *)weights[j], rows, terms, r->n, 0, add != 0, scratch, 0, 0, 0, 0};
         void (*run)(const Gemm &) = gemm_lanes2;
         if (p->bits > 50)
             run = gemm_wide;

@@ -13,6 +13,7 @@ struct Gemm {
     const u64 *const *a;
     const i64 *weights; // of size q/2 or less
     u64 rows, terms, n, offset;
+    bool add; // to what ``out`` holds
     u64 *scratch;
     // Residues are cut into ``parts`` signed digits of ``shift`` bits, weights into ``weight_parts``, so that
     // ``settle`` products of digits have an exact sum in a double.

@@ -19,6 +19,9 @@ static HR_INLINE Vector all(double x) {
     return v;
 }
 
+// Integers below 2^52 as doubles.
+static HR_INLINE Vector number(Words integers) { return (Vector)(integers | EXPONENT) - 0x1p52; }
+
 static HR_INLINE Vector rounded(Vector x, double factor) { return (x * factor + 0x1.8p52) - 0x1.8p52; }
 
 struct Modulus {
@@ -84,7 +87,11 @@ static void tile(const Gemm &g, const Modulus &m, const double *a, const double 
     unroll<R>([&](auto row) HR_INLINED {
         for (int v = 0; v < 2; v++) {
             Vector *to = (Vector *)(out[row.value] + at + v * HR_GEMM_LANES);
-            const Vector sum = first ? sums[row.value][v] : sums[row.value][v] + *to;
+            Vector sum = sums[row.value][v];
+            if (!first)
+                sum += *to;
+            else if (g.add)
+                sum += m.centred(number(*(const Words *)to));
             if (last)
                 *(Words *)to = (Words)(m.canonical(sum) + 0x1p52) ^ (Words)all(0x1p52);
             else
@@ -140,8 +147,7 @@ static void pack_residues(const Gemm &g, const Modulus &m, double *out, u64 bloc
         const u64 *later = g.a[block + k + AHEAD < g.terms ? block + k + AHEAD : 0] + g.offset + column;
         for (u64 c = 0; c < columns; c += HR_GEMM_LANES) {
             if (c % 8 == 0) __builtin_prefetch(later + c);
-            const Words bits = *(const Words *)(row + c) | EXPONENT;
-            Vector x = m.centred((Vector)bits - 0x1p52);
+            Vector x = m.centred(number(*(const Words *)(row + c)));
             double *to = out + ((c / WIDTH * g.parts) * depth + k) * WIDTH + c % WIDTH;
             for (u64 i = 1; i < g.parts; i++, to += depth * WIDTH) {
                 const Vector upper = rounded(x, down);

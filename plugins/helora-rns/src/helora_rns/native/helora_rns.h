@@ -24,7 +24,7 @@ typedef struct Ring Ring;
 
 enum { HR_SCALAR = 0, HR_AVX2 = 1, HR_AVX512IFMA = 2 };
 
-HR_API uint32_t hr_abi(void);        /* 3: raised when anything below changes */
+HR_API uint32_t hr_abi(void);        /* 4: raised when anything below changes */
 HR_API uint32_t hr_supported(void);  /* bit i: kernel set i runs on this CPU and system */
 
 /* A ring in ``bytes`` of memory that hr_ring_bytes asks for. ``powers``: for each prime psi^rev(i), N of them. */
@@ -54,12 +54,12 @@ HR_API void hr_times(const Ring *, const uint32_t *basis, uint64_t limbs, uint64
 HR_API void hr_dot(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *out,
                    const uint64_t *const *a, const uint64_t *const *b, uint64_t terms);
 /* out[i] = sum over k of weights[limb][i·terms + k] a[k], for ``rows`` outputs: a matrix of integers of size q/2 or less
- * for each limb, or the same one. Each a[k] and out[i] has ``count`` polynomials; no output is an operand. Scratch:
- * as many words as hr_gemm_words says. */
+ * for each limb, or the same one; with ``add``, added to what the outputs hold. Each a[k] and out[i] has ``count``
+ * polynomials; no output is an operand. Scratch: as many words as hr_gemm_words says. */
 HR_API uint64_t hr_gemm_words(uint64_t rows, uint64_t terms);
 HR_API void hr_gemm(const Ring *, const uint32_t *basis, uint64_t limbs, uint64_t count, uint64_t *const *out,
                     const uint64_t *const *a, const int64_t *const *weights, uint64_t rows, uint64_t terms,
-                    uint64_t *scratch);
+                    uint32_t add, uint64_t *scratch);
 /* out[i] = a[index[i]] in every row: the automorphism that the index belongs to. Not in place. */
 HR_API void hr_permute(const Ring *, uint64_t rows, uint64_t *out, const uint64_t *a, const uint32_t *index);
 
@@ -133,6 +133,69 @@ HR_API void hr_of_parts(const Ring *, const uint32_t *basis, uint64_t limbs, uin
 /* n numbers of ``bits`` bits each (64 or fewer), one after another from the lowest bit on: (n bits + 7) / 8 bytes. */
 HR_API void hr_pack(uint8_t *out, const uint64_t *a, uint64_t n, uint32_t bits);
 HR_API void hr_unpack(uint64_t *out, const uint8_t *a, uint64_t n, uint32_t bits);
+
+/* Machine words beside primes. A polynomial modulo 2^64·q_1 is a row of N words, its coefficients modulo 2^64, and
+ * ``limbs`` rows of values modulo q_1's primes, which are the first one or two of the ring, ascending and above 2^32. A
+ * product of words (signed) and of a polynomial of coefficients -1, 0 and 1 is an integer that the first two primes of
+ * the ring hold. Errors are made of N random words a row, as hr_binomial does. Scratch: 4 rows. */
+/* out[i] = sum over k of weights[i·terms + k] a[k] modulo 2^64, with ``add`` added to what it holds: rows of ``columns``
+ * words, a multiple of 8; weights are below 2^31 in size. Scratch: as many words as hr_words_gemm_words says. */
+HR_API uint64_t hr_words_gemm_words(uint64_t rows);
+HR_API void hr_words_gemm(const Ring *, uint64_t *out, const uint64_t *a, const int64_t *weights, uint64_t rows,
+                          uint64_t terms, uint64_t columns, uint32_t add, uint64_t *scratch);
+/* In bytes: words, little-endian, and behind them for each prime values in as many bits as it has. Whether all values
+ * are below their primes. */
+HR_API uint32_t hr_words_unpack(const Ring *, uint64_t limbs, uint64_t *out, uint64_t *values, const uint8_t *a);
+/* a·minus + q1·numbers + errors, in such bytes. */
+HR_API void hr_words_encrypted(const Ring *, uint64_t limbs, uint8_t *packed, const uint64_t *a,
+                               const uint64_t *a_values, const uint64_t *random, const uint64_t *numbers, uint64_t q1,
+                               const uint64_t *minus, uint64_t *scratch);
+/* Two polynomials, sums + key·u + errors, as coefficients: [2][N] words to ``out``, [2][limbs][N] residues to ``rows``.
+ * ``key``: values of the key's words modulo the first two primes, [2][2][N]. ``random``: [2][N]. */
+HR_API void hr_words_randomised(const Ring *, uint64_t limbs, uint64_t *out, uint64_t *rows, const uint64_t *sums,
+                                const uint64_t *sum_values, const uint64_t *key, const uint64_t *key_values,
+                                const double *u, const uint64_t *random, uint64_t *scratch);
+/* The highest ``bits`` bits, shifted down, of c/q_1 rounded down, modulo 2^64, less ``mask`` if there is one, for
+ * coefficients c: words ``a`` and ``limbs`` rows of residues. ``inverse``: of q_1 modulo 2^64. */
+HR_API void hr_words_quotient(const Ring *, uint64_t limbs, uint64_t *out, const uint64_t *a, const uint64_t *rows,
+                              uint64_t inverse, const uint64_t *mask, uint32_t bits);
+/* A public key for hr_words_trimmed, each for two polynomials. For one prime: values of its words modulo the first two
+ * primes of the ring, [2][2][N], and its values, [2][N]. For two: values of its words less its values, [2][2][N]; its
+ * words, signed, backwards and then negated and backwards, in doubles, [2][2N]; and a bound on the integers words·u
+ * over the first prime. */
+typedef struct {
+    const uint64_t *words, *values, *differences;
+    const double *turned;
+    uint64_t margin;
+} HrPublicKey;
+/* What hr_words_quotient makes of hr_words_randomised, packed: the highest bits of both polynomials, with the mask on
+ * the first. Returns 1 if errors could make a difference to it; otherwise none are needed. Scratch: 7 rows. */
+HR_API uint32_t hr_words_trimmed(const Ring *, uint64_t limbs, uint8_t *packed, const uint64_t *sums,
+                                 const uint64_t *sum_values, const HrPublicKey *key, const double *u, uint64_t inverse,
+                                 const uint64_t *mask, uint32_t top_bits, uint32_t key_bits, uint64_t *scratch);
+/* h·2^(64 - top_bits) + added - g·2^(64 - key_bits)·minus, rounded to ``top_bits`` bits and shifted down, of ``count``
+ * pairs (h, g) that are packed, ``stride`` bytes from one to the next. Products are taken modulo the ring's prime ``shortest`` if they are below half of it, or the first two if it is
+ * UINT32_MAX; ``minus`` are values modulo all primes. */
+HR_API void hr_words_opened(const Ring *, uint32_t shortest, uint64_t *out, const uint8_t *packed, uint64_t count,
+                            uint64_t stride, const uint64_t *minus, const uint64_t *added, uint32_t top_bits,
+                            uint32_t key_bits, uint64_t *scratch);
+/* Matrices applied one after another, for hr_words_answer: rows in groups of eight, [group][term][8], with zeros for
+ * rows and terms that are missing, and behind all one number more. ``terms`` of all but the first are eight a group of
+ * the one before. ``rows``: of the last, without those that are missing. */
+typedef struct {
+    const int32_t *weights;
+    uint64_t groups, terms;
+} HrMatrix;
+typedef struct {
+    const HrMatrix *matrices;
+    uint64_t count, rows, isa;
+} HrMatrices;
+HR_API void hr_words_pack_weights(int32_t *out, const int64_t *weights, uint64_t rows, uint64_t terms);
+/* The highest ``bits`` bits, shifted down, of the matrices times y plus masks modulo 2^64, for each token: y is
+ * [tokens][terms], masks and ``out`` are [tokens][rows]. Scratch: as many words as hr_words_answer_words says. */
+HR_API uint64_t hr_words_answer_words(const HrMatrices *);
+HR_API void hr_words_answer(const HrMatrices *, uint64_t *out, const uint64_t *y, const uint64_t *masks, uint64_t tokens,
+                            uint32_t bits, uint64_t *scratch);
 
 /* Slots. ``powers``: zeta^t(i) for the i-th node of embedding.py's tree, N/2 real parts and N/2 imaginary ones;
  * ``places``: where slot j is among the transform's values. N integer coefficients of the polynomial whose first

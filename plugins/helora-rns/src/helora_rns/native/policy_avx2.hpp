@@ -158,6 +158,15 @@ struct Policy {
         const V rest = _mm256_fnmadd_pd(top, _mm256_set1_pd(0x1p50), v);
         return _mm256_add_pd(times(top, two50), reduce(rest)); // β is below 1.1
     }
+    // A signed word of primes above 2^32: h·2^32 + l, both signed, of which l is below q/2. β is below 1.1.
+    HR_INLINE V of_word(const u64 *x, T two32) const {
+        const __m256i carried = _mm256_add_epi64(_mm256_load_si256((const __m256i *)x), _mm256_set1_epi64x(0x80000000));
+        const __m256i low = _mm256_and_si256(carried, _mm256_set1_epi64x(0xffffffff));
+        const __m256i high = _mm256_xor_si256(_mm256_srli_epi64(carried, 32), _mm256_set1_epi64x(0x80000000));
+        const V half = _mm256_set1_pd(0x1p31);
+        const V top = _mm256_sub_pd(of_integers(high), half), rest = _mm256_sub_pd(of_integers(low), half);
+        return _mm256_add_pd(times(top, two32), rest);
+    }
     HR_INLINE void horner(double *out, const u64 *a, double scale) const {
         const V v = load(a), above = _mm256_cmp_pd(v, _mm256_set1_pd(p.qd * 0.5), _CMP_GT_OQ);
         const V digit = _mm256_sub_pd(v, _mm256_and_pd(above, q));

@@ -128,6 +128,15 @@ struct Policy {
         const __m512d rest = _mm512_fnmadd_pd(top, _mm512_set1_pd(0x1p50), v);
         return add(times_exact(residue(top), two50), residue(rest));
     }
+    // A signed word of primes above 2^32.
+    HR_INLINE V of_word(const u64 *x, T two32) const {
+        const V v = raw(x);
+        const __mmask8 negative = _mm512_cmpgt_epu64_mask(v, all(~(u64)0 >> 1));
+        const V size = _mm512_mask_sub_epi64(v, negative, zero, v);
+        const V rest = _mm512_and_si512(size, all(0xffffffff));
+        const V r = add(times_exact(_mm512_srli_epi64(size, 32), two32), rest);
+        return _mm512_mask_sub_epi64(r, negative, less(_mm512_sub_epi64(q, r), q), zero);
+    }
     HR_INLINE void horner(double *out, const u64 *a, double scale) const {
         const V v = raw(a);
         const __mmask8 above = _mm512_cmpgt_epu64_mask(v, all(p.q / 2));

@@ -90,8 +90,9 @@ struct Policy {
         u64 t = residue((i64)top), r = residue((i64)rest);
         return add(times_exact(t, two50), r);
     }
+    HR_INLINE V of_word(const u64 *x, T) const { return residue((i64)*x); }
     HR_INLINE u64 residue(i64 x) const {
-        u64 r = wide_product((u64)(x < 0 ? -x : x));
+        u64 r = wide_product(x < 0 ? 0 - (u64)x : (u64)x);
         return x < 0 && r ? q - r : r;
     }
     HR_INLINE void horner(double *out, const u64 *a, double scale) const {

@@ -71,8 +71,10 @@ struct RowKernels {
                                   const u32 *places, const double *powers, double factor);
     void (*coefficients_to_slots)(u64 half_n, double *out, double *coefficients, const u32 *places,
                                   const double *powers, double factor);
-    // ``of_doubles``, transformed; ``lift``, transformed; and (b − that)·constant. ``x`` is no operand.
+    // ``of_doubles``, transformed; signed words, of primes above 2^32; ``lift``; and (b − that)·constant. ``x`` is no
+    // operand.
     void (*forward_doubles)(const Ring *, const Prime *, u64 *x, const double *a);
+    void (*forward_words)(const Ring *, const Prime *, u64 *x, const u64 *a);
     void (*forward_lifted)(const Ring *, const Prime *, const Prime *from, u64 *x, const u64 *a);
     void (*forward_lifted_from)(const Ring *, const Prime *, const Prime *from, u64 *x, const u64 *a, const u64 *b,
                                 u64 constant);

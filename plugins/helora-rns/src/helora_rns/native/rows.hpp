@@ -141,17 +141,18 @@ static void row_of_doubles(const Prime *p, u64 *out, const double *a, u64 n) {
 }
 
 // Words masked and compared a chunk at a time; only a chunk with one too large goes one by one.
-static u64 row_uniform(const Prime *p, u64 *out, u64 n, const u64 *words, u64 available, u64 *used) {
+static u64 row_uniform(const Prime *p, u64 *__restrict out, u64 n, const u64 *__restrict words, u64 available,
+                       u64 *used) {
     const u64 q = p->q, mask = ((u64)1 << p->bits) - 1;
     u64 found = 0, i = 0;
     while (found < n && i < available) {
         if (n - found >= CHUNK && available - i >= CHUNK) {
             u64 beyond = 0;
-            unroll<CHUNK>([&](auto each) HR_INLINED {
-                const u64 candidate = words[i + decltype(each)::value] & mask;
-                out[found + decltype(each)::value] = candidate;
+            for (u64 k = 0; k < CHUNK; k++) {
+                const u64 candidate = words[i + k] & mask;
+                out[found + k] = candidate;
                 beyond |= q - 1 - candidate;
-            });
+            }
             if (!(beyond >> 63)) {
                 found += CHUNK;
                 i += CHUNK;
@@ -197,5 +198,5 @@ static void row_horner(const Prime *p, double *out, const u64 *a, double scale, 
         Policy::W, table_words, fill, forward, inverse, row_add, row_sub, row_negate, row_multiply,                \
             row_multiply_add, row_times, row_sub_times, row_dot, row_rotate, row_permute,                          \
             row_lift, row_of_doubles, row_uniform, row_binomial, row_horner, slots_to_coefficients,                \
-            coefficients_to_slots, forward_doubles, forward_lifted, forward_lifted_from                            \
+            coefficients_to_slots, forward_doubles, forward_words, forward_lifted, forward_lifted_from             \
     }

@@ -138,6 +138,14 @@ static void forward_doubles(const Ring *ring, const Prime *p, u64 *x, const doub
                [&](u64 at, auto v) HR_INLINED { f.store_settled(x + at, v); });
 }
 
+// Coefficients that are signed words, as values.
+static void forward_words(const Ring *ring, const Prime *p, u64 *x, const u64 *a) {
+    const Policy f(*p);
+    const auto two32 = f.constant(((u64)1 << 32) % p->q);
+    forward_by(ring, f, *p, x, [&](u64 at) HR_INLINED { return f.of_word(a + at, two32); },
+               [&](u64 at, auto v) HR_INLINED { f.store_settled(x + at, v); });
+}
+
 // Residues of another prime, those of least size, as values.
 static void forward_lifted(const Ring *ring, const Prime *p, const Prime *from, u64 *x, const u64 *a) {
     const Policy f(*p);
