@@ -59,6 +59,11 @@ _NAMES = {
 }
 
 
+def checksum_of(envelope: bytes) -> bytes:
+    """What tells an envelope that was checked from all others: SHA-256 of all of it but these last bytes."""
+    return envelope[-CHECKSUM_BYTES:]
+
+
 def kind_of(envelope: bytes) -> int:
     """The kind that an envelope states, before anything is checked; 0 if it is too short to state one."""
     return envelope[5] if len(envelope) > 5 else 0
@@ -138,7 +143,7 @@ def opened(
         )
     if len(envelope) < _PREFIX.size + CHECKSUM_BYTES or envelope[:4] != MAGIC:
         raise CorruptPayload(f"Envelope: {len(envelope)} bytes that are not a helora payload.", hint=_RESEND)
-    body, checksum = envelope[:-CHECKSUM_BYTES], envelope[-CHECKSUM_BYTES:]
+    body, checksum = memoryview(envelope)[:-CHECKSUM_BYTES], envelope[-CHECKSUM_BYTES:]
     if not hmac.compare_digest(hashlib.sha256(body).digest(), checksum):
         raise CorruptPayload(
             f"Envelope: {len(envelope)} bytes whose checksum does not match: some were altered or lost.", hint=_RESEND
@@ -182,7 +187,7 @@ class _Head:
     origin: Origin
 
 
-def _parts(body: bytes) -> tuple[bytes, _Head]:
+def _parts(body: memoryview) -> tuple[bytes, _Head]:
     """The payload, and the fields before it.
 
     Raises:
@@ -195,7 +200,7 @@ def _parts(body: bytes) -> tuple[bytes, _Head]:
         raise CorruptPayload(
             f"Envelope: {len(body)} bytes do not hold the {length} bytes of payload announced.", hint=_RESEND
         )
-    origin = Origin.decoded(body[_HEADER.size : _HEADER.size + made_by])
+    origin = Origin.decoded(bytes(body[_HEADER.size : _HEADER.size + made_by]))
     if origin is None:
         raise CorruptPayload("Envelope: it does not say which library made it.", hint=_RESEND)
-    return body[_HEADER.size + made_by :], _Head(kind, key_id, origin)
+    return bytes(body[_HEADER.size + made_by :]), _Head(kind, key_id, origin)

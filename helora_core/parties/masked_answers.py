@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from helora_core.backend.envelope import CHECKSUM_BYTES, PayloadKind
+from helora_core.backend.envelope import PayloadKind, checksum_of
 from helora_core.errors import CorruptPayload, LimitExceeded
 from helora_core.parties.batches import Batches
 from helora_core.parties.channel import Channel
@@ -65,7 +65,7 @@ class MaskedAnswers:
             raise CorruptPayload(
                 "The message names no correlation.", hint="Use the same version of helora on both sides."
             )
-        first, fingerprint = (upload.spans[0].batch, upload.spans[0].start), message[-CHECKSUM_BYTES:]
+        first, fingerprint = (upload.spans[0].batch, upload.spans[0].start), checksum_of(message)
         kept = self._kept.get(first)
         if kept is not None and kept.upload == fingerprint:
             kept.ticket.require("Session")

@@ -44,7 +44,7 @@ class Upload(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         modules: The modules whose Δ are wanted, all of one input.
         plans: Digest of each module's plan: a module may have several, for few and for many tokens.
         tokens: Number of tokens in the request.
-        follows: SHA-256 of the download that it answers; empty in round 0. A server that has forgotten the request and
+        follows: Checksum of the download that it answers; empty in round 0. A server that has forgotten the request and
             begun it again, with other masks, notices that from it.
         ciphertexts: In round 0 the inputs of each run, for all modules alike. Later the client's answers to each run
             of the first module, then of the next. In a preparation its pieces (``helora_core.parties.pieces``).

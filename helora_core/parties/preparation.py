@@ -24,6 +24,9 @@ from helora_core.parties.pieces import PIECE_BYTES, result_pieces, upload_pieces
 from helora_core.parties.pool import Pools, PreparedBatch, PreparedModule
 from helora_core.parties.request import AskedModule, Exchange, Received
 
+_TILE = 64
+"""Correlations that are transposed, or packed, at a time, while they are in the cache."""
+
 
 class Preparation(Exchange):
     """A preparation, as ``Client.prepare`` returns it. When it is done, the client's pool has the correlations. Each
@@ -70,7 +73,7 @@ class Preparation(Exchange):
         self._seed = secrets.token_bytes(streams.SEED_BYTES)
         self._pads = modular.pads(self._seed)
         self._nonce = secrets.token_bytes(NONCE_BYTES)
-        self._kept: list[list[Words]] = [[] for _ in self._alive]
+        self._kept = [np.empty((self._tokens, online.outputs), dtype=np.uint64) for online in self._online]
         self._send([[self._nonce]])
 
     def _largest_answer(self) -> int:
@@ -129,9 +132,11 @@ class Preparation(Exchange):
 
     def _keep(self, payload: bytes) -> None:
         piece = self._results[self._number - len(self._uploads) - 1]
-        how = self._online[piece.module].how
-        numbers = self._key.decrypt(payload, piece.end - piece.start, how)
-        self._kept[piece.module].append(numbers[:, : self._tokens].copy())
+        numbers = self._key.decrypt(payload, piece.end - piece.start, self._online[piece.module].how)
+        kept = self._kept[piece.module]
+        for start in range(0, self._tokens, _TILE):
+            end = min(self._tokens, start + _TILE)
+            kept[start:end, piece.start : piece.end] = numbers[:, start:end].T
 
     def _finish(self) -> OperationCounts:
         """The batch is ready: its key is erased, and the pool has it."""
@@ -149,10 +154,7 @@ class Preparation(Exchange):
             self._message = None
         return OperationCounts(decrypts=sum(online.outputs for online in self._online))
 
-    def _packed(self, bits: int, kept: list[Words]) -> bytes:
+    def _packed(self, bits: int, rows: Words) -> bytes:
         """The rows of all correlations, each packed to whole bytes."""
-        rows = np.ascontiguousarray(np.concatenate(kept).T)
-        kept.clear()
-        if rows.shape[1] * bits % 8 == 0:
-            return self._library.pack(rows.reshape(-1), bits)
-        return b"".join(self._library.pack(row, bits) for row in rows)
+        many = _TILE if rows.shape[1] * bits % 8 == 0 else 1
+        return b"".join(self._library.pack(rows[i : i + many].reshape(-1), bits) for i in range(0, len(rows), many))

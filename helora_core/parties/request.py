@@ -6,7 +6,6 @@ the transport may send the same bytes again.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +13,7 @@ import msgspec
 import numpy as np
 
 from helora_core.adapter.lora import LoRAModule
-from helora_core.backend.envelope import PayloadKind
+from helora_core.backend.envelope import PayloadKind, checksum_of
 from helora_core.backend.ledger import InnerCounts, Ledger, OperationCounts
 from helora_core.backend.session import ClientSession
 from helora_core.compiler.compiled import Part, split
@@ -139,7 +138,7 @@ class Exchange:
         opened = self._keys.open(PayloadKind.DOWNLOAD, answer, most_bytes=self._largest_answer())
         download = decode(opened, Download)
         self._check(download)
-        executed = self._take(download.ciphertexts, hashlib.sha256(answer).digest())
+        executed = self._take(download.ciphertexts, checksum_of(answer))
         self._round_trips += 1
         self._bytes_down += len(answer)
         self._executed = self._executed.plus(download.executed).plus(executed)
@@ -162,7 +161,7 @@ class Exchange:
         )
 
     def _take(self, received: Received, follows: bytes) -> OperationCounts:
-        """Go on with what was received: send the next message, or finish. ``follows`` is the SHA-256 of the answer.
+        """Go on with what was received: send the next message, or finish. ``follows`` is the answer's checksum.
 
         Returns:
             The client's own operations.
