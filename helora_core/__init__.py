@@ -11,6 +11,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Assumption": "helora_core.privacy.leakage",
     "Client": "helora_core.parties.client",
     "AnchoredStore": "helora_core.parties.anchored_store",
     "CKKSParams": "helora_core.params.ckks",
@@ -24,6 +25,7 @@ _PUBLIC = {
     "HeloraError": "helora_core.errors",
     "MemoryStore": "helora_core.parties.store",
     "SealedStore": "helora_core.parties.sealed_store",
+    "Refill": "helora_core.parties.refill",
     "Server": "helora_core.parties.server",
     "ServerLimits": "helora_core.parties.limits",
     "Store": "helora_core.parties.store",

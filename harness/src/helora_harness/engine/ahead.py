@@ -17,6 +17,7 @@ from helora_core.backend.correlations import NONCE_BYTES, Words
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.compiled import CompiledModule, Part
 from helora_core.compiler.integers import integer_factors
+from helora_core.compiler.request import Constraints
 from helora_core.data.bundled import bundled_activations, bundled_adapter
 from helora_core.execution.reference import precision_bits
 from helora_core.host.manager import get_manager
@@ -183,26 +184,23 @@ def online(pace: Pace, *, quick: bool) -> Iterator[Figure]:
 def bundled(pace: Pace, *, quick: bool) -> Iterator[Figure]:
     """One token through every module of the bundled adapter; q and v of a layer share an input."""
     adapter, activations = bundled_adapter(), bundled_activations()
+    constraints = Constraints(assume=frozenset(_ASSUME), target_bits=11.0)
     lora = helora_core.compile(
-        adapter, backend="rns", packing="precomputed", assume=_ASSUME, precision_bits=11.0,
-        modules="layers.0.*" if quick else "all",
-    )  # fmt: skip
+        adapter, backend="rns", packing="precomputed", constraints=constraints, modules="layers.0.*" if quick else "all"
+    )
     modules = {name: each[0] for name, each in lora.by_name.items()}
-    layers: dict[str, list[str]] = {}
-    for name in modules:
-        layers.setdefault(name.rpartition(".")[0], []).append(name)
     parties: Prepared | None = None
     for bar, times in (("online-adapter", 1.0), ("online-outlier", _TIMES)):
         inputs = []
-        for names in layers.values():
-            x = np.asarray(activations[names[0]][-1:], dtype=np.float64).copy()
+        for name, each in modules.items():
+            x = np.asarray(activations[each.parts[0].name][-1:], dtype=np.float64).copy()
             x[:, _OUTLIER] *= times
-            inputs.append((tuple(names), x))
+            inputs.append(((name,), x))
         if parties is None:
             parties = Prepared(modules, inputs, 1000)
         parties.inputs = inputs
         bits = min(
-            precision_bits(delta, modules[name].module.reference_delta(x))  # type: ignore[union-attr]
+            precision_bits(delta, adapter.modules[name].reference_delta(x))
             for (_, x), deltas in zip(inputs, parties.token(), strict=True)
             for name, delta in deltas.items()
         )
