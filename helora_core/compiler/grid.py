@@ -57,6 +57,9 @@ _DROPPED_SHARE = 1 / 16
 _MOST_DROPPED_BITS = 46
 """The most bits that are dropped to hide noise."""
 
+_MORE_BITS = 2
+"""Bits that results keep more than answers: the error of Δ is then nearly that of answers alone."""
+
 _KEY_TAIL = 7.5
 """Standard deviations of what dropped bits of the second polynomial do that stay below half a unit of the first."""
 
@@ -72,18 +75,21 @@ class Correlation(msgspec.Struct, frozen=True):
     Attributes:
         grid: The grid on which activations and weights are integers.
         how: How results leave the server.
+        answer_bits: Bits of online answers that are kept, from the top: 64 in exact mode. Results keep a few more, since
+            their bytes are not waited for.
         distance_bits: −log2 of the statistical distance, for each value, between what is left of the noise in a result
             and something that does not depend on the weights. Distances add up over values.
     """
 
     grid: Grid
     how: Switching
+    answer_bits: int
     distance_bits: float
 
     @property
     def dropped_bits(self) -> int:
-        """f: low bits of results and answers that are left out."""
-        return WRAP_BITS - self.how.top_bits
+        """f: low bits of answers that are left out."""
+        return WRAP_BITS - self.answer_bits
 
 
 def worst_rounding(shape: ModuleShape, down_bits: int, up_bits: int) -> float:
@@ -147,21 +153,28 @@ def grid_of(scales: Scales, params: CKKSParams) -> Grid:
     return grid
 
 
-def switching_bits(shape: ModuleShape, grid: Grid, params: CKKSParams, hidden_bits: int) -> tuple[int, int]:
-    """The low bits of a result's two polynomials to leave out: as many as the precision has no use for.
+def switching_bits(shape: ModuleShape, grid: Grid, params: CKKSParams, hidden_bits: int) -> tuple[int, int, int]:
+    """The low bits of a result's two polynomials and of answers to leave out: as many as the precision has no use for.
 
     More are left out where it takes that to hide the noise to ``hidden_bits``; whether that leaves the precision asked
-    for is checked with the plan's.
+    for is checked with the plan's. Results keep two bits more than answers, if that hides the noise.
     """
     bound = sum(_rounding(shape, grid).values())
     first = math.floor(math.log2(_DROPPED_SHARE * bound)) + GRID_BITS - 1
-    while first < _MOST_DROPPED_BITS and hiding_bits(shape, grid, params, first) < hidden_bits:
+    while first < _MOST_DROPPED_BITS and not _hides(shape, grid, params, first, hidden_bits):
         first += 1
-    return first, _least_seen(first, params)
+    kept = max(
+        more for more in range(_MORE_BITS + 1) if more == 0 or _hides(shape, grid, params, first - more, hidden_bits)
+    )
+    return first - kept, _least_seen(first, params), first
+
+
+def _hides(shape: ModuleShape, grid: Grid, params: CKKSParams, dropped_bits: int, hidden_bits: int) -> bool:
+    return hiding_bits(shape, grid, params, dropped_bits) >= hidden_bits
 
 
 def _least_seen(dropped_bits: int, params: CKKSParams) -> int:
-    """Low bits of the second polynomial that change a result by less than half a unit where f of it are dropped: its
+    """Low bits of the second polynomial that change Δ by less than half a unit where f bits of answers are dropped: its
     uniform remainders are multiplied by a ternary key of N coefficients.
     """
     std = math.sqrt(params.ring_degree * _SECRET_VARIANCE / 12)
@@ -209,14 +222,15 @@ def correlation_of(program: Program, shape: ModuleShape, params: CKKSParams, sca
     if made is None:
         return None
     grid = grid_of(scales, params)
-    first, second = made.low_bits or (0, 0)
-    if second > max(0, _least_seen(first, params)):
+    first, second, of_answers = made.low_bits or (0, 0, 0)
+    if second > max(0, _least_seen(of_answers, params)) or first > of_answers:
         raise InvalidParameters(
-            f"Results without {first} and {second} low bits: what is missing of the second polynomial would be seen.",
+            f"Results without {first} and {second} low bits, where {of_answers} of answers are left out: what is missing "
+            "would be seen.",
             hint="Leave the choice of the bits to the plan.",
         )
     how = Switching(WRAP_BITS - first, WRAP_BITS - second, exact=not made.low_bits)
-    return Correlation(grid, how, hiding_bits(shape, grid, params, first))
+    return Correlation(grid, how, WRAP_BITS - of_answers, hiding_bits(shape, grid, params, first))
 
 
 def require_hidden(packing: str, correlation: Correlation, sanitize_bits: int | None) -> None:

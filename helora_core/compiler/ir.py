@@ -66,7 +66,8 @@ class Op(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         positions: For an input: which vector of ``Layout.pack`` it is. For ``DOT_SCALARS``: for each operand the
             place of its number in the vector. For ``SANITIZE``: the slots or coefficients to keep readable.
         bits: For ``SANITIZE``: statistical distance, in bits, that the flood is made for.
-        low_bits: For ``SANITIZE`` and ``CORRELATE``: the low bits of the result's two polynomials that are not sent;
+        low_bits: For ``SANITIZE`` and ``CORRELATE``: the low bits of the result's two polynomials that are not sent,
+            and for the latter those of online answers;
             empty for none.
     """
 

@@ -38,7 +38,7 @@ def check_offline(program: Program, params: CKKSParams) -> None:
             raise InvalidProgram(f"%{i}: {op.kind.value} in a program ahead of time.", hint=_REPORT)
         if any(ops[arg].kind is OpKind.CORRELATE for arg in op.args):
             raise InvalidProgram(f"%{i}: {op.kind.value} reads a correlation.", hint=_REPORT)
-        if op.low_bits and not (len(op.low_bits) == 2 and all(0 <= bits < WRAP_BITS for bits in op.low_bits)):
+        if op.low_bits and not (len(op.low_bits) == 3 and all(0 <= bits < WRAP_BITS for bits in op.low_bits)):
             raise InvalidProgram(f"%{i}: a correlation cannot drop the low bits {op.low_bits}.", hint=_REPORT)
     for output in program.results:
         if ops[output].kind is not OpKind.CORRELATE:

@@ -26,7 +26,7 @@ class Traffic(NamedTuple):
 
 def online_bytes(program: Program, correlation: Correlation, tokens: int) -> Traffic:
     """What goes over the wire for so many tokens once they are there: y as words, and the top bits of answers."""
-    bits = correlation.how.top_bits
+    bits = correlation.answer_bits
     return Traffic(len(program.inputs) * tokens * WRAP_BITS // 8, _packed(len(program.results) * tokens, bits))
 
 
@@ -71,6 +71,6 @@ def phases(
             "bytes_up_per_token": token.up,
             "bytes_down_per_token": token.down,
             "multiplications_per_token": shape.rank * (shape.d_in + shape.d_out),
-            "top_bits": correlation.how.top_bits,
+            "answer_bits": correlation.answer_bits,
         },
     }

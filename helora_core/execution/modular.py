@@ -3,7 +3,8 @@
 With t = 2^64 and W = U·D the integers of a module's weights, ahead of time the client draws r and gets c = W·r − s, of
 the server's mask s. Online it sends y = x″ − r, the server answers v = W·y + s, and v + c = W·x″, all modulo t. Of c
 and v only the top bits are kept, unless the plan is exact, so that what comes out is W·x″ up to the *trim*
-(``helora_core.compiler.grid``): two divisions round down, which takes one unit off on average, and the client adds it.
+(``helora_core.compiler.grid``): both are rounded down, which takes half a unit of each off on average, and the client
+adds it.
 
 y is uniform whatever x is, and v whatever W is; each r and s serves once. Numbers modulo t are uint64, whose arithmetic
 is modulo t by itself.
@@ -12,6 +13,7 @@ is modulo t by itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -33,6 +35,7 @@ class OnlineRound:
         grid_bits: Δ is a multiple of 2^-grid_bits before its exponent.
         x_bits: Activations with ‖x‖₂ ≤ 1 are multiples of 2^-x_bits.
         how: How results are cut.
+        answer_bits: Bits of answers that are kept, from the top.
         features: The columns of x that the plan reads, int64; None for all.
         columns: The columns of Δ that it makes, int64; None for all.
         inputs, outputs: Their numbers.
@@ -42,6 +45,7 @@ class OnlineRound:
     grid_bits: int
     x_bits: int
     how: Switching
+    answer_bits: int
     features: NDArray[np.int64] | None
     columns: NDArray[np.int64] | None
     inputs: int
@@ -52,6 +56,10 @@ class OnlineRound:
     def row_bytes(self) -> int:
         """Bytes of a token's results, packed."""
         return -(-self.outputs * self.how.top_bits // 8)
+
+    def answer_bytes(self, tokens: int) -> int:
+        """Bytes of an answer for so many tokens, packed."""
+        return -(-tokens * self.outputs * self.answer_bits // 8)
 
     def integers(self, x: Vector) -> Words:
         """x″ modulo t, of activations (tokens, d_in) with ‖x‖₂ ≤ 1 each."""
@@ -65,16 +73,23 @@ class OnlineRound:
             v, c: What the server answered, and what was prepared.
             exponents: Those of each token and the module together, shape (tokens,).
         """
-        total = v + c
-        if not self.how.exact:
-            total += np.uint64(1)
-            total <<= np.uint64(WRAP_BITS - self.how.top_bits)
+        total = v + c if self.how.exact else (v << self._dropped[0]) + (c << self._dropped[1]) + self._halves
         values: Vector = np.ldexp(total.view(np.int64), (exponents - self.grid_bits)[:, np.newaxis])
         if self.columns is None:
             return values
         delta = np.zeros((len(values), self.d_out))
         delta[:, self.columns] = values
         return delta
+
+    @cached_property
+    def _dropped(self) -> tuple[np.uint64, np.uint64]:
+        return np.uint64(WRAP_BITS - self.answer_bits), np.uint64(WRAP_BITS - self.how.top_bits)
+
+    @cached_property
+    def _halves(self) -> np.uint64:
+        """Half a unit of each: what two divisions that round down take off on average."""
+        of_answers, of_results = self._dropped
+        return (np.uint64(1) << of_answers >> np.uint64(1)) + (np.uint64(1) << of_results >> np.uint64(1))
 
 
 _KNOWN: WeakKeyDictionary[Plan, OnlineRound] = WeakKeyDictionary()
@@ -91,6 +106,7 @@ def online_of(plan: Plan) -> OnlineRound:
             grid_bits=found.grid.bits,
             x_bits=found.grid.x_bits,
             how=found.how,
+            answer_bits=found.answer_bits,
             features=None if read.size == shape.d_in else read,
             columns=None if made.size == shape.d_out else made,
             inputs=read.size,

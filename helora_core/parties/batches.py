@@ -189,7 +189,7 @@ class Batches:
                     bound.masks.rows(span.start, span.count, 0, turn.outputs)
                     for bound, (_, span) in zip(of_batches, found, strict=True)
                 ]
-                bits = turn.how.top_bits
+                bits = turn.answer_bits
                 v = weights.answer(y, rows[0] if len(rows) == 1 else np.concatenate(rows), bits)
                 results.append(library.pack(v, bits))
             self._use(found)

@@ -125,9 +125,9 @@ class MaskedRequest(Request):
             exponents = self._exponents + (each.plan.exponent or 0)
             if each.name in route.bounds:
                 turn, answer = next(rest)
-                if len(answer) != -(-tokens * turn.outputs * turn.how.top_bits // 8):
+                if len(answer) != turn.answer_bytes(tokens):
                     raise self._other_numbers()
-                v = route.library.unpack(answer, tokens * turn.outputs, turn.how.top_bits)
+                v = route.library.unpack(answer, tokens * turn.outputs, turn.answer_bits)
                 delta = turn.delta(v.reshape(tokens, turn.outputs), self._taken.masked[each.name], exponents)
                 bounds = np.ldexp(route.bounds[each.name], exponents)
             else:

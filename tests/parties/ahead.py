@@ -51,7 +51,7 @@ def unit(compiled: CompiledModule, x: Vector) -> Vector:
     assert compiled.plan.correlation is not None
     correlation = compiled.plan.correlation
     _, exponents = normalized_tokens(x)
-    dropped = 64 - correlation.how.top_bits - correlation.grid.bits
+    dropped = 64 - correlation.answer_bits - correlation.grid.bits
     return np.ldexp(np.ones((len(x), 1)), exponents[:, np.newaxis] + (compiled.plan.exponent or 0) + dropped)
 
 
