@@ -263,6 +263,8 @@ class TestRefusals:
         batch.key.erase()
         assert not secret.any()
         assert not batch.key._ones.any()
+        # Nor is anything left where products with it were.
+        assert not getattr(getattr(batch.key._words, "_local", None), "rows", np.zeros(1)).any()
         with pytest.raises(ValueError, match="erased"):
             batch.key.encrypt(batch.numbers)
         with pytest.raises(ValueError, match="erased"):

@@ -50,6 +50,11 @@ class CompiledWords:
         self._q1, self._inverse = ring.q1 % WRAP, pow(ring.q1, -1, WRAP)
         self._auxiliary, self._most = ring.auxiliary[0], ring.primes[ring.auxiliary[0]] // 2
 
+    def forget(self) -> None:
+        rows = getattr(self._local, "rows", None)
+        if rows is not None:
+            rows.fill(0)
+
     def gemm(self, weights: Integers, a: Words, out: Words, *, add: bool) -> None:
         rows, terms = weights.shape
         scratch = residues((self._c.hr_words_gemm_words(rows),))

@@ -84,7 +84,11 @@ class Sealed(NamedTuple):
 
 
 class WordKernels(Protocol):
-    """One ``WordRing``. Thread-safe: nothing is kept between calls."""
+    """One ``WordRing``. Thread-safe: nothing is kept between calls but memory of each thread's own."""
+
+    def forget(self) -> None:
+        """Overwrite what this thread's calls left in that memory: products with a secret say what it is."""
+        ...
 
     def gemm(self, weights: Integers, a: Words, out: Words, *, add: bool) -> None:
         """weights · a modulo 2^64, added to ``out`` or in its place.

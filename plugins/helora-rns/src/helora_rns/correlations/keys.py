@@ -44,17 +44,18 @@ class RNSBatchKey:
         values.fill(0)
         a = residues((n,)), residues((len(ring.limbs), n))
         streams.uniform(ring, streams.row_stream(streams.nonces_seed(nonces), Purpose.UNIFORM, 0), *a)
-        self._nothing = residues((n,))
-        self._nothing.fill(0)
+        nothing = residues((n,))
+        nothing.fill(0)
         random = Stream(streams.fresh_seed()).words(n)
         key = wire.KeyWriter(ring, nonces)
-        self._words.encrypted(a, random, self._nothing, own, key.part(0, key.size))
+        self._words.encrypted(a, random, nothing, own, key.part(0, key.size))
         self._public_key = key.payload()
         random.fill(0)
         # (1 + x + … + x^(N−1))·s: what half a unit of each number comes to.
         ones = memoryview(np.repeat(np.array([0, 1], dtype="<u8"), n).tobytes())
         whole = Results(ones, 1, len(ones))
-        self._ones = private(self._words.opened(whole, own, self._nothing, WRAP_BITS, WRAP_BITS)[0])
+        self._ones = private(self._words.opened(whole, own, nothing, WRAP_BITS, WRAP_BITS)[0])
+        self._words.forget()
 
     def __repr__(self) -> str:
         return "RNSBatchKey()"
@@ -80,23 +81,30 @@ class RNSBatchKey:
         hidden = streams.RowStreams(streams.fresh_seed(), Purpose.ERRORS)
         a = residues((ring.ring_degree,)), residues((len(ring.limbs), ring.ring_degree))
         upload = wire.UploadWriter(ring, seed, len(numbers))
-        for row, message in enumerate(np.ascontiguousarray(numbers)):
-            streams.uniform(ring, public.next(), *a)
-            random = hidden.next().words(ring.ring_degree)
-            self._words.encrypted(a, random, message, secret, upload.part(row, upload.size))
-            random.fill(0)
+        try:
+            for row, message in enumerate(np.ascontiguousarray(numbers)):
+                streams.uniform(ring, public.next(), *a)
+                random = hidden.next().words(ring.ring_degree)
+                self._words.encrypted(a, random, message, secret, upload.part(row, upload.size))
+                random.fill(0)
+        finally:
+            self._words.forget()
         return upload.payload()
 
     def decrypt(self, payload: bytes, count: int, how: Switching) -> Words:
         check_exact(self._ring, how)
         secret, results = self._secret(), wire.read_results(self._ring, payload, count, how)
-        middle = self._nothing
+        middle = np.zeros_like(self._ones)
         if how.key_bits < WRAP_BITS:  # of the bits that a result's second polynomial lacks, times s
-            middle = self._ones << np.uint64(WRAP_BITS - how.key_bits - 1)
-        out = self._words.opened(results, secret, middle, how.top_bits, how.key_bits)
-        if how.exact:
-            for row, phase in enumerate(out):
-                self._round(phase, wire.rest_of(self._ring, results, row), secret.minus)
+            np.left_shift(self._ones, np.uint64(WRAP_BITS - how.key_bits - 1), out=middle)
+        try:
+            out = self._words.opened(results, secret, middle, how.top_bits, how.key_bits)
+            if how.exact:
+                for row, phase in enumerate(out):
+                    self._round(phase, wire.rest_of(self._ring, results, row), secret.minus)
+        finally:
+            middle.fill(0)
+            self._words.forget()
         return out
 
     def _round(self, phase: Words, rest: Residues, minus: Residues) -> None:
@@ -114,4 +122,5 @@ class RNSBatchKey:
         kernels.multiply(second, minus[:1], first, out=second)
         kernels.inverse(second, first)
         phase -= modular.centred(modular.sub(rest[0], second[0], prime), prime).view(np.uint64)
+        second.fill(0)
         phase *= np.uint64(pow(int(prime), -1, WRAP))

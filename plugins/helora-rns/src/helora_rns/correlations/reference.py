@@ -36,6 +36,9 @@ class NumPyWords:
     def _moduli(self, basis: Basis) -> Moduli:
         return np.array([self._ring.primes[i] for i in basis], dtype=np.uint64)[:, np.newaxis]
 
+    def forget(self) -> None:
+        """There is no such memory."""
+
     def gemm(self, weights: Integers, a: Words, out: Words, *, add: bool) -> None:
         product = weights.astype(np.uint64) @ a
         out[...] = out + product if add else product
