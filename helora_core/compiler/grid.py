@@ -57,11 +57,11 @@ _DROPPED_SHARE = 1 / 16
 _MOST_DROPPED_BITS = 46
 """The most bits that are dropped to hide noise."""
 
-_MORE_BITS = 2
+_MORE_BITS = 3
 """Bits that results keep more than answers: the error of Δ is then nearly that of answers alone."""
 
 _KEY_TAIL = 7.5
-"""Standard deviations of what dropped bits of the second polynomial do that stay below half a unit of the first."""
+"""Standard deviations of what dropped bits of the second polynomial do that stay below an eighth of an answer's unit."""
 
 _NOMINAL_SLACK_BITS = 0.25
 """By how much all data primes together may be shorter than their bit lengths say."""
@@ -75,8 +75,8 @@ class Correlation(msgspec.Struct, frozen=True):
     Attributes:
         grid: The grid on which activations and weights are integers.
         how: How results leave the server.
-        answer_bits: Bits of online answers that are kept, from the top: 64 in exact mode. Results keep a few more, since
-            their bytes are not waited for.
+        answer_bits: Bits of online answers that are kept, from the top: 64 in exact mode. Results keep a few more,
+            since their bytes are not waited for.
         distance_bits: −log2 of the statistical distance, for each value, between what is left of the noise in a result
             and something that does not depend on the weights. Distances add up over values.
     """
@@ -157,16 +157,14 @@ def switching_bits(shape: ModuleShape, grid: Grid, params: CKKSParams, hidden_bi
     """The low bits of a result's two polynomials and of answers to leave out: as many as the precision has no use for.
 
     More are left out where it takes that to hide the noise to ``hidden_bits``; whether that leaves the precision asked
-    for is checked with the plan's. Results keep two bits more than answers, if that hides the noise.
+    for is checked with the plan's. Results keep three bits more than answers, if that hides the noise.
     """
     bound = sum(_rounding(shape, grid).values())
     first = math.floor(math.log2(_DROPPED_SHARE * bound)) + GRID_BITS - 1
     while first < _MOST_DROPPED_BITS and not _hides(shape, grid, params, first, hidden_bits):
         first += 1
-    kept = max(
-        more for more in range(_MORE_BITS + 1) if more == 0 or _hides(shape, grid, params, first - more, hidden_bits)
-    )
-    return first - kept, _least_seen(first, params), first
+    hiding = (more for more in range(_MORE_BITS, 0, -1) if _hides(shape, grid, params, first - more, hidden_bits))
+    return first - next(hiding, 0), _least_seen(first, params), first
 
 
 def _hides(shape: ModuleShape, grid: Grid, params: CKKSParams, dropped_bits: int, hidden_bits: int) -> bool:
@@ -174,11 +172,11 @@ def _hides(shape: ModuleShape, grid: Grid, params: CKKSParams, dropped_bits: int
 
 
 def _least_seen(dropped_bits: int, params: CKKSParams) -> int:
-    """Low bits of the second polynomial that change Δ by less than half a unit where f bits of answers are dropped: its
+    """Low bits of the second polynomial that change Δ by less than an eighth of a unit where f of answers are dropped: its
     uniform remainders are multiplied by a ternary key of N coefficients.
     """
     std = math.sqrt(params.ring_degree * _SECRET_VARIANCE / 12)
-    return math.floor(dropped_bits - 1 - math.log2(_KEY_TAIL * std))
+    return math.floor(dropped_bits - 3 - math.log2(_KEY_TAIL * std))
 
 
 def hiding_bits(shape: ModuleShape, grid: Grid, params: CKKSParams, dropped_bits: int) -> float:
@@ -225,8 +223,8 @@ def correlation_of(program: Program, shape: ModuleShape, params: CKKSParams, sca
     first, second, of_answers = made.low_bits or (0, 0, 0)
     if second > max(0, _least_seen(of_answers, params)) or first > of_answers:
         raise InvalidParameters(
-            f"Results without {first} and {second} low bits, where {of_answers} of answers are left out: what is missing "
-            "would be seen.",
+            f"Results without {first} and {second} low bits, where {of_answers} of answers are left out: what is "
+            "missing would be seen.",
             hint="Leave the choice of the bits to the plan.",
         )
     how = Switching(WRAP_BITS - first, WRAP_BITS - second, exact=not made.low_bits)

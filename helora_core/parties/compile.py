@@ -14,6 +14,7 @@ from helora_core.adapter.sharing import input_groups
 from helora_core.compiler.compiled import CompiledModule, Part
 from helora_core.compiler.request import AUTO, Constraints, PlanRequest
 from helora_core.host.manager import get_manager
+from helora_core.packing.protocol import ModulusUse
 from helora_core.parties.compiled_lora import CompiledLoRA
 from helora_core.planning.compiling import on_best_machine, plan_cache
 from helora_core.planning.selection import select_backend
@@ -43,7 +44,8 @@ def compile(
         constraints: The constraints on every plan. The defaults keep the weights private.
         backend: Name of the backend; the best that can run the plans if None.
         packing: Name of the packing; ``auto`` for the one predicted to be fastest.
-        share: Run modules of a layer that get one input (q, k and v; gate and up) as one.
+        share: Run modules of a layer that get one input (q, k and v; gate and up) as one. Packings that run ahead of
+            time keep them apart, which is more precise: prepared and asked for together they share what is sent anyway.
         allow_emulation: Let a backend be chosen that encrypts nothing.
 
     Raises:
@@ -58,7 +60,7 @@ def compile(
     loaded = adapter if isinstance(adapter, LoRAAdapter) else load_adapter(Path(adapter))
     asked = asked_of(
         loaded.select(modules),
-        share=share,
+        share=share and not _runs_ahead(packing),
         tokens=(tokens,) if isinstance(tokens, int) else tuple(tokens or ()),
         constraints=constraints or Constraints(),
         packing=packing,
@@ -76,6 +78,10 @@ def compile(
         assume=asked[0].request.constraints.assume,
         alone={each.name: each.parts_alone(selection.name) for each in asked},
     )
+
+
+def _runs_ahead(packing: str) -> bool:
+    return packing != AUTO and get_manager().load_packing(packing).modulus_use is ModulusUse.CORRELATED
 
 
 def asked_of(modules: Sequence[LoRAModule], *, share: bool, **wishes: Any) -> list[Asked]:

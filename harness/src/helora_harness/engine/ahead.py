@@ -11,6 +11,7 @@ import numpy as np
 
 import helora_core
 from helora_core.adapter.lora import ModuleShape
+from helora_core.adapter.sharing import input_groups
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.backend.checked_backend import checked
 from helora_core.backend.correlations import NONCE_BYTES, Words
@@ -192,18 +193,19 @@ def bundled(pace: Pace, *, quick: bool) -> Iterator[Figure]:
     parties: Prepared | None = None
     for bar, times in (("online-adapter", 1.0), ("online-outlier", _TIMES)):
         inputs = []
-        for name, each in modules.items():
-            x = np.asarray(activations[each.parts[0].name][-1:], dtype=np.float64).copy()
+        for names in input_groups(list(modules)):
+            x = np.asarray(activations[names[0]], dtype=np.float64).copy()
             x[:, _OUTLIER] *= times
-            inputs.append(((name,), x))
+            inputs.append((tuple(names), x))
         if parties is None:
             parties = Prepared(modules, inputs, 1000)
-        parties.inputs = inputs
+        parties.inputs = inputs  # all recorded tokens, for the precision, and then one
         bits = min(
             precision_bits(delta, adapter.modules[name].reference_delta(x))
             for (_, x), deltas in zip(inputs, parties.token(), strict=True)
             for name, delta in deltas.items()
         )
+        parties.inputs = [(names, x[-1:]) for names, x in inputs]
         yield absolute(bar, alone(parties.token, **{**pace, "most": 20}), 1e3, bits=bits)
 
 
