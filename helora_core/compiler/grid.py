@@ -61,7 +61,7 @@ _MORE_BITS = 3
 """Bits that results keep more than answers: the error of Δ is then nearly that of answers alone."""
 
 _KEY_TAIL = 7.5
-"""Standard deviations of what dropped bits of the second polynomial do that stay below an eighth of an answer's unit."""
+"""Standard deviations of what the second polynomial's dropped bits do that stay below an eighth of an answer's unit."""
 
 _NOMINAL_SLACK_BITS = 0.25
 """By how much all data primes together may be shorter than their bit lengths say."""
@@ -172,7 +172,7 @@ def _hides(shape: ModuleShape, grid: Grid, params: CKKSParams, dropped_bits: int
 
 
 def _least_seen(dropped_bits: int, params: CKKSParams) -> int:
-    """Low bits of the second polynomial that change Δ by less than an eighth of a unit where f of answers are dropped: its
+    """Low bits of the second polynomial that change Δ by less than an eighth of a unit of answers without f bits: its
     uniform remainders are multiplied by a ternary key of N coefficients.
     """
     std = math.sqrt(params.ring_degree * _SECRET_VARIANCE / 12)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helora_core.backend.correlations import WRAP_BITS, Switching, Words
+from helora_core.compiler.exponents import times_powers
 from helora_core.compiler.grid import Correlation
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidProgram
@@ -64,7 +65,7 @@ class OnlineRound:
     def integers(self, x: Vector) -> Words:
         """x″ modulo t, of activations (tokens, d_in) with ‖x‖₂ ≤ 1 each."""
         read = x if self.features is None else x[:, self.features]
-        return np.rint(np.ldexp(read, self.x_bits)).astype(np.int64).view(np.uint64)
+        return np.rint(read * 2.0**self.x_bits).astype(np.int64).view(np.uint64)
 
     def delta(self, v: Words, c: Words, exponents: NDArray[np.int64]) -> Vector:
         """Δ, float64, shape (tokens, d_out), of the top bits of v and c, shape (tokens, outputs).
@@ -74,7 +75,7 @@ class OnlineRound:
             exponents: Those of each token and the module together, shape (tokens,).
         """
         total = v + c if self.how.exact else (v << self._dropped[0]) + (c << self._dropped[1]) + self._halves
-        values: Vector = np.ldexp(total.view(np.int64), (exponents - self.grid_bits)[:, np.newaxis])
+        values = times_powers(total.view(np.int64).astype(np.float64), exponents - self.grid_bits)
         if self.columns is None:
             return values
         delta = np.zeros((len(values), self.d_out))

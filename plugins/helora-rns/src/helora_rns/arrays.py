@@ -98,8 +98,10 @@ def doubles(shape: tuple[int, ...]) -> NDArray[np.float64]:
 def address(array: NDArray[Any]) -> int:
     """Where the array's first element is. A tenth of what NumPy's own ways take, for arrays in one piece."""
     try:
-        return ctypes.addressof(_first(array))  # type: ignore[arg-type]
-    except (TypeError, ValueError, BufferError):  # not to be written, empty, or with gaps
+        if array.flags.writeable:  # asking takes less than what is raised if it is not
+            return ctypes.addressof(_first(array))  # type: ignore[arg-type]
+        return int(array.__array_interface__["data"][0])
+    except (TypeError, ValueError, BufferError):  # empty, or with gaps
         return int(array.__array_interface__["data"][0])
 
 

@@ -276,7 +276,8 @@ class CompiledKernels:
 
     def unpack(self, payload: bytes | memoryview, count: int, bits: int, out: Residues | None = None) -> Residues:
         out = residues((count,)) if out is None else out
-        self._c.hr_unpack(address(out), address(np.frombuffer(payload, dtype=np.uint8)), count, bits)
+        packed = payload if isinstance(payload, bytes) else address(np.frombuffer(payload, dtype=np.uint8))
+        self._c.hr_unpack(address(out), packed, count, bits)
         return out
 
     def slots_to_coefficients(self, slots: NDArray[np.generic], factor: float) -> Doubles:
