@@ -284,4 +284,4 @@ def bits_per_query(shape: ModuleShape, correlation: Correlation) -> float:
     z holds those of several columns of ``down``, one beside the other.
     """
     averaged = math.log2(max(1.0, shape.d_out / shape.rank)) / 2
-    return correlation.how.top_bits + correlation.grid.up_bits + averaged
+    return correlation.answer_bits + correlation.grid.up_bits + averaged

@@ -57,12 +57,12 @@ def answered(plan: Plan, module: LoRAModule, x: Vector, rng: np.random.Generator
         for count in (plan.shape.d_in, plan.shape.d_out)
     )
     down, up = (factor.astype(object) for factor in integer_factors(plan, module))
-    f, t = 64 - how.top_bits, 1 << 64
+    f, g, t = 64 - correlation(plan).answer_bits, 64 - how.top_bits, 1 << 64
     v = ((integers - r) % t @ down.T @ up.T + s) % t >> f
-    c = (r @ down.T @ up.T - s) % t >> f
-    total = (v + c + (not how.exact)) % (1 << how.top_bits)
-    total = np.where(total >= 1 << (how.top_bits - 1), total - (1 << how.top_bits), total)
-    delta = np.ldexp((total * (1 << f)).astype(np.float64), -grid.bits)
+    c = (r @ down.T @ up.T - s) % t >> g
+    total = ((v << f) + (c << g) + (0 if how.exact else (1 << f - 1) + (1 << g - 1))) % t
+    total = np.where(total >= t // 2, total - t, total)
+    delta = np.ldexp(total.astype(np.float64), -grid.bits)
     return np.ldexp(delta, exponents[:, np.newaxis] + (plan.exponent or 0))
 
 
@@ -177,7 +177,7 @@ class TestGrid:
     def test_the_usual_one(self) -> None:
         found = correlation(planned())
         assert (found.grid.x_bits, found.grid.down_bits, found.grid.up_bits) == (22, 21, 19)
-        assert (found.how.top_bits, found.how.key_bits, found.how.exact) == (24, 33, False)
+        assert (found.answer_bits, *found.how) == (24, 27, 35, False)
         assert 12.2 < planned().precision().bits < 12.3
 
     def test_scales_that_are_no_grid_are_refused(self) -> None:
@@ -198,7 +198,7 @@ class TestWhatIsKept:
         """Norms keep them away from it; a plan whose grid had two bits more would not."""
         module, plan = heaviest(USUAL, 1), planned()
         grid = type(correlation(plan).grid)(24, 21, 19)
-        wide = type(correlation(plan))(grid, correlation(plan).how, 80.0)
+        wide = type(correlation(plan))(grid, correlation(plan).how, 24, 80.0)
         with refused(PrecisionLost, "wrap around", hint="online packing"):
             rounding.check_rounding("m", USUAL, module.down, module.scaled_up, wide)
 
@@ -220,14 +220,15 @@ class TestHiding:
         rows = np.linalg.norm(up[:50].astype(float) @ down.astype(float), axis=1)
         errors = rng.normal(size=(50, 2000)) * ERROR_STD * np.hypot(rows, math.sqrt(4 * 8192 / 3))[:, np.newaxis]
         found = correlation(plan)
-        measured = 84 + found.dropped_bits - math.log2(np.abs(errors).mean())
+        measured = 84 + 64 - found.how.top_bits - math.log2(np.abs(errors).mean())
         assert found.distance_bits < measured < found.distance_bits + 1
 
     def test_more_is_dropped_where_it_takes_that(self) -> None:
         small, large = (correlation(planned(ring_degree=ring)) for ring in (4096, 8192))
         bare = correlation(planned(ring_degree=4096, private_weights=False))
         assert bare.distance_bits < 40 <= small.distance_bits < 41
-        assert small.how.top_bits == bare.how.top_bits - 1 == large.how.top_bits - 1
+        assert small.answer_bits == bare.answer_bits - 1 == large.answer_bits - 1
+        assert (small.how.top_bits, bare.how.top_bits) == (small.answer_bits, bare.answer_bits + 3)
 
     @pytest.mark.parametrize(("packing", "ring"), [("precomputed_exact", 8192), ("precomputed", 4096)])
     def test_a_distance_that_is_not_reached_is_refused_with_the_numbers(
@@ -245,22 +246,22 @@ class TestHiding:
 
 class TestKeyBits:
     @pytest.mark.parametrize("ring", [4096, 8192, 16384])
-    def test_what_the_second_polynomial_loses_stays_below_half_a_unit(self, ring: int) -> None:
+    def test_what_the_second_polynomial_loses_stays_below_an_eighth_of_a_unit(self, ring: int) -> None:
         """Times a ternary key; with two bits less of it, it would not."""
-        how, rng = correlation(planned(ring_degree=ring)).how, np.random.default_rng(ring)
+        found, rng = correlation(planned(ring_degree=ring)), np.random.default_rng(ring)
         key = rng.integers(-1, 2, size=ring)
-        lost = rng.uniform(-0.5, 0.5, size=(1500, ring)) @ key * 2.0 ** (64 - how.key_bits)
-        largest = np.abs(lost).max() / 2.0 ** (64 - how.top_bits)
-        assert largest < 1 / 2 < 4 * largest
+        lost = rng.uniform(-0.5, 0.5, size=(1500, ring)) @ key * 2.0 ** (64 - found.how.key_bits)
+        largest = np.abs(lost).max() / 2.0**found.dropped_bits
+        assert largest < 1 / 8 < 4 * largest
 
     def test_a_plan_that_drops_more_of_it_is_refused(self) -> None:
         plan = planned()
         ops = tuple(
-            msgspec.structs.replace(op, low_bits=(40, 32)) if op.kind is OpKind.CORRELATE else op
+            msgspec.structs.replace(op, low_bits=(37, 30, 40)) if op.kind is OpKind.CORRELATE else op
             for op in plan.program.ops
         )
         program = msgspec.structs.replace(plan.program, ops=ops)
-        with pytest.raises(InvalidParameters, match="40 and 32 low bits"):
+        with pytest.raises(InvalidParameters, match="37 and 30 low bits"):
             correlation_of(program, plan.shape, plan.params, plan.scales)
 
 

@@ -153,12 +153,12 @@ def figures_ahead(name: str, packing: str, ring: int) -> str:
     shape, strategy = ModuleShape.parse(name), get_manager().load_packing(packing)
     compiled = compile_plan(shape, strategy, ring_degree=ring, precision_bits=0, assume=ACCEPTED)
     assert compiled.correlation is not None
-    grid, how = compiled.correlation.grid, compiled.correlation.how
+    grid = compiled.correlation.grid
     phases = compiled.to_dict()["phases"]
     ahead, online = phases["offline"], phases["online"]
     cells = (
         name, f"`{packing}`", ring, f"{compiled.precision().bits:.1f}",
-        f"{grid.x_bits}, {grid.down_bits}, {grid.up_bits}", how.top_bits,
+        f"{grid.x_bits}, {grid.down_bits}, {grid.up_bits}", compiled.correlation.answer_bits,
         f"2^-{compiled.correlation.distance_bits:.0f}",
         f"{ahead['bytes_up_per_token']}, {ahead['bytes_down_per_token']}", ahead["kept_bytes_per_token"],
         f"{online['bytes_up_per_token']}, {online['bytes_down_per_token']}", compiled.queries_to_copy(14),

@@ -23,7 +23,7 @@ class Mode:
         name: In words.
         ring_degree: N.
         q1_bits: log2 of q₁.
-        f: Bits of results that are dropped; None if a flood hides the noise.
+        f: Bits of results that are dropped, as plans choose them; None if a flood hides the noise.
     """
 
     name: str
@@ -48,8 +48,8 @@ class Mode:
 
 
 MODES = (
-    Mode("trim, the default", 8192, 84, 40),
-    Mode("trim, N = 4096", 4096, 41, 40),
+    Mode("trim, the default", 8192, 84, 37),
+    Mode("trim, N = 4096", 4096, 41, 41),
     Mode("exact", 8192, 84, None),
 )
 
