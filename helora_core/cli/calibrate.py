@@ -61,7 +61,7 @@ def calibrate(
     from helora_core.files.outputs import opened
     from helora_core.host.manager import get_manager
     from helora_core.planning.calibrate import calibrate as time_operations
-    from helora_core.planning.calibrate import chains_for
+    from helora_core.planning.chains import chains_for
     from helora_core.planning.profile_files import dump_profile, target_path
     from helora_core.planning.selection import select_backend
 
@@ -69,7 +69,8 @@ def calibrate(
     selection = select_backend(manager, backend)
     tell_selection(selection)
     loaded = manager.load_backend(selection.name)
-    chains = chains_for(rings, table=security_table, traits=BackendTraits.of([loaded.capabilities]))
+    traits, correlations = BackendTraits.of([loaded.capabilities]), loaded.capabilities.correlations
+    chains = chains_for(rings, table=security_table, traits=traits, correlations=correlations)
     path = target_path(selection.name, output_path)
     registered = manager.backends()[selection.name]
     with opened([path], force=force) as files:  # before the work, which takes minutes

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import click
 
 from helora_core.cli import options
-from helora_core.cli.ranking import on_subjects, ranked_rows
+from helora_core.cli.ranking import batches_of, on_subjects, ranked_rows, when_it_pays
 
 
 @on_subjects
@@ -43,6 +44,8 @@ def _bytes_per_token(plan: dict[str, Any], runs: float) -> float:
     return runs * float(plan["bytes_up_estimate"] + plan["bytes_down_estimate"])
 
 
+_COLUMNS = 80
+
 _SPARE = ("bound by", "enc", "dec", "compute", "N", "tok/run", "rot/tok")
 
 
@@ -76,7 +79,25 @@ def _print_ranking(title: str, tokens: int, rows: list[dict[str, Any]]) -> None:
         )
     print_table(("", "packing", "backend", *numbers, "leakage", "bound by"), table, numbers=numbers, spare=_SPARE)
     for row in rows:
+        if row.get("ahead"):
+            for line in textwrap.wrap(_prepared(row), _COLUMNS, initial_indent="  ", subsequent_indent="    "):
+                click.echo(line)
+    for row in rows:
         if row["refusal"]:
             click.echo(
                 f"  not {row['packing']}" + (f" on {row['backend']}" if row["backend"] else "") + f": {row['refusal']}"
             )
+
+
+def _prepared(row: dict[str, Any]) -> str:
+    """What a candidate prepares ahead of time, in a sentence."""
+    from helora_core.cli.output import seconds, size
+
+    ahead = row["ahead"]
+    pays = when_it_pays(ahead)
+    return (
+        f"{row['packing']} on {row['backend']}: {seconds(ahead['ms_per_token'])} ms/token ahead ({batches_of(ahead)}; "
+        f"{size(ahead['bytes_up_per_token'])} up, {size(ahead['bytes_down_per_token'])} down), "
+        f"{seconds(ahead['online_ms_per_token'])} ms online, {size(ahead['kept_bytes_per_token'])} stored a token"
+        + (f"; {pays}" if pays else "")
+    )

@@ -109,6 +109,11 @@ _rtt_ms: Decorator = click.option(
     "--rtt-ms", type=click.FloatRange(min=0), default=0.0, show_default=True, metavar="MS",
     help="Network round trip, added for each message to the server and back when packings are compared.",
 )  # fmt: skip
+_ahead: Decorator = click.option(
+    "--ahead", type=click.IntRange(1, MOST_TOKENS), metavar="TOKENS",
+    help="Tokens that will be used of what plans prepare ahead of time, when packings are compared; by default only "
+    "those of the request.",
+)  # fmt: skip
 share: Decorator = click.option(
     "--share", is_flag=True, help="Run modules of one layer that get the same input, such as q, k and v, as one."
 )
@@ -208,6 +213,7 @@ class Execution:
             sanitize_bits=settled_sanitize_bits(given["private_weights"], given["sanitize"]),
             budget=Budget(**{name: given[f"max_{name}"] for name in Budget.__struct_fields__}),
             rtt_ms=given["rtt_ms"],
+            ahead=given["ahead"],
             target_bits=_settled_target(given),
             ring_degree=given["ring"],
             security_bits=int(given["security"]),
@@ -235,11 +241,12 @@ class Execution:
 
 _EXECUTION = (
     backend, packing, ring, security, security_table, target_bits, min_bits, private_weights, sanitize, _assume, share,
-    _allow_emulation, _rtt_ms, *_budgets,
+    _allow_emulation, _rtt_ms, _ahead, *_budgets,
 )  # fmt: skip
 _NAMES = (
     "backend", "packing", "ring", "security", "security_table", "target_bits", "min_bits", "private_weights",
-    "sanitize", "assume", "share", "allow_emulation", "rtt_ms", *(f"max_{name.replace('-', '_')}" for name in _BUDGETS),
+    "sanitize", "assume", "share", "allow_emulation", "rtt_ms", "ahead",
+    *(f"max_{name.replace('-', '_')}" for name in _BUDGETS),
 )  # fmt: skip
 
 

@@ -161,6 +161,8 @@ def warn_of_security(plans: Iterable[Plan], *, backend: str = "", secure: bool =
 
 def seconds(milliseconds: float) -> str:
     """Milliseconds for a table cell."""
+    if 0 < milliseconds < 0.05:
+        return f"{milliseconds:.3f}"
     return f"{milliseconds:.2f}" if milliseconds < 10 else f"{milliseconds:.1f}"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from helora_core.cli import options
-from helora_core.cli.ranking import on_subjects, ranked_rows
+from helora_core.cli.ranking import batches_of, on_subjects, ranked_rows, when_it_pays
 
 
 @on_subjects
@@ -33,11 +33,6 @@ def predict(
         best = ranking[0] if ranking else {"refusal": "there is no packing"}
         if best["refusal"]:
             raise NothingEligible(f"{name or shape}: {best['refusal']}", hint="helora explain shows every refusal.")
-        if best["plan"] is not None and "phases" in best["plan"]:
-            raise ProfileMissing(
-                f"Packing {best['packing']} runs ahead of time, and such plans are not predicted.",
-                hint="helora plan shows what each phase does and sends.",
-            )
         if best["ms_per_token"] is None:
             raise ProfileMissing(
                 f"Backend {best['backend'] or 'auto'} was not calibrated here.", hint="Run helora calibrate first."
@@ -53,18 +48,35 @@ def predict(
 def _print_prediction(row: dict[str, Any]) -> None:
     from helora_core.cli.output import seconds
 
-    plan = row["plan"]
+    plan, ahead = row["plan"], row["ahead"]
     click.echo(
         f"{row['module']}: {seconds(row['ms_per_token'])} ms per token with {row['packing']} on {row['backend']}, "
-        f"N={plan['ring_degree']}, {plan['tokens_per_run']} tokens a run"
+        f"N={plan['ring_degree']}" + ("" if ahead else f", {plan['tokens_per_run']} tokens a run")
     )
+    if ahead:
+        _print_ahead(ahead, plan["phases"]["online"])
     phases = (
         ("encrypt", "encrypt_ms"),
         ("compute", "compute_ms"),
         ("decrypt", "decrypt_ms"),
         ("network", "round_trip_ms"),
     )
-    click.echo("  " + ", ".join(f"{name} {seconds(row[key])}" for name, key in phases))
+    click.echo(("  online " if ahead else "  ") + ", ".join(f"{name} {seconds(row[key])}" for name, key in phases))
     parts = ", ".join(f"{name} {seconds(ms)}" for name, ms in row["by_operation_ms"].items())
     click.echo(f"  compute is {parts}")
+    if ahead and when_it_pays(ahead):
+        click.echo(f"  it {when_it_pays(ahead)}")
     click.echo(f"  {row['bottleneck']} ({row['bottleneck_share']:.0%}): {row['advice']}")
+
+
+def _print_ahead(ahead: dict[str, Any], online: dict[str, Any]) -> None:
+    """What is prepared, and what each phase moves."""
+    from helora_core.cli.output import seconds, size
+
+    share = ahead["batches"] / ahead["expected_tokens"]
+    sides = (f"{side} {seconds(share * ahead[f'{side}_ms_per_batch'])}" for side in ("client", "server"))
+    click.echo(f"  ahead {', '.join(sides)}: {batches_of(ahead)}")
+    kept = size(ahead["kept_bytes_per_token"])
+    for start, phase, end in (("bytes a token: ahead", ahead, f", {kept} stored;"), ("  online", online, "")):
+        up, down = size(phase["bytes_up_per_token"]), size(phase["bytes_down_per_token"])
+        click.echo(f"  {start} {up} up and {down} down{end}")

@@ -1,4 +1,4 @@
-"""Shared by ``helora explain`` and ``helora predict``: subjects in, ranked candidates out."""
+"""Shared by ``helora explain`` and ``helora predict``: subjects in, ranked candidates out, and what they prepare."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from helora_core.cli import options
 if TYPE_CHECKING:
     from helora_core.cli.subjects import Subject
     from helora_core.planning.planner import Candidate
+    from helora_core.planning.predict import Prediction
 
 
 _subject = (
@@ -60,8 +61,14 @@ def ranked_rows(
         if each.key not in known:
             known[each.key] = candidates(each.request(execution, (tokens,)))
         exponents = _exponents(each, known[each.key])
-        ranked.append((name or shape, [_row(candidate, exponents) for candidate in known[each.key]]))
+        ranked.append((name or shape, _rows(known[each.key], exponents)))
     return ranked
+
+
+def _rows(ranked: list[Candidate], exponents: dict[bool, int]) -> list[dict[str, Any]]:
+    online = (each for each in ranked if each.prediction is not None and each.prediction.ahead is None)
+    best = next(online, None)
+    return [_row(candidate, exponents, best) for candidate in ranked]
 
 
 def _exponents(subject: Subject, ranked: list[Candidate]) -> dict[bool, int]:
@@ -74,7 +81,7 @@ def _exponents(subject: Subject, ranked: list[Candidate]) -> dict[bool, int]:
     return {merged: normalized(subject.module, merged=merged)[1] for merged in kinds}
 
 
-def _row(candidate: Candidate, exponents: dict[bool, int]) -> dict[str, Any]:
+def _row(candidate: Candidate, exponents: dict[bool, int], best_online: Candidate | None) -> dict[str, Any]:
     from helora_core.planning.predict import bottleneck
 
     plan, prediction = candidate.plan, candidate.prediction
@@ -99,8 +106,48 @@ def _row(candidate: Candidate, exponents: dict[bool, int]) -> dict[str, Any]:
             "decrypt_ms": prediction.decrypt_ms / per,
             "round_trip_ms": prediction.round_trip_ms / per,
             "by_operation_ms": {name: ms / per for name, ms in prediction.by_operation.items()},
+            "ahead": _ahead(prediction, best_online),
             "bottleneck": bound.label,
             "bottleneck_share": bound.share,
             "advice": bound.advice,
         }
     return row
+
+
+def _ahead(prediction: Prediction, best_online: Candidate | None) -> dict[str, Any] | None:
+    """What is prepared ahead of time, and from how many tokens on it pays; None if nothing is."""
+    ahead, per = prediction.ahead, prediction.tokens
+    if ahead is None:
+        return None
+    other = None if best_online is None else best_online.prediction
+    up, down = ahead.bytes_per_token
+    return {
+        "expected_tokens": ahead.expected,
+        "tokens_per_batch": ahead.size,
+        "batches": ahead.batches,
+        "client_ms_per_batch": ahead.client_ms,
+        "server_ms_per_batch": ahead.server_ms,
+        "ms_per_token": ahead.ms_per_token,
+        "online_ms_per_token": prediction.online_ms / per,
+        "bytes_up_per_token": up,
+        "bytes_down_per_token": down,
+        "kept_bytes_per_token": ahead.kept_bytes,
+        "against": None if best_online is None else best_online.packing,
+        "pays_from": None if other is None else ahead.pays_from(prediction.online_ms / per, other.ms_per_token),
+    }
+
+
+def batches_of(ahead: dict[str, Any]) -> str:
+    """How many batches are prepared, for how many tokens, in words."""
+    batches = f"{ahead['batches']} batches" if ahead["batches"] > 1 else "a batch"
+    expected = ahead["expected_tokens"]
+    return f"{batches} of {ahead['tokens_per_batch']} for {expected} token{'s' * (expected > 1)}"
+
+
+def when_it_pays(ahead: dict[str, Any]) -> str:
+    """From how many tokens on, in words; empty if there is nothing to compare it with."""
+    if ahead["against"] is None:
+        return ""
+    if ahead["pays_from"] is None:
+        return f"never pays against {ahead['against']}"
+    return f"pays from {ahead['pays_from']} token{'s' * (ahead['pays_from'] > 1)} on against {ahead['against']}"

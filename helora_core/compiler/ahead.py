@@ -21,6 +21,8 @@ _LONG, _SHORT = (42, 42), (41,)
 _CHAINS = {4096: _SHORT, 8192: _LONG, 16384: _LONG}
 """Data primes by ring. One prime is too few to hide noise by a flood."""
 
+RINGS_AHEAD = tuple(_CHAINS)
+
 _USUAL_RINGS = (8192, 16384)
 """Rings that are taken unless another is asked for."""
 
@@ -48,14 +50,15 @@ def params_ahead(packing: Packing, *, ring_degree: int | None, security_bits: in
         )
     limits = load_table(table)
     rings = _USUAL_RINGS if ring_degree is None else (ring_degree,)
-    chains = [_chain(n) for n in rings]
+    chains = [chain_ahead(n) for n in rings]
     secure = (each for each in chains if each.modulus_bits <= limits.limit(each.ring_degree, security_bits))
     params = next(secure, chains[-1])
     require_secure(params, security_bits=security_bits, table=table)
     return params
 
 
-def _chain(ring_degree: int) -> CKKSParams:
+def chain_ahead(ring_degree: int) -> CKKSParams:
+    """The parameters for one of ``RINGS_AHEAD``, whether or not they are secure."""
     data_bits = _CHAINS[ring_degree]
     return CKKSParams(
         ring_degree=ring_degree,

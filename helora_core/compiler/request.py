@@ -46,6 +46,7 @@ class Constraints(msgspec.Struct, frozen=True, kw_only=True):
         sanitize_bits: Statistical distance to which results are sanitised, 1 to 64; None for not at all.
         budget: Bounds on operations, bytes and depth.
         rtt_ms: Network round trip that each message to the server and back is charged.
+        ahead: Tokens that are expected to use what plans prepare ahead of time; None for those of a request alone.
         target_bits: Bits of the expected Δ that the plan's bound on errors must leave.
         ring_degree: The only ring to consider; None for all.
         security_bits: A level of the table: 128, 192 or 256.
@@ -61,6 +62,7 @@ class Constraints(msgspec.Struct, frozen=True, kw_only=True):
     sanitize_bits: int | None = DEFAULT_SANITIZE_BITS
     budget: Budget = NO_BUDGET
     rtt_ms: float = 0.0
+    ahead: int | None = None
     target_bits: float = DEFAULT_PRECISION_BITS
     ring_degree: int | None = None
     security_bits: int = DEFAULT_SECURITY_BITS
@@ -78,6 +80,11 @@ class Constraints(msgspec.Struct, frozen=True, kw_only=True):
         if not (math.isfinite(self.rtt_ms) and self.rtt_ms >= 0):
             raise InvalidInput(
                 f"Constraints: rtt_ms is {self.rtt_ms}, which is not a time.", hint="Give milliseconds, 0 or more."
+            )
+        if self.ahead is not None and self.ahead < 1:
+            raise InvalidInput(
+                f"Constraints: ahead is {self.ahead}, which is not a number of tokens.",
+                hint="Give the tokens that will be used of what is prepared, or None for those of each request.",
             )
         if self.sanitize_bits is not None and not 1 <= self.sanitize_bits <= _MOST_SANITIZE_BITS:
             raise InvalidInput(

@@ -16,6 +16,7 @@ from helora_core.compiler.settings import settings_for
 from helora_core.errors import BackendUnavailable, BudgetExceeded, ProfileMissing
 from helora_core.host.manager import get_manager
 from helora_core.packing.protocol import Packing
+from helora_core.planning.ahead import check_bytes
 from helora_core.planning.joint import plans_together
 from helora_core.planning.planner import (
     CalibratedBackend,
@@ -153,6 +154,7 @@ def check_budget(plan: Plan, tokens: int, request: PlanRequest) -> None:
     Raises:
         BudgetExceeded: The hint names a batch that keeps the budget, if there is one.
     """
+    check_bytes(plan, tokens, request.constraints)
     budget = request.constraints.budget
     try:
         plan.check_budget(tokens, budget)

@@ -23,7 +23,7 @@ from helora_core.compiler.plan import Plan
 from helora_core.compiler.request import PlanRequest
 from helora_core.compiler.sizes import ciphertext_bytes, one_key_bytes
 from helora_core.errors import BudgetExceeded, HeloraError, NoCommonParameters
-from helora_core.packing.protocol import Packing
+from helora_core.packing.protocol import ModulusUse, Packing
 from helora_core.params.ckks import CKKSParams
 from helora_core.planning.planner import CalibratedBackend, choose, priced, rank
 
@@ -138,9 +138,11 @@ def _found(
         for tokens, candidates in ranked.items()
     }
     rings = {plan.params.ring_degree for each in plans.values() for plan in each}
+    # Plans that run ahead of time have the ring that is best for them already; a smaller one hides less.
+    online = [packing for packing in packings if packing.modulus_use is not ModulusUse.CORRELATED]
     for count in counts:
         for ring in sorted(rings - {plan.params.ring_degree for plan in plans[count.count]}):
-            more = rank(count.within(ring_degree=ring), {name: machine}, packings)
+            more = rank(count.within(ring_degree=ring), {name: machine}, online)
             plans[count.count] += [each.plan for each in more if each.plan is not None and each.refusal is None]
     return list({plan.digest: plan for each in plans.values() for plan in each}.values())
 

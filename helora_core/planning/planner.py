@@ -20,7 +20,7 @@ from helora_core.compiler.compile import compile_request, emitted_cost
 from helora_core.compiler.cost import relative_cost
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.precision import check_precision
-from helora_core.compiler.request import AUTO, BackendTraits, Constraints, PlanRequest
+from helora_core.compiler.request import BackendTraits, Constraints, PlanRequest
 from helora_core.compiler.requirements import require_capabilities
 from helora_core.compiler.settings import settings_for
 from helora_core.errors import (
@@ -36,6 +36,7 @@ from helora_core.packing.costs import DEFAULT_COSTS, OperationCosts, typical_cos
 from helora_core.packing.protocol import ModulusUse, Packing
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import require_secure
+from helora_core.planning.ahead import charged_runs, check_bytes
 from helora_core.planning.predict import Prediction, operation_costs, predict
 from helora_core.planning.profile import Profile
 from helora_core.privacy.policy import qualifies, require_accepted, require_private_weights
@@ -120,7 +121,8 @@ def rank(
             options = list(_options(request, name, machine, packing, packings, best))
             eligible = [option for option in options if option.refusal is None]
             candidates += eligible or options[:1]
-            best = min([best, *(option.cost for option in eligible)])
+            if not _runs_ahead(packing):  # else what it is compared with would look hopeless
+                best = min([best, *(option.cost for option in eligible)])
     return sorted(candidates, key=lambda each: (each.refusal is not None, each.cost))
 
 
@@ -161,7 +163,6 @@ def _options(
         try:
             if not larger:
                 _check_leakage(packing, packings, asked)
-                _check_online(packing, request)
             plan = _compiled(request.within(ring_degree=ring_degree), machine, packing, best)
         except HeloraError as refusal:
             yield Candidate(name, packing.name, refusal=refusal)
@@ -175,13 +176,17 @@ def _options(
             return
         yield candidate
         found = found or candidate.refusal is None
-        # Relative weights ignore rings, and cannot tell whether a larger one pays off.
-        cannot_tell = machine.profile is None or packing.modulus_use is ModulusUse.CORRELATED
-        if found and (larger or cannot_tell or candidate.cost > _WORTH_A_LARGER_RING * best):
+        # Relative weights ignore rings, and cannot tell whether a larger one pays off; ahead of time it never does.
+        no_larger = machine.profile is None or _runs_ahead(packing)
+        if found and (larger or no_larger or candidate.cost > _WORTH_A_LARGER_RING * best):
             return
         ring_degree, larger = 2 * plan.params.ring_degree, True
         if asked.ring_degree is not None or ring_degree > _LARGEST_RING:
             return
+
+
+def _runs_ahead(packing: Packing) -> bool:
+    return packing.modulus_use is ModulusUse.CORRELATED
 
 
 def _compiled(request: PlanRequest, machine: CalibratedBackend, packing: Packing, best: float) -> Plan:
@@ -190,7 +195,7 @@ def _compiled(request: PlanRequest, machine: CalibratedBackend, packing: Packing
     packing = request.traits.suited(packing)
     settings = settings_for(request, packing)
     request = replace(request, costs=machine.costs(request, settings.params))
-    if best < math.inf:
+    if best < math.inf and not _runs_ahead(packing):  # whose cost is told even where hardly anything is prepared for
         most = HOPELESS * best
         if emitted_cost(request, packing, settings, most=most) > most:
             raise HopelessPacking(
@@ -226,29 +231,16 @@ def priced(plan: Plan, request: PlanRequest, name: str, machine: CalibratedBacke
     asked, tokens = request.constraints, request.count or plan.tokens_per_run
     check_precision(plan.precision(), asked.target_bits)
     plan.check_budget(tokens, asked.budget)
+    check_bytes(plan, tokens, asked)
     if machine.backend is not None:
         require_capabilities(machine.backend, plan)
         resolved = checked(machine.backend).resolve(plan.params)
         require_secure(resolved, security_bits=asked.security_bits, table=asked.table)
-    if plan.correlation is not None:
-        cost = tokens / plan.tokens_per_run * relative_cost(plan.program, plan.costs)
-        return Candidate(name, plan.packing.name, plan, cost=cost)
     if machine.profile is None:
-        cost = plan.runs(tokens) * relative_cost(plan.program, plan.costs)
+        cost = charged_runs(plan, tokens, asked.ahead) * relative_cost(plan.program, plan.costs)
         return Candidate(name, plan.packing.name, plan, cost=cost)
-    prediction = predict(plan, machine.profile, tokens=tokens, rtt_ms=asked.rtt_ms)
+    prediction = predict(plan, machine.profile, tokens=tokens, rtt_ms=asked.rtt_ms, ahead=asked.ahead)
     return Candidate(name, plan.packing.name, plan, prediction, prediction.total_ms)
-
-
-def _check_online(packing: Packing, request: PlanRequest) -> None:
-    """Refuse to choose a packing that runs ahead of time: what is cheapest then depends on how much is prepared, and
-    what for.
-    """
-    if request.packing == AUTO and packing.modulus_use is ModulusUse.CORRELATED:
-        raise HopelessPacking(
-            f"Planner: {packing.name} runs ahead of time, which auto does not weigh against packings that do not.",
-            hint="Ask for it by name (--packing).",
-        )
 
 
 def _check_leakage(packing: Packing, packings: Sequence[Packing], constraints: Constraints) -> None:

@@ -1,5 +1,7 @@
 """Predicts a plan's time on a machine: its operations, each at its own level, times a calibrated profile.
 
+Of a plan that runs ahead of time, that is its online part and the tokens' share of the batches.
+
 Core's own work between the library's calls, a few microseconds per operation, is not in a profile and shows as the
 residual of a prediction.
 """
@@ -15,6 +17,15 @@ from helora_core.compiler.plan import Plan
 from helora_core.errors import ProfileMissing
 from helora_core.packing.costs import OperationCosts
 from helora_core.params.ckks import CKKSParams
+from helora_core.planning.ahead import (
+    Ahead,
+    answer_charges,
+    client_charges,
+    expected_tokens,
+    opening_charges,
+    padding_charges,
+    server_charges,
+)
 from helora_core.planning.charges import Charge, single_charges, whole_charges
 from helora_core.planning.profile import Profile
 
@@ -23,16 +34,17 @@ _NS_PER_MS = 1e6
 
 @dataclass(frozen=True)
 class Prediction:
-    """Milliseconds for all tokens of a plan, by phase and by operation.
+    """Milliseconds for all tokens of a plan once activations are there, by phase and by operation; and the batches.
 
     Attributes:
         tokens: Tokens that the plan runs for.
         runs: Executions needed.
-        encrypt_ms: At the client: encrypt, serialise.
+        encrypt_ms: At the client: encrypt or mask, serialise.
         compute_ms: At the server: read, execute, serialise.
-        decrypt_ms: At the client: read, decrypt.
+        decrypt_ms: At the client: read, decrypt or unmask.
         round_trip_ms: Latency of the messages, up and down.
         by_operation: Parts of ``compute_ms``, by the server's operations.
+        ahead: The batches that the tokens use, if the plan runs ahead of time.
     """
 
     tokens: int
@@ -42,11 +54,22 @@ class Prediction:
     decrypt_ms: float
     round_trip_ms: float
     by_operation: dict[str, float]
+    ahead: Ahead | None = None
+
+    @property
+    def online_ms(self) -> float:
+        """All tokens once activations are there, one phase after the other."""
+        return self.encrypt_ms + self.compute_ms + self.decrypt_ms + self.round_trip_ms
+
+    @property
+    def ahead_ms(self) -> float:
+        """Their share of what is prepared, without the latency of its messages, which nobody waits for."""
+        return 0.0 if self.ahead is None else self.tokens * self.ahead.ms_per_token
 
     @property
     def total_ms(self) -> float:
-        """All tokens, one phase after the other."""
-        return self.encrypt_ms + self.compute_ms + self.decrypt_ms + self.round_trip_ms
+        """All tokens, what is prepared for them included."""
+        return self.online_ms + self.ahead_ms
 
     @property
     def ms_per_token(self) -> float:
@@ -54,7 +77,7 @@ class Prediction:
         return self.total_ms / self.tokens
 
 
-def predict(plan: Plan, profile: Profile, *, tokens: int, rtt_ms: float = 0.0) -> Prediction:
+def predict(plan: Plan, profile: Profile, *, tokens: int, rtt_ms: float = 0.0, ahead: int | None = None) -> Prediction:
     """Predict the time to run ``tokens`` tokens through a plan.
 
     Args:
@@ -62,12 +85,15 @@ def predict(plan: Plan, profile: Profile, *, tokens: int, rtt_ms: float = 0.0) -
         profile: The backend's profile on the machine in question; both roles are assumed to run on it.
         tokens: Tokens to run.
         rtt_ms: Network round trip; it counts each time the client waits for the server, in each run.
+        ahead: Tokens that are expected to use what is prepared; ``tokens`` at least.
 
     Raises:
         ProfileMissing: The profile was not calibrated for the plan's ring and number of primes, or lacks an operation.
     """
     runs = plan.runs(tokens)
     times = _Times(profile, plan.params)
+    if plan.correlation is not None:
+        return _of_batches(plan, times, tokens, rtt_ms, expected_tokens(tokens, ahead))
     encrypt = _sum(times, _encryption(plan))
     decrypt = _sum(times, _decryption(plan))
     compute: defaultdict[str, float] = defaultdict(float)
@@ -88,6 +114,26 @@ def predict(plan: Plan, profile: Profile, *, tokens: int, rtt_ms: float = 0.0) -
     )
 
 
+def _of_batches(plan: Plan, times: _Times, tokens: int, rtt_ms: float, expected: int) -> Prediction:
+    """The prediction for a plan that runs ahead of time."""
+    runs, answer = plan.runs(tokens), _sum(times, answer_charges(plan, tokens))
+    return Prediction(
+        tokens=tokens,
+        runs=runs,
+        encrypt_ms=_sum(times, padding_charges(plan, tokens)),
+        compute_ms=answer,
+        decrypt_ms=_sum(times, opening_charges(plan, tokens)),
+        round_trip_ms=runs * rtt_ms,
+        by_operation={"answer": answer},
+        ahead=Ahead.of(
+            plan,
+            expected,
+            client_ms=_sum(times, client_charges(plan)),
+            server_ms=_sum(times, server_charges(plan)),
+        ),
+    )
+
+
 class _Times:
     """Milliseconds by operation and level; the profile is searched once for each."""
 
@@ -102,6 +148,8 @@ class _Times:
         return ("program_run", self._params.max_level) in self._figures
 
     def ms(self, operation: str, level: int, times: float) -> float:
+        if not times:
+            return 0.0
         found = self._figures.get((operation, level))
         if found is None:
             found = self._profile.figure(operation, self._params, level)  # raises, saying what is missing
@@ -144,6 +192,8 @@ def operation_costs(profile: Profile, params: CKKSParams, *, rtt_ms: float = 0.0
         levels = [level for name, level in figures if name == operation]
         return figures[operation, max(levels)].median_ns / _NS_PER_MS if levels else 0.0
 
+    if params.wrap_bits:
+        return OperationCosts(**_ahead_of_time(ms), round_trip=rtt_ms)
     whole = any(name == "program_run" for name, _ in figures)
     server = _within_programs(ms) if whole else _one_by_one(ms)
     return OperationCosts(
@@ -179,12 +229,23 @@ def _within_programs(ms: Callable[[str], float]) -> dict[str, float]:
     }
 
 
+def _ahead_of_time(ms: Callable[[str], float]) -> dict[str, float]:
+    """Programs that run ahead of time are sums of products with numbers."""
+    return {
+        **dict.fromkeys(("key_product", "multiply_plain", "add", "rescale"), 0.0),
+        "encrypt": ms("ahead_draw") + ms("ahead_encrypt") + ms("ahead_receive"),
+        "multiply_scalar": (ms("ahead_multiply_down") + ms("ahead_multiply_up")) / 2,
+        "sanitize": ms("ahead_draw") + ms("ahead_result"),
+        "decrypt": ms("ahead_decrypt"),
+    }
+
+
 @dataclass(frozen=True)
 class Bottleneck:
     """The costliest part of the time, and advice.
 
     Attributes:
-        label: rotation-, encryption-, decrypt/transfer-, memory-, latency-, sanitise- or overhead-bound.
+        label: rotation-, encryption-, decrypt/transfer-, memory-, latency-, sanitise-, preparation- or overhead-bound.
         share: Its part of the time, 0 to 1.
         advice: What would make it faster.
     """
@@ -201,8 +262,12 @@ _ADVICE = {
     "memory-bound": "products with plaintexts stream the weights through memory: fewer tokens a run, or a smaller ring",
     "latency-bound": "a packing of one round, or more tokens in flight",
     "sanitise-bound": "fewer result ciphertexts to flood: a longer period, or more tokens together",
+    "preparation-bound": "use more of a batch (--ahead), or share it (--share)",
     "overhead-bound": "time goes between the library's calls: larger runs have fewer of them",
 }
+
+
+_STREAMING = ("multiply_plain", "multiply_scalar", "add", "rescale", "answer")
 
 
 def bottleneck(prediction: Prediction, *, measured_ms: float | None = None) -> Bottleneck:
@@ -217,6 +282,8 @@ def bottleneck(prediction: Prediction, *, measured_ms: float | None = None) -> B
         return _bound("overhead-bound", (measured_ms - total) / measured_ms)
     compute = prediction.compute_ms
     shares = prediction.by_operation
+    if prediction.ahead_ms > 0.5 * total:
+        return _bound("preparation-bound", prediction.ahead_ms / total)
     if prediction.round_trip_ms > 0.5 * total:
         return _bound("latency-bound", prediction.round_trip_ms / total)
     if prediction.encrypt_ms > compute:
@@ -227,7 +294,7 @@ def bottleneck(prediction: Prediction, *, measured_ms: float | None = None) -> B
     groups = {
         "rotation-bound": shares.get("rotate", 0.0),
         "sanitise-bound": shares.get("sanitize", 0.0),
-        "memory-bound": sum(shares.get(name, 0.0) for name in ("multiply_plain", "multiply_scalar", "add", "rescale")),
+        "memory-bound": sum(shares.get(name, 0.0) for name in _STREAMING),
     }
     label = max(groups, key=lambda name: groups[name])
     return _bound(label, groups[label] / total)

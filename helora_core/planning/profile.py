@@ -19,8 +19,11 @@ from helora_core import __version__
 from helora_core.errors import ProfileMissing
 from helora_core.params.ckks import CKKSParams
 
-SCHEMA = 1
+SCHEMA = 2
 """Increased when this version would misread files of older ones, or they would misread its files."""
+
+OLDEST_SCHEMA = 1
+"""The oldest that this version reads: without chains of plans that run ahead of time."""
 
 FORMAT = "helora-profile"
 
@@ -55,12 +58,14 @@ class ChainFigures(msgspec.Struct, frozen=True, kw_only=True):
         data_bits: Bit lengths of the data primes, base prime first, as the library resolved them.
         special_bits: Likewise of the special primes.
         figures: One for each operation and level.
+        wrap_bits: Bits of the wrap limb, of chains for plans that run ahead of time; 0 for none.
     """
 
     ring_degree: _Positive
     data_bits: Annotated[tuple[_Positive, ...], msgspec.Meta(min_length=1)]
     special_bits: tuple[_Positive, ...]
     figures: tuple[Figure, ...]
+    wrap_bits: _Whole = 0
 
     def by_operation(self) -> dict[tuple[str, int], Figure]:
         """The figures by operation and level."""
@@ -71,7 +76,7 @@ class RefusedChain(msgspec.Struct, frozen=True, kw_only=True):
     """A chain that the backend could not be timed on.
 
     Attributes:
-        ring_degree, data_bits, special_bits: The chain, as it was asked for.
+        ring_degree, data_bits, special_bits, wrap_bits: The chain, as it was asked for.
         code: The refusal's code.
         reason: The refusal, in words.
     """
@@ -81,6 +86,7 @@ class RefusedChain(msgspec.Struct, frozen=True, kw_only=True):
     special_bits: tuple[int, ...]
     code: str
     reason: str
+    wrap_bits: int = 0
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,7 +181,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
 
     def chain(self, params: CKKSParams) -> ChainFigures:
-        """The chain with the same ring degree and numbers of primes of each kind, the closest in bit lengths.
+        """The chain with the same ring degree, numbers of primes of each kind and wrap limb or none, the closest in
+        bit lengths.
 
         Raises:
             ProfileMissing: There is no such chain.
@@ -219,8 +226,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def _class_of(chain: ChainFigures | CKKSParams) -> tuple[int, int, int]:
-    return chain.ring_degree, len(chain.data_bits), len(chain.special_bits)
+def _class_of(chain: ChainFigures | CKKSParams) -> tuple[int, int, int, int]:
+    return chain.ring_degree, len(chain.data_bits), len(chain.special_bits), chain.wrap_bits
 
 
 def _distance(chain: ChainFigures, params: CKKSParams) -> tuple[bool, int, int]:
@@ -235,5 +242,7 @@ def _switches_keys(chain: ChainFigures | CKKSParams) -> bool:
 
 
 def _named(chain: ChainFigures | CKKSParams) -> str:
-    ring_degree, data, special = _class_of(chain)
+    ring_degree, data, special, wrap_bits = _class_of(chain)
+    if wrap_bits:
+        return f"ring degree {ring_degree} with {data} data primes and a wrap limb"
     return f"ring degree {ring_degree} with {data} data and {special} special primes"

@@ -14,7 +14,7 @@ from helora_core.files import strict_json
 from helora_core.files.atomic import replacing
 from helora_core.files.bounded import read_bytes
 from helora_core.files.malformed import Malformed
-from helora_core.planning.profile import FORMAT, SCHEMA, Profile
+from helora_core.planning.profile import FORMAT, OLDEST_SCHEMA, SCHEMA, Profile
 
 MOST_BYTES = 16 << 20
 """Largest profile that is read; one with all rings and chains has a few hundred KiB."""
@@ -92,7 +92,7 @@ class _Header(msgspec.Struct):
 
 
 def read_profile(path: Path) -> Profile:
-    """Read what ``write_profile`` wrote.
+    """Read what ``write_profile`` wrote, here or in a version since schema ``OLDEST_SCHEMA``.
 
     Raises:
         InvalidInput: The file cannot be read.
@@ -112,9 +112,9 @@ def read_profile(path: Path) -> Profile:
         header = strict_json.decode(content, _Header, most=MOST_BYTES)
         if header.format != FORMAT:
             raise CorruptPayload(f"{path}: this is not a profile of helora.", hint="Name a file of helora calibrate.")
-        if header.schema != SCHEMA:
+        if not OLDEST_SCHEMA <= header.schema <= SCHEMA:
             raise CorruptPayload(
-                f"{path}: this profile has schema {header.schema}; this helora reads schema {SCHEMA}.",
+                f"{path}: this profile has schema {header.schema}; this helora reads {OLDEST_SCHEMA} to {SCHEMA}.",
                 hint="Update helora." if header.schema > SCHEMA else "Run helora calibrate again, with --force.",
             )
         return strict_json.decode(content, Profile, most=MOST_BYTES)

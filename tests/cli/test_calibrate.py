@@ -67,7 +67,7 @@ def test_every_key_and_operation_is_documented(
     helora_json: Any, documented: Any, profiles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chain = CKKSParams(ring_degree=8192, data_bits=(60, 40), special_bits=(60,), scale_bits=40)  # rotates and masks
-    monkeypatch.setattr("helora_core.planning.calibrate.chains_for", lambda *_, **__: (chain,))
+    monkeypatch.setattr("helora_core.planning.chains.chains_for", lambda *_, **__: (chain,))
     document = helora_json("calibrate", *QUICK)
     section = "helora calibrate"
     assert documented(section) == set(document)

@@ -19,7 +19,8 @@ from helora_core.host.manager import get_manager
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.presets import FAST
 from helora_core.params.security import TABLES, require_secure, security_verdict
-from helora_core.planning.calibrate import DEFAULT_CHAINS, calibrate, chains_for, fit_costs
+from helora_core.planning.calibrate import calibrate, fit_costs
+from helora_core.planning.chains import DEFAULT_CHAINS, chains_for
 from helora_core.planning.profile import Profile
 from helora_core.planning.program_probes import ProgramBench
 from tests.registered import online_packings

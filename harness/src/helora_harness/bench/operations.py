@@ -34,7 +34,8 @@ from helora_core.host.manager import get_manager
 from helora_core.params.choose import Requirement, choose_params
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.security import security_verdict
-from helora_core.planning.calibrate import SAMPLE_NS, chains_for, require_calibratable
+from helora_core.planning.calibrate import SAMPLE_NS, require_calibratable
+from helora_core.planning.chains import chains_for
 from helora_core.planning.probe import Probe
 from helora_core.planning.probes import probes_for
 
