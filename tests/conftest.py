@@ -22,6 +22,7 @@ from helora_core.adapter.synthetic import synthetic_module
 from helora_core.backend.ledger import Ledger
 from helora_core.backend.protocol import Backend
 from helora_core.backend.session import ClientSession, InsecureParametersWarning, ServerSession, open_sessions
+from helora_core.compiler.ahead import RINGS_AHEAD, chain_ahead
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.plan import Plan
 from helora_core.errors import HeloraError
@@ -146,7 +147,21 @@ _AT_EVERY_LEVEL = (
 )  # fmt: skip
 
 
+AHEAD_OF_TIME = (
+    "ahead_key", "ahead_draw", "ahead_encrypt", "ahead_decrypt", "ahead_sums", "ahead_receive", "ahead_multiply_down",
+    "ahead_multiply_up", "ahead_result", "online_pad", "online_pad_word", "online_answer", "online_multiply",
+    "online_answer_word", "online_open", "online_open_word",
+)  # fmt: skip
+"""Operations of chains with a wrap limb."""
+
+EXACT = ("ahead_result_exact", "ahead_decrypt_exact")
+"""Those of such chains with two data primes besides."""
+
+
 def _operations(params: CKKSParams) -> Iterator[tuple[str, int]]:
+    if params.wrap_bits:
+        yield from ((name, params.max_level) for name in (*AHEAD_OF_TIME, *(EXACT if params.max_level else ())))
+        return
     yield from ((name, params.max_level) for name in _AT_THE_TOP)
     yield "mask", max(0, params.max_level - 1)
     for level in range(params.max_level, -1, -1):
@@ -160,16 +175,17 @@ def make_profile() -> Callable[..., Profile]:
     """``make_profile(*chains, time=…, without=…, backend=…)``: every operation takes what ``time`` says, 1 µs if not.
 
     Without chains it has all those with one to six data primes and with or without a special one, in each ring from
-    2048 to 16384.
+    2048 to 16384; and those of plans that run ahead of time.
     """
 
     def every_chain() -> list[CKKSParams]:
-        return [
+        online = [
             CKKSParams(ring_degree=ring, data_bits=(60, *(40,) * more), special_bits=special, scale_bits=30)
             for ring in (2048, 4096, 8192, 16384)
             for more in range(6)
             for special in ((), (60,))
         ]
+        return [*online, *map(chain_ahead, RINGS_AHEAD)]
 
     def make(
         *chains: CKKSParams,
@@ -191,6 +207,7 @@ def make_profile() -> Callable[..., Profile]:
                     ring_degree=params.ring_degree,
                     data_bits=params.data_bits,
                     special_bits=params.special_bits,
+                    wrap_bits=params.wrap_bits,
                     figures=tuple(figures),
                 )
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import click
 
 from helora_core.cli import options
 from helora_core.cli.ranking import batches_of, on_subjects, ranked_rows, when_it_pays
+
+_COLUMNS = 80
 
 
 @on_subjects
@@ -66,7 +69,8 @@ def _print_prediction(row: dict[str, Any]) -> None:
     click.echo(f"  compute is {parts}")
     if ahead and when_it_pays(ahead):
         click.echo(f"  it {when_it_pays(ahead)}")
-    click.echo(f"  {row['bottleneck']} ({row['bottleneck_share']:.0%}): {row['advice']}")
+    bound = f"{row['bottleneck']} ({row['bottleneck_share']:.0%}): {row['advice']}"
+    click.echo(textwrap.fill(bound, _COLUMNS, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False))
 
 
 def _print_ahead(ahead: dict[str, Any], online: dict[str, Any]) -> None:

@@ -245,7 +245,8 @@ class Bottleneck:
     """The costliest part of the time, and advice.
 
     Attributes:
-        label: rotation-, encryption-, decrypt/transfer-, memory-, latency-, sanitise-, preparation- or overhead-bound.
+        label: rotation-, encryption-, decrypt/transfer-, memory-, latency-, sanitise-, preparation-, answer- or
+            overhead-bound.
         share: Its part of the time, 0 to 1.
         advice: What would make it faster.
     """
@@ -263,11 +264,9 @@ _ADVICE = {
     "latency-bound": "a packing of one round, or more tokens in flight",
     "sanitise-bound": "fewer result ciphertexts to flood: a longer period, or more tokens together",
     "preparation-bound": "use more of a batch (--ahead), or share it (--share)",
+    "answer-bound": "online arithmetic on words: a smaller rank has less of it",
     "overhead-bound": "time goes between the library's calls: larger runs have fewer of them",
 }
-
-
-_STREAMING = ("multiply_plain", "multiply_scalar", "add", "rescale", "answer")
 
 
 def bottleneck(prediction: Prediction, *, measured_ms: float | None = None) -> Bottleneck:
@@ -294,7 +293,8 @@ def bottleneck(prediction: Prediction, *, measured_ms: float | None = None) -> B
     groups = {
         "rotation-bound": shares.get("rotate", 0.0),
         "sanitise-bound": shares.get("sanitize", 0.0),
-        "memory-bound": sum(shares.get(name, 0.0) for name in _STREAMING),
+        "memory-bound": sum(shares.get(name, 0.0) for name in ("multiply_plain", "multiply_scalar", "add", "rescale")),
+        "answer-bound": shares.get("answer", 0.0),
     }
     label = max(groups, key=lambda name: groups[name])
     return _bound(label, groups[label] / total)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from helora_core.compiler.ahead import chain_ahead
 from helora_core.params.ckks import CKKSParams
 from helora_core.planning.profile_files import load_profile, read_profile
 
@@ -52,7 +53,7 @@ def test_it_goes_where_it_is_asked_to(helora_json: Callable[..., Any], profiles:
     document = helora_json("calibrate", *QUICK, "--output", tmp_path / "p.json")
     assert document["output"] == str(tmp_path / "p.json")
     assert document["secure"] is False
-    assert len(read_profile(tmp_path / "p.json").chains) == len(document["chains"]) == 2
+    assert len(read_profile(tmp_path / "p.json").chains) == len(document["chains"]) == 3
     assert not profiles.exists()
 
 
@@ -67,7 +68,7 @@ def test_every_key_and_operation_is_documented(
     helora_json: Any, documented: Any, profiles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chain = CKKSParams(ring_degree=8192, data_bits=(60, 40), special_bits=(60,), scale_bits=40)  # rotates and masks
-    monkeypatch.setattr("helora_core.planning.chains.chains_for", lambda *_, **__: (chain,))
+    monkeypatch.setattr("helora_core.planning.chains.chains_for", lambda *_, **__: (chain, chain_ahead(8192)))
     document = helora_json("calibrate", *QUICK)
     section = "helora calibrate"
     assert documented(section) == set(document)

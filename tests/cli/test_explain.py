@@ -16,9 +16,12 @@ SHAPE = ("--shape", "96:64:8", "--backend", "numpy")
 
 @pytest.fixture
 def profile(make_profile: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """numpy as if it had been calibrated, each operation at a microsecond and each rotation at two milliseconds."""
+    """numpy as if it had been calibrated, each operation at a microsecond and each rotation at two milliseconds; but
+    arithmetic of words at a nanosecond.
+    """
+    times = {"rotate": 2e6, "online": 1.0}
     found = make_profile(
-        backend="numpy", time=lambda operation, level, ring: 2e6 if operation.startswith("rotate") else 1e3
+        backend="numpy", time=lambda operation, level, ring: times.get(operation.partition("_")[0], 1e3)
     )
     write_profile(found, tmp_path / "numpy.json")
     monkeypatch.setenv("HELORA_PROFILES", str(tmp_path))
@@ -75,6 +78,61 @@ class TestJSON:
             "explain", "--model", "qwen2.5-1.5b", "--module", "[qkv]_proj", "--packing", "rank_bsgs", "--share"
         )
         assert len(rows) == 1
+
+
+AHEAD = ("--assume", "honest-keys", "--target-bits", 10)
+
+
+class TestAheadOfTime:
+    @pytest.mark.usefixtures("profile")
+    def test_what_is_prepared_is_documented_and_adds_up(
+        self, helora_json: Callable[..., Any], documented: Callable[..., set[str]]
+    ) -> None:
+        (document,) = helora_json("explain", *SHAPE, *AHEAD, "--tokens", 4, "--ahead", 10_000)
+        rows = {row["packing"]: row for row in document["ranking"] if row["refusal"] is None}
+        assert rows["rank_bsgs"]["ahead"] is None
+        row = rows["precomputed"]
+        ahead, offline = row["ahead"], row["plan"]["phases"]["offline"]
+        assert set(ahead) == documented("Keys of what is prepared")
+        assert (ahead["expected_tokens"], ahead["batches"], ahead["tokens_per_batch"]) == (10_000, 2, 8192)
+        share = 2 / 10_000
+        per_batch = ahead["client_ms_per_batch"] + ahead["server_ms_per_batch"]
+        assert ahead["ms_per_token"] == pytest.approx(share * per_batch)
+        assert ahead["bytes_up_per_token"] == pytest.approx(share * 8192 * offline["bytes_up_per_token"], rel=1e-3)
+        assert row["ms_per_token"] == pytest.approx(ahead["ms_per_token"] + ahead["online_ms_per_token"])
+        phases = [row[f"{phase}_ms"] for phase in ("encrypt", "compute", "decrypt", "round_trip")]
+        assert ahead["online_ms_per_token"] == pytest.approx(sum(phases))
+
+    @pytest.mark.usefixtures("profile")
+    def test_it_is_chosen_from_where_it_pays_on(self, helora_json: Callable[..., Any]) -> None:
+        def best(*options: object) -> Any:
+            (document,) = helora_json("explain", *SHAPE, *AHEAD, "--tokens", 4, *options)
+            return document["ranking"]
+
+        rows = {row["packing"]: row for row in best() if row["refusal"] is None}
+        told = rows["precomputed"]["ahead"]
+        assert told["against"] == next(row["packing"] for row in rows.values() if row["ahead"] is None)
+        assert best("--ahead", told["pays_from"])[0]["packing"] == "precomputed"
+        assert best("--ahead", told["pays_from"] - 1)[0]["packing"] == told["against"]
+
+    @pytest.mark.usefixtures("profile")
+    def test_people_are_told_in_eighty_columns(self, helora: Callable[..., Any]) -> None:
+        shown = helora("explain", *SHAPE, *AHEAD, "--tokens", 4, "--packing", "precomputed", "--ahead", 10_000).stdout
+        _, _, told = shown.partition("  precomputed on numpy: ")
+        assert all(len(line) <= 80 for line in told.splitlines())
+        words = " ".join(told.split())
+        assert "2 batches of 8192 for 10000 tokens" in words
+        assert "pays" not in words  # nothing else was compared
+
+    @pytest.mark.usefixtures("profile")
+    def test_what_is_not_accepted_is_refused_with_the_option(self, helora_json: Callable[..., Any]) -> None:
+        (document,) = helora_json("explain", *SHAPE, "--target-bits", 10, "--ahead", 10**6)
+        (row,) = [row for row in document["ranking"] if row["packing"] == "precomputed"]
+        assert "--assume honest-keys" in row["hint"]
+
+    @pytest.mark.parametrize("tokens", [0, "many"])
+    def test_ahead_is_a_number_of_tokens(self, helora: Callable[..., Any], tokens: object) -> None:
+        assert helora("explain", *SHAPE, "--ahead", tokens).exit_code == 2
 
 
 class TestPeople:

@@ -22,8 +22,12 @@ RANK_BSGS = ("--packing", "rank_bsgs")
 
 @pytest.fixture
 def profile(make_profile: Callable[..., Profile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
-    """numpy as if it had been calibrated, each operation at a microsecond."""
-    found = make_profile(backend="numpy", time=lambda operation, level, ring: 1e3 * ring / 8192)
+    """numpy as if it had been calibrated, each operation at a microsecond, but arithmetic of words at a nanosecond."""
+
+    def time(operation: str, level: int, ring: int) -> float:
+        return 1.0 if operation.startswith("online") else 1e3 * ring / 8192
+
+    found = make_profile(backend="numpy", time=time)
     write_profile(found, tmp_path / "numpy.json")
     monkeypatch.setenv("HELORA_PROFILES", str(tmp_path))
     return found
@@ -76,6 +80,19 @@ def test_people_see_phases_operations_and_what_it_is_bound_by(helora: Callable[.
     assert shown.exit_code == 0
     for word in ("96:64:8: ", "ms per token with rank_bsgs on numpy", "encrypt", "compute is", "latency-bound"):
         assert word in shown.stdout
+
+
+@pytest.mark.usefixtures("profile")
+def test_people_see_both_phases_in_eighty_columns(helora: Callable[..., Any]) -> None:
+    ahead = ("--assume", "honest-keys", "--target-bits", 10, "--ahead", 10_000)
+    for packing in (("--packing", "precomputed"), ()):
+        shown = helora("predict", *SHAPE, *ahead, *packing, "--rtt-ms", 1)
+        assert shown.exit_code == 0
+        assert all(len(line) <= 80 for line in shown.stdout.splitlines())
+        words = " ".join(shown.stdout.split())
+        for said in ("with precomputed on numpy", "ahead client", "2 batches of 8192", "stored", "online encrypt"):
+            assert said in words
+        assert ("pays from" in words) == (not packing)
 
 
 def test_without_a_profile_it_says_to_calibrate(refusal: Callable[..., Any]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from helora_core.adapter.lora import ModuleShape
 from helora_core.backend.capabilities import Encoding, RescaleMode
 from helora_core.backend.session import open_sessions
+from helora_core.compiler.ahead import RINGS_AHEAD, chain_ahead
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.request import BackendTraits
 from helora_core.errors import CapabilityMissing, InsecureParameters, InvalidInput, InvalidParameters
@@ -23,7 +24,8 @@ from helora_core.planning.calibrate import calibrate, fit_costs
 from helora_core.planning.chains import DEFAULT_CHAINS, chains_for
 from helora_core.planning.profile import Profile
 from helora_core.planning.program_probes import ProgramBench
-from tests.registered import online_packings
+from tests.conftest import AHEAD_OF_TIME, EXACT
+from tests.registered import ACCEPTED, online_packings, packings_ahead
 
 SHALLOW = CKKSParams(ring_degree=8192, data_bits=(60, 40), special_bits=(60,), scale_bits=40)
 
@@ -154,6 +156,46 @@ class TestPrograms:
         assert seen == PROGRAMS | {"program_rescale"}
 
 
+class TestAheadOfTime:
+    """Backends that plans can run ahead of time on have chains of such plans."""
+
+    @pytest.mark.parametrize("ring_degree", [4096, 8192])
+    def test_all_that_a_batch_and_a_request_take_is_timed(self, numpy_backend: Any, ring_degree: int) -> None:
+        chain = chain_ahead(ring_degree)
+        timed = calibrate(numpy_backend, chains=(chain,), rounds=1)
+        figures = timed.chain(chain).figures
+        assert timed.chains[0].wrap_bits == chain.wrap_bits
+        wanted = {*AHEAD_OF_TIME, *(EXACT if chain.max_level else ())}
+        assert {(figure.operation, figure.level) for figure in figures} == {(name, chain.max_level) for name in wanted}
+        for name in ("ahead_key", "ahead_encrypt", "ahead_decrypt", "ahead_sums", "ahead_result"):
+            assert timed.figure(name, chain).median_ns > 0
+
+    @pytest.mark.parametrize("packing", packings_ahead())
+    def test_the_chains_are_those_of_plans(self, packing: str) -> None:
+        strategy = get_manager().load_packing(packing)
+        plan = compile_plan(ModuleShape.parse("64:64:4"), strategy, assume=ACCEPTED, precision_bits=8)
+        assert plan.params in chains_for(correlations=True)
+
+    def test_the_smallest_ring_is_timed_too(self) -> None:
+        assert chain_ahead(4096) in chains_for(correlations=True)
+
+    def test_a_ring_that_is_asked_for_has_its_own_alone(self) -> None:
+        for ring_degree in (2048, *RINGS_AHEAD):
+            ahead = [chain for chain in chains_for((ring_degree,), correlations=True) if chain.wrap_bits]
+            assert ahead == [chain_ahead(n) for n in RINGS_AHEAD if n == ring_degree]
+
+    def test_a_backend_that_cannot_has_none(self) -> None:
+        assert not any(chain.wrap_bits for chain in chains_for())
+
+    def test_a_table_that_refuses_one_is_noted(self, numpy_backend: Any) -> None:
+        """Unlike others these chains cannot be shortened: their primes hide noise."""
+        table = "adps16-quantum"
+        assert not security_verdict(chain_ahead(4096), table=table).secure
+        timed = calibrate(numpy_backend, chains=(chain_ahead(4096), chain_ahead(8192)), rounds=1, table=table)
+        (refused,) = timed.refused
+        assert (refused.ring_degree, refused.wrap_bits, refused.code) == (4096, 64, "insecure-parameters")
+
+
 class TestAbilities:
     def test_hoisted_rotations_are_fitted_from_several_at_once(self, numpy_backend: Any) -> None:
         """The emulation hoists for real as far as anybody can see: a loop over its own ``rotate``."""
@@ -281,10 +323,11 @@ class TestChains:
     def test_unless_chains_are_given_those_of_the_backend_are_timed(self) -> None:
         """Else an engine's own plans would be refused for want of figures."""
         engine = get_manager().load_backend("rns")
-        timed, wanted = calibrate(engine, rounds=1), chains_for(traits=BackendTraits.of([engine.capabilities]))
+        timed = calibrate(engine, rounds=1)
+        wanted = chains_for(traits=BackendTraits.of([engine.capabilities]), correlations=True)
         assert not timed.refused
-        assert [(each.ring_degree, each.data_bits, each.special_bits) for each in timed.chains] == [
-            (each.ring_degree, each.data_bits, each.special_bits) for each in wanted
+        assert [(each.ring_degree, each.data_bits, each.special_bits, each.wrap_bits) for each in timed.chains] == [
+            (each.ring_degree, each.data_bits, each.special_bits, each.wrap_bits) for each in wanted
         ]
 
     def test_rings_restrict_them(self) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from helora_core.compiler.ahead import chain_ahead
 from helora_core.errors import CorruptPayload, InvalidInput, ProfileMissing
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.presets import FAST
-from helora_core.planning.profile import SCHEMA, ChainFigures, Figure, Profile, Provenance
+from helora_core.planning.profile import OLDEST_SCHEMA, SCHEMA, ChainFigures, Figure, Profile, Provenance
 from helora_core.planning.profile_files import load_profile, profile_path, read_profile, target_path, write_profile
 
 
@@ -81,6 +82,24 @@ class TestFigures:
             profile(chain(60, 40, 40)).figure("rescale", FAST, 1)
 
 
+class TestWrapLimb:
+    """A chain with a wrap limb is another one, however many primes it has."""
+
+    PLAIN = chain(50, 50, special=())
+    AHEAD = msgspec.structs.replace(chain(42, 42, special=(), median_ns=99.0), wrap_bits=64)
+
+    def test_either_is_found_by_its_own_parameters(self) -> None:
+        both = profile(self.PLAIN, self.AHEAD)
+        assert both.chain(chain_ahead(8192)) == self.AHEAD
+        assert both.chain(params(42, 42, special=())) == self.PLAIN
+
+    def test_neither_stands_for_the_other(self) -> None:
+        with pytest.raises(ProfileMissing, match="2 data primes and a wrap limb; it has ring"):
+            profile(self.PLAIN).chain(chain_ahead(8192))
+        with pytest.raises(ProfileMissing, match="it has ring degree 8192 with 2 data primes and a wrap limb"):
+            profile(self.AHEAD).chain(params(42, 42, special=()))
+
+
 class TestProvenance:
     def test_it_names_hardware_and_versions_but_no_host_and_no_path(self) -> None:
         shown = json.dumps(msgspec.to_builtins(Provenance.here("numpy", library="", library_version=None, rounds=1)))
@@ -130,6 +149,14 @@ class TestFile:
         with pytest.raises(CorruptPayload, match=f"schema {SCHEMA + 1}") as refused:
             read_profile(path)
         assert refused.value.hint == "Update helora."
+
+    def test_a_profile_from_before_wrap_limbs_is_read(self, path: Path) -> None:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        for each in document["chains"]:
+            del each["wrap_bits"]
+        read = read_profile(self.changed(path, **document | {"schema": OLDEST_SCHEMA}))
+        assert read.chains == (chain(60, 40, 40),)
+        assert read.figure("rotate", FAST, 1).median_ns == 11.0
 
     def test_an_older_schema_is_refused(self, path: Path) -> None:
         with pytest.raises(CorruptPayload, match="schema 0") as refused:
