@@ -1,7 +1,8 @@
 """The one set of cells – backend × packing × shape × tokens – that everything in the harness draws from, by preset.
 
 =========  =====================================================================================================
-ci         the cells of the counts gate: every packing on the emulation, a few cells on every other backend; seconds
+ci         the cells of the counts gate: every packing on the emulation, a few cells on every other backend; those
+           of packings that run ahead of time on backends that can; seconds
 default    every packing on shapes of small and middling modules, on the emulation and TenSEAL
 llm        the modules of models of 1.5 and 7 billion parameters, with the packings that are meant for them
 full       all of the above, on every backend
@@ -45,6 +46,18 @@ SHAPES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """The shapes that each packing is worth looking at for."""
 
+AHEAD: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "precomputed": ("512:512:8", "576:768:16", "1536:1536:32", "4096:4096:16"),
+        "precomputed_exact": ("512:512:8", "576:768:16", "1536:1536:32", "4096:4096:16"),
+    }
+)
+"""The same for packings that run ahead of time: shapes that they have to be fast for. Their counts are a batch's,
+whatever the tokens; they are measured by benchmarks of their own."""
+
+AHEAD_BACKENDS = ("numpy", "rns")
+"""The backends that can."""
+
 _QUICK = ("512:512:8", "1536:1536:16")
 _BATCHES = (1, 8)
 _FOR_MODELS = ("rank_bsgs", "zero_moai", "cheetah", "cheetah_two_round")
@@ -74,6 +87,12 @@ _CI = _once(
     *_cells(["numpy"], SHAPES, (*SMALL, *MODELS), [1]),
     *_cells(["numpy"], SHAPES, _QUICK, [8]),
     *_cells(BACKENDS[1:], SHAPES, _QUICK, [1]),
+    *(
+        Cell(backend=backend, packing=packing, shape=shape, tokens=1)
+        for backend in AHEAD_BACKENDS
+        for packing, shapes in AHEAD.items()
+        for shape in shapes
+    ),
 )
 _DEFAULT = _once(*_cells(["numpy", "tenseal"], SHAPES, (*SMALL, "1536:1536:16"), _BATCHES))
 _LLM = _once(*_cells(["tenseal"], _FOR_MODELS, MODELS, _BATCHES))

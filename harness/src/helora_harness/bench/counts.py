@@ -26,12 +26,15 @@ import msgspec
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.phases import kept_bytes
 from helora_core.compiler.plan import Plan
-from helora_core.compiler.request import BackendTraits
+from helora_core.compiler.request import DEFAULT_PRECISION_BITS, BackendTraits
 from helora_core.compiler.requirements import require_capabilities
 from helora_core.errors import HeloraError
 from helora_core.host.manager import get_manager
+from helora_core.packing.protocol import ModulusUse
 from helora_core.params.ckks import CKKSParams
+from helora_core.privacy.leakage import Assumption
 from helora_core.privacy.policy import DEFAULT_SANITIZE_BITS
 from helora_harness.bench.lock import SANITISED, Counts, Locked, LockRefused
 from helora_harness.bench.record import Origin, provenance
@@ -45,8 +48,8 @@ MODES: Mapping[str, int | None] = MappingProxyType({"": None, SANITISED: DEFAULT
 
 EXIT = {"OK": 0, "REGRESS": 1, "BUDGET": 1, "STALE": 3, "LOST": 4}
 _GRAVEST = ("LOST", "REGRESS", "BUDGET", "STALE")
-_FIXED = ("ring_degree", "tokens_per_run", "sanitize_bits")
-"""None is better when lower: another ring or batch makes another cell, and less sanitising another promise."""
+_FIXED = ("ring_degree", "tokens_per_run", "sanitize_bits", "distance_bits")
+"""None is better when lower: another ring or batch makes another cell, and results that hide less another promise."""
 
 _WORDS = {
     "keyswitches": "key switches",
@@ -54,6 +57,10 @@ _WORDS = {
     "bytes_up": "bytes up",
     "bytes_down": "bytes down",
     "bytes_keys": "bytes of rotation keys",
+    "bytes_ahead_up": "bytes up ahead of time",
+    "bytes_ahead_down": "bytes down ahead of time",
+    "bytes_kept": "bytes kept a token",
+    "distance_bits": "bits of statistical distance",
     "modulus_bits": "bits of modulus",
 }
 
@@ -116,9 +123,13 @@ def plan_of(
     key = cell.packing, cell.shape, cell.tokens, sanitize_bits, params, ring_degree, traits
     plans = {} if plans is None else plans
     if key not in plans:
+        packing = manager.load_packing(cell.packing)
         plans[key] = compile_plan(
             ModuleShape.parse(cell.shape),
-            manager.load_packing(cell.packing),
+            packing,
+            # Ahead of time there is one plan a shape, which keeps the bits that it keeps.
+            precision_bits=0.0 if packing.modulus_use is ModulusUse.CORRELATED else DEFAULT_PRECISION_BITS,
+            assume=frozenset(Assumption),
             tokens=cell.tokens,
             params=params,
             ring_degree=ring_degree,
@@ -135,11 +146,16 @@ def gated(plan: Plan) -> Counts:
     return counts_of(plan) | {
         "modulus_bits": plan.params.modulus_bits,
         "sanitize_bits": plan.sanitize_bits or 0,
+        **_hidden(plan),
     }
 
 
+def _hidden(plan: Plan) -> Counts:
+    return {} if plan.correlation is None else {"distance_bits": int(plan.correlation.distance_bits)}
+
+
 def counts_of(plan: Plan) -> Counts:
-    """Of one run, by name."""
+    """Of one run, by name; of plans that run ahead of time, operations of a batch, and bytes of each phase."""
     return {
         "ring_degree": plan.params.ring_degree,
         "tokens_per_run": plan.tokens_per_run,
@@ -149,21 +165,37 @@ def counts_of(plan: Plan) -> Counts:
         "bytes_up": plan.bytes_up,
         "bytes_down": plan.bytes_down,
         "bytes_keys": plan.key_bytes,
+        **_ahead_of_time(plan),
     }
+
+
+def _ahead_of_time(plan: Plan) -> Counts:
+    """Bytes of a batch, and of each token of it at the client."""
+    if plan.correlation is None:
+        return {}
+    up, down = plan.ahead_bytes
+    return {"bytes_ahead_up": up, "bytes_ahead_down": down, "bytes_kept": kept_bytes(plan.program, plan.correlation)}
 
 
 def row_of(cell: Cell, plan: Plan, of: Origin) -> Row:
-    """The counts of a cell's plan as a result row, per token."""
-    runs = plan.runs(cell.tokens)
+    """The counts of a cell's plan as a result row, per token; ahead of time, per token of a batch that is all used."""
+    size, traffic = plan.tokens_per_run, plan.bytes_for(cell.tokens)
+    share = plan.runs(cell.tokens) / cell.tokens if plan.correlation is None else 1 / size
     counts = msgspec.structs.asdict(plan.counts)
-    metrics: dict[str, int | float] = {name: runs * counts[old] / cell.tokens for old, name in COUNTS.items()}
+    metrics: dict[str, int | float] = {name: share * counts[old] for old, name in COUNTS.items()}
     metrics |= {
         "rotation_keys": len(plan.rotation_steps),
         "live_ciphertexts": _most_alive(plan),
-        "bytes_up_per_token": runs * plan.bytes_up / cell.tokens,
-        "bytes_down_per_token": runs * plan.bytes_down / cell.tokens,
+        "bytes_up_per_token": traffic.up / cell.tokens,
+        "bytes_down_per_token": traffic.down / cell.tokens,
         "bytes_keys": plan.key_bytes,
     }
+    if plan.correlation is not None:
+        metrics |= {
+            "bytes_ahead_up_per_token": plan.ahead_bytes.up / size,
+            "bytes_ahead_down_per_token": plan.ahead_bytes.down / size,
+            "kept_bytes_per_token": kept_bytes(plan.program, plan.correlation),
+        }
     secure = get_manager().backends()[cell.backend].spec.provides_security
     facts = provenance(of, cell.backend, plan_facts(plan), secure=secure)
     return Row(kind="counts", cell=cell, metrics=metrics, provenance=facts)
