@@ -45,7 +45,7 @@ def test_benchmarks_import_nothing_that_an_old_commit_may_lack(path: Path) -> No
 
 
 def test_every_benchmark_has_a_version_and_tracks_have_units_where_they_need_them(cells: ModuleType) -> None:
-    classes = [cells.Counts, cells.Bytes, cells.Precision, cells.Clock]
+    classes = [cells.Counts, cells.Bytes, cells.Precision, cells.Clock, cells.Ahead]
     assert all(isinstance(each.version, str) for each in classes)
     assert cells.Bytes.track_bytes_keys.unit == "bytes"
     assert cells.Precision.track_lost_bits.unit == "bits"
@@ -67,6 +67,27 @@ def test_precision_and_clock_run_on_the_emulation(cells: ModuleType) -> None:
     assert 0 < precision.track_lost_bits(*where) < 45
     clock.time_token(*where)
     clock.peakmem_token(*where)
+
+
+def test_both_phases_of_a_plan_ahead_of_time_run_on_the_emulation(cells: ModuleType) -> None:
+    where = ("numpy", "precomputed", "64:64:4")
+    ahead = cells.Ahead()
+    ahead.setup(*where)
+    assert ahead.track_ahead_ms_per_token(*where) > 0
+    assert ahead.track_online_us_per_token(*where) > 0
+    assert 0 < ahead.track_lost_bits(*where) < 45
+    assert [getattr(ahead, name).unit for name in ("track_ahead_ms_per_token", "track_online_us_per_token")] == [
+        "ms",
+        "µs",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("backend", "packing"), [("numpy", "rank_bsgs"), ("numpy", "no_such_packing"), ("no_such_backend", "precomputed")]
+)
+def test_without_plans_ahead_of_time_they_are_not_there(cells: ModuleType, backend: str, packing: str) -> None:
+    with pytest.raises(NotImplementedError):
+        cells.Ahead().setup(backend, packing, "64:64:4")
 
 
 def test_what_is_missing_is_not_implemented_and_says_why(cells: ModuleType) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from benchmarks.shim import VERSION, NotThere, Prepared, compiled, plan_bytes, plan_counts
+from benchmarks.shim_ahead import PreparedAhead
 
 
 class _OfPlan:
@@ -105,3 +106,34 @@ class Clock(_OfRun):
 
     def peakmem_token(self, backend: str, packing: str, shape: str) -> None:
         self.prepared.run()
+
+
+class Ahead:
+    """Plans that run ahead of time: a batch, spread over its tokens, and one token online, through both parties.
+
+    The emulation is measured on a small module: a batch of a larger one takes it minutes.
+    """
+
+    version = VERSION
+    param_names: ClassVar = ["backend", "packing", "shape"]
+    params: ClassVar = [["numpy", "rns"], ["precomputed", "precomputed_exact"], ["64:64:4", "576:768:16"]]
+    timeout = 300
+
+    def setup(self, backend: str, packing: str, shape: str) -> None:
+        if (backend, shape) == ("numpy", "576:768:16"):
+            raise NotThere("a batch of the emulation takes minutes")
+        self.prepared = PreparedAhead(backend, packing, shape)
+        self.prepared.prepare()
+
+    def track_ahead_ms_per_token(self, backend: str, packing: str, shape: str) -> float:
+        return self.prepared.ahead_ms_per_token()
+
+    def track_online_us_per_token(self, backend: str, packing: str, shape: str) -> float:
+        return self.prepared.online_us_per_token()
+
+    def track_lost_bits(self, backend: str, packing: str, shape: str) -> float:
+        return 53 - self.prepared.precision_bits(self.prepared.ask().delta)
+
+
+for _name, _unit in (("ahead_ms_per_token", "ms"), ("online_us_per_token", "µs"), ("lost_bits", "bits")):
+    getattr(Ahead, f"track_{_name}").unit = _unit

@@ -19,7 +19,7 @@ from typing import Any
 
 VERSION = "1"
 SEED = 1
-_MANAGER = ("helora_core.host.manager", "helora_core.manager")
+MANAGERS = ("helora_core.host.manager", "helora_core.manager")
 _PROFILE = ("helora_core.planning.profile_files", "helora_core.planning.profile", "helora_core.runtime.profile")
 
 
@@ -27,7 +27,7 @@ class NotThere(NotImplementedError):
     """This commit or this machine cannot do it; asv treats it as n/a when ``setup`` raises it."""
 
 
-def _found(name: str, *modules: str) -> Any:
+def found(name: str, *modules: str) -> Any:
     """The attribute, from the first of the modules that has it: functions have moved."""
     reason = ""
     for module in modules:
@@ -43,7 +43,7 @@ def _accepted(function: Any, options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in inspect.signature(function).parameters}
 
 
-def compiled(packing: str, shape: str, *, tokens: int = 1, free_scales: bool = True) -> Any:
+def compiled(packing: str, shape: str, *, tokens: int = 1, free_scales: bool = True, ahead: bool = False) -> Any:
     """The plan of a packing by its name for ``d_in:d_out:r``, with the defaults of this commit.
 
     Args:
@@ -51,24 +51,32 @@ def compiled(packing: str, shape: str, *, tokens: int = 1, free_scales: bool = T
         shape: ``d_in:d_out:r``.
         tokens: Activation vectors that will be run together; commits that lay out for no batch leave it out.
         free_scales: Whether the backend gives plaintexts scales of their own.
+        ahead: Accept a plan that runs ahead of time: what it assumes of clients, and the bits that it keeps.
 
     Raises:
         NotThere: The commit has no such packing, or refuses the shape; its own words are the message.
     """
-    compile_plan = _found("compile_plan", "helora_core.compiler.compile")
-    parse = _found("ModuleShape", "helora_core.adapter.lora").parse
-    refusal = _found("HeloraError", "helora_core.errors")
+    compile_plan = found("compile_plan", "helora_core.compiler.compile")
+    parse = found("ModuleShape", "helora_core.adapter.lora").parse
+    refusal = found("HeloraError", "helora_core.errors")
     try:
-        strategy = _found("get_manager", *_MANAGER)().load_packing(packing)
+        strategy = found("get_manager", *MANAGERS)().load_packing(packing)
         # History is of results sent as they are, which a commit with private weights by default has to be asked for.
         options: dict[str, Any] = {"free_scales": free_scales, "private_weights": False}
         if tokens > 1:  # cells of one token keep the plan that the published history has of them
             options["tokens"] = tokens
         with contextlib.suppress(NotThere):  # commits that take the trait by itself
-            options["traits"] = _found("BackendTraits", "helora_core.compiler.request")(free_scales=free_scales)
+            options["traits"] = found("BackendTraits", "helora_core.compiler.request")(free_scales=free_scales)
+        if ahead:
+            options |= {"assume": assumptions(), "precision_bits": 0.0}
         return compile_plan(parse(shape), strategy, **_accepted(compile_plan, options))
     except refusal as error:
         raise NotThere(str(error)) from error
+
+
+def assumptions() -> frozenset[Any]:
+    """All that plans may assume of clients, accepted."""
+    return frozenset(found("Assumption", "helora_core.privacy.leakage"))
 
 
 def plan_facts(plan: Any) -> dict[str, Any]:
@@ -138,7 +146,7 @@ class Prepared:
         seed: int | None = None,
         wrap: Callable[[Any], Any] = lambda backend: backend,
     ) -> None:
-        refusal = _found("HeloraError", "helora_core.errors")
+        refusal = found("HeloraError", "helora_core.errors")
         self._wrap = wrap
         try:
             self._open(backend, packing, shape, tokens, seed)
@@ -146,20 +154,20 @@ class Prepared:
             raise NotThere(str(error)) from error
 
     def _open(self, name: str, packing: str, shape: str, tokens: int, seed: int | None) -> None:
-        manager = _found("get_manager", *_MANAGER)()
+        manager = found("get_manager", *MANAGERS)()
         self.backend = self._wrap(manager.load_backend(name))
         self.library, self.library_version = library_of(manager, name)
         self.provides_security = manager.backends()[name].spec.provides_security
         free = bool(getattr(self.backend.capabilities, "free_plaintext_scale", True))
         self.plan = compiled(packing, shape, tokens=tokens, free_scales=free)
-        parsed = _found("ModuleShape", "helora_core.adapter.lora").parse(shape)
+        parsed = found("ModuleShape", "helora_core.adapter.lora").parse(shape)
         synthetic = "helora_core.adapter.synthetic"
-        self.module = _found("synthetic_module", synthetic)(parsed, seed=SEED)
-        self.x = _found("synthetic_activations", synthetic)(parsed, tokens, seed=SEED + 1)
-        require = _found("require_capabilities", "helora_core.compiler.requirements", "helora_core.runtime.adapter_run")
+        self.module = found("synthetic_module", synthetic)(parsed, seed=SEED)
+        self.x = found("synthetic_activations", synthetic)(parsed, tokens, seed=SEED + 1)
+        require = found("require_capabilities", "helora_core.compiler.requirements", "helora_core.runtime.adapter_run")
         require(self.backend, self.plan)
-        self.ledger = _found("Ledger", "helora_core.backend.ledger")()
-        open_sessions = _found("open_sessions", "helora_core.backend.session")
+        self.ledger = found("Ledger", "helora_core.backend.ledger")()
+        open_sessions = found("open_sessions", "helora_core.backend.session")
         options = {"public_key": getattr(self.plan, "needs_public_key", False), "ledger": self.ledger, "seed": seed}
         self._client, self._server = open_sessions(
             self.backend, self.plan.params, self.plan.rotation_steps, **_accepted(open_sessions, options)
@@ -169,7 +177,7 @@ class Prepared:
             if not hasattr(self._server, name):
                 continue  # of other commits
             setattr(self._server, name, self._clocked(getattr(self._server, name)))
-        encode = _found(
+        encode = found(
             "encode_constants",
             "helora_core.execution.constants",
             "helora_core.runtime.constants",
@@ -177,7 +185,7 @@ class Prepared:
         )
         # Before plaintexts were made without keys, the server made them.
         self._constants = encode(self.plan, self.module, getattr(self._server, "encoder", self._server))
-        self._run_module = _found("run_module", "helora_core.parties.module_run", "helora_core.runtime.module_run")
+        self._run_module = found("run_module", "helora_core.parties.module_run", "helora_core.runtime.module_run")
         self._owner = self.module if self.plan.packing.client_finishes else None
 
     def run(self) -> Any:
@@ -194,7 +202,7 @@ class Prepared:
 
     def program(self) -> Callable[[], Any]:
         """The server's work in one run, without messages; only the first round of several."""
-        client_run = _found("ClientRun", "helora_core.parties.client_run", "helora_core.runtime.client_run")
+        client_run = found("ClientRun", "helora_core.parties.client_run", "helora_core.runtime.client_run")
         plan, constants, server = self.plan, self._constants, self._server
         if hasattr(constants, "exponent"):
             plan = plan.with_exponent(constants.exponent)
@@ -205,9 +213,9 @@ class Prepared:
             inputs = [server.deserialize(payload) for payload in client_run(plan, batch).inputs(self._client)]
         executor = "helora_core.execution.executor"
         try:
-            execution = _found("Execution", executor)
+            execution = found("Execution", executor)
         except NotThere:
-            execute = _found("execute", executor, "helora_core.runtime.executor")
+            execute = found("execute", executor, "helora_core.runtime.executor")
             return lambda: execute(plan, server, inputs, constants)
         return lambda: execution(plan, constants).proceed(server, inputs)
 
@@ -243,9 +251,9 @@ class Prepared:
         Raises:
             NotThere: There is no such profile, or it lacks what the plan needs.
         """
-        refusal = _found("HeloraError", "helora_core.errors")
-        load_profile, provenance = (_found(name, *_PROFILE) for name in ("load_profile", "Provenance"))
-        predict = _found("predict", "helora_core.planning.predict", "helora_core.runtime.predict")
+        refusal = found("HeloraError", "helora_core.errors")
+        load_profile, provenance = (found(name, *_PROFILE) for name in ("load_profile", "Provenance"))
+        predict = found("predict", "helora_core.planning.predict", "helora_core.runtime.predict")
         name = self.backend.name
         try:
             profile = load_profile(name)
@@ -272,7 +280,7 @@ class Prepared:
 
     def precision_bits(self, delta: Any) -> float:
         """Precision of a result, compared with the plain adapter."""
-        measure = _found("precision_bits", "helora_core.execution.reference", "helora_core.runtime.reference")
+        measure = found("precision_bits", "helora_core.execution.reference", "helora_core.runtime.reference")
         return float(measure(delta, self.module.reference_delta(self.x)))
 
 
@@ -280,10 +288,10 @@ def library_of(manager: Any, backend: str) -> tuple[str, str]:
     """Name and version of the library that does the arithmetic."""
     registered = manager.backends()[backend]
     library = registered.spec.library or backend
-    found = getattr(registered, "library_version", None)
-    if found is None:
+    known = getattr(registered, "library_version", None)
+    if known is None:
         try:
-            found = version(library)
+            known = version(library)
         except PackageNotFoundError:
-            found = "unknown"
-    return library, str(found)
+            known = "unknown"
+    return library, str(known)
