@@ -1,16 +1,16 @@
 """Small pieces of work ahead of time and online to time, for backends that plans can run ahead of time on.
 
-Figures are fitted to them. Ahead of time:
+Figures are fitted to them; sending and reading are with the envelopes of messages. Ahead of time:
 
-- at the client ``ahead_key``, a batch's key pair; ``ahead_encrypt``, a ciphertext; ``ahead_decrypt``, a result, which
-  is packed to be kept;
+- at the client ``ahead_key``, a batch's key pair; ``ahead_encrypt``, a ciphertext made and sent; ``ahead_decrypt``, a
+  result read, decrypted and packed to be kept;
 - at the server ``ahead_sums``, which a batch begins with; ``ahead_receive``, a ciphertext read and expanded;
-  ``ahead_multiply_down``, one ciphertext in one sum; ``ahead_result``, an output re-randomised and divided;
+  ``ahead_multiply_down``, one ciphertext in one sum; ``ahead_result``, an output re-randomised, divided and sent;
   ``ahead_multiply_up``, one sum in one output;
 - ``ahead_result_exact`` and ``ahead_decrypt_exact`` in place of those for plans whose results are exact;
 - at either ``ahead_draw``, the pads of a feature or the masks of an output, N words by AES, which is core's own.
 
-Online, with what core does around the library's calls:
+Online, likewise:
 
 - at the client ``online_pad`` a request and ``online_pad_word`` an activation; ``online_open`` a request and
   ``online_open_word`` a result;
@@ -27,9 +27,11 @@ from functools import partial
 import numpy as np
 
 from helora_core.adapter.lora import ModuleShape
+from helora_core.backend import envelope
 from helora_core.backend.checked_backend import checked
 from helora_core.backend.checked_correlations import CheckedBatchSums, CheckedOnlineWeights
 from helora_core.backend.correlations import NONCE_BYTES, SEED_BYTES, Integers, Switching, Words
+from helora_core.backend.envelope import KEY_ID_BYTES, PayloadKind
 from helora_core.backend.protocol import Backend
 from helora_core.compiler.exponents import normalized_tokens
 from helora_core.compiler.grid import chosen_grid, switching_bits
@@ -55,6 +57,8 @@ _TYPICAL = ModuleShape(d_in=576, d_out=768, rank=16)
 
 _ONLINE = ((64, 64, 4, 1), (64, 1024, 4, 1), (1024, 64, 32, 1), (1024, 1024, 16, 1), (1024, 1024, 16, 8))
 """d_in, d_out, rank and tokens of requests."""
+
+_NOBODY = bytes(KEY_ID_BYTES)
 
 _WEIGHT = 1 << 20
 """About how large integers of weights are."""
@@ -100,19 +104,19 @@ class _Bench:
         """A batch at the client."""
         yield self._probe({"ahead_key": 1}, lambda: self._library.batch_key(self.params, self._nonces).erase())
         yield self._probe({"ahead_draw": _DRAWN}, partial(self._pads.columns, self.params.ring_degree, 0, _DRAWN))
-        yield self._probe({"ahead_encrypt": _FEW}, partial(self._key.encrypt, self._words(_FEW)))
+        yield self._probe({"ahead_encrypt": _FEW}, partial(self._encrypted, self._words(_FEW)))
         sums = self._summed(1)
         for ending, how in self.ways.items():
-            payload = self._made(sums, self._integers(_FEW, 1), self._words(_FEW), how)
-            yield self._probe({f"ahead_decrypt{ending}": _FEW}, partial(self._decrypted, payload, how))
+            message = self._made(sums, self._integers(_FEW, 1), self._words(_FEW), how)
+            yield self._probe({f"ahead_decrypt{ending}": _FEW}, partial(self._decrypted, message, how))
 
     def server(self) -> Iterator[Probe]:
         """A batch at the server."""
         yield self._probe({"ahead_sums": 1}, partial(self._sums, _ROWS))
-        payload = self._key.encrypt(self._words(_FEATURES))
+        message = self._encrypted(self._words(_FEATURES))
         for rows in (1, _ROWS):
             parts = {"ahead_receive": _FEATURES, "ahead_multiply_down": rows * _FEATURES}
-            yield self._probe(parts, partial(self._sums(rows).add, payload, self._integers(rows, _FEATURES)))
+            yield self._probe(parts, partial(self._added, self._sums(rows), message, self._integers(rows, _FEATURES)))
         for rows, ending in ((1, ""), (_ROWS, ""), (1, "_exact")):
             if ending in self.ways:
                 up, masks = self._integers(_FEW, rows), self._words(_FEW)
@@ -132,7 +136,7 @@ class _Bench:
             products = tokens * rank * (d_in + d_out)
             parts = {"online_answer": 1, "online_multiply": products, "online_answer_word": c.size}
             yield self._probe(parts, answer)
-            yield self._probe({"online_open": 1, "online_open_word": c.size}, partial(self._opened, turn, answer(), c))
+            yield self._probe({"online_open": 1, "online_open_word": c.size}, partial(self._delta, turn, answer(), c))
 
     def _probe(self, parts: Mapping[str, float], call: Callable[[], object], *, family: str = "") -> Probe:
         return Probe(family or next(iter(parts)), self.params.max_level, call, parts)
@@ -140,32 +144,48 @@ class _Bench:
     def _words(self, polynomials: int) -> Words:
         return self._pads.columns(self.params.ring_degree, 0, polynomials)
 
+    def _encrypted(self, numbers: Words) -> bytes:
+        return _sealed(self._key.encrypt(numbers))
+
+    def _added(self, sums: CheckedBatchSums, message: bytes, matrix: Integers) -> None:
+        sums.add(_opened(message), matrix)
+
     def _sums(self, rows: int) -> CheckedBatchSums:
         return self._library.batch_sums(self.params, self._key.public_key, self._nonces, rows)
 
     def _summed(self, rows: int) -> CheckedBatchSums:
         sums = self._sums(rows)
-        sums.add(self._key.encrypt(self._words(1)), self._integers(rows, 1))
+        self._added(sums, self._encrypted(self._words(1)), self._integers(rows, 1))
         return sums
 
     def _made(self, sums: CheckedBatchSums, matrix: Integers, masks: Words, how: Switching) -> bytes:
-        return sums.results(matrix, masks, secrets.token_bytes(SEED_BYTES), how)
+        return _sealed(sums.results(matrix, masks, secrets.token_bytes(SEED_BYTES), how))
 
-    def _decrypted(self, payload: bytes, how: Switching) -> bytes:
-        rows = np.ascontiguousarray(self._key.decrypt(payload, _FEW, how).T)
+    def _decrypted(self, message: bytes, how: Switching) -> bytes:
+        rows = np.ascontiguousarray(self._key.decrypt(_opened(message), _FEW, how).T)
         return self._library.pack(rows.reshape(-1), how.top_bits)
 
     def _integers(self, rows: int, columns: int) -> Integers:
         return self._rng.integers(-_WEIGHT, _WEIGHT, (rows, columns))
 
-    def _padded(self, turn: OnlineRound, x: Vector) -> Words:
+    def _padded(self, turn: OnlineRound, x: Vector) -> bytes:
         scaled, _ = normalized_tokens(x)
-        return turn.integers(scaled) - self._pads.rows(0, len(x), 0, turn.inputs)
+        y = turn.integers(scaled) - self._pads.rows(0, len(x), 0, turn.inputs)
+        return _sealed(y.tobytes())
 
-    def _answered(self, turn: OnlineRound, weights: CheckedOnlineWeights, y: Words) -> bytes:
+    def _answered(self, turn: OnlineRound, weights: CheckedOnlineWeights, message: bytes) -> bytes:
+        y = np.frombuffer(_opened(message), dtype="<u8").reshape(-1, turn.inputs)
         masks = self._masks.rows(0, len(y), 0, turn.outputs)
-        return self._library.pack(weights.answer(y, masks, turn.how.top_bits), turn.how.top_bits)
+        return _sealed(self._library.pack(weights.answer(y, masks, turn.how.top_bits), turn.how.top_bits))
 
-    def _opened(self, turn: OnlineRound, payload: bytes, c: Words) -> Vector:
-        v = self._library.unpack(payload, c.size, turn.how.top_bits).reshape(c.shape)
+    def _delta(self, turn: OnlineRound, message: bytes, c: Words) -> Vector:
+        v = self._library.unpack(_opened(message), c.size, turn.how.top_bits).reshape(c.shape)
         return turn.delta(v, c, np.zeros(len(c), dtype=np.int64))
+
+
+def _sealed(payload: bytes) -> bytes:
+    return envelope.wrap(PayloadKind.CIPHERTEXT, _NOBODY, payload)
+
+
+def _opened(message: bytes) -> bytes:
+    return envelope.unwrap(PayloadKind.CIPHERTEXT, _NOBODY, message)
