@@ -90,8 +90,8 @@ class _Bench:
         seed = secrets.token_bytes(SEED_BYTES)
         self._pads, self._masks = modular.pads(seed), modular.masks(seed, "", b"")
         self._grid = chosen_grid(_TYPICAL)
-        low_bits = switching_bits(_TYPICAL, self._grid, self.params, DEFAULT_SANITIZE_BITS)
-        self._trimmed = Switching(*(WRAP_BITS - bits for bits in low_bits))
+        first, second = switching_bits(_TYPICAL, self._grid, self.params, DEFAULT_SANITIZE_BITS)
+        self._trimmed = Switching(WRAP_BITS - first, WRAP_BITS - second)
         self._rng = np.random.default_rng(0)
 
     @property

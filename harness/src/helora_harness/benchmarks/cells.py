@@ -126,13 +126,13 @@ class Ahead:
         self.prepared.prepare()
 
     def track_ahead_ms_per_token(self, backend: str, packing: str, shape: str) -> float:
-        return self.prepared.ahead_ms_per_token()
+        return float(self.prepared.ahead_ms_per_token())
 
     def track_online_us_per_token(self, backend: str, packing: str, shape: str) -> float:
-        return self.prepared.online_us_per_token()
+        return float(self.prepared.online_us_per_token())
 
     def track_lost_bits(self, backend: str, packing: str, shape: str) -> float:
-        return 53 - self.prepared.precision_bits(self.prepared.ask().delta)
+        return 53 - float(self.prepared.precision_bits(self.prepared.ask().delta))
 
 
 for _name, _unit in (("ahead_ms_per_token", "ms"), ("online_us_per_token", "µs"), ("lost_bits", "bits")):
