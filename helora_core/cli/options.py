@@ -77,8 +77,8 @@ _TARGET_BITS = 14.0
 
 target_bits: Decorator = click.option(
     "--target-bits", type=click.FloatRange(min=0), callback=_number, show_default=f"{_TARGET_BITS:g}", metavar="BITS",
-    help="Precision to choose parameters for, relative to the expected max|Δ|; some Δ are smaller. For a packing that "
-    "runs ahead of time, whose parameters are fixed, --min-bits unless it is given.",
+    help="Precision to choose parameters for, relative to the expected max|Δ|; some Δ are smaller. For packings that "
+    "run ahead of time, whose precision is fixed, --min-bits unless it is given.",
 )  # fmt: skip
 min_bits: Decorator = click.option(
     "--min-bits", type=click.FloatRange(min=0), callback=_number, default=12.0, show_default=True, metavar="BITS",
@@ -167,22 +167,6 @@ def adapter(*, required: bool) -> Decorator:
     )  # fmt: skip
 
 
-def _settled_target(given: dict[str, Any]) -> float:
-    """The bits to choose parameters for."""
-    from helora_core.compiler.request import AUTO
-    from helora_core.host.manager import get_manager
-    from helora_core.packing.protocol import ModulusUse
-
-    if given["target_bits"] is not None:
-        return float(given["target_bits"])
-    if (
-        given["packing"] == AUTO
-        or get_manager().load_packing(given["packing"]).modulus_use is not ModulusUse.CORRELATED
-    ):
-        return _TARGET_BITS
-    return float(given["min_bits"])
-
-
 @dataclass(frozen=True)
 class Execution:
     """How modules are compiled and run, from the options of ``execution``.
@@ -208,13 +192,15 @@ class Execution:
         from helora_core.compiler.request import Constraints
         from helora_core.privacy.policy import settled_sanitize_bits
 
+        target_bits = given["target_bits"]
         constraints = Constraints(
             private_weights=given["private_weights"],
             sanitize_bits=settled_sanitize_bits(given["private_weights"], given["sanitize"]),
             budget=Budget(**{name: given[f"max_{name}"] for name in Budget.__struct_fields__}),
             rtt_ms=given["rtt_ms"],
             ahead=given["ahead"],
-            target_bits=_settled_target(given),
+            target_bits=_TARGET_BITS if target_bits is None else target_bits,
+            fixed_bits=given["min_bits"] if target_bits is None else None,
             ring_degree=given["ring"],
             security_bits=int(given["security"]),
             table=given["security_table"],

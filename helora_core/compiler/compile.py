@@ -113,7 +113,7 @@ def compile_request(request: PlanRequest, packing: Packing) -> Plan:
     for settings in settings_options(request, packing):
         plan = compiler.plan(settings)
         try:
-            require_sound(plan, request.constraints.target_bits)
+            require_sound(plan, request.constraints.wanted_bits(ahead=plan.correlation is not None))
         except PrecisionLost as error:
             refusal = refusal or error
             continue

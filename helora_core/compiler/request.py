@@ -48,6 +48,8 @@ class Constraints(msgspec.Struct, frozen=True, kw_only=True):
         rtt_ms: Network round trip that each message to the server and back is charged.
         ahead: Tokens that are expected to use what plans prepare ahead of time; None for those of a request alone.
         target_bits: Bits of the expected Δ that the plan's bound on errors must leave.
+        fixed_bits: The same for plans that run ahead of time, whose precision follows from the shape; None for
+            ``target_bits``.
         ring_degree: The only ring to consider; None for all.
         security_bits: A level of the table: 128, 192 or 256.
         table: Name of the security table.
@@ -64,6 +66,7 @@ class Constraints(msgspec.Struct, frozen=True, kw_only=True):
     rtt_ms: float = 0.0
     ahead: int | None = None
     target_bits: float = DEFAULT_PRECISION_BITS
+    fixed_bits: float | None = None
     ring_degree: int | None = None
     security_bits: int = DEFAULT_SECURITY_BITS
     table: str = DEFAULT_TABLE
@@ -72,11 +75,13 @@ class Constraints(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "assume", frozenset(self.assume))
         load_table(self.table).rings(self.security_bits)
-        if not (math.isfinite(self.target_bits) and self.target_bits >= 0):
-            raise InvalidInput(
-                f"Constraints: target_bits is {self.target_bits}, which is not a number of bits.",
-                hint="Ask for 0 bits or more, such as 12.",
-            )
+        for name in ("target_bits", "fixed_bits"):
+            bits = getattr(self, name)
+            if bits is not None and not (math.isfinite(bits) and bits >= 0):
+                raise InvalidInput(
+                    f"Constraints: {name} is {bits}, which is not a number of bits.",
+                    hint="Ask for 0 bits or more, such as 12.",
+                )
         if not (math.isfinite(self.rtt_ms) and self.rtt_ms >= 0):
             raise InvalidInput(
                 f"Constraints: rtt_ms is {self.rtt_ms}, which is not a time.", hint="Give milliseconds, 0 or more."
@@ -91,6 +96,10 @@ class Constraints(msgspec.Struct, frozen=True, kw_only=True):
                 f"Constraints: sanitize_bits is {self.sanitize_bits}; it goes from 1 to {_MOST_SANITIZE_BITS}.",
                 hint=f"Take {DEFAULT_SANITIZE_BITS}; or None, for results that are not sanitised.",
             )
+
+    def wanted_bits(self, *, ahead: bool) -> float:
+        """The bits that a plan must keep, which runs ahead of time or does not."""
+        return self.fixed_bits if ahead and self.fixed_bits is not None else self.target_bits
 
 
 class BackendTraits(msgspec.Struct, frozen=True, kw_only=True):

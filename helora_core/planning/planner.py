@@ -229,7 +229,7 @@ def priced(plan: Plan, request: PlanRequest, name: str, machine: CalibratedBacke
         ProfileMissing: The backend was not calibrated for such parameters.
     """
     asked, tokens = request.constraints, request.count or plan.tokens_per_run
-    check_precision(plan.precision(), asked.target_bits)
+    check_precision(plan.precision(), asked.wanted_bits(ahead=plan.correlation is not None))
     plan.check_budget(tokens, asked.budget)
     check_bytes(plan, tokens, asked)
     if machine.backend is not None:

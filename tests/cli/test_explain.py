@@ -115,6 +115,17 @@ class TestAheadOfTime:
         assert best("--ahead", told["pays_from"])[0]["packing"] == "precomputed"
         assert best("--ahead", told["pays_from"] - 1)[0]["packing"] == told["against"]
 
+    @pytest.mark.parametrize(
+        ("options", "allowed"), [((), True), (("--min-bits", 30), False), (("--target-bits", 30), False)], ids=str
+    )
+    def test_its_precision_is_held_to_the_least_unless_more_is_aimed_at(
+        self, helora_json: Callable[..., Any], options: tuple[object, ...], allowed: bool
+    ) -> None:
+        for packing in ((), ("--packing", "precomputed")):
+            (document,) = helora_json("explain", *SHAPE, *AHEAD[:2], *packing, *options)
+            (row,) = [row for row in document["ranking"] if row["packing"] == "precomputed"]
+            assert (row["refusal"] is None) == allowed
+
     @pytest.mark.usefixtures("profile")
     def test_people_are_told_in_eighty_columns(self, helora: Callable[..., Any]) -> None:
         shown = helora("explain", *SHAPE, *AHEAD, "--tokens", 4, "--packing", "precomputed", "--ahead", 10_000).stdout

@@ -18,7 +18,14 @@ from helora_core.compiler.cost import Budget, relative_cost
 from helora_core.compiler.phases import Traffic
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.request import Constraints, PlanRequest
-from helora_core.errors import BudgetExceeded, InvalidInput, LeakageRefused, ProfileMissing, SlotOverflow
+from helora_core.errors import (
+    BudgetExceeded,
+    InvalidInput,
+    LeakageRefused,
+    PrecisionLost,
+    ProfileMissing,
+    SlotOverflow,
+)
 from helora_core.host.manager import get_manager
 from helora_core.packing.costs import OperationCosts
 from helora_core.packing.protocol import Layout, Packing
@@ -284,6 +291,14 @@ class TestChoice:
         for wishes, label in (({}, "preparation-bound"), ({"ahead": 10**6, "rtt_ms": 1e3}, "latency-bound")):
             prediction = prediction_of(found(machine, asking(**wishes)), "precomputed")
             assert bottleneck(prediction).label == label
+
+    def test_its_precision_is_fixed_and_has_a_bound_of_its_own(self, calibrated: Calibrated) -> None:
+        machine, bits = calibrated(**SLOW_AHEAD), plan_of().precision().bits
+        for fixed_bits, refused in ((None, True), (bits - 0.1, False), (bits + 0.1, True)):
+            (only,) = found(machine, asking(target_bits=bits + 1, fixed_bits=fixed_bits), "precomputed")
+            assert type(only.refusal) is (PrecisionLost if refused else type(None))
+        (online,) = {each.refusal for each in found(machine, asking(target_bits=14.0, fixed_bits=60.0), "rank_bsgs")}
+        assert online is None
 
     @pytest.mark.parametrize("ahead", [0, -1])
     def test_no_tokens_are_no_expectation(self, ahead: int) -> None:
