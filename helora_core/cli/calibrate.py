@@ -111,17 +111,25 @@ _SHOWN = ("encrypt_slots", "encode_slots", "encode_scalar", "multiply_plain", "a
           "rescale", "decrypt_slots")  # fmt: skip
 """Operations of the table; the file has all."""
 
+_SHOWN_AHEAD = ("ahead_encrypt", "ahead_receive", "ahead_multiply_down", "ahead_result", "ahead_multiply_up",
+                "ahead_decrypt", "online_answer")  # fmt: skip
+"""Those of the table of chains with a wrap limb."""
+
 
 def _show(profile: Profile) -> None:
     from helora_core.cli.output import print_table, warn
 
     print_table(
         ("ring", "chain", "primes left", *_SHOWN),
-        [row for chain in profile.chains for row in _rows(chain)],
+        [row for chain in profile.chains if not chain.wrap_bits for row in _rows(chain)],
         numbers=("ring", "primes left", *_SHOWN),
         spare=("encode_scalar", "rotate_further", "encode_slots", "add", "decrypt_slots", "encrypt_slots"),
     )
-    click.echo("ms, medians; chain: bits of the data primes | of the special primes")
+    ahead = [_row_ahead(chain) for chain in profile.chains if chain.wrap_bits]
+    if ahead:
+        shown = [name.replace("_", " ") for name in _SHOWN_AHEAD]
+        print_table(("ring", "chain", *shown), ahead, numbers=("ring", *shown), spare=(shown[-1], shown[-2]))
+    click.echo("ms, medians; chain: bits of the data primes | of the special primes, or + of the wrap limb")
     for chain in profile.refused:
         warn(f"no times for ring degree {chain.ring_degree}, primes of {chain.data_bits} bits: {chain.reason}")
 
@@ -133,3 +141,10 @@ def _rows(chain: ChainFigures) -> Iterator[tuple[str, ...]]:
         shown = (figures.get((operation, level)) for operation in _SHOWN)
         cells = ("" if figure is None else f"{figure.median_ns / 1e6:.3f}" for figure in shown)
         yield (str(chain.ring_degree), bits, str(level + 1), *cells)
+
+
+def _row_ahead(chain: ChainFigures) -> tuple[str, ...]:
+    figures, top = chain.by_operation(), len(chain.data_bits) - 1
+    times = (figures.get((operation, top)) for operation in _SHOWN_AHEAD)
+    cells = ("" if figure is None else f"{figure.median_ns / 1e6:.3f}" for figure in times)
+    return (str(chain.ring_degree), f"{','.join(map(str, chain.data_bits))}+{chain.wrap_bits}", *cells)

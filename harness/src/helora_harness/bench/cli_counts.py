@@ -96,7 +96,7 @@ _COLUMNS = {
     "rotations": "rot", "keyswitches": "ks", "rescales": "resc", "ct_pt": "ct×pt", "encrypts": "enc",
     "decrypts": "dec", "rotation_keys": "keys", "live_ciphertexts": "live", "tokens_per_run": "tok/run",
     "ring_degree": "N", "modulus_bits": "bits", "bytes_up": "KiB up", "bytes_down": "KiB down",
-    "bytes_keys": "KiB keys",
+    "bytes_keys": "KiB keys", "bytes_ahead_up": "KiB ahead up", "bytes_ahead_down": "KiB ahead down",
 }  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def _show_counts(now: Mapping[str, dict[str, int] | str]) -> None:
         return str(value // 1024 if name.startswith("bytes") else value)
 
     rows = [
-        [cell, *(words(name, found[name]) for name in _COLUMNS)]
+        [cell, *(words(name, found.get(name, 0)) for name in _COLUMNS)]
         for cell, found in now.items()
         if not isinstance(found, str)
     ]
