@@ -50,6 +50,7 @@ class TestJudge:
             ({"modulus_bits": 159}, "STALE"),
             ({"sanitize_bits": 20}, "REGRESS"),
             ({"sanitize_bits": 60}, "REGRESS"),
+            ({"distance_bits": 80}, "REGRESS"),
             ({"rotations": 0}, "STALE"),
         ],
     )

@@ -7,7 +7,7 @@ operations. States, the gravest first, and exit statuses:
 
 =========  ====  ===================================================================================================
 LOST       4     a locked cell can no longer be planned on its backend, or is no longer in any preset
-REGRESS    1     a cell costs more, or its ring, batch or sanitising has moved
+REGRESS    1     a cell costs more, or its ring, batch, sanitising or statistical distance has moved
 BUDGET     1     a cell costs more than its absolute budget, or that budget is looser than when the cell was locked
 STALE      3     a cell costs less, is new, or has a tighter budget: run with ``--update`` and commit
 OK         0     every cell costs what the lock says
