@@ -46,7 +46,7 @@ def _row(request: PlanRequest, option: RingOption, backend: Backend | None) -> d
         "rotations": plan.counts.rotations,
         "rotations_per_token": plan.counts.rotations / plan.tokens_per_run,
     }
-    if backend is not None and plan.correlation is None:  # operations on ciphertexts say nothing of plans ahead of time
+    if backend is not None:
         predicted = _predicted_ms(row, plan, backend, request.constraints.table)
         row["predicted_ms_per_run"] = predicted
         row["predicted_ms_per_token"] = None if predicted is None else predicted / plan.tokens_per_run

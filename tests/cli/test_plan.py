@@ -10,6 +10,7 @@ import pytest
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.backend.checked_backend import checked
+from helora_core.compiler.ahead import RINGS_AHEAD
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.ir import readable
 from helora_core.data.bundled import DIRECTORY, bundled_adapter
@@ -190,6 +191,18 @@ class TestRings:
                 assert row["predicted_ms_per_token"] == pytest.approx(row["predicted_ms_per_run"] / plan.tokens_per_run)
             else:
                 assert absent == documented("Keys of a ring") - {"shape", "ring_degree", "slots", "possible", "reason"}
+
+    def test_a_full_batch_and_its_tokens_are_predicted_for_plans_ahead_of_time(
+        self, helora_json: Callable[..., Any]
+    ) -> None:
+        ahead = ("--packing", "precomputed", "--assume", "honest-keys", "--target-bits", 8, "--backend", "numpy")
+        rows = helora_json("plan", "--shape", "64:48:4", "--rings", *ahead)
+        possible = [row for row in rows if row["possible"]]
+        assert [row["ring_degree"] for row in possible] == list(RINGS_AHEAD)
+        for row in possible:
+            assert row["tokens_per_run"] == row["ring_degree"]
+            assert row["predicted_ms_per_token"] == pytest.approx(row["predicted_ms_per_run"] / row["tokens_per_run"])
+            assert row["predicted_ms_per_run"] > 0
 
     def test_a_ring_that_the_backend_cannot_have_is_explained(self, helora_json: Callable[..., Any]) -> None:
         rows = helora_json(
