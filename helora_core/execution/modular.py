@@ -90,7 +90,7 @@ class OnlineRound:
     def _halves(self) -> np.uint64:
         """Half a unit of each: what two divisions that round down take off on average."""
         of_answers, of_results = self._dropped
-        return (np.uint64(1) << of_answers >> np.uint64(1)) + (np.uint64(1) << of_results >> np.uint64(1))
+        return np.uint64((1 << int(of_answers) >> 1) + (1 << int(of_results) >> 1))
 
 
 _KNOWN: WeakKeyDictionary[Plan, OnlineRound] = WeakKeyDictionary()

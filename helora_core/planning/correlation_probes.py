@@ -90,8 +90,8 @@ class _Bench:
         seed = secrets.token_bytes(SEED_BYTES)
         self._pads, self._masks = modular.pads(seed), modular.masks(seed, "", b"")
         self._grid = chosen_grid(_TYPICAL)
-        first, second = switching_bits(_TYPICAL, self._grid, self.params, DEFAULT_SANITIZE_BITS)
-        self._trimmed = Switching(WRAP_BITS - first, WRAP_BITS - second)
+        first, second, of_answers = switching_bits(_TYPICAL, self._grid, self.params, DEFAULT_SANITIZE_BITS)
+        self._trimmed, self._answer_bits = Switching(WRAP_BITS - first, WRAP_BITS - second), WRAP_BITS - of_answers
         self._rng = np.random.default_rng(0)
 
     @property
@@ -127,7 +127,9 @@ class _Bench:
     def online(self) -> Iterator[Probe]:
         """Requests, which need no ring; they are listed with each."""
         for d_in, d_out, rank, tokens in _ONLINE:
-            turn = OnlineRound(self._grid.bits, self._grid.x_bits, self._trimmed, None, None, d_in, d_out, d_out)
+            turn = OnlineRound(
+                self._grid.bits, self._grid.x_bits, self._trimmed, self._answer_bits, None, None, d_in, d_out, d_out
+            )
             x = self._rng.normal(size=(tokens, d_in))
             weights = self._library.online_weights([self._integers(rank, d_in), self._integers(d_out, rank)])
             answer = partial(self._answered, turn, weights, self._padded(turn, x))
@@ -176,10 +178,10 @@ class _Bench:
     def _answered(self, turn: OnlineRound, weights: CheckedOnlineWeights, message: bytes) -> bytes:
         y = np.frombuffer(_opened(message), dtype="<u8").reshape(-1, turn.inputs)
         masks = self._masks.rows(0, len(y), 0, turn.outputs)
-        return _sealed(self._library.pack(weights.answer(y, masks, turn.how.top_bits), turn.how.top_bits))
+        return _sealed(self._library.pack(weights.answer(y, masks, turn.answer_bits), turn.answer_bits))
 
     def _delta(self, turn: OnlineRound, message: bytes, c: Words) -> Vector:
-        v = self._library.unpack(_opened(message), c.size, turn.how.top_bits).reshape(c.shape)
+        v = self._library.unpack(_opened(message), c.size, turn.answer_bits).reshape(c.shape)
         return turn.delta(v, c, np.zeros(len(c), dtype=np.int64))
 
 
