@@ -90,7 +90,8 @@ class OnlineRound:
     def _halves(self) -> np.uint64:
         """Half a unit of each: what two divisions that round down take off on average."""
         of_answers, of_results = self._dropped
-        return np.uint64((1 << int(of_answers) >> 1) + (1 << int(of_results) >> 1))
+        halves: np.uint64 = np.uint64((1 << int(of_answers) >> 1) + (1 << int(of_results) >> 1))
+        return halves
 
 
 _KNOWN: WeakKeyDictionary[Plan, OnlineRound] = WeakKeyDictionary()
