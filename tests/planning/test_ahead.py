@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -241,6 +242,20 @@ class TestChoice:
         used = prediction_of(said, "precomputed").ahead
         assert used is not None
         assert used.expected == 5000
+
+    @pytest.mark.parametrize(
+        ("wishes", "chosen"),
+        [
+            ({"ahead": 10**6}, "precomputed"),
+            ({}, "online"),
+            ({"ahead": 10**6, "assume": frozenset()}, "online"),
+        ],
+        ids=["enough tokens", "a few", "not accepted"],
+    )
+    def test_auto_compiles_what_is_chosen(self, wishes: dict[str, Any], chosen: str) -> None:
+        request = replace(asking(**wishes), backend="numpy")
+        (plan,) = compile_plans(request)
+        assert (plan.packing.name if plan.correlation else "online") == chosen
 
     def test_nothing_rests_on_what_was_not_accepted(self, calibrated: Calibrated) -> None:
         candidates = found(calibrated(**SLOW_AHEAD), asking(ahead=100_000, assume=frozenset()))
