@@ -281,7 +281,8 @@ def bottleneck(prediction: Prediction, *, measured_ms: float | None = None) -> B
         return _bound("overhead-bound", (measured_ms - total) / measured_ms)
     compute = prediction.compute_ms
     shares = prediction.by_operation
-    if prediction.ahead_ms > 0.5 * total:
+    phases = (prediction.encrypt_ms, compute, prediction.decrypt_ms, prediction.round_trip_ms)
+    if prediction.ahead_ms > max(phases):
         return _bound("preparation-bound", prediction.ahead_ms / total)
     if prediction.round_trip_ms > 0.5 * total:
         return _bound("latency-bound", prediction.round_trip_ms / total)

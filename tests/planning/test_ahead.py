@@ -303,9 +303,16 @@ class TestChoice:
 
     def test_what_it_is_bound_by_is_told(self, calibrated: Calibrated) -> None:
         machine = calibrated(**SLOW_AHEAD)
-        for wishes, label in (({}, "preparation-bound"), ({"ahead": 10**6, "rtt_ms": 1e3}, "latency-bound")):
+        cases: tuple[tuple[dict[str, Any], str], ...] = (
+            ({}, "preparation-bound"),
+            ({"ahead": 10**6, "rtt_ms": 1e3}, "latency-bound"),
+        )
+        for wishes, label in cases:
             prediction = prediction_of(found(machine, asking(**wishes)), "precomputed")
-            assert bottleneck(prediction).label == label
+            told = bottleneck(prediction)
+            assert told.label == label
+            parts = (prediction.ahead_ms, prediction.round_trip_ms)
+            assert told.share == pytest.approx(max(parts) / prediction.total_ms)
 
     def test_its_precision_is_fixed_and_has_a_bound_of_its_own(self, calibrated: Calibrated) -> None:
         machine, bits = calibrated(**SLOW_AHEAD), plan_of().precision().bits
