@@ -93,11 +93,10 @@ def test_no_configuration_file_accepts_anything(
 
 
 def test_explain_says_why_it_is_left_out(helora_json: Callable[..., Any]) -> None:
-    for options, said in (((), "forged key"), (ACCEPTED, "runs ahead of time")):
-        (document,) = helora_json("explain", "--shape", "96:64:8", *options)
-        refusals = {row["packing"]: row["refusal"] for row in document["ranking"]}
-        for name in ("precomputed", "precomputed_exact"):
-            assert said in refusals[name]
+    (document,) = helora_json("explain", "--shape", "96:64:8")
+    refusals = {row["packing"]: row["refusal"] for row in document["ranking"]}
+    for name in ("precomputed", "precomputed_exact"):
+        assert "forged key" in refusals[name]
 
 
 def test_the_list_of_packings_says_what_has_to_be_accepted(helora: Callable[..., Any]) -> None:
@@ -106,8 +105,7 @@ def test_the_list_of_packings_says_what_has_to_be_accepted(helora: Callable[...,
     assert any(line.startswith("† rests on honest keys of every client") for line in lines)
 
 
-def test_rings_are_compared_without_times(helora_json: Callable[..., Any]) -> None:
+def test_rings_are_compared(helora_json: Callable[..., Any]) -> None:
     rows = helora_json("plan", *SHAPE, "--rings", *AHEAD, *ACCEPTED)
     assert {row["ring_degree"] for row in rows if row["possible"]} == {4096, 8192, 16384}
-    assert {row["predicted_ms_per_run"] for row in rows} == {None}
     assert all(row["reason"] for row in rows if not row["possible"])

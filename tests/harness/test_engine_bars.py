@@ -43,6 +43,15 @@ ROWS = {
     "vfhe-product": (1, 1, None),
     "vfhe-rescale": (1, 1, None),
     "vfhe-rotate": (1, 1, None),
+    "ahead-576-8192": (60, 60, 36),
+    "ahead-576-4096": (45, 45, 25),
+    "ahead-1536-8192": (150, 150, 90),
+    "ahead-4096-8192": (380, 380, 230),
+    "online-server": (2, 2, 0.8),
+    "online-bytes": (7, 7, None),
+    "online-adapter": (1.5, 1.5, 0.3),
+    "online-outlier": (None, None, None),
+    "ahead-best": (15, 15, 50),
 }
 """The design's table, row by row: bars for AVX-512 and for AVX2, and the moonshot."""
 
@@ -51,6 +60,7 @@ def test_the_table_has_every_row_of_the_design_and_no_other() -> None:
     assert {bar.name: (bar.avx512, bar.avx2, bar.moonshot) for bar in BARS} == ROWS
     assert [bar.name for bar in BARS if bar.least_bits] == [
         "rank-bsgs", "cheetah", "cheetah-pool", "cheetah-no-pool", "two-round", "adapter", "cpmm", "cpmm-flooded",
+        "online-adapter", "online-outlier",
     ]  # fmt: skip
     most = {
         "two-round",
@@ -59,6 +69,14 @@ def test_the_table_has_every_row_of_the_design_and_no_other() -> None:
         "cpmm-flooded",
         "bytes-up",
         "bytes-down",
+        "ahead-576-8192",
+        "ahead-576-4096",
+        "ahead-1536-8192",
+        "ahead-4096-8192",
+        "online-server",
+        "online-bytes",
+        "online-adapter",
+        "online-outlier",
         "ntt-2048",
         "ntt-4096",
         "ntt-8192",
