@@ -145,6 +145,9 @@ class Batches:
                 f"the limit is {self._limits.correlations} in {self._limits.batches}.",
                 hint="Use some first, or raise ServerLimits.",
             )
+        self._require_queries(size)
+
+    def _require_queries(self, size: int) -> None:
         queries = self._limits.queries
         if queries is not None and self._made + size > queries:
             raise LimitExceeded(
@@ -152,13 +155,23 @@ class Batches:
                 hint="Each is a query of the adapter; its owner may raise ServerLimits.queries.",
             )
 
+    def grant(self, size: int) -> None:
+        """Count correlations as queries, durably, before the first result of their batch is made: several batches may be
+        in the making, and one that is given up halfway may have shown all of its results but the last.
+
+        Raises:
+            LimitExceeded: The client has had as many queries as it may. Nothing changes.
+        """
+        with self.lock:
+            self._require_queries(size)
+            made = self._made + size
+            self._owner.put(Write(f"made.{self._prefix}", made.to_bytes(8, "big")))
+            self._made = made
+
     def add(self, kept: KeptBatch) -> None:
         """Keep a batch that was prepared. Errors are those of the store."""
         with self.lock:
-            made = self._made + kept.size
-            counted = Write(f"made.{self._prefix}", made.to_bytes(8, "big"))
-            self._owner.put(Write(self._key(kept.batch), msgspec.msgpack.encode(kept)), counted)
-            self._made = made
+            self._owner.put(Write(self._key(kept.batch), msgspec.msgpack.encode(kept)))
             self._hold(kept)
 
     def _hold(self, kept: KeptBatch) -> None:

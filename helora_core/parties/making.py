@@ -38,6 +38,9 @@ class Making:
         modules: What it is for, all of one input.
         weights: Their integers, by their names at the server.
         batches: Where the batch is kept once it is done.
+
+    Attributes:
+        waits: Whether answers wait for writes to be durable: once its correlations are counted.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Making:
         self._random = secrets.token_bytes(streams.SEED_BYTES)
         self._uploaded = hashlib.sha256()
         self._number = 0
+        self.waits = False
 
     @property
     def bytes_held(self) -> int:
@@ -85,6 +89,8 @@ class Making:
         if number == 0:
             made = self._begun(payloads[0])
         elif number <= uploads:
+            if number == uploads:
+                self._grant(upload.tokens)
             made = self._added(payloads, number)
         else:
             made = self._made(number - uploads - 1)
@@ -99,6 +105,12 @@ class Making:
                 executed = executed.plus(plan.rounds[0].server_counts)
         self._number += 1
         return Answer((made,), executed)
+
+    def _grant(self, size: int) -> None:
+        """Count the batch's correlations, once; also if the last piece turns out to be damaged and comes again."""
+        if not self.waits:
+            self._batches.grant(size)
+            self.waits = True
 
     def _begun(self, nonce: bytes) -> tuple[bytes, ...]:
         if len(nonce) != NONCE_BYTES:

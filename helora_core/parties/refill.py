@@ -27,7 +27,7 @@ class Refill:
         correlations: What the pool is filled to.
 
     Raises:
-        InvalidInput: The client has no low-water mark, or the pool is never filled above it.
+        InvalidInput: The client has no low-water mark, or the pool is never filled above it; or a module does not exist.
     """
 
     def __init__(self, client: Client, link: Link, modules: str | Sequence[str], correlations: int) -> None:
@@ -36,6 +36,7 @@ class Refill:
                 f"Refill: a pool is filled to {correlations} when it has fewer than {client.low_water}.",
                 hint="Make the client with low_water=…, above zero and below what the pool is filled to.",
             )
+        client.left(modules)  # opens the pools before there are two threads that could
         self._client, self._link, self._modules, self._correlations = client, link, modules, correlations
         self._stopped = threading.Event()
         self._error: HeloraError | None = None

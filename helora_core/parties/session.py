@@ -146,8 +146,7 @@ class Session:
         download = Download(upload.request, upload.number, answer.payloads, answer.executed, elapsed, answer.inner)
         held.answer = keys.seal(PayloadKind.DOWNLOAD, encode(download))
         held.upload, held.number, held.touched = fingerprint, upload.number + 1, self._served.clock()
-        kept = not held.open and held.modules[0].plan.correlation is not None
-        held.ticket = Ticket(self._served.batches.store if kept else None)
+        held.ticket = Ticket(self._served.batches.store if held.work.waits else None)
         self._held[upload.request] = held
         self._held.move_to_end(upload.request)
         self._make_room()

@@ -39,6 +39,7 @@ class Work(Protocol):
     Attributes:
         done: Whether no further message is expected.
         bytes_held: Bytes that are held for further messages.
+        waits: Whether answers wait for writes to be durable.
     """
 
     @property
@@ -46,6 +47,9 @@ class Work(Protocol):
 
     @property
     def bytes_held(self) -> int: ...
+
+    @property
+    def waits(self) -> bool: ...
 
     def answer(self, keys: Keys, upload: Upload, fingerprint: bytes) -> Answer:
         """The answer to the next message.
@@ -100,6 +104,8 @@ class Rounds:
         runs: The runs of the first module, then of the next.
         tokens: Of the request.
     """
+
+    waits = False
 
     def __init__(self, modules: Sequence[CompiledModule], runs: Sequence[Execution], tokens: int) -> None:
         self._modules, self._runs, self._tokens = modules, runs, tokens

@@ -47,10 +47,9 @@ class TestDurable:
     def test_a_server_waits_as_well_and_then_answers(self, refused: Any) -> None:
         pair = Pair.of(store=Deferred())
         preparation = pair.client.prepare("q", 200)
-        for _ in range(2):  # the nonce, and the ciphertexts: nothing is kept yet
-            preparation.receive(pair.session.answer(preparation.message()))
-        for begin in (lambda: preparation, lambda: pair.client.begin("q", x_of(2))):
-            request: Any = begin()
+        preparation.receive(pair.session.answer(preparation.message()))  # the nonce: nothing is kept yet
+        for begin in (lambda: preparation, lambda: preparation, lambda: pair.client.begin("q", x_of(2))):
+            request: Any = begin()  # the ciphertexts, of which queries are counted; the results; a use of them
             for _ in range(2):
                 with refused(NotDurable, hint="written()"):
                     pair.session.answer(request.message())

@@ -330,6 +330,21 @@ class TestPools:
         with refused(LimitExceeded, "10 tokens", "10 in all", hint="ServerLimits.queries"):
             session.answer(pair.client.prepare("q", 1).message())
 
+    def test_a_server_counts_queries_before_a_result_leaves(self, refused: Any) -> None:
+        """Of batches that are begun together, and of those that are given up before their last message."""
+        store, limits = MemoryStore(), ServerLimits(queries=10)
+        pair = Pair.of(store=store, limits=limits)
+        first, second = pair.client.prepare("q", 8), pair.client.prepare("q", 8)
+        for preparation in (first, second):
+            preparation.receive(pair.session.answer(preparation.message()))
+        first.receive(pair.session.answer(first.message()))  # all is uploaded; no result has left
+        with refused(LimitExceeded, "8 tokens", "10 in all"):
+            pair.session.answer(second.message())
+        session = server_of(store=store, limits=limits).open(pair.client.evaluation_keys())
+        with refused(LimitExceeded, "8 tokens"):
+            session.answer(pair.client.prepare("q", 3).message())
+        session.answer(pair.client.prepare("q", 2).message())
+
     def test_a_client_bounds_what_it_holds(self, refused: Any) -> None:
         server = server_of()
         client = client_of(server, pool_bytes=10 * 8 * SHAPE.d_out)
