@@ -156,8 +156,8 @@ class Batches:
             )
 
     def grant(self, size: int) -> None:
-        """Count correlations as queries, durably, before the first result of their batch is made: several batches may be
-        in the making, and one that is given up halfway may have shown all of its results but the last.
+        """Count correlations as queries, durably, before the first result of their batch is made: several batches may
+        be in the making, and one that is given up halfway may have shown all of its results but the last.
 
         Raises:
             LimitExceeded: The client has had as many queries as it may. Nothing changes.

@@ -27,7 +27,7 @@ class Refill:
         correlations: What the pool is filled to.
 
     Raises:
-        InvalidInput: The client has no low-water mark, or the pool is never filled above it; or a module does not exist.
+        InvalidInput: The client has no low-water mark, or the pool is never filled above it; or no module is such.
     """
 
     def __init__(self, client: Client, link: Link, modules: str | Sequence[str], correlations: int) -> None:
