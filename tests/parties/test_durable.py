@@ -145,6 +145,32 @@ def test_a_server_from_a_backup_is_refused_and_void_and_its_clients_prepare_agai
     np.testing.assert_array_equal(pair.delta("q", x_of(2)), integer_delta(MODULES["q"], x_of(2)))
 
 
+def test_a_client_from_a_backup_would_use_pads_twice_and_is_refused_with_an_anchor(refused: Any) -> None:
+    """Against a server that lies about what was used: it answers anything, and reads x − x′ off two messages."""
+    server, anchor = server_of(), StoreAnchor(MemoryStore())
+    for anchored in (False, True):
+        disk = MemoryStore()
+
+        def opened(disk: MemoryStore, anchored: bool = anchored) -> Any:
+            return AnchoredStore(disk, anchor) if anchored else disk
+
+        client = client_of(server, store=opened(disk))
+        pair = Pair(server, client, server.open(client.evaluation_keys()))
+        pair.prepare("q", 100)
+        backup = MemoryStore({name: disk.get(name) or b"" for name in disk.names("")})
+        first = upload_of(client.begin("q", x_of(1, 1)).message())
+        if anchored:
+            with refused(RolledBack, hint="pools are dropped"):
+                opened(backup)
+            continue
+        restored = client_of(server, store=opened(backup))
+        restored.__dict__["_keys"] = client._keys
+        second = upload_of(restored.begin("q", x_of(1, 2)).message())
+        assert first.spans == second.spans
+        y, other = (np.frombuffer(each.numbers, dtype=np.int64) for each in (first, second))
+        assert np.abs(y - other).max() < 1 << 24, "no pad is left in the difference: it is x − x′ on the grid"
+
+
 def test_a_client_goes_on_after_a_restart_with_its_keys_and_its_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
