@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helora_core.adapter.lora import LoRAModule
-from helora_core.adapter.names import close_names, matches
 from helora_core.backend.checked_backend import CheckedBackend, checked
 from helora_core.backend.key_export import MOST_BYTES, restore_client
 from helora_core.backend.limits import OVERHEAD_BYTES
@@ -32,6 +31,7 @@ from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE
 from helora_core.parties.batching import check_activations
 from helora_core.parties.channel import Channel
 from helora_core.parties.key_bundle import bundle, read_bundle
+from helora_core.parties.names import Names
 from helora_core.parties.offer import offered_by_name, offered_plans, read_offer
 from helora_core.parties.pool import PoolLevel
 from helora_core.parties.preparation import Preparation
@@ -98,7 +98,7 @@ class Client:
         self._key_sets = key_sets(list(plans.values()))
         self._routes: dict[tuple[str, ...], Route] = {}
         offered = offered_by_name(read)
-        self._modules = {name: versions[0] for name, versions in offered.items()}
+        self._names = Names({name: versions[0].parts for name, versions in offered.items()})
         self._asked = {
             name: tuple(
                 AskedModule(
@@ -121,7 +121,7 @@ class Client:
     @property
     def modules(self) -> tuple[str, ...]:
         """Names that can be asked for: every part of every module."""
-        return tuple(part.name for each in self._modules.values() for part in each.parts)
+        return self._names.parts
 
     @property
     def plans(self) -> dict[str, Plan]:
@@ -130,7 +130,7 @@ class Client:
 
     def plans_of(self, module: str) -> tuple[Plan, ...]:
         """The plans of a module, by its name or an ending: one for each number of tokens that it was compiled for."""
-        return tuple(each.plan for each in self._asked[self._resolve(module)])
+        return tuple(each.plan for each in self._asked[self._names.module(module)])
 
     def evaluation_keys(self) -> bytes:
         """The bytes that open a session, for ``Server.open``. They contain no secret."""
@@ -204,13 +204,12 @@ class Client:
 
     def left(self, modules: str | Sequence[str]) -> int:
         """Correlations that are left in the pool for these modules, and no others."""
-        names = [modules] if isinstance(modules, str) else list(modules)
-        level = self._reserves.levels().get(tuple(dict.fromkeys(map(self._resolve, names))))
+        level = self._reserves.levels().get(tuple(self._names.modules(modules)))
         return level.left if level else 0
 
     def discard(self, modules: str | Sequence[str]) -> None:
         """Delete all correlations of any of these modules, for when the server no longer has its part of them."""
-        self._reserves.discard([self._resolve(name) for name in ([modules] if isinstance(modules, str) else modules)])
+        self._reserves.discard(self._names.modules(modules))
 
     def begin(
         self, modules: str | Sequence[str], x: NDArray[Any], *, otherwise: str | Sequence[str] | None = None
@@ -254,7 +253,7 @@ class Client:
         wanted = self._named(names, "begin", tokens)
         alive = [each for each in wanted if not each.plan.is_zero] or wanted[:1]
         require_one_input({each.name: each.plan for each in alive})
-        parts = list(dict.fromkeys(part for name in names for part in self._parts(name)))
+        parts = list(dict.fromkeys(part for name in names for part in self._names.parts_of(name)))
         if alive[0].plan.correlation is None:
             return wanted, parts
         # The first one that is alive says what is read, so it comes first in what is checked too.
@@ -265,10 +264,10 @@ class Client:
 
     def _named(self, modules: str | Sequence[str], who: str, tokens: int) -> list[AskedModule]:
         """The compiled modules that names mean, each once, by the plans for so many tokens."""
-        names = [modules] if isinstance(modules, str) else list(modules)
-        if not names:
+        found = self._names.modules(modules)
+        if not found:
             raise InvalidInput(f"Client.{who}: no module was named.", hint="Name one of client.modules.")
-        return chosen([self._asked[name] for name in dict.fromkeys(map(self._resolve, names))], tokens)
+        return chosen([self._asked[name] for name in found], tokens)
 
     @cached_property
     def _reserves(self) -> Reserves:
@@ -330,32 +329,6 @@ class Client:
             return tokens_within(plan, self._message_bytes, OVERHEAD_BYTES)
         of_run = 2 * max(plan.bytes_up, plan.bytes_down) + OVERHEAD_BYTES
         return max(1, self._message_bytes // of_run) * plan.tokens_per_run
-
-    def _parts(self, name: str) -> list[str]:
-        """The parts that a name means: one, or all parts of a compiled module."""
-        module = self._modules[self._resolve(name)]
-        parts = [part.name for part in module.parts]
-        if name == module.name:
-            return parts
-        return [part for part in parts if part == name] or [part for part in parts if matches(part, name)] or parts
-
-    def _resolve(self, name: str) -> str:
-        """The compiled module that a name means: its own name, that of a part, or an ending that only one has."""
-        own = {each.name: {each.name, *(part.name for part in each.parts)} for each in self._modules.values()}
-        exact = [compiled for compiled, names in own.items() if name in names]
-        found = exact or [compiled for compiled, names in own.items() if any(matches(each, name) for each in names)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise InvalidInput(
-                f"Client: {name!r} means {len(found)} modules, {found[0]} and {found[1]} among them.",
-                hint="Give more of the name.",
-            )
-        close = ", ".join(close_names(name, self.modules))
-        raise InvalidInput(
-            f"Client: no module matches {name!r}.",
-            hint=f"Did you mean {close}?" if close else f"Use a name or its ending, as {self.modules[0]}.",
-        )
 
     @cached_property
     def _keys(self) -> dict[CKKSParams, ClientSession | Channel]:
