@@ -256,7 +256,6 @@ class Client:
         parts = list(dict.fromkeys(part for name in names for part in self._names.parts_of(name)))
         if alive[0].plan.correlation is None:
             return wanted, parts
-        # The first one that is alive says what is read, so it comes first in what is checked too.
         route = Route(wanted, parts, self._reserves.channel(alive[0].plan), self._backend.correlations)
         if all(len(self._asked[each.name]) == 1 for each in wanted):
             self._routes[names] = route
@@ -275,8 +274,7 @@ class Client:
         plans = [each.plan for versions in self._asked.values() for each in versions]
         channels = {params: keys for params, keys in self._keys.items() if isinstance(keys, Channel)}
         limits = {"low_water": self.low_water, "most_bytes": self._pool_bytes}
-        library = self._backend.correlations
-        return Reserves(library, plans, channels, self._store, **limits)
+        return Reserves(self._backend, plans, channels, self._store, **limits)
 
     def delta(self, modules: str | Sequence[str], x: NDArray[Any], link: Link) -> Vector:
         """Δ of x, through a link to the server: float64, shape (tokens, d_out); several parts side by side.
@@ -321,8 +319,7 @@ class Client:
         return functools.reduce(Result.followed_by, results)
 
     def _most_tokens(self, modules: str | Sequence[str]) -> int:
-        plans = self.plans_of(modules if isinstance(modules, str) else modules[0])
-        return min(map(self._tokens_of, plans))
+        return min(map(self._tokens_of, self.plans_of(modules if isinstance(modules, str) else modules[0])))
 
     def _tokens_of(self, plan: Plan) -> int:
         if plan.correlation:

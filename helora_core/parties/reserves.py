@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from helora_core.backend.checked_correlations import CheckedCorrelations
+from helora_core.backend.checked_backend import CheckedBackend
 from helora_core.compiler.compiled import require_one_input
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidInput, LimitExceeded
@@ -22,7 +22,7 @@ class Reserves:
     """What a client prepared ahead of time.
 
     Args:
-        library: The backend's correlations.
+        backend: The backend; it has correlations, if there are channels.
         plans: All plans of the client; those that run ahead of time may have pools.
         channels: The client's channel for each parameter set of such plans.
         store, low_water: As for ``Pools``.
@@ -31,7 +31,7 @@ class Reserves:
 
     def __init__(
         self,
-        library: CheckedCorrelations,
+        backend: CheckedBackend,
         plans: Sequence[Plan],
         channels: Mapping[CKKSParams, Channel],
         store: Store | None,
@@ -39,13 +39,13 @@ class Reserves:
         low_water: int,
         most_bytes: int,
     ) -> None:
-        self._library, self._channels, self._most_bytes = library, channels, most_bytes
+        self._backend, self._channels, self._most_bytes = backend, channels, most_bytes
         self._pools = {
             params: Pools(
                 store,
                 channel.key_id,
                 {plan.digest: plan for plan in plans if plan.params == params and plan.correlation is not None},
-                library,
+                backend.correlations,
                 low_water=low_water,
             )
             for params, channel in channels.items()
@@ -70,7 +70,7 @@ class Reserves:
         self._require_room(correlations * sum(online_of(each.plan).row_bytes for each in alive))
         plan = alive[0].plan
         pools = self._pools[plan.params]
-        return Preparation(alive, self.channel(plan), self._library, correlations, pools, on_correlations)
+        return Preparation(alive, self.channel(plan), self._backend.correlations, correlations, pools, on_correlations)
 
     def _require_room(self, more: int) -> None:
         held = sum(pools.bytes_held for pools in self._pools.values())

@@ -21,6 +21,7 @@ from helora_core.backend.envelope import PayloadKind
 from helora_core.compiler.compiled import CompiledModule
 from helora_core.compiler.rounds import Phase, RoundKind, counts_of
 from helora_core.errors import (
+    BackendUnavailable,
     CorrelationUsed,
     CorruptPayload,
     InvalidInput,
@@ -30,8 +31,10 @@ from helora_core.errors import (
     UnexpectedMessage,
 )
 from helora_core.host.manager import get_manager
+from helora_core.parties.client import Client
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.messages import MaskedDownload, Span, decode
+from helora_core.parties.server import Server
 from helora_core.parties.store import MemoryStore
 from tests.parties.ahead import ASSUME, EXACT, TRIMMED, integer_delta, prepared, prepared_module, unit
 from tests.parties.pair import MODULES, SHAPE, Pair, altered, client_of, server_of, through, upload_of, x_of
@@ -354,6 +357,15 @@ class TestPools:
             client.prepare("q", 5)
         pair.delta("q", x_of(6))
         pair.prepare("q", 10)
+
+    def test_on_a_backend_without_correlations_there_are_no_pools(self) -> None:
+        try:
+            backend = get_manager().load_backend("tenseal")
+        except BackendUnavailable as error:
+            pytest.skip(error.message)
+        client = Client(Server({"online": MODULES["online"]}, backend).offer(), backend=backend)
+        assert client.pools == {}
+        client.discard("online")
 
     def test_nothing_to_prepare_is_said(self, pair: Pair, refused: Any) -> None:
         for modules, count in (("online", 1), (["q", "online"], 1), ("q", 0)):
