@@ -13,10 +13,9 @@ import hashlib
 
 import numpy as np
 
+from helora_core.backend.correlations import SEED_BYTES as SEED_BYTES
 from helora_core.backend.correlations import Words
 from helora_core.backend.passphrase import primitive
-
-SEED_BYTES = 32
 
 _WHO = "Plans ahead of time"
 
