@@ -213,11 +213,11 @@ class CheckedEvaluator(CheckedRole):
         check_low_bits(self.low_bits(ciphertext), ALL_KEPT, who=self.who)
         return ciphertext
 
-    def uniform_mask(self, ciphertext: Ciphertext, mask: Residues | None = None) -> tuple[Ciphertext, Residues]:
+    def uniform_mask(self, ciphertext: Ciphertext) -> tuple[Ciphertext, Residues]:
         """Mask by the library's own operation; raises what ``sanitize_many`` does."""
         self._with_public_key("uniform_mask")
         own = self._own(ciphertext, "uniform_mask")
-        data, added = self.library.uniform_mask(own, mask)  # type: ignore[attr-defined]
+        data, added = self.library.uniform_mask(own)  # type: ignore[attr-defined]
         return Ciphertext(data, self.key_id, ciphertext.level, ciphertext.scale), added
 
     def prepare_zeros(self, level: int, count: int) -> int:

@@ -273,11 +273,11 @@ class MeteredEvaluator(_Metered):
         return clean
 
     def uniform_mask(
-        self, ciphertext: Ciphertext, params: CKKSParams, capabilities: Capabilities, mask: Residues | None = None
+        self, ciphertext: Ciphertext, params: CKKSParams, capabilities: Capabilities
     ) -> tuple[Ciphertext, Residues]:
         """Mask a value, counted as sanitised, and return it and the mask; see ``helora_core.backend.sanitize``."""
         start = perf_counter_ns()
-        masked = uniform_mask(self._evaluator, params, capabilities, ciphertext, mask)
+        masked = uniform_mask(self._evaluator, params, capabilities, ciphertext)
         self._ledger.enter("sanitizes", start)
         return masked
 

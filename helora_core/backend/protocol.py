@@ -204,11 +204,9 @@ class SupportsSanitize(Protocol):
         """Results, each plus a fresh encryption of zero and a normal flood, other places hidden, and then divided."""
         ...
 
-    def uniform_mask(
-        self, ciphertext: Ciphertext, mask: NDArray[np.uint64] | None = None
-    ) -> tuple[Ciphertext, NDArray[np.uint64]]:
+    def uniform_mask(self, ciphertext: Ciphertext) -> tuple[Ciphertext, NDArray[np.uint64]]:
         """The value plus a fresh encryption of zero and integers ρ uniform modulo the level's primes; and ρ, of shape
-        (primes, N): ``mask`` if it is given, otherwise drawn.
+        (primes, N).
 
         Called only on backends with exact integers.
         """

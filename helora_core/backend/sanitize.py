@@ -213,7 +213,6 @@ def uniform_mask(
     params: CKKSParams,
     capabilities: Capabilities,
     ciphertext: Ciphertext,
-    mask: Residues | None = None,
 ) -> tuple[Ciphertext, Residues]:
     """Re-randomise a value, and hide all its coefficients behind integers uniform modulo its level's modulus.
 
@@ -225,7 +224,6 @@ def uniform_mask(
         params: As ``Backend.resolve`` returned them.
         capabilities: The backend's capabilities, which must have ``exact_integers``.
         ciphertext: A value in coefficients.
-        mask: The residues of ρ, uniform and for this value alone; drawn if None.
 
     Returns:
         The masked ciphertext, and the residues of ρ: uint64, shape (primes of the level, N).
@@ -236,10 +234,9 @@ def uniform_mask(
     _check_resolved(params)
     _check_exact(capabilities)
     if evaluator.sanitizes:
-        return evaluator.uniform_mask(ciphertext, mask)
+        return evaluator.uniform_mask(ciphertext)
     fresh = rerandomize(evaluator, params, capabilities, ciphertext)
-    if mask is None:
-        mask = uniform(params.data_primes[: evaluator.level(ciphertext) + 1], params.ring_degree)
+    mask = uniform(params.data_primes[: evaluator.level(ciphertext) + 1], params.ring_degree)
     return add_residues(evaluator, fresh, mask), mask
 
 

@@ -283,11 +283,11 @@ class ServerSession(Carrier):
         """
         return self.evaluator.unmetered.prepare_zeros(level, count)
 
-    def uniform_mask(self, ciphertext: Ciphertext, mask: Residues | None = None) -> tuple[Ciphertext, Residues]:
+    def uniform_mask(self, ciphertext: Ciphertext) -> tuple[Ciphertext, Residues]:
         """Hide all coefficients behind a mask, and return its residues too; arguments and errors are those of
         ``uniform_mask``.
         """
-        return self.evaluator.uniform_mask(ciphertext, self.params, self.capabilities, mask)
+        return self.evaluator.uniform_mask(ciphertext, self.params, self.capabilities)
 
 
 def open_sessions(

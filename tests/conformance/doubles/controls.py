@@ -87,9 +87,8 @@ class SanitizingBackend(HonestBackend):
                 made.append(clean)
             return made
 
-        def uniform_mask(self, ciphertext: Ciphertext, mask: Residues | None = None) -> tuple[Ciphertext, Residues]:
-            primes = self.params.data_primes[: ciphertext.level + 1]
-            mask = residues.uniform(primes, self.params.ring_degree) if mask is None else mask
+        def uniform_mask(self, ciphertext: Ciphertext) -> tuple[Ciphertext, Residues]:
+            mask = residues.uniform(self.params.data_primes[: ciphertext.level + 1], self.params.ring_degree)
             return self._plus(self._rerandomized(ciphertext), mask), mask
 
         def _sanitized(self, ciphertext: Ciphertext, how: Sanitizing) -> Ciphertext:

@@ -159,8 +159,8 @@ class RNSEvaluator(_Role, Evaluator):
     def shortened(self, ciphertext: Ciphertext, low_bits: LowBits) -> ShortCiphertext:
         return shortened(self._ring, ciphertext, low_bits)
 
-    def uniform_mask(self, ciphertext: Ciphertext, mask: Residues | None = None) -> tuple[Ciphertext, Residues]:
-        return self._with_public_key.masked(ciphertext, mask)
+    def uniform_mask(self, ciphertext: Ciphertext) -> tuple[Ciphertext, Residues]:
+        return self._with_public_key.masked(ciphertext)
 
     def prepare_zeros(self, level: int, count: int) -> int:
         return self._with_public_key.zeros.prepare(level, count)

@@ -75,11 +75,10 @@ class Sanitizer:
             scale /= prime
         return Ciphertext(context.kernels.mod_down(clean.values, context.basis(clean.level), levels), level, scale)
 
-    def masked(self, ciphertext: Ciphertext, mask: Residues | None = None) -> tuple[Ciphertext, Residues]:
+    def masked(self, ciphertext: Ciphertext) -> tuple[Ciphertext, Residues]:
         """The ciphertext plus a fresh encryption of zero and uniform integers, and those: (limbs, N)."""
         context, kernels, basis = self._context, self._context.kernels, self._context.basis(ciphertext.level)
-        if mask is None:
-            (mask,) = sampling.uniform(context, sampling.fresh_seed(), [basis])
+        (mask,) = sampling.uniform(context, sampling.fresh_seed(), [basis])
         values = aligned_copy(mask)
         kernels.forward(values, basis)
         zero = self.zeros.quiet(ciphertext.level)
