@@ -1,6 +1,7 @@
 """Prepared requests, while either side crashes at any step and messages are lost, repeated, reordered and altered.
 
 An eavesdropper writes down what leaves both parties: no correlation is ever used for two different masked activations.
+Long, since it is one state machine: its rules share what they know of both parties.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Doubles that run plans ahead of time wrongly."""
+"""Doubles that run plans ahead of time wrongly. Long, since there is one for each step that may go wrong."""
 
 from __future__ import annotations
 
