@@ -1,0 +1,1 @@
+"""A length-prefixed stream between two processes: one has the adapter, the other the model."""

@@ -1,0 +1,15 @@
+"""What the plugin offers to helora: commands. Their modules are light; torch is imported when one runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+
+from helora_core.hookspecs import hookimpl
+
+
+@hookimpl
+def helora_cli_commands() -> Iterable[click.Command]:
+    """``helora link``, ``helora generate``, ``helora chat``, ``helora model``."""
+    return []
