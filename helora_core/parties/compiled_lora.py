@@ -84,7 +84,7 @@ class CompiledLoRA:
 
         return Server(self, limits=limits, store=store)
 
-    def client(self, offer: bytes, *, store: Store | None = None) -> Client:
+    def client(self, offer: bytes, *, store: Store | None = None, low_water: int = 0) -> Client:
         """A client of the same owner: it gets the adapter in the clear, if a packing needs that and it is allowed.
         Arguments are those of ``Client``.
         """
@@ -97,6 +97,7 @@ class CompiledLoRA:
             security_bits=highest,
             table=self.modules[0].plan.verdict.table,
             store=store,
+            low_water=low_water,
         )
 
     def save(

@@ -1,10 +1,11 @@
-"""Fills a client's pool in the background, whenever it runs low."""
+"""Fills a client's pools in the background, whenever they run low."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
 from types import TracebackType
+from typing import cast
 
 from helora_core.errors import HeloraError, InvalidInput
 from helora_core.parties.client import Client
@@ -23,21 +24,25 @@ class Refill:
     Args:
         client: The client; requests may go on in another thread.
         link: Carries messages to the server.
-        modules: As for ``Client.prepare``.
-        correlations: What the pool is filled to.
+        modules: As for ``Client.prepare``; or several of such, each with a pool of its own.
+        correlations: What each pool is filled to.
 
     Raises:
         InvalidInput: The client has no low-water mark, or the pool is never filled above it; or no module is such.
     """
 
-    def __init__(self, client: Client, link: Link, modules: str | Sequence[str], correlations: int) -> None:
+    def __init__(
+        self, client: Client, link: Link, modules: str | Sequence[str] | Sequence[Sequence[str]], correlations: int
+    ) -> None:
         if not 0 < client.low_water < correlations:
             raise InvalidInput(
                 f"Refill: a pool is filled to {correlations} when it has fewer than {client.low_water}.",
                 hint="Make the client with low_water=…, above zero and below what the pool is filled to.",
             )
-        client.left(modules)  # opens the pools before there are two threads that could
-        self._client, self._link, self._modules, self._correlations = client, link, modules, correlations
+        one = isinstance(modules, str) or all(isinstance(each, str) for each in modules)
+        self._pools = cast("Sequence[str | Sequence[str]]", [modules] if one else modules)
+        client.left(self._pools[0])  # opens the pools before there are two threads that could
+        self._client, self._link, self._correlations = client, link, correlations
         self._stopped = threading.Event()
         self._error: HeloraError | None = None
         self._thread = threading.Thread(target=self._run, name="helora-refill", daemon=True)
@@ -62,15 +67,16 @@ class Refill:
     def _run(self) -> None:
         try:
             while not self._stopped.is_set():
-                missing = self._correlations - self._client.left(self._modules)
-                if missing > self._correlations - self._client.low_water:
-                    self._fill(missing)
+                lowest = min(self._pools, key=self._client.left)
+                left = self._client.left(lowest)
+                if left < self._client.low_water:
+                    self._fill(lowest, self._correlations - left)
                 else:
                     self._stopped.wait(_INTERVAL_S)
         except HeloraError as error:
             self._error = error
 
-    def _fill(self, correlations: int) -> None:
-        preparation = self._client.prepare(self._modules, correlations)
+    def _fill(self, modules: str | Sequence[str], correlations: int) -> None:
+        preparation = self._client.prepare(modules, correlations)
         while not (preparation.done or self._stopped.is_set()):
             preparation.receive(self._link.answer(preparation.message()))

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from helora_transformers.attach import attach
+    from helora_transformers.attaching import attach
     from helora_transformers.link.remote import connect
     from helora_transformers.private import PrivateModel
 
@@ -14,7 +14,7 @@ __all__ = ["PrivateModel", "attach", "connect"]
 
 _HOMES = {
     "PrivateModel": "helora_transformers.private",
-    "attach": "helora_transformers.attach",
+    "attach": "helora_transformers.attaching",
     "connect": "helora_transformers.link.remote",
 }
 
