@@ -161,6 +161,12 @@ class LimitExceeded(HeloraError):
     code = "limit-exceeded"
 
 
+class ConnectionLost(HeloraError):
+    """The other party cannot be reached, or the connection to it has ended: what was asked has no answer."""
+
+    code = "connection-lost"
+
+
 class PoolEmpty(HeloraError):
     """Fewer correlations are prepared than a request takes."""
 

@@ -101,7 +101,7 @@ sanitize: Decorator = click.option(
     "--sanitize", type=click.IntRange(0, 64), metavar="BITS",
     help="Re-randomise and flood results to this statistical distance; 40 for private weights, else 0: not at all.",
 )  # fmt: skip
-_assume: Decorator = click.option(
+assume: Decorator = click.option(
     "--assume", multiple=True, metavar="WHAT", callback=_assumptions,
     help="Accept what a packing assumes of every client, such as honest-keys, which `precomputed` rests on.",
 )  # fmt: skip
@@ -122,7 +122,7 @@ module: Decorator = click.option(
     help="A module's name or its ending (`q_proj`, `layers.3.self_attn.q_proj`), with shell wildcards, or all.",
 )  # fmt: skip
 force: Decorator = click.option("--force", is_flag=True, help="Replace existing output files.")
-_allow_emulation: Decorator = click.option(
+allow_emulation: Decorator = click.option(
     "--allow-emulation", is_flag=True, help="Let auto fall back to an emulation, which ENCRYPTS NOTHING."
 )
 
@@ -226,8 +226,8 @@ class Execution:
 
 
 _EXECUTION = (
-    backend, packing, ring, security, security_table, target_bits, min_bits, private_weights, sanitize, _assume, share,
-    _allow_emulation, _rtt_ms, _ahead, *_budgets,
+    backend, packing, ring, security, security_table, target_bits, min_bits, private_weights, sanitize, assume, share,
+    allow_emulation, _rtt_ms, _ahead, *_budgets,
 )  # fmt: skip
 _NAMES = (
     "backend", "packing", "ring", "security", "security_table", "target_bits", "min_bits", "private_weights",

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 import click
 
 from helora_core.hookspecs import hookimpl
+from helora_transformers.link.cli import link
 
 
 @hookimpl
 def helora_cli_commands() -> Iterable[click.Command]:
     """``helora link``, ``helora generate``, ``helora chat``, ``helora model``."""
-    return []
+    return [link]
