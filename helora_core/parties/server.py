@@ -124,6 +124,7 @@ class Server:
             sanitize_bits=demands.sanitize_bits,
             security_bits=demands.security_bits,
             table=demands.table,
+            assume=demands.assume,
         )
         plans = [module.plan for module in artifact.modules]
         name = select_backend(manager, backend, plans=plans, allow_emulation=allow_emulation).name

@@ -74,10 +74,10 @@ def link(
     log = _Log(as_json)
     with _until_stopped() as wait:
         with Host(server, address, connections=connections, idle_s=idle_s, anywhere=anywhere, ended=log.ended) as host:
-            log.started(_document(server, artifact, host.address))
             warn_of_security(plans, backend=name, secure=get_manager().backends()[name].spec.provides_security)
             if anywhere:
                 click.secho(_UNPROTECTED, fg="red", bold=True, err=True)
+            log.started(_document(server, artifact, host.address))
             wait()
         log.stopped()
 

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 import msgspec
 
@@ -25,7 +24,7 @@ from helora_core.parties.server import Server
 from helora_core.parties.session import Session
 from helora_transformers.link.address import listen, parse
 from helora_transformers.link.framing import HELLO, Decoder, Frame, Kind, Welcome, encode
-from helora_transformers.link.refusals import encode_refusal
+from helora_transformers.link.refusals import TOLD, encode_refusal
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:7461"
 HELLO_S = 10.0
@@ -35,7 +34,7 @@ _POLL_S = 0.2
 _LOG = logging.getLogger(__name__)
 
 
-class Ended(msgspec.Struct, frozen=True, kw_only=True):
+class Ended(msgspec.Struct, kw_only=True):
     """A connection that is over.
 
     Attributes:
@@ -49,13 +48,13 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     number: int
-    opened: bool
-    messages: int
-    refused: int
-    bytes_up: int
-    bytes_down: int
-    seconds: float
-    why: str
+    opened: bool = False
+    messages: int = 0
+    refused: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    seconds: float = 0.0
+    why: str = "failed"
 
 
 class Host:
@@ -67,7 +66,7 @@ class Host:
         connections: Connections at once; further ones are refused as ``limit-exceeded``.
         idle_s: Seconds after which a connection ends, if no whole frame has come, or one has not left.
         anywhere: Let it listen at TCP addresses that other machines reach. See docs/link.md first.
-        ended: Called with each connection that had ended, in its thread.
+        ended: Called with each connection that has ended, in its thread.
 
     Attributes:
         address: Where it listens, for ``connect``.
@@ -103,9 +102,7 @@ class Host:
     def __enter__(self) -> Host:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.stop()
 
     def stop(self, grace_s: float = 5.0) -> None:
@@ -170,11 +167,10 @@ class _Connection:
     """One client: its socket, its thread, and, once its keys have come, its session, which ends with the connection."""
 
     def __init__(self, host: Host, sock: socket.socket, number: int) -> None:
-        self._host, self._sock, self._number = host, sock, number
+        self._host, self._sock, self._tally = host, sock, Ended(number=number)
         most = {Kind.OFFER: 0, Kind.OPEN: host.welcome.key_bytes, Kind.MESSAGE: host.welcome.message_bytes}
         self._decoder = Decoder(most)
         self._session: Session | None = None
-        self._opened, self._messages, self._refused, self._up, self._down = False, 0, 0, 0, 0
         self.thread = threading.Thread(target=self._run, name=f"helora-link-{number}", daemon=True)
 
     def wake(self) -> None:
@@ -188,37 +184,28 @@ class _Connection:
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def _run(self) -> None:
-        start, why = time.monotonic(), "failed"
+        start, tally = time.monotonic(), self._tally
         try:
             if self._sock.family in (socket.AF_INET, socket.AF_INET6):
                 self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._send(HELLO + encode(Kind.WELCOME, 0, msgspec.msgpack.encode(self._host.welcome)))
             while (frame := self._next()) is not None:
                 self._send(self._reply(frame))
-            why = "closed by the client"
+            tally.why = "closed by the client"
         except HeloraError as error:
-            why = error.message
+            tally.why = error.message
             with suppress(OSError):
                 self._sock.settimeout(1)
                 self._sock.sendall(encode(Kind.REFUSAL, 0, encode_refusal(error)))
         except OSError as error:
-            why = f"lost ({error.strerror or error})"
+            tally.why = f"lost ({error.strerror or error})"
         finally:
             self._sock.close()
             if self._session is not None:
                 with self._host.computing:
                     self._session.close()
-            ended = Ended(
-                number=self._number,
-                opened=self._opened,
-                messages=self._messages,
-                refused=self._refused,
-                bytes_up=self._up,
-                bytes_down=self._down,
-                seconds=time.monotonic() - start,
-                why=why,
-            )
-            self._host.over(self, ended)
+            tally.seconds = time.monotonic() - start
+            self._host.over(self, tally)
 
     def _next(self) -> Frame | None:
         """The next frame; None if the client has closed the stream.
@@ -243,25 +230,24 @@ class _Connection:
             if not data and not self._host.stopping.is_set():
                 self._decoder.end()
                 return None
-            self._up += len(data)
+            self._tally.bytes_up += len(data)
             self._decoder.feed(data)
         return frame
 
     def _send(self, data: bytes) -> None:
         self._sock.settimeout(self._host.idle_s)
         self._sock.sendall(data)
-        self._down += len(data)
+        self._tally.bytes_down += len(data)
 
     def _reply(self, frame: Frame) -> bytes:
         try:
             with self._host.computing:
                 return encode(Kind.REPLY, frame.request, self._answer(frame))
         except Exception as error:
-            self._refused += 1
-            refusal = encode_refusal(error)
-            if not isinstance(error, HeloraError):
-                _LOG.error("a request failed", exc_info=True)
-            return encode(Kind.REFUSAL, frame.request, refusal)
+            self._tally.refused += 1
+            if not isinstance(error, TOLD):
+                _LOG.exception("a request failed")
+            return encode(Kind.REFUSAL, frame.request, encode_refusal(error))
 
     def _answer(self, frame: Frame) -> bytes:
         if frame.kind is Kind.OFFER:
@@ -272,10 +258,10 @@ class _Connection:
                     "Server: this connection has its session already.", hint="Connect once for each client."
                 )
             self._session = self._host.server.open(frame.payload)
-            self._opened = True
+            self._tally.opened = True
             return b""
         if self._session is None:
             raise UnexpectedMessage("Server: this connection has no session yet.", hint="Send evaluation keys first.")
         answer = self._session.answer(frame.payload)
-        self._messages += 1
+        self._tally.messages += 1
         return answer

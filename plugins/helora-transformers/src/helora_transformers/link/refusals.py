@@ -14,7 +14,7 @@ _MOST_TEXT = 2000
 
 _TYPES = {each.code: each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, HeloraError)}
 
-_ABOUT_WHAT_WAS_SENT = (
+TOLD = (
     errors.ConnectionLost, errors.CorrelationUsed, errors.CorruptPayload, errors.ForeignCiphertext, errors.InvalidInput,
     errors.LimitExceeded, errors.NotDurable, errors.UnexpectedMessage, errors.VersionMismatch,
 )  # fmt: skip
@@ -29,7 +29,7 @@ class _Refusal(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
 def encode_refusal(error: Exception) -> bytes:
     """The bytes for an error; of faults of the server itself, the code alone."""
-    if isinstance(error, _ABOUT_WHAT_WAS_SENT):
+    if isinstance(error, TOLD):
         refusal = _Refusal(error.code, error.message[:_MOST_TEXT], error.hint[:_MOST_TEXT])
     else:
         code = error.code if isinstance(error, HeloraError) else HeloraError.code

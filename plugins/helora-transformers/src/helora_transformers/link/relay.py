@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
 
 from helora_core.errors import ConnectionLost
 from helora_transformers.link.address import Address, dial, listen, parse
@@ -45,9 +44,7 @@ class Relay:
         self._start(self._accept)
         return str(address)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._stopping.set()
         self._threads[0].join()  # from now on there are no more connections
         self._listener.close()

@@ -13,7 +13,6 @@ import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from types import TracebackType
 
 from helora_core.errors import ConnectionLost, CorruptPayload, HeloraError, LimitExceeded
 from helora_core.files import strict_msgpack
@@ -73,9 +72,7 @@ class Remote:
     def __enter__(self) -> Remote:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def offer(self) -> bytes:
@@ -84,7 +81,7 @@ class Remote:
         Raises:
             ConnectionLost: The connection has ended.
         """
-        return self.ask(Kind.OFFER, b"")
+        return self.ask(Kind.OFFER)
 
     def open(self, evaluation_keys: bytes) -> RemoteSession:
         """The session of this connection, which ends with it.
@@ -94,17 +91,12 @@ class Remote:
 
         Raises:
             ConnectionLost: The connection has ended.
-            UnexpectedMessage: It has a session already.
+            LimitExceeded: The keys are longer than the server reads, or it has as many sessions as it allows.
+            UnexpectedMessage: The connection has a session already.
             HeloraError: As ``Server.open`` raises it.
         """
-        self._require_room(len(evaluation_keys), self._welcome.key_bytes, "evaluation keys")
         self.ask(Kind.OPEN, evaluation_keys)
         return RemoteSession(self)
-
-    def message(self, message: bytes) -> bytes:
-        """The session's answer; see ``RemoteSession.answer``."""
-        self._require_room(len(message), self._welcome.message_bytes, "a message")
-        return self.ask(Kind.MESSAGE, message)
 
     def close(self) -> None:
         """End the connection, and with it the session."""
@@ -112,8 +104,14 @@ class Remote:
         self._thread.join()
         self._sock.close()
 
-    def ask(self, kind: Kind, payload: bytes) -> bytes:
-        """Send a request and wait for its reply."""
+    def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
+        """The reply to a request; the methods of the session and this class are made of it."""
+        most = {Kind.OPEN: self._welcome.key_bytes, Kind.MESSAGE: self._welcome.message_bytes}.get(kind, 0)
+        if len(payload) > most:
+            raise LimitExceeded(
+                f"Link: {len(payload)} bytes for the server ({kind.name.lower()}), which reads at most {most}.",
+                hint="Send fewer tokens per request; keys for this server's offer are never longer.",
+            )
         reply: Future[bytes] = Future()
         with self._lock:
             if self._lost:
@@ -134,13 +132,6 @@ class Remote:
             except FutureTimeoutError:
                 if left <= 0:
                     self._lose(f"the server was silent for {self._timeout:g} seconds")
-
-    def _require_room(self, size: int, most: int, what: str) -> None:
-        if size > most:
-            raise LimitExceeded(
-                f"Link: {what} of {size} bytes, and the server reads at most {most}.",
-                hint="Send fewer tokens per request; keys for this server's offer are never longer.",
-            )
 
     def _greet(self) -> Welcome:
         """What the server says first; only then is anything sent, so that no refusal is lost."""
@@ -184,17 +175,19 @@ class Remote:
             self._lose(error.message)
         except OSError as error:
             self._lose(f"it broke ({error.strerror or error})")
+        finally:
+            self._lose("it failed here")  # if there is no other reason yet
 
     def _take(self, frame: Frame) -> None:
-        with self._lock:
-            reply = self._pending.pop(frame.request, None)
-        if frame.kind is Kind.REFUSAL:
-            error = decode_refusal(frame.payload)
-            if reply is None:
-                raise error
-            reply.set_exception(error)
-        elif reply is None or frame.kind is not Kind.REPLY:
+        if frame.kind is Kind.WELCOME:
             raise CorruptPayload("the server answers what was not asked", hint="Connect again.")
+        refusal = decode_refusal(frame.payload) if frame.kind is Kind.REFUSAL else None
+        with self._lock:
+            reply = self._pending.pop(frame.request, None)  # from here on nobody else will give it a result
+        if reply is None:
+            raise refusal or CorruptPayload("the server answers what was not asked", hint="Connect again.")
+        if refusal is not None:
+            reply.set_exception(refusal)
         else:
             reply.set_result(frame.payload)
 
@@ -229,4 +222,4 @@ class RemoteSession:
             LimitExceeded: The message is longer than the server reads. The session goes on.
             HeloraError: As ``Session.answer`` raises it. The session goes on.
         """
-        return self._remote.message(message)
+        return self._remote.ask(Kind.MESSAGE, message)
