@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from helora_core.artifact.plan_file import Demands
+from helora_core.artifact.write import write_artifact
 from helora_core.errors import (
     BackendUnavailable,
     CorruptPayload,
     InvalidInput,
+    LeakageRefused,
     LimitExceeded,
     PoolEmpty,
     UnexpectedMessage,
@@ -20,7 +24,7 @@ from helora_core.parties.client import Client
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.server import Server
 from helora_core.parties.store import MemoryStore
-from tests.parties.ahead import integer_delta
+from tests.parties.ahead import ASSUME, integer_delta
 from tests.parties.pair import MODULES, SHAPE, Pair, altered, client_of, server_of, through, upload_of, x_of
 
 
@@ -176,6 +180,16 @@ class TestPools:
         with refused(LimitExceeded, "8 tokens"):
             session.answer(pair.client.prepare("q", 3).message())
         session.answer(pair.client.prepare("q", 2).message())
+
+    def test_an_artifact_is_served_if_what_it_assumes_is_accepted(self, refused: Any, tmp_path: Path) -> None:
+        write_artifact(tmp_path / "served", [MODULES["q"]])
+        with refused(LeakageRefused, hint="--assume honest-keys"):
+            Server.load(tmp_path / "served", backend="numpy")
+        server = Server.load(tmp_path / "served", backend="numpy", demands=Demands(assume=frozenset(ASSUME)))
+        client, x = client_of(server), x_of(2)
+        session = server.open(client.evaluation_keys())
+        through(client.prepare("q", 2), session)
+        np.testing.assert_array_equal(client.delta("q", x, session), integer_delta(MODULES["q"], x))
 
     def test_a_client_bounds_what_it_holds(self, refused: Any) -> None:
         server = server_of()
