@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import cast
 
-from helora_core.errors import HeloraError, InvalidInput
+from helora_core.errors import HeloraError, InvalidInput, PoolEmpty
 from helora_core.parties.client import Client
 from helora_core.parties.result import Link
 
@@ -44,6 +44,7 @@ class Refill:
         client.left(self._pools[0])  # opens the pools before there are two threads that could
         self._client, self._link, self._correlations = client, link, correlations
         self._stopped = threading.Event()
+        self._asked = 0
         self._error: HeloraError | None = None
         self._thread = threading.Thread(target=self._run, name="helora-refill", daemon=True)
         self._thread.start()
@@ -59,6 +60,22 @@ class Refill:
         """What ended the thread, if anything did."""
         return self._error
 
+    def ask(self, correlations: int) -> None:
+        """Fill pools that have fewer than so many too, for a request that waits for them.
+
+        Raises:
+            PoolEmpty: Pools are never filled to so many.
+            HeloraError: The thread has ended, by this.
+        """
+        if self._error is not None:
+            raise self._error
+        if correlations > self._correlations:
+            raise PoolEmpty(
+                f"Refill: {correlations} correlations are asked for, and pools are filled to {self._correlations}.",
+                hint="Prepare more, or ask for fewer tokens at once.",
+            )
+        self._asked = max(self._asked, correlations)
+
     def stop(self) -> None:
         """End the thread after its current message; what it was preparing is dropped."""
         self._stopped.set()
@@ -69,9 +86,10 @@ class Refill:
             while not self._stopped.is_set():
                 lowest = min(self._pools, key=self._client.left)
                 left = self._client.left(lowest)
-                if left < self._client.low_water:
+                if left < max(self._client.low_water, self._asked):
                     self._fill(lowest, self._correlations - left)
                 else:
+                    self._asked = 0
                     self._stopped.wait(_INTERVAL_S)
         except HeloraError as error:
             self._error = error

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helora_core.errors import InvalidInput
+from helora_core.errors import InvalidInput, LimitExceeded, PoolEmpty
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.refill import Refill
 from tests.parties.ahead import integer_delta
@@ -45,11 +45,26 @@ def test_requests_go_on_while_the_pool_is_filled_again() -> None:
     assert not level.low
 
 
+def test_a_request_may_wait_for_more_than_the_low_water_mark(refused: Any) -> None:
+    pair = pair_of(low_water=2)
+    inputs = (["q", "v"], ["trimmed"])
+    for modules in inputs:
+        pair.prepare(modules, 5)
+    with Refill(pair.client, pair.server.open(pair.client.evaluation_keys()), inputs, 20) as refill:
+        for modules in inputs:
+            refill.ask(9)
+            wait_until(lambda modules=modules: pair.client.left(modules) >= 9)
+        with refused(PoolEmpty, "21 correlations"):
+            refill.ask(21)
+
+
 def test_what_ends_it_is_told() -> None:
     pair = pair_of(low_water=40, limits=ServerLimits(correlations=30))
     with Refill(pair.client, pair.server.open(pair.client.evaluation_keys()), "q", 100) as refill:
         wait_until(lambda: refill.error)
         assert "1 to 30" in str(refill.error)
+        with pytest.raises(LimitExceeded, match="1 to 30"):
+            refill.ask(1)
 
 
 def test_a_pool_that_is_never_low_is_refused(refused: Any) -> None:

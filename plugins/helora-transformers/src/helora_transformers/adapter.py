@@ -209,17 +209,13 @@ class Adapter:
             except PoolEmpty as empty:
                 if self._ahead.fallback is Fallback.ONLINE:
                     return self.client.run(sources.online, x, self._link)
-                if self._ahead.fallback is Fallback.REFUSE or len(x) > self._ahead.tokens:
+                if self._ahead.fallback is Fallback.REFUSE or self._refill is None:
                     raise PoolEmpty(
                         empty.message,
                         hint="Prepare more (ahead=…), or choose what to do then (fallback='wait' or 'online').",
                     ) from None
-                self._require_refill()
+                self._refill.ask(len(x))
                 time.sleep(_WAIT_S)
-
-    def _require_refill(self) -> None:
-        if self._refill is not None and self._refill.error is not None:
-            raise self._refill.error
 
     def _prepare(self, on_prepared: Callable[[float], object]) -> None:
         """Fill every group's pool, and start the refill."""

@@ -59,9 +59,7 @@ def base_model(kind: str = "llama", seed: int = 0, **changes: Any) -> Any:
 def mixture() -> Any:
     """A mixture of experts."""
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(
-        MixtralConfig(**_LLAMA, num_local_experts=4, num_experts_per_tok=2)
-    ).eval()
+    return AutoModelForCausalLM.from_config(MixtralConfig(**_LLAMA, num_local_experts=4, num_experts_per_tok=2)).eval()
 
 
 def adapted(kind: str, folder: Path, *, seed: int = 1, targets: list[str] | None = None, **config: Any) -> Any:
