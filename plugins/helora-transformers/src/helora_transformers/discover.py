@@ -62,7 +62,7 @@ def require_plain(model: nn.Module) -> None:
     if any(getattr(each, "gradient_checkpointing", False) for each in model.modules()):
         raise ModelUnsupported(
             "attach: gradient checkpointing runs modules a second time.",
-            hint="Call model.activation_checkpointing_disable(), or gradient_checkpointing_disable() before transformers 5.",
+            hint="Call model.activation_checkpointing_disable(), gradient_checkpointing_disable() in older releases.",
         )
 
 
