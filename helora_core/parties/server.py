@@ -16,7 +16,7 @@ from helora_core.backend.ledger import Ledger
 from helora_core.backend.limits import MessageLimits
 from helora_core.backend.protocol import Backend
 from helora_core.backend.session import ServerSession
-from helora_core.compiler.compiled import CompiledModule, by_name
+from helora_core.compiler.compiled import CompiledModule
 from helora_core.errors import LimitExceeded
 from helora_core.execution.constants import ConstantCache
 from helora_core.execution.telemetry import Telemetry
@@ -90,7 +90,7 @@ class Server:
     @classmethod
     def load(
         cls,
-        directory: str | Path,
+        directory: str | Path | Mapping[str, str | Path],
         *,
         backend: str | None = None,
         allow_emulation: bool = False,
@@ -101,8 +101,8 @@ class Server:
         """The server of an artifact from ``CompiledLoRA.save`` or ``helora compile``, without the adapter.
 
         Args:
-            directory: The artifact.
-            backend: Name of the backend; the best that can run its plans if None.
+            directory: The artifact; or several by the names of adapters, as ``Server`` takes them.
+            backend: Name of the backend; the best that can run all plans if None.
             allow_emulation: Let a backend be chosen that encrypts nothing.
             limits: How much the server holds for clients.
             demands: The demands on its plans, regardless of what the artifact states; the defaults are strict.
@@ -117,27 +117,32 @@ class Server:
         from helora_core.planning.selection import select_backend
 
         manager, demands = get_manager(), demands or Demands()
-        artifact = read_artifact(
-            Path(directory),
-            manager.load_packing,
-            private_weights=demands.private_weights,
-            sanitize_bits=demands.sanitize_bits,
-            security_bits=demands.security_bits,
-            table=demands.table,
-            assume=demands.assume,
-        )
-        plans = [module.plan for module in artifact.modules]
-        name = select_backend(manager, backend, plans=plans, allow_emulation=allow_emulation).name
-        modules = by_name([module.compiled for module in artifact.modules])
-        loaded = manager.load_backend(name)
-        return cls(
-            modules,
-            loaded,
-            private_weights=demands.private_weights,
-            assume=demands.assume,
-            limits=limits,
-            store=store,
-        )
+        directories = directory if isinstance(directory, Mapping) else {"": directory}
+        found = {
+            name: read_artifact(
+                Path(each),
+                manager.load_packing,
+                private_weights=demands.private_weights,
+                sanitize_bits=demands.sanitize_bits,
+                security_bits=demands.security_bits,
+                table=demands.table,
+                assume=demands.assume,
+            )
+            for name, each in directories.items()
+        }
+        plans = [module.plan for artifact in found.values() for module in artifact.modules]
+        chosen = select_backend(manager, backend, plans=plans, allow_emulation=allow_emulation)
+        loras = {
+            name: CompiledLoRA(
+                tuple(module.compiled for module in artifact.modules),
+                manager.load_backend(chosen.name),
+                secure=chosen.secure,
+                private_weights=demands.private_weights,
+                assume=demands.assume,
+            )
+            for name, artifact in found.items()
+        }
+        return cls(loras if isinstance(directory, Mapping) else loras[""], limits=limits, store=store)
 
     @property
     def limits(self) -> ServerLimits:

@@ -82,6 +82,20 @@ class TestDelta:
             assert all(threads.map(lambda each: right(world, *each), work))
 
 
+def test_a_second_session_has_a_connection_of_its_own(world: Any, hosting: Any) -> None:
+    hosted = hosting()
+    remote = hosted.connect()
+    client = Client(remote.offer())
+    first, second = (remote.open(client.evaluation_keys()) for _ in range(2))
+    with ThreadPoolExecutor(2) as threads:
+        assert all(threads.map(lambda session: right(world, client, session, "q", 2), (first, second)))
+    remote.close()
+    for session in (first, second):
+        with pytest.raises(ConnectionLost):
+            session.answer(b"")
+    assert {hosted.over.get(timeout=10).opened for _ in range(2)} == {True}
+
+
 class TestRefusals:
     def test_they_are_the_servers_and_the_session_goes_on(self, world: Any, hosting: Any, refused: Any) -> None:
         hosted = hosting()
@@ -93,7 +107,7 @@ class TestRefusals:
             remote.open(b"no keys")
         session = remote.open(client.evaluation_keys())
         with refused(UnexpectedMessage, "its session already"):
-            remote.open(keys)
+            remote.ask(Kind.OPEN, keys)
         with refused(CorruptPayload, "not a helora payload"):
             session.answer(b"no message")
         foreign, session_of_others = client.begin("q", world.x(1)).message(), other.open(keys)

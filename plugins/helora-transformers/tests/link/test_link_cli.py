@@ -58,7 +58,7 @@ def test_two_processes(serve: Serve, world: Any, artifact: Path, tmp_path: Path)
     process = serve("--listen", f"unix://{tmp_path}/s", "--json")
     assert process.stdout
     serving = json.loads(process.stdout.readline())
-    assert (serving["event"], serving["artifact"], serving["backend"]) == ("serving", str(artifact), "numpy")
+    assert (serving["event"], serving["artifacts"], serving["backend"]) == ("serving", [str(artifact)], "numpy")
     (row,) = [each for each in serving["modules"] if each["module"] == "q"]
     assert (row["packing"], row["security_bits"], row["leakage"]) == ("rank_bsgs", 128, "nothing")
     x = world.x(3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +28,14 @@ _UNPROTECTED = (
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL_S = 0.1
 
+_BATCHES = 1024
+"""Batches of correlations that are kept for one client: a model has one for each group of modules, and more while they
+are filled again.
+"""
+
 
 @click.command()
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifacts", nargs=-1, required=True, metavar="[NAME=]ARTIFACT…")
 @click.option(
     "--listen", "address", default="tcp://127.0.0.1:7461", show_default=True, metavar="ADDRESS",
     help="tcp://HOST:PORT with a loopback host, or unix:///PATH, which only you can connect to.",
@@ -49,7 +54,7 @@ _POLL_S = 0.1
 )  # fmt: skip
 @options.as_json
 def link(
-    artifact: Path,
+    artifacts: tuple[str, ...],
     address: str,
     idle_s: float,
     connections: int,
@@ -59,17 +64,18 @@ def link(
     anywhere: bool,
     as_json: bool,
 ) -> None:
-    """Serve a compiled adapter to clients in other processes, until Ctrl-C.
+    """Serve compiled adapters to clients in other processes, until Ctrl-C.
 
-    ARTIFACT is a directory from `helora compile --out`. Activations and Δ pass encrypted; the link itself is neither
-    encrypted nor authenticated, and so stays on this machine. --json prints one document a line: what is served, each
-    session that ended, and the totals.
+    ARTIFACT is a directory from `helora compile --out`. Several are served under names, as `legal=DIR medical=DIR`;
+    plans of an adapter that run ahead of time go by its name and `.ahead`, as `legal.ahead=DIR`. Activations and Δ pass
+    encrypted; the link itself is neither encrypted nor authenticated, and so stays on this machine. --json prints one
+    document a line: what is served, each session that ended, and the totals.
     """
     from helora_core.cli.output import warn_of_security
     from helora_core.host.manager import get_manager
     from helora_transformers.link.host import Host
 
-    server = _loaded(artifact, backend, assume, allow_emulation, connections)
+    server = _loaded(artifacts, backend, assume, allow_emulation, connections)
     name, plans = server.served.backend.name, [each.plan for many in server.served.modules.values() for each in many]
     log = _Log(as_json)
     with _until_stopped() as wait:
@@ -77,31 +83,53 @@ def link(
             warn_of_security(plans, backend=name, secure=get_manager().backends()[name].spec.provides_security)
             if anywhere:
                 click.secho(_UNPROTECTED, fg="red", bold=True, err=True)
-            log.started(_document(server, artifact, host.address))
+            log.started(_document(server, artifacts, host.address))
             wait()
         log.stopped()
 
 
 def _loaded(
-    artifact: Path, backend: str | None, assume: frozenset[Assumption], allow_emulation: bool, connections: int
+    artifacts: Sequence[str],
+    backend: str | None,
+    assume: frozenset[Assumption],
+    allow_emulation: bool,
+    connections: int,
 ) -> Server:
-    from helora_core.artifact.manifest import MANIFEST
     from helora_core.artifact.plan_file import Demands
     from helora_core.parties.limits import ServerLimits
     from helora_core.parties.server import Server
 
-    if not (artifact / MANIFEST).is_file():
-        raise InvalidInput(
-            f"Link: {artifact} is no compiled artifact (it has no {MANIFEST}).",
-            hint="Make one of an adapter: helora compile --adapter DIR --out served",
-        )
+    served = _by_name(artifacts)
     return Server.load(
-        artifact,
+        served,
         backend=backend,
         allow_emulation=allow_emulation,
         demands=Demands(assume=assume),
-        limits=ServerLimits(sessions=connections),
+        limits=ServerLimits(sessions=2 * connections, batches=_BATCHES),  # a client may refill by a second session
     )
+
+
+def _by_name(artifacts: Sequence[str]) -> Path | dict[str, str | Path]:
+    """The directories by the names given to them, or the only one."""
+    from helora_core.artifact.manifest import MANIFEST
+
+    found: dict[str, str | Path] = {}
+    for each in artifacts:
+        name, equals, directory = each.rpartition("=")
+        if not (Path(directory) / MANIFEST).is_file():
+            raise InvalidInput(
+                f"Link: {directory} is no compiled artifact (it has no {MANIFEST}).",
+                hint="Make one of an adapter: helora compile --adapter DIR --out served",
+            )
+        if not equals and len(artifacts) == 1:
+            return Path(directory)
+        if not name or name in found:
+            raise InvalidInput(
+                f"Link: {each} has {'the name of another' if name else 'no name'}.",
+                hint="Several artifacts are told apart by names: legal=DIR medical=OTHER",
+            )
+        found[name] = Path(directory)
+    return found
 
 
 @contextmanager
@@ -121,12 +149,12 @@ def _until_stopped() -> Iterator[Any]:
             signal.signal(each, handler)
 
 
-def _document(server: Server, artifact: Path, address: str) -> dict[str, Any]:
+def _document(server: Server, artifacts: Sequence[str], address: str) -> dict[str, Any]:
     modules = [each for many in server.served.modules.values() for each in many]
     assumes = {each for module in modules for each in module.plan.packing.leakage.assumes}
     return {
         "event": "serving",
-        "artifact": str(artifact),
+        "artifacts": list(artifacts),
         "address": address,
         "backend": server.served.backend.name,
         "library": server.served.origin.library,
@@ -171,7 +199,7 @@ class _Log:
         print_table(("module", "shape", "packing", *numbers, "leakage"), rows, numbers=numbers)
         assumes = ", ".join(document["assumes"]) or "nothing"
         click.echo(f"backend {document['backend']} ({document['library']}); assumed of clients: {assumes}")
-        click.echo(f"serving {document['artifact']} at {document['address']}; Ctrl-C ends it")
+        click.echo(f"serving {', '.join(document['artifacts'])} at {document['address']}; Ctrl-C ends it")
 
     def ended(self, ended: Ended) -> None:
         """A connection."""

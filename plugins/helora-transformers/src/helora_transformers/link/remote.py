@@ -64,6 +64,7 @@ class Remote:
         self._lock, self._sending = threading.Lock(), threading.Lock()
         self._requests = itertools.count(1)
         self._pending: dict[int, Future[bytes]] = {}
+        self._opened, self._others = False, list[Remote]()
         self._lost = ""
         self._heard = time.monotonic()
         self._thread = threading.Thread(target=self._read, name="helora-link", daemon=True)
@@ -84,22 +85,34 @@ class Remote:
         return self.ask(Kind.OFFER)
 
     def open(self, evaluation_keys: bytes) -> RemoteSession:
-        """The session of this connection, which ends with it.
+        """A session, which ends with the connection. Each further one has a connection of its own.
 
         Args:
             evaluation_keys: The result of ``Client.evaluation_keys``.
 
         Raises:
             ConnectionLost: The connection has ended.
-            LimitExceeded: The keys are longer than the server reads, or it has as many sessions as it allows.
-            UnexpectedMessage: The connection has a session already.
+            LimitExceeded: The keys are longer than the server reads, or it has as many sessions or connections as it
+                allows.
             HeloraError: As ``Server.open`` raises it.
         """
-        self.ask(Kind.OPEN, evaluation_keys)
+        with self._lock:
+            first, self._opened = not self._opened, True
+        if not first:
+            other = connect(self.address, timeout=self._timeout)
+            self._others.append(other)
+            return other.open(evaluation_keys)
+        try:
+            self.ask(Kind.OPEN, evaluation_keys)
+        except HeloraError:
+            self._opened = False
+            raise
         return RemoteSession(self)
 
     def close(self) -> None:
-        """End the connection, and with it the session."""
+        """End the connection, and with it the session; further ones too."""
+        for other in self._others:
+            other.close()
         self._lose("it was closed here")
         self._thread.join()
         self._sock.close()
