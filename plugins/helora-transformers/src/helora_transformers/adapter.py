@@ -19,7 +19,7 @@ from helora_core.errors import InvalidInput, PoolEmpty
 from helora_core.parties.client import Client
 from helora_core.parties.refill import Refill
 from helora_core.parties.result import Link, Result
-from helora_transformers.bank import Host, OfferedAdapter
+from helora_transformers.bank import Bank, OfferedAdapter
 from helora_transformers.report import Meter
 
 _WAIT_S = 0.02
@@ -113,7 +113,7 @@ class Adapter:
 
     def __init__(
         self,
-        host: Host,
+        host: Bank,
         client: Client,
         offered: OfferedAdapter,
         groups: Sequence[Sequence[str]],

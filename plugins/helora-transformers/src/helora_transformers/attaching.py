@@ -18,7 +18,7 @@ from helora_core.parties.compiled_lora import CompiledLoRA
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.server import Server
 from helora_transformers.adapter import Ahead, Fallback
-from helora_transformers.bank import AHEAD, DEFAULT, Host, offered_adapters, only
+from helora_transformers.bank import AHEAD, DEFAULT, Bank, offered_adapters, only
 from helora_transformers.buckets import DEFAULT_WEIGHT_BYTES, compiled_in_buckets
 from helora_transformers.discover import require_plain
 from helora_transformers.private import PrivateModel
@@ -29,7 +29,7 @@ PRECOMPUTED = "precomputed"
 
 def attach(
     model: nn.Module,
-    adapter: Host | CompiledLoRA | LoRAAdapter | str | Path,
+    adapter: Bank | CompiledLoRA | LoRAAdapter | str | Path,
     *,
     adapter_name: str | None = None,
     ahead: int = 0,
@@ -70,7 +70,7 @@ def attach(
         loras = _compiled(adapter, preparing, buckets=buckets, most_bytes=weight_bytes, packing=packing, **wishes)
         first = next(iter(loras.values()))
         modules = sum(len(lora.by_name) for lora in loras.values())
-        host: Host = Server(loras, limits=ServerLimits(batches=max(ServerLimits().batches, 4 * modules)))
+        host: Bank = Server(loras, limits=ServerLimits(batches=max(ServerLimits().batches, 4 * modules)))
         offer = host.offer()
         client = first.client(offer, low_water=preparing.low_water)
         where = "both parties in this process: protects nobody"

@@ -19,7 +19,7 @@ DEFAULT = "default"
 """The name of an adapter that a host serves without one; PEFT's."""
 
 
-class Host(Protocol):
+class Bank(Protocol):
     """What has the adapter: a ``helora_core.Server`` in this process, or ``connect`` to one elsewhere."""
 
     def offer(self) -> bytes:

@@ -15,7 +15,7 @@ from torch import nn
 from helora_core.errors import InvalidInput
 from helora_core.parties.client import Client
 from helora_transformers.adapter import Adapter, Ahead
-from helora_transformers.bank import Host, OfferedAdapter
+from helora_transformers.bank import Bank, OfferedAdapter
 from helora_transformers.discover import Site, input_groups, sites_of
 from helora_transformers.hooks import Hooks
 from helora_transformers.report import Report
@@ -39,7 +39,7 @@ class PrivateModel:
     def __init__(
         self,
         model: nn.Module,
-        host: Host,
+        host: Bank,
         client: Client,
         adapters: Mapping[str, OfferedAdapter],
         *,
