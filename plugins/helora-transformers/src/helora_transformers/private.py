@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -166,7 +167,7 @@ class _Attached:
             correlations_left=self.adapter.left,
             rotations=totals.executed.rotations,
             key_switches=totals.executed.keyswitches,
-            bits=None if totals.bits == float("inf") else totals.bits,
+            bits=None if totals.bits == math.inf else totals.bits,
             leakage=max((plan.leakage_label for plan in plans), key=len),
             assumes=tuple(dict.fromkeys(each.value for plan in plans for each in plan.packing.leakage.assumes)),
             queries_to_copy=min(plan.queries_to_copy(_COPIED_BITS) for plan in plans),

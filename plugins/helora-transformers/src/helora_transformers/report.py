@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import textwrap
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,14 +12,15 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from helora_core.backend.ledger import OperationCounts
 from helora_core.cli.output import size
 from helora_core.parties.request_report import PhaseTimes
 from helora_core.parties.result import Result
 
-_NS_PER_MS = 1e6
+_WIDTH = 80
+"""Columns of a report for people."""
+
 _NONE = OperationCounts()
 
 
@@ -49,7 +53,7 @@ class Totals:
     bytes_down: int = 0
     executed: OperationCounts = field(default_factory=OperationCounts)
     correlations: int = 0
-    bits: float = float("inf")
+    bits: float = math.inf
     prepared_ns: int = 0
     prepared_up: int = 0
     prepared_down: int = 0
@@ -107,15 +111,13 @@ class Meter:
 
 
 def worst_bits(result: Result) -> float:
-    """The fewest bits that the bounds leave of a token's Δ: −log₂(bound / max|Δ|), over tokens whose Δ is not zero."""
-    bounds = np.max(np.stack(list(result.error_bounds.values())), axis=0)
-    largest = np.max(np.stack([_largest(each) for each in result.deltas.values()]), axis=0)
+    """The fewest bits that the bounds leave of a token's Δ: log₂(max|Δ| / bound), over tokens whose Δ is not zero."""
+    bounds = functools.reduce(np.maximum, result.error_bounds.values())
+    largest = functools.reduce(np.maximum, (np.abs(delta).max(axis=1) for delta in result.deltas.values()))
     kept = (largest > 0) & (bounds > 0)
-    return float(np.min(np.log2(largest[kept] / bounds[kept]))) if kept.any() else float("inf")
-
-
-def _largest(delta: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.max(np.abs(delta), axis=1) if delta.size else np.zeros(len(delta))
+    if not kept.all():
+        bounds, largest = bounds[kept], largest[kept]
+    return math.log2((largest / bounds).min()) if len(bounds) else math.inf
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,7 +186,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return {**msgspec.structs.asdict(self), "adapter_ms": self.adapter_ms, "total_ms": self.total_ms}
 
     def __str__(self) -> str:
-        return "\n".join(f"{name:<18}{text}" for name, text in self._lines().items())
+        return "\n".join(
+            textwrap.fill(
+                text, _WIDTH, initial_indent=f"{name:<18}", subsequent_indent=18 * " ", break_on_hyphens=False
+            )
+            for name, text in self._lines().items()
+        )
 
     def _lines(self) -> Mapping[str, str]:
         tokens = max(self.tokens, 1)
