@@ -120,9 +120,8 @@ def forgetful(model: Any, answer_tokens: int) -> Step:
             cache, logits = out.cache, [torch.zeros_like(out.logits[0])]
         for i in range(first.shape[1], tokens.shape[1]):
             token = tokens[:, i : i + 1]
-            length = cache.get_seq_length()
             logits.append(model(input_ids=token, cache=cache, use_cache=True).logits[0])
-            cache.crop(length)
+            cache.crop(-1)
             with model.disable_adapter():
                 cache = model(input_ids=token, cache=cache, use_cache=True).cache
         return torch.cat(logits), cache
