@@ -13,17 +13,29 @@ from helora_core.backend.correlations import (
     SEED_BYTES,
     BatchKey,
     BatchSums,
+    Cut,
+    Floats,
     Integers,
     OnlineWeights,
     SupportsCorrelations,
     Switching,
     Words,
 )
+from helora_core.backend.word_checks import (
+    DOUBLE,
+    WORD,
+    are_words,
+    check_bits,
+    check_count,
+    check_integers,
+    check_switching,
+    check_words,
+    in_one_piece,
+    other_numbers,
+    other_shapes,
+)
 from helora_core.errors import CorruptPayload, InvalidInput, InvalidParameters
 from helora_core.params.ckks import WRAP_BITS, CKKSParams
-
-LARGEST_INTEGER = 1 << 23
-"""Integers of weights are below this in size."""
 
 
 class CheckedBatchKey:
@@ -41,7 +53,7 @@ class CheckedBatchKey:
         Raises:
             InvalidInput: They are no such numbers, or the key was erased.
         """
-        _check_words(numbers, (None, self._params.ring_degree), f"{self._who} encrypt")
+        check_words(numbers, (None, self._params.ring_degree), f"{self._who} encrypt")
         return self._key("encrypt").encrypt(np.ascontiguousarray(numbers))
 
     def decrypt(self, payload: bytes, count: int, how: Switching) -> Words:
@@ -52,11 +64,11 @@ class CheckedBatchKey:
             InvalidInput: No results are such, or the key was erased.
         """
         who = f"{self._who} decrypt"
-        _check_switching(how, self._params, who)
-        _check_count(count, who)
+        check_switching(how, self._params, who)
+        check_count(count, who)
         library, shape = self._key("decrypt"), (count, self._params.ring_degree)
         found = checks.read(lambda: library.decrypt(payload, count, how), f"{count} results", who=who)
-        if not _are_words(found, shape) or (how.top_bits < WRAP_BITS and (found >> np.uint64(how.top_bits)).any()):
+        if not are_words(found, shape) or (how.top_bits < WRAP_BITS and (found >> np.uint64(how.top_bits)).any()):
             raise CorruptPayload(
                 f"{who}: the library gave other numbers than {count} results of {how.top_bits} bits.",
                 hint="Report it to the author of the backend.",
@@ -94,7 +106,7 @@ class CheckedBatchSums:
             InvalidInput: The matrix has another shape, or integers that are too large.
         """
         who = f"{self._who} add"
-        _check_integers(matrix, (self._rows, None), who)
+        check_integers(matrix, (self._rows, None), who)
         add = functools.partial(self._library.add, payload, np.ascontiguousarray(matrix))
         checks.read(add, f"{matrix.shape[1]} ciphertexts", who=who)
 
@@ -105,9 +117,9 @@ class CheckedBatchSums:
             InvalidInput: An argument does not fit the others.
         """
         who = f"{self._who} results"
-        _check_switching(how, self._params, who)
-        _check_integers(matrix, (None, self._rows), who)
-        _check_words(masks, (matrix.shape[0], self._params.ring_degree), who)
+        check_switching(how, self._params, who)
+        check_integers(matrix, (None, self._rows), who)
+        check_words(masks, (matrix.shape[0], self._params.ring_degree), who)
         if len(seed) != SEED_BYTES:
             raise InvalidInput(f"{who}: a seed of {len(seed)} bytes.", hint=f"Give {SEED_BYTES} secret bytes.")
         return self._library.results(np.ascontiguousarray(matrix), np.ascontiguousarray(masks), seed, how)
@@ -118,20 +130,30 @@ class CheckedOnlineWeights:
 
     def __init__(self, library: OnlineWeights, d_in: int, d_out: int, who: str) -> None:
         self._library = library
-        self._d_in, self._d_out = d_in, d_out
+        self._d_in, self._d_out, self._row = d_in, d_out, (d_out,)
         self._who = who
 
-    def answer(self, y: Words, masks: Words, top_bits: int) -> Words:
-        """The top bits of U·(D·y) + mask, shifted down: shape (tokens, d_out).
+    def answer(self, y: bytes, masks: Words, top_bits: int) -> bytes:
+        """The top bits of U·(D·y) + mask of each output of each token, packed.
 
         Raises:
             InvalidInput: An argument does not fit the matrices or the others.
+            CorruptPayload: The library gave other numbers.
         """
-        who = f"{self._who} answer"
-        _check_words(y, (None, self._d_in), who)
-        _check_words(masks, (y.shape[0], self._d_out), who)
-        _check_bits(top_bits, who)
-        return self._library.answer(np.ascontiguousarray(y), np.ascontiguousarray(masks), top_bits)
+        if not masks.size or masks.shape[1:] != self._row or masks.dtype != WORD:
+            check_words(masks, (None, self._d_out), f"{self._who} answer")
+        tokens = len(masks)
+        if len(y) != 8 * tokens * self._d_in:
+            raise InvalidInput(
+                f"{self._who} answer: {len(y)} bytes are not {tokens} times {self._d_in} words.",
+                hint="Give y of as many tokens as there are masks for.",
+            )
+        if not 1 <= top_bits <= WRAP_BITS:
+            check_bits(top_bits, f"{self._who} answer")
+        found = self._library.answer(y, in_one_piece(masks), top_bits)
+        if len(found) != (tokens * self._d_out * top_bits + 7) // 8:
+            raise other_numbers(self._who, "answer", f"{tokens} times {self._d_out} numbers of {top_bits} bits")
+        return found
 
 
 class CheckedCorrelations:
@@ -167,7 +189,7 @@ class CheckedCorrelations:
             InvalidParameters, InvalidInput: Another argument is not valid.
         """
         self._check(params, nonces, "batch_sums")
-        _check_count(rows, f"{self._who} batch_sums")
+        check_count(rows, f"{self._who} batch_sums")
         make = functools.partial(self._library.batch_sums, params, public_key, nonces, rows)
         return CheckedBatchSums(checks.read(make, "a public key", who=self._who), params, rows, self._who)
 
@@ -180,12 +202,64 @@ class CheckedCorrelations:
         who = f"{self._who} online_weights"
         columns: int | None = None
         for matrix in matrices:
-            _check_integers(matrix, (None, columns), who)
+            check_integers(matrix, (None, columns), who)
             columns = matrix.shape[0]
         if columns is None:
             raise InvalidInput(f"{who}: no matrices.", hint="Give at least one.")
         library = self._library.online_weights([np.ascontiguousarray(matrix) for matrix in matrices])
         return CheckedOnlineWeights(library, matrices[0].shape[1], columns, self._who)
+
+    def padded(self, x: Floats, factors: Floats, pads: Words) -> bytes:
+        """y = [x·factor] − pad modulo the wrap limb: words, little-endian.
+
+        Args:
+            x, factors, pads: As ``SupportsCorrelations.padded`` takes them.
+
+        Raises:
+            InvalidInput: They do not fit each other.
+            CorruptPayload: The library gave other numbers.
+        """
+        shape = x.shape
+        if x.dtype != DOUBLE or len(shape) != 2 or not x.size or factors.shape != shape[:1]:
+            raise other_shapes(self._who, "padded", x, factors)
+        if pads.shape != shape or pads.dtype != WORD or factors.dtype != DOUBLE:
+            raise other_shapes(self._who, "padded", pads, factors)
+        made = self._library.padded(in_one_piece(x), in_one_piece(factors), in_one_piece(pads))
+        if len(made) != 8 * x.size:
+            raise other_numbers(self._who, "padded", f"{x.size} words")
+        return made
+
+    def revealed(self, answers: bytes, results: bytes, cut: Cut, factors: Floats, outputs: int) -> Floats:
+        """v + c of what is kept of both, as signed numbers times factor: shape (tokens, outputs).
+
+        Args:
+            answers, results, cut, factors, outputs: As ``SupportsCorrelations.revealed`` takes them.
+
+        Raises:
+            InvalidInput: Factors, bits or a number of outputs that are not such.
+            CorruptPayload: The bytes are not so many numbers, or the library gave others.
+        """
+        of_answers, of_results = cut
+        tokens = factors.size
+        if factors.dtype != DOUBLE or factors.ndim != 1 or not tokens or outputs < 1:
+            raise InvalidInput(
+                f"{self._who} revealed: {outputs} outputs, and factors of {factors.dtype} and shape {factors.shape}.",
+                hint="Give a factor for each token, float64, and one or more outputs.",
+            )
+        if not 1 <= of_answers <= WRAP_BITS >= of_results >= 1:
+            check_bits(of_answers, f"{self._who} revealed")
+            check_bits(of_results, f"{self._who} revealed")
+        expected = (tokens * outputs * of_answers + 7) // 8, tokens * ((outputs * of_results + 7) // 8)
+        if (len(answers), len(results)) != expected:
+            raise CorruptPayload(
+                f"{self._who} revealed: {len(answers)} and {len(results)} bytes are not {tokens} times {outputs} "
+                f"numbers of {of_answers} and of {of_results} bits.",
+                hint="Use the same version of helora on both sides.",
+            )
+        found = self._library.revealed(answers, results, cut, in_one_piece(factors), outputs)
+        if found.shape != (tokens, outputs) or found.dtype != DOUBLE:
+            raise other_numbers(self._who, "revealed", f"{tokens} times {outputs} doubles")
+        return found
 
     def pack(self, numbers: Words, bits: int) -> bytes:
         """Numbers below 2^bits, one after another from the lowest bit on: (size·bits + 7) // 8 bytes.
@@ -194,7 +268,7 @@ class CheckedCorrelations:
             InvalidInput: They are no such numbers.
         """
         who = f"{self._who} pack"
-        _check_bits(bits, who)
+        check_bits(bits, who)
         if numbers.dtype != np.uint64 or (bits < WRAP_BITS and (numbers >> np.uint64(bits)).any()):
             raise InvalidInput(f"{who}: not unsigned words below 2^{bits}.", hint="Shift them down first.")
         return self._library.pack(np.ascontiguousarray(numbers), bits)
@@ -205,7 +279,7 @@ class CheckedCorrelations:
         Raises:
             CorruptPayload: The bytes are not so many numbers.
         """
-        _check_bits(bits, f"{self._who} unpack")
+        check_bits(bits, f"{self._who} unpack")
         if count < 0 or len(payload) != (count * bits + 7) // 8:
             raise CorruptPayload(
                 f"{self._who} unpack: {len(payload)} bytes are not {count} numbers of {bits} bits.",
@@ -223,55 +297,3 @@ class CheckedCorrelations:
             raise InvalidInput(
                 f"{self._who} {doing}: {len(nonces)} bytes of nonces.", hint=f"Give {NONCE_BYTES} of each party."
             )
-
-
-def _are_words(numbers: Words, shape: tuple[int | None, ...]) -> bool:
-    fits = len(numbers.shape) == len(shape) and all(
-        length == wanted or (wanted is None and length) for length, wanted in zip(numbers.shape, shape, strict=True)
-    )
-    return fits and numbers.dtype == np.uint64
-
-
-def _check_words(numbers: Words, shape: tuple[int | None, ...], who: str) -> None:
-    if not _are_words(numbers, shape):
-        raise InvalidInput(
-            f"{who}: {numbers.dtype} of shape {numbers.shape}; it takes uint64 of {_shown(shape)}.",
-            hint="Give numbers modulo the wrap limb.",
-        )
-
-
-def _check_integers(matrix: Integers, shape: tuple[int | None, int | None], who: str) -> None:
-    fits = matrix.ndim == 2 and all(
-        length == wanted or (wanted is None and length) for length, wanted in zip(matrix.shape, shape, strict=True)
-    )
-    if not fits or matrix.dtype != np.int64:
-        raise InvalidInput(
-            f"{who}: a matrix of {matrix.dtype} and shape {matrix.shape}; it takes int64 of {_shown(shape)}.",
-            hint="Give the integers of helora_core.compiler.integers.",
-        )
-    if matrix.size and not -LARGEST_INTEGER < matrix.min() <= matrix.max() < LARGEST_INTEGER:
-        raise InvalidInput(f"{who}: integers of 2^23 or more in size.", hint="Use a coarser grid of weights.")
-
-
-def _shown(shape: tuple[int | None, ...]) -> str:
-    return "(" + ", ".join("any" if length is None else str(length) for length in shape) + ")"
-
-
-def _check_count(count: int, who: str) -> None:
-    if count < 1:
-        raise InvalidInput(f"{who}: a count of {count}.", hint="Give a number of rows, at least one.")
-
-
-def _check_bits(bits: int, who: str) -> None:
-    if not 1 <= bits <= WRAP_BITS:
-        raise InvalidInput(f"{who}: numbers of {bits} bits.", hint=f"Give 1 to {WRAP_BITS}.")
-
-
-def _check_switching(how: Switching, params: CKKSParams, who: str) -> None:
-    _check_bits(how.top_bits, who)
-    _check_bits(how.key_bits, who)
-    if how.exact and (how.top_bits < WRAP_BITS or how.key_bits < WRAP_BITS or len(params.data_primes) < 2):
-        raise InvalidInput(
-            f"{who}: exact results of {how.top_bits} and {how.key_bits} bits, with {len(params.data_primes)} primes.",
-            hint="Exact results keep all bits, and take two data primes.",
-        )

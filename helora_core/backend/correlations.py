@@ -7,7 +7,7 @@ polynomial of N numbers for each feature, so that sums of products with integers
 results leave as a *correlation*: re-randomised with the client's public key, divided by q₁ and rounded down, and less
 a mask.
 
-Numbers modulo t are uint64. Core has checked shapes, dtypes and sizes before it calls.
+Numbers modulo t are uint64. Core has checked shapes, dtypes and sizes before it calls, and arrays are in one piece.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ SEED_BYTES = 32
 
 Words = NDArray[np.uint64]
 Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 class Switching(NamedTuple):
@@ -44,6 +45,18 @@ class Switching(NamedTuple):
     top_bits: int
     key_bits: int
     exact: bool = False
+
+
+class Cut(NamedTuple):
+    """What is kept of two words that are added: an answer v, and the result c that was prepared for it.
+
+    Attributes:
+        answer_bits: Bits of v, from the top.
+        result_bits: Bits of c, from the top.
+    """
+
+    answer_bits: int
+    result_bits: int
 
 
 class BatchKey(Protocol):
@@ -101,11 +114,11 @@ class BatchSums(Protocol):
 class OnlineWeights(Protocol):
     """A module's integer matrices, ready for online answers."""
 
-    def answer(self, y: Words, masks: Words, top_bits: int) -> Words:
-        """The top bits of U·(D·y) + mask modulo t, shifted down: shape (tokens, d_out).
+    def answer(self, y: bytes, masks: Words, top_bits: int) -> bytes:
+        """v: the top bits of U·(D·y) + mask modulo t of each output of each token, packed as ``pack`` does.
 
         Args:
-            y: Shape (tokens, d_in).
+            y: Words, little-endian, d_in for each token.
             masks: Shape (tokens, d_out).
             top_bits: 1 to 64.
         """
@@ -126,6 +139,31 @@ class SupportsCorrelations(Protocol):
 
     def online_weights(self, matrices: Sequence[Integers]) -> OnlineWeights:
         """Matrices that are applied one after the other, each int64 and below 2^23 in size."""
+        ...
+
+    def padded(self, x: Floats, factors: Floats, pads: Words) -> bytes:
+        """y = [x·factor] − pad modulo t: words, little-endian. [·] is the nearest integer, and of two the even one.
+
+        Args:
+            x: Shape (tokens, d_in).
+            factors: Of each token, shape (tokens,): powers of two, by which x is below 2^51 in size.
+            pads: Shape (tokens, d_in).
+        """
+        ...
+
+    def revealed(self, answers: bytes, results: bytes, cut: Cut, factors: Floats, outputs: int) -> Floats:
+        """v + c modulo t as signed numbers, rounded to doubles, times factor: shape (tokens, outputs).
+
+        Each is taken in the middle of what it may be, for the bits that were kept: half a unit is added to it, unless
+        they are all 64.
+
+        Args:
+            answers: v, as ``OnlineWeights.answer`` packs it.
+            results: c, packed row by row: each token's begins at a byte of its own.
+            cut: How many bits of both.
+            factors: Of each token, shape (tokens,): powers of two.
+            outputs: Numbers of a token.
+        """
         ...
 
     def pack(self, numbers: Words, bits: int) -> bytes:

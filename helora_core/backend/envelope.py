@@ -27,6 +27,7 @@ VERSION = 2
 KEY_ID_BYTES = 16
 _PREFIX = struct.Struct(">4sB")
 _HEADER = struct.Struct(f">4sBB{KEY_ID_BYTES}sHQ")
+_LENGTH_BYTES = 8
 CHECKSUM_BYTES = 32
 _RESEND = "Send it again; if it keeps failing, check that both sides run the same version of helora."
 
@@ -69,6 +70,11 @@ def kind_of(envelope: bytes) -> int:
     return envelope[5] if len(envelope) > 5 else 0
 
 
+def key_id_of(envelope: bytes) -> bytes:
+    """The key id that an envelope states, before anything is checked; shorter if it is too short to state one."""
+    return envelope[6 : 6 + KEY_ID_BYTES]
+
+
 @dataclass(frozen=True)
 class Opened:
     """The content of an envelope, after all checks.
@@ -82,6 +88,41 @@ class Opened:
     payload: bytes
     key_id: bytes
     origin: Origin
+
+
+class Form:
+    """Envelopes of one kind, for one key pair and by one library: of many small ones, what all begin with is made once.
+
+    Args:
+        kind: Their kind.
+        key_id: The key pair that they are for.
+        origin: The backend and library that make them.
+    """
+
+    def __init__(self, kind: int, key_id: bytes, origin: Origin) -> None:
+        self._kind, self._key_id, self._origin = kind, key_id, origin
+        self._made_by = origin.encoded
+        self._start = _HEADER.pack(MAGIC, VERSION, kind, key_id, len(self._made_by), 0)[:-_LENGTH_BYTES]
+        self._head = _HEADER.size + len(self._made_by)
+
+    def wrap(self, payload: bytes) -> bytes:
+        """As ``wrap`` does."""
+        length = len(payload).to_bytes(_LENGTH_BYTES, "big")
+        whole = b"".join((self._start, length, self._made_by, payload))
+        return whole + hashlib.sha256(whole).digest()
+
+    def unwrap(self, envelope: bytes, most_bytes: int) -> bytes | memoryview:
+        """The payload of such an envelope. One that is any other goes through ``opened``, whose errors these are."""
+        length = len(envelope) - self._head - CHECKSUM_BYTES
+        if 0 <= length <= most_bytes:
+            expected = b"".join((self._start, length.to_bytes(_LENGTH_BYTES, "big"), self._made_by))
+            if envelope[: self._head] == expected:
+                body = memoryview(envelope)[:-CHECKSUM_BYTES]
+                if hmac.compare_digest(hashlib.sha256(body).digest(), envelope[-CHECKSUM_BYTES:]):
+                    return body[self._head :]
+        return opened(
+            PayloadKind(self._kind), self._key_id, envelope, origin=self._origin, most_bytes=most_bytes
+        ).payload
 
 
 def wrap(kind: PayloadKind, key_id: bytes, payload: bytes, origin: Origin = UNKNOWN) -> bytes:

@@ -33,8 +33,11 @@ MOST_CANCELLED_BITS = 8
 is left is rounding in doubles, and must not be scaled up to look like a value."""
 
 
-_LARGEST_EXPONENT = 1000
+LARGEST_EXPONENT = 1000
 """Smaller powers of two are normal doubles, whose products are rounded once."""
+
+_LEAST_SQUARE = 1e-200
+"""From here to its inverse, values whose squares vanish do not matter, and none overflows."""
 
 
 def normalized(module: LoRAModule, *, merged: bool = False) -> tuple[LoRAModule, int]:
@@ -91,26 +94,40 @@ def normalized_tokens(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDAr
     Returns:
         The scaled rows, and int64 of shape (tokens,); 0 for a row of zeros.
     """
-    if len(x) == 1:  # a token of a model that generates: many small calls would cost more than the work
-        return _normalized_token(x)
+    exponents = token_exponents(x)
+    return times_powers(x, -exponents), exponents
+
+
+def token_exponents(x: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The least e of each token with ‖x‖₂ ≤ 2^e: int64, shape (tokens,); 0 for a row of zeros.
+
+    Args:
+        x: float64, shape (tokens, d_in), finite.
+    """
+    quick = quick_exponent(x) if len(x) == 1 else None
+    if quick is not None:
+        return np.array([quick], dtype=np.int64)
     # In two steps, since the square of a large or small value may overflow or vanish.
     first = np.frexp(np.abs(x).max(axis=1, initial=0.0))[1].astype(np.int64)
     rows = times_powers(x, -first)
     mantissas, second = np.frexp(np.sqrt(np.einsum("ij,ij->i", rows, rows)))
     second -= mantissas == 0.5
-    return times_powers(rows, -second), first + second
+    found: NDArray[np.int64] = first + second
+    return found
 
 
-def _normalized_token(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    first = math.frexp(float(np.abs(x).max(initial=0.0)))[1]
-    row = np.ldexp(x, -first) if abs(first) >= _LARGEST_EXPONENT else x * 2.0**-first
-    second = exponent_of(math.sqrt(float(np.dot(row[0], row[0]))))
-    return row * 2.0**-second, np.array([first + second], dtype=np.int64)
+def quick_exponent(x: NDArray[np.float64]) -> int | None:
+    """The same of one token, shape (1, d_in), any values: a model that generates has many, and many small calls would
+    cost more than the work. None if it takes more than that: for zeros, values that are not finite, or sizes that few
+    models have.
+    """
+    square = float(np.vdot(x, x))
+    return exponent_of(math.sqrt(square)) if _LEAST_SQUARE < square < 1 / _LEAST_SQUARE else None
 
 
 def times_powers(rows: NDArray[np.float64], exponents: NDArray[np.int64]) -> NDArray[np.float64]:
     """Each row times its power of two: as ``np.ldexp``, which takes ten times as long."""
-    if np.abs(exponents).max(initial=0) < _LARGEST_EXPONENT:
+    if np.abs(exponents).max(initial=0) < LARGEST_EXPONENT:
         scaled: NDArray[np.float64] = rows * np.ldexp(1.0, exponents)[:, np.newaxis]
         return scaled
     return np.ldexp(rows, exponents[:, np.newaxis])

@@ -19,8 +19,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from helora_core.backend.correlations import WRAP_BITS, Switching, Words
-from helora_core.compiler.exponents import times_powers
+from helora_core.backend.checked_correlations import CheckedCorrelations
+from helora_core.backend.correlations import Cut, Switching, Words
+from helora_core.compiler.exponents import LARGEST_EXPONENT, times_powers
 from helora_core.compiler.grid import Correlation
 from helora_core.compiler.plan import Plan
 from helora_core.errors import InvalidProgram
@@ -53,7 +54,7 @@ class OnlineRound:
     outputs: int
     d_out: int
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """Bytes of a token's results, packed."""
         return -(-self.outputs * self.how.top_bits // 8)
@@ -62,36 +63,61 @@ class OnlineRound:
         """Bytes of an answer for so many tokens, packed."""
         return -(-tokens * self.outputs * self.answer_bits // 8)
 
-    def integers(self, x: Vector) -> Words:
-        """x″ modulo t, of activations (tokens, d_in) with ‖x‖₂ ≤ 1 each."""
-        read = x if self.features is None else x[:, self.features]
-        return np.rint(read * 2.0**self.x_bits).astype(np.int64).view(np.uint64)
+    @cached_property
+    def cut(self) -> Cut:
+        """How many bits of answers and of results are kept."""
+        return Cut(self.answer_bits, self.how.top_bits)
 
-    def delta(self, v: Words, c: Words, exponents: NDArray[np.int64]) -> Vector:
-        """Δ, float64, shape (tokens, d_out), of the top bits of v and c, shape (tokens, outputs).
+    def padded(self, library: CheckedCorrelations, x: Vector, exponents: NDArray[np.int64], pads: Words) -> bytes:
+        """y = x″ − r modulo t: words, little-endian, ``inputs`` for each token.
 
         Args:
-            v, c: What the server answered, and what was prepared.
-            exponents: Those of each token and the module together, shape (tokens,).
+            library: The backend's correlations.
+            x: Activations, shape (tokens, d_in).
+            exponents: Of each token, ‖x‖₂ ≤ 2^exponent: shape (tokens,).
+            pads: r, shape (tokens, inputs).
         """
-        total = v + c if self.how.exact else (v << self._dropped[0]) + (c << self._dropped[1]) + self._halves
-        values = times_powers(total.view(np.int64).astype(np.float64), exponents - self.grid_bits)
+        read = x if self.features is None else x[:, self.features]
+        factors = _powers(exponents, -1, self.x_bits)
+        if factors is None:
+            read, factors = times_powers(read, self.x_bits - exponents), np.ones(len(x))
+        return library.padded(read, factors, pads)
+
+    def delta(
+        self, library: CheckedCorrelations, answers: bytes, results: bytes, exponents: NDArray[np.int64], shift: int
+    ) -> Vector:
+        """Δ, float64, shape (tokens, d_out), of the top bits of v and c.
+
+        Args:
+            library: The backend's correlations.
+            answers: What the server answered, packed.
+            results: What was prepared, ``row_bytes`` for each token.
+            exponents: Of each token, shape (tokens,).
+            shift: The module's exponent.
+
+        Raises:
+            CorruptPayload: The answers are not so many numbers.
+        """
+        factors = _powers(exponents, 1, shift - self.grid_bits)
+        if factors is not None:
+            values = library.revealed(answers, results, self.cut, factors, self.outputs)
+        else:
+            values = library.revealed(answers, results, self.cut, np.ones(len(exponents)), self.outputs)
+            values = times_powers(values, exponents + (shift - self.grid_bits))
         if self.columns is None:
             return values
         delta = np.zeros((len(values), self.d_out))
         delta[:, self.columns] = values
         return delta
 
-    @cached_property
-    def _dropped(self) -> tuple[np.uint64, np.uint64]:
-        return np.uint64(WRAP_BITS - self.answer_bits), np.uint64(WRAP_BITS - self.how.top_bits)
 
-    @cached_property
-    def _halves(self) -> np.uint64:
-        """Half a unit of each: what two divisions that round down take off on average."""
-        of_answers, of_results = self._dropped
-        halves: np.uint64 = np.uint64((1 << int(of_answers) >> 1) + (1 << int(of_results) >> 1))
-        return halves
+def _powers(exponents: NDArray[np.int64], sign: int, shift: int) -> Vector | None:
+    """2^(sign·exponent + shift) of each token, if all are normal doubles."""
+    if len(exponents) == 1:
+        exponent = sign * exponents.item() + shift
+        return np.array([2.0**exponent]) if abs(exponent) < LARGEST_EXPONENT else None
+    shifted = sign * exponents + shift
+    return np.ldexp(1.0, shifted) if np.abs(shifted).max() < LARGEST_EXPONENT else None
 
 
 _KNOWN: WeakKeyDictionary[Plan, OnlineRound] = WeakKeyDictionary()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,6 +22,10 @@ _WHO = "Plans ahead of time"
 
 _TILE = 64
 """Rows that are transposed at a time, while they are in the cache."""
+
+_MOST_ROWS = 16
+_MOST_BYTES = 1 << 16
+"""How many rows are made before they are asked for, and how many bytes."""
 
 USES = {
     "pad": b"helora pad",
@@ -96,6 +101,49 @@ class Stream:
         for start in range(0, count, _TILE):
             out[:, start : start + _TILE] = self.rows(start, min(_TILE, count - start), first, end).T
         return out
+
+
+class Upcoming:
+    """Rows of a stream that are asked for one after another: some are made at a time, since a call of the cipher costs
+    more than a row.
+
+    A row that was made ahead is given out once, and is then the caller's, who may overwrite it. One that is asked for
+    again is made again.
+
+    Args:
+        stream: The stream.
+        words: Words of a row.
+    """
+
+    def __init__(self, stream: Stream, words: int) -> None:
+        self._stream, self._words = stream, words
+        self._many = max(1, min(_MOST_ROWS, _MOST_BYTES // (8 * words)))
+        self._made: Words = np.empty((0, words), dtype=np.uint64)
+        self._next = self._end = 0
+
+    @property
+    def rows_ahead(self) -> int:
+        """Rows that are made and were not given out."""
+        return self._end - self._next
+
+    def take(self, start: int, count: int) -> Words:
+        """Rows ``start`` to ``start + count``: uint64, shape (count, words), nobody else's."""
+        if start < self._next or start + count > self._end:
+            if count >= self._many:
+                return self._stream.rows(start, count, 0, self._words)
+            self._made = self._stream.rows(start, self._many, 0, self._words)
+            self._end = start + self._many
+        self._next = start + count
+        at = len(self._made) - (self._end - start)
+        return self._made[at : at + count]
+
+
+def joined(parts: Sequence[Words]) -> Words:
+    """Rows of several streams, one after another; the parts are overwritten."""
+    whole = np.concatenate(parts)
+    for part in parts:
+        part.fill(0)
+    return whole
 
 
 @functools.lru_cache(maxsize=64)

@@ -18,6 +18,10 @@ class Telemetry:
     def __init__(self, sinks: Iterable[TelemetrySink] = ()) -> None:
         self._sinks = list(sinks)
 
+    def __bool__(self) -> bool:
+        """Whether there is a sink."""
+        return bool(self._sinks)
+
     def emit(self, name: str, elapsed_ns: int, **attributes: str | int | float) -> None:
         """Send one event to every sink."""
         event = TelemetryEvent(name=name, elapsed_ns=elapsed_ns, attributes=attributes)

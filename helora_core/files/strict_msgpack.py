@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import functools
+from collections.abc import Hashable
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -11,7 +13,7 @@ from helora_core.files.malformed import Malformed
 T = TypeVar("T")
 
 
-def decode(data: bytes, kind: type[T]) -> T:
+def decode(data: bytes | memoryview, kind: type[T]) -> T:
     """Read MessagePack.
 
     Args:
@@ -22,9 +24,15 @@ def decode(data: bytes, kind: type[T]) -> T:
         Malformed: It is not MessagePack, or not of the type expected.
     """
     try:
-        return msgspec.msgpack.decode(data, type=kind)
+        found: T = _decoder(cast("Hashable", kind)).decode(data)
     except UnicodeDecodeError as error:
         raise Malformed("has text that is not UTF-8") from error
     except (msgspec.MsgspecError, RecursionError, MemoryError) as error:
         # The texts of msgspec name places and types, never values.
         raise Malformed(f"is not the MessagePack expected ({error})") from error
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(kind)

@@ -12,15 +12,12 @@ from typing import Annotated, NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from helora_core.backend.checked_correlations import CheckedCorrelations
-from helora_core.backend.correlations import OnlineWeights, Words
+from helora_core.backend.correlations import OnlineWeights
 from helora_core.errors import CorrelationUsed, CorruptPayload, LimitExceeded, UnexpectedMessage
 from helora_core.execution import modular
 from helora_core.execution.modular import OnlineRound
-from helora_core.execution.streams import SEED_BYTES, Stream
+from helora_core.execution.streams import SEED_BYTES, Upcoming, joined
 from helora_core.files import strict_msgpack
 from helora_core.files.malformed import Malformed
 from helora_core.parties.limits import ServerLimits
@@ -29,6 +26,9 @@ from helora_core.parties.messages import MaskedUpload, RequestId, Span
 from helora_core.parties.pool import RESERVED
 from helora_core.parties.store import Store, Write, under
 from helora_core.parties.weights import ModularWeights
+
+_MOST_TOGETHER = 16
+"""Sets of modules of a batch that are remembered: clients choose them."""
 
 
 class KeptBatch(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -60,7 +60,7 @@ class _Bound(NamedTuple):
 
     turn: OnlineRound
     weights: OnlineWeights
-    masks: Stream
+    masks: Upcoming
 
 
 @dataclass(eq=False)
@@ -68,16 +68,27 @@ class _Batch:
     """A batch in use.
 
     Attributes:
-        used: Whether each correlation is used, or may be: bool, shape (size,).
+        used: Of each correlation 1 if it is used, or may be, and 0 otherwise.
         left: How many are not.
         bound: Its modules, as far as they were asked for.
+        together: Those that were asked for together, by their places.
     """
 
     kept: KeptBatch
     mark: Mark
-    used: NDArray[np.bool_]
+    used: bytearray
     left: int
     bound: dict[int, _Bound] = field(default_factory=dict)
+    together: dict[tuple[int, ...], tuple[_Bound, ...]] = field(default_factory=dict)
+
+    def modules(self, places: tuple[int, ...], serving: Serving) -> tuple[_Bound, ...]:
+        """Some of its modules. Errors are those of ``module``."""
+        found = self.together.get(places)
+        if found is None:
+            found = tuple([self.module(place, serving) for place in places])
+            if len(self.together) < _MOST_TOGETHER and len(places) <= len(self.kept.modules):
+                self.together[places] = found
+        return found
 
     def module(self, place: int, serving: Serving) -> _Bound:
         """One of its modules.
@@ -95,7 +106,8 @@ class _Batch:
                 )
             turn, weights = served
             name, _, fingerprint = found[0]
-            self.bound[place] = _Bound(turn, weights.online, modular.masks(self.kept.secret, name, fingerprint))
+            masks = Upcoming(modular.masks(self.kept.secret, name, fingerprint), turn.outputs)
+            self.bound[place] = _Bound(turn, weights.online, masks)
         return self.bound[place]
 
 
@@ -176,13 +188,14 @@ class Batches:
 
     def _hold(self, kept: KeptBatch) -> None:
         mark = Mark(self._owner, f"used.{self._prefix}.{kept.batch.hex()}", kept.size, RESERVED)
-        used = np.arange(kept.size) < mark.reserved
-        if used.all():
-            self._owner.put(*mark.erasing(self._key(kept.batch)))
+        left = kept.size - mark.reserved
+        if left:
+            used = bytearray(b"\1" * mark.reserved + bytes(left))
+            self._batches[kept.batch] = _Batch(kept, mark, used, left)
         else:
-            self._batches[kept.batch] = _Batch(kept, mark, used, int(np.count_nonzero(~used)))
+            self._owner.put(*mark.erasing(self._key(kept.batch)))
 
-    def answers(self, upload: MaskedUpload, serving: Serving, library: CheckedCorrelations) -> tuple[bytes, ...]:
+    def answers(self, upload: MaskedUpload, serving: Serving) -> tuple[bytes, ...]:
         """Each module's results from activations under a pad. The correlations are marked as used first, durably.
 
         Raises:
@@ -192,19 +205,17 @@ class Batches:
         """
         with self.lock:
             found = self._unused(upload.spans)
-            modules = [[batch.module(place, serving) for batch, _ in found] for place in upload.modules]
-            tokens = sum(span.count for _, span in found)
-            y = _numbers(upload, tokens, modules)
+            modules = [batch.modules(upload.modules, serving) for batch, _ in found]
+            _require_numbers(upload, sum([span.count for _, span in found]), modules[0])
             results = []
-            for of_batches in modules:
-                turn, weights, _ = of_batches[0]
-                rows = [
-                    bound.masks.rows(span.start, span.count, 0, turn.outputs)
-                    for bound, (_, span) in zip(of_batches, found, strict=True)
-                ]
-                bits = turn.answer_bits
-                v = weights.answer(y, rows[0] if len(rows) == 1 else np.concatenate(rows), bits)
-                results.append(library.pack(v, bits))
+            for place, (turn, weights, masks) in enumerate(modules[0]):
+                if len(found) == 1:
+                    rows = masks.take(found[0][1].start, found[0][1].count)
+                else:
+                    each = zip(modules, found, strict=True)
+                    rows = joined([of[place].masks.take(span.start, span.count) for of, (_, span) in each])
+                results.append(weights.answer(upload.numbers, rows, turn.answer_bits))
+                rows.fill(0)
             self._use(found)
             return tuple(results)
 
@@ -217,7 +228,7 @@ class Batches:
         found = []
         for i, span in enumerate(spans):
             batch, end = self._batches.get(span.batch), span.start + span.count
-            if batch is None or end > batch.kept.size or batch.used[span.start : end].any():
+            if batch is None or end > batch.kept.size or batch.used.find(1, span.start, end) >= 0:
                 raise CorrelationUsed(
                     f"Session: of {span.count} correlations some are used, or do not exist.",
                     hint="Begin the request again, with others. After a restart of the server up to "
@@ -234,31 +245,32 @@ class Batches:
     def _use(self, found: Sequence[tuple[_Batch, Span]]) -> None:
         """Mark correlations as used; the mark is durable. Errors are those of ``Mark.cover``."""
         for batch, span in found:
-            batch.used[span.start : span.start + span.count] = True
+            batch.used[span.start : span.start + span.count] = b"\1" * span.count
             batch.left -= span.count
-        Mark.cover_all([(batch.mark, span.start + span.count) for batch, span in found])
-        for name, batch in {batch.kept.batch: batch for batch, _ in found}.items():
-            if not batch.left:
-                del self._batches[name]
-                self._owner.put(*batch.mark.erasing(self._key(name)))
+        if len(found) == 1:
+            found[0][0].mark.cover(found[0][1].start + found[0][1].count)
+        else:
+            Mark.cover_all([(batch.mark, span.start + span.count) for batch, span in found])
+        for batch, _ in found:
+            if not batch.left and self._batches.pop(batch.kept.batch, None) is not None:
+                self._owner.put(*batch.mark.erasing(self._key(batch.kept.batch)))
 
     def _key(self, batch: bytes) -> str:
         return f"batch.{self._prefix}.{batch.hex()}"
 
 
-def _numbers(upload: MaskedUpload, tokens: int, modules: Sequence[Sequence[_Bound]]) -> Words:
-    """y of a message: uint64, shape (tokens, inputs).
+def _require_numbers(upload: MaskedUpload, tokens: int, modules: Sequence[_Bound]) -> None:
+    """Refuse a message that does not have y of so many tokens.
 
     Raises:
         CorruptPayload: It has no module, no token, or other numbers.
     """
-    inputs = modules[0][0].turn.inputs if tokens and modules else 0
+    inputs = modules[0].turn.inputs if tokens and modules else 0
     if not inputs or len(upload.numbers) != 8 * tokens * inputs:
         raise CorruptPayload(
             f"The message holds other numbers than those of {tokens} tokens.",
             hint="Use the same version of helora on both sides.",
         )
-    return np.frombuffer(upload.numbers, dtype="<u8").reshape(tokens, inputs)
 
 
 class AllBatches:

@@ -11,7 +11,7 @@ import secrets
 from helora_core.backend import envelope
 from helora_core.backend.capabilities import Capabilities
 from helora_core.backend.checked_backend import CheckedBackend
-from helora_core.backend.envelope import KEY_ID_BYTES, PayloadKind
+from helora_core.backend.envelope import KEY_ID_BYTES, Form, PayloadKind
 from helora_core.backend.ledger import Ledger
 from helora_core.backend.limits import MessageLimits
 from helora_core.backend.origin import Origin, origin_of
@@ -36,6 +36,8 @@ class Channel:
         self.key_id = key_id
         self.capabilities = capabilities
         self._origin = origin
+        # By their numbers: looking an enumeration's members up takes longer.
+        self._forms = [Form(kind, key_id, origin) for kind in range(max(PayloadKind) + 1)]
 
     @classmethod
     def new(cls, backend: CheckedBackend, params: CKKSParams, *, security_bits: int, table: str) -> Channel:
@@ -83,10 +85,10 @@ class Channel:
         """The same: there is nothing to encrypt. Prepared correlations are in the client's store."""
         return self.evaluation_keys()
 
-    def seal(self, kind: PayloadKind, payload: bytes) -> bytes:
-        """A message in its envelope."""
-        return envelope.wrap(kind, self.key_id, payload, self._origin)
+    def seal(self, kind: int, payload: bytes) -> bytes:
+        """A message in its envelope; ``kind`` is a ``PayloadKind``."""
+        return self._forms[kind].wrap(payload)
 
-    def open(self, kind: PayloadKind, message: bytes, *, most_bytes: int) -> bytes:
+    def open(self, kind: int, message: bytes, *, most_bytes: int) -> bytes | memoryview:
         """The payload of a message; errors are those of ``envelope.opened``."""
-        return envelope.unwrap(kind, self.key_id, message, origin=self._origin, most_bytes=most_bytes)
+        return self._forms[kind].unwrap(message, most_bytes)

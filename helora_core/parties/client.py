@@ -231,20 +231,19 @@ class Client:
             NotDurable: Another client has opened this one's store since.
         """
         names = (modules,) if isinstance(modules, str) else tuple(modules)
-        tokens = np.shape(x)[0] if np.ndim(x) else 1
-        route = self._routes.get(names) or self._route(names, tokens)
-        first = route.asked[0] if isinstance(route, Route) else route[0][0]
-        checked = check_activations(np.asarray(x), first.plan.shape, who=first.name)
+        route = self._routes.get(names) or self._route(names, np.shape(x)[0] if np.ndim(x) else 1)
         if not isinstance(route, Route):
             wanted, parts = route
-            return Request(wanted, self._keys[first.plan.params], checked, wanted=parts)
+            checked = check_activations(np.asarray(x), wanted[0].plan.shape, who=wanted[0].name)
+            return Request(wanted, self._keys[wanted[0].plan.params], checked, wanted=parts)
+        given = route.tokens(x)
         try:
-            taken = self._reserves.take(route, len(checked))
+            taken = route.pools.take(route.digests, len(given.x))
         except PoolEmpty:
             if otherwise is None:
                 raise
             return self.begin(otherwise, x)
-        return MaskedRequest(route, checked, taken=taken, ticket=Ticket(self._store))
+        return MaskedRequest(route, given, taken=taken, ticket=Ticket(self._store))
 
     def _route(self, names: tuple[str, ...], tokens: int) -> Route | tuple[list[AskedModule], list[str]]:
         """The modules that names mean, and their parts: as a route, if the plans run ahead of time. That is kept, if
@@ -256,7 +255,7 @@ class Client:
         parts = list(dict.fromkeys(part for name in names for part in self._names.parts_of(name)))
         if alive[0].plan.correlation is None:
             return wanted, parts
-        route = Route(wanted, parts, self._reserves.channel(alive[0].plan), self._backend.correlations)
+        route = self._reserves.route(wanted, parts, alive[0].plan)
         if all(len(self._asked[each.name]) == 1 for each in wanted):
             self._routes[names] = route
         return route

@@ -73,7 +73,8 @@ class Mark:
 
     def cover(self, end: int) -> None:
         """Reserve all correlations below ``end``. Errors are those of the store and ``Ownership.put``."""
-        Mark.cover_all([(self, end)])
+        if end > self.reserved:
+            Mark.cover_all([(self, end)])
 
     @staticmethod
     def cover_all(ends: Sequence[tuple[Mark, int]]) -> None:

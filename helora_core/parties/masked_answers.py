@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from helora_core.backend.envelope import PayloadKind, checksum_of
 from helora_core.errors import CorruptPayload, LimitExceeded
 from helora_core.parties.batches import Batches
 from helora_core.parties.channel import Channel
+from helora_core.parties.limits import ServerLimits
 from helora_core.parties.messages import MaskedDownload, MaskedUpload, decode, encode
 from helora_core.parties.served import Served
 from helora_core.parties.store import Ticket
@@ -18,8 +19,7 @@ _First = tuple[bytes, int]
 """The first correlation of a message names it."""
 
 
-@dataclass(frozen=True)
-class _Kept:
+class _Kept(NamedTuple):
     """An answer that is kept.
 
     Attributes:
@@ -50,7 +50,7 @@ class MaskedAnswers:
         self._kept.clear()
         self.kept_bytes = 0
 
-    def answer(self, channel: Channel, batches: Batches, message: bytes, payload: bytes) -> bytes:
+    def answer(self, channel: Channel, batches: Batches, message: bytes, payload: bytes | memoryview) -> bytes:
         """The answer to a message, whose payload was checked.
 
         Raises:
@@ -65,32 +65,34 @@ class MaskedAnswers:
             raise CorruptPayload(
                 "The message names no correlation.", hint="Use the same version of helora on both sides."
             )
-        first, fingerprint = (upload.spans[0].batch, upload.spans[0].start), checksum_of(message)
+        span = upload.spans[0]
+        first, fingerprint = (span.batch, span.start), checksum_of(message)
         kept = self._kept.get(first)
         if kept is not None and kept.upload == fingerprint:
             kept.ticket.require("Session")
             return kept.answer
-        tokens = sum(span.count for span in upload.spans)
-        if tokens > self._served.limits.tokens:
+        limits, tokens = self._served.limits, sum([span.count for span in upload.spans])
+        if tokens > limits.tokens:
             raise LimitExceeded(
-                f"Session: the request is for {tokens} tokens; 1 to {self._served.limits.tokens} are served at once.",
+                f"Session: the request is for {tokens} tokens; 1 to {limits.tokens} are served at once.",
                 hint="Send fewer tokens per request.",
             )
-        results = batches.answers(upload, self._served, self._served.correlations)
+        results = batches.answers(upload, self._served)
         elapsed = time.perf_counter_ns() - start
         answer = channel.seal(PayloadKind.MASKED_DOWNLOAD, encode(MaskedDownload(*first, results, elapsed)))
         kept = self._kept[first] = _Kept(fingerprint, answer, Ticket(self._served.batches.store))
         self.kept_bytes += len(answer)
-        self._make_room()
-        self._served.telemetry.emit(
-            "masked.answered", elapsed, backend=self._served.backend.name, modules=len(results), tokens=tokens
-        )
+        if len(self._kept) > limits.requests or self.kept_bytes > limits.kept_bytes:
+            self._make_room(limits)
+        if self._served.telemetry:
+            self._served.telemetry.emit(
+                "masked.answered", elapsed, backend=self._served.backend.name, modules=len(results), tokens=tokens
+            )
         kept.ticket.require("Session")
         return answer
 
-    def _make_room(self) -> None:
+    def _make_room(self, limits: ServerLimits) -> None:
         """Drop the oldest answers: a message whose answer is gone is refused, since its correlations are used."""
-        limits = self._served.limits
         while len(self._kept) > 1 and (len(self._kept) > limits.requests or self.kept_bytes > limits.kept_bytes):
             _, oldest = self._kept.popitem(last=False)
             self.kept_bytes -= len(oldest.answer)

@@ -23,6 +23,8 @@ MOST_MESSAGE_BYTES = 256 << 20
 
 T = TypeVar("T")
 
+_ENCODER = msgspec.msgpack.Encoder()
+
 RequestId = Annotated[bytes, msgspec.Meta(min_length=REQUEST_ID_BYTES, max_length=REQUEST_ID_BYTES)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]
 
@@ -115,10 +117,10 @@ def new_request_id() -> bytes:
 
 def encode(message: Upload | Download | MaskedUpload | MaskedDownload) -> bytes:
     """The payload of a message."""
-    return msgspec.msgpack.encode(message)
+    return _ENCODER.encode(message)
 
 
-def decode(payload: bytes, kind: type[T]) -> T:
+def decode(payload: bytes | memoryview, kind: type[T]) -> T:
     """Read the payload of a message.
 
     Raises:

@@ -7,19 +7,16 @@ of them. The client keeps the seed of r, and c = W·r − s as numbers.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Annotated, NamedTuple
 
 import msgspec
-import numpy as np
 
-from helora_core.backend.checked_correlations import CheckedCorrelations
 from helora_core.backend.correlations import Words
 from helora_core.compiler.plan import Plan
 from helora_core.errors import CorruptPayload, PoolEmpty
 from helora_core.execution import modular
-from helora_core.execution.streams import SEED_BYTES
+from helora_core.execution.streams import SEED_BYTES, Upcoming, joined
 from helora_core.files import strict_msgpack
 from helora_core.files.malformed import Malformed
 from helora_core.parties.marks import Mark, Ownership
@@ -76,29 +73,26 @@ class PoolLevel(msgspec.Struct, frozen=True):
     low: bool
 
 
-@dataclass(frozen=True, eq=False)
-class Taken:
-    """Correlations for the tokens of one request, in order.
+class Taken(NamedTuple):
+    """Correlations for the tokens of one request, in order. Nobody else has them.
 
     Attributes:
         spans: Their places in batches.
         pads: r, shape (tokens, inputs).
-        masked: c of each module, shape (tokens, outputs).
+        masked: c of each module, packed as in ``PreparedModule``.
         places: The place of each module in its batch.
     """
 
     spans: tuple[Span, ...]
     pads: Words
-    masked: Mapping[str, Words]
-    places: Mapping[str, int]
+    masked: Mapping[str, bytes]
+    places: tuple[int, ...]
 
 
 class _Batch:
     """A batch in use."""
 
-    def __init__(
-        self, kept: PreparedBatch, plans: Mapping[str, Plan], library: CheckedCorrelations, mark: Mark
-    ) -> None:
+    def __init__(self, kept: PreparedBatch, plans: Mapping[str, Plan], mark: Mark) -> None:
         rounds = {each.name: modular.online_of(plans[each.plan]) for each in kept.modules}
         self.kept = kept
         self.modules = tuple(each.name for each in kept.modules)
@@ -106,11 +100,9 @@ class _Batch:
         self.places = {name: place for place, name in enumerate(self.modules)}
         self.mark = mark
         self.next = mark.reserved
-        self._library, self._rounds = library, rounds
-        self._inputs = rounds[self.modules[0]].inputs
-        self._pads = modular.pads(kept.seed)
-        self._masked = {each.name: bytearray(each.masked) for each in kept.modules}
-        if any(len(self._masked[name]) != kept.size * each.row_bytes for name, each in rounds.items()):
+        self._pads = Upcoming(modular.pads(kept.seed), rounds[self.modules[0]].inputs)
+        self._masked = {each.name: (bytearray(each.masked), rounds[each.name].row_bytes) for each in kept.modules}
+        if any(len(masked) != kept.size * row_bytes for masked, row_bytes in self._masked.values()):
             raise CorruptPayload("Store: a pool is damaged.", hint="Prepare correlations again.")
 
     @property
@@ -119,29 +111,21 @@ class _Batch:
 
     @property
     def bytes_held(self) -> int:
-        return sum(map(len, self._masked.values()))
+        return sum(len(masked) for masked, _ in self._masked.values())
 
-    def take(self, count: int, names: Sequence[str]) -> Taken:
+    def take(self, count: int, names: Collection[str]) -> Taken:
         """The next correlations; each is given out only once. Errors are those of ``Mark.cover``."""
         start, end = self.next, self.next + count
         self.next = end  # also if the write fails: whether it reached the disk is not known
         self.mark.cover(end)
-        pads = self._pads.rows(start, count, 0, self._inputs)
-        masked = {name: self._read(name, start, count) for name in names}
-        for name, kept in self._masked.items():
-            size = self._rounds[name].row_bytes
-            kept[start * size : end * size] = bytes(count * size)
-        return Taken((Span(self.kept.batch, start, count),), pads, masked, self.places)
-
-    def _read(self, name: str, start: int, count: int) -> Words:
-        """c of so many correlations, shape (count, outputs)."""
-        turn = self._rounds[name]
-        size, bits = turn.row_bytes, turn.how.top_bits
-        packed = bytes(self._masked[name][start * size : (start + count) * size])
-        if turn.outputs * bits % 8 == 0:
-            return self._library.unpack(packed, count * turn.outputs, bits).reshape(count, turn.outputs)
-        rows = [packed[i * size : (i + 1) * size] for i in range(count)]
-        return np.stack([self._library.unpack(row, turn.outputs, bits) for row in rows])
+        taken = {}
+        for name, (masked, row_bytes) in self._masked.items():
+            own = slice(start * row_bytes, end * row_bytes)
+            if name in names:
+                taken[name] = bytes(masked[own])
+            masked[own] = bytes(count * row_bytes)
+        places = tuple([self.places[name] for name in names])
+        return Taken((Span(self.kept.batch, start, count),), self._pads.take(start, count), taken, places)
 
 
 class Pools:
@@ -151,7 +135,6 @@ class Pools:
         store: Where batches and marks are kept; None to keep them only in memory.
         key_id: The client's key id; batches of other keys are left alone.
         plans: The plans that may have batches, by digest. Batches for other plans are deleted.
-        library: The backend's correlations, which pack and unpack numbers.
         low_water: A pool with fewer correlations than this is low.
         reserved: Correlations to reserve with one write.
     """
@@ -161,14 +144,13 @@ class Pools:
         store: Store | None,
         key_id: bytes,
         plans: Mapping[str, Plan],
-        library: CheckedCorrelations,
         *,
         low_water: int,
         reserved: int = RESERVED,
     ) -> None:
         self._prefix = key_id.hex()
         self._owner = Ownership(store, f"owner.client.{self._prefix}")
-        self._key_id, self._plans, self._library = key_id, plans, library
+        self._key_id, self._plans = key_id, plans
         self._low_water, self._ahead = low_water, reserved
         self._lock = threading.RLock()
         self._batches: list[_Batch] = []
@@ -188,14 +170,14 @@ class Pools:
         known = all(each.plan in self._plans for each in kept.modules)
         mark = self._mark(kept)
         if kept.modules and known and mark.reserved < kept.size:
-            self._batches.append(_Batch(kept, self._plans, self._library, mark))
+            self._batches.append(_Batch(kept, self._plans, mark))
         else:
             self._erase(kept, mark)
 
     def add(self, kept: PreparedBatch) -> None:
         """Add a batch to a pool. Errors are those of the store."""
         with self._lock:
-            batch = _Batch(kept, self._plans, self._library, self._mark(kept))
+            batch = _Batch(kept, self._plans, self._mark(kept))
             self._owner.put(Write(self._key(kept), msgspec.msgpack.encode(kept)))
             self._batches.append(batch)
             self._known.clear()
@@ -231,10 +213,10 @@ class Pools:
             most = 0
             for pool in self._fitting(wanted):
                 if pool[0].left > tokens:
-                    return pool[0].take(tokens, list(wanted))
+                    return pool[0].take(tokens, wanted)
                 left = sum(batch.left for batch in pool)
                 if left >= tokens:
-                    return self._joined(list(self._parts(pool, tokens, list(wanted))), list(wanted))
+                    return self._joined(list(self._parts(pool, tokens, wanted)), wanted)
                 most = max(most, left)
         raise PoolEmpty(
             f"Client: {tokens} correlations are asked for, and the pool for these {len(wanted)} modules has {most}.",
@@ -250,7 +232,7 @@ class Pools:
             self._known[key] = [[batch for batch in fitting if batch.modules == modules] for modules in pools]
         return self._known[key]
 
-    def _parts(self, fitting: Sequence[_Batch], tokens: int, names: Sequence[str]) -> Iterator[Taken]:
+    def _parts(self, fitting: Sequence[_Batch], tokens: int, names: Collection[str]) -> Iterator[Taken]:
         for batch in list(fitting):
             count = min(tokens, batch.left)
             if count:
@@ -259,13 +241,13 @@ class Pools:
                 self._drop(batch)
             tokens -= count
 
-    def _joined(self, parts: Sequence[Taken], names: Sequence[str]) -> Taken:
+    def _joined(self, parts: Sequence[Taken], names: Collection[str]) -> Taken:
         if len(parts) == 1:
             return parts[0]
         return Taken(
             tuple(span for part in parts for span in part.spans),
-            np.concatenate([part.pads for part in parts]),
-            {name: np.concatenate([part.masked[name] for part in parts]) for name in names},
+            joined([part.pads for part in parts]),
+            {name: b"".join([part.masked[name] for part in parts]) for name in names},
             parts[0].places,
         )
 

@@ -9,25 +9,58 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from helora_core.backend.checked_correlations import CheckedCorrelations
 from helora_core.backend.envelope import PayloadKind
 from helora_core.backend.ledger import OperationCounts
-from helora_core.compiler.exponents import normalized_tokens
+from helora_core.compiler.compiled import split
+from helora_core.compiler.exponents import quick_exponent, token_exponents
 from helora_core.compiler.plan import Plan
 from helora_core.errors import CorruptPayload, UnexpectedMessage
-from helora_core.execution.modular import online_of
+from helora_core.execution.modular import OnlineRound, online_of
 from helora_core.packing.protocol import Vector
+from helora_core.parties.batching import check_activations
 from helora_core.parties.channel import Channel
-from helora_core.parties.client_run import RunResult
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.messages import MOST_MESSAGE_BYTES, MaskedDownload, MaskedUpload, decode, encode
-from helora_core.parties.pool import Taken
+from helora_core.parties.pool import Pools, Taken
 from helora_core.parties.request import AskedModule, Request
 from helora_core.parties.request_report import PhaseTimes, Report
 from helora_core.parties.store import Ticket
+
+
+class Tokens(NamedTuple):
+    """Activations.
+
+    Attributes:
+        x: float64, checked, shape (tokens, d_in).
+        exponents: Of each token, ‖x‖₂ ≤ 2^exponent: shape (tokens,).
+        nothing: Whether each is zero, bool, shape (tokens,); None if none is.
+    """
+
+    x: Vector
+    exponents: NDArray[np.int64]
+    nothing: NDArray[np.bool_] | None
+
+
+class _Turn(NamedTuple):
+    """What of a module does not change.
+
+    Attributes:
+        asked: The module.
+        turn: Its online round; None if its Δ is zero.
+        exponent: Its exponent.
+        only: The name of its part, if that is all of it.
+    """
+
+    asked: AskedModule
+    turn: OnlineRound | None
+    exponent: int
+    only: str | None
 
 
 class Route:
@@ -37,20 +70,46 @@ class Route:
         asked: The modules, by one plan each; at least one module's Δ is not zero.
         wanted: The parts.
         channel: The client's channel for their parameters.
+        pools: The client's pools for them.
         library: The backend's correlations.
     """
 
     def __init__(
-        self, asked: Sequence[AskedModule], wanted: Sequence[str], channel: Channel, library: CheckedCorrelations
+        self,
+        asked: Sequence[AskedModule],
+        wanted: Sequence[str],
+        channel: Channel,
+        pools: Pools,
+        library: CheckedCorrelations,
     ) -> None:
-        self.asked = tuple(asked)
-        self.alive = tuple(each for each in asked if not each.plan.is_zero)
-        self.wanted = tuple(wanted)
-        self.channel, self.library = channel, library
-        self.plan = self.alive[0].plan
-        self.digests = {each.name: each.plan.digest for each in self.alive}
-        self.turns = [online_of(each.plan) for each in self.alive]
-        self.bounds = {each.name: each.plan.precision().error_bound for each in self.alive}
+        alive = [each for each in asked if not each.plan.is_zero]
+        self.asked, self.wanted = tuple(asked), tuple(wanted)
+        self.channel, self.pools, self.library = channel, pools, library
+        self.plan = alive[0].plan
+        self.digests = {each.name: each.plan.digest for each in alive}
+        self.first = online_of(self.plan)
+        self.turns = tuple(
+            _Turn(
+                asked=each,
+                turn=None if each.plan.is_zero else online_of(each.plan),
+                exponent=each.plan.exponent or 0,
+                only=each.parts[0].name if len(each.parts) == 1 else None,
+            )
+            for each in asked
+        )
+        self._one = (1, self.plan.shape.d_in)
+
+    def tokens(self, x: NDArray[Any]) -> Tokens:
+        """Activations as float64; errors are those of ``check_activations``."""
+        given = np.asarray(x)
+        if given.shape == self._one and given.dtype.kind == "f":
+            row = given.astype(np.float64)
+            quick = quick_exponent(row)
+            if quick is not None:
+                return Tokens(row, np.array([quick], dtype=np.int64), None)
+        checked = check_activations(given, self.plan.shape, who=self.asked[0].name)
+        nothing = np.logical_not(checked.any(axis=1))
+        return Tokens(checked, token_exponents(checked), nothing if nothing.any() else None)
 
 
 class MaskedRequest(Request):
@@ -58,23 +117,23 @@ class MaskedRequest(Request):
 
     Args:
         route: The modules.
-        x: Activations, float64, checked, shape (tokens, d_in).
-        taken: A correlation for each token.
+        tokens: Activations.
+        taken: A correlation for each token; its pads are overwritten.
         ticket: The writes that have to be durable so that they are not taken again.
     """
 
-    def __init__(self, route: Route, x: Vector, *, taken: Taken, ticket: Ticket) -> None:
+    def __init__(self, route: Route, tokens: Tokens, *, taken: Taken, ticket: Ticket) -> None:
         start = time.perf_counter_ns()
-        self._route, self._taken, self._ticket, self._asked = route, taken, ticket, route.asked
+        self._route, self._ticket, self._asked = route, ticket, route.asked
         self.wanted = route.wanted
         self._deltas: dict[str, Vector] | None = None
-        self._bounds: dict[str, Vector] = {}
-        self._tokens = len(x)
-        scaled, self._exponents = normalized_tokens(x)
-        y = route.turns[0].integers(scaled) - taken.pads
-        upload = MaskedUpload(taken.spans, tuple(taken.places[each.name] for each in route.alive), y.tobytes())
-        self._message = message = route.channel.seal(PayloadKind.MASKED_UPLOAD, encode(upload))
-        self._nothing = None if scaled.any(axis=1).all() else np.logical_not(scaled.any(axis=1))
+        self._tokens = len(tokens.x)
+        self._exponents, self._nothing = tokens.exponents, tokens.nothing
+        self._first, self._masked = taken.spans[0], taken.masked
+        y = route.first.padded(route.library, tokens.x, tokens.exponents, taken.pads)
+        taken.pads.fill(0)
+        upload = encode(MaskedUpload(taken.spans, taken.places, y))
+        self._message = message = route.channel.seal(PayloadKind.MASKED_UPLOAD, upload)
         self._times = PhaseTimes(encrypt=time.perf_counter_ns() - start)
         self._bytes_up, self._bytes_down = len(message), 0
 
@@ -92,16 +151,26 @@ class MaskedRequest(Request):
             raise UnexpectedMessage("Request: it is done, and an answer came.", hint="Drop the answer.")
         opened = self._route.channel.open(PayloadKind.MASKED_DOWNLOAD, answer, most_bytes=MOST_MESSAGE_BYTES)
         download = decode(opened, MaskedDownload)
-        first = self._taken.spans[0]
-        if (download.batch, download.start) != (first.batch, first.start):
+        if download.start != self._first.start or download.batch != self._first.batch:
             raise UnexpectedMessage(
                 "Request: the answer is to another one.", hint="Give each answer to the request that it is for."
             )
-        self._settle(self._results(download.results))
-        self._taken = Taken((), self._taken.pads[:0], {}, {})
+        self._deltas = self._results(download.results)
+        self._message, self._masked = None, {}
         self._bytes_down = len(answer)
         self._times.compute = download.elapsed_ns
         self._times.decrypt = time.perf_counter_ns() - start
+
+    @property
+    def error_bounds(self) -> dict[str, Vector]:
+        """As ``Request.error_bounds``; empty until the answer is there."""
+        return {} if self._deltas is None else {each.asked.name: self._bound(each) for each in self._route.turns}
+
+    def _bound(self, each: _Turn) -> Vector:
+        if each.turn is None:
+            return np.zeros(self._tokens)
+        bounds: Vector = np.ldexp(each.asked.plan.precision().error_bound, self._exponents + each.exponent)
+        return bounds if self._nothing is None else np.where(self._nothing, 0.0, bounds)
 
     @property
     def report(self) -> Report:
@@ -115,26 +184,25 @@ class MaskedRequest(Request):
             correlations=self._tokens,
         )
 
-    def _results(self, answers: Sequence[bytes]) -> dict[str, RunResult]:
-        """The result of each module."""
-        route, tokens, found = self._route, self._tokens, {}
-        if len(answers) != len(route.alive):
+    def _results(self, answers: Sequence[bytes]) -> dict[str, Vector]:
+        """Δ of each part."""
+        route, at = self._route, 0
+        found: dict[str, Vector] = {}
+        if len(answers) != len(route.digests):
             raise self._other_numbers()
-        rest = iter(zip(route.turns, answers, strict=True))
-        for each in route.asked:
-            exponents = self._exponents + (each.plan.exponent or 0)
-            if each.name in route.bounds:
-                turn, answer = next(rest)
-                if len(answer) != turn.answer_bytes(tokens):
-                    raise self._other_numbers()
-                v = route.library.unpack(answer, tokens * turn.outputs, turn.answer_bits)
-                delta = turn.delta(v.reshape(tokens, turn.outputs), self._taken.masked[each.name], exponents)
-                bounds = np.ldexp(route.bounds[each.name], exponents)
+        for each in route.turns:
+            asked, turn, exponent, only = each
+            if turn is None:
+                delta = np.zeros((self._tokens, asked.plan.shape.d_out))
             else:
-                delta, bounds = np.zeros((tokens, each.plan.shape.d_out)), np.zeros(tokens)
+                delta = turn.delta(route.library, answers[at], self._masked[asked.name], self._exponents, exponent)
+                at += 1
             if self._nothing is not None:  # values known to be zero are returned as zero
-                delta[self._nothing], bounds[self._nothing] = 0.0, 0.0
-            found[each.name] = RunResult(delta=delta, error_bound=bounds)
+                delta[self._nothing] = 0.0
+            if only is None:
+                found |= split(delta, asked.parts)
+            else:
+                found[only] = delta
         return found
 
     def _other_numbers(self) -> CorruptPayload:

@@ -11,7 +11,7 @@ from helora_core.errors import InvalidInput, LimitExceeded
 from helora_core.execution.modular import online_of
 from helora_core.params.ckks import CKKSParams
 from helora_core.parties.channel import Channel
-from helora_core.parties.pool import PoolLevel, Pools, Taken
+from helora_core.parties.pool import PoolLevel, Pools
 from helora_core.parties.preparation import Preparation
 from helora_core.parties.prepared import Route
 from helora_core.parties.request import AskedModule
@@ -45,15 +45,10 @@ class Reserves:
                 store,
                 channel.key_id,
                 {plan.digest: plan for plan in plans if plan.params == params and plan.correlation is not None},
-                backend.correlations,
                 low_water=low_water,
             )
             for params, channel in channels.items()
         }
-
-    def channel(self, plan: Plan) -> Channel:
-        """The client's channel for a plan that runs ahead of time."""
-        return self._channels[plan.params]
 
     def prepare(
         self, alive: Sequence[AskedModule], correlations: int, on_correlations: Callable[[float], object]
@@ -70,7 +65,9 @@ class Reserves:
         self._require_room(correlations * sum(online_of(each.plan).row_bytes for each in alive))
         plan = alive[0].plan
         pools = self._pools[plan.params]
-        return Preparation(alive, self.channel(plan), self._backend.correlations, correlations, pools, on_correlations)
+        return Preparation(
+            alive, self._channels[plan.params], self._backend.correlations, correlations, pools, on_correlations
+        )
 
     def _require_room(self, more: int) -> None:
         held = sum(pools.bytes_held for pools in self._pools.values())
@@ -80,9 +77,9 @@ class Reserves:
                 hint="Prepare fewer correlations, use some first, or make the client with larger pool_bytes.",
             )
 
-    def take(self, route: Route, tokens: int) -> Taken:
-        """A correlation for each token; errors are those of ``Pools.take``."""
-        return self._pools[route.plan.params].take(route.digests, tokens)
+    def route(self, asked: Sequence[AskedModule], wanted: Sequence[str], plan: Plan) -> Route:
+        """The route to modules whose plans run ahead of time; ``plan`` is one of them."""
+        return Route(asked, wanted, self._channels[plan.params], self._pools[plan.params], self._backend.correlations)
 
     def levels(self) -> dict[tuple[str, ...], PoolLevel]:
         """How full each pool is, by the modules that it was prepared for."""

@@ -29,6 +29,9 @@ from helora_core.parties.served import Served
 from helora_core.parties.store import Ticket, Write
 from helora_core.parties.work import Answer, Held, Keys, Rounds, Work
 
+_NO_KEYS = None, None
+_MASKED = int(PayloadKind.MASKED_UPLOAD)
+
 
 class Session:
     """One client's session. ``Server.open`` makes it; one call at a time.
@@ -120,9 +123,9 @@ class Session:
             CorrelationUsed: Its correlations are used, or may be.
             NotDurable: The store is ``Deferred``: do the writes of ``durable``, call ``written()``, and ask again.
         """
-        start = time.perf_counter_ns()
-        if envelope.kind_of(message) == PayloadKind.MASKED_UPLOAD:
+        if envelope.kind_of(message) == _MASKED:
             return self._masked(message)
+        start = time.perf_counter_ns()
         (params, keys), payload = self._opened(PayloadKind.UPLOAD, message)
         upload = decode(payload, Upload)
         fingerprint = message[-envelope.CHECKSUM_BYTES :]  # it was checked when the message was read
@@ -155,8 +158,11 @@ class Session:
         return held.answer
 
     def _masked(self, message: bytes) -> bytes:
-        (_, keys), payload = self._opened(PayloadKind.MASKED_UPLOAD, message)
-        if not isinstance(keys, Channel):
+        _, keys = self._keys.get(envelope.key_id_of(message), _NO_KEYS)
+        if isinstance(keys, Channel):
+            payload = keys.open(_MASKED, message, most_bytes=self._served.limits.message_bytes)
+        else:
+            self._opened(PayloadKind.MASKED_UPLOAD, message)
             raise ForeignCiphertext(
                 "Session: masked activations are for keys of plans that run online.",
                 hint="Send each client's messages to the session that its keys opened.",

@@ -147,14 +147,14 @@ class Ticket:
     """
 
     def __init__(self, store: Store | None) -> None:
-        kept = innermost(store) if store else None
+        kept = None if store is None else innermost(store)
         self._deferred = kept if isinstance(kept, Deferred) else None
-        self._until = self._deferred.put if self._deferred else 0
+        self._until = 0 if self._deferred is None else self._deferred.put
 
     @property
     def durable(self) -> tuple[Write, ...]:
         """Writes that have to be durable first, in order."""
-        return self._deferred.pending(self._until) if self._deferred else ()
+        return () if self._deferred is None else self._deferred.pending(self._until)
 
     def written(self) -> None:
         """Acknowledge them."""
@@ -167,7 +167,7 @@ class Ticket:
         Raises:
             NotDurable: They are not acknowledged.
         """
-        if waiting := len(self.durable):
+        if self._deferred is not None and (waiting := len(self.durable)):
             raise NotDurable(
                 f"{who}: {waiting} writes have to be durable before its message may be sent.",
                 hint="Do the writes of `durable`, in order, call `written()`, and ask again.",

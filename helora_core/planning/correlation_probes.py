@@ -33,7 +33,7 @@ from helora_core.backend.checked_correlations import CheckedBatchSums, CheckedOn
 from helora_core.backend.correlations import NONCE_BYTES, SEED_BYTES, Integers, Switching, Words
 from helora_core.backend.envelope import KEY_ID_BYTES, PayloadKind
 from helora_core.backend.protocol import Backend
-from helora_core.compiler.exponents import normalized_tokens
+from helora_core.compiler.exponents import token_exponents
 from helora_core.compiler.grid import chosen_grid, switching_bits
 from helora_core.execution import modular
 from helora_core.execution.modular import OnlineRound
@@ -133,12 +133,13 @@ class _Bench:
             x = self._rng.normal(size=(tokens, d_in))
             weights = self._library.online_weights([self._integers(rank, d_in), self._integers(d_out, rank)])
             answer = partial(self._answered, turn, weights, self._padded(turn, x))
-            c = self._masks.rows(0, tokens, 0, d_out) >> np.uint64(WRAP_BITS - turn.how.top_bits)
+            c = secrets.token_bytes(tokens * turn.row_bytes)
             yield self._probe({"online_pad": 1, "online_pad_word": x.size}, partial(self._padded, turn, x))
             products = tokens * rank * (d_in + d_out)
-            parts = {"online_answer": 1, "online_multiply": products, "online_answer_word": c.size}
+            parts = {"online_answer": 1, "online_multiply": products, "online_answer_word": tokens * d_out}
             yield self._probe(parts, answer)
-            yield self._probe({"online_open": 1, "online_open_word": c.size}, partial(self._delta, turn, answer(), c))
+            parts = {"online_open": 1, "online_open_word": tokens * d_out}
+            yield self._probe(parts, partial(self._delta, turn, answer(), c, tokens))
 
     def _probe(self, parts: Mapping[str, float], call: Callable[[], object], *, family: str = "") -> Probe:
         return Probe(family or next(iter(parts)), self.params.max_level, call, parts)
@@ -171,18 +172,16 @@ class _Bench:
         return self._rng.integers(-_WEIGHT, _WEIGHT, (rows, columns))
 
     def _padded(self, turn: OnlineRound, x: Vector) -> bytes:
-        scaled, _ = normalized_tokens(x)
-        y = turn.integers(scaled) - self._pads.rows(0, len(x), 0, turn.inputs)
-        return _sealed(y.tobytes())
+        pads = self._pads.rows(0, len(x), 0, turn.inputs)
+        return _sealed(turn.padded(self._library, x, token_exponents(x), pads))
 
     def _answered(self, turn: OnlineRound, weights: CheckedOnlineWeights, message: bytes) -> bytes:
-        y = np.frombuffer(_opened(message), dtype="<u8").reshape(-1, turn.inputs)
-        masks = self._masks.rows(0, len(y), 0, turn.outputs)
-        return _sealed(self._library.pack(weights.answer(y, masks, turn.answer_bits), turn.answer_bits))
+        y = _opened(message)
+        masks = self._masks.rows(0, len(y) // (8 * turn.inputs), 0, turn.outputs)
+        return _sealed(weights.answer(y, masks, turn.answer_bits))
 
-    def _delta(self, turn: OnlineRound, message: bytes, c: Words) -> Vector:
-        v = self._library.unpack(_opened(message), c.size, turn.answer_bits).reshape(c.shape)
-        return turn.delta(v, c, np.zeros(len(c), dtype=np.int64))
+    def _delta(self, turn: OnlineRound, message: bytes, c: bytes, tokens: int) -> Vector:
+        return turn.delta(self._library, _opened(message), c, np.zeros(tokens, dtype=np.int64), 0)
 
 
 def _sealed(payload: bytes) -> bytes:

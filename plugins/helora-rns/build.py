@@ -47,6 +47,7 @@ SOURCES: dict[str, list[str]] = {
     "sanitize.cpp": [],
     "words.cpp": [],
     "words_avx2.cpp": ["-mavx2"],
+    "words_avx512.cpp": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw"],
     "rows_scalar.cpp": [],
     "rows_avx2.cpp": ["-mavx2", "-mfma"],
     "rows_avx512ifma.cpp": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mavx512ifma"],

@@ -11,7 +11,7 @@ import pytest
 
 from helora_core.backend.checked_backend import checked
 from helora_core.backend.checked_correlations import CheckedCorrelations
-from helora_core.backend.correlations import NONCE_BYTES, SEED_BYTES, SupportsCorrelations, Switching
+from helora_core.backend.correlations import NONCE_BYTES, SEED_BYTES, Cut, SupportsCorrelations, Switching
 from helora_core.errors import CapabilityMissing, CorruptPayload, HeloraError, InvalidInput, InvalidParameters
 from helora_core.host.manager import get_manager
 from helora_core.params.ckks import CKKSParams
@@ -23,6 +23,7 @@ PARAMS = CKKSParams(
 )  # fmt: skip
 NONCES, SEED = bytes(2 * NONCE_BYTES), bytes(SEED_BYTES)
 TRIM, EXACT = Switching(24, 33), Switching(64, 64, exact=True)
+CUT, TWO, FEW = Cut(24, 17), np.ones(2), np.ones(2, dtype=np.float32)
 
 Words = Any
 
@@ -69,8 +70,16 @@ class Library:
     def results(self, matrix: Any, masks: Words, seed: bytes, how: Switching) -> bytes:
         return b"results"
 
-    def answer(self, y: Words, masks: Words, top_bits: int) -> Words:
-        return masks
+    def answer(self, y: bytes, masks: Words, top_bits: int) -> bytes:
+        return bytes((masks.size * top_bits + 7) // 8) if self.given is None else self.given
+
+    def padded(self, x: Any, factors: Any, pads: Words) -> bytes:
+        assert x.flags.c_contiguous
+        assert pads.flags.c_contiguous
+        return bytes(8 * x.size) if self.given is None else self.given
+
+    def revealed(self, answers: bytes, results: bytes, cut: Cut, factors: Any, outputs: int) -> Any:
+        return np.zeros((len(factors), outputs)) if self.given is None else self.given
 
     def pack(self, numbers: Words, bits: int) -> bytes:
         return bytes((numbers.size * bits + 7) // 8)
@@ -120,9 +129,23 @@ REFUSED: dict[str, tuple[type[HeloraError], str, Callable[[CheckedCorrelations],
     "short seed": (InvalidInput, "16 bytes", lambda a: results(a, integers(4, 3), seed=SEED[:16])),
     "no matrices": (InvalidInput, "no matrices", lambda a: a.online_weights([])),
     "other widths": (InvalidInput, "(any, 3)", lambda a: a.online_weights([integers(3, 5), integers(4, 2)])),
-    "inputs of another width": (InvalidInput, "(any, 5)", lambda a: weights(a).answer(words(2, 4), words(2, 4), 24)),
-    "masks of other tokens": (InvalidInput, "(2, 4)", lambda a: weights(a).answer(words(2, 5), words(1, 4), 24)),
-    "no bits": (InvalidInput, "0 bits", lambda a: weights(a).answer(words(2, 5), words(2, 4), 0)),
+    "inputs of another width": (InvalidInput, "2 times 5", lambda a: weights(a).answer(bytes(64), words(2, 4), 24)),
+    "masks of other tokens": (InvalidInput, "1 times 5", lambda a: weights(a).answer(bytes(80), words(1, 4), 24)),
+    "masks of another width": (InvalidInput, "(any, 4)", lambda a: weights(a).answer(bytes(80), words(2, 5), 24)),
+    "signed masks": (InvalidInput, "int64", lambda a: weights(a).answer(bytes(80), integers(2, 4), 24)),
+    "no tokens": (InvalidInput, "(any, 4)", lambda a: weights(a).answer(b"", words(0, 4), 24)),
+    "no bits": (InvalidInput, "0 bits", lambda a: weights(a).answer(bytes(80), words(2, 4), 0)),
+    "x in integers": (InvalidInput, "int64", lambda a: a.padded(integers(2, 5), np.ones(2), words(2, 5))),
+    "no x": (InvalidInput, "(0, 5)", lambda a: a.padded(np.ones((0, 5)), np.ones(0), words(0, 5))),
+    "one factor": (InvalidInput, "(1,)", lambda a: a.padded(np.ones((2, 5)), np.ones(1), words(2, 5))),
+    "pads of others": (InvalidInput, "(2, 4)", lambda a: a.padded(np.ones((2, 5)), np.ones(2), words(2, 4))),
+    "signed pads": (InvalidInput, "int64", lambda a: a.padded(np.ones((2, 5)), np.ones(2), integers(2, 5))),
+    "short factors": (InvalidInput, "float32", lambda a: a.padded(np.ones((2, 5)), FEW, words(2, 5))),
+    "an answer too short": (CorruptPayload, "23 and 18", lambda a: a.revealed(bytes(23), bytes(18), CUT, TWO, 4)),
+    "results in one piece": (CorruptPayload, "24 and 17", lambda a: a.revealed(bytes(24), bytes(17), CUT, TWO, 4)),
+    "no outputs": (InvalidInput, "0 outputs", lambda a: a.revealed(b"", b"", CUT, TWO, 0)),
+    "no factors": (InvalidInput, "(0,)", lambda a: a.revealed(b"", b"", CUT, np.ones(0), 4)),
+    "a cut of nothing": (InvalidInput, "0 bits", lambda a: a.revealed(b"", bytes(18), Cut(0, 17), TWO, 4)),
     "numbers that do not fit": (InvalidInput, "below 2^2", lambda a: a.pack(words(3), 2)),
     "bytes of another count": (CorruptPayload, "8 numbers of 3 bits", lambda a: a.unpack(bytes(4), 8, 3)),
     "a negative count": (CorruptPayload, "-1 numbers", lambda a: a.unpack(b"", -1, 3)),
@@ -178,13 +201,27 @@ def test_results_of_another_kind_are_refused(able: CheckedCorrelations, library:
             key(able).decrypt(b"", 2, TRIM)
 
 
+def test_answers_of_another_kind_are_refused(able: CheckedCorrelations, library: Library, refused: Any) -> None:
+    for given, said, call in (
+        (bytes(25), "2 times 4", lambda: weights(able).answer(bytes(80), words(2, 4), 24)),
+        (bytes(79), "10 words", lambda: able.padded(np.ones((2, 5)), TWO, words(2, 5))),
+        (np.zeros((4, 2)), "2 times 4", lambda: able.revealed(bytes(24), bytes(18), CUT, TWO, 4)),
+        (words(2, 4), "2 times 4", lambda: able.revealed(bytes(24), bytes(18), CUT, TWO, 4)),
+    ):
+        library.given = given
+        with refused(CorruptPayload, said):
+            call()
+
+
 def test_what_fits_goes_through(able: CheckedCorrelations) -> None:
     assert key(able).public_key == b"pk"
     assert key(able).encrypt(words(N, 2).T) == b"ciphertexts"
     assert key(able).decrypt(b"", 2, EXACT).shape == (2, N)
     sums(able).add(b"", integers(3, 5, size=-(1 << 23) + 1))
     assert results(able, integers(4, 3)) == b"results"
-    assert weights(able).answer(words(2, 5), words(2, 4), 64).shape == (2, 4)
+    assert len(weights(able).answer(bytes(80), words(4, 2).T, 24)) == 24
+    assert len(able.padded(np.ones((5, 2)).T, np.ones(2), words(5, 2).T)) == 80
+    assert able.revealed(bytes(24), bytes(18), CUT, TWO, 4).shape == (2, 4)
     assert able.unpack(able.pack(words(5), 3), 5, 3).shape == (5,)
 
 

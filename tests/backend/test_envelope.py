@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helora_core.backend.envelope import PayloadKind, opened, unwrap, wrap
+from helora_core.backend.envelope import Form, PayloadKind, key_id_of, kind_of, opened, unwrap, wrap
 from helora_core.backend.origin import UNKNOWN, Origin, origin_of
 from helora_core.errors import CorruptPayload, ForeignCiphertext, HeloraError, VersionMismatch
 
@@ -207,3 +208,42 @@ def test_an_intact_envelope_for_other_keys_is_foreign(key_id: bytes) -> None:
 def test_a_damaged_envelope_for_other_keys_is_corrupt_rather_than_foreign() -> None:
     with pytest.raises(CorruptPayload):
         unwrap(CIPHERTEXT, THEIRS, SAMPLE[:-1] + b"\0")
+
+
+class TestForms:
+    """Envelopes of one kind, keys and origin, with what they have in common worked out: they are the same envelopes."""
+
+    @given(st.sampled_from(PayloadKind), key_ids, st.binary(max_size=80))
+    def test_they_are_the_same_envelopes(self, kind: PayloadKind, key_id: bytes, payload: bytes) -> None:
+        form = Form(kind, key_id, ORIGIN)
+        made = form.wrap(payload)
+        assert made == wrap(kind, key_id, payload, ORIGIN)
+        assert form.unwrap(made, len(payload)) == payload
+        assert (kind_of(made), key_id_of(made)) == (kind, key_id)
+
+    @given(data=st.data())
+    def test_whatever_else_comes_is_refused_alike(self, data: st.DataObject) -> None:
+        other = st.one_of(
+            st.binary(max_size=120),
+            st.tuples(st.integers(0, len(SAMPLE) - 1), st.integers(1, 255)).map(
+                lambda at: SAMPLE[: at[0]] + bytes([SAMPLE[at[0]] ^ at[1]]) + SAMPLE[at[0] + 1 :]
+            ),
+            st.integers(0, len(SAMPLE) - 1).map(lambda size: SAMPLE[:size]),
+            st.binary(min_size=1, max_size=40).map(lambda more: SAMPLE + more),
+            st.builds(envelope, version=st.integers(0, 3), kind=st.integers(0, 9), length=st.integers(0, 40)),
+            st.sampled_from([wrap(KEYS, OURS, b"x", ORIGIN), wrap(CIPHERTEXT, THEIRS, b"x", ORIGIN)]),
+            st.sampled_from([wrap(CIPHERTEXT, OURS, b"x"), wrap(CIPHERTEXT, OURS, bytes(1000), ORIGIN)]),
+        )
+        message, most = data.draw(other), data.draw(st.sampled_from([10, 11, 900]))
+        with_form, without = (
+            _outcome(lambda: Form(CIPHERTEXT, OURS, ORIGIN).unwrap(message, most)),
+            _outcome(lambda: unwrap(CIPHERTEXT, OURS, message, origin=ORIGIN, most_bytes=most)),
+        )
+        assert with_form == without
+
+
+def _outcome(call: Callable[[], bytes | memoryview]) -> tuple[type, str] | bytes:
+    try:
+        return bytes(call())
+    except HeloraError as error:
+        return type(error), str(error)

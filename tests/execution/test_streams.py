@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helora_core.execution.streams import USES, Stream, child
+from helora_core.execution.streams import USES, Stream, Upcoming, child, joined
 
 KEY = bytes(range(32))
 WHOLE = Stream(KEY).rows(0, 70, 0, 41)
@@ -20,6 +20,35 @@ def test_any_part_is_that_of_the_whole(start: int, first: int, data: st.DataObje
     part = Stream(KEY).rows(start, count, first, end)
     np.testing.assert_array_equal(part, WHOLE[start : start + count, first:end])
     np.testing.assert_array_equal(Stream(KEY).columns(70, first, end), WHOLE[:, first:end].T)
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=40), st.booleans())
+def test_rows_that_are_made_ahead_are_those_of_the_stream(asked: list[tuple[int, int]], in_order: bool) -> None:
+    """Whatever was asked for before, and though everything that was given out is overwritten."""
+    upcoming, at = Upcoming(Stream(KEY), 41), 0
+    for start, count in asked:
+        start = min(at, 50) if in_order else start
+        count = min(count, 70 - start)
+        rows = upcoming.take(start, count)
+        np.testing.assert_array_equal(rows, WHOLE[start : start + count])
+        rows.fill(0)
+        at = start + count
+
+
+def test_few_rows_are_made_ahead() -> None:
+    """A kilobyte a row, or a thousand: they are some 64 KiB, or one row."""
+    for words, least in ((1 << 7, 16), (1 << 12, 2), (1 << 17, 1)):
+        upcoming = Upcoming(Stream(KEY), words)
+        upcoming.take(5, 1)
+        assert upcoming.rows_ahead == least - 1
+        upcoming.take(6, 1)
+        assert upcoming.rows_ahead == max(least - 2, 0)
+
+
+def test_rows_that_are_joined_are_overwritten() -> None:
+    parts = [Stream(KEY).rows(start, 2, 0, 41) for start in (3, 9)]
+    np.testing.assert_array_equal(joined(parts), np.concatenate([WHOLE[3:5], WHOLE[9:11]]))
+    assert not np.concatenate(parts).any()
 
 
 def test_rows_and_words_are_aes_of_their_numbers() -> None:

@@ -28,10 +28,32 @@ from helora_core.errors import (
     LimitExceeded,
 )
 from helora_core.host.manager import get_manager
+from helora_core.parties.client import Client
 from helora_core.parties.messages import MaskedDownload, Span, decode
-from helora_core.parties.store import MemoryStore
+from helora_core.parties.prepared import MaskedRequest
+from helora_core.parties.server import Server
+from helora_core.parties.store import MemoryStore, Ticket
+from helora_numpy.backend import NumPyBackend
 from tests.parties.ahead import ASSUME, EXACT, TRIMMED, integer_delta, prepared, prepared_module, unit
 from tests.parties.pair import MODULES, SHAPE, Pair, altered, client_of, server_of, through, upload_of, x_of
+
+
+class FailsHalfway(NumPyBackend):
+    """A backend whose second answer of a message fails."""
+
+    calls = 0
+
+    def online_weights(self, matrices: Any) -> Any:
+        weights, backend = super().online_weights(matrices), self
+
+        class Weights:
+            def answer(self, y: bytes, masks: Any, top_bits: int) -> bytes:
+                backend.calls += 1
+                if backend.calls == 2:
+                    raise RuntimeError("halfway")
+                return weights.answer(y, masks, top_bits)
+
+        return Weights()
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +186,44 @@ class TestMessages:
         second.answer(request.message())
         with refused(CorrelationUsed):
             pair.session.answer(request.message())
+        pair.client.discard("q")
+
+    def test_no_mask_is_lost_to_a_library_that_fails(self, refused: Any) -> None:
+        """Masks that were made are overwritten when they were used; what fails halfway has to get them again."""
+        backend = FailsHalfway()
+        server = Server(MODULES, backend, assume=ASSUME)
+        client = Client(server.offer(), backend=backend)
+        pair = Pair(server, client, server.open(client.evaluation_keys()))
+        pair.prepare(["q", "v"], 20)
+        for tokens in (1, 1, 3, 1):
+            x = x_of(tokens, tokens)
+            request = client.begin(["q", "v"], x)
+            backend.calls = 0
+            with pytest.raises(RuntimeError, match="halfway"):
+                pair.session.answer(request.message())
+            through(request, pair.session)
+            for name in ("q", "v"):
+                np.testing.assert_array_equal(request.deltas[name], integer_delta(MODULES[name], x))
+
+    def test_pads_are_overwritten_when_they_were_used(self, pair: Pair) -> None:
+        pair.prepare("q", 4)
+        client = pair.client
+        route = client._route(("q",), 2)
+        tokens, taken = route.tokens(x_of(2)), route.pools.take(route.digests, 2)  # type: ignore[union-attr]
+        assert taken.pads.all()
+        MaskedRequest(route, tokens, taken=taken, ticket=Ticket(None))  # type: ignore[arg-type]
+        assert not taken.pads.any()
+        client.discard("q")
+
+    def test_a_module_that_is_named_twice_is_answered_twice(self, pair: Pair) -> None:
+        """And not without a mask the second time."""
+        pair.prepare("q", 2)
+        request = pair.client.begin("q", x_of(1))
+        answer = pair.session.answer(altered(request.message(), modules=(0, 0)))
+        first, second = decode(
+            envelope.opened(PayloadKind.MASKED_DOWNLOAD, None, answer).payload, MaskedDownload
+        ).results
+        assert first == second
         pair.client.discard("q")
 
     def test_what_does_not_fit_is_refused_and_uses_nothing(self, pair: Pair, refused: Any) -> None:

@@ -1,4 +1,7 @@
-"""Plans that run ahead of time: results are what they should be, and look random to whoever lacks key, mask or seed."""
+"""Plans that run ahead of time: results are what they should be, and look random to whoever lacks key, mask or seed.
+
+Long, since it has the laws of a whole ability.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from helora_core.backend.correlations import NONCE_BYTES, SEED_BYTES, WRAP_BITS, BatchSums, Integers, Switching
+from helora_core.backend.correlations import (
+    NONCE_BYTES,
+    SEED_BYTES,
+    WRAP_BITS,
+    BatchSums,
+    Cut,
+    Integers,
+    Switching,
+)
 from helora_core.conformance.bench import Bench
 from helora_core.conformance.precomputing import (
     D_IN,
@@ -265,11 +276,48 @@ class Correlations:
         weights = library.online_weights([down, up])
         exact = (up.astype(object) @ (down.astype(object) @ y.T.astype(object))).T + masks
         for bits in (1, 24, 33, WRAP_BITS):
-            found = weights.answer(y, masks, bits)
-            assert found.dtype == np.uint64
+            packed = weights.answer(y.astype("<u8").tobytes(), masks, bits)
+            assert len(packed) == (9 * bits + 7) // 8
+            found = library.unpack(packed, 9, bits).reshape(3, 3)
             assert np.array_equal(found, (exact % (1 << WRAP_BITS)) >> (WRAP_BITS - bits))
-        (one,) = library.online_weights([down]).answer(y[:1], masks[:1], WRAP_BITS)
-        assert np.array_equal(one, product(down, y[0]) + masks[0])
+        one = library.online_weights([down]).answer(y[0].astype("<u8").tobytes(), masks[:1], WRAP_BITS)
+        assert np.array_equal(np.frombuffer(one, dtype="<u8"), product(down, y[0]) + masks[0])
+
+    @requires("correlations")
+    @pytest.mark.parametrize("d_in", [1, 9, 4097, 11008])
+    def test_pads_are_taken_off_the_nearest_integers(self, bench: Bench, d_in: int) -> None:
+        """Ties go to even ones, so that rounding has no direction; and every token has a factor of its own."""
+        library, largest = Batch(bench).library, float((1 << 51) - 1)
+        numbers = np.resize([0.0, -0.0, 0.5, 1.5, -0.5, -2.5, 2.25, -2.75, largest, -largest], (2, d_in))
+        numbers[1] = np.roll(numbers[1], 5)
+        exponents, pads = np.array([7, -30]), words(2, d_in)
+        pads[:, ::3], pads[:, 1::3] = 0, (1 << WRAP_BITS) - 1
+        x = np.ldexp(numbers, -exponents[:, np.newaxis])
+        payload = library.padded(x, np.ldexp(1.0, exponents), pads)
+        assert len(payload) == 8 * x.size
+        found = np.frombuffer(payload, dtype="<u8").reshape(x.shape)
+        whole = np.array([[round(number) for number in row] for row in numbers.tolist()], dtype=object)
+        assert np.array_equal(found, (whole - pads) % (1 << WRAP_BITS))
+
+    @requires("correlations")
+    @pytest.mark.parametrize("outputs", [1, 5, 4097])
+    def test_what_is_revealed_is_in_the_middle_of_its_units(self, bench: Bench, outputs: int) -> None:
+        """Of both numbers half a unit is added for the bits that were cut off; sums are signed."""
+        library, exponents = Batch(bench).library, np.array([-40, 3, 0])
+        for cut in (Cut(24, 27), Cut(24, 24), Cut(1, 64), Cut(33, 1), Cut(WRAP_BITS, WRAP_BITS)):
+            tops = [words(3, outputs) >> np.uint64(WRAP_BITS - bits) for bits in cut]
+            for top, bits in zip(tops, cut, strict=True):
+                top[:, :1] = [[0], [(1 << bits) - 1], [1 << bits >> 1]]
+            rows = [library.pack(row, cut.result_bits) for row in tops[1]]
+            answers = library.pack(tops[0].reshape(-1), cut.answer_bits)
+            found = library.revealed(answers, b"".join(rows), cut, np.ldexp(1.0, exponents), outputs)
+            middles = [
+                (2 * top.astype(object) + (bits < WRAP_BITS)) << (WRAP_BITS - bits) >> 1
+                for top, bits in zip(tops, cut, strict=True)
+            ]
+            half = 1 << (WRAP_BITS - 1)
+            signed = (middles[0] + middles[1] + half) % (1 << WRAP_BITS) - half
+            assert np.array_equal(found, np.ldexp(signed.astype(np.float64), exponents[:, np.newaxis]))
 
     @requires("correlations")
     def test_packed_numbers_are_their_bits_in_order(self, bench: Bench) -> None:

@@ -177,7 +177,8 @@ class TestResults:
         masks, x = words(rng, 60, tokens), integers(rng, 2**20, 4, tokens)
         c = batch.key.decrypt(batch.sums.results(up, masks, SEED, how), 60, how)
         y = (x.view(np.uint64) - batch.numbers).T.copy()
-        v = BACKEND.online_weights([batch.down, up]).answer(y, masks.T.copy(), how.top_bits).T
+        answer = BACKEND.online_weights([batch.down, up]).answer(y.tobytes(), masks.T.copy(), how.top_bits)
+        v = BACKEND.unpack(answer, tokens * 60, how.top_bits).reshape(tokens, 60).T
         exact = (up @ batch.down @ x).view(np.uint64)
         error = units(v + c + np.uint64(1), exact, how.top_bits)
         assert np.abs(error).max() <= 1.6

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from helora_core.backend.correlations import Cut
 from helora_core.backend.primes import distinct_ntt_primes
 from helora_rns import choice
 from helora_rns.arrays import aligned_copy, doubles, residues
@@ -19,7 +20,7 @@ from helora_rns.compiled import SETS, CompiledKernels
 from helora_rns.correlations import wire
 from helora_rns.correlations.compiled import CompiledWords
 from helora_rns.correlations.kernels import Results, Secret, WordKernels, packed_bytes
-from helora_rns.correlations.online import CompiledOnlineWeights, NumPyOnlineWeights
+from helora_rns.correlations.online import CompiledOnline, CompiledOnlineWeights, NumPyOnline, NumPyOnlineWeights
 from helora_rns.correlations.reference import NumPyWords
 from helora_rns.correlations.ring import WRAP, WordRing
 from helora_rns.modular import Residues
@@ -250,23 +251,78 @@ class TestOnline:
     def test_all_shapes(self, name: str, shape: list[int], tokens: int, bits: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
         matrices = [rng.integers(-(2**23) + 1, 2**23, (rows, terms)) for terms, rows in pairwise(shape)]
-        y, masks = words(seed, tokens + 10, shape[0])[:tokens], words(seed + 1, tokens + 10, shape[-1])[:tokens]
+        y, masks = (
+            words(seed, tokens + 10, shape[0])[:tokens].tobytes(),
+            words(seed + 1, tokens + 10, shape[-1])[:tokens],
+        )
         expected = NumPyOnlineWeights(matrices).answer(y, masks, bits)
-        assert (CompiledOnlineWeights(name, matrices).answer(y, masks, bits) == expected).all()
+        assert CompiledOnlineWeights(name, matrices).answer(y, masks, bits) == expected
 
     @pytest.mark.parametrize("terms", [4097, 11008])
     def test_long_sums_of_the_largest(self, name: str, terms: int) -> None:
         down, up = np.full((2, terms), 2**23 - 1), np.array([[2**23 - 1, -(2**23) + 1], [-1, 0]])
-        y, masks = np.full((1, terms), MOST_WORD, dtype=np.uint64), np.array([[5, 7]], dtype=np.uint64)
+        masks = np.array([[5, 7]], dtype=np.uint64)
         z = -terms * (2**23 - 1)
-        found = CompiledOnlineWeights(name, [down, up]).answer(y, masks, 64)
-        assert found.tolist() == [[5, (7 - z) % WRAP]]
+        found = CompiledOnlineWeights(name, [down, up]).answer(b"\xff" * 8 * terms, masks, 64)
+        assert np.frombuffer(found, dtype="<u8").tolist() == [5, (7 - z) % WRAP]
 
-    def test_rows_that_are_not_in_one_piece(self, name: str) -> None:
-        matrices = [np.array([[1, 2, 3], [-4, 5, -6]])]
-        y, masks = words(23, 3, 5).T, words(24, 2, 5).T
-        expected = NumPyOnlineWeights(matrices).answer(y, masks, 33)
-        assert (CompiledOnlineWeights(name, matrices).answer(y, masks, 33) == expected).all()
+
+WORD = st.one_of(st.integers(0, MOST_WORD), st.sampled_from(EDGES))
+NUMBER = st.one_of(
+    st.floats(-(2.0**50), 2.0**50), st.integers(-(2**51), 2**51 - 1).map(lambda number: number / 2), st.just(-0.0)
+)
+
+
+@pytest.mark.skipif(not COMPILED, reason="no compiled kernels")
+class TestOnlineClient:
+    @given(data=st.data(), exponent=st.integers(-900, 900), tokens=st.integers(1, 3), inputs=st.integers(1, 40))
+    @settings(deadline=None)
+    def test_pads(self, data: st.DataObject, exponent: int, tokens: int, inputs: int) -> None:
+        """Against NumPy, and Python's integers: ties to even."""
+        numbers = data.draw(st.lists(NUMBER, min_size=inputs, max_size=inputs))
+        x = np.ldexp(np.array([numbers] * tokens), -exponent)
+        factors = np.full(tokens, 2.0**exponent)
+        row = data.draw(st.lists(WORD, min_size=inputs, max_size=inputs))
+        pads = np.array([row] * tokens, dtype=np.uint64)
+        found = CompiledOnline().padded(x, factors, pads)
+        assert found == NumPyOnline().padded(x, factors, pads)
+        expected = [
+            (round(number) - pad) % WRAP for number, pad in zip(np.ldexp(x[0], exponent).tolist(), row, strict=True)
+        ]
+        assert np.frombuffer(found, dtype="<u8").reshape(x.shape).tolist() == [expected] * tokens
+
+    @pytest.mark.parametrize("inputs", [4097, 11008])
+    def test_long_rows_of_the_largest(self, inputs: int) -> None:
+        x, pads = np.full((2, inputs), 2.0**51 - 1), np.full((2, inputs), MOST_WORD, dtype=np.uint64)
+        x[1] *= -1
+        found = np.frombuffer(CompiledOnline().padded(x, np.ones(2), pads), dtype="<u8").reshape(2, inputs)
+        assert (found[0] == 2**51).all()
+        assert (found[1] == WRAP - 2**51 + 2).all()
+
+    @given(
+        seed=st.integers(0, 2**32),
+        tokens=st.integers(1, 20),
+        outputs=st.one_of(st.integers(1, 70), st.sampled_from([1023, 1024, 1025, 2100])),
+        bits=st.tuples(st.integers(1, 64), st.integers(1, 64)),
+        exponent=st.integers(-900, 900),
+    )
+    @settings(deadline=None)
+    def test_what_is_revealed(self, seed: int, tokens: int, outputs: int, bits: tuple[int, int], exponent: int) -> None:
+        """Against NumPy, and Python's integers: in the middle of their units, signed, rounded once."""
+        cut, kernels = Cut(*bits), NumPyKernels(64, distinct_ntt_primes((30,), 64))
+        tops = [words(seed + i, tokens, max(outputs, len(EDGES)))[:, :outputs] >> np.uint64(64 - each)
+                for i, each in enumerate(bits)]  # fmt: skip
+        answers = kernels.pack(np.ascontiguousarray(tops[0]), bits[0])
+        results = b"".join(kernels.pack(np.ascontiguousarray(row), bits[1]) for row in tops[1])
+        factors = np.ldexp(1.0, exponent + np.arange(tokens))
+        found = CompiledOnline().revealed(answers, results, cut, factors, outputs)
+        assert found.tobytes() == NumPyOnline().revealed(answers, results, cut, factors, outputs).tobytes()
+        for t, o in ((0, 0), (tokens - 1, outputs - 1)):
+            whole = sum(
+                (2 * int(top[t, o]) + (each < 64)) << 64 - each >> 1 for top, each in zip(tops, bits, strict=True)
+            )
+            signed = (whole + 2**63) % WRAP - 2**63
+            assert found[t, o] == math.ldexp(signed, exponent + t)
 
 
 def test_the_margin_is_that_of_random_sums() -> None:

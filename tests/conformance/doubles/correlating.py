@@ -9,7 +9,7 @@ import numpy as np
 
 from doubles.honest import HonestBackend
 from doubles.registry import caught_by
-from helora_core.backend.correlations import Integers, Switching, Words
+from helora_core.backend.correlations import Cut, Floats, Integers, Switching, Words
 from helora_core.params.ckks import CKKSParams
 from helora_numpy import correlations as emulated
 from helora_numpy.correlations import EmulatedBatchKey, EmulatedBatchSums, EmulatedOnlineWeights
@@ -389,11 +389,111 @@ class AnswersInDoubles(EmulatedOnlineWeights):
     A product of matrices in a library is faster, and right for small numbers.
     """
 
-    def answer(self, y: Words, masks: Words, top_bits: int) -> Words:
+    def _top(self, y: Words, masks: Words, top_bits: int) -> Words:
         for matrix in self._transposed:
             exact = y.astype(np.float64) @ matrix.view(np.int64).astype(np.float64)
             y = np.fmod(exact, 2.0**63).astype(np.int64).astype(np.uint64)
         return (y + masks) >> np.uint64(64 - top_bits)
+
+
+@_double("test_answers_online_are_exact_modulo_the_word")
+class PacksTokensApart(EmulatedOnlineWeights):
+    """Each token's answer begins at a byte of its own.
+
+    As results that are kept do, and as a loop over tokens writes them. It makes no difference where a token's bits are
+    whole bytes, which they are for most plans.
+    """
+
+    def answer(self, y: bytes, masks: Words, top_bits: int) -> bytes:
+        size = len(y) // len(masks)
+        rows = (super(PacksTokensApart, self).answer(y[t * size : (t + 1) * size], mask[np.newaxis], top_bits)
+                for t, mask in enumerate(masks))  # fmt: skip
+        return b"".join(rows)
+
+
+@caught_by("test_pads_are_taken_off_the_nearest_integers")
+class RoundsHalvesUp(HonestBackend):
+    """Activations between two integers are rounded up.
+
+    ⌊x + 1/2⌋ takes one operation less. On a coarse grid, activations of few bits are then too large on average.
+    """
+
+    def padded(self, x: Floats, factors: Floats, pads: Words) -> bytes:
+        whole = np.floor(x * factors[:, np.newaxis] + 0.5)
+        return (whole.astype(np.int64).view(np.uint64) - pads).tobytes()
+
+
+@caught_by("test_pads_are_taken_off_the_nearest_integers")
+class CutsFractionsOff(HonestBackend):
+    """Activations are rounded towards zero.
+
+    As a conversion to integers does by itself.
+    """
+
+    def padded(self, x: Floats, factors: Floats, pads: Words) -> bytes:
+        return ((x * factors[:, np.newaxis]).astype(np.int64).view(np.uint64) - pads).tobytes()
+
+
+@caught_by("test_pads_are_taken_off_the_nearest_integers")
+class PadsWithHalfWords(HonestBackend):
+    """Of pads, the lower half is used.
+
+    Activations on the grid have 32 bits or fewer; the sign of y shows that of x.
+    """
+
+    def padded(self, x: Floats, factors: Floats, pads: Words) -> bytes:
+        return super().padded(x, factors, pads & np.uint64(0xFFFFFFFF))
+
+
+@caught_by("test_pads_are_taken_off_the_nearest_integers")
+class ScalesAllAsTheFirst(HonestBackend):
+    """All tokens have the first one's factor.
+
+    Right for one token, which is what nearly all requests have.
+    """
+
+    def padded(self, x: Floats, factors: Floats, pads: Words) -> bytes:
+        return super().padded(x, factors[:1].repeat(len(factors)), pads)
+
+
+@caught_by("test_what_is_revealed_is_in_the_middle_of_its_units")
+class RevealsTheLowEnd(HonestBackend):
+    """What was cut off is taken to be zero.
+
+    Every Δ is a unit too small, which is below the error bound, and gathers over layers.
+    """
+
+    def revealed(self, answers: bytes, results: bytes, cut: Cut, factors: Floats, outputs: int) -> Floats:
+        added = sum(1 << (64 - bits) >> 1 for bits in cut)
+        return super().revealed(answers, results, cut, factors, outputs) - added * factors[:, np.newaxis]
+
+
+@caught_by("test_what_is_revealed_is_in_the_middle_of_its_units")
+class RevealsUnsigned(HonestBackend):
+    """Sums are not taken as signed.
+
+    A cast is left out: negative Δ become large ones.
+    """
+
+    def revealed(self, answers: bytes, results: bytes, cut: Cut, factors: Floats, outputs: int) -> Floats:
+        scale = factors[:, np.newaxis]
+        found = super().revealed(answers, results, cut, factors, outputs)
+        return np.where(found < 0, found + 2.0**64 * scale, found)
+
+
+@caught_by("test_what_is_revealed_is_in_the_middle_of_its_units")
+class AddsInDoubles(HonestBackend):
+    """Answers and results become doubles before they are added.
+
+    Both are uniform over all words, so that the sum wraps around for half of the values, and its low bits are lost.
+    """
+
+    def revealed(self, answers: bytes, results: bytes, cut: Cut, factors: Floats, outputs: int) -> Floats:
+        nothing = [self.pack(np.zeros(len(factors) * outputs, dtype=np.uint64), bits) for bits in cut]
+        zeros = self.pack(np.zeros(outputs, dtype=np.uint64), cut.result_bits) * len(factors)
+        first = super().revealed(answers, zeros, cut, factors, outputs)
+        second = super().revealed(nothing[0], results, cut, factors, outputs)
+        return first + second - super().revealed(nothing[0], zeros, cut, factors, outputs)
 
 
 @caught_by("test_packed_numbers_are_their_bits_in_order")

@@ -174,7 +174,7 @@ def online(pace: Pace, *, quick: bool) -> Iterator[Figure]:
     plan, backend = compiled.plan, checked(get_manager().load_backend("rns"))
     assert plan.correlation is not None
     weights = backend.library.online_weights(integer_factors(plan, compiled.module))  # type: ignore[attr-defined]
-    y, masks, bits = _words(1, plan.shape.d_in), _words(1, plan.shape.d_out), plan.correlation.answer_bits
+    y, masks, bits = _words(1, plan.shape.d_in).tobytes(), _words(1, plan.shape.d_out), plan.correlation.answer_bits
     yield absolute("online-server", alone(lambda: weights.answer(y, masks, bits), **pace), 1e6)
     x = synthetic_activations(plan.shape, 1, seed=2)
     parties = Prepared({"m": compiled}, [(("m",), x)], 10)

@@ -15,7 +15,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from helora_core.backend.correlations import NONCE_BYTES, SEED_BYTES, WRAP_BITS, Integers, Switching, Words
+from helora_core.backend.correlations import (
+    NONCE_BYTES,
+    SEED_BYTES,
+    WRAP_BITS,
+    Cut,
+    Floats,
+    Integers,
+    Switching,
+    Words,
+)
 from helora_core.params.ckks import CKKSParams
 from helora_core.params.noise import ERROR_STD
 from helora_numpy.mixed import Mixed, turned
@@ -155,7 +164,10 @@ class EmulatedOnlineWeights:
     def __init__(self, matrices: Sequence[Integers]) -> None:
         self._transposed = [matrix.T.astype(np.uint64) for matrix in matrices]
 
-    def answer(self, y: Words, masks: Words, top_bits: int) -> Words:
+    def answer(self, y: bytes, masks: Words, top_bits: int) -> bytes:
+        return pack(self._top(np.frombuffer(y, dtype="<u8").reshape(len(masks), -1), masks, top_bits), top_bits)
+
+    def _top(self, y: Words, masks: Words, top_bits: int) -> Words:
         for matrix in self._transposed:
             y = y @ matrix
         return _top(y + masks, top_bits)
@@ -177,6 +189,18 @@ class EmulatedCorrelations:
     def online_weights(self, matrices: Sequence[Integers]) -> EmulatedOnlineWeights:
         return self.online_weights_type(matrices)
 
+    def padded(self, x: Floats, factors: Floats, pads: Words) -> bytes:
+        whole = np.rint(x * factors[:, np.newaxis]).astype(np.int64).view(np.uint64)
+        return (whole - pads).astype("<u8").tobytes()
+
+    def revealed(self, answers: bytes, results: bytes, cut: Cut, factors: Floats, outputs: int) -> Floats:
+        tokens = len(factors)
+        size = packed_size(outputs, cut.result_bits)
+        v = unpack(answers, tokens * outputs, cut.answer_bits).reshape(tokens, outputs)
+        c = np.stack([unpack(results[t * size : (t + 1) * size], outputs, cut.result_bits) for t in range(tokens)])
+        total = _whole(v, cut.answer_bits) + _whole(c, cut.result_bits)
+        return total.view(np.int64).astype(np.float64) * factors[:, np.newaxis]
+
     def pack(self, numbers: Words, bits: int) -> bytes:
         return pack(numbers, bits)
 
@@ -187,6 +211,13 @@ class EmulatedCorrelations:
 def _top(numbers: Words, bits: int) -> Words:
     top: Words = numbers >> np.uint64(WRAP_BITS - bits)
     return top
+
+
+def _whole(top: Words, bits: int) -> Words:
+    """Words of which the top bits are these, in the middle of what the others may be."""
+    lost = WRAP_BITS - bits
+    middle: Words = (top << np.uint64(lost)) + np.uint64(1 << lost >> 1)
+    return middle
 
 
 def _half(bits: int) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from helora_core.backend.base import with_primes
 from helora_core.backend.capabilities import Capabilities, Encoding
-from helora_core.backend.correlations import OnlineWeights
+from helora_core.backend.correlations import Cut, OnlineWeights
 from helora_core.backend.primes import distinct_ntt_primes
 from helora_core.backend.protocol import SLOTS, Executable, Sanitizing, Values
 from helora_core.backend.short_results import ALL_KEPT, LowBits
@@ -21,7 +21,7 @@ from helora_core.params.ckks import CKKSParams
 from helora_rns.arrays import aligned_copy
 from helora_rns.correlations import packing
 from helora_rns.correlations.keys import RNSBatchKey
-from helora_rns.correlations.online import online_weights
+from helora_rns.correlations.online import CompiledOnline, NumPyOnline, online, online_weights
 from helora_rns.correlations.ring import ring_of
 from helora_rns.correlations.sums import RNSBatchSums
 from helora_rns.kernels import Basis
@@ -236,6 +236,18 @@ class RNSBackend:
 
     def online_weights(self, matrices: Sequence[NDArray[np.int64]]) -> OnlineWeights:
         return online_weights(matrices)
+
+    def padded(self, x: NDArray[np.float64], factors: NDArray[np.float64], pads: NDArray[np.uint64]) -> bytes:
+        return self._online.padded(x, factors, pads)
+
+    def revealed(
+        self, answers: bytes, results: bytes, cut: Cut, factors: NDArray[np.float64], outputs: int
+    ) -> NDArray[np.float64]:
+        return self._online.revealed(answers, results, cut, factors, outputs)
+
+    @functools.cached_property
+    def _online(self) -> NumPyOnline | CompiledOnline:
+        return online()
 
     def pack(self, numbers: NDArray[np.uint64], bits: int) -> bytes:
         return packing.pack(numbers, bits)

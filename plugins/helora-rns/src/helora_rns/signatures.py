@@ -50,6 +50,8 @@ SIGNATURES = {
     ],
     "hr_words_pack_weights": [_POINTER, _POINTER, _NUMBER, _NUMBER],
     "hr_words_answer": [*[_POINTER] * 4, _NUMBER, _WORD, _POINTER],
+    "hr_words_padded": [*[_POINTER] * 4, _NUMBER, _NUMBER],
+    "hr_words_revealed": [*[_POINTER] * 4, _NUMBER, _NUMBER, _WORD, _WORD],
     "hr_slots_to_coefficients": [_POINTER] * 3 + [_NUMBER, _NUMBER, _POINTER, _POINTER, ctypes.c_double],
     "hr_coefficients_to_slots": [_POINTER] * 5 + [ctypes.c_double],
 }

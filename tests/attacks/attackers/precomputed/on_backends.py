@@ -69,9 +69,12 @@ def modules_subtracted(backend: Any, *, same_masks: bool) -> float:
 
 def answers_subtracted(backend: Any, *, same_masks: bool) -> float:
     """The share of differences of W's columns read off two answers under one mask."""
-    weights, masks = Offered(backend).backend.online_weights(MODULES[0]), Offered(backend).uniform(D_IN, D_OUT)
-    y = np.eye(D_IN, dtype=np.uint64) << np.uint64(SCALE_BITS)
-    v = weights.answer(y, masks[:1].repeat(D_IN, axis=0) if same_masks else masks, TRIM.top_bits)
+    library = Offered(backend).backend
+    weights, masks = library.online_weights(MODULES[0]), Offered(backend).uniform(D_IN, D_OUT)
+    y = np.eye(D_IN, dtype="<u8") << np.uint64(SCALE_BITS)
+    chosen = masks[:1].repeat(D_IN, axis=0) if same_masks else masks
+    answers = weights.answer(y.tobytes(), chosen, TRIM.top_bits)
+    v = library.unpack(answers, masks.size, TRIM.top_bits).reshape(masks.shape)
     return _share(v.T, v.T[:, :1], _whole(0) - _whole(0)[:, :1], skip=1)
 
 

@@ -81,7 +81,7 @@ def measured(shape: str, n: int, rounds: int) -> Costs:
     down, up = rng.integers(-most, most, (rank, d_in)), rng.integers(-most, most, (d_out, rank))
     numbers, masks = (rng.integers(0, 2**64, (size, n), dtype=np.uint64) for size in (d_in, d_out))
     nonces, clock, sent = bytes(2 * NONCE_BYTES), Clock(), {"up": 0, "down": 0}
-    weights, y, mask = backend.online_weights([down, up]), numbers[:, :1].T.copy(), masks[:, :1].T.copy()
+    weights, y, mask = backend.online_weights([down, up]), numbers[:, 0].tobytes(), masks[:, :1].T.copy()
     ring = ring_of(params)
     row = ring.kernels.values_of_doubles(np.zeros(n), ring.limbs[:1])
 

@@ -24,7 +24,7 @@ typedef struct Ring Ring;
 
 enum { HR_SCALAR = 0, HR_AVX2 = 1, HR_AVX512IFMA = 2 };
 
-HR_API uint32_t hr_abi(void);        /* 4: raised when anything below changes */
+HR_API uint32_t hr_abi(void);        /* 5: raised when anything below changes */
 HR_API uint32_t hr_supported(void);  /* bit i: kernel set i runs on this CPU and system */
 
 /* A ring in ``bytes`` of memory that hr_ring_bytes asks for. ``powers``: for each prime psi^rev(i), N of them. */
@@ -191,11 +191,19 @@ typedef struct {
     uint64_t count, rows, isa;
 } HrMatrices;
 HR_API void hr_words_pack_weights(int32_t *out, const int64_t *weights, uint64_t rows, uint64_t terms);
-/* The highest ``bits`` bits, shifted down, of the matrices times y plus masks modulo 2^64, for each token: y is
- * [tokens][terms], masks and ``out`` are [tokens][rows]. Scratch: as many words as hr_words_answer_words says. */
+/* The highest ``bits`` bits of the matrices times y plus masks modulo 2^64, for each token, packed as hr_pack does: y is
+ * [tokens][terms], masks are [tokens][rows]. Scratch: as many words as hr_words_answer_words says. */
 HR_API uint64_t hr_words_answer_words(const HrMatrices *);
-HR_API void hr_words_answer(const HrMatrices *, uint64_t *out, const uint64_t *y, const uint64_t *masks, uint64_t tokens,
-                            uint32_t bits, uint64_t *scratch);
+HR_API void hr_words_answer(const HrMatrices *, uint8_t *packed, const uint64_t *y, const uint64_t *masks,
+                            uint64_t tokens, uint32_t bits, uint64_t *scratch);
+/* The client's side of it. Integers of least distance, to even ones of two, from x times its token's factor, below 2^51
+ * in size, less pads: all [tokens][inputs]. And sums of answers, packed, with results, packed row by row to whole bytes,
+ * both the highest bits of words and in the middle of what their other bits may be, as signed numbers times their
+ * token's factor: [tokens][outputs]. */
+HR_API void hr_words_padded(uint64_t *out, const double *x, const double *factors, const uint64_t *pads,
+                            uint64_t tokens, uint64_t inputs);
+HR_API void hr_words_revealed(double *out, const uint8_t *answers, const uint8_t *results, const double *factors,
+                              uint64_t tokens, uint64_t outputs, uint32_t answer_bits, uint32_t result_bits);
 
 /* Slots. ``powers``: zeta^t(i) for the i-th node of embedding.py's tree, N/2 real parts and N/2 imaginary ones;
  * ``places``: where slot j is among the transform's values. N integer coefficients of the polynomial whose first

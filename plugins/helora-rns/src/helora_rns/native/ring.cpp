@@ -14,7 +14,7 @@ static const RowKernels *set_of(u32 isa) {
     return &scalar_rows;
 }
 
-uint32_t hr_abi(void) { return 4; }
+uint32_t hr_abi(void) { return 5; }
 
 uint32_t hr_supported(void) {
     u32 found = 1u << HR_SCALAR;

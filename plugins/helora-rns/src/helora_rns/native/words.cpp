@@ -30,13 +30,21 @@ void apply(u64 *out, const u64 *a, const int32_t *weights, u64 groups, u64 terms
 
 const WordRows *words_of(u32 isa) {
 #if defined(__x86_64__)
-    if (isa != HR_SCALAR) return &avx2_words; // which CPUs with AVX-512 have too
+    if (isa == HR_AVX2) return &avx2_words;
+    if (isa == HR_AVX512IFMA) return &avx512_words;
 #endif
     (void)isa;
     return &scalar_words;
 }
 
-const WordRows *words_of(const Ring *r) { return words_of(r->rows == &scalar_rows ? HR_SCALAR : HR_AVX2); }
+const WordRows *words_of(const Ring *r) {
+#if defined(__x86_64__)
+    if (r->rows == &avx2_rows) return &avx2_words;
+    if (r->rows == &avx512ifma_rows) return &avx512_words;
+#endif
+    (void)r;
+    return &scalar_words;
+}
 
 // Rows are joined in pieces that stay in the first cache.
 const u64 STRIP = 1024;
@@ -74,7 +82,7 @@ void product(const Ring *r, const WordRows *w, u64 *out, const u64 *a, const u64
 
 extern const WordRows scalar_words = {of_digits, with_message, quotient, joined, masked, dot, centred, of_residues, rounded, gemm, apply};
 
-uint64_t hr_words_gemm_words(uint64_t rows) { return WORD_DEPTH * WORD_COLUMNS * 3 / 2 + (rows * WORD_DEPTH + 15) / 16 * 8; }
+uint64_t hr_words_gemm_words(uint64_t rows) { return WORD_DEPTH * WORD_COLUMNS * 3 / 2 + rows * WORD_DEPTH; }
 
 void hr_words_gemm(const Ring *r, uint64_t *out, const uint64_t *a, const int64_t *weights, uint64_t rows,
                    uint64_t terms, uint64_t columns, uint32_t add, uint64_t *scratch) {
@@ -307,6 +315,14 @@ namespace {
 // Tokens that are answered together.
 const u64 TOKENS = 16;
 
+// As hr_pack; numbers of whole bytes, of which the next one overwrites what is written too much.
+void pack_whole(uint8_t *out, const u64 *a, u64 n, u32 bits) {
+    u64 i = 0;
+    if (bits % 8 == 0 && bits <= 56)
+        for (; i + 8 <= n; i++, out += bits / 8) __builtin_memcpy(out, a + i, 8);
+    hr_pack(out, a + i, n - i, bits);
+}
+
 u64 largest(const HrMatrix *matrices, u64 count) {
     u64 most = 0;
     for (u64 i = 0; i < count; i++) {
@@ -320,7 +336,7 @@ u64 largest(const HrMatrix *matrices, u64 count) {
 
 uint64_t hr_words_answer_words(const HrMatrices *all) { return 3 * TOKENS * largest(all->matrices, all->count); }
 
-void hr_words_answer(const HrMatrices *all, uint64_t *out, const uint64_t *y, const uint64_t *masks, uint64_t tokens,
+void hr_words_answer(const HrMatrices *all, uint8_t *packed, const uint64_t *y, const uint64_t *masks, uint64_t tokens,
                      uint32_t bits, uint64_t *scratch) {
     const WordRows *w = words_of((u32)all->isa);
     const HrMatrix *matrices = all->matrices;
@@ -335,11 +351,35 @@ void hr_words_answer(const HrMatrices *all, uint64_t *out, const uint64_t *y, co
             w->apply(results[i % 2], from, m.weights, m.groups, m.terms, some, scratch + 2 * size);
             from = results[i % 2];
         }
+        u64 *top = results[count % 2]; // in one piece, without rows that are missing
         const u64 stride = matrices[count - 1].groups * WORD_GROUP;
         for (u64 t = 0; t < some; t++)
-            for (u64 i = 0; i < rows; i++) {
-                const u64 at = (start + t) * rows + i;
-                out[at] = (from[t * stride + i] + masks[at]) >> shift;
-            }
+            for (u64 i = 0; i < rows; i++)
+                top[t * rows + i] = (from[t * stride + i] + masks[(start + t) * rows + i]) >> shift;
+        // 16 tokens are whole bytes of any number of bits
+        pack_whole(packed, top, some * rows, bits);
+        packed += bytes_of(some * rows, bits);
     }
+}
+
+void hr_words_padded(uint64_t *out, const double *x, const double *factors, const uint64_t *pads, uint64_t tokens,
+                     uint64_t inputs) {
+    for (u64 t = 0; t < tokens; t++, out += inputs, x += inputs, pads += inputs)
+        for (u64 i = 0; i < inputs; i++) out[i] = word_of(x[i] * factors[t]) - pads[i];
+}
+
+void hr_words_revealed(double *out, const uint8_t *answers, const uint8_t *results, const double *factors,
+                       uint64_t tokens, uint64_t outputs, uint32_t answer_bits, uint32_t result_bits) {
+    const u64 up = 64 - answer_bits, left = 64 - result_bits;
+    const u64 half = ((u64)1 << up >> 1) + ((u64)1 << left >> 1);
+    u64 *words = (u64 *)out; // answers first, and then what they come to
+    hr_unpack(words, answers, tokens * outputs, answer_bits);
+    alignas(64) u64 strip[STRIP];
+    for (u64 t = 0; t < tokens; t++, words += outputs, results += bytes_of(outputs, result_bits))
+        for (u64 at = 0; at < outputs; at += STRIP) {
+            const u64 n = outputs - at < STRIP ? outputs - at : STRIP;
+            hr_unpack(strip, results + at * result_bits / 8, n, result_bits);
+            for (u64 i = 0; i < n; i++)
+                words[at + i] = bits_of((double)(i64)((words[at + i] << up) + (strip[i] << left) + half) * factors[t]);
+        }
 }

@@ -39,3 +39,4 @@ struct WordRows {
 
 extern const WordRows scalar_words;
 extern const WordRows avx2_words;
+extern const WordRows avx512_words;
