@@ -29,6 +29,9 @@ struct Policy {
     HR_INLINE explicit Policy(const Prime &prime)
         : p(prime), q(_mm256_set1_pd(prime.qd)), qinv(_mm256_set1_pd(prime.qinv)), magic(_mm256_set1_pd(0x1.8p52)) {}
 
+    static HR_INLINE bool light(const Prime &prime, u64 log_n) {
+        return prime.q < (u64)1 << 48 || (prime.q < (u64)1 << 49 && log_n <= 13);
+    }
     static HR_INLINE double centred_scalar(const Prime &prime, u64 w) {
         return w > prime.q / 2 ? -(double)(prime.q - w) : (double)w;
     }
@@ -66,7 +69,7 @@ struct Policy {
     HR_INLINE V reduce(V x) const { return _mm256_fnmadd_pd(rounded(x, qinv), q, x); }
     HR_INLINE V positive(V x) const { return _mm256_blendv_pd(x, _mm256_add_pd(x, q), x); }
     HR_INLINE V canonical(V x) const { return positive(reduce(x)); }
-    HR_INLINE V settled(V x) const { return reduce(x); }
+    HR_INLINE V settled(V x, bool = false) const { return reduce(x); }
     HR_INLINE void store_settled(u64 *x, V v) const { store(x, positive(v)); }
     HR_INLINE V product(V x, V y, V quotient) const {
         const V high = _mm256_mul_pd(x, y), low = _mm256_fmsub_pd(x, y, high);
@@ -75,20 +78,20 @@ struct Policy {
     HR_INLINE V times(V y, T t) const { return product(y, t.w, rounded(y, t.quotient)); }
     HR_INLINE V times_exact(V y, T t) const { return positive(times(y, t)); }
 
-    HR_INLINE void forward(V &x, V &y, T t, bool reduced) const {
+    HR_INLINE void forward(V &x, V &y, T t, bool reduced, bool) const {
         const V a = reduced ? reduce(x) : x, b = times(y, t);
         x = _mm256_add_pd(a, b);
         y = _mm256_sub_pd(a, b);
     }
-    HR_INLINE void inverse(V &x, V &y, T t, bool reduced) const {
+    HR_INLINE void inverse(V &x, V &y, T t, bool reduced, bool, int) const {
         const V sum = _mm256_add_pd(x, y), difference = _mm256_sub_pd(y, x);
         x = reduced ? reduce(sum) : sum;
         y = times(difference, t);
     }
-    HR_INLINE void inverse_last(V &x, V &y, T n, T t) const {
+    HR_INLINE void inverse_last(V &x, V &y, T n, T t, bool, int) const {
         const V sum = _mm256_add_pd(x, y), difference = _mm256_sub_pd(y, x);
-        x = times(sum, n);
-        y = times(difference, t);
+        x = canonical(times(sum, n));
+        y = canonical(times(difference, t));
     }
     HR_INLINE void transpose(V (&v)[4]) const {
         const V a = _mm256_unpacklo_pd(v[0], v[1]), b = _mm256_unpackhi_pd(v[0], v[1]);

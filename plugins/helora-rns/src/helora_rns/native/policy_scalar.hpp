@@ -15,6 +15,7 @@ struct Policy {
 
     HR_INLINE explicit Policy(const Prime &prime) : p(prime), q(prime.q), twice(2 * prime.q) {}
 
+    static HR_INLINE bool light(const Prime &, u64) { return false; }
     static HR_INLINE void entry(const Prime &prime, u64 w, u64 *out, int) {
         out[0] = w;
         out[1] = (u64)(((u128)w << 64) / prime.q);
@@ -34,24 +35,24 @@ struct Policy {
 
     HR_INLINE V times(V x, T t) const { return x * t.w - high64(x, t.quotient) * q; }
     HR_INLINE V times_exact(V x, T t) const { return less(times(x, t), q); }
-    HR_INLINE void forward(V &x, V &y, T t, bool) const {
+    HR_INLINE void forward(V &x, V &y, T t, bool, bool) const {
         V a = less(x, twice), b = times(y, t);
         x = a + b;
         y = a - b + twice;
     }
-    HR_INLINE void inverse(V &x, V &y, T t, bool) const {
+    HR_INLINE void inverse(V &x, V &y, T t, bool, bool, int) const {
         V sum = less(x + y, twice), difference = y - x + twice;
         x = sum;
         y = times(difference, t);
     }
-    HR_INLINE void inverse_last(V &x, V &y, T n, T t) const {
+    HR_INLINE void inverse_last(V &x, V &y, T n, T t, bool, int) const {
         V sum = x + y, difference = y - x + twice;
-        x = times(sum, n);
-        y = times(difference, t);
+        x = times_exact(sum, n);
+        y = times_exact(difference, t);
     }
     HR_INLINE void transpose(V (&)[1]) const {}
     HR_INLINE V canonical(V x) const { return less(less(x, twice), q); }
-    HR_INLINE V settled(V x) const { return canonical(x); }
+    HR_INLINE V settled(V x, bool = false) const { return canonical(x); }
     HR_INLINE void store_settled(u64 *x, V v) const { store(x, v); }
 
     HR_INLINE V add(V a, V b) const { return less(a + b, q); }

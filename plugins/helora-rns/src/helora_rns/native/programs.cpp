@@ -8,6 +8,7 @@
 namespace {
 
 const u64 MOST_OPERANDS = 256;
+const u64 PAIRS = 16; // operands that both polynomials are multiplied by at once
 
 struct Work {
     const Ring *ring;
@@ -34,6 +35,25 @@ struct Work {
         p->rows->rotate(p, row(table, refs[0], j), row(table, refs[1], j), digits, key, step.limbs, program->data,
                         row(table, refs[6], j), (const u32 *)table[refs[4].slot], (const u32 *)table[refs[5].slot],
                         step.accumulate, n);
+    }
+
+    // Both polynomials at once; false if there are too many terms for it, or terms of one polynomial alone.
+    bool dot_pair(const Prime *p, const HrStep &step, const HrRef *refs, u64 *const *table, u64 j) const {
+        const u64 *first[PAIRS], *second[PAIRS], *right[PAIRS];
+        u64 terms = 0;
+        if (step.terms > PAIRS) return false;
+        for (u64 i = 0; i < step.terms; i++) {
+            const HrRef *term = refs + 2 + 3 * i;
+            const u64 *a = row(table, term[0], j), *b = row(table, term[1], j);
+            if (!a != !b) return false;
+            if (!a) continue;
+            first[terms] = a;
+            second[terms] = b;
+            right[terms++] = row(table, term[2], j);
+        }
+        if (!terms) return false;
+        p->rows->dot_pair(p, row(table, refs[0], j), row(table, refs[1], j), first, second, right, terms, ring->n);
+        return true;
     }
 
     void dot(const Prime *p, const HrStep &step, const HrRef *refs, u64 *const *table, u64 j, u64 polynomial) const {
@@ -89,7 +109,8 @@ struct Work {
         const Prime *p = ring->primes + row_prime(step, j);
         const HrRef *refs = program->refs + step.first;
         if (step.kind == HR_ROTATE) rotate(p, step, refs, table, j);
-        if (step.kind == HR_DOT) dot(p, step, refs, table, j, 0), dot(p, step, refs, table, j, 1);
+        if (step.kind == HR_DOT && !dot_pair(p, step, refs, table, j))
+            dot(p, step, refs, table, j, 0), dot(p, step, refs, table, j, 1);
         if (step.kind == HR_SUM) sum(p, step, refs, table, j);
         if (step.kind == HR_RAISE) raise(p, refs, table, j);
     }

@@ -51,7 +51,6 @@ static void make_prime(Ring *ring, Prime *p, u64 q, u64 w1, const RowKernels *ro
     p->two52 = ((u64)1 << 52) % q;
     p->ninv = inverse_of(ring->n, q);
     p->last = multiply(p->ninv, w1, q);
-    p->light = q < (u64)1 << 48 || (q < (u64)1 << 49 && ring->log_n <= 13);
     p->rows = q < (u64)1 << 50 ? rows : &scalar_rows;
 }
 

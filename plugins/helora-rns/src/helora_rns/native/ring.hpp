@@ -16,7 +16,7 @@ struct Prime {
     u64 two52;       // 2^52 mod q
     u64 ninv;        // 1/N mod q
     u64 last;        // ψ^(N/2)/N mod q, for the last stage of the inverse
-    u64 light;       // short enough that doubles need few reductions
+    u64 light;       // short enough for its rows' transforms to reduce less
     const RowKernels *rows;
     const u64 *block; // powers of ψ, one for a block, in the format of ``rows``
     const u64 *tail;  // the same for the last stages, a vector of them at a time
@@ -49,6 +49,9 @@ struct RowKernels {
     void (*sub_times)(const Prime *, u64 *out, const u64 *a, const u64 *b, u64 constant, u64 n);
     // out = Σ a[i]·b[i]
     void (*dot)(const Prime *, u64 *out, const u64 *const *a, const u64 *const *b, u64 terms, u64 n);
+    // out0 = Σ a0[i]·b[i] and out1 = Σ a1[i]·b[i], which are no operands, for few terms
+    void (*dot_pair)(const Prime *, u64 *out0, u64 *out1, const u64 *const *a0, const u64 *const *a1,
+                     const u64 *const *b, u64 terms, u64 n);
     // out0 = Σ digits[i]·key[i][0] plus ``added``, if any, and out1 = Σ digits[i]·key[i][1], moved by the automorphism of
     // ``index``, whose inverse is ``places``; added to the results where ``accumulate`` says so. The key's digits are
     // interleaved, ``key_digits`` of them.

@@ -71,13 +71,48 @@ static void row_dot(const Prime *p, u64 *out, const u64 *const *a, const u64 *co
     }
 }
 
+// Both polynomials of a sum of a few products with the same operands, which are read once, and asked for ahead of their
+// use: there are too many streams for the CPU to foresee.
+static void row_dot_pair(const Prime *p, u64 *out0, u64 *out1, const u64 *const *a0, const u64 *const *a1,
+                         const u64 *const *b, u64 terms, u64 n) {
+    const Policy f(*p);
+    constexpr u64 NEXT = 256;
+    for (u64 i = 0; i < n; i += CHUNK) {
+        Policy::Sum sums[2 * CHUNK / Policy::W];
+        unroll<2 * CHUNK / Policy::W>([&](auto each) HR_INLINED { sums[decltype(each)::value] = f.nothing(); });
+        for (u64 term = 0; term < terms; term++) {
+            __builtin_prefetch(b[term] + i + NEXT, 0, 2);
+            if (term && term % f.terms() == 0)
+                for (auto &sum : sums) f.settle(sum);
+            unroll<CHUNK / Policy::W>([&](auto each) HR_INLINED {
+                constexpr int k = decltype(each)::value;
+                const u64 at = i + k * Policy::W;
+                const auto factor = f.load(b[term] + at);
+                f.accumulate(sums[2 * k], factor, f.load(a0[term] + at));
+                f.accumulate(sums[2 * k + 1], factor, f.load(a1[term] + at));
+            });
+        }
+        unroll<CHUNK / Policy::W>([&](auto each) HR_INLINED {
+            constexpr int k = decltype(each)::value;
+            f.store(out0 + i + k * Policy::W, f.value(sums[2 * k]));
+            f.store(out1 + i + k * Policy::W, f.value(sums[2 * k + 1]));
+        });
+    }
+}
+
+// Words by which keys are asked for ahead of their use, into the second cache: what the CPU foresees by itself ends with a
+// page, and leaves a core waiting for half of the time.
+static constexpr u64 AHEAD = 2048;
+
 // Σ digits[i]·key[i], both polynomials of it, for the chunk at i: two sums for each of the chunk's vectors.
 template <bool MANY>
 static HR_INLINE void chunk_product(const Policy &f, Policy::Sum *sums, const u64 *const *digits, const u64 *key,
-                                    u64 terms, u64 i) {
+                                    u64 ahead, u64 terms, u64 i) {
     unroll<2 * CHUNK / Policy::W>([&](auto each) HR_INLINED { sums[decltype(each)::value] = f.nothing(); });
     for (u64 term = 0; term < terms; term++) {
         const u64 *digit = digits[term] + i, *pair = key + 2 * CHUNK * term;
+        __builtin_prefetch(pair + ahead, 0, 2);
+        __builtin_prefetch(pair + ahead + CHUNK, 0, 2);
         if (MANY && term && term % f.terms() == 0)
             for (int k = 0; k < 2 * CHUNK / Policy::W; k++) f.settle(sums[k]);
         unroll<CHUNK / Policy::W>([&](auto each) HR_INLINED {
@@ -94,9 +129,10 @@ static HR_INLINE void chunk_product(const Policy &f, Policy::Sum *sums, const u6
 template <bool MANY, bool ACCUMULATE>
 static HR_INLINE void rotate_by(const Policy &f, u64 *out0, u64 *out1, const u64 *const *digits, const u64 *key,
                                 u64 terms, u64 key_digits, const u64 *added, const u32 *index, const u32 *places, u64 n) {
-    for (u64 i = 0; i < n; i += CHUNK, key += 2 * CHUNK * key_digits) {
+    const u64 chunk = 2 * CHUNK * key_digits, ahead = (AHEAD + chunk - 1) / chunk * chunk;
+    for (u64 i = 0; i < n; i += CHUNK, key += chunk) {
         Policy::Sum sums[2 * CHUNK / Policy::W];
-        chunk_product<MANY>(f, sums, digits, key, terms, i);
+        chunk_product<MANY>(f, sums, digits, key, ahead, terms, i);
         unroll<CHUNK / Policy::W>([&](auto each) HR_INLINED {
             constexpr int k = decltype(each)::value;
             const u64 from = i + k * Policy::W, to = places[from] & ~(u64)(Policy::W - 1);
@@ -196,7 +232,7 @@ static void row_horner(const Prime *p, double *out, const u64 *a, double scale, 
 #define HR_ROWS                                                                                                    \
     {                                                                                                              \
         Policy::W, table_words, fill, forward, inverse, row_add, row_sub, row_negate, row_multiply,                \
-            row_multiply_add, row_times, row_sub_times, row_dot, row_rotate, row_permute,                          \
+            row_multiply_add, row_times, row_sub_times, row_dot, row_dot_pair, row_rotate, row_permute,            \
             row_lift, row_of_doubles, row_uniform, row_binomial, row_horner, slots_to_coefficients,                \
             coefficients_to_slots, forward_doubles, forward_words, forward_lifted, forward_lifted_from             \
     }

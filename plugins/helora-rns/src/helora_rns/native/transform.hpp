@@ -22,6 +22,7 @@ static u64 table_words(u64 n) {
 static void fill(const Ring *ring, Prime *p, const u64 *powers, u64 *table) {
     const int W = Policy::W;
     const u64 n = ring->n;
+    p->light = Policy::light(*p, ring->log_n);
     p->block = table;
     for (u64 i = 0; i < n / W; i++) Policy::entry(*p, powers[i], table + 2 * i, 0);
     u64 *tail = table + 2 * (n / W);
@@ -43,8 +44,8 @@ static void fill(const Ring *ring, Prime *p, const u64 *powers, u64 *table) {
 }
 
 // R stages from ``groups`` blocks on. ``load(at)`` gives the values that come in, and what goes out is stored raw in x.
-template <int R, class Load>
-static HR_INLINE void forward_pass(const Policy &f, const Prime &p, Load load, u64 *x, u64 n, u64 groups, bool reduce) {
+template <int R, bool LIGHT, class Load>
+static HR_INLINE void forward_pass(const Policy &f, const Prime &p, Load load, u64 *x, u64 n, u64 groups) {
     constexpr int COUNT = 1 << R;
     const u64 length = n / groups, step = length >> R;
     for (u64 block = 0; block < groups; block++) {
@@ -63,7 +64,7 @@ static HR_INLINE void forward_pass(const Policy &f, const Prime &p, Load load, u
                 constexpr int a = decltype(stage)::value, span = COUNT >> (a + 1);
                 unroll<COUNT / 2>([&](auto each) HR_INLINED {
                     constexpr int k = decltype(each)::value, b = k / span, low = 2 * span * b + k % span;
-                    f.forward(v[low], v[low + span], t[(1 << a) - 1 + b], a == 0 && reduce);
+                    f.forward(v[low], v[low + span], t[(1 << a) - 1 + b], a == 0 && !LIGHT, LIGHT);
                 });
             });
             unroll<COUNT>([&](auto each) HR_INLINED {
@@ -74,16 +75,8 @@ static HR_INLINE void forward_pass(const Policy &f, const Prime &p, Load load, u
     }
 }
 
-template <int R, class Load>
-static HR_INLINE void forward_passes(const Policy &f, const Prime &p, Load load, u64 *x, u64 n, u64 groups) {
-    if (p.light)
-        forward_pass<R>(f, p, load, x, n, groups, false);
-    else
-        forward_pass<R>(f, p, load, x, n, groups, true);
-}
-
 // The last log W stages of a tile. ``store(at, v)`` takes them settled: less than q in size.
-template <class Store>
+template <bool LIGHT, class Store>
 static HR_INLINE void forward_tile(const Policy &f, const Prime &p, u64 *x, u64 tile, Store store) {
     constexpr int W = Policy::W;
     Policy::V v[W];
@@ -97,14 +90,14 @@ static HR_INLINE void forward_tile(const Policy &f, const Prime &p, u64 *x, u64 
             const auto t = f.lanes(tail, (1 << a) - 1 + b);
             unroll<span>([&](auto each) HR_INLINED {
                 constexpr int low = 2 * span * b + decltype(each)::value;
-                f.forward(v[low], v[low + span], t, a == 0);
+                f.forward(v[low], v[low + span], t, a == 0, LIGHT);
             });
         });
     });
     f.transpose(v);
     unroll<W>([&](auto each) HR_INLINED {
         constexpr int k = decltype(each)::value;
-        store(tile * TILE + k * W, f.settled(v[k]));
+        store(tile * TILE + k * W, f.settled(v[k], LIGHT));
     });
 }
 
@@ -112,17 +105,25 @@ static HR_INLINE void forward_tile(const Policy &f, const Prime &p, u64 *x, u64 
 static HR_INLINE int stages_of(const Ring *ring) { return (int)ring->log_n - LOG_W; }
 static HR_INLINE int odd_stages(int stages) { return stages % Policy::STAGES ? stages % Policy::STAGES : Policy::STAGES; }
 
-template <class Load, class Store>
-static HR_INLINE void forward_by(const Ring *ring, const Policy &f, const Prime &p, u64 *x, Load load, Store store) {
+template <bool LIGHT, class Load, class Store>
+static HR_INLINE void forward_all(const Ring *ring, const Policy &f, const Prime &p, u64 *x, Load load, Store store) {
     constexpr int R = Policy::STAGES;
     const u64 n = ring->n;
     const int stages = stages_of(ring), first = odd_stages(stages);
-    if (first == R) forward_passes<R>(f, p, load, x, n, 1);
-    if (R > 1 && first == R - 1) forward_passes<(R > 1 ? R - 1 : 1)>(f, p, load, x, n, 1);
-    if (R > 2 && first == R - 2) forward_passes<(R > 2 ? R - 2 : 1)>(f, p, load, x, n, 1);
+    if (first == R) forward_pass<R, LIGHT>(f, p, load, x, n, 1);
+    if (R > 1 && first == R - 1) forward_pass<(R > 1 ? R - 1 : 1), LIGHT>(f, p, load, x, n, 1);
+    if (R > 2 && first == R - 2) forward_pass<(R > 2 ? R - 2 : 1), LIGHT>(f, p, load, x, n, 1);
     for (int done = first; done < stages; done += R)
-        forward_passes<R>(f, p, [&](u64 at) HR_INLINED { return f.raw(x + at); }, x, n, (u64)1 << done);
-    for (u64 tile = 0; tile < n / TILE; tile++) forward_tile(f, p, x, tile, store);
+        forward_pass<R, LIGHT>(f, p, [&](u64 at) HR_INLINED { return f.raw(x + at); }, x, n, (u64)1 << done);
+    for (u64 tile = 0; tile < n / TILE; tile++) forward_tile<LIGHT>(f, p, x, tile, store);
+}
+
+template <class Load, class Store>
+static HR_INLINE void forward_by(const Ring *ring, const Policy &f, const Prime &p, u64 *x, Load load, Store store) {
+    if (p.light)
+        forward_all<true>(ring, f, p, x, load, store);
+    else
+        forward_all<false>(ring, f, p, x, load, store);
 }
 
 static void forward(const Ring *ring, const Prime *p, u64 *x) {
@@ -162,8 +163,8 @@ static void forward_lifted_from(const Ring *ring, const Prime *p, const Prime *f
                [&](u64 at, auto v) HR_INLINED { f.store(x + at, f.times_exact(f.difference(f.load(b + at), v), t)); });
 }
 
-template <int R, bool LAST>
-static void inverse_pass(const Policy &f, const Prime &p, u64 *x, u64 n, u64 groups) {
+template <int R, bool LAST, bool LIGHT>
+static HR_INLINE void inverse_pass(const Policy &f, const Prime &p, u64 *x, u64 n, u64 groups) {
     constexpr int COUNT = 1 << R;
     const u64 length = n / groups, step = length >> R;
     Policy::T scale, scaled;
@@ -188,19 +189,19 @@ static void inverse_pass(const Policy &f, const Prime &p, u64 *x, u64 n, u64 gro
                 v[k] = f.raw(x + i + k * step);
             });
             unroll<R>([&](auto stage) HR_INLINED {
-                constexpr int a = R - 1 - decltype(stage)::value, span = COUNT >> (a + 1);
+                constexpr int s = decltype(stage)::value, a = R - 1 - s, span = COUNT >> (a + 1);
                 unroll<COUNT / 2>([&](auto each) HR_INLINED {
                     constexpr int k = decltype(each)::value, b = k / span, low = 2 * span * b + k % span;
                     if constexpr (LAST && a == 0)
-                        f.inverse_last(v[low], v[low + span], scale, scaled);
+                        f.inverse_last(v[low], v[low + span], scale, scaled, LIGHT, s);
                     else
-                        f.inverse(v[low], v[low + span], t[(1 << a) - 1 + b], a == 0);
+                        f.inverse(v[low], v[low + span], t[(1 << a) - 1 + b], a == 0, LIGHT, s);
                 });
             });
             unroll<COUNT>([&](auto each) HR_INLINED {
                 constexpr int k = decltype(each)::value;
                 if constexpr (LAST)
-                    f.store(x + i + k * step, f.canonical(v[k]));
+                    f.store(x + i + k * step, v[k]);
                 else
                     f.store_raw(x + i + k * step, v[k]);
             });
@@ -208,6 +209,7 @@ static void inverse_pass(const Policy &f, const Prime &p, u64 *x, u64 n, u64 gro
     }
 }
 
+template <bool LIGHT>
 static HR_INLINE void inverse_tile(const Policy &f, const Prime &p, u64 *x, u64 n, u64 tile) {
     constexpr int W = Policy::W;
     const u64 mirrored_tile = n / TILE - 1 - tile;
@@ -219,13 +221,13 @@ static HR_INLINE void inverse_tile(const Policy &f, const Prime &p, u64 *x, u64 
     f.transpose(v);
     const u64 *tail = p.tail + mirrored_tile * (TAIL_VECTORS * W * Policy::TAIL_WORDS);
     unroll<LOG_W>([&](auto stage) HR_INLINED {
-        constexpr int a = LOG_W - 1 - decltype(stage)::value, span = W >> (a + 1);
+        constexpr int s = decltype(stage)::value, a = LOG_W - 1 - s, span = W >> (a + 1);
         unroll<(1 << a)>([&](auto block) HR_INLINED {
             constexpr int b = decltype(block)::value;
             const auto t = f.lanes(tail, 2 * (1 << a) - 2 - b);
             unroll<span>([&](auto each) HR_INLINED {
                 constexpr int low = 2 * span * b + decltype(each)::value;
-                f.inverse(v[low], v[low + span], t, a == 0);
+                f.inverse(v[low], v[low + span], t, a == 0, LIGHT, s);
             });
         });
     });
@@ -236,15 +238,20 @@ static HR_INLINE void inverse_tile(const Policy &f, const Prime &p, u64 *x, u64 
     });
 }
 
-static void inverse(const Ring *ring, const Prime *p, u64 *x) {
+template <bool LIGHT>
+static void inverse_all(const Ring *ring, const Prime *p, u64 *x) {
     constexpr int R = Policy::STAGES;
     const Policy f(*p);
     const u64 n = ring->n;
     const int stages = stages_of(ring), first = odd_stages(stages);
-    for (u64 tile = 0; tile < n / TILE; tile++) inverse_tile(f, *p, x + tile * TILE, n, tile);
+    for (u64 tile = 0; tile < n / TILE; tile++) inverse_tile<LIGHT>(f, *p, x + tile * TILE, n, tile);
     for (int left = stages - first; left; left -= R)
-        inverse_pass<R, false>(f, *p, x, n, (u64)1 << (first + left - R));
-    if (first == R) inverse_pass<R, true>(f, *p, x, n, 1);
-    if (R > 1 && first == R - 1) inverse_pass<(R > 1 ? R - 1 : 1), true>(f, *p, x, n, 1);
-    if (R > 2 && first == R - 2) inverse_pass<(R > 2 ? R - 2 : 1), true>(f, *p, x, n, 1);
+        inverse_pass<R, false, LIGHT>(f, *p, x, n, (u64)1 << (first + left - R));
+    if (first == R) inverse_pass<R, true, LIGHT>(f, *p, x, n, 1);
+    if (R > 1 && first == R - 1) inverse_pass<(R > 1 ? R - 1 : 1), true, LIGHT>(f, *p, x, n, 1);
+    if (R > 2 && first == R - 2) inverse_pass<(R > 2 ? R - 2 : 1), true, LIGHT>(f, *p, x, n, 1);
+}
+
+static void inverse(const Ring *ring, const Prime *p, u64 *x) {
+    p->light ? inverse_all<true>(ring, p, x) : inverse_all<false>(ring, p, x);
 }

@@ -116,7 +116,7 @@ class _Run:
         pairs = [(self._row(a, row), self._row(b, row)) for a, b in terms]
         left = [a for a, b in pairs if a is not None and b is not None]
         right = [b for a, b in pairs if a is not None and b is not None]
-        total = np.zeros_like(out)
+        total = aligned_copy(np.zeros_like(out))
         for start in range(0, len(left), MOST_TERMS):
             part = slice(start, start + MOST_TERMS)
             dot = self._kernels.dot(left[part], right[part], prime)
@@ -126,7 +126,7 @@ class _Run:
     def _sum(self, step: Step, row: int, prime: tuple[int]) -> None:
         out = self._row(step.refs[0], row)
         assert out is not None
-        total = aligned_copy(out) if step.accumulate else np.zeros_like(out)
+        total = aligned_copy(out if step.accumulate else np.zeros_like(out))
         for ref in step.refs[1:]:
             term = self._row(ref, row)
             if term is not None:
