@@ -245,6 +245,16 @@ class TestThreads:
             os._exit(not all(map(np.array_equal, alone, run(executable, tape, range(11), "one special"))))
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
+    @settings(max_examples=40, deadline=None)
+    @given(tapes(), st.sampled_from(sorted(CHAINS)), st.integers(1, 2), st.integers(2, 4))
+    def test_that_share_a_program_give_the_same_bits(self, tape: Tape, chain: str, runs: int, workers: int) -> None:
+        executable = prepared(service(chain).ring, tape)
+        alone = run(executable, tape, range(runs), chain)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("helora_rns.programs.executable.WORTH_SHARING", 0)
+            patch.setenv(threads.VARIABLE, str(workers))
+            assert all(map(np.array_equal, alone, run(executable, tape, range(runs), chain)))
+
     @pytest.mark.parametrize("said", ["0", "-1", "two", "257", "1.5", "²"])
     def test_a_number_that_is_none_is_refused(self, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
         monkeypatch.setenv(threads.VARIABLE, said)

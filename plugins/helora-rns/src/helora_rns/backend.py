@@ -18,6 +18,7 @@ from helora_core.backend.protocol import SLOTS, Executable, Sanitizing, Values
 from helora_core.backend.short_results import ALL_KEPT, LowBits
 from helora_core.backend.tape import Tape
 from helora_core.params.ckks import CKKSParams
+from helora_rns import threads
 from helora_rns.arrays import aligned_copy
 from helora_rns.correlations import packing
 from helora_rns.correlations.keys import RNSBatchKey
@@ -154,7 +155,7 @@ class RNSEvaluator(_Role, Evaluator):
         return PublicEncryptor(self._ring, self._with_public_key.zeros).encrypt(message, scale)
 
     def sanitize_many(self, ciphertexts: Sequence[Ciphertext], how: Sequence[Sanitizing]) -> list[Ciphertext]:
-        return list(map(self._with_public_key.sanitized, ciphertexts, how))
+        return threads.results(self._with_public_key.sanitized, ciphertexts, how)
 
     def shortened(self, ciphertext: Ciphertext, low_bits: LowBits) -> ShortCiphertext:
         return shortened(self._ring, ciphertext, low_bits)

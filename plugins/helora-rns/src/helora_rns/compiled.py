@@ -219,9 +219,12 @@ class CompiledKernels:
         self._c.hr_rotate(self._ring, self._basis(basis), *sizes, *arrays)
         return out
 
-    def run(self, program: int, tables: NDArray[np.uint64]) -> None:
-        """Run the program at this address, a ``HrProgram``, with a table of buffers for each run: (runs, slots)."""
-        self._c.hr_run(self._ring, program, len(tables), address(tables), self._scratch())
+    def run(self, program: int, tables: NDArray[np.uint64], team: int | None = None) -> None:
+        """Run the program at this address, a ``HrProgram``, with a table of buffers for each run: (runs, slots).
+
+        ``team``: A ``HrTeam``, if other threads make the same call.
+        """
+        self._c.hr_run(self._ring, program, len(tables), address(tables), self._scratch(), team)
 
     def uniform(self, prime: int, words: Residues, out: Residues) -> tuple[int, int]:
         used = ctypes.c_uint64()

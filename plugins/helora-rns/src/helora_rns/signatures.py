@@ -22,7 +22,7 @@ SIGNATURES = {
     "hr_mod_down": [_POINTER, _POINTER, _NUMBER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER],
     "hr_decompose": [_POINTER, _POINTER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER],
     "hr_rotate": [_POINTER, _POINTER, _NUMBER, _NUMBER, _NUMBER, *[_POINTER] * 6],
-    "hr_run": [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER],
+    "hr_run": [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER, _POINTER],
     "hr_ring_make": [_POINTER, _NUMBER, _NUMBER, _POINTER, _POINTER, _WORD],
     "hr_binomial": [_POINTER, _POINTER, _POINTER, _NUMBER],
     "hr_values_of_doubles": [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER],

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from helora_core.errors import BackendUnavailable
 
@@ -14,6 +17,7 @@ VARIABLE = "HELORA_THREADS"
 MOST = 256
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
@@ -50,6 +54,28 @@ def each(work: Callable[[T], object], parts: Sequence[T]) -> None:
     finally:
         for future in pending:
             future.result()
+
+
+def results(work: Callable[..., R], *arguments: Sequence[Any]) -> list[R]:
+    """What the work gives for each, like ``map``; threads share the work."""
+    found: dict[int, R] = {}
+
+    def place(i: int) -> None:
+        found[i] = work(*(each[i] for each in arguments))
+
+    count = min(map(len, arguments), default=0)
+    each(place, range(count))
+    return [found[i] for i in range(count)]
+
+
+@functools.cache
+def give_way() -> int | None:
+    """The address of the system's function that lets another thread run; None if it is not known."""
+    try:
+        system = ctypes.WinDLL("kernel32").SwitchToThread if sys.platform == "win32" else ctypes.CDLL(None).sched_yield
+    except (AttributeError, OSError):
+        return None
+    return ctypes.cast(system, ctypes.c_void_p).value
 
 
 def _all(work: Callable[[T], object], share: Sequence[T]) -> None:

@@ -110,7 +110,15 @@ typedef struct {
     const HrStep *steps;
     const HrRef *refs;
 } HrProgram;
-HR_API void hr_run(const Ring *, const HrProgram *program, uint64_t runs, uint64_t *const *tables, uint64_t *scratch);
+/* Threads that run the same call together, each with scratch of its own, and with tables that differ in where local rows
+ * are. ``next`` and ``done`` begin at zero; ``give_way`` (or null) lets another thread run. */
+typedef struct {
+    uint64_t next, beside[7], done, workers;
+    void (*give_way)(void);
+} HrTeam;
+/* ``team``: null for one thread. */
+HR_API void hr_run(const Ring *, const HrProgram *program, uint64_t runs, uint64_t *const *tables, uint64_t *scratch,
+                   HrTeam *team);
 
 /* Samples of a stream of random words. Uniform: words masked to the prime's bits, those beyond it left out; ``out``
  * gets up to n, *used words of ``available`` are gone through; returns how many were found. Errors: centred binomial,

@@ -146,6 +146,8 @@ struct Policy {
     }
     HR_INLINE V of_double(const double *x, T two50) const {
         const __m512d v = _mm512_load_pd(x);
+        // Most rows are of short integers, without an exception.
+        if (!_mm512_cmp_pd_mask(_mm512_abs_pd(v), _mm512_set1_pd(0x1p51), _CMP_NLT_UQ)) return residue(v);
         const __m512d top = _mm512_roundscale_pd(_mm512_mul_pd(v, _mm512_set1_pd(0x1p-50)), 0);
         const __m512d rest = _mm512_fnmadd_pd(top, _mm512_set1_pd(0x1p50), v);
         return add(times_exact(residue(top), two50), residue(rest));

@@ -1,6 +1,6 @@
 // Polynomials of several limbs, made of the row kernels that each limb's prime has.
 #include "helora_rns.h"
-#include "ring.hpp"
+#include "polynomials.hpp"
 
 namespace {
 
@@ -132,50 +132,57 @@ void hr_to_doubles(const Ring *r, const uint32_t *basis, uint64_t limbs, double 
     }
 }
 
-void hr_mod_down(const Ring *r, const uint32_t *basis, uint64_t kept, uint64_t dropped, uint64_t count, uint64_t *out,
-                 const uint64_t *a, uint64_t *scratch) {
+void mod_down_rows(const Ring *r, const u32 *basis, u64 kept, u64 dropped, u64 *out, const u64 *a, u64 *scratch,
+                   u64 begin, u64 end) {
     const u64 n = r->n;
     const u32 *gone = basis + kept;
     u64 *y = scratch + 2 * n;
-    for (u64 c = 0; c < count; c++, a += (kept + dropped) * n, out += kept * n) {
-        __builtin_memcpy(y, a + kept * n, 8 * n * dropped);
-        for (u64 i = 0; i < dropped; i++) r->primes[gone[i]].rows->inverse(r, r->primes + gone[i], y + i * n);
-        mixed_radix(r, gone, dropped, y, scratch);
-        for (u64 j = 0; j < kept; j++) {
-            const Prime *p = r->primes + basis[j], *from = r->primes + gone[0];
-            u64 inverse = 1;
-            for (u64 i = 0; i < dropped; i++) inverse = times_mod(inverse, r->inverses[gone[i] * r->count + basis[j]], p);
-            if (dropped == 1 && from->rows == p->rows) {
-                p->rows->forward_lifted_from(r, p, from, out + j * n, y, a + j * n, inverse);
-                continue;
-            }
-            of_mixed_radix(r, gone, dropped, p, scratch, y, scratch + n);
-            p->rows->forward(r, p, scratch);
-            p->rows->sub_times(p, out + j * n, a + j * n, scratch, inverse, n);
+    __builtin_memcpy(y, a + kept * n, 8 * n * dropped);
+    for (u64 i = 0; i < dropped; i++) r->primes[gone[i]].rows->inverse(r, r->primes + gone[i], y + i * n);
+    mixed_radix(r, gone, dropped, y, scratch);
+    for (u64 j = begin; j < end; j++) {
+        const Prime *p = r->primes + basis[j], *from = r->primes + gone[0];
+        u64 inverse = 1;
+        for (u64 i = 0; i < dropped; i++) inverse = times_mod(inverse, r->inverses[gone[i] * r->count + basis[j]], p);
+        if (dropped == 1 && from->rows == p->rows) {
+            p->rows->forward_lifted_from(r, p, from, out + j * n, y, a + j * n, inverse);
+            continue;
+        }
+        of_mixed_radix(r, gone, dropped, p, scratch, y, scratch + n);
+        p->rows->forward(r, p, scratch);
+        p->rows->sub_times(p, out + j * n, a + j * n, scratch, inverse, n);
+    }
+}
+
+void hr_mod_down(const Ring *r, const uint32_t *basis, uint64_t kept, uint64_t dropped, uint64_t count, uint64_t *out,
+                 const uint64_t *a, uint64_t *scratch) {
+    for (u64 c = 0; c < count; c++, a += (kept + dropped) * r->n, out += kept * r->n)
+        mod_down_rows(r, basis, kept, dropped, out, a, scratch, 0, kept);
+}
+
+void decompose_digit(const Ring *r, const u32 *basis, u64 limbs, u64 special, u64 *digits, const u64 *a, u64 *scratch,
+                     u64 i) {
+    const u64 n = r->n, all = limbs + special;
+    const Prime *from = r->primes + basis[i];
+    __builtin_memcpy(scratch, a + i * n, 8 * n);
+    from->rows->inverse(r, from, scratch);
+    for (u64 j = 0; j < all; j++) {
+        u64 *out = digits + (i * all + j) * n;
+        const Prime *p = r->primes + basis[j];
+        if (i == j) {
+            __builtin_memcpy(out, a + i * n, 8 * n);
+        } else if (from->rows == p->rows) {
+            p->rows->forward_lifted(r, p, from, out, scratch);
+        } else {
+            lift(p, from, out, scratch, n);
+            p->rows->forward(r, p, out);
         }
     }
 }
 
 void hr_decompose(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t special, uint64_t *digits,
                   const uint64_t *a, uint64_t *scratch) {
-    const u64 n = r->n, all = limbs + special;
-    for (u64 i = 0; i < limbs; i++) {
-        const Prime *from = r->primes + basis[i];
-        __builtin_memcpy(scratch, a + i * n, 8 * n);
-        from->rows->inverse(r, from, scratch);
-        for (u64 j = 0; j < all; j++) {
-            u64 *out = digits + (i * all + j) * n;
-            const Prime *p = r->primes + basis[j];
-            if (i == j) {
-                __builtin_memcpy(out, a + i * n, 8 * n);
-            } else if (from->rows == p->rows) {
-                p->rows->forward_lifted(r, p, from, out, scratch);
-            } else {
-                lift(p, from, out, scratch, n);
-                p->rows->forward(r, p, out);
-            }
-        }
-    }
+    for (u64 i = 0; i < limbs; i++) decompose_digit(r, basis, limbs, special, digits, a, scratch, i);
 }
 
 void hr_rotate(const Ring *r, const uint32_t *basis, uint64_t limbs, uint64_t special, uint64_t key_digits,

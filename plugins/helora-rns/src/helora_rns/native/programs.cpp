@@ -2,12 +2,16 @@
 //
 // Steps that work row by row are run a row at a time, all of them, before the next row: what one makes is still in the
 // cache when another reads it. Of several runs, each step does all before the next step: a key's row is read once.
+//
+// Several threads may run one program: each takes what nobody has taken of a group of steps, and goes on to the next group
+// when all of this one is done. Who comes late finds less to do, and who does not come is not waited for.
 #include "helora_rns.h"
-#include "ring.hpp"
+#include "polynomials.hpp"
 
 namespace {
 
 const u64 MOST_OPERANDS = 256;
+const u64 PATIENCE = 2000; // looks at what others do before the system is asked to let another thread run
 const u64 PAIRS = 16; // operands that both polynomials are multiplied by at once
 
 struct Work {
@@ -115,38 +119,109 @@ struct Work {
         if (step.kind == HR_RAISE) raise(p, refs, table, j);
     }
 
-    void whole(const HrStep &step, u64 *const *table) const {
-        u32 basis[64];
-        const u64 special = step.kind == HR_RESCALE ? 0 : program->special, all = step.limbs + special;
-        for (u64 j = 0; j < all; j++) basis[j] = (u32)row_prime(step, j);
-        const HrRef *refs = program->refs + step.first;
-        u64 *out = start(table, refs[0]);
-        const u64 *in = start(table, refs[1]);
-        if (step.kind == HR_DECOMPOSE) hr_decompose(ring, basis, step.limbs, special, out, in, scratch);
-        if (step.kind == HR_DIVIDE) hr_mod_down(ring, basis, step.limbs, special, 1, out, in, scratch);
-        if (step.kind == HR_RESCALE) hr_mod_down(ring, basis, step.limbs - 1, 1, 1, out, in, scratch);
+    void basis_of(const HrStep &step, u32 *basis) const {
+        for (u64 j = 0; j < step.limbs + program->special; j++) basis[j] = (u32)row_prime(step, j);
     }
+
+    void decompose(const HrStep &step, u64 *const *table, u64 digit) const {
+        u32 basis[64];
+        basis_of(step, basis);
+        const HrRef *refs = program->refs + step.first;
+        decompose_digit(ring, basis, step.limbs, program->special, start(table, refs[0]), start(table, refs[1]), scratch,
+                        digit);
+    }
+
+    // One of ``parts`` parts of the rows.
+    void divide(const HrStep &step, u64 *const *table, u64 part, u64 parts) const {
+        u32 basis[64];
+        basis_of(step, basis);
+        const HrRef *refs = program->refs + step.first;
+        const u64 dropped = step.kind == HR_RESCALE ? 1 : program->special, kept = kept_by(step);
+        mod_down_rows(ring, basis, kept, dropped, start(table, refs[0]), start(table, refs[1]), scratch,
+                      kept * part / parts, kept * (part + 1) / parts);
+    }
+
+    static u64 kept_by(const HrStep &step) { return step.kind == HR_RESCALE ? step.limbs - 1 : step.limbs; }
 };
 
 bool is_by_row(const HrStep &step) { return step.kind >= HR_ROTATE; }
 
+// Whether a step is of the group that begins with ``first``: as Lowered.groups has it.
+bool is_with(const HrStep &first, const HrStep &step) {
+    const bool alike = is_by_row(first) ? is_by_row(step) : first.kind == step.kind && first.kind != HR_RESCALE;
+    return alike && first.limbs == step.limbs;
+}
+
+HR_INLINE void breathe() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+// What one thread of a team has seen done.
+struct Shares {
+    HrTeam *team;
+    u64 before = 0;
+
+    u64 workers() const { return team ? team->workers : 1; }
+
+    // f(0), …, f(count − 1), each by one thread; returns when all are done.
+    template <class F>
+    void each(u64 count, F f) {
+        if (!team) {
+            for (u64 i = 0; i < count; i++) f(i);
+            return;
+        }
+        const u64 end = before + count;
+        u64 next = __atomic_load_n(&team->next, __ATOMIC_RELAXED);
+        while (next < end) {
+            if (!__atomic_compare_exchange_n(&team->next, &next, next + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+                continue;
+            f(next - before);
+            __atomic_fetch_add(&team->done, 1, __ATOMIC_RELEASE);
+            next = __atomic_load_n(&team->next, __ATOMIC_RELAXED);
+        }
+        for (u64 waited = 0; __atomic_load_n(&team->done, __ATOMIC_ACQUIRE) < end; waited++) {
+            breathe();
+            if (waited >= PATIENCE && team->give_way) team->give_way();
+        }
+        before = end;
+    }
+};
+
 } // namespace
 
-void hr_run(const Ring *ring, const HrProgram *program, uint64_t runs, uint64_t *const *tables, uint64_t *scratch) {
+void hr_run(const Ring *ring, const HrProgram *program, uint64_t runs, uint64_t *const *tables, uint64_t *scratch,
+            HrTeam *team) {
     const Work work{ring, program, scratch};
+    Shares shares{team};
     for (u64 at = 0, end; at < program->count; at = end) {
-        const HrStep *steps = program->steps;
-        end = at + 1;
-        if (!is_by_row(steps[at])) {
-            for (u64 run = 0; run < runs; run++) work.whole(steps[at], tables + run * program->slots);
-            continue;
+        const HrStep *steps = program->steps + at;
+        u64 rows = steps->rows;
+        for (end = at + 1; end < program->count && is_with(*steps, program->steps[end]); end++)
+            rows = program->steps[end].rows > rows ? program->steps[end].rows : rows;
+        const u64 count = end - at, polynomials = count * runs;
+        auto table = [&](u64 run) HR_INLINED { return tables + run * program->slots; };
+        if (is_by_row(*steps)) {
+            shares.each(rows, [&](u64 j) {
+                for (u64 i = 0; i < count; i++)
+                    for (u64 run = 0; run < runs && j < steps[i].rows; run++) work.by_row(steps[i], table(run), j);
+            });
+        } else if (steps->kind == HR_DECOMPOSE) {
+            shares.each(polynomials * steps->limbs, [&](u64 k) {
+                const u64 which = k / steps->limbs;
+                work.decompose(steps[which / runs], table(which % runs), k % steps->limbs);
+            });
+        } else {
+            // Each part transforms what is dropped by itself: parts are made only where threads would have nothing to do.
+            const u64 kept = Work::kept_by(*steps), most = shares.workers() < kept ? shares.workers() : kept;
+            const u64 parts = polynomials < shares.workers() ? most : 1;
+            shares.each(polynomials * parts, [&](u64 k) {
+                const u64 which = k / parts;
+                work.divide(steps[which / runs], table(which % runs), k % parts, parts);
+            });
         }
-        u64 rows = steps[at].rows;
-        for (; end < program->count && is_by_row(steps[end]) && steps[end].limbs == steps[at].limbs; end++)
-            rows = steps[end].rows > rows ? steps[end].rows : rows;
-        for (u64 j = 0; j < rows; j++)
-            for (u64 i = at; i < end; i++)
-                for (u64 run = 0; run < runs && j < steps[i].rows; run++)
-                    work.by_row(steps[i], tables + run * program->slots, j);
     }
 }

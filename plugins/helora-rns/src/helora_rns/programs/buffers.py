@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from helora_rns.programs.steps import Lowered
@@ -36,6 +36,28 @@ def planned(lowered: Lowered) -> Arena:
         starts[slot] = _gap(sizes[slot], ((starts[each], sizes[each]) for each in beside))
         placed.append(slot)
     return Arena(tuple(starts), max((starts[each] + sizes[each] for each in placed), default=0))
+
+
+class LocalRows(NamedTuple):
+    """Where buffers of single rows lie that each thread has for itself.
+
+    Attributes:
+        starts: The first row of each, by the number of the scratch buffer.
+        rows: All rows.
+    """
+
+    starts: Mapping[int, int]
+    rows: int
+
+
+def local_rows(lowered: Lowered, arena: Arena) -> LocalRows:
+    """The arena without what is not local, its order kept: buffers that share rows there share them here."""
+    sizes = lowered.slots.scratch
+    first = lowered.slots.total - len(sizes)
+    local = sorted({ref.slot - first for step in lowered.steps for ref in step.refs if ref.local})
+    rows = sorted({row for slot in local for row in range(arena.starts[slot], arena.starts[slot] + sizes[slot])})
+    places = {row: place for place, row in enumerate(rows)}
+    return LocalRows({slot: places[arena.starts[slot]] for slot in local}, len(rows))
 
 
 def _gap(size: int, taken: Iterable[tuple[int, int]]) -> int:

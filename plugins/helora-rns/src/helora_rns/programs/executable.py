@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,10 +16,10 @@ from helora_rns.compiled import CompiledKernels
 from helora_rns.embedding import galois_element
 from helora_rns.modular import Residues
 from helora_rns.primes import automorphism
-from helora_rns.programs.buffers import placed, planned
+from helora_rns.programs.buffers import local_rows, placed, planned
 from helora_rns.programs.interpreter import interpret
 from helora_rns.programs.lowering import lower
-from helora_rns.programs.native import NativeProgram
+from helora_rns.programs.native import NativeProgram, Team
 from helora_rns.programs.operations import OperationsExecutable
 from helora_rns.scheme.ciphertexts import Ciphertext, Plaintext
 from helora_rns.scheme.context import Context
@@ -38,11 +39,31 @@ TOGETHER = 4
 """Runs whose keys are read together: more would leave the cache no room for what they make."""
 
 
+WORTH_SHARING = 64
+"""Transforms from which on threads share one program: half a millisecond, some ten times what it takes to wake one."""
+
+
 class Weights(NamedTuple):
     """A module's plaintexts, in the order of the program's slots."""
 
     values: tuple[Residues, ...]
     addresses: tuple[int, ...]
+
+
+class _Work:
+    """Runs that are made together, by one thread or a team, whose buffers are those of the first that asks."""
+
+    def __init__(self, runs: Sequence[TapeRun], outputs: Sequence[Sequence[Residues]], team: Team | None) -> None:
+        self.runs, self.outputs, self.team = runs, outputs, team
+        self._lock = threading.Lock()
+        self._memory: Residues | None = None
+
+    def memory(self, rows: int, n: int) -> Residues:
+        """Buffers that all share: (runs, rows, N)."""
+        with self._lock:
+            if self._memory is None:
+                self._memory = residues((len(self.runs), max(rows, 1), n))
+            return self._memory
 
 
 class RNSExecutable:
@@ -53,6 +74,7 @@ class RNSExecutable:
         self._lowered = lowered = lower(tape, ring.specials)
         self.exact = lowered.exact
         self._arena = planned(lowered)
+        self._local = local_rows(lowered, self._arena)
         n = ring.ring_degree
         elements = [galois_element(step, n) for step in lowered.slots.steps]
         self._indices = [(automorphism(n, each), automorphism(n, pow(each, -1, 2 * n))) for each in elements]
@@ -69,7 +91,8 @@ class RNSExecutable:
         # Neighbours in this order have the same keys.
         order = sorted(range(len(runs)), key=lambda i: id(runs[i].evaluator))
         parts = [order[at : at + TOGETHER] for at in range(0, len(order), TOGETHER)]
-        threads.each(lambda part: self._run([runs[i] for i in part], [outputs[i] for i in part]), parts)
+        work = [_Work([runs[i] for i in part], [outputs[i] for i in part], self._team(len(parts))) for part in parts]
+        threads.each(self._run, [each for each in work for _ in range(each.team.workers if each.team else 1)])
         if trace is not None:
             for name, count in self._lowered.counts.items():
                 if count:
@@ -79,19 +102,32 @@ class RNSExecutable:
     def _outputs(self) -> list[Residues]:
         return [residues((2, limbs, self._ring.ring_degree)) for limbs in self._lowered.slots.outputs]
 
-    def _run(self, runs: Sequence[TapeRun], outputs: Sequence[Sequence[Residues]]) -> None:
-        n, arena = self._ring.ring_degree, self._arena
-        memory = residues((len(runs), max(arena.rows, 1), n))
+    def _team(self, parts: int) -> Team | None:
+        """Threads for each of so many parts, if there are more threads than parts and the program is worth it."""
+        workers = threads.count() // parts if parts else 1
+        if workers < 2 or self._native is None or self._lowered.counts.get("transforms", 0) < WORTH_SHARING:
+            return None
+        return Team(workers)
+
+    def _run(self, work: _Work) -> None:
+        """Run a part, or what other threads have left of it."""
+        n, memory = self._ring.ring_degree, work.memory(self._arena.rows, self._ring.ring_degree)
         if self._native is None:
-            for run, made, own in zip(runs, outputs, memory, strict=True):
+            for run, made, own in zip(work.runs, work.outputs, memory, strict=True):
                 table = self._arrays(run, made, own)
                 specials = self._ring.specials
                 interpret(self._ring.kernels, self._lowered.steps, table, len(self._ring.data_primes), specials)
             return
-        tables = [
-            self._addresses(run, made, address(own)) for run, made, own in zip(runs, outputs, memory, strict=True)
-        ]
-        self._native.run(np.array(tables, dtype=np.uint64))
+        runs = zip(work.runs, work.outputs, memory, strict=True)
+        tables = np.array([self._addresses(run, made, address(own)) for run, made, own in runs], dtype=np.uint64)
+        if work.team and self._local.rows:
+            first = self._lowered.slots.total - len(self._lowered.slots.scratch)
+            alone = residues((len(tables), self._local.rows, n))
+            for table, own in zip(tables, alone, strict=True):
+                base = address(own)
+                for slot, row in self._local.starts.items():
+                    table[first + slot] = base + 8 * n * row
+        self._native.run(tables, work.team)
 
     def _addresses(self, run: TapeRun, outputs: Sequence[Residues], base: int) -> list[int]:
         evaluator: RNSEvaluator = run.evaluator

@@ -7,6 +7,7 @@ import ctypes
 import numpy as np
 from numpy.typing import NDArray
 
+from helora_rns import threads
 from helora_rns.arrays import address
 from helora_rns.compiled import CompiledKernels
 from helora_rns.programs.steps import Lowered, Ref
@@ -24,6 +25,31 @@ class _Program(ctypes.Structure):
         ("steps", ctypes.c_void_p),
         ("refs", ctypes.c_void_p),
     ]
+
+
+class _Team(ctypes.Structure):
+    """``HrTeam``."""
+
+    _fields_ = [
+        ("next", ctypes.c_uint64),
+        ("beside", ctypes.c_uint64 * 7),
+        ("done", ctypes.c_uint64),
+        ("workers", ctypes.c_uint64),
+        ("give_way", ctypes.c_void_p),
+    ]
+
+
+class Team:
+    """Threads that run a program together; for one run of it."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._team = _Team(workers=workers, give_way=threads.give_way())
+
+    @property
+    def address(self) -> int:
+        """Where the structure is."""
+        return ctypes.addressof(self._team)
 
 
 class NativeProgram:
@@ -48,6 +74,6 @@ class NativeProgram:
         )
         self._kernels = kernels
 
-    def run(self, tables: NDArray[np.uint64]) -> None:
-        """Run it, with the addresses of each run's buffers: (runs, slots)."""
-        self._kernels.run(ctypes.addressof(self._program), tables)
+    def run(self, tables: NDArray[np.uint64], team: Team | None = None) -> None:
+        """Run it, with the addresses of each run's buffers: (runs, slots). All threads of a team do this."""
+        self._kernels.run(ctypes.addressof(self._program), tables, team.address if team else None)

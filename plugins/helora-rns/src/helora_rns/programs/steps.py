@@ -105,9 +105,16 @@ class Lowered:
     exact: bool
 
     def groups(self) -> Iterator[list[Step]]:
-        """Steps that run together: those in a row that work row by row on as many limbs, and each of the others."""
-        for _, group in groupby(enumerate(self.steps), lambda each: (each[1].kind.by_row or each[0], each[1].limbs)):
+        """Steps that run together: neighbours that work row by row on as many limbs, or decompose, or divide."""
+        for _, group in groupby(enumerate(self.steps), lambda each: _together(*each)):
             yield [step for _, step in group]
+
+
+def _together(place: int, step: Step) -> tuple[str, int, int]:
+    """The same for neighbours of a group. Of rescales, one may read what another makes."""
+    if step.kind.by_row:
+        return "by row", 0, step.limbs
+    return step.kind.name, place if step.kind is Kind.RESCALE else 0, step.limbs
 
 
 def transforms(steps: tuple[Step, ...], specials: int) -> Counter[str]:
