@@ -59,7 +59,7 @@ struct Policy {
     }
     // At the given stage of a pass, of light primes
     HR_INLINE V difference_at(V y, V x, int stage) const {
-        return _mm512_add_epi64(_mm512_sub_epi64(y, x), _mm512_slli_epi64(twice, (unsigned)stage));
+        return _mm512_add_epi64(_mm512_sub_epi64(y, x), all(2 * p.q << stage));
     }
     HR_INLINE void inverse(V &x, V &y, T t, bool last, bool light, int stage) const {
         const V sum = _mm512_add_epi64(x, y);
@@ -147,7 +147,7 @@ struct Policy {
     HR_INLINE V of_double(const double *x, T two50) const {
         const __m512d v = _mm512_load_pd(x);
         // Most rows are of short integers, without an exception.
-        if (!_mm512_cmp_pd_mask(_mm512_abs_pd(v), _mm512_set1_pd(0x1p51), _CMP_NLT_UQ)) return residue(v);
+        if (_mm512_cmp_pd_mask(_mm512_abs_pd(v), _mm512_set1_pd(0x1p51), _CMP_LT_OQ) == 0xff) return residue(v);
         const __m512d top = _mm512_roundscale_pd(_mm512_mul_pd(v, _mm512_set1_pd(0x1p-50)), 0);
         const __m512d rest = _mm512_fnmadd_pd(top, _mm512_set1_pd(0x1p50), v);
         return add(times_exact(residue(top), two50), residue(rest));
