@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -254,6 +255,19 @@ class TestThreads:
             patch.setattr("helora_rns.programs.executable.WORTH_SHARING", 0)
             patch.setenv(threads.VARIABLE, str(workers))
             assert all(map(np.array_equal, alone, run(executable, tape, range(runs), chain)))
+
+    def test_that_have_not_begun_are_not_waited_for(self) -> None:
+        released, calls = threading.Event(), []
+        busy = [threads._pool(1).submit(released.wait) for _ in range(2)]
+        threads.together(lambda: calls.append(threading.get_ident()), 2)
+        assert calls == [threading.get_ident()]
+        released.set()
+        assert all(each.result() for each in busy)
+
+    @pytest.mark.parametrize("count", ["1", "3"])
+    def test_results_are_those_of_map(self, monkeypatch: pytest.MonkeyPatch, count: str) -> None:
+        monkeypatch.setenv(threads.VARIABLE, count)
+        assert threads.results(pow, range(7), range(7)) == list(map(pow, range(7), range(7)))
 
     @pytest.mark.parametrize("said", ["0", "-1", "two", "257", "1.5", "²"])
     def test_a_number_that_is_none_is_refused(self, monkeypatch: pytest.MonkeyPatch, said: str) -> None:

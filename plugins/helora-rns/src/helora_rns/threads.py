@@ -44,9 +44,7 @@ def each(work: Callable[[T], object], parts: Sequence[T]) -> None:
         for part in parts:
             work(part)
         return
-    # A process that was forked has none of its parent's threads: it makes its own.
-    key = os.getpid(), helpers
-    pool = _pools.get(key) or _pools.setdefault(key, ThreadPoolExecutor(helpers, thread_name_prefix="helora-rns"))
+    pool = _pool(helpers)
     shares = [parts[start :: helpers + 1] for start in range(helpers + 1)]
     pending = [pool.submit(_all, work, share) for share in shares[1:]]
     try:
@@ -54,6 +52,26 @@ def each(work: Callable[[T], object], parts: Sequence[T]) -> None:
     finally:
         for future in pending:
             future.result()
+
+
+def together(work: Callable[[], object], workers: int) -> None:
+    """Have so many threads do one work that they share out themselves, the caller's own among them.
+
+    When the caller's own call returns, all is done or in hand: threads that have not begun by then are not waited for.
+    """
+    pending = [_pool(workers - 1).submit(work) for _ in range(workers - 1)]
+    try:
+        work()
+    finally:
+        for future in pending:
+            if not future.cancel():
+                future.result()
+
+
+def _pool(helpers: int) -> ThreadPoolExecutor:
+    # A process that was forked has none of its parent's threads: it makes its own.
+    key = os.getpid(), helpers
+    return _pools.get(key) or _pools.setdefault(key, ThreadPoolExecutor(helpers, thread_name_prefix="helora-rns"))
 
 
 def results(work: Callable[..., R], *arguments: Sequence[Any]) -> list[R]:
@@ -72,7 +90,10 @@ def results(work: Callable[..., R], *arguments: Sequence[Any]) -> list[R]:
 def give_way() -> int | None:
     """The address of the system's function that lets another thread run; None if it is not known."""
     try:
-        system = ctypes.WinDLL("kernel32").SwitchToThread if sys.platform == "win32" else ctypes.CDLL(None).sched_yield
+        if sys.platform == "win32":
+            system = ctypes.WinDLL("kernel32").SwitchToThread
+        else:
+            system = ctypes.CDLL(None).sched_yield
     except (AttributeError, OSError):
         return None
     return ctypes.cast(system, ctypes.c_void_p).value

@@ -12,7 +12,7 @@ namespace {
 
 const u64 MOST_OPERANDS = 256;
 const u64 PATIENCE = 2000; // looks at what others do before the system is asked to let another thread run
-const u64 PAIRS = 16; // operands that both polynomials are multiplied by at once
+const u64 PAIRS = 64; // operands that both polynomials are multiplied by at once
 
 struct Work {
     const Ring *ring;

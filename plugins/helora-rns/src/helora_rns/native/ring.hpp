@@ -49,7 +49,7 @@ struct RowKernels {
     void (*sub_times)(const Prime *, u64 *out, const u64 *a, const u64 *b, u64 constant, u64 n);
     // out = Σ a[i]·b[i]
     void (*dot)(const Prime *, u64 *out, const u64 *const *a, const u64 *const *b, u64 terms, u64 n);
-    // out0 = Σ a0[i]·b[i] and out1 = Σ a1[i]·b[i], which are no operands, for few terms
+    // out0 = Σ a0[i]·b[i] and out1 = Σ a1[i]·b[i], which are no operands
     void (*dot_pair)(const Prime *, u64 *out0, u64 *out1, const u64 *const *a0, const u64 *const *a1,
                      const u64 *const *b, u64 terms, u64 n);
     // out0 = Σ digits[i]·key[i][0] plus ``added``, if any, and out1 = Σ digits[i]·key[i][1], moved by the automorphism of

@@ -71,32 +71,47 @@ static void row_dot(const Prime *p, u64 *out, const u64 *const *a, const u64 *co
     }
 }
 
-// Both polynomials of a sum of a few products with the same operands, which are read once, and asked for ahead of their
-// use: there are too many streams for the CPU to foresee.
+// Both polynomials of a sum of products with the same operands, which are read once. A page of each operand at a time, a few
+// operands together, as above; the next page of those that no cache holds is asked for meanwhile.
 static void row_dot_pair(const Prime *p, u64 *out0, u64 *out1, const u64 *const *a0, const u64 *const *a1,
                          const u64 *const *b, u64 terms, u64 n) {
     const Policy f(*p);
-    constexpr u64 NEXT = 256;
-    for (u64 i = 0; i < n; i += CHUNK) {
-        Policy::Sum sums[2 * CHUNK / Policy::W];
-        unroll<2 * CHUNK / Policy::W>([&](auto each) HR_INLINED { sums[decltype(each)::value] = f.nothing(); });
-        for (u64 term = 0; term < terms; term++) {
-            __builtin_prefetch(b[term] + i + NEXT, 0, 2);
-            if (term && term % f.terms() == 0)
-                for (auto &sum : sums) f.settle(sum);
-            unroll<CHUNK / Policy::W>([&](auto each) HR_INLINED {
-                constexpr int k = decltype(each)::value;
-                const u64 at = i + k * Policy::W;
-                const auto factor = f.load(b[term] + at);
-                f.accumulate(sums[2 * k], factor, f.load(a0[term] + at));
-                f.accumulate(sums[2 * k + 1], factor, f.load(a1[term] + at));
-            });
+    constexpr u64 STRIP = 512;
+    constexpr int VECTORS = CHUNK / Policy::W;
+    const u64 together = terms <= 8 ? 8 : 4;
+    for (u64 start = 0; start < n; start += STRIP) {
+        Policy::Sum sums[2 * STRIP / Policy::W];
+        for (u64 first = 0; first < terms; first += together) {
+            const u64 end = first + together < terms ? first + together : terms;
+            for (u64 k = 0; k < STRIP; k += CHUNK) {
+                Policy::Sum own[2 * VECTORS], *kept = sums + 2 * k / Policy::W;
+                unroll<2 * VECTORS>([&](auto each) HR_INLINED {
+                    own[decltype(each)::value] = first ? kept[decltype(each)::value] : f.nothing();
+                    if (first && first % f.terms() == 0) f.settle(own[decltype(each)::value]);
+                });
+                for (u64 term = first; term < end; term++) {
+                    __builtin_prefetch(b[term] + start + k + STRIP, 0, 2);
+                    unroll<VECTORS>([&](auto each) HR_INLINED {
+                        constexpr int v = decltype(each)::value;
+                        const u64 at = start + k + v * Policy::W;
+                        const auto factor = f.load(b[term] + at);
+                        f.accumulate(own[2 * v], factor, f.load(a0[term] + at));
+                        f.accumulate(own[2 * v + 1], factor, f.load(a1[term] + at));
+                    });
+                }
+                unroll<VECTORS>([&](auto each) HR_INLINED {
+                    constexpr int v = decltype(each)::value;
+                    const u64 at = start + k + v * Policy::W;
+                    if (end < terms) {
+                        kept[2 * v] = own[2 * v];
+                        kept[2 * v + 1] = own[2 * v + 1];
+                    } else {
+                        f.store(out0 + at, f.value(own[2 * v]));
+                        f.store(out1 + at, f.value(own[2 * v + 1]));
+                    }
+                });
+            }
         }
-        unroll<CHUNK / Policy::W>([&](auto each) HR_INLINED {
-            constexpr int k = decltype(each)::value;
-            f.store(out0 + i + k * Policy::W, f.value(sums[2 * k]));
-            f.store(out1 + i + k * Policy::W, f.value(sums[2 * k + 1]));
-        });
     }
 }
 

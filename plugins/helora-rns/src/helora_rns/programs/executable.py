@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -53,8 +54,8 @@ class Weights(NamedTuple):
 class _Work:
     """Runs that are made together, by one thread or a team, whose buffers are those of the first that asks."""
 
-    def __init__(self, runs: Sequence[TapeRun], outputs: Sequence[Sequence[Residues]], team: Team | None) -> None:
-        self.runs, self.outputs, self.team = runs, outputs, team
+    def __init__(self, runs: Sequence[TapeRun], outputs: Sequence[Sequence[Residues]], *, shared: bool) -> None:
+        self.runs, self.outputs, self.team = runs, outputs, Team(threads.count()) if shared else None
         self._lock = threading.Lock()
         self._memory: Residues | None = None
 
@@ -91,8 +92,13 @@ class RNSExecutable:
         # Neighbours in this order have the same keys.
         order = sorted(range(len(runs)), key=lambda i: id(runs[i].evaluator))
         parts = [order[at : at + TOGETHER] for at in range(0, len(order), TOGETHER)]
-        work = [_Work([runs[i] for i in part], [outputs[i] for i in part], self._team(len(parts))) for part in parts]
-        threads.each(self._run, [each for each in work for _ in range(each.team.workers if each.team else 1)])
+        shared = self._are_shared(len(parts))
+        work = [_Work([runs[i] for i in part], [outputs[i] for i in part], shared=shared) for part in parts]
+        if shared:
+            for each in work:
+                threads.together(functools.partial(self._run, each), threads.count())
+        else:
+            threads.each(self._run, work)
         if trace is not None:
             for name, count in self._lowered.counts.items():
                 if count:
@@ -102,12 +108,10 @@ class RNSExecutable:
     def _outputs(self) -> list[Residues]:
         return [residues((2, limbs, self._ring.ring_degree)) for limbs in self._lowered.slots.outputs]
 
-    def _team(self, parts: int) -> Team | None:
-        """Threads for each of so many parts, if there are more threads than parts and the program is worth it."""
-        workers = threads.count() // parts if parts else 1
-        if workers < 2 or self._native is None or self._lowered.counts.get("transforms", 0) < WORTH_SHARING:
-            return None
-        return Team(workers)
+    def _are_shared(self, parts: int) -> bool:
+        """Whether all threads share each of so many parts: there are more than parts, and the program is worth it."""
+        worth = self._native is not None and self._lowered.counts.get("transforms", 0) >= WORTH_SHARING
+        return worth and threads.count() > parts
 
     def _run(self, work: _Work) -> None:
         """Run a part, or what other threads have left of it."""
