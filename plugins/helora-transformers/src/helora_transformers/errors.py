@@ -15,3 +15,9 @@ class DeltaMissing(HeloraError):
     """A forward pass ended in which a module got no Δ: its result is not that of the adapted model."""
 
     code = "delta-missing"
+
+
+class ModelUnavailable(HeloraError):
+    """The base model cannot be had here: a library, a package or a file is missing."""
+
+    code = "model-unavailable"
