@@ -67,8 +67,9 @@ def load_base(base: str, *, on_stage: Callable[[str], object] = lambda stage: No
     require_libraries()
     folder = fetch_smollm2(on_stage=on_stage) if base == SMOLLM2 else Path(base)
     if not (folder / "config.json").is_file():
+        why = "it has no config.json" if folder.is_dir() else "there is no such folder"
         raise InvalidInput(
-            f"{folder}: {'has no config.json' if folder.is_dir() else 'there is no such folder'}, so it is no base model.",
+            f"{folder}: {why}, so it is no base model.",
             hint=f"Give the folder of a model that save_pretrained wrote, or {SMOLLM2}.",
         )
     on_stage(f"loading {folder.name}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -106,15 +106,15 @@ class PlaintextModel:
         from helora_transformers.hooks import Hooks
 
         require_plain(model)
-        sites = sites_of(model, {each.name: (each.shape.d_in, each.shape.d_out) for each in adapter.modules})
+        sites = sites_of(model, {each.name: (each.shape.d_in, each.shape.d_out) for each in adapter.modules.values()})
         groups = input_groups(model, sites)
         self._weights = {
             each.name: (
-                torch.from_numpy(each.down).to(torch.float32),
-                torch.from_numpy(each.up).to(torch.float32),
+                torch.tensor(each.down, dtype=torch.float32),
+                torch.tensor(each.up, dtype=torch.float32),
                 float(each.scaling),
             )
-            for each in adapter.modules
+            for each in adapter.modules.values()
         }
         self._hooks = Hooks(model, sites, groups, self._deltas)
         self._hooks.enabled = False
@@ -158,8 +158,9 @@ class Variants:
     @contextmanager
     def only(self, variant: Variant) -> Iterator[None]:
         """While this is open, the model is that variant."""
-        encrypted = self._private is None or variant is Variant.ENCRYPTED
-        plaintext = self._plaintext is not None and variant is Variant.PLAINTEXT
-        with nullcontext() if encrypted or not self._private else self._private.disable_adapter():
-            with self._plaintext if plaintext and self._plaintext else nullcontext():
-                yield
+        with ExitStack() as stack:
+            if self._private is not None and variant is not Variant.ENCRYPTED:
+                stack.enter_context(self._private.disable_adapter())
+            if self._plaintext is not None and variant is Variant.PLAINTEXT:
+                stack.enter_context(self._plaintext)
+            yield

@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -18,6 +21,7 @@ from transformers import (
     MixtralConfig,
     Phi3Config,
     PretrainedConfig,
+    PreTrainedTokenizerFast,
     Qwen2Config,
 )
 
@@ -72,6 +76,21 @@ def adapted(kind: str, folder: Path, *, seed: int = 1, targets: list[str] | None
         model = get_peft_model(base_model(kind), LoraConfig(target_modules=targets, task_type="CAUSAL_LM", **wanted))
         model.save_pretrained(str(folder))
     return model.eval()
+
+
+def save_tiny(folder: Path, *, seed: int = 0, **changes: Any) -> Path:
+    """Write ``base_model("llama", seed)`` and a tokenizer of as many words, which has a chat template, to a folder."""
+    words = ["<pad>", "<s>", "<unk>", "user", "assistant", ".", *(f"w{number}" for number in range(6, WORDS))]
+    model = WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), pad_token="<pad>", unk_token="<unk>")
+    tokenizer.backend_tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ message.role }} {{ message.content }} . {% endfor %}"
+        "{% if add_generation_prompt %}assistant{% endif %}"
+    )
+    base_model("llama", seed, **changes).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def prompt(*lengths: int, seed: int = 2) -> dict[str, torch.Tensor]:
