@@ -35,6 +35,8 @@ def chat(asked: Asked, as_json: bool) -> None:
     """
     from helora_transformers.cli.opening import opened
 
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # before anything is read of it
     at_terminal = sys.stdin.isatty()
     with opened(asked, plaintext_too=False, confirm=at_terminal and not as_json) as talked_to:
         click.echo(talked_to.protects, err=True)
@@ -50,8 +52,6 @@ def chat(asked: Asked, as_json: bool) -> None:
 
 def _messages(*, at_terminal: bool, as_json: bool) -> Iterator[str]:
     """What is typed, or the lines of standard input, until its end."""
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")
     if not at_terminal:
         for line in sys.stdin:
             yield line.rstrip("\r\n")
@@ -131,8 +131,9 @@ class _Talk:
             else:
                 self._tell({"event": "refused", "message": message, "error": refusal}, "")
             return
-        for answer in answers:
-            self._conversations[answer.variant].keep(message, answer.text)
+        if len(answers) == len(self._conversations):  # else the conversations would part
+            for answer in answers:
+                self._conversations[answer.variant].keep(message, answer.text)
         document = {"event": "answered", "message": message, "answers": [each.to_dict() for each in answers]}
         self._tell(document, "\n".join(each.line() for each in answers), dim=True)
 
