@@ -86,10 +86,15 @@ def test_a_model_that_is_there_is_not_made_again(tmp_path: Path, monkeypatch: py
 
 def test_what_is_interrupted_leaves_nothing_and_what_ends_is_whole(tmp_path: Path) -> None:
     target = tmp_path / "cache" / "model"
-    with pytest.raises(KeyboardInterrupt), models._appearing(target) as unfinished:
-        save_tiny(unfinished)
-        assert not target.exists()
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with models._appearing(target) as unfinished:
+            save_tiny(unfinished)
+            assert not target.exists()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert not list(target.parent.iterdir())
     with models._appearing(target) as unfinished:
         save_tiny(unfinished)

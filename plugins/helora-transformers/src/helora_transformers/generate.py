@@ -71,7 +71,7 @@ def stream(
         InvalidInput: It is not one sequence, has no tokens, or is too long for the model with the answer.
     """
     base = model.model if isinstance(model, PrivateModel) else model
-    _require_room(base, inputs["input_ids"], max_new_tokens)
+    require_room(base, inputs["input_ids"], max_new_tokens)
     return Generation(base, inputs, tokenizer, max_new_tokens, cancel, on_token, how)
 
 
@@ -287,7 +287,17 @@ def _ends(model: Any, how: Mapping[str, Any]) -> frozenset[int]:
     return frozenset([given] if isinstance(given, int) else given or ())
 
 
-def _require_room(model: Any, ids: torch.Tensor, max_new_tokens: int) -> None:
+def require_room(model: Any, ids: torch.Tensor, max_new_tokens: int) -> None:
+    """Check that a model can read a prompt and its answer.
+
+    Args:
+        model: A model of transformers.
+        ids: The prompt's tokens, (1, tokens).
+        max_new_tokens: The most tokens of the answer.
+
+    Raises:
+        InvalidInput: It is not one sequence, has no tokens, or is too long.
+    """
     if ids.ndim != 2 or ids.shape[0] != 1:
         raise InvalidInput(
             f"stream: the input is of shape {tuple(ids.shape)}, not one sequence.",

@@ -121,7 +121,7 @@ class TestRefusals:
     def test_it_is_said_what_is_wrong(
         self, refusal: Run, place: Any, changes: tuple[str, ...], code: str, word: str
     ) -> None:
-        error = refusal("generate", *place(), *ASK, *changes)
+        error = refusal("generate", "--base", place.base, "--adapter", place.adapter, *ASK, *changes)
         assert error["code"] == code
         assert word in error["message"]
 

@@ -38,7 +38,13 @@ def chat(asked: Asked, as_json: bool) -> None:
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")  # before anything is read of it
     at_terminal = sys.stdin.isatty()
-    with opened(asked, plaintext_too=False, confirm=at_terminal and not as_json) as talked_to:
+
+    def check(model: Any, tokenizer: Any) -> None:
+        from helora_transformers.conversation import Conversation
+
+        Conversation(model, tokenizer)
+
+    with opened(asked, plaintext_too=False, check=check, confirm=at_terminal and not as_json) as talked_to:
         click.echo(talked_to.protects, err=True)
         if at_terminal and not as_json:
             click.echo(_HELP, err=True)

@@ -31,9 +31,16 @@ def generate(prompt: str, raw: bool, asked: Asked, as_json: bool) -> None:
     from helora_transformers.cli.showing import viewing
 
     checked_text(prompt)
-    with opened(asked, plaintext_too=asked.compare) as talked_to:
+    inputs: dict[str, Any] = {}
+
+    def check(model: Any, tokenizer: Any) -> None:
+        from helora_transformers.generate import require_room
+
+        inputs.update(_inputs(tokenizer, prompt, raw=raw))
+        require_room(model, inputs["input_ids"], asked.max_new_tokens)
+
+    with opened(asked, plaintext_too=asked.compare, check=check) as talked_to:
         click.echo(talked_to.protects, err=True)
-        inputs = _inputs(talked_to, prompt, raw=raw)
         with viewing(talked_to.shown, hidden=as_json) as view:
             answers = []
             for variant in talked_to.shown:
@@ -47,12 +54,11 @@ def generate(prompt: str, raw: bool, asked: Asked, as_json: bool) -> None:
         _show(asked, answers)
 
 
-def _inputs(talked_to: Opened, prompt: str, *, raw: bool) -> dict[str, Any]:
+def _inputs(tokenizer: Any, prompt: str, *, raw: bool) -> dict[str, Any]:
     import torch
 
     from helora_transformers.conversation import chat_ids
 
-    tokenizer = talked_to.tokenizer
     if raw or not tokenizer.chat_template:
         ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
     else:

@@ -41,17 +41,21 @@ class Opened:
 
 
 @contextmanager
-def opened(asked: Asked, *, plaintext_too: bool, confirm: bool = False) -> Iterator[Opened]:
+def opened(
+    asked: Asked, *, plaintext_too: bool, check: Callable[[Any, Any], object], confirm: bool = False
+) -> Iterator[Opened]:
     """Load, compile, connect and prepare, with progress on standard error.
 
     Args:
         asked: The options.
         plaintext_too: Whether the plaintext adapter answers beside the encrypted one, if it is at hand.
+        check: Refuses a base model and its tokenizer, before the adapter is compiled and prepared, which may take long.
         confirm: Whether somebody at a terminal may be asked to accept an assumption.
 
     Raises:
         HeloraError: As ``load_base``, ``connect``, ``load_adapter`` and ``attach`` raise it.
     """
+    from helora_transformers.link.remote import connect
     from helora_transformers.models import load_base, require_libraries
     from helora_transformers.modes import Mode, PlaintextModel, Variant, Variants, require_runnable
 
@@ -62,15 +66,21 @@ def opened(asked: Asked, *, plaintext_too: bool, confirm: bool = False) -> Itera
     if asked.ahead and asked.host is None and asked.mode is Mode.CLIENT_KEY:
         asked = _accepted(asked, confirm=confirm)
     with ExitStack() as stack:
+        host = None
+        if asked.host is not None:
+            host = connect(asked.host)
+            stack.callback(host.close)
         with _working("loading torch") as stage:
             model, tokenizer = load_base(asked.base, on_stage=stage)
+        check(model, tokenizer)
         plaintext = None
         if adapter is not None and (plaintext_too or asked.mode is Mode.PLAINTEXT):
             plaintext = PlaintextModel(model, adapter)
             stack.callback(plaintext.close)
         private = None
         if asked.mode is Mode.CLIENT_KEY:
-            private = stack.enter_context(_attached(model, adapter, asked))
+            private = _attached(model, host if adapter is None else adapter, asked)
+            stack.callback(private.close)
             _warn(private)
         wanted = Variant.ENCRYPTED if private else Variant.PLAINTEXT
         shown = [wanted]
@@ -122,36 +132,21 @@ def _accepted(asked: Asked, *, confirm: bool) -> Asked:
     )
 
 
-@contextmanager
-def _attached(model: Any, adapter: LoRAAdapter | None, asked: Asked) -> Iterator[PrivateModel]:
+def _attached(model: Any, adapter: Any, asked: Asked) -> PrivateModel:
     from helora_core.cli.output import progress
     from helora_core.compiler.request import Constraints
     from helora_transformers.attaching import attach
-    from helora_transformers.link.remote import connect
 
-    with ExitStack() as stack:
-        with ExitStack() as shown:
-            wishes: dict[str, Any] = {"adapter_name": asked.adapter_name, "fallback": asked.fallback}
-            if asked.ahead:
-                advance = shown.enter_context(progress("tokens prepared", asked.ahead))
-                wishes |= {"ahead": asked.ahead, "on_prepared": _Share(advance, asked.ahead)}
-            else:
-                shown.enter_context(_working("compiling the adapter" if adapter else f"connecting to {asked.adapter}"))
-            if adapter is not None:
-                wishes |= {
-                    "packing": asked.packing, "backend": asked.backend, "allow_emulation": asked.allow_emulation,
-                    "constraints": Constraints(assume=asked.assume),
-                }  # fmt: skip
-                private = attach(model, adapter, **wishes)
-            else:
-                host = connect(str(asked.host))
-                try:
-                    private = attach(model, host, **wishes)
-                except BaseException:
-                    host.close()
-                    raise
-        stack.callback(private.close)
-        yield private
+    wishes: dict[str, Any] = {"adapter_name": asked.adapter_name, "fallback": asked.fallback}
+    if asked.host is None:
+        constraints = Constraints(assume=asked.assume)
+        wishes |= {"packing": asked.packing, "backend": asked.backend, "constraints": constraints}
+        wishes["allow_emulation"] = asked.allow_emulation
+    if not asked.ahead:
+        with _working("compiling the adapter" if asked.host is None else f"opening a session at {asked.host}"):
+            return attach(model, adapter, **wishes)
+    with progress("tokens prepared", asked.ahead) as advance:
+        return attach(model, adapter, ahead=asked.ahead, on_prepared=_Share(advance, asked.ahead), **wishes)
 
 
 class _Share:
