@@ -18,7 +18,7 @@ BACKEND = "rns"
 MISSING = [name for name in ("torch", "transformers", "peft") if find_spec(name) is None]
 if MISSING and os.environ.get("HELORA_REQUIRE_MODELS"):
     raise pytest.UsageError(f"HELORA_REQUIRE_MODELS: not installed: {', '.join(MISSING)}")
-collect_ignore_glob = ["test_*.py"] if MISSING else []
+collect_ignore_glob = ["test_*.py", "cli"] if MISSING else []
 
 
 def pytest_report_header() -> list[str]:

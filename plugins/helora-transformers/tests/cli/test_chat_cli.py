@@ -41,7 +41,7 @@ class TestPipe:
         shown = run("chat", *place(), "--no-compare", lines=("w7", "/report"))
         lines = shown.stdout.splitlines()
         assert lines[1].startswith("encrypted LoRA: 6 tokens")
-        assert "ms/token: base" in lines[1]
+        assert "ms/token (base" in lines[1]
         assert any(line.startswith("query budget") for line in lines)
         assert "nobody is protected" in shown.stderr
         assert "nothing is encrypted" in run("chat", *place(), "--mode", "plaintext", lines=("/report",)).stdout

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+import helora_core
 from helora_transformers.cli import showing
 from helora_transformers.cli.figures import identical_from
 from helora_transformers.cli.options import plain
@@ -192,3 +193,17 @@ def test_where_answers_differ() -> None:
     assert identical_from(answer(1, 2), answer(1, 3)) == 2
     assert identical_from(answer(1, 2), answer(1, 2, 3)) == 3
     assert identical_from(answer(), answer(4)) == 1
+
+
+def test_every_key_is_documented(run: Run, place: Any) -> None:
+    text = (Path(helora_core.__file__).parents[1] / "docs" / "chat.md").read_text(encoding="utf-8")
+
+    def documented(column: str) -> set[str]:
+        table = text.partition(f"| {column} |")[2].partition("\n\n")[0]
+        return {name.strip("`") for row in table.splitlines()[2:] for name in row.split("|")[1].strip().split(", ")}
+
+    shown = document(run("generate", *place(), *ASK, "--no-compare", "--json"))
+    (answer,) = shown["answers"]
+    assert documented("key of `generate`") == set(shown)
+    assert documented("key of `answers`") == set(answer)
+    assert documented("key of `prompt` and `decode`") == set(answer["decode"]) == set(answer["prompt"])

@@ -96,8 +96,12 @@ class Answer:
         return [first, f"  {_phases(each)}", f"  {_traffic(each)}; {_kept(self.state)}"]
 
     def line(self) -> str:
-        """For people, in one line."""
-        return "; ".join(each.strip() for each in self.lines())
+        """For people, in one line: the rate, time by plane, bytes, and what is left of what was prepared."""
+        ended = {"length": ", cut off", "cancelled": ", cancelled"}.get(self.finish_reason, "")
+        rate = "" if self.tokens_per_second is None else f", {self.tokens_per_second:.1f}/s"
+        first = f"{self.variant.label}: {len(self.tokens)} tokens{ended}{rate} after {self.first_ms / 1e3:.2f} s"
+        each = _per_token(self.decode) or _per_token(self.prompt)
+        return first if each is None or self.state is None else f"{first}; {_planes(each)}{_left(self.state)}"
 
 
 def identical_from(one: Answer, other: Answer) -> int | None:
@@ -126,6 +130,21 @@ def _phases(each: dict[str, float]) -> str:
     return f"{seconds(ms)} ms/token: " + ", ".join(f"{name} {seconds(each[key])}" for name, key in _PHASES.items())
 
 
+def _planes(each: dict[str, float]) -> str:
+    from helora_core.cli.output import seconds, size
+
+    ms = sum(each[key] for key in _PHASES.values())
+    return (
+        f"{seconds(ms)} ms/token (base {seconds(each['base_ms'])}, adapter {seconds(ms - each['base_ms'])}), "
+        f"{size(each['bytes_up'])} up, {size(each['bytes_down'])} down"
+    )
+
+
+def _left(state: dict[str, Any]) -> str:
+    left = state["correlations_left"]
+    return "" if left is None else f"; enough for {left} tokens left"
+
+
 def _traffic(each: dict[str, float]) -> str:
     from helora_core.cli.output import size
 
@@ -137,5 +156,4 @@ def _traffic(each: dict[str, float]) -> str:
 def _kept(state: dict[str, Any]) -> str:
     bits = "" if state["bits"] is None else f"≥ {state['bits']:.1f} bits of Δ, "
     assumed = f" (if {', '.join(state['assumes'])})" if state["assumes"] else ""
-    left = state["correlations_left"]
-    return f"{bits}leakage: {state['leakage']}{assumed}" + ("" if left is None else f"; enough for {left} tokens left")
+    return f"{bits}leakage: {state['leakage']}{assumed}{_left(state)}"
