@@ -50,11 +50,13 @@ def told(ids: list[int]) -> list[str]:
     return [*(text.add(each) for each in ids), text.rest()]
 
 
+@hypothesis.settings(deadline=None)
 @hypothesis.given(strategies.lists(strategies.integers(0, 255), max_size=40))
 def test_pieces_add_up_to_what_all_tokens_decode_to(ids: list[int]) -> None:
     assert "".join(told(ids)) == BYTES.decode(ids, clean_up_tokenization_spaces=False)
 
 
+@hypothesis.settings(deadline=None)
 @hypothesis.given(strategies.text(max_size=20).filter(lambda text: "\ufffd" not in text))
 def test_no_piece_has_half_a_character(text: str) -> None:
     pieces = told(BYTES(text)["input_ids"])

@@ -112,7 +112,9 @@ def fetch_smollm2(cache: Path | None = None, *, on_stage: Callable[[str], object
     on_stage(f"checking the digest of {gguf.name}")
     require_digest(gguf, GGUF_SHA256)
     with _appearing(target) as unfinished:
-        on_stage("converting SmolLM2-135M-Instruct to float32, once: less than a minute, 1.2 GB of memory, 540 MB of disk")
+        on_stage(
+            "converting SmolLM2-135M-Instruct to float32, once: less than a minute, 1.2 GB of memory, 540 MB of disk"
+        )
         _convert(gguf, unfinished)
     return target
 

@@ -6,13 +6,17 @@ import json
 import os
 import re
 import select
-import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
+
+import helora_core as helora
+from helora_transformers.link.host import Host
 
 Run = Callable[..., Any]
 
@@ -59,18 +63,38 @@ class TestPipe:
         assert refusal("chat", *place(), "--ahead", 40, lines=("y", "w7"))["code"] == "leakage-refused"
 
 
+def test_a_host_that_is_gone_ends_it(place: Any) -> None:
+    compiled = helora.compile(place.adapter, backend="rns", packing="rank_bsgs")
+    host = Host(helora.Server(compiled), "tcp://127.0.0.1:0")
+    arguments = ("chat", *place(host.address), "--no-compare", "--json")
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    command = [sys.executable, "-m", "helora_core", *arguments]
+    with subprocess.Popen(command, text=True, encoding="utf-8", **pipes) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write("w7\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["event"] == "answered"
+        host.stop()
+        rest, _ = process.communicate("w8\nw9\n", timeout=30)
+    assert json.loads(rest)["error"]["code"] == "connection-lost"
+    assert process.returncode == 1
+
+
+_AT_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
+)
+"""A process of a session of its own makes standard input its terminal, whose Ctrl-C is its own then."""
+
+
 @pytest.fixture
 def terminal() -> Iterator[Callable[..., Any]]:
     """``helora chat *arguments`` at a terminal of its own."""
-    pty = pytest.importorskip("pty", reason="there are no pseudoterminals here")
+    pytest.importorskip("termios", reason="there are no pseudoterminals here")
     started: list[Terminal] = []
 
     def start(*arguments: object) -> Terminal:
-        number, descriptor = pty.fork()
-        if number == 0:  # pragma: no cover - the child
-            os.environ |= {"TERM": "dumb", "COLUMNS": "80", "HELORA_BACKEND": "rns"}
-            os.execv(sys.executable, [sys.executable, "-m", "helora_core", "chat", *map(str, arguments)])
-        started.append(Terminal(number, descriptor))
+        started.append(Terminal(["-m", "helora_core", "chat", *map(str, arguments)]))
         return started[-1]
 
     yield start
@@ -81,9 +105,15 @@ def terminal() -> Iterator[Callable[..., Any]]:
 class Terminal:
     """A process at a terminal."""
 
-    def __init__(self, number: int, descriptor: int) -> None:
-        self._number, self._descriptor = number, descriptor
-        self._shown, self._code = "", None
+    def __init__(self, arguments: list[str]) -> None:
+        self._descriptor, end = os.openpty()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _AT_TERMINAL, sys.executable, *arguments],
+            stdin=end, stdout=end, stderr=end, start_new_session=True,
+            env={**os.environ, "TERM": "dumb", "COLUMNS": "80"},
+        )  # fmt: skip
+        os.close(end)
+        self._shown = ""
 
     def type(self, text: str) -> None:
         os.write(self._descriptor, text.encode())
@@ -102,20 +132,15 @@ class Terminal:
         return before
 
     def exit_code(self) -> int:
-        while True:
-            try:
-                if not os.read(self._descriptor, 4096):
-                    break
-            except OSError:
-                break
-        _, status = os.waitpid(self._number, 0)
-        self._code = os.waitstatus_to_exitcode(status)
-        return self._code
+        """Once the process has ended; what it still shows is read."""
+        with suppress(OSError):
+            while os.read(self._descriptor, 4096):
+                pass
+        return self._process.wait(20)
 
     def end(self) -> None:
-        if self._code is None:
-            os.kill(self._number, signal.SIGKILL)
-            os.waitpid(self._number, 0)
+        self._process.kill()
+        self._process.wait()
         os.close(self._descriptor)
 
 

@@ -181,6 +181,19 @@ class TestShowing:
         if beside:
             assert max(map(len, final)) <= columns
 
+    def test_lines_are_folded_at_a_narrow_terminal_alone(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        line = "  391.0 ms/token: base 328.8, encrypt 8.12, server 16.7, decrypt 5.71, link 4.55, hooks 27.1"
+        showing.say(line)
+        assert capsys.readouterr().out == f"{line}\n"
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        showing.say(line)
+        folded = capsys.readouterr().out.splitlines()
+        assert max(map(len, folded)) <= 80
+        assert " ".join("".join(folded).split()) == " ".join(line.replace("hooks", "   hooks").split())
+
     def test_nothing_that_steers_a_terminal_is_shown(self) -> None:
         assert plain("a\x1b[2J\r\x07b\n\tΔ\u202e") == "a?[2J??b\n\tΔ?"
 

@@ -34,6 +34,7 @@ def chat(asked: Asked, as_json: bool) -> None:
     read as one message a line. With --json one document a line is printed for each message.
     """
     from helora_transformers.cli.opening import opened
+    from helora_transformers.cli.showing import say
 
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")  # before anything is read of it
@@ -45,9 +46,9 @@ def chat(asked: Asked, as_json: bool) -> None:
         Conversation(model, tokenizer)
 
     with opened(asked, plaintext_too=False, check=check, confirm=at_terminal and not as_json) as talked_to:
-        click.echo(talked_to.protects, err=True)
+        say(talked_to.protects, err=True)
         if at_terminal and not as_json:
-            click.echo(_HELP, err=True)
+            say(_HELP, err=True)
         talk = _Talk(talked_to, asked.max_new_tokens, as_json=as_json)
         for message in _messages(at_terminal=at_terminal, as_json=as_json):
             if not talk.heard(message):
@@ -121,7 +122,8 @@ class _Talk:
         private = self._talked_to.private
         report = private.report() if private else None
         text = plain(str(report)) if report else "nothing is encrypted in this mode"
-        self._tell({"event": "report", "report": report.to_dict() if report else None}, text)
+        document = {"event": "report", "report": report.to_dict() if report else None}
+        self._tell(document, *text.splitlines())
 
     def _answer(self, message: str) -> None:
         try:
@@ -131,17 +133,17 @@ class _Talk:
         except HeloraError as error:  # the next message may fare better
             self.refusals += 1
             refusal = {"code": error.code, "message": error.message, "hint": error.hint}
-            if not self._as_json:
+            if self._as_json:
+                self._tell({"event": "refused", "message": message, "error": refusal})
+            else:
                 click.secho(f"error [{error.code}]", fg="red", bold=True, err=True, nl=False)
                 click.echo(f" {error.message}\n  hint: {error.hint}", err=True)
-            else:
-                self._tell({"event": "refused", "message": message, "error": refusal}, "")
             return
         if len(answers) == len(self._conversations):  # else the conversations would part
             for answer in answers:
                 self._conversations[answer.variant].keep(message, answer.text)
         document = {"event": "answered", "message": message, "answers": [each.to_dict() for each in answers]}
-        self._tell(document, "\n".join(each.line() for each in answers), dim=True)
+        self._tell(document, *(each.line() for each in answers), dim=True)
 
     def _answers(self, message: str) -> list[Answer]:
         from helora_transformers.cli.answering import answered
@@ -162,13 +164,16 @@ class _Talk:
                     break
         return answers
 
-    def _tell(self, document: dict[str, Any], text: str, *, dim: bool = False) -> None:
-        if not self._as_json:
-            click.secho(text, dim=dim)
-            return
-        import msgspec
+    def _tell(self, document: dict[str, Any], *lines: str, dim: bool = False) -> None:
+        if self._as_json:
+            import msgspec
 
-        click.echo(msgspec.json.encode(document).decode())
+            click.echo(msgspec.json.encode(document).decode())
+            return
+        from helora_transformers.cli.showing import say
+
+        for line in lines:
+            say(line, dim=dim)
 
 
 class _Interrupted:

@@ -28,7 +28,7 @@ def generate(prompt: str, raw: bool, asked: Asked, as_json: bool) -> None:
     """
     from helora_core.cli.output import print_json
     from helora_transformers.cli.opening import opened
-    from helora_transformers.cli.showing import viewing
+    from helora_transformers.cli.showing import say, viewing
 
     checked_text(prompt)
     inputs: dict[str, Any] = {}
@@ -40,7 +40,7 @@ def generate(prompt: str, raw: bool, asked: Asked, as_json: bool) -> None:
         require_room(model, inputs["input_ids"], asked.max_new_tokens)
 
     with opened(asked, plaintext_too=asked.compare, check=check) as talked_to:
-        click.echo(talked_to.protects, err=True)
+        say(talked_to.protects, err=True)
         with viewing(talked_to.shown, hidden=as_json) as view:
             answers = []
             for variant in talked_to.shown:
@@ -78,10 +78,12 @@ def _answer(talked_to: Opened, variant: Any, inputs: dict[str, Any], max_new_tok
 
 
 def _show(asked: Asked, answers: list[Answer]) -> None:
+    from helora_transformers.cli.showing import say
+
     click.echo()
     for answer in answers:
         for line in answer.lines():
-            click.echo(line)
+            say(line)
     if len(answers) == 3:
         from helora_transformers.cli.figures import identical_from
 

@@ -46,6 +46,18 @@ def viewing(variants: Sequence[Variant], *, hidden: bool) -> Iterator[View]:
         yield _OneByOne(alone=len(variants) == 1)
 
 
+def say(line: str, *, err: bool = False, **style: Any) -> None:
+    """Print a line, folded between words if it goes to a terminal that is too narrow."""
+    if (sys.stderr if err else sys.stdout).isatty():
+        import textwrap
+
+        line = textwrap.fill(
+            line, _width(), subsequent_indent="    ", drop_whitespace=True, break_long_words=False,
+            break_on_hyphens=False,
+        )  # fmt: skip
+    click.secho(line, err=err, **style)
+
+
 def _width() -> int:
     from rich.console import Console
 
