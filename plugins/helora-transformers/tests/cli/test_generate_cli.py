@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from transformers import AutoTokenizer
 
@@ -190,9 +191,9 @@ class TestShowing:
         monkeypatch.setenv("COLUMNS", "80")
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
         showing.say(line)
-        folded = capsys.readouterr().out.splitlines()
+        folded = click.unstyle(capsys.readouterr().out).splitlines()
         assert max(map(len, folded)) <= 80
-        assert " ".join("".join(folded).split()) == " ".join(line.replace("hooks", "   hooks").split())
+        assert " ".join(folded).split() == line.split()
 
     def test_nothing_that_steers_a_terminal_is_shown(self) -> None:
         assert plain("a\x1b[2J\r\x07b\n\tΔ\u202e") == "a?[2J??b\n\tΔ?"
