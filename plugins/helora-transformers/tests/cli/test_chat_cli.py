@@ -13,10 +13,17 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import click.testing
 import pytest
 
 import helora_core as helora
+from helora_core.errors import LeakageRefused
+from helora_core.privacy.leakage import Assumption
+from helora_transformers.cli.opening import _accepted
+from helora_transformers.cli.options import Asked
 from helora_transformers.link.host import Host
+from helora_transformers.link.relay import Relay
+from helora_transformers.modes import Mode
 
 Run = Callable[..., Any]
 
@@ -144,23 +151,42 @@ class Terminal:
         os.close(self._descriptor)
 
 
-def test_ctrl_c_cancels_an_answer_and_ctrl_d_ends_it(terminal: Run, place: Any) -> None:
-    arguments = ("--base", place.base, "--adapter", place.adapter, "--no-compare", "--max-new-tokens", 60)
-    talk = terminal(*arguments, "--ahead", 100)
-    talk.wait_for(r"Do you accept that of every client\? \[y/N\]")
-    talk.type("y\n")
-    talk.wait_for("Ctrl-C cancels an answer")
-    talk.wait_for("> ")
-    time.sleep(0.5)  # a signal that comes before the line editor waits is noted with the next key alone
-    talk.type("\x03")  # at the prompt it does nothing
-    talk.wait_for("> ")
-    talk.type("w7\n")
-    talk.wait_for(r"w7\s+w\d+ ")
-    talk.type("\x03")
-    assert "cancelled" in talk.wait_for("enough for .* tokens left")
-    talk.wait_for("> ")
-    talk.type("/quit\n")
-    assert talk.exit_code() == 0
+def test_ctrl_c_cancels_an_answer_and_ctrl_d_ends_it(terminal: Run, place: Any, hosted: str) -> None:
+    with Relay(hosted, delay_ms=20) as slow:  # so that a token takes a tenth of a second
+        arguments = ("--base", place.base, "--adapter", slow, "--adapter-name", "one", "--no-compare")
+        talk = terminal(*arguments, "--max-new-tokens", 110)
+        talk.wait_for("Ctrl-C cancels an")
+        talk.wait_for("> ")
+        time.sleep(0.5)  # a signal that comes before the line editor waits is noted with the next key alone
+        talk.type("\x03")  # at the prompt it does nothing
+        talk.wait_for("> ")
+        talk.type("w7\n")
+        talk.wait_for(r"w7\s+w\d+ ")
+        talk.type("\x03")
+        assert "cancelled" in talk.wait_for("KiB down")
+        talk.wait_for("> ")
+        talk.type("w8\n")
+        talk.wait_for(r"w8\s+w\d+ ")
+        talk.type("\x03")
+        talk.wait_for("cancelled")
+        talk.wait_for("> ")
+        talk.type("\x04")
+        assert talk.exit_code() == 0
+
+
+def test_an_assumption_is_accepted_once_and_by_yes_alone() -> None:
+    asked: Any = Asked(
+        "base", None, None, Mode.CLIENT_KEY, 6, ahead=40, fallback="wait", assume=frozenset(), backend=None,
+        packing="auto", allow_emulation=False, compare=True,
+    )  # fmt: skip
+    runner = click.testing.CliRunner()
+    with runner.isolation(input="y\n"):
+        accepted = _accepted(asked, confirm=True)
+    assert accepted.assume == {Assumption.HONEST_KEYS}
+    assert _accepted(accepted, confirm=False) is accepted
+    for answer in ("n\n", "\n"):
+        with runner.isolation(input=answer), pytest.raises(LeakageRefused):
+            _accepted(asked, confirm=True)
 
 
 def test_what_is_not_accepted_is_refused(terminal: Run, place: Any) -> None:
