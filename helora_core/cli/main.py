@@ -80,5 +80,4 @@ def main(ctx: click.Context) -> None:
     """
     from helora_core.cli.config import read_defaults
 
-    defaults = read_defaults()
-    ctx.default_map = dict.fromkeys(_COMMANDS, defaults)
+    ctx.default_map = {ctx.invoked_subcommand or "": read_defaults()}
