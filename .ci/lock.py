@@ -1,8 +1,8 @@
 """The versions that the gate runs with: ``constraints.txt``, each with the hashes of its files and no index's address.
 
 ``apply`` makes the checkout's ``uv.lock`` (which git ignores) from it, so that ``uv run`` takes those versions;
-``UV_CONSTRAINT=constraints.txt`` is for ``uv pip install``. ``update`` writes the file anew with the newest versions.
-See docs/adr/0038-constraints.md.
+``UV_CONSTRAINT=constraints.txt`` is for ``uv pip install``. ``update`` writes the file anew with the newest versions,
+``add`` with those of what it lacks alone. See docs/adr/0038-constraints.md.
 """
 
 from __future__ import annotations
@@ -62,21 +62,22 @@ def locked(constraints: list[str]) -> tuple[str, str]:
 
 def main(command: str) -> int | str:
     """Exit status, or what is wrong."""
-    if command == "update":
-        _, exported = locked([])
+    if command in ("add", "update"):
+        kept = pins(CONSTRAINTS.read_text(encoding="utf-8")) if command == "add" else {}
+        _, exported = locked(list(kept))
         if re.search(r"https?:|--index|--find-links| @ ", exported):
             return "an address got into the export"
         CONSTRAINTS.write_text(HEADER + without_hashes(exported), encoding="utf-8")
         return 0
     if command != "apply":
-        return "python .ci/lock.py apply|update"
+        return "python .ci/lock.py apply|add|update"
     wanted = pins(CONSTRAINTS.read_text(encoding="utf-8"))
     lock, exported = locked(list(wanted))
     # An index may have got further files of a version; it must not have others.
     wrong = [name for name, hashes in pins(exported).items() if not wanted.get(name, set()) <= hashes]
     missing = sorted(pins(exported).keys() - wanted.keys())
     if wrong or missing:
-        return f"other files than constraints.txt has: {wrong}; not in it: {missing}; python .ci/lock.py update"
+        return f"other files than constraints.txt has: {wrong}; not in it: {missing}; python .ci/lock.py add|update"
     (ROOT / "uv.lock").write_text(lock, encoding="utf-8")
     return 0
 
