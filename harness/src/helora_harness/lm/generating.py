@@ -1,0 +1,116 @@
+"""Times greedy generation step by step, in several modes by turns, so that a slow moment of the machine hits all alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import torch
+
+from helora_harness.lm.figures import PLAIN, Generation, Phases
+from helora_harness.lm.opened import Opened
+from helora_transformers.report import Report
+
+
+@dataclass
+class Steps:
+    """What is noted as each token is chosen."""
+
+    of: Opened
+    ns: list[int] = field(default_factory=list)
+    cpu_ms: list[float | None] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+
+    def __call__(self, ids: Any, scores: Any) -> Any:
+        """As transformers calls a processor of logits."""
+        self.ns.append(time.perf_counter_ns())
+        self.cpu_ms.append(self._cpu_ms())
+        if self.of.private is not None:
+            self.reports.append(self.of.private.report())
+        return scores
+
+    def _cpu_ms(self) -> float | None:
+        own, server = 1e3 * time.process_time(), self.of.server
+        if server is None:
+            return own
+        others = server.cpu_ms
+        return None if others is None else own + others
+
+
+def prompts(sequences: int, tokens: int, vocabulary: int) -> torch.Tensor:
+    """The same random prompts each time, all of one length."""
+    generator = torch.Generator().manual_seed(tokens)
+    return torch.randint(3, vocabulary, (sequences, tokens), generator=generator)
+
+
+def generate(of: Opened, ids: torch.Tensor, tokens: int, **arguments: Any) -> torch.Tensor:
+    """So many greedy tokens after each prompt, none of which ends it."""
+    mask = arguments.pop("attention_mask", torch.ones_like(ids))
+    lengths = {"max_new_tokens": tokens, "min_new_tokens": tokens}
+    with torch.no_grad():
+        found: torch.Tensor = of.model.generate(
+            input_ids=ids, attention_mask=mask, do_sample=False, num_beams=1, **lengths, **arguments
+        )
+    return found[:, ids.shape[1] :]
+
+
+def measured(
+    modes: Sequence[Opened], sequences: int, prompt: int, tokens: int, rounds: int
+) -> list[Generation]:
+    """Each mode in turn, ``rounds`` times.
+
+    Args:
+        modes: Open models.
+        sequences: Generated together.
+        prompt: Tokens of each prompt.
+        tokens: To generate after it: one fewer steps of decoding are timed.
+        rounds: Of all modes.
+    """
+    ids = prompts(sequences, prompt, modes[0].model.config.vocab_size)
+    runs: dict[str, list[tuple[int, Steps]]] = {each.mode: [] for each in modes}
+    for _ in range(rounds):
+        for each in modes:
+            steps, start = Steps(each), time.perf_counter_ns()
+            generate(each, ids, tokens, logits_processor=[steps])
+            runs[each.mode].append((start, steps))
+    return [_row(each.mode, sequences, prompt, runs[each.mode]) for each in modes]
+
+
+def _row(mode: str, sequences: int, prompt: int, runs: Sequence[tuple[int, Steps]]) -> Generation:
+    prefills = [(steps.ns[0] - start) / 1e6 for start, steps in runs]
+    took = [(after - before) / 1e6 for _, steps in runs for before, after in zip(steps.ns, steps.ns[1:], strict=False)]
+    row = Generation(
+        mode=mode,
+        sequences=sequences,
+        prompt=prompt,
+        steps=len(took),
+        prefill_ms=min(prefills),
+        step_ms=statistics.median(took) if took else 0.0,
+        least_ms=min(took, default=0.0),
+        cpu_ms=_cpu_ms(runs, len(took)),
+    )
+    if mode == PLAIN or not took:
+        return row
+    of_steps = len(took) * sequences
+    spent = {name: _spent(runs, f"{name}_ms") / of_steps for name in ("base", "encrypt", "decrypt", "link", "hooks")}
+    return msgspec.structs.replace(
+        row,
+        phases=Phases(**spent, server=_spent(runs, "compute_ms") / of_steps),
+        bytes_up=_spent(runs, "bytes_up") / of_steps,
+        bytes_down=_spent(runs, "bytes_down") / of_steps,
+    )
+
+
+def _spent(runs: Sequence[tuple[int, Steps]], name: str) -> float:
+    """What decoding added to a figure of the reports."""
+    return float(sum(getattr(steps.reports[-1], name) - getattr(steps.reports[0], name) for _, steps in runs))
+
+
+def _cpu_ms(runs: Sequence[tuple[int, Steps]], steps: int) -> float | None:
+    pairs = [(each.cpu_ms[0], each.cpu_ms[-1]) for _, each in runs]
+    spent = [after - before for before, after in pairs if after is not None and before is not None]
+    return sum(spent) / steps if steps and len(spent) == len(pairs) else None

@@ -1,0 +1,84 @@
+"""A server in a process of its own, as ``helora link`` starts it, and what that process takes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+
+from helora_core.errors import HeloraError
+
+
+class ServerFailed(HeloraError):
+    """The server's process ended before it served."""
+
+    code: ClassVar[str] = "server-failed"
+
+
+class Served:
+    """A running server.
+
+    Args:
+        process: Its process.
+        address: Where it listens.
+
+    Attributes:
+        address: The same.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], address: str) -> None:
+        self._process, self.address = process, address
+
+    @property
+    def resident_bytes(self) -> int | None:
+        """Resident memory; None if the system does not say."""
+        pages = _proc(self._process.pid, "statm")
+        return None if pages is None else int(pages.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    @property
+    def cpu_ms(self) -> float | None:
+        """Processor time so far; None if the system does not say."""
+        fields = _proc(self._process.pid, "stat")
+        if fields is None:
+            return None
+        after_name = fields.rpartition(")")[2].split()  # the name may have spaces
+        return 1000 * (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def served(artifact: Path, backend: str) -> Iterator[Served]:
+    """Serve an artifact until the context ends; environment variables such as ``HELORA_THREADS`` are this process's.
+
+    Raises:
+        ServerFailed: It ended before it listened; its messages are on standard error.
+    """
+    command = [sys.executable, "-m", "helora_core", "link", str(artifact), "--listen", "tcp://127.0.0.1:0"]
+    command += ["--backend", backend, "--assume", "honest-keys", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            try:
+                address = str(msgspec.json.decode(line)["address"])
+            except (msgspec.DecodeError, KeyError) as error:
+                raise ServerFailed(
+                    f"bench lm: helora link ended without serving ({line.strip() or 'no output'}).",
+                    hint="Its own message is above.",
+                ) from error
+            yield Served(process, address)
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+def _proc(pid: int, name: str) -> str | None:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None

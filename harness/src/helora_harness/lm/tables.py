@@ -1,0 +1,196 @@
+"""Tables of the page, a part each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from helora_core.cli.output import size
+from helora_harness.lm.figures import PLAIN, PRECOMPUTED, Generation, Mode, OverNetwork, Part, Phases, Shaped
+
+BAR = 0.8
+"""What plans that run ahead of time keep of PEFT's tokens a second, at least."""
+
+NONE = "–"
+
+
+def generation(part: Part) -> str:
+    """Speed, phases, and what is needed once."""
+    prefills = [row for row in part.generation if row.steps == 0]
+    decoding = [row for row in part.generation if row.steps]
+    tables = [
+        table(
+            ("mode", "sequences", "tokens/s", "of PEFT", "ms a step", "least", "processor, ms"),
+            [_speed(row, part.generation) for row in decoding],
+            words=1,
+        ),
+        "\n".join(_verdicts(decoding)),
+        table(
+            ("mode", "prompt", "prefill, tokens/s", "of PEFT", "ms"),
+            [
+                (row.mode, f"{row.prompt} tokens", number(row.prefill_per_s), _share(row, prefills), number(row.prefill_ms))
+                for row in prefills
+            ],
+            words=2,
+        ),
+        "Of a decoded token, in the mean: milliseconds by plane and phase, and bytes.",
+        table(
+            ("mode", "sequences", *Phases.__struct_fields__, "up", "down"),
+            [
+                (row.mode, str(row.sequences), *_phases(row.phases), size(row.bytes_up), size(row.bytes_down))
+                for row in decoding
+                if row.mode != PLAIN
+            ],
+            words=1,
+        ),
+        once(part.modes),
+    ]
+    return "\n\n".join(each for each in tables if each)
+
+
+def _speed(row: Generation, rows: Sequence[Generation]) -> tuple[str, ...]:
+    processor = NONE if row.cpu_ms is None else number(row.cpu_ms)
+    return (
+        row.mode,
+        str(row.sequences),
+        number(row.decode_per_s),
+        _share(row, rows),
+        number(row.step_ms),
+        number(row.least_ms),
+        processor,
+    )
+
+
+def _share(row: Generation, rows: Sequence[Generation]) -> str:
+    """A row's speed over that of the model in the clear, for the same work."""
+    found = share(row, rows)
+    return NONE if found is None else f"{found:.2f}"
+
+
+def share(row: Generation, rows: Sequence[Generation]) -> float | None:
+    """The same as a number; None of the model in the clear itself, or without it."""
+    for other in rows:
+        if other.mode == PLAIN != row.mode and (other.sequences, other.prompt, other.steps > 0) == (
+            row.sequences,
+            row.prompt,
+            row.steps > 0,
+        ):
+            return other.step_ms / row.step_ms if row.steps else other.prefill_ms / row.prefill_ms
+    return None
+
+
+def _verdicts(rows: Sequence[Generation]) -> Iterable[str]:
+    shares = [found for row in rows if row.mode == PRECOMPUTED and (found := share(row, rows)) is not None]
+    if shares:
+        met = "met" if min(shares) >= BAR else "met in part" if max(shares) >= BAR else "missed"
+        low, high = min(shares), max(shares)
+        yield f"Bar: precomputed plans keep {BAR} of PEFT's speed in the same run. **{met}**: {low:.2f} to {high:.2f}."
+
+
+def once(modes: Sequence[Mode]) -> str:
+    """What modes need once."""
+    rows = [
+        (
+            mode.mode,
+            ", ".join(f"`{each}`" for each in mode.packings),
+            size(mode.keys_bytes),
+            f"{mode.ahead_s:.0f} s" if mode.ahead_s else NONE,
+            str(mode.ahead_tokens) if mode.ahead_s else NONE,
+            f"{size(mode.ahead_up)}, {size(mode.ahead_down)}" if mode.ahead_s else NONE,
+            size(mode.weights_bytes),
+            NONE if mode.server_bytes is None else size(mode.server_bytes),
+            NONE if mode.client_bytes is None else size(mode.client_bytes),
+            NONE if mode.bits is None else f"≥ {mode.bits:.1f}",
+            f"{mode.leakage}, {mode.sanitize_bits} bits" + "".join(f", if {each}" for each in mode.assumes),
+        )
+        for mode in modes
+    ]
+    headings = ("mode", "packings", "keys", "filling", "left after all", "filling up, down", "weights", "server", "a client")
+    return table((*headings, "bits of Δ", "key holder learns"), rows, words=2) if rows else ""
+
+
+def identity(part: Part) -> str:
+    """Prompts of which all tokens are PEFT's."""
+    rows = [
+        (
+            row.mode,
+            f"{row.identical} of {row.prompts}",
+            str(row.tokens),
+            ", ".join(f"prompt {prompt + 1} from token {token + 1} on" for prompt, token in row.first_different) or NONE,
+            next((f"≥ {mode.bits:.1f}" for mode in part.modes if mode.mode == row.mode and mode.bits is not None), NONE),
+        )
+        for row in part.identity
+    ]
+    return table(("mode", "identical prompts", "tokens each", "others differ", "bits of Δ"), rows, words=1)
+
+
+def networks(part: Part) -> str:
+    """Networks and packings."""
+    headings = ("round trip, ms", "Mbit/s", "packing", "planner's choice", "predicted, ms", "measured, ms", "trips")
+    return table((*headings, "up", "down"), [_over(row) for row in part.networks], words=0)
+
+
+def _over(row: OverNetwork) -> tuple[str, ...]:
+    network = (f"{row.rtt_ms:g}", NONE if row.mbit is None else f"{row.mbit:g}", f"`{row.packing}`")
+    if row.refused:
+        return (*network, row.refused, *(NONE,) * 5)
+    return (
+        *network,
+        ", ".join(row.chosen) or NONE,
+        NONE if row.predicted_ms is None else number(row.predicted_ms),
+        NONE if row.measured_ms is None else number(row.measured_ms),
+        f"{row.round_trips:.0f}",
+        size(row.bytes_up),
+        size(row.bytes_down),
+    )
+
+
+def shapes(part: Part) -> str:
+    """Shapes in both modes."""
+    headings = ("shape", "modules of a layer", "layers, run", "mode", "packings", "N", "ms a token", "encrypt", "server")
+    more = ("decrypt", "rotations", "up", "down", "keys", "filling, ms a token", "filling up, down", "bits", "learns")
+    return table((*headings, *more), [_shaped(row) for row in part.shapes], words=2)
+
+
+def _shaped(row: Shaped) -> tuple[str, ...]:
+    what = (f"`{row.shape}`", "; ".join(row.modules))
+    if row.refused:
+        return (*what, str(row.layers), row.mode, row.refused, *(NONE,) * 13)
+    ahead = bool(row.ahead_us)
+    return (
+        *what,
+        f"{row.layers}, {row.measured_layers}",
+        row.mode,
+        ", ".join(f"`{each}`" for each in row.packings),
+        ", ".join(map(str, row.ring_degrees)),
+        number(row.token_ms),
+        *(number(each) for each in (row.phases.encrypt, row.phases.server, row.phases.decrypt)),
+        f"{row.rotations:.0f}",
+        size(row.bytes_up),
+        size(row.bytes_down),
+        size(row.keys_bytes),
+        number(row.ahead_us / 1e3) if ahead else NONE,
+        f"{size(row.ahead_up)}, {size(row.ahead_down)}" if ahead else NONE,
+        NONE if row.bits is None else f"{row.bits:.1f}",
+        f"{row.leakage}, {row.sanitize_bits} bits" + "".join(f", if {each}" for each in row.assumes),
+    )
+
+
+def _phases(phases: Phases) -> tuple[str, ...]:
+    return tuple(number(getattr(phases, name)) for name in Phases.__struct_fields__)
+
+
+def number(value: float) -> str:
+    """Three significant digits, or whole from 100 on."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> str:
+    """A table in Markdown.
+
+    Args:
+        headings: Of the columns.
+        rows: Cells.
+        words: How many columns from the left are aligned as words.
+    """
+    marks = ["---" if i < words else "--:" for i in range(len(headings))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (headings, marks, *rows))
