@@ -59,11 +59,16 @@ def lm() -> None:
 )  # fmt: skip
 @click.option("--delay-ms", type=click.FloatRange(0, 1e5), default=0.0, metavar="MS", help="Of the TCP link, one way.")
 @click.option("--mbit", type=click.FloatRange(0.001, 1e6), metavar="RATE", help="Mbit/s of the TCP link, each way.")
-@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Of torch, and of the engine.")
+@click.option(
+    "--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Of torch, and of the engine."
+)
 @click.option("--sequences", type=_Numbers(), default="1,4,8,16", show_default=True, help="That decode together.")
 @click.option("--tokens", type=click.IntRange(2, 1024), default=17, show_default=True, help="To generate in each run.")
 @click.option("--rounds", type=click.IntRange(1), default=2, show_default=True, help="Of all modes by turns.")
 @click.option("--identity", type=click.IntRange(1, 100), default=10, show_default=True, help="Prompts to compare.")
+@click.option(
+    "--identity-tokens", type=click.IntRange(1, 1024), default=64, show_default=True, help="To generate for each.",
+)  # fmt: skip
 @click.option("--ahead", type=click.IntRange(1), default=8192, show_default=True, help="Tokens to prepare for.")
 @click.option(
     "--network", "networks", type=NetworkType(), multiple=True, default=NETWORKS, metavar="RTT:MBIT",
@@ -96,6 +101,7 @@ def measure(
     tokens: int,
     rounds: int,
     identity: int,
+    identity_tokens: int,
     ahead: int,
     networks: tuple[Network, ...],
     shapes: tuple[str, ...],
@@ -125,6 +131,7 @@ def measure(
         tokens=tokens,
         rounds=rounds,
         identity=identity,
+        identity_tokens=identity_tokens,
         ahead=ahead,
         networks=networks,
         shapes=shapes,

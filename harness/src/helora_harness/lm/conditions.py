@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, timezone
+from importlib.metadata import version as installed
 from pathlib import Path
 
 from helora_core.host.manager import get_manager
@@ -55,15 +55,13 @@ def begin(
 
 
 def library(backend: str) -> str:
-    """A backend's library and version, with the kernels of our own engine."""
+    """A backend's library and version; of our own engine, its own version and the kernels that run."""
     name, version = library_of(get_manager(), backend)
-    kernels = ""
     if backend == "rns":
-        with suppress(ImportError):
-            from helora_rns.choice import chosen
+        from helora_rns.choice import chosen
 
-            kernels = f", kernels {chosen()}"
-    return f"{name} {version}{kernels}"
+        return f"helora-rns {installed('helora-rns')}, kernels {chosen()}"
+    return f"{name} {version}"
 
 
 def digest(adapter: Path) -> str:

@@ -1,4 +1,4 @@
-"""What was measured of language models, in ``harness/lm.json``: parts, each with the conditions that it was measured in."""
+"""What was measured of language models, in ``harness/lm.json``: parts, each with its conditions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FIGURES = DATA / "lm.json"
 SCHEMA = 1
 
 PLAIN, ONLINE, PRECOMPUTED = "plaintext PEFT", "online", "precomputed"
-"""Modes: PEFT's LoRA in the clear; encrypted Δ when it is asked for; masked Δ, with the encrypted work ahead of time."""
+"""Modes: PEFT's LoRA in the clear; Δ encrypted when it is asked for; Δ with the encrypted work ahead of time."""
 
 Kind = Literal["generation", "identity", "networks", "shapes"]
 KINDS: tuple[Kind, ...] = ("generation", "identity", "networks", "shapes")
@@ -66,7 +66,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Phases(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Milliseconds a token, by plane and phase, in the mean."""
+    """Milliseconds a token, by plane and phase: medians."""
 
     base: float = 0.0
     encrypt: float = 0.0
@@ -91,7 +91,8 @@ class Mode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         ahead_tokens: For how many tokens they then have something.
         ahead_up, ahead_down: Messages of filling.
         weights_bytes: Weights, encoded for all plans, by the plans.
-        server_bytes: Resident memory of the server's process with one client; None if it has none of its own.
+        idle_bytes: Resident memory of the server's process when it began to listen; None if it has none of its own.
+        server_bytes: The same with one client, at the end.
         client_bytes: What a second client with keys and a request to every module added to that; None if not measured.
     """
 
@@ -107,6 +108,7 @@ class Mode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ahead_up: int = 0
     ahead_down: int = 0
     weights_bytes: int = 0
+    idle_bytes: int | None = None
     server_bytes: int | None = None
     client_bytes: int | None = None
 
@@ -175,8 +177,8 @@ class OverNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         rtt_ms: Round trip.
         mbit: Megabits a second each way; None for no limit.
         packing: Of all modules.
-        chosen: Whether it is the planner's choice for this round trip: ``online``, ``ahead`` (with its assumption accepted
-            and tokens prepared), both or neither.
+        chosen: Whether it is the planner's choice for this round trip: ``online``, ``ahead`` (with its assumption
+            accepted and tokens prepared), both or neither.
         predicted_ms: A token: the base model as measured, the adapter as predicted; None without a prediction.
         measured_ms: A token: the median of the steps.
         bytes_up, bytes_down: A token.
@@ -216,6 +218,7 @@ class Shaped(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ahead_us: Of filling, a token of full batches, all layers.
         ahead_up, ahead_down: The same, bytes.
         bits: −log₂ of the largest error over the largest of Δ, at worst, by comparison with the adapter in the clear.
+        target_bits: That the plans promise.
         sanitize_bits: Statistical distance of results.
         leakage: What the key holder learns beyond Δ.
         assumes: What that rests on.
@@ -240,6 +243,7 @@ class Shaped(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ahead_up: float = 0.0
     ahead_down: float = 0.0
     bits: float | None = None
+    target_bits: float = 12.0
     sanitize_bits: int | None = None
     leakage: str = ""
     assumes: tuple[str, ...] = ()

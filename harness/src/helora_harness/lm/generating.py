@@ -1,4 +1,4 @@
-"""Times greedy generation step by step, in several modes by turns, so that a slow moment of the machine hits all alike."""
+"""Times greedy generation step by step, in several modes by turns: a slow moment of the machine hits all alike."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -58,9 +59,12 @@ def generate(of: Opened, ids: torch.Tensor, tokens: int, **arguments: Any) -> to
     return found[:, ids.shape[1] :]
 
 
-def measured(
-    modes: Sequence[Opened], sequences: int, prompt: int, tokens: int, rounds: int
-) -> list[Generation]:
+def warm_up(of: Opened, prompt: int) -> None:
+    """One prompt and one step: weights are encoded for the plans of both, and memory is touched."""
+    generate(of, prompts(1, prompt, of.model.config.vocab_size), 2)
+
+
+def measured(modes: Sequence[Opened], sequences: int, prompt: int, tokens: int, rounds: int) -> list[Generation]:
     """Each mode in turn, ``rounds`` times.
 
     Args:
@@ -82,7 +86,7 @@ def measured(
 
 def _row(mode: str, sequences: int, prompt: int, runs: Sequence[tuple[int, Steps]]) -> Generation:
     prefills = [(steps.ns[0] - start) / 1e6 for start, steps in runs]
-    took = [(after - before) / 1e6 for _, steps in runs for before, after in zip(steps.ns, steps.ns[1:], strict=False)]
+    took = [(after - before) / 1e6 for _, steps in runs for before, after in pairwise(steps.ns)]
     row = Generation(
         mode=mode,
         sequences=sequences,
@@ -95,19 +99,19 @@ def _row(mode: str, sequences: int, prompt: int, runs: Sequence[tuple[int, Steps
     )
     if mode == PLAIN or not took:
         return row
-    of_steps = len(took) * sequences
-    spent = {name: _spent(runs, f"{name}_ms") / of_steps for name in ("base", "encrypt", "decrypt", "link", "hooks")}
+    spent = {name: _spent(runs, f"{name}_ms") / sequences for name in ("base", "encrypt", "decrypt", "link", "hooks")}
     return msgspec.structs.replace(
         row,
-        phases=Phases(**spent, server=_spent(runs, "compute_ms") / of_steps),
-        bytes_up=_spent(runs, "bytes_up") / of_steps,
-        bytes_down=_spent(runs, "bytes_down") / of_steps,
+        phases=Phases(**spent, server=_spent(runs, "compute_ms") / sequences),
+        bytes_up=_spent(runs, "bytes_up") / sequences,
+        bytes_down=_spent(runs, "bytes_down") / sequences,
     )
 
 
 def _spent(runs: Sequence[tuple[int, Steps]], name: str) -> float:
-    """What decoding added to a figure of the reports."""
-    return float(sum(getattr(steps.reports[-1], name) - getattr(steps.reports[0], name) for _, steps in runs))
+    """What a step added to a figure of the reports: the median."""
+    pairs = [pair for _, steps in runs for pair in pairwise(steps.reports)]
+    return float(statistics.median(getattr(after, name) - getattr(before, name) for before, after in pairs))
 
 
 def _cpu_ms(runs: Sequence[tuple[int, Steps]], steps: int) -> float | None:

@@ -29,7 +29,7 @@ QUESTIONS = (
 
 
 def encoded(base: Path, count: int) -> dict[str, torch.Tensor]:
-    """The first questions as the model's chat has them, padded on the left; beyond ten, they come again with a number."""
+    """The first questions in the model's chat, padded on the left; beyond ten, they come again with a number."""
     tokenizer: Any = AutoTokenizer.from_pretrained(base, padding_side="left")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -40,9 +40,7 @@ def encoded(base: Path, count: int) -> dict[str, torch.Tensor]:
     return {"input_ids": found["input_ids"], "attention_mask": found["attention_mask"]}
 
 
-def compared(
-    modes: Sequence[Opened], prompts: dict[str, torch.Tensor], tokens: int
-) -> list[Identity]:
+def compared(modes: Sequence[Opened], prompts: dict[str, torch.Tensor], tokens: int) -> list[Identity]:
     """Each encrypted mode beside the one in the clear, all prompts in one batch.
 
     Args:

@@ -12,7 +12,18 @@ import msgspec
 from helora_core.compiler.request import AUTO
 from helora_harness.lm import shapes
 from helora_harness.lm.conditions import THREADS, begin
-from helora_harness.lm.figures import ONLINE, PLAIN, PRECOMPUTED, Generation, Kind, Mode, OverNetwork, Part, Shaped
+from helora_harness.lm.figures import (
+    ONLINE,
+    PLAIN,
+    PRECOMPUTED,
+    Conditions,
+    Generation,
+    Kind,
+    Mode,
+    OverNetwork,
+    Part,
+    Shaped,
+)
 from helora_harness.lm.networks import NETWORKS, Network, profile_of
 from helora_harness.lm.requirements import BASE, require_base, require_packages
 
@@ -116,18 +127,31 @@ def _of_models(wanted: Wanted, tell: Tell) -> Iterator[Part]:
     from helora_harness.lm.opened import Setting, base_model, bytes_of_another_client, opened, use_threads
 
     use_threads(wanted.threads)
-    about = {"threads": wanted.threads, "base": wanted.base, "adapter": wanted.adapter}
-    link = _described(wanted)
+
+    def begun() -> Callable[[], Conditions]:
+        """The conditions from now on."""
+        return begin(
+            wanted.backend, threads=wanted.threads, link=_described(wanted), base=wanted.base, adapter=wanted.adapter
+        )
+
     model = base_model(wanted.base)
     setting = Setting(
-        wanted.base, wanted.adapter, wanted.backend, wanted.link, wanted.ahead, wanted.packing, wanted.delay_ms, wanted.mbit
+        wanted.base,
+        wanted.adapter,
+        wanted.backend,
+        wanted.link,
+        wanted.ahead,
+        wanted.packing,
+        wanted.delay_ms,
+        wanted.mbit,
     )
     with ExitStack() as stack:
         modes = []
-        end = begin(wanted.backend, link=link, **about)
+        end = begun()
         for mode in (PLAIN, *wanted.modes):
             tell(f"opening {mode}")
             modes.append(stack.enter_context(opened(model, mode, setting)))
+            generating.warm_up(modes[-1], wanted.prefill)
         encrypted = [each for each in modes if each.private is not None]
         if "generation" in wanted.kinds:
             rows: list[Generation] = []
@@ -140,7 +164,7 @@ def _of_models(wanted: Wanted, tell: Tell) -> Iterator[Part]:
                 of_mode = each.once()
                 once.append(msgspec.structs.replace(of_mode, client_bytes=bytes_of_another_client(each)))
             yield Part(kind="generation", conditions=end(), modes=tuple(once), generation=tuple(rows))
-            end = begin(wanted.backend, link=link, **about)
+            end = begun()
         if "identity" in wanted.kinds:
             tell(f"identity: {wanted.identity} prompts, {wanted.identity_tokens} tokens each")
             prompts = identity.encoded(wanted.base, wanted.identity)

@@ -66,7 +66,7 @@ class NetworkType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # g
 
 
 def profile_of(backend: str) -> Profile | None:
-    """The profile of ``helora calibrate``, or one made now in half a minute; None if the backend cannot be calibrated."""
+    """The profile of ``helora calibrate``, or one made now; None if the backend cannot be calibrated."""
     library = get_manager().load_backend(backend)
     try:
         return load_profile(backend) or calibrate(library, rounds=_ROUNDS)
@@ -82,10 +82,9 @@ def choices(backend: str, profile: Profile | None, shape: ModuleShape, network: 
     manager = get_manager()
     machines = {backend: CalibratedBackend(manager.load_backend(backend), profile)}
     packings = [manager.load_packing(name) for name in manager.packings()]
-    latency = {"rtt_ms": network.rtt_ms}
     wanted = {
-        "online": Constraints(**latency),
-        "ahead": msgspec.structs.replace(ASSUMED, ahead=ahead, **latency),
+        "online": Constraints(rtt_ms=network.rtt_ms),
+        "ahead": msgspec.structs.replace(ASSUMED, ahead=ahead, rtt_ms=network.rtt_ms),
     }
     return {
         name: choose(rank(PlanRequest(shape=shape, tokens=(1,), constraints=each), machines, packings)).packing

@@ -95,6 +95,7 @@ class Opened:
             ahead_up=report.ahead_bytes_up,
             ahead_down=report.ahead_bytes_down,
             weights_bytes=weight_bytes(self.lora),
+            idle_bytes=None if self.server is None else self.server.idle_bytes,
             server_bytes=None if self.server is None else self.server.resident_bytes,
             **stated(plans),
         )
@@ -132,9 +133,12 @@ def opened(model: Any, mode: str, setting: Setting) -> Iterator[Opened]:
         with attach(own, lora, ahead=ahead) as private:
             yield Opened(mode, own, private, lora)
         return
-    with server_of(lora, setting.backend) as server, _relayed(server.address, setting) as address:
-        with attach(own, connect(address, timeout=600), ahead=ahead) as private:
-            yield Opened(mode, own, private, lora, server)
+    with (
+        server_of(lora, setting.backend) as server,
+        _relayed(server.address, setting) as address,
+        attach(own, connect(address, timeout=600), ahead=ahead) as private,
+    ):
+        yield Opened(mode, own, private, lora, server)
 
 
 def compiled(mode: str, setting: Setting) -> CompiledLoRA:
@@ -145,16 +149,9 @@ def compiled(mode: str, setting: Setting) -> CompiledLoRA:
     return compiled_in_buckets(adapter, packing=setting.packing, backend=setting.backend)
 
 
-def compiled_alone(packing: str, setting: Setting) -> CompiledLoRA:
-    """The adapter's plans for one token at a time by a packing."""
-    if packing == PRECOMPUTED:
-        return compiled(PRECOMPUTED, setting)
-    return compile(load_adapter(setting.adapter), tokens=1, packing=packing, backend=setting.backend)
-
-
 @contextmanager
 def server_of(lora: CompiledLoRA, backend: str) -> Iterator[Served]:
-    """``helora link`` with an adapter, until the context ends."""
+    """``helora link`` with an adapter's artifact, until the context ends."""
     with tempfile.TemporaryDirectory(prefix="helora-lm-") as folder:
         lora.save(Path(folder, "served"))
         with served(Path(folder, "served"), backend) as server:

@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 
+from helora_core.adapter.combine import compact, stack
+from helora_core.adapter.load import load_adapter
+from helora_core.adapter.lora import ModuleShape
+from helora_core.adapter.sharing import input_groups
 from helora_core.errors import HeloraError
 from helora_core.parties.result import Link
 from helora_core.planning.profile import Profile
 from helora_harness.lm.figures import ONLINE, PRECOMPUTED, OverNetwork
 from helora_harness.lm.generating import Steps, generate, prompts
 from helora_harness.lm.networks import Network, choices, predicted_ms
-from helora_harness.lm.opened import Opened, Setting, compiled_alone, server_of
+from helora_harness.lm.opened import Opened, Setting, compiled, server_of
+from helora_harness.lm.serving import served_adapter
 from helora_transformers import attach, connect
 from helora_transformers.link.relay import Relay
 
-PACKINGS = ("rank_bsgs", "cheetah_two_round", "precomputed")
+PACKINGS = ("rank_bsgs", "cheetah_two_round", PRECOMPUTED)
 _PROMPT = 4
 
 
@@ -59,13 +65,13 @@ class Rerouted:
     def through(self, network: Network) -> Iterator[None]:
         """Messages go through a relay, while the context is open."""
         before = self.link
-        with Relay(self.address, delay_ms=network.rtt_ms / 2, bits_per_second=network.bits_per_second) as slow:
-            with connect(slow, timeout=600) as remote:
-                self.link = remote.open(self._keys)
-                try:
-                    yield
-                finally:
-                    self.link = before
+        relay = Relay(self.address, delay_ms=network.rtt_ms / 2, bits_per_second=network.bits_per_second)
+        with relay as slow, connect(slow, timeout=600) as remote:
+            self.link = remote.open(self._keys)
+            try:
+                yield
+            finally:
+                self.link = before
 
     def close(self) -> None:
         """End the direct link."""
@@ -118,15 +124,20 @@ def _of_packing(
     tokens: int,
     tell: Callable[[str], object],
 ) -> list[OverNetwork]:
-    lora, mode = compiled_alone(packing, setting), PRECOMPUTED if packing == "precomputed" else ONLINE
+    mode = PRECOMPUTED if packing == PRECOMPUTED else ONLINE
     rows = []
-    with server_of(lora, setting.backend) as server:
+    with ExitStack() as stack:
+        if mode == PRECOMPUTED:
+            server = stack.enter_context(server_of(compiled(mode, setting), setting.backend))
+        else:
+            server = stack.enter_context(served_adapter(setting.adapter, packing, setting.backend))
         host = Rerouted(server.address)
         with attach(model, host, ahead=setting.ahead if mode == PRECOMPUTED else 0) as private:
-            of = Opened(mode, model, private, lora, server)
+            of = Opened(mode, model, private, server=server)
+            shape = _stacked(setting)
             for network in networks:
                 tell(f"{packing} over {network}")
-                chosen = choices(setting.backend, profile, lora.modules[0].plan.shape, network, setting.ahead)
+                chosen = choices(setting.backend, profile, shape, network, setting.ahead)
                 with host.through(network):
                     row = _row(of, network, packing, tokens)
                 plans, traffic = list(private.client.plans.values()), row.bytes_up + row.bytes_down
@@ -141,10 +152,17 @@ def _of_packing(
     return rows
 
 
+def _stacked(setting: Setting) -> ModuleShape:
+    """The shape of the adapter's first modules that read one input, as one."""
+    modules = load_adapter(setting.adapter).modules
+    first = input_groups(list(modules))[0]
+    return compact(stack([modules[name] for name in first])).shape
+
+
 def _row(of: Opened, network: Network, packing: str, tokens: int) -> OverNetwork:
     steps = Steps(of)
     generate(of, prompts(1, _PROMPT, of.model.config.vocab_size), tokens, logits_processor=[steps])
-    took = [(after - before) / 1e6 for before, after in zip(steps.ns, steps.ns[1:], strict=False)]
+    took = [(after - before) / 1e6 for before, after in pairwise(steps.ns)]
     first, last = steps.reports[0], steps.reports[-1]
     return OverNetwork(
         rtt_ms=network.rtt_ms,

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -30,10 +30,12 @@ class Served:
 
     Attributes:
         address: The same.
+        idle_bytes: Resident memory when it began to listen.
     """
 
     def __init__(self, process: subprocess.Popen[str], address: str) -> None:
         self._process, self.address = process, address
+        self.idle_bytes = self.resident_bytes
 
     @property
     def resident_bytes(self) -> int | None:
@@ -51,16 +53,25 @@ class Served:
         return 1000 * (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
-@contextmanager
-def served(artifact: Path, backend: str) -> Iterator[Served]:
-    """Serve an artifact until the context ends; environment variables such as ``HELORA_THREADS`` are this process's.
+def served(artifact: Path, backend: str) -> AbstractContextManager[Served]:
+    """``helora link`` with an artifact, until the context ends. Its environment is this process's, threads included.
 
     Raises:
         ServerFailed: It ended before it listened; its messages are on standard error.
     """
-    command = [sys.executable, "-m", "helora_core", "link", str(artifact), "--listen", "tcp://127.0.0.1:0"]
-    command += ["--backend", backend, "--assume", "honest-keys", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = ["helora_core", "link", str(artifact), "--listen", "tcp://127.0.0.1:0", "--backend", backend]
+    return _running([*command, "--assume", "honest-keys", "--json"])
+
+
+def served_adapter(adapter: Path, packing: str, backend: str) -> AbstractContextManager[Served]:
+    """The same with an adapter that has no artifact: ``host_process``."""
+    return _running(["helora_harness.lm.host_process", str(adapter), packing, backend])
+
+
+@contextmanager
+def _running(arguments: list[str]) -> Iterator[Served]:
+    command = [sys.executable, "-m", *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
@@ -68,7 +79,7 @@ def served(artifact: Path, backend: str) -> Iterator[Served]:
                 address = str(msgspec.json.decode(line)["address"])
             except (msgspec.DecodeError, KeyError) as error:
                 raise ServerFailed(
-                    f"bench lm: helora link ended without serving ({line.strip() or 'no output'}).",
+                    f"bench lm: the server ended without serving ({line.strip() or 'no output'}).",
                     hint="Its own message is above.",
                 ) from error
             yield Served(process, address)

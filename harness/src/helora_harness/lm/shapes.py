@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,18 +20,25 @@ from numpy.typing import NDArray
 from helora_core.adapter.lora import LoRAAdapter, LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import LLM_LAYERS, LLM_SHAPES, synthetic_activations, synthetic_module
 from helora_core.compiler.plan import Plan
-from helora_core.compiler.request import AUTO, Constraints
+from helora_core.compiler.request import AUTO, DEFAULT_PRECISION_BITS, Constraints
 from helora_core.errors import HeloraError
 from helora_core.execution.reference import precision_bits
 from helora_core.parties.client import Client
 from helora_core.parties.compile import compile
+from helora_core.parties.compiled_lora import CompiledLoRA
 from helora_core.parties.limits import ServerLimits
+from helora_core.parties.request_report import Report
 from helora_core.parties.result import Link, Result
 from helora_core.privacy.leakage import Assumption
 from helora_harness.lm.figures import PRECOMPUTED, Phases, Shaped
 
 ASSUMED = Constraints(assume=frozenset({Assumption.HONEST_KEYS}))
 """What plans that run ahead of time rest on."""
+
+
+TARGETS = (DEFAULT_PRECISION_BITS, 10.0)
+"""Bits that plans must keep; the second if plans that run ahead of time, whose precision follows from the shape, do not
+keep the first."""
 
 
 class AdapterShape(NamedTuple):
@@ -79,10 +86,14 @@ def measured(name: str, mode: str, backend: str, *, layers: int, tokens: int, pa
         shape=name, mode=mode, modules=tuple(_described(group) for group in shape.groups), layers=shape.layers
     )
     adapter = _adapter(name, shape, layers)
-    try:
-        return _run(about, adapter, _groups(shape, layers), backend, layers, tokens, packing)
-    except HeloraError as refusal:
-        return _with(about, refused=refusal.message)
+    refused = ""
+    for bits in TARGETS if mode == PRECOMPUTED else TARGETS[:1]:
+        wanted = _with(about, target_bits=bits)
+        try:
+            return _run(wanted, adapter, _groups(shape, layers), backend, layers, tokens, packing)
+        except HeloraError as refusal:
+            refused = refused or refusal.message
+    return _with(about, refused=refused)
 
 
 def _run(
@@ -94,17 +105,14 @@ def _run(
     tokens: int,
     packing: str,
 ) -> Shaped:
-    if about.mode == PRECOMPUTED:
-        lora = compile(adapter, packing="precomputed", backend=backend, constraints=ASSUMED)
-    else:
-        lora = compile(adapter, tokens=1, packing=packing, backend=backend)
+    lora = _compiled(adapter, about, backend, packing)
     server = lora.server(limits=ServerLimits(batches=4 * len(adapter.modules)))
     client = lora.client(server.offer())
     keys = client.evaluation_keys()
     session = server.open(keys)
     plans = [plan for group in groups for name in group for plan in client.plans_of(name)]
     ahead = _fill(client, session, groups, tokens + 1) if about.mode == PRECOMPUTED else (0.0, 0.0, 0.0)
-    bits, milliseconds, reports = float("inf"), [], []
+    bits, milliseconds, reports = float("inf"), list[float](), list[list[Report]]()
     modules = {module.name: module for module in adapter.modules.values()}
     inputs = _inputs(modules, groups, tokens + 1)
     for token in range(tokens + 1):
@@ -112,12 +120,18 @@ def _run(
         for group in groups:
             results.append(client.run(group, inputs[group][token : token + 1], session))
         elapsed = 1000 * (time.perf_counter() - start)
-        bits = min(bits, *(_bits(each, modules, inputs[group][token]) for each, group in zip(results, groups, strict=True)))
+        bits = min(
+            bits, *(_bits(each, modules, inputs[group][token]) for each, group in zip(results, groups, strict=True))
+        )
         if token:
             milliseconds.append(elapsed)
-            reports += [each.report for each in results]
+            reports.append([each.report for each in results])
     scale = about.layers / layers
-    each_token = scale / tokens
+
+    def of_token(ask: Callable[[Report], float]) -> float:
+        """The median over tokens, of all layers."""
+        return scale * statistics.median(sum(map(ask, of_one)) for of_one in reports)
+
     return _with(
         about,
         measured_layers=layers,
@@ -126,13 +140,13 @@ def _run(
         ring_degrees=tuple(dict.fromkeys(plan.params.ring_degree for plan in plans)),
         token_ms=scale * statistics.median(milliseconds),
         phases=Phases(
-            encrypt=each_token * sum(each.times.encrypt for each in reports) / 1e6,
-            server=each_token * sum(each.times.compute for each in reports) / 1e6,
-            decrypt=each_token * sum(each.times.decrypt for each in reports) / 1e6,
+            encrypt=of_token(lambda report: report.times.encrypt / 1e6),
+            server=of_token(lambda report: report.times.compute / 1e6),
+            decrypt=of_token(lambda report: report.times.decrypt / 1e6),
         ),
-        bytes_up=each_token * sum(each.bytes_up for each in reports),
-        bytes_down=each_token * sum(each.bytes_down for each in reports),
-        rotations=each_token * sum(each.executed.rotations for each in reports),
+        bytes_up=of_token(lambda report: report.bytes_up),
+        bytes_down=of_token(lambda report: report.bytes_down),
+        rotations=of_token(lambda report: report.executed.rotations),
         keys_bytes=len(keys),
         ahead_us=scale * ahead[0],
         ahead_up=scale * ahead[1],
@@ -142,7 +156,14 @@ def _run(
     )
 
 
-def stated(plans: list[Plan]) -> dict[str, object]:
+def _compiled(adapter: LoRAAdapter, about: Shaped, backend: str, packing: str) -> CompiledLoRA:
+    if about.mode != PRECOMPUTED:
+        return compile(adapter, tokens=1, packing=packing, backend=backend)
+    accepted = msgspec.structs.replace(ASSUMED, fixed_bits=about.target_bits)
+    return compile(adapter, packing="precomputed", backend=backend, constraints=accepted)
+
+
+def stated(plans: list[Plan]) -> dict[str, Any]:
     """``sanitize_bits``, ``leakage`` and ``assumes`` of plans."""
     return {
         "sanitize_bits": min((plan.sanitize_bits for plan in plans if plan.sanitize_bits), default=None),
@@ -192,12 +213,14 @@ def _inputs(
 
 
 def _bits(result: Result, modules: Mapping[str, LoRAModule], x: NDArray[np.float64]) -> float:
-    return min(precision_bits(delta, modules[name].reference_delta(x[np.newaxis])) for name, delta in result.deltas.items())
+    return min(
+        precision_bits(delta, modules[name].reference_delta(x[np.newaxis])) for name, delta in result.deltas.items()
+    )
 
 
 def _described(group: Mapping[str, ModuleShape]) -> str:
     return " + ".join(f"{name.removesuffix('_proj')} {shape}" for name, shape in group.items())
 
 
-def _with(about: Shaped, **values: object) -> Shaped:
+def _with(about: Shaped, **values: Any) -> Shaped:
     return msgspec.structs.replace(about, **values)

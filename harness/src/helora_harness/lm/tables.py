@@ -27,12 +27,18 @@ def generation(part: Part) -> str:
         table(
             ("mode", "prompt", "prefill, tokens/s", "of PEFT", "ms"),
             [
-                (row.mode, f"{row.prompt} tokens", number(row.prefill_per_s), _share(row, prefills), number(row.prefill_ms))
+                (
+                    row.mode,
+                    f"{row.prompt} tokens",
+                    number(row.prefill_per_s),
+                    _share(row, prefills),
+                    number(row.prefill_ms),
+                )
                 for row in prefills
             ],
             words=2,
         ),
-        "Of a decoded token, in the mean: milliseconds by plane and phase, and bytes.",
+        "Of a decoded token: milliseconds by plane and phase, each the median of all steps, and bytes.",
         table(
             ("mode", "sequences", *Phases.__struct_fields__, "up", "down"),
             [
@@ -96,16 +102,16 @@ def once(modes: Sequence[Mode]) -> str:
             f"{mode.ahead_s:.0f} s" if mode.ahead_s else NONE,
             str(mode.ahead_tokens) if mode.ahead_s else NONE,
             f"{size(mode.ahead_up)}, {size(mode.ahead_down)}" if mode.ahead_s else NONE,
-            size(mode.weights_bytes),
-            NONE if mode.server_bytes is None else size(mode.server_bytes),
-            NONE if mode.client_bytes is None else size(mode.client_bytes),
+            size(mode.weights_bytes) if mode.weights_bytes else NONE,
+            *(NONE if each is None else size(each) for each in (mode.idle_bytes, mode.server_bytes, mode.client_bytes)),
             NONE if mode.bits is None else f"≥ {mode.bits:.1f}",
             f"{mode.leakage}, {mode.sanitize_bits} bits" + "".join(f", if {each}" for each in mode.assumes),
         )
         for mode in modes
     ]
-    headings = ("mode", "packings", "keys", "filling", "left after all", "filling up, down", "weights", "server", "a client")
-    return table((*headings, "bits of Δ", "key holder learns"), rows, words=2) if rows else ""
+    headings = ("mode", "packings", "keys", "filling", "left after all", "filling up, down", "weights")
+    more = ("server, idle", "server", "a client", "bits of Δ", "key holder learns")
+    return table((*headings, *more), rows, words=2) if rows else ""
 
 
 def identity(part: Part) -> str:
@@ -115,8 +121,11 @@ def identity(part: Part) -> str:
             row.mode,
             f"{row.identical} of {row.prompts}",
             str(row.tokens),
-            ", ".join(f"prompt {prompt + 1} from token {token + 1} on" for prompt, token in row.first_different) or NONE,
-            next((f"≥ {mode.bits:.1f}" for mode in part.modes if mode.mode == row.mode and mode.bits is not None), NONE),
+            ", ".join(f"prompt {prompt + 1} from token {token + 1} on" for prompt, token in row.first_different)
+            or NONE,
+            next(
+                (f"≥ {mode.bits:.1f}" for mode in part.modes if mode.mode == row.mode and mode.bits is not None), NONE
+            ),
         )
         for row in part.identity
     ]
@@ -146,8 +155,28 @@ def _over(row: OverNetwork) -> tuple[str, ...]:
 
 def shapes(part: Part) -> str:
     """Shapes in both modes."""
-    headings = ("shape", "modules of a layer", "layers, run", "mode", "packings", "N", "ms a token", "encrypt", "server")
-    more = ("decrypt", "rotations", "up", "down", "keys", "filling, ms a token", "filling up, down", "bits", "learns")
+    headings = (
+        "shape",
+        "modules of a layer",
+        "layers, run",
+        "mode",
+        "packings",
+        "N",
+        "ms a token",
+        "encrypt",
+        "server",
+    )
+    more = (
+        "decrypt",
+        "rotations",
+        "up",
+        "down",
+        "keys",
+        "filling, ms a token",
+        "filling up, down",
+        "bits, promised",
+        "learns",
+    )
     return table((*headings, *more), [_shaped(row) for row in part.shapes], words=2)
 
 
@@ -170,7 +199,7 @@ def _shaped(row: Shaped) -> tuple[str, ...]:
         size(row.keys_bytes),
         number(row.ahead_us / 1e3) if ahead else NONE,
         f"{size(row.ahead_up)}, {size(row.ahead_down)}" if ahead else NONE,
-        NONE if row.bits is None else f"{row.bits:.1f}",
+        NONE if row.bits is None else f"{row.bits:.1f}, {row.target_bits:g}",
         f"{row.leakage}, {row.sanitize_bits} bits" + "".join(f", if {each}" for each in row.assumes),
     )
 
