@@ -14,10 +14,13 @@ from helora_core.compiler.request import AUTO
 from helora_core.data.bundled import DIRECTORY
 from helora_harness.lm import figures, page
 from helora_harness.lm.figures import FIGURES, KINDS, ONLINE, PRECOMPUTED, Figures
+from helora_harness.lm.history import history_rows
 from helora_harness.lm.measuring import Wanted, measured
 from helora_harness.lm.networks import NETWORKS, Network, NetworkType
 from helora_harness.lm.requirements import BASE
 from helora_harness.lm.shapes import SHAPES
+from helora_harness.places import HISTORY
+from helora_harness.rows import append_rows
 
 
 class _Numbers(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic only in newer versions
@@ -83,7 +86,7 @@ def lm() -> None:
 @click.option("--quick", is_flag=True, help="A few tokens of everything, to see that it runs; writes no figures.")
 @click.option(
     "--output", type=click.Path(path_type=Path), default=FIGURES, show_default="harness/lm.json", metavar="FILE",
-    help="Parts are put in the place of those of the same backend, and what else is there is kept.",
+    help="Parts are put in the place of those of the same backend and link; what else is there is kept.",
 )  # fmt: skip
 @options.as_json
 def measure(
@@ -146,6 +149,7 @@ def measure(
             figures.write(kept, output)
     if not quick and output == FIGURES:
         page.PAGE.write_text(page.rendered(kept), encoding="utf-8")
+        append_rows(HISTORY / "lm.jsonl", [row for part in done for row in history_rows(part)])
     if as_json:
         print_json(msgspec.to_builtins(Figures(parts=tuple(done))))
     else:

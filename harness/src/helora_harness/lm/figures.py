@@ -273,24 +273,24 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return [part for part in self.parts if part.kind == kind]
 
     def with_parts(self, parts: Iterable[Part]) -> Figures:
-        """These figures with parts in the place of those of the same kind and backend; shapes replace those of their
-        name.
+        """These figures with parts in the place of those of the same kind, backend and link; shapes replace those of
+        their name.
         """
         kept = list(self.parts)
         for part in parts:
-            same = [each for each in kept if (each.kind, _backend(each)) == (part.kind, _backend(part))]
+            same = [each for each in kept if (each.kind, _place(each)) == (part.kind, _place(part))]
             kept = [each for each in kept if each not in same]
             if part.kind == "shapes":
                 names = {row.shape for row in part.shapes}
                 left = (_without(each, names) for each in same)
                 kept += [each for each in left if each.shapes]
             kept.append(part)
-        order = [(kind, backend) for kind in KINDS for backend in dict.fromkeys(_backend(each) for each in kept)]
-        return Figures(parts=tuple(sorted(kept, key=lambda each: order.index((each.kind, _backend(each))))))
+        order = [(kind, place) for kind in KINDS for place in dict.fromkeys(map(_place, kept))]
+        return Figures(parts=tuple(sorted(kept, key=lambda each: order.index((each.kind, _place(each))))))
 
 
-def _backend(part: Part) -> str:
-    return part.conditions.backend
+def _place(part: Part) -> tuple[str, str]:
+    return part.conditions.backend, part.conditions.link
 
 
 def _without(part: Part, names: set[str]) -> Part:

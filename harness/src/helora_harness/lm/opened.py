@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,13 +18,16 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from helora_core.adapter.load import load_adapter
+from helora_core.compiler.plan import Plan
 from helora_core.compiler.request import AUTO
+from helora_core.compiler.requirements import require_storable
+from helora_core.errors import InvalidInput
 from helora_core.parties.client import Client
 from helora_core.parties.compile import compile
 from helora_core.parties.compiled_lora import CompiledLoRA
 from helora_harness.lm.conditions import THREADS
 from helora_harness.lm.figures import PLAIN, PRECOMPUTED, Mode
-from helora_harness.lm.serving import Served, served
+from helora_harness.lm.serving import Served, served, served_adapter
 from helora_harness.lm.shapes import ASSUMED, stated
 from helora_transformers import attach, connect
 from helora_transformers.buckets import compiled_in_buckets, weight_bytes
@@ -125,7 +129,7 @@ def opened(model: Any, mode: str, setting: Setting) -> Iterator[Opened]:
         HeloraError: As ``compile``, ``attach`` and ``connect`` raise it.
     """
     if mode == PLAIN:
-        yield Opened(mode, PeftModel.from_pretrained(copy.deepcopy(model), str(setting.adapter)).eval())
+        yield Opened(mode, _with_peft(model, setting.adapter))
         return
     lora, ahead = compiled(mode, setting), setting.ahead if mode == PRECOMPUTED else 0
     own = copy.deepcopy(model)
@@ -134,11 +138,17 @@ def opened(model: Any, mode: str, setting: Setting) -> Iterator[Opened]:
             yield Opened(mode, own, private, lora)
         return
     with (
-        server_of(lora, setting.backend) as server,
+        server_of(lora, setting) as server,
         _relayed(server.address, setting) as address,
         attach(own, connect(address, timeout=600), ahead=ahead) as private,
     ):
         yield Opened(mode, own, private, lora, server)
+
+
+def _with_peft(model: Any, adapter: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of transformers about what PEFT asks it
+        return PeftModel.from_pretrained(copy.deepcopy(model), str(adapter)).eval()
 
 
 def compiled(mode: str, setting: Setting) -> CompiledLoRA:
@@ -150,12 +160,27 @@ def compiled(mode: str, setting: Setting) -> CompiledLoRA:
 
 
 @contextmanager
-def server_of(lora: CompiledLoRA, backend: str) -> Iterator[Served]:
-    """``helora link`` with an adapter's artifact, until the context ends."""
+def server_of(lora: CompiledLoRA, setting: Setting) -> Iterator[Served]:
+    """A server of compiled plans in a process of its own, until the context ends: ``helora link`` with their artifact.
+
+    Plans that have none, since the server needs the adapter in between, are compiled again there.
+    """
+    if not all(_has_artifact(each.plan) for each in lora.modules):
+        with served_adapter(setting.adapter, setting.packing, setting.backend) as server:
+            yield server
+        return
     with tempfile.TemporaryDirectory(prefix="helora-lm-") as folder:
         lora.save(Path(folder, "served"))
-        with served(Path(folder, "served"), backend) as server:
+        with served(Path(folder, "served"), setting.backend) as server:
             yield server
+
+
+def _has_artifact(plan: Plan) -> bool:
+    try:
+        require_storable(plan)
+    except InvalidInput:
+        return False
+    return True
 
 
 @contextmanager

@@ -128,9 +128,9 @@ def _of_packing(
     rows = []
     with ExitStack() as stack:
         if mode == PRECOMPUTED:
-            server = stack.enter_context(server_of(compiled(mode, setting), setting.backend))
+            server = stack.enter_context(server_of(compiled(mode, setting), setting))
         else:
-            server = stack.enter_context(served_adapter(setting.adapter, packing, setting.backend))
+            server = stack.enter_context(served_adapter(setting.adapter, packing, setting.backend, (1,)))
         host = Rerouted(server.address)
         with attach(model, host, ahead=setting.ahead if mode == PRECOMPUTED else 0) as private:
             of = Opened(mode, model, private, server=server)

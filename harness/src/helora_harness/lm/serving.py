@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -63,9 +63,19 @@ def served(artifact: Path, backend: str) -> AbstractContextManager[Served]:
     return _running([*command, "--assume", "honest-keys", "--json"])
 
 
-def served_adapter(adapter: Path, packing: str, backend: str) -> AbstractContextManager[Served]:
-    """The same with an adapter that has no artifact: ``host_process``."""
-    return _running(["helora_harness.lm.host_process", str(adapter), packing, backend])
+def served_adapter(
+    adapter: Path, packing: str, backend: str, tokens: Sequence[int] = ()
+) -> AbstractContextManager[Served]:
+    """The same with an adapter that has no artifact: ``host_process``.
+
+    Args:
+        adapter: The adapter's folder.
+        packing: Of all modules.
+        backend: Name of the backend.
+        tokens: Numbers that plans are made for; those of ``attach`` if there are none.
+    """
+    numbers = ",".join(map(str, tokens))
+    return _running(["helora_harness.lm.host_process", str(adapter), packing, backend, numbers])
 
 
 @contextmanager
@@ -78,14 +88,22 @@ def _running(arguments: list[str]) -> Iterator[Served]:
             try:
                 address = str(msgspec.json.decode(line)["address"])
             except (msgspec.DecodeError, KeyError) as error:
+                why = _refusal(line + process.stdout.read())
                 raise ServerFailed(
-                    f"bench lm: the server ended without serving ({line.strip() or 'no output'}).",
-                    hint="Its own message is above.",
+                    f"bench lm: the server ended without serving: {why}", hint="Its own messages are above."
                 ) from error
             yield Served(process, address)
         finally:
             process.terminate()
             process.communicate()
+
+
+def _refusal(output: str) -> str:
+    """The message of a refusal that ``--json`` printed, or else what was printed."""
+    try:
+        return str(msgspec.json.decode(output)["error"]["message"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return output.strip() or "it printed nothing."
 
 
 def _proc(pid: int, name: str) -> str | None:
