@@ -19,20 +19,43 @@ from helora_transformers.report import Report
 
 @dataclass
 class Steps:
-    """What is noted as each token is chosen."""
+    """What is noted as each token is chosen; noting it takes no part of the steps.
+
+    Attributes:
+        of: What generates.
+        reached, left: When the token was there, and when the next step began: nanoseconds.
+        cpu_reached, cpu_left: Processor time of both processes then: milliseconds; None if it is not known.
+        reports: Of the adapter.
+    """
 
     of: Opened
-    ns: list[int] = field(default_factory=list)
-    cpu_ms: list[float | None] = field(default_factory=list)
+    reached: list[int] = field(default_factory=list)
+    left: list[int] = field(default_factory=list)
+    cpu_reached: list[float | None] = field(default_factory=list)
+    cpu_left: list[float | None] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
 
     def __call__(self, ids: Any, scores: Any) -> Any:
         """As transformers calls a processor of logits."""
-        self.ns.append(time.perf_counter_ns())
-        self.cpu_ms.append(self._cpu_ms())
+        self.reached.append(time.perf_counter_ns())
+        self.cpu_reached.append(self._cpu_ms())
         if self.of.private is not None:
             self.reports.append(self.of.private.report())
+        self.cpu_left.append(self._cpu_ms())
+        self.left.append(time.perf_counter_ns())
         return scores
+
+    @property
+    def steps_ms(self) -> list[float]:
+        """Each step's time."""
+        return [(after - before) / 1e6 for before, after in zip(self.left, self.reached[1:], strict=False)]
+
+    @property
+    def cpu_ms(self) -> float | None:
+        """Processor time of all steps."""
+        pairs = list(zip(self.cpu_left, self.cpu_reached[1:], strict=False))
+        spent = [after - before for before, after in pairs if after is not None and before is not None]
+        return sum(spent) if len(spent) == len(pairs) else None
 
     def _cpu_ms(self) -> float | None:
         own, server = 1e3 * time.process_time(), self.of.server
@@ -85,8 +108,8 @@ def measured(modes: Sequence[Opened], sequences: int, prompt: int, tokens: int, 
 
 
 def _row(mode: str, sequences: int, prompt: int, runs: Sequence[tuple[int, Steps]]) -> Generation:
-    prefills = [(steps.ns[0] - start) / 1e6 for start, steps in runs]
-    took = [(after - before) / 1e6 for _, steps in runs for before, after in pairwise(steps.ns)]
+    prefills = [(steps.reached[0] - start) / 1e6 for start, steps in runs]
+    took = [ms for _, steps in runs for ms in steps.steps_ms]
     row = Generation(
         mode=mode,
         sequences=sequences,
@@ -115,6 +138,6 @@ def _spent(runs: Sequence[tuple[int, Steps]], name: str) -> float:
 
 
 def _cpu_ms(runs: Sequence[tuple[int, Steps]], steps: int) -> float | None:
-    pairs = [(each.cpu_ms[0], each.cpu_ms[-1]) for _, each in runs]
-    spent = [after - before for before, after in pairs if after is not None and before is not None]
-    return sum(spent) / steps if steps and len(spent) == len(pairs) else None
+    spent = [each.cpu_ms for _, each in runs]
+    known = [ms for ms in spent if ms is not None]
+    return sum(known) / steps if steps and len(known) == len(spent) else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -162,7 +161,7 @@ def _stacked(setting: Setting) -> ModuleShape:
 def _row(of: Opened, network: Network, packing: str, tokens: int) -> OverNetwork:
     steps = Steps(of)
     generate(of, prompts(1, _PROMPT, of.model.config.vocab_size), tokens, logits_processor=[steps])
-    took = [(after - before) / 1e6 for before, after in pairwise(steps.ns)]
+    took = steps.steps_ms
     first, last = steps.reports[0], steps.reports[-1]
     return OverNetwork(
         rtt_ms=network.rtt_ms,

@@ -26,7 +26,8 @@ _EXPLAINED: dict[Kind, str] = {
 Greedy, sequences of equal length in one batch, by `model.generate`, modes by turns. A *step* is a token for every
 sequence, with everything that `generate` does around it; tokens/s are of the median step, all sequences together.
 *Of PEFT* is the speed over that of PEFT's LoRA in the clear for the same work in the same run. *Processor* is the
-time of both processes in a step, which a busy machine stretches less than the clock's. *Online* is what `attach`
+time of both processes in a step, which a busy machine stretches less than the clock's, and beside it the same
+ratio. *Online* is what `attach`
 does by default; *precomputed* has its pools full, and their filling is beside it, in full batches: seconds of
 both parties, and bytes. *Weights* are those encoded for all plans that run online, by the plans; *server* is the
 resident memory of the server's process, `helora link`: idle as it began to listen, which is before it holds
