@@ -102,14 +102,15 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     date: Aware
 
 
-Kind = Literal["counts", "e2e", "micro"]
+Kind = Literal["counts", "e2e", "micro", "lm"]
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One cell, measured once.
 
     Attributes:
-        kind: ``counts`` of a plan, the same on every machine; ``e2e`` of a whole run; ``micro`` of single operations.
+        kind: ``counts`` of a plan, the same on every machine; ``e2e`` of a whole run; ``micro`` of single operations;
+            ``lm`` of a language model that generates.
         cell: What was measured.
         metrics: Numbers by name; names end in their unit. Empty unless ``outcome`` is ``ok``.
         provenance: How they were measured.

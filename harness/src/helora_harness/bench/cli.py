@@ -17,6 +17,7 @@ _COMMANDS = {
     "export": "helora_harness.cli_export:export",
     "grow": "helora_harness.grow_history:grow",
     "history": "helora_harness.cli_export:history",
+    "lm": "helora_harness.lm.cli:lm",
     "micro": "helora_harness.bench.cli_micro:micro",
     "mutation": "helora_harness.mutation.cli:mutation",
     "overhead": "helora_harness.cli_overhead:overhead",

@@ -45,6 +45,14 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     formula: str = ""
 
 
+class WholeAdapter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The adapter of a whole model, as ``helora bench lm`` measured it."""
+
+    label: str
+    shape: str
+    mode: str
+
+
 class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A published figure and the work that it is compared with."""
 
@@ -57,6 +65,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     variants: tuple[Variant, ...]
     same: tuple[str, ...]
     modules: int = 1
+    adapters: tuple[WholeAdapter, ...] = ()
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ import msgspec
 
 from helora_core.cli.output import size
 from helora_core.compiler.request import DEFAULT_PRECISION_BITS
+from helora_harness.claims.adapters import conditions_of, unmeasured, values_of
 from helora_harness.claims.figures import Claim, Variant, figures
 from helora_harness.claims.measure import ClaimRow, Values, facts_of
 from helora_harness.places import DOCS
@@ -26,6 +27,9 @@ def problems(rows: Sequence[ClaimRow], page: str) -> list[str]:
         names = sorted(" ".join(key) for key in found.keys() ^ known.keys())
         return [f"rows and figures differ in {', '.join(names)}; run measure"]
     broken = [f"{' '.join(key)}: {what}" for key in known for what in _stale(known[key], found[key])]
+    adapters = [each for claim in figures().claims for each in claim.adapters]
+    if missing := unmeasured(adapters):
+        return [*broken, *missing]
     if rendered(rows) != page:
         broken.append(f"docs/{PAGE.name} is not what the rows give; run render")
     return broken
@@ -55,7 +59,8 @@ def rendered(rows: Sequence[ClaimRow]) -> str:
     for claim in figures().claims:
         quotes = (f"- “{_SPECIAL.sub(_ESCAPED, each.quote)}” – [{each.name}]({each.url})" for each in claim.sources)
         parts += [f"## {claim.title}", "Published:", "\n".join(quotes), f"The work: {claim.work}"]
-        parts += [_table(claim, [found[claim.name, each.name] for each in claim.variants]), "### Same work?"]
+        parts += [_table(claim, [found[claim.name, each.name] for each in claim.variants])]
+        parts += [*conditions_of(claim.adapters), "### Same work?"]
         parts += claim.same
     return "\n\n".join(parts) + "\n"
 
@@ -74,6 +79,8 @@ def _table(claim: Claim, rows: Sequence[ClaimRow]) -> str:
         of: Values = {"work": variant.label, "tokens": variant.tokens, "modules": claim.modules}
         values: Values = {**row.facts, **row.measured, **of}
         lines.append([_shown(name, values.get(name), claim.modules) for name in columns.values()])
+    of_adapters = map(values_of, claim.adapters)
+    lines += ([_shown(name, values.get(name), 1) for name in columns.values()] for values in of_adapters)
     numbers = ["---" if name in _WORDS else "--:" for name in columns.values()]
     return "\n".join(f"| {' | '.join(line)} |" for line in ([*columns], numbers, *lines))
 
