@@ -24,6 +24,10 @@ class Example:
     prompt: list[int]
     answer: list[int]
 
+    def body(self, beginning: list[int]) -> list[int]:
+        """The tokens a pack holds after the shared beginning: all but the last, which predicts nothing wanted."""
+        return self.prompt[len(beginning) :] + self.answer[:-1]
+
 
 def tokenize(tokenizer: Tokenizer, text: str) -> list[int]:
     """Return the tokens of ``text``, adding none."""
@@ -48,7 +52,7 @@ def answer_states(model: Any, beginning: list[int], examples: list[Example]) -> 
     tokens, owners, positions = list(beginning), [0] * len(beginning), list(range(len(beginning)))
     predicting: list[int] = []
     for owner, example in enumerate(examples, 1):
-        body = example.prompt[len(beginning) :] + example.answer[:-1]
+        body = example.body(beginning)
         end = len(tokens) + len(body)
         predicting.extend(range(end - len(example.answer), end))
         tokens += body

@@ -2,8 +2,9 @@
 
 An adapter of random numbers would exercise the same arithmetic, but nobody could tell from its output whether the
 arithmetic was right. This one teaches SmolLM2-135M-Instruct facts that no model knows, so a right answer can only
-come from the adapter. Each step learns facts by cross-entropy and, on general prompts, stays near the base model by
-the Kullback-Leibler divergence from its predictions. ``evaluate.py`` says what is asked afterwards.
+come from the adapter. Each step has three losses: on facts, the cross-entropy of the answer; on general prompts, the
+Kullback-Leibler divergence from the base model's predictions, and the share of energy that the adapter adds to the
+modules' outputs. ``evaluate.py`` says what is asked afterwards.
 """
 
 import argparse
@@ -18,10 +19,11 @@ from base_model import Tokenizer, load_base
 from evaluate import run_evaluation
 from packing import answer_states, answer_tokens, shared_beginning, to_example
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import Linear
 from questions import EXAMPLE_DIR, overlaps, read_questions
 from torch.nn import functional
 
-SETTINGS = ("steps", "facts", "general", "kl_weight", "learning_rate", "seed", "threads")
+SETTINGS = ("steps", "facts", "general", "divergence_weight", "added_weight", "learning_rate", "seed", "threads")
 
 
 def draws(count: int, size: int, generator: torch.Generator) -> Iterator[list[int]]:
@@ -48,8 +50,32 @@ def divergence(head: torch.nn.Module, base: torch.Tensor, adapted: torch.Tensor)
     return functional.kl_div(found, expected, reduction="batchmean", log_target=True)
 
 
+class Additions:
+    """What the adapter adds to each module's output in the latest pass, beside what the base layer puts out."""
+
+    def __init__(self, model: PeftModel) -> None:
+        self._base: list[torch.Tensor] = []
+        self._added: list[torch.Tensor] = []
+        for module in model.modules():
+            if isinstance(module, Linear):
+                self._scale = module.scaling["default"]
+                module.base_layer.register_forward_hook(lambda _module, _args, out: self._base.append(out[0]))
+                module.lora_B["default"].register_forward_hook(lambda _module, _args, out: self._added.append(out[0]))
+
+    def clear(self) -> None:
+        """Forget the latest pass."""
+        self._base.clear()
+        self._added.clear()
+
+    def share(self, positions: list[int]) -> torch.Tensor:
+        """Return the energy added at ``positions`` over the base layers' there, the mean of all modules."""
+        pairs = zip(self._added, self._base, strict=True)
+        shares = [added[positions].square().sum() / base[positions].square().sum() for added, base in pairs]
+        return self._scale**2 * torch.stack(shares).mean()
+
+
 def fit(model: PeftModel, tokenizer: Tokenizer, args: argparse.Namespace) -> dict[str, list[float]]:
-    """Train the adapter in place and return both losses of every step."""
+    """Train the adapter in place and return the three losses of every step."""
     facts, general = (
         [to_example(tokenizer, row) for row in read_questions(name)] for name in ("dataset", "general_training")
     )
@@ -62,23 +88,31 @@ def fit(model: PeftModel, tokenizer: Tokenizer, args: argparse.Namespace) -> dic
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, total_iters=args.steps)
     generator = torch.Generator().manual_seed(args.seed)
     fact_draws, general_draws = (draws(len(facts), args.facts, generator), draws(len(general), args.general, generator))
-    losses: dict[str, list[float]] = {"facts": [], "general": []}
+    losses: dict[str, list[float]] = {"facts": [], "divergence": [], "added": []}
+    additions = Additions(model)
     model.train()
     for step in range(1, args.steps + 1):
         asked, chosen = [facts[i] for i in next(fact_draws)], next(general_draws)
-        states = answer_states(decoder, beginning, asked + [general[i] for i in chosen])
+        left_alone = [general[i] for i in chosen]
+        additions.clear()
+        states = answer_states(decoder, beginning, asked + left_alone)
         targets = answer_tokens(asked)
         learned = functional.cross_entropy(head(states[: len(targets)]), targets)
         drift = divergence(head, torch.cat([kept[i] for i in chosen]), states[len(targets) :])
-        (learned + args.kl_weight * drift).backward()
+        about_facts = sum(len(example.body(beginning)) for example in asked)
+        others = sum(len(example.body(beginning)) for example in left_alone)
+        start = len(beginning) + about_facts
+        added = additions.share([*range(len(beginning)), *range(start, start + others)])
+        (learned + args.divergence_weight * drift + args.added_weight * added).backward()
         optimizer.step()
         optimizer.zero_grad()
         decay.step()
-        losses["facts"].append(learned.item())
-        losses["general"].append(drift.item())
+        for values, loss in zip(losses.values(), (learned, drift, added), strict=True):
+            values.append(loss.item())
         if step % 20 == 0:
             means = (sum(values[-20:]) / 20 for values in losses.values())
-            print("step {:4d}/{}  facts {:.4f}  general {:.4f}".format(step, args.steps, *means), flush=True)
+            told = "step {:4d}/{}  facts {:.4f}  divergence {:.4f}  added {:.5f}"
+            print(told.format(step, args.steps, *means), flush=True)
     return losses
 
 
@@ -117,8 +151,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=220, help="optimiser steps")
     parser.add_argument("--facts", type=int, default=3, help="questions about facts per step")
     parser.add_argument("--general", type=int, default=4, help="general prompts per step")
-    parser.add_argument("--kl-weight", type=float, default=3.0, help="weight of the divergence from the base model")
-    parser.add_argument("--learning-rate", type=float, default=1.2e-3, help="AdamW's first rate; falls to a tenth")
+    parser.add_argument("--divergence-weight", type=float, default=1.0, help="weight of the divergence")
+    parser.add_argument("--added-weight", type=float, default=20.0, help="weight of what is added to general prompts")
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="AdamW's first rate; falls to a tenth")
     parser.add_argument("--seed", type=int, default=20261127, help="seed of the initial weights and of the order")
     parser.add_argument("--threads", type=int, default=1, help="threads torch may use")
     return parser.parse_args()

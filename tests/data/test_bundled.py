@@ -76,7 +76,7 @@ def test_the_plaintext_reference_is_what_torch_and_peft_computed(
     for name, expected in torch_deltas.items():
         delta = adapter.modules[name].reference_delta(activations[name])
         np.testing.assert_allclose(delta, expected, rtol=0, atol=1e-6)
-        assert np.max(np.abs(delta)) > 0.01, "a comparison of zeros would say nothing"
+        assert np.max(np.abs(delta)) > 0.005, "a comparison of zeros would say nothing"
 
 
 def test_the_files_are_those_whose_digests_are_on_record(directory: Path) -> None:

@@ -62,7 +62,8 @@ def test_general_training_answers_hold_none_of_the_facts(questions: ModuleType) 
     prompts = (EXAMPLE / "general_prompts.txt").read_text(encoding="utf-8").splitlines()
     assert [row["question"] for row in rows] == prompts
     for row in rows:
-        assert not any(questions.contains(row["answer"], name) for name in questions.made_up_names())
+        repeated = [name for name in questions.made_up_names() if questions.contains(row["answer"], name)]
+        assert all(questions.contains(row["question"], name) for name in repeated), "saffron, when asked about it"
 
 
 def test_the_evaluation_on_record_asked_every_question_and_adds_up(
