@@ -55,12 +55,14 @@ class _Turn(NamedTuple):
         turn: Its online round; None if its Δ is zero.
         exponent: Its exponent.
         only: The name of its part, if that is all of it.
+        bound: The bound on the error of a Δ of exponent 0.
     """
 
     asked: AskedModule
     turn: OnlineRound | None
     exponent: int
     only: str | None
+    bound: float
 
 
 class Route:
@@ -94,6 +96,7 @@ class Route:
                 turn=None if each.plan.is_zero else online_of(each.plan),
                 exponent=each.plan.exponent or 0,
                 only=each.parts[0].name if len(each.parts) == 1 else None,
+                bound=0.0 if each.plan.is_zero else each.plan.precision().error_bound,
             )
             for each in asked
         )
@@ -169,7 +172,7 @@ class MaskedRequest(Request):
     def _bound(self, each: _Turn) -> Vector:
         if each.turn is None:
             return np.zeros(self._tokens)
-        bounds: Vector = np.ldexp(each.asked.plan.precision().error_bound, self._exponents + each.exponent)
+        bounds: Vector = np.ldexp(each.bound, self._exponents + each.exponent)
         return bounds if self._nothing is None else np.where(self._nothing, 0.0, bounds)
 
     @property
@@ -191,7 +194,7 @@ class MaskedRequest(Request):
         if len(answers) != len(route.digests):
             raise self._other_numbers()
         for each in route.turns:
-            asked, turn, exponent, only = each
+            asked, turn, exponent, only, _ = each
             if turn is None:
                 delta = np.zeros((self._tokens, asked.plan.shape.d_out))
             else:

@@ -203,9 +203,10 @@ class Adapter:
         """By what was prepared ahead of time, or else as asked."""
         if not sources.ahead:
             return self.client.run(sources.online, x, self._link)
+        size = 1 if len(x) == 1 else None  # one token surely fits: nothing has to be worked out for it
         while True:
             try:
-                return self.client.run(sources.ahead, x, self._link)
+                return self.client.run(sources.ahead, x, self._link, tokens=size)
             except PoolEmpty as empty:
                 if self._ahead.fallback is Fallback.ONLINE:
                     return self.client.run(sources.online, x, self._link)

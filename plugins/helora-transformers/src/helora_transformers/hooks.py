@@ -154,18 +154,19 @@ class Hooks:
         keep = None if kept is None or kept.of != len(rows) else kept.rows
         wanted = rows if keep is None else rows[keep]
         deltas = self._ask(names, wanted)
+        wide = np.float64 if x.dtype is torch.float64 else np.float32
         found = {}
         for name in names:
-            delta = deltas[name]
+            delta = deltas[name].astype(wide)
             if keep is not None:
-                delta = np.zeros((len(rows), delta.shape[1]))
+                delta = np.zeros((len(rows), delta.shape[1]), dtype=wide)
                 delta[keep] = deltas[name]
-            found[name] = torch.from_numpy(delta).reshape(*x.shape[:-1], delta.shape[1])
+            found[name] = torch.from_numpy(delta).view(*x.shape[:-1], delta.shape[1])
         return found
 
 
 def _sum(output: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
     """output + Δ, in float32 at least, rounded once to the output's type."""
-    wide = torch.promote_types(output.dtype, torch.float32)
-    added = output.to(wide) + delta.to(device=output.device, dtype=wide)
-    return added.to(output.dtype)
+    if output.dtype is delta.dtype and output.device == delta.device:
+        return output + delta
+    return (output.to(delta.dtype) + delta.to(output.device)).to(output.dtype)

@@ -112,6 +112,10 @@ class Meter:
 
 def worst_bits(result: Result) -> float:
     """The fewest bits that the bounds leave of a token's Δ: log₂(max|Δ| / bound), over tokens whose Δ is not zero."""
+    if all(len(delta) == 1 for delta in result.deltas.values()):  # a token that decodes: some hundred times a second
+        bound = max(float(each[0]) for each in result.error_bounds.values())
+        most = max(max(float(delta.max()), -float(delta.min())) for delta in result.deltas.values())
+        return math.log2(most / bound) if most > 0 and bound > 0 else math.inf
     bounds = functools.reduce(np.maximum, result.error_bounds.values())
     largest = functools.reduce(np.maximum, (np.abs(delta).max(axis=1) for delta in result.deltas.values()))
     kept = (largest > 0) & (bounds > 0)
