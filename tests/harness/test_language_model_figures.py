@@ -137,7 +137,7 @@ class TestFigures:
 
 class TestHistory:
     def test_decoding_becomes_rows_that_a_history_reads(self, committed: Figures, tmp_path: Path) -> None:
-        part = next(part for part in committed.parts if part.kind == "generation")
+        part = next(each for each in committed.parts if each.kind == "generation" and each.conditions.backend == "rns")
         made = list(history_rows(part))
         append_rows(tmp_path / "rows.jsonl", made)
         assert read_rows(tmp_path / "rows.jsonl") == made

@@ -7,11 +7,11 @@ again by itself. So a generation that misses an answer fails, and does not go on
 from __future__ import annotations
 
 import itertools
+import selectors
 import socket
 import threading
 import time
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 
 from helora_core.errors import ConnectionLost, CorruptPayload, HeloraError, LimitExceeded
@@ -62,13 +62,14 @@ class Remote:
         self._decoder = Decoder(_LIMITS)
         self._welcome = self._greet()
         self._lock, self._sending = threading.Lock(), threading.Lock()
+        self._turn, self._reading = threading.Condition(), False
         self._requests = itertools.count(1)
         self._pending: dict[int, Future[bytes]] = {}
         self._opened, self._others = False, list[Remote]()
         self._lost = ""
         self._heard = time.monotonic()
-        self._thread = threading.Thread(target=self._read, name="helora-link", daemon=True)
-        self._thread.start()
+        self._readable = selectors.DefaultSelector()
+        self._readable.register(sock, selectors.EVENT_READ)
 
     def __enter__(self) -> Remote:
         return self
@@ -114,7 +115,9 @@ class Remote:
         for other in self._others:
             other.close()
         self._lose("it was closed here")
-        self._thread.join()
+        with self._turn:  # whoever reads has noticed by then
+            self._turn.wait_for(lambda: not self._reading)
+        self._readable.close()
         self._sock.close()
 
     def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
@@ -137,14 +140,28 @@ class Remote:
                     self._sock.sendall(frame[start : start + PIECE])
         except OSError as error:
             self._lose(f"it broke while sending ({error.strerror or error})")
+        return self._awaited(reply)
+
+    def _awaited(self, reply: Future[bytes]) -> bytes:
+        """A reply. One of those that wait reads for all: a thread that hands replies over costs more than loopback."""
         since = time.monotonic()
-        while True:
+        while not reply.done():
             left = max(since, self._heard) + self._timeout - time.monotonic()
+            if left <= 0:
+                self._lose(f"the server was silent for {self._timeout:g} seconds")
+                continue
+            with self._turn:
+                if self._reading:
+                    self._turn.wait(left)
+                    continue
+                self._reading = True
             try:
-                return reply.result(max(0.0, left))
-            except FutureTimeoutError:
-                if left <= 0:
-                    self._lose(f"the server was silent for {self._timeout:g} seconds")
+                self._read(reply, left)
+            finally:
+                with self._turn:
+                    self._reading = False
+                    self._turn.notify_all()
+        return reply.result()
 
     def _greet(self) -> Welcome:
         """What the server says first; only then is anything sent, so that no refusal is lost."""
@@ -172,24 +189,25 @@ class Remote:
             ) from error
         return welcome
 
-    def _read(self) -> None:
-        """Hand out replies, in a thread of its own, until the connection ends."""
+    def _read(self, reply: Future[bytes], seconds: float) -> None:
+        """Hand out replies until this one is there, nothing came for so long, or the connection has ended."""
         try:
             while True:
                 while (frame := self._decoder.next()) is not None:
                     self._take(frame)
-                with suppress(TimeoutError):  # whoever waits for a reply judges the silence
-                    data = self._sock.recv(PIECE)
-                    if not data:
-                        raise ConnectionLost("the server hung up", hint="Connect again.")
-                    self._heard = time.monotonic()
-                    self._decoder.feed(data)
+                with self._turn:
+                    self._turn.notify_all()
+                if reply.done() or not self._readable.select(seconds):
+                    return
+                data = self._sock.recv(PIECE)
+                if not data:
+                    raise ConnectionLost("the server hung up", hint="Connect again.")
+                self._heard = time.monotonic()
+                self._decoder.feed(data)
         except HeloraError as error:
             self._lose(error.message)
         except OSError as error:
             self._lose(f"it broke ({error.strerror or error})")
-        finally:
-            self._lose("it failed here")  # if there is no other reason yet
 
     def _take(self, frame: Frame) -> None:
         if frame.kind is Kind.WELCOME:
