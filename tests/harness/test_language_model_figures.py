@@ -137,7 +137,8 @@ class TestFigures:
 
 class TestHistory:
     def test_decoding_becomes_rows_that_a_history_reads(self, committed: Figures, tmp_path: Path) -> None:
-        part = next(each for each in committed.parts if each.kind == "generation" and each.conditions.backend == "rns")
+        parts = {(each.kind, each.conditions.backend, each.conditions.link): each for each in committed.parts}
+        part = parts["generation", "rns", "tcp"]
         made = list(history_rows(part))
         append_rows(tmp_path / "rows.jsonl", made)
         assert read_rows(tmp_path / "rows.jsonl") == made
