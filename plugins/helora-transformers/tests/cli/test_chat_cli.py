@@ -138,6 +138,15 @@ class Terminal:
         before, self._shown = self._shown[: found.end()], self._shown[found.end() :]
         return before
 
+    def press(self, key: str, pattern: str) -> None:
+        """A key, until the pattern is shown: a signal before the line editor waits is noted with the next key alone."""
+        for _ in range(20):
+            self.type(key)
+            with suppress(AssertionError):
+                self.wait_for(pattern, seconds=2)
+                return
+        pytest.fail(f"pressed, and nothing came of it: {self._shown}")
+
     def exit_code(self) -> int:
         """Once the process has ended; what it still shows is read."""
         with suppress(OSError):
@@ -157,9 +166,7 @@ def test_ctrl_c_cancels_an_answer_and_ctrl_d_ends_it(terminal: Run, place: Any, 
         talk = terminal(*arguments, "--max-new-tokens", 110)
         talk.wait_for("Ctrl-C cancels an")
         talk.wait_for("> ")
-        time.sleep(0.5)  # a signal that comes before the line editor waits is noted with the next key alone
-        talk.type("\x03")  # at the prompt it does nothing
-        talk.wait_for("> ")
+        talk.press("\x03", "> ")  # at the prompt it does nothing
         talk.type("w7\n")
         talk.wait_for(r"w7\s+w\d+ ")
         talk.type("\x03")
