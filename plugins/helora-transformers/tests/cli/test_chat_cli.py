@@ -89,9 +89,12 @@ def test_a_host_that_is_gone_ends_it(place: Any) -> None:
 
 
 _AT_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.executable, sys.argv[1:])"
 )
-"""A process of a session of its own makes standard input its terminal, whose Ctrl-C is its own then."""
+"""A process of a session of its own makes standard input its terminal, whose Ctrl-C is its own then; and it heeds Ctrl-C
+though what a shell starts in the background inherits that it does not.
+"""
 
 
 @pytest.fixture
