@@ -92,8 +92,8 @@ _AT_TERMINAL = (
     "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     "signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.executable, sys.argv[1:])"
 )
-"""A process of a session of its own makes standard input its terminal, whose Ctrl-C is its own then; and it heeds Ctrl-C
-though what a shell starts in the background inherits that it does not.
+"""A process of a session of its own makes standard input its terminal, whose Ctrl-C is its own then. It heeds Ctrl-C,
+which what a shell starts in the background inherits to ignore.
 """
 
 
