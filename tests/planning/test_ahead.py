@@ -1,4 +1,7 @@
-"""Batches are spread over the tokens that use them; what they cost then is weighed, and told when it pays."""
+"""Batches are spread over the tokens that use them; what they cost then is weighed, and told when it pays.
+
+Long, since choice, prediction and explanation are held to one set of plans.
+"""
 
 from __future__ import annotations
 

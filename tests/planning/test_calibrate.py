@@ -1,4 +1,7 @@
-"""Calibration: everything is timed where it can be, and what cannot be told apart is refused; no time is judged."""
+"""Calibration: everything is timed where it can be, and what cannot be told apart is refused; no time is judged.
+
+Long, since each kind of operation is timed and refused in a way of its own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Batches from end to end: what the client decrypts is W·m − mask, within stated units or exactly, for all inputs."""
+"""Batches from end to end: what the client decrypts is W·m − mask, within stated units or exactly, for all inputs.
+
+Long, since one batch is followed through both parties.
+"""
 
 from __future__ import annotations
 

@@ -68,6 +68,16 @@ def test_a_module_without_its_delta_ends_the_pass(server: helora.Server) -> None
                 model(**prompt(3), use_cache=False)
 
 
+def test_a_pass_ends_as_it_began_whatever_another_thread_sets(server: helora.Server) -> None:
+    model, inputs = base_model(), prompt(3)
+    with attach(model, server) as private, torch.no_grad():
+        hooks, expected = private._active.hooks, model(**inputs).logits
+        handle = model.model.layers[0].register_forward_hook(lambda *_: setattr(hooks, "enabled", False))
+        assert (model(**inputs).logits - expected).abs().max() < 1e-3
+        handle.remove()
+        assert (model(**inputs).logits - expected).abs().max() > 1e-3  # the base model's, from here on
+
+
 def test_train_mode_is_refused_at_every_pass(server: helora.Server) -> None:
     model = base_model()
     with attach(model, server):

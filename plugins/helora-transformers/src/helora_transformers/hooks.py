@@ -51,10 +51,12 @@ class _Pass(threading.local):
         deltas: Δ of the group's sites that were not called yet.
         called: Sites that got their Δ.
         began_ns: When the pass began.
+        adding: Whether it adds Δ: what was so when it began holds to its end, whatever another thread sets.
     """
 
     depth = 0
     began_ns = 0
+    adding = False
     kept: Kept | None = None
     x: torch.Tensor | None = None
 
@@ -103,7 +105,8 @@ class Hooks:
         state = self._pass
         if state.depth == 0:
             state.clear()
-            state.kept = kept_rows(kwargs) if self.enabled else None
+            state.adding = self.enabled
+            state.kept = kept_rows(kwargs) if state.adding else None
             state.began_ns = time.perf_counter_ns()
         state.depth += 1
 
@@ -113,11 +116,11 @@ class Hooks:
         if state.depth == 0:
             missing = [name for name in self._sites if name not in state.called]
             state.clear()
-            if self.enabled:
+            if state.adding:
                 self.clock.passes += 1
                 self.clock.total_ns += time.perf_counter_ns() - state.began_ns
             # ``always_call``: a pass that failed ends here too, without an output, and keeps its own exception.
-            if self.enabled and missing and output is not None:
+            if state.adding and missing and output is not None:
                 raise DeltaMissing(
                     f"A forward pass ended in which {missing[0]} got no Δ ({len(missing)} of {len(self._sites)} "
                     "modules).",
@@ -126,7 +129,7 @@ class Hooks:
 
     def _adding(self, site: Site) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-            if not self.enabled:
+            if not (self._pass.adding if self._pass.depth else self.enabled):
                 return None
             require_inference(module)
             return self._add(site.name, input_of(args, kwargs), output)
