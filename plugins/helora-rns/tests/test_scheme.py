@@ -64,10 +64,16 @@ def numbers(seed: int, count: int = N // 2) -> Doubles:
 class TestSampling:
     """What a seed expands to, and how it is distributed."""
 
-    def test_the_stream_of_a_seed_is_aes_256_in_counter_mode(self) -> None:
-        """Its first block is that of zeros, as ``openssl enc -aes-256-ecb`` has it under the key 00 01 … 1f."""
-        words = sampling.Stream(bytes(range(32))).words(2)
-        assert words.astype("<u8").tobytes().hex() == "f29000b62a499fd0a9f39a6add2e7780"
+    @pytest.mark.parametrize(
+        ("nonce", "block"),
+        [
+            (bytes(12), "76b8e0ada0f13d90405d6ae55386bd28bdd219b8a08ded1aa836efcc8b770dc7"),
+            (bytes(11) + b"\x02", "c2c64d378cd536374ae204b9ef933fcd1a8b2288b3dfa49672ab765b54ee27c7"),
+        ],
+    )
+    def test_the_stream_of_a_seed_is_chacha20(self, nonce: bytes, block: str) -> None:
+        """RFC 8439, appendix A.1, test vectors 1 and 5: the key is zero."""
+        assert sampling.Stream(bytes(32), nonce).words(4).astype("<u8").tobytes().hex() == block
 
     def test_a_long_stream_is_the_same_in_pieces(self) -> None:
         whole, pieces = sampling.Stream(bytes(32)), sampling.Stream(bytes(32))

@@ -1,7 +1,7 @@
 """Randomness by row: what a seed expands to for each polynomial.
 
-A stream is AES-256 in counter mode under the seed. Its counter begins at the purpose (1 byte), the number of the stream
-(7 bytes) and 64 zero bits, so that no two streams of a seed have a block in common. One stream serves ``ROWS`` rows, in
+A stream is ChaCha20 under the seed. Its nonce is the purpose (1 byte), the number of the stream (7 bytes, big-endian) and
+four zero bytes, so that no two streams of a seed have a block in common. One stream serves ``ROWS`` rows, in
 their order. Seeds of which a public polynomial is expanded are public; all others are secret and used for one thing.
 """
 
@@ -48,7 +48,7 @@ class Purpose(IntEnum):
 
 def row_stream(seed: bytes, purpose: Purpose, row: int) -> Stream:
     """The stream of one row."""
-    return Stream(seed, bytes([purpose]) + row.to_bytes(7, "big") + bytes(8))
+    return Stream(seed, bytes([purpose]) + row.to_bytes(7, "big") + bytes(4))
 
 
 class RowStreams:
