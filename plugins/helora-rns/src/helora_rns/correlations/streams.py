@@ -1,8 +1,8 @@
 """Randomness by row: what a seed expands to for each polynomial.
 
-A stream is ChaCha20 under the seed. Its nonce is the purpose (1 byte), the number of the stream (7 bytes, big-endian) and
-four zero bytes, so that no two streams of a seed have a block in common. One stream serves ``ROWS`` rows, in
-their order. Seeds of which a public polynomial is expanded are public; all others are secret and used for one thing.
+A stream is ChaCha20 under the seed. Its nonce is the purpose (1 byte), the number of the stream (7 bytes, big-endian)
+and four zero bytes, so that no two streams of a seed have a block in common. One stream serves ``ROWS`` rows, in their
+order. Seeds of which a public polynomial is expanded are public; all others are secret and used for one thing.
 """
 
 from __future__ import annotations

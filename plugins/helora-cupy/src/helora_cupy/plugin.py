@@ -1,0 +1,3 @@
+"""What the plugin offers to helora: a backend."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""What the plugin offers to helora: commands."""
+
+from __future__ import annotations
