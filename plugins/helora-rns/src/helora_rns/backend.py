@@ -19,7 +19,6 @@ from helora_core.backend.short_results import ALL_KEPT, LowBits
 from helora_core.backend.tape import Tape
 from helora_core.params.ckks import CKKSParams
 from helora_rns import threads
-from helora_rns.arrays import aligned_copy
 from helora_rns.correlations import packing
 from helora_rns.correlations.keys import RNSBatchKey
 from helora_rns.correlations.online import CompiledOnline, NumPyOnline, online, online_weights
@@ -42,17 +41,13 @@ from helora_rns.scheme.shortening import shortened
 _primes = functools.cache(distinct_ntt_primes)
 
 
-def _context(params: CKKSParams) -> Context:
-    return context(Parameters(params.ring_degree, params.data_primes, params.special_primes))
-
-
 def _message(ring: Context, values: Values, level: int, scale: float, encoding: Encoding, basis: Basis) -> Message:
     """The polynomial that values of an encoding mean.
 
     Of a number its values are given, modulo the basis: they are all the same. Of integers, modulo the data primes.
     """
     if encoding is Encoding.INTEGERS:
-        exact = aligned_copy(values)
+        exact = ring.copied(ring.kernels.to_device(values))
         ring.kernels.forward(exact, ring.basis(level))
         return exact
     if encoding is Encoding.SCALAR:
@@ -74,6 +69,7 @@ class RNSEncoder:
         message = _message(self._ring, values, level, scale, encoding, basis)
         if not encodings.are_values(message):
             message = encodings.values_of(self._ring, message, basis)
+        self._ring.kernels.finish()
         return Plaintext(message, level, scale)
 
 
@@ -120,10 +116,10 @@ class RNSDecryptor(_Role):
 
     def decrypt(self, ciphertext: Ciphertext | ShortCiphertext, *, encoding: Encoding = SLOTS) -> Values:
         if encoding is Encoding.INTEGERS:
-            return self._decryptor.residues(ciphertext)
+            return self._ring.kernels.to_host(self._decryptor.residues(ciphertext))
         coefficients = self._decryptor.coefficients(ciphertext)
         if encoding is Encoding.COEFFICIENTS:
-            values: Values = coefficients / ciphertext.scale
+            values: Values = self._ring.kernels.to_host(coefficients) / ciphertext.scale
             return values
         slots = encodings.slots_of(self._ring, coefficients, ciphertext.scale)
         if encoding is Encoding.COMPLEX_SLOTS:
@@ -193,6 +189,10 @@ class RNSBackend:
         correlations=True,
     )
 
+    def context(self, params: CKKSParams) -> Context:
+        """The ring of resolved parameters."""
+        return context(Parameters(params.ring_degree, params.data_primes, params.special_primes))
+
     @property
     def library_version(self) -> str:
         return f"helora-rns {version('helora-rns')}"
@@ -201,10 +201,10 @@ class RNSBackend:
         return with_primes(params, _primes(params.data_bits + params.special_bits, params.ring_degree))
 
     def encoder(self, params: CKKSParams) -> RNSEncoder:
-        return RNSEncoder(_context(params))
+        return RNSEncoder(self.context(params))
 
     def prepare(self, params: CKKSParams, tape: Tape) -> Executable:
-        return prepared(_context(params), tape)
+        return prepared(self.context(params), tape)
 
     def generate_keys(
         self,
@@ -214,18 +214,20 @@ class RNSBackend:
         public_key: bool = False,
         seed: int | None = None,
     ) -> tuple[RNSDecryptor, RNSEvaluator]:
-        ring = _context(params)
+        ring = self.context(params)
         secret = SecretKey(ring)
         public = PublicKey.of(ring, secret) if public_key else None
         decryptor = RNSDecryptor(ring, os.urandom(wire.KEY_ID_BYTES), secret, rotation_steps, public)
         return decryptor, self.load_evaluator(params, decryptor.evaluation_keys())
 
     def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> RNSEvaluator:
-        ring = _context(params)
-        return RNSEvaluator(ring, wire.read_keys(ring, evaluation_keys))
+        ring = self.context(params)
+        evaluator = RNSEvaluator(ring, wire.read_keys(ring, evaluation_keys))
+        ring.kernels.finish()
+        return evaluator
 
     def restore_keys(self, params: CKKSParams, exported: bytes) -> RNSDecryptor:
-        ring = _context(params)
+        ring = self.context(params)
         kept = wire.read_secret(ring, exported)
         return RNSDecryptor(ring, kept.key_id, SecretKey(ring, kept.seed), kept.steps, kept.public)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from helora_rns import embedding, primes
 from helora_rns.arrays import address, aligned_copy, doubles, residues
+from helora_rns.host import OnHost
 from helora_rns.kernels import Basis, Doubles, Index
 from helora_rns.modular import Residues
 from helora_rns.signatures import RETURNING, SIGNATURES
@@ -54,7 +55,7 @@ def supported() -> tuple[str, ...]:
     return tuple(name for i, name in enumerate(SETS) if found >> i & 1)
 
 
-class CompiledKernels:
+class CompiledKernels(OnHost):
     """``helora_rns.kernels.Kernels`` by one of the compiled sets."""
 
     def __init__(self, name: str, ring_degree: int, ring_primes: tuple[int, ...]) -> None:

@@ -1,4 +1,7 @@
-"""What a kernel set computes. All sets give the same bits: a scheme built on one runs on any other.
+"""What a kernel set computes, and where. All sets give the same bits: a scheme built on one runs on any other.
+
+Arrays are the kernels' own: NumPy's, or a device's that work like them. Whoever computes with kernels takes new arrays
+from ``empty``, and brings others over by ``to_device`` and ``to_host``.
 
 A *polynomial* is an array of uint64, shape (limbs, N): row j holds canonical residues modulo the prime ``basis[j]``, an
 index into ``primes``. Operations take any number of them, shape (count, limbs, N), aligned to 64 bytes and contiguous.
@@ -9,16 +12,17 @@ automorphisms are taken of values. ``out``, where it can be given, may be an ope
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from helora_rns.modular import Residues
 
 Basis: TypeAlias = tuple[int, ...]
 Doubles: TypeAlias = NDArray[np.float64]
 Index: TypeAlias = NDArray[np.uint32]
+Array = TypeVar("Array", bound=NDArray[Any])
 
 CHUNK = 8
 """Residues of one digit that stand together in a key: one cache line."""
@@ -27,12 +31,44 @@ MOST_TERMS = 256
 """Products that one ``dot`` adds up."""
 
 
+class WordStream(Protocol):
+    """The words that a seed and a nonce expand to, by ChaCha20 (RFC 8439): the same wherever it is made."""
+
+    def words(self, count: int) -> Residues:
+        """The next ``count`` words."""
+        ...
+
+
 class Kernels(Protocol):
     """One ring with its primes. Thread-safe: nothing is kept between calls."""
 
     name: str
     ring_degree: int
     primes: tuple[int, ...]
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike = np.uint64) -> NDArray[Any]:
+        """An array whose values are not set."""
+        ...
+
+    def to_device(self, array: Array) -> Array:
+        """An array of the host's as one of the kernels': a copy, unless that is the same."""
+        ...
+
+    def to_host(self, array: Array) -> Array:
+        """An array of the kernels' as one of the host's."""
+        ...
+
+    def private(self, array: Array) -> Array:
+        """A copy in memory that is not kept for others, of an array that is then wiped: for what must stay secret."""
+        ...
+
+    def finish(self) -> None:
+        """Wait until all that this thread has asked for is done: called before other threads are given the results."""
+        ...
+
+    def stream(self, seed: bytes, nonce: bytes = ...) -> WordStream:
+        """The words of a seed of 32 bytes and a nonce of 12, which is zero unless it is given."""
+        ...
 
     def forward(self, x: Residues, basis: Basis) -> None:
         """Coefficients to values, in place."""

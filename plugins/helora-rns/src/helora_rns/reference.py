@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from helora_rns import embedding, modular, normals, primes
 from helora_rns.arrays import aligned_copy, doubles, residues
+from helora_rns.host import OnHost
 from helora_rns.kernels import Basis, Doubles, Index, of_interleaved
 from helora_rns.modular import Moduli, Residues
 
 
-class NumPyKernels:
+class NumPyKernels(OnHost):
     """``helora_rns.kernels.Kernels``, exact and slow."""
 
     name = "numpy"

@@ -16,7 +16,6 @@ from helora_rns.arrays import address, residues
 from helora_rns.compiled import CompiledKernels
 from helora_rns.embedding import galois_element
 from helora_rns.modular import Residues
-from helora_rns.primes import automorphism
 from helora_rns.programs.buffers import local_rows, placed, planned
 from helora_rns.programs.interpreter import interpret
 from helora_rns.programs.lowering import lower
@@ -78,8 +77,8 @@ class RNSExecutable:
         self._local = local_rows(lowered, self._arena)
         n = ring.ring_degree
         elements = [galois_element(step, n) for step in lowered.slots.steps]
-        self._indices = [(automorphism(n, each), automorphism(n, pow(each, -1, 2 * n))) for each in elements]
-        self._made = _levels_and_scales(tape)
+        self._indices = [(ring.index(each), ring.index(pow(each, -1, 2 * n))) for each in elements]
+        self._made = levels_and_scales(tape)
         kernels = ring.kernels
         self._native = NativeProgram(kernels, lowered, ring) if isinstance(kernels, CompiledKernels) else None
 
@@ -163,7 +162,7 @@ class RNSExecutable:
         return ciphertexts
 
 
-def _levels_and_scales(tape: Tape) -> dict[int, LevelAndScale]:
+def levels_and_scales(tape: Tape) -> dict[int, LevelAndScale]:
     """Level and scale of every value that an instruction makes."""
     return {
         value: LevelAndScale(each.level, each.scale)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from helora_rns.arrays import aligned_copy, doubles, residues
+from helora_rns.arrays import doubles
 from helora_rns.kernels import Basis, Doubles
 from helora_rns.modular import Residues
 from helora_rns.scheme.context import Context
@@ -40,7 +40,7 @@ def largest(coefficients: Doubles) -> float:
 def coefficients_of_slots(context: Context, slots: NDArray[np.generic], scale: float) -> Doubles:
     """Integer coefficients of the polynomial with these slots, real or complex; missing ones are zero."""
     kind = np.complex128 if np.iscomplexobj(slots) else np.float64
-    whole = np.ascontiguousarray(slots, dtype=kind)
+    whole = context.kernels.to_device(np.ascontiguousarray(slots, dtype=kind))
     return context.kernels.slots_to_coefficients(whole, scale / (context.ring_degree // 2))
 
 
@@ -49,7 +49,7 @@ def coefficients_of_numbers(context: Context, numbers: NDArray[np.float64], scal
     out = doubles((context.ring_degree,))
     out[numbers.size :] = 0.0
     np.multiply(numbers, scale, out=out[: numbers.size])
-    return np.rint(out, out=out)
+    return context.kernels.to_device(np.rint(out, out=out))
 
 
 def residues_of(context: Context, coefficients: Doubles, basis: Basis) -> Residues:
@@ -57,8 +57,8 @@ def residues_of(context: Context, coefficients: Doubles, basis: Basis) -> Residu
     kernels = context.kernels
     if largest(coefficients) < _LARGEST:
         return kernels.of_doubles(coefficients, basis)
-    upper = aligned_copy(np.trunc(coefficients * 2.0**-_STEP))
-    lower = aligned_copy(coefficients - upper * 2.0**_STEP)
+    upper = context.copied(np.trunc(coefficients * 2.0**-_STEP))
+    lower = context.copied(coefficients - upper * 2.0**_STEP)
     factors = [pow(2, _STEP, context.primes[i]) for i in basis]
     top = kernels.times(residues_of(context, upper, basis), factors, basis)
     return kernels.add(top, kernels.of_doubles(lower, basis), basis)
@@ -76,12 +76,12 @@ def values_of(context: Context, coefficients: Doubles, basis: Basis) -> Residues
 def constant(context: Context, number: float, scale: float, basis: Basis) -> Residues:
     """Values of the constant polynomial number · scale, rounded: that integer everywhere."""
     integer = round(number * scale)
-    out = residues((len(basis), context.ring_degree))
+    out = context.residues((len(basis), context.ring_degree))
     for row, i in zip(out, basis, strict=True):
         row[:] = integer % context.primes[i]
     return out
 
 
 def slots_of(context: Context, coefficients: Doubles, scale: float) -> NDArray[np.complex128]:
-    """The N/2 slots of a polynomial whose coefficients are these over the scale; they are overwritten."""
-    return context.kernels.coefficients_to_slots(coefficients, 1.0 / scale)
+    """The N/2 slots of a polynomial whose coefficients are these over the scale, on the host; they are overwritten."""
+    return context.kernels.to_host(context.kernels.coefficients_to_slots(coefficients, 1.0 / scale))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from helora_rns.arrays import private, residues
 from helora_rns.kernels import Doubles
 from helora_rns.modular import Residues
 from helora_rns.scheme import sampling
 from helora_rns.scheme.ciphertexts import Ciphertext, ShortCiphertext
 from helora_rns.scheme.context import Context
 from helora_rns.scheme.encoding import Message, are_values, largest, residues_of
-from helora_rns.scheme.keys import SecretKey
+from helora_rns.scheme.keys import SecretKey, wiped_with
 from helora_rns.scheme.shortening import restored
 from helora_rns.scheme.zeros import Zeros
 
@@ -22,7 +19,8 @@ def with_errors(context: Context, message: Message, error: Doubles) -> Residues:
     """Values of message + error at the highest level; a message is coefficients, or values if they are residues."""
     kernels, basis = context.kernels, context.basis(context.max_level)
     if not are_values(message) and largest(message) < _EXACT:
-        return kernels.values_of_doubles(np.add(message, error, out=error), basis)
+        error += message
+        return kernels.values_of_doubles(error, basis)
     if are_values(message):
         noise = kernels.values_of_doubles(error, basis)
         return kernels.add(noise, message, basis, out=noise)
@@ -39,7 +37,9 @@ class Encryptor:
         self._context = context
         limbs = context.max_level + 1
         # Minus the secret, so that a product and a sum make b = e + m - a·s.
-        self._minus = private(context.kernels.negate(secret.values[:limbs], context.basis(context.max_level)))
+        kernels, basis = context.kernels, context.basis(context.max_level)
+        self._minus = kernels.private(kernels.negate(secret.values[:limbs], basis))
+        wiped_with(self, self._minus)
 
     def encrypt(self, message: Message, scale: float) -> Ciphertext:
         """A fresh ciphertext at the highest level, of coefficients in doubles or of values."""
@@ -47,7 +47,7 @@ class Encryptor:
         basis, seed = context.basis(context.max_level), sampling.fresh_seed()
         (a,) = sampling.uniform(context, seed, [basis])
         noisy = with_errors(context, message, sampling.errors(context)[0])
-        values = residues((2, *a.shape))
+        values = context.residues((2, *a.shape))
         kernels.multiply_add(a, self._minus, noisy, basis, out=values[0])
         values[1] = a
         return Ciphertext(values, context.max_level, scale, seed)
@@ -72,7 +72,7 @@ class Decryptor:
 
     def __init__(self, context: Context, secret: SecretKey) -> None:
         self._context = context
-        self._secret = secret.values
+        self._key = secret
 
     def residues(self, ciphertext: Ciphertext | ShortCiphertext) -> Residues:
         """The message's coefficients modulo the primes of its level: (limbs, N)."""
@@ -80,7 +80,7 @@ class Decryptor:
         if isinstance(ciphertext, ShortCiphertext):
             return self._of_coefficients(*restored(self._context, ciphertext))
         first, second = ciphertext.values
-        message = kernels.multiply_add(second, self._secret[: len(basis)], first, basis)
+        message = kernels.multiply_add(second, self._key.values[: len(basis)], first, basis)
         kernels.inverse(message, basis)
         return message
 
@@ -88,7 +88,7 @@ class Decryptor:
         """Of polynomials at level 0 by their coefficients, which are overwritten: one of them needs no transform."""
         kernels, basis = self._context.kernels, self._context.basis(0)
         kernels.forward(second, basis)
-        kernels.multiply(second, self._secret[:1], basis, out=second)
+        kernels.multiply(second, self._key.values[:1], basis, out=second)
         kernels.inverse(second, basis)
         return kernels.add(first, second, basis, out=first)
 

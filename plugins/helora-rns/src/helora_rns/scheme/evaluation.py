@@ -5,13 +5,13 @@ Levels and scales of operands are taken to fit; helora's core sees to that.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
-from helora_rns.arrays import address, residues
+from helora_rns.arrays import address
 from helora_rns.embedding import galois_element
 from helora_rns.kernels import MOST_TERMS
 from helora_rns.modular import Residues
-from helora_rns.primes import automorphism
 from helora_rns.scheme.ciphertexts import Ciphertext, Plaintext
 from helora_rns.scheme.context import Context
 from helora_rns.scheme.keys import RotationKey, interleaved_keys
@@ -26,7 +26,6 @@ class Evaluator:
 
     Attributes:
         keys: The key for each step, as ``Kernels.rotated`` reads it.
-        key_addresses: Where each begins.
     """
 
     def __init__(self, context: Context, keys: Sequence[RotationKey] = ()) -> None:
@@ -34,7 +33,11 @@ class Evaluator:
         self._kernels = context.kernels
         steps = [key.steps for key in keys]
         self.keys: Mapping[int, Residues] = dict(zip(steps, interleaved_keys(context, keys), strict=True))
-        self.key_addresses = {step: address(key) for step, key in self.keys.items()}
+
+    @functools.cached_property
+    def key_addresses(self) -> Mapping[int, int]:
+        """Where each key begins, on the host."""
+        return {step: address(key) for step, key in self.keys.items()}
 
     @property
     def steps(self) -> frozenset[int]:
@@ -58,7 +61,7 @@ class Evaluator:
 
     def add_plain(self, ciphertext: Ciphertext, plaintext: Plaintext) -> Ciphertext:
         """Sum with a plaintext."""
-        basis, values = self._context.basis(ciphertext.level), residues(ciphertext.values.shape)
+        basis, values = self._context.basis(ciphertext.level), self._context.residues(ciphertext.values.shape)
         self._kernels.add(ciphertext.values[0], plaintext.data, basis, out=values[0])
         values[1] = ciphertext.values[1]
         return Ciphertext(values, ciphertext.level, ciphertext.scale)
@@ -104,6 +107,6 @@ class Evaluator:
     def _rotated(self, ciphertext: Ciphertext, digits: Residues, raised: Residues, steps: int) -> Ciphertext:
         context, level, n = self._context, ciphertext.level, self._context.ring_degree
         element, extended = galois_element(steps, n), context.extended(level)
-        indices = automorphism(n, element), automorphism(n, pow(element, -1, 2 * n))
+        indices = context.index(element), context.index(pow(element, -1, 2 * n))
         moved = self._kernels.rotated(digits, self.keys[steps], raised, indices, extended)
         return Ciphertext(self._kernels.mod_down(moved, extended, context.specials), level, ciphertext.scale)

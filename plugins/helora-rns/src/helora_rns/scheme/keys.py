@@ -12,6 +12,7 @@ prime.)
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,19 +20,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from helora_rns.arrays import aligned_copy, private, residues
 from helora_rns.embedding import galois_element
 from helora_rns.kernels import CHUNK, interleaved
 from helora_rns.modular import Residues
-from helora_rns.primes import automorphism
 from helora_rns.scheme import sampling
 from helora_rns.scheme.context import Context
 
 
-def _wipe(*arrays: NDArray[Any]) -> None:
+def wipe(*arrays: NDArray[Any]) -> None:
     """Clear what the secret could be read from: memory is given out again."""
     for array in arrays:
         array.fill(0)
+
+
+def wiped_with(owner: object, *arrays: NDArray[Any]) -> None:
+    """Clear these when their owner is gone."""
+    weakref.finalize(owner, wipe, *arrays).atexit = False
 
 
 class SecretKey:
@@ -45,8 +49,9 @@ class SecretKey:
     def __init__(self, context: Context, seed: bytes | None = None) -> None:
         self.seed = sampling.fresh_seed() if seed is None else seed
         ternary = sampling.ternary(context, self.seed)
-        self.values = private(context.kernels.values_of_doubles(ternary, context.whole))
+        self.values = context.kernels.private(context.kernels.values_of_doubles(ternary, context.whole))
         ternary.fill(0.0)
+        wiped_with(self, self.values)
 
     def __repr__(self) -> str:
         return "SecretKey()"
@@ -72,14 +77,14 @@ class PublicKey:
         error = kernels.values_of_doubles(sampling.errors(context)[0], basis)
         product = kernels.multiply(a, secret.values[: len(basis)], basis)
         first = kernels.sub(error, product, basis)
-        _wipe(error, product)
+        wipe(error, product)
         return cls(first, seed)
 
     def pair(self, context: Context) -> Residues:
         """Both polynomials: (2, limbs, N)."""
         basis = context.basis(context.max_level)
         (a,) = sampling.uniform(context, self.seed, [basis])
-        return aligned_copy(np.stack([self.first, a]))
+        return context.copied(np.stack([self.first, a]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,17 +113,17 @@ class RotationKey:
         kernels, whole, n = context.kernels, context.whole, context.ring_degree
         digits = len(context.data_primes)
         back = pow(galois_element(steps, n), -1, 2 * n)
-        before = kernels.permute(secret.values, automorphism(n, back))
+        before = kernels.permute(secret.values, context.index(back))
         seed = sampling.fresh_seed()
-        error, first = sampling.errors(context, digits), residues((digits, len(whole), n))
+        error, first = sampling.errors(context, digits), context.residues((digits, len(whole), n))
         for i, a in enumerate(sampling.uniform(context, seed, [whole] * digits)):
             masked, product = kernels.values_of_doubles(error[i], whole), kernels.multiply(a, before, whole)
             kernels.sub(masked, product, whole, out=first[i])
             row, factor = first[i, i : i + 1], context.special_product % context.primes[i]
             own = kernels.times(secret.values[i : i + 1], [factor], (i,))
             kernels.add(row, own, (i,), out=row)
-            _wipe(masked, product, own)
-        _wipe(before, error)
+            wipe(masked, product, own)
+        wipe(before, error)
         return cls(steps, first, seed)
 
 
@@ -127,7 +132,7 @@ def interleaved_keys(context: Context, keys: Sequence[RotationKey]) -> Residues:
     some megabytes get huge pages.
     """
     whole, digits, n = context.whole, len(context.data_primes), context.ring_degree
-    block = residues((len(keys), len(whole), n // CHUNK, digits, 2, CHUNK))
+    block = context.residues((len(keys), len(whole), n // CHUNK, digits, 2, CHUNK))
     for key, row in zip(keys, block, strict=True):
         others = sampling.uniform(context, key.seed, [whole] * digits)
         row[...] = interleaved(np.stack([key.first, np.stack(others)], axis=1))

@@ -10,43 +10,14 @@ secrets are uniform over -1, 0 and 1.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
-import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
-
-from helora_rns.arrays import doubles, residues
-from helora_rns.kernels import Basis, Doubles
+from helora_rns.chacha20 import NONCE_BYTES, SEED_BYTES, Stream, fresh_seed
+from helora_rns.kernels import Basis, Doubles, WordStream
 from helora_rns.modular import Residues
 from helora_rns.scheme.context import Context
 
-SEED_BYTES, NONCE_BYTES = 32, 12
-
-_ZEROS = bytes(1 << 20)
-_NONCE, _COUNTER = bytes(NONCE_BYTES), bytes(4)
-
-
-def fresh_seed() -> bytes:
-    """32 bytes of the operating system's generator."""
-    return os.urandom(SEED_BYTES)
-
-
-class Stream:
-    """The words that a seed of 32 bytes and a nonce of 12 expand to."""
-
-    def __init__(self, seed: bytes, nonce: bytes = _NONCE) -> None:
-        self._cipher = Cipher(ChaCha20(seed, _COUNTER + nonce), mode=None).encryptor()
-
-    def words(self, count: int) -> Residues:
-        """The next ``count`` words."""
-        out, whole = residues((count,)), memoryview(_ZEROS)
-        view = out.view(np.uint8).data
-        for start in range(0, 8 * count, len(_ZEROS)):
-            size = min(len(_ZEROS), 8 * count - start)
-            self._cipher.update_into(whole[:size], view[start:])
-        return out
+__all__ = ["NONCE_BYTES", "SEED_BYTES", "Stream", "errors", "fresh_seed", "ternary", "ternary_of", "uniform"]
 
 
 def uniform(context: Context, seed: bytes, bases: Sequence[Basis]) -> list[Residues]:
@@ -54,13 +25,13 @@ def uniform(context: Context, seed: bytes, bases: Sequence[Basis]) -> list[Resid
 
     The stream is consumed in order: row after row, as many words as each row takes.
     """
-    n, kernels, stream = context.ring_degree, context.kernels, Stream(seed)
+    n, kernels, stream = context.ring_degree, context.kernels, context.kernels.stream(seed)
     rows_left = sum(map(len, bases))
     # Few are left out of a prime just below a power of two; what is missing is drawn when it is missed.
     words = stream.words(n * rows_left + n // 8)
     polynomials = []
     for basis in bases:
-        polynomial = residues((len(basis), n))
+        polynomial = context.residues((len(basis), n))
         for row, prime in zip(polynomial, basis, strict=True):
             missing = row
             while missing.size:
@@ -75,13 +46,13 @@ def uniform(context: Context, seed: bytes, bases: Sequence[Basis]) -> list[Resid
 
 def errors(context: Context, count: int = 1) -> Doubles:
     """``count`` error polynomials, (count, N), in doubles."""
-    n = context.ring_degree
-    return context.kernels.binomial(Stream(fresh_seed()).words(count * n)).reshape(count, n)
+    n, kernels = context.ring_degree, context.kernels
+    return kernels.binomial(kernels.stream(fresh_seed()).words(count * n)).reshape(count, n)
 
 
-def ternary_of(context: Context, stream: Stream) -> Doubles:
+def ternary_of(context: Context, stream: WordStream) -> Doubles:
     """A polynomial whose coefficients are uniform over -1, 0 and 1, in doubles, of a stream."""
-    out, found = doubles((context.ring_degree,)), 0
+    out, found = context.doubles((context.ring_degree,)), 0
     while found < out.size:
         # Three of four pairs of bits are taken; a few more words make a second round rare.
         found += context.kernels.ternary(stream.words((out.size - found) // 24 + 12), out[found:])
@@ -90,4 +61,4 @@ def ternary_of(context: Context, stream: Stream) -> Doubles:
 
 def ternary(context: Context, seed: bytes) -> Doubles:
     """The same of a seed."""
-    return ternary_of(context, Stream(seed))
+    return ternary_of(context, context.kernels.stream(seed))

@@ -14,8 +14,7 @@ import numpy as np
 
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.protocol import Sanitizing
-from helora_rns.arrays import aligned_copy
-from helora_rns.kernels import Doubles
+from helora_rns.kernels import Doubles, WordStream
 from helora_rns.modular import Residues
 from helora_rns.scheme import sampling
 from helora_rns.scheme.ciphertexts import Ciphertext
@@ -46,12 +45,12 @@ class Sanitizer:
     def sanitized(self, ciphertext: Ciphertext, how: Sanitizing) -> Ciphertext:
         """The ciphertext plus a fresh encryption of zero and a flood, with places that are not kept hidden."""
         context, kernels, basis = self._context, self._context.kernels, self._context.basis(ciphertext.level)
-        stream = sampling.Stream(sampling.fresh_seed())
+        stream = kernels.stream(sampling.fresh_seed())
         parts = self._flood(stream, how)
         zero = self.zeros.taken(ciphertext.level)
         if zero is None:
             error = kernels.binomial(stream.words(context.ring_degree))
-            np.add(error, parts[-1].integers, out=parts[-1].integers)
+            parts[-1].integers[...] += error
         noise = kernels.of_parts([part.integers for part in parts], [part.shift for part in parts], basis)
         if how.encoding is Encoding.COEFFICIENTS and how.keep is not None:
             (hidden,) = sampling.uniform(context, sampling.fresh_seed(), [basis])
@@ -76,22 +75,22 @@ class Sanitizer:
         return Ciphertext(context.kernels.mod_down(clean.values, context.basis(clean.level), levels), level, scale)
 
     def masked(self, ciphertext: Ciphertext) -> tuple[Ciphertext, Residues]:
-        """The ciphertext plus a fresh encryption of zero and uniform integers, and those: (limbs, N)."""
+        """The ciphertext plus a fresh encryption of zero and uniform integers, and those, on the host: (limbs, N)."""
         context, kernels, basis = self._context, self._context.kernels, self._context.basis(ciphertext.level)
         (mask,) = sampling.uniform(context, sampling.fresh_seed(), [basis])
-        values = aligned_copy(mask)
+        values = context.copied(mask)
         kernels.forward(values, basis)
         zero = self.zeros.quiet(ciphertext.level)
         kernels.add(zero[0], values, basis, out=zero[0])
         kernels.add(zero, ciphertext.values, basis, out=zero)
-        return Ciphertext(zero, ciphertext.level, ciphertext.scale), mask
+        return Ciphertext(zero, ciphertext.level, ciphertext.scale), kernels.to_host(mask)
 
-    def _flood(self, stream: sampling.Stream, how: Sanitizing) -> list[_Part]:
+    def _flood(self, stream: WordStream, how: Sanitizing) -> list[_Part]:
         """Flood and mask, the part that is shifted most first and one that is not shifted last."""
         kernels, n = self._context.kernels, self._context.ring_degree
         shift = max(0, how.flood_bits - NORMAL_BITS)
         normal = kernels.normal(stream.words(n))
-        np.multiply(normal, 2.0 ** (how.flood_bits - shift), out=normal)
+        normal *= 2.0 ** (how.flood_bits - shift)
         parts, filled = [_Part(shift, np.rint(normal, out=normal))], shift
         if how.encoding is Encoding.SLOTS and how.mask_bits:
             mask = self._mask(stream, how)
@@ -104,7 +103,7 @@ class Sanitizer:
             parts.append(_Part(low, kernels.random_bits(stream.words(n), high - low)))
         return sorted(parts, key=lambda part: -part.shift)
 
-    def _mask(self, stream: sampling.Stream, how: Sanitizing) -> _Part:
+    def _mask(self, stream: WordStream, how: Sanitizing) -> _Part:
         """Normal noise in imaginary parts and slots that are not kept, in steps that doubles resolve."""
         kernels, n = self._context.kernels, self._context.ring_degree
         # A coefficient's deviation is √(2/N) of a slot's, and is 2^50 steps at most.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from helora_rns.arrays import aligned_copy, residues
 from helora_rns.modular import Residues
 from helora_rns.scheme.ciphertexts import Ciphertext, ShortCiphertext
 from helora_rns.scheme.context import Context
@@ -16,7 +15,7 @@ from helora_rns.scheme.context import Context
 
 def shortened(context: Context, ciphertext: Ciphertext, low_bits: tuple[int, int]) -> ShortCiphertext:
     """A result at level 0 without so many low bits of its two polynomials."""
-    coefficients = aligned_copy(ciphertext.values)
+    coefficients = context.copied(ciphertext.values)
     context.kernels.inverse(coefficients, context.basis(0))
     for polynomial, bits in zip(coefficients, low_bits, strict=True):
         round_off(polynomial, bits, context.data_primes[0])
@@ -39,7 +38,7 @@ def round_off(coefficients: Residues, bits: int, prime: int) -> None:
 
 def restored(context: Context, short: ShortCiphertext) -> Residues:
     """Coefficients, (2, 1, N), with zeros for the bits that are lost."""
-    out = residues(short.quotients.shape)
+    out = context.residues(short.quotients.shape)
     for polynomial, quotients, bits in zip(out, short.quotients, short.low_bits, strict=True):
-        np.left_shift(quotients, np.uint64(bits), out=polynomial)
+        polynomial[...] = quotients << np.uint64(bits)
     return out

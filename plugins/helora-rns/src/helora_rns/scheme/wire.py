@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from helora_rns.arrays import residues
 from helora_rns.kernels import Basis
 from helora_rns.modular import Residues
 from helora_rns.scheme import fields, sampling
@@ -43,7 +42,7 @@ def unpacked(context: Context, payload: bytes, count: int, basis: Basis) -> Resi
     sizes = _row_bytes(context, basis)
     if len(payload) != count * sum(sizes):
         raise corrupt(f"{len(payload)} bytes are not {count} polynomials of {len(basis)} limbs")
-    out = residues((count, len(basis), context.ring_degree))
+    out = context.residues((count, len(basis), context.ring_degree))
     at, whole = 0, memoryview(payload)
     for polynomial in out:
         for row, i, size in zip(polynomial, basis, sizes, strict=True):
@@ -80,7 +79,7 @@ def read_ciphertext(context: Context, payload: bytes) -> Ciphertext | ShortCiphe
     basis, seed = context.basis(level), found.get(Tag.SEED)
     if seed is None:
         return Ciphertext(unpacked(context, found[Tag.POLYNOMIALS], 2, basis), level, scale)
-    values = residues((2, len(basis), context.ring_degree))
+    values = context.residues((2, len(basis), context.ring_degree))
     values[0] = unpacked(context, found[Tag.POLYNOMIALS], 1, basis)[0]
     values[1] = sampling.uniform(context, _seed(seed), [basis])[0]
     return Ciphertext(values, level, scale)  # whoever sends it on, sends both
@@ -105,7 +104,7 @@ def _read_short(context: Context, found: Mapping[Tag, bytes]) -> ShortCiphertext
     sent, sizes = memoryview(found[Tag.POLYNOMIALS]), [-(-n * (length - bits) // 8) for bits in told]
     if len(sent) != sum(sizes):
         raise corrupt(f"{len(sent)} bytes are not two polynomials without {told[0]} and {told[1]} low bits")
-    quotients = residues((2, 1, n))
+    quotients = context.residues((2, 1, n))
     for polynomial, part, bits in zip(quotients, (sent[: sizes[0]], sent[sizes[0] :]), told, strict=True):
         context.kernels.unpack(part, n, length - bits, out=polynomial[0])
         if int(polynomial.max()) > prime - 1 >> bits:

@@ -16,7 +16,6 @@ import threading
 import weakref
 from collections import defaultdict
 
-from helora_rns.arrays import aligned_copy, residues
 from helora_rns.modular import Residues
 from helora_rns.scheme import sampling
 from helora_rns.scheme.context import Context
@@ -54,10 +53,10 @@ class Zeros:
         """
         context, kernels, basis = self._context, self._context.kernels, self._context.basis(level)
         n = context.ring_degree
-        stream = sampling.Stream(sampling.fresh_seed())
+        stream = kernels.stream(sampling.fresh_seed())
         u = sampling.ternary_of(context, stream)
         errors = kernels.binomial(stream.words((2 if first is None else 1) * n)).reshape(-1, n)
-        noise = residues((2, len(basis), n))
+        noise = context.residues((2, len(basis), n))
         noise[0] = kernels.values_of_doubles(errors[1], basis) if first is None else first
         noise[1] = kernels.values_of_doubles(errors[0], basis)
         return kernels.multiply_add(self._key(level), kernels.values_of_doubles(u, basis), noise, basis, out=noise)
@@ -88,6 +87,7 @@ class Zeros:
                 if ready >= count:
                     return ready
             zero = self.encrypted(level)
+            self._context.kernels.finish()
             with self._lock:
                 # A process forked in between has another lock, and leaves this one to its parent.
                 if self._lock is not owner:
@@ -100,7 +100,7 @@ class Zeros:
     def _key(self, level: int) -> Residues:
         pair = self._pairs.get(level)
         if pair is None:
-            pair = self._pairs.setdefault(level, aligned_copy(self._pair[:, : level + 1]))
+            pair = self._pairs.setdefault(level, self._context.copied(self._pair[:, : level + 1]))
         return pair
 
 
