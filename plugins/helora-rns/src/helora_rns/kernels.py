@@ -233,6 +233,13 @@ class Kernels(Protocol):
         ...
 
 
+def copied(kernels: Kernels, array: Array) -> Array:
+    """A copy, in one piece, of an array that is where the kernels compute."""
+    copy: Array = kernels.empty(array.shape, array.dtype)  # type: ignore[assignment]
+    copy[...] = array
+    return copy
+
+
 def interleaved(key: Residues) -> Residues:
     """A key as ``rotated`` reads it, of (digits, 2, primes, N)."""
     digits, two, primes, n = key.shape

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from helora_rns.arrays import aligned_copy, residues
-from helora_rns.kernels import MOST_TERMS, Kernels
+from helora_rns.kernels import MOST_TERMS, Array, Kernels, copied
 from helora_rns.modular import Residues
 from helora_rns.programs.steps import Kind, Ref, Step
 
@@ -50,6 +49,14 @@ class _Run:
                             self._by_row(step, row)
             at = end
 
+    def _copied(self, array: Array) -> Array:
+        return copied(self._kernels, array)
+
+    def _zeros(self, like: Residues) -> Residues:
+        zeros = self._kernels.empty(like.shape)
+        zeros[...] = 0
+        return zeros
+
     def _rows(self, ref: Ref, count: int) -> Residues:
         rows: Residues = self._table[ref.slot][ref.row : ref.row + count]
         return rows
@@ -69,10 +76,10 @@ class _Run:
         specials = 0 if step.kind is Kind.RESCALE else self._specials
         basis = tuple(self._prime(step.limbs, row) for row in range(step.limbs + specials))
         if step.kind is Kind.DECOMPOSE:
-            digits = kernels.decompose(aligned_copy(self._rows(read, step.limbs)), basis, specials)
+            digits = kernels.decompose(self._copied(self._rows(read, step.limbs)), basis, specials)
             self._rows(out, step.rows)[...] = digits.reshape(step.rows, -1)
         else:
-            polynomial = aligned_copy(self._rows(read, len(basis)))[None]
+            polynomial = self._copied(self._rows(read, len(basis)))[None]
             self._rows(out, step.rows)[...] = kernels.mod_down(polynomial, basis, specials or 1)[0]
 
     def _by_row(self, step: Step, row: int) -> None:
@@ -100,7 +107,7 @@ class _Run:
         of_row = [self._table[digits.slot][i * width + row][None] for i in range(step.limbs)]
         block = self._table[key.slot][prime[0]]
         for polynomial, ref in enumerate(outs):
-            parts = [aligned_copy(block[:, i, polynomial].reshape(1, -1)) for i in range(step.limbs)]
+            parts = [self._copied(block[:, i, polynomial].reshape(1, -1)) for i in range(step.limbs)]
             total = self._kernels.dot(of_row, parts, prime)
             extra = self._row(added, row) if polynomial == 0 else None
             if extra is not None:
@@ -116,19 +123,19 @@ class _Run:
         pairs = [(self._row(a, row), self._row(b, row)) for a, b in terms]
         left = [a for a, b in pairs if a is not None and b is not None]
         right = [b for a, b in pairs if a is not None and b is not None]
-        total = aligned_copy(np.zeros_like(out))
+        total = self._zeros(out)
         for start in range(0, len(left), MOST_TERMS):
             part = slice(start, start + MOST_TERMS)
             dot = self._kernels.dot(left[part], right[part], prime)
-            total = self._kernels.add(total, dot, prime, out=residues(out.shape))
+            total = self._kernels.add(total, dot, prime, out=self._kernels.empty(out.shape))
         out[...] = total
 
     def _sum(self, step: Step, row: int, prime: tuple[int]) -> None:
         out = self._row(step.refs[0], row)
         assert out is not None
-        total = aligned_copy(out if step.accumulate else np.zeros_like(out))
+        total = self._copied(out) if step.accumulate else self._zeros(out)
         for ref in step.refs[1:]:
             term = self._row(ref, row)
             if term is not None:
-                total = self._kernels.add(aligned_copy(total), term, prime)
+                total = self._kernels.add(self._copied(total), term, prime)
         out[...] = total

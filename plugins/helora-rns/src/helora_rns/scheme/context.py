@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from helora_rns import choice
-from helora_rns.kernels import Array, Basis, Doubles, Index, Kernels
+from helora_rns.kernels import Array, Basis, Doubles, Index, Kernels, copied
 from helora_rns.modular import Residues
 from helora_rns.primes import automorphism
 
@@ -94,9 +94,7 @@ class Context:
 
     def copied(self, array: Array) -> Array:
         """A copy, in one piece, of an array that is there."""
-        copy: Array = self.kernels.empty(array.shape, array.dtype)  # type: ignore[assignment]
-        copy[...] = array
-        return copy
+        return copied(self.kernels, array)
 
 
 @functools.lru_cache(maxsize=64)
