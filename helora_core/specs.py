@@ -59,6 +59,7 @@ class BackendSpec:
             come after all backends that encrypt, whatever their preference.
         availability: Returns None if the backend can be used here, otherwise the reason in words. It must not raise
             and must be quick.
+        only_by_name: Returns why ``auto`` must not take the backend although it can be used, or None.
     """
 
     name: str
@@ -68,6 +69,7 @@ class BackendSpec:
     provides_security: bool
     preference: int = 0
     availability: Callable[[], str | None] = always_available
+    only_by_name: Callable[[], str | None] = always_available
 
     def __post_init__(self) -> None:
         _check_name_and_target("backend", self.name, self.target)

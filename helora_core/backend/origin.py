@@ -67,7 +67,13 @@ UNKNOWN = Origin("unknown", "unknown")
 
 
 def origin_of(backend: object) -> Origin:
-    """A backend's name and its ``library_version``, or if it has none, the version of its distribution."""
+    """A backend's name and its ``library_version``, or if it has none, the version of its distribution.
+
+    A backend that reads and writes another's messages states that one's as its ``message_origin``.
+    """
+    speaks = getattr(backend, "message_origin", None)
+    if isinstance(speaks, Origin):
+        return speaks
     stated = getattr(backend, "library_version", None)
     library = stated if isinstance(stated, str) and stated else _distribution(type(backend).__module__)
     return Origin(_printable(str(getattr(backend, "name", UNKNOWN.backend))), _printable(library))

@@ -303,7 +303,9 @@ class Backend(Protocol):
     """One CKKS library.
 
     It may state a ``library_version``, such as ``"tenseal 0.3.16"``. Messages carry it, and messages with another
-    version are refused, naming both. Without it, the version of the plugin's distribution is used.
+    version are refused, naming both. Without it, the version of the plugin's distribution is used. A backend whose
+    keys and ciphertexts are bit for bit those of another states that one's ``message_origin``
+    (``helora_core.backend.origin.Origin``), so that each reads the other's.
     """
 
     name: str

@@ -60,10 +60,17 @@ def _row(manager: PluginManager, name: str) -> dict[str, Any]:
         "library_version": registered.library_version,
         "available": reason is None,
         "reason": reason,
+        "only_by_name": registered.only_by_name,
         "secure": registered.spec.provides_security,
         "capabilities": capabilities,
         "summary": registered.spec.summary,
     }
+
+
+def _ready(row: dict[str, Any]) -> str:
+    if not row["available"]:
+        return f"no: {row['reason']}"
+    return f"only by name: {row['only_by_name']}" if row["only_by_name"] else "yes"
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -75,7 +82,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["name"],
         f"{row['distribution']} {row['version'] or ''}",
         f"{row['library']} {row['library_version'] or ''}",
-        "yes" if row["available"] else f"no: {row['reason']}",
+        _ready(row),
         "yes" if row["secure"] else "NO: emulation",
         "; ".join(words),
         row["summary"],

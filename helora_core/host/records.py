@@ -141,10 +141,19 @@ class RegisteredBackend(Originated):
     @cached_property
     def availability(self) -> str | None:
         """None if it can be used here, otherwise the reason in words. The plugin is asked once, on first use."""
-        doing = f"the availability check of backend {self.spec.name!r} of {self.origin}"
+        return self._asked(self.spec.availability, "the availability check")
+
+    @cached_property
+    def only_by_name(self) -> str | None:
+        """None if ``auto`` may take it, otherwise the reason in words. The plugin is asked once, on first use."""
+        return self._asked(self.spec.only_by_name, "the check whether auto may take it")
+
+    def _asked(self, check: Callable[[], str | None], what: str) -> str | None:
+        """A check's answer; one that fails is a reason itself."""
+        doing = f"{what} of backend {self.spec.name!r} of {self.origin}"
         hint = f"Tell the author of {self.origin.who}: the check must return None or a reason in words."
         try:
-            answer: object = run_plugin_code(self.spec.availability, doing, hint)
+            answer: object = run_plugin_code(check, doing, hint)
             if answer is None or (isinstance(answer, str) and answer.strip()):
                 return answer
             raise PluginLoadError(f"{doing} returned {answer!r}", hint=hint)

@@ -62,7 +62,8 @@ def select_backend(
     skipped: list[tuple[str, str]] = []
     for name in _by_preference(manager):
         secure = manager.backends()[name].spec.provides_security
-        reason = "it encrypts nothing" if not secure and not allow_emulation else _why_not(manager, name, plans)
+        reason = "it encrypts nothing" if not secure and not allow_emulation else manager.backends()[name].only_by_name
+        reason = reason or _why_not(manager, name, plans)
         if reason is None:
             return Selection(name, secure, tuple(skipped))
         _LOG.info("backend %s skipped: %s", name, reason)

@@ -1,1 +1,7 @@
-"""CUDA kernels for the RNS engine, and code that builds and checks them. Not a backend yet: see the README."""
+"""The engine of helora-rns on CUDA, through CuPy. Nothing of CUDA is imported before the backend is used."""
+
+from __future__ import annotations
+
+from helora_cupy.probing import availability
+
+__all__ = ["availability"]

@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Collection, Sequence
 from importlib.metadata import version
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,9 +171,16 @@ class RNSEvaluator(_Role, Evaluator):
 
 
 class RNSBackend:
-    """helora's own engine."""
+    """helora's own engine.
+
+    Attributes:
+        encoder_type, decryptor_type, evaluator_type: Its roles, for whoever runs the scheme on other kernels.
+    """
 
     name = "rns"
+    encoder_type: ClassVar[type[RNSEncoder]] = RNSEncoder
+    decryptor_type: ClassVar[type[RNSDecryptor]] = RNSDecryptor
+    evaluator_type: ClassVar[type[RNSEvaluator]] = RNSEvaluator
     capabilities = Capabilities(
         encodings=frozenset(Encoding),
         slot_generator=5,
@@ -201,7 +209,7 @@ class RNSBackend:
         return with_primes(params, _primes(params.data_bits + params.special_bits, params.ring_degree))
 
     def encoder(self, params: CKKSParams) -> RNSEncoder:
-        return RNSEncoder(self.context(params))
+        return self.encoder_type(self.context(params))
 
     def prepare(self, params: CKKSParams, tape: Tape) -> Executable:
         return prepared(self.context(params), tape)
@@ -217,19 +225,19 @@ class RNSBackend:
         ring = self.context(params)
         secret = SecretKey(ring)
         public = PublicKey.of(ring, secret) if public_key else None
-        decryptor = RNSDecryptor(ring, os.urandom(wire.KEY_ID_BYTES), secret, rotation_steps, public)
+        decryptor = self.decryptor_type(ring, os.urandom(wire.KEY_ID_BYTES), secret, rotation_steps, public)
         return decryptor, self.load_evaluator(params, decryptor.evaluation_keys())
 
     def load_evaluator(self, params: CKKSParams, evaluation_keys: bytes) -> RNSEvaluator:
         ring = self.context(params)
-        evaluator = RNSEvaluator(ring, wire.read_keys(ring, evaluation_keys))
+        evaluator = self.evaluator_type(ring, wire.read_keys(ring, evaluation_keys))
         ring.kernels.finish()
         return evaluator
 
     def restore_keys(self, params: CKKSParams, exported: bytes) -> RNSDecryptor:
         ring = self.context(params)
         kept = wire.read_secret(ring, exported)
-        return RNSDecryptor(ring, kept.key_id, SecretKey(ring, kept.seed), kept.steps, kept.public)
+        return self.decryptor_type(ring, kept.key_id, SecretKey(ring, kept.seed), kept.steps, kept.public)
 
     def batch_key(self, params: CKKSParams, nonces: bytes) -> RNSBatchKey:
         return RNSBatchKey(ring_of(params), nonces)

@@ -1,0 +1,141 @@
+"""Tapes prepared for the device: helora-rns's lowered programs, many runs in each launch.
+
+What a run reads and writes is a row of addresses: inputs, outputs, weights, keys, and the program's own buffers, which
+lie in one planned block. Launches read the rows of all their runs from a table on the device, so that a recorded
+program serves any keys, weights and inputs: only the table is written anew.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helora_core.backend.tape import InstructionKind, Numbers, Tape, TapeRun, Trace
+from helora_cupy.device import Device
+from helora_cupy.graphs import Graphs
+from helora_rns.embedding import galois_element
+from helora_rns.modular import Residues
+from helora_rns.programs.buffers import planned
+from helora_rns.programs.executable import levels_and_scales
+from helora_rns.programs.lowering import lower
+from helora_rns.programs.operations import OperationsExecutable
+from helora_rns.scheme.ciphertexts import Ciphertext, Plaintext
+from helora_rns.scheme.context import Context
+
+MOST_TOGETHER = 256
+"""Runs in one launch."""
+
+MOST_BYTES = 1 << 30
+"""Bytes that the buffers of one launch take at most, or a quarter of the device's limit if that is less."""
+
+Addresses = NDArray[np.uint64]
+
+
+def prepared(ring: Context, device: Device, tape: Tape) -> DeviceExecutable | OperationsExecutable:
+    """A tape, ready to be run."""
+    if any(each.kind is InstructionKind.DOT_SCALARS for each in tape.instructions):
+        return OperationsExecutable(ring, tape)
+    return DeviceExecutable(ring, device, tape)
+
+
+class Weights(NamedTuple):
+    """A module's plaintexts on the device, in the order of the program's slots, and where they begin."""
+
+    values: tuple[Residues, ...]
+    addresses: Addresses
+
+
+class DeviceExecutable:
+    """A tape of rotations, products with plaintexts, sums and rescales."""
+
+    def __init__(self, ring: Context, device: Device, tape: Tape) -> None:
+        self._ring, self._device, self._tape = ring, device, tape
+        self._lowered = lowered = lower(tape, ring.specials)
+        self.exact = lowered.exact
+        self._made = levels_and_scales(tape)
+        arena, slots, row = planned(lowered), lowered.slots, 8 * ring.ring_degree
+        self._rows = max(arena.rows, 1)
+        self._scratch: Addresses = row * np.array(arena.starts, dtype=np.uint64)
+        limbs = np.array([0, *slots.outputs], dtype=np.uint64)
+        self._output_rows = [int(each) for each in 2 * np.cumsum(limbs)]
+        self._outputs: Addresses = row * np.array(self._output_rows[:-1], dtype=np.uint64)
+        n = ring.ring_degree
+        elements = [galois_element(step, n) for step in slots.steps]
+        self._indices = [(ring.index(each), ring.index(pow(each, -1, 2 * n))) for each in elements]
+        self._keys: weakref.WeakKeyDictionary[Any, Addresses] = weakref.WeakKeyDictionary()
+        self._graphs = Graphs(device, device.program(ring, lowered), slots.total)
+        most = min(MOST_BYTES, (device.limit or 4 * MOST_BYTES) // 4)
+        self._together = max(1, min(MOST_TOGETHER, most // (row * (self._rows + self._output_rows[-1]))))
+
+    def load(self, plaintexts: Mapping[str, Plaintext], numbers: Numbers) -> Weights:
+        values = tuple(plaintexts[name].values for name in self._lowered.slots.plaintexts)
+        return Weights(values, np.array([self._device.address(each) for each in values], dtype=np.uint64))
+
+    def run(self, runs: Sequence[TapeRun], *, trace: Trace | None = None) -> list[list[Ciphertext]]:
+        outputs: list[list[Ciphertext]] = []
+        with self._device.working():
+            for part in _parts(runs, self._together):
+                outputs += self._run(part)
+            # What others may let go of is in use until here.
+            self._device.finish()
+        if trace is not None:
+            for name, count in self._lowered.counts.items():
+                if count:
+                    trace(name, count * len(runs))
+        return outputs
+
+    def _run(self, runs: Sequence[TapeRun]) -> list[list[Ciphertext]]:
+        n, address = self._ring.ring_degree, self._device.address
+        outputs = self._ring.residues((len(runs), self._output_rows[-1], n))
+        memory = self._ring.residues((len(runs), self._rows, n))
+        rows = np.arange(len(runs), dtype=np.uint64)
+        first_output = address(outputs) + 8 * n * self._output_rows[-1] * rows if outputs.size else rows
+        first_scratch = address(memory) + 8 * n * self._rows * rows
+        table = np.empty((len(runs), self._lowered.slots.total), dtype=np.uint64)
+        for row, run, output, scratch in zip(table, runs, first_output, first_scratch, strict=True):
+            inputs = np.array([address(each.values) for each in run.inputs], dtype=np.uint64)
+            at = 0
+            for part in (
+                inputs, self._outputs + output, run.weights.addresses, self._of_keys(run.evaluator),
+                self._scratch + scratch,
+            ):  # fmt: skip
+                row[at : at + part.size] = part
+                at += part.size
+        self._graphs.run(table)
+        return [self._returned(run, made) for run, made in zip(runs, outputs, strict=True)]
+
+    def _of_keys(self, evaluator: Any) -> Addresses:
+        """Addresses of the keys of the program's rotations, each with its indices."""
+        found = self._keys.get(evaluator)
+        if found is None:
+            address = self._device.address
+            addresses = [
+                (address(evaluator.keys[step]), *map(address, indices))
+                for step, indices in zip(self._lowered.slots.steps, self._indices, strict=True)
+            ]
+            found = np.array(addresses, dtype=np.uint64).reshape(-1)
+            self._keys[evaluator] = found
+        return found
+
+    def _returned(self, run: TapeRun, made: Residues) -> list[Ciphertext]:
+        ciphertexts, ends = [], self._output_rows
+        for output, place in zip(self._tape.outputs, self._lowered.returned, strict=True):
+            if place < 0:
+                ciphertexts.append(run.inputs[-1 - place])
+                continue
+            values = made[ends[place] : ends[place + 1]].reshape(2, -1, self._ring.ring_degree)
+            ciphertexts.append(Ciphertext(values, *self._made[output]))
+        return ciphertexts
+
+
+def _parts(runs: Sequence[TapeRun], most: int) -> Iterator[Sequence[TapeRun]]:
+    """Runs in as few parts as there can be, of nearly equal sizes: equal ones share a recording."""
+    count = math.ceil(len(runs) / most)
+    size = math.ceil(len(runs) / max(count, 1))
+    for start in range(0, len(runs), max(size, 1)):
+        yield runs[start : start + size]
