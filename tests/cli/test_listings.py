@@ -65,15 +65,15 @@ class TestBackends:
         self, in_new_process: Callable[..., Any], tmp_path: Path
     ) -> None:
         """A plugin named like something that encrypts, and that would be preferred: in lists, choices and runs."""
-        path = search_path("emulation_named_cupy")
+        path = search_path("emulation_named_cuda")
         shown = in_new_process("-m", "helora_core", "backends", "--json", PYTHONPATH=path)
-        (row,) = [row for row in json.loads(shown.stdout)["backends"] if row["name"] == "cupy"]
+        (row,) = [row for row in json.loads(shown.stdout)["backends"] if row["name"] == "cuda"]
         assert row["secure"] is False
         module = ("--module", "model.layers.0.self_attn.q_proj", "--tokens", "1", "--json")
-        named = in_new_process("-m", "helora_core", "demo", *module, "--backend", "cupy", PYTHONPATH=path)
+        named = in_new_process("-m", "helora_core", "demo", *module, "--backend", "cuda", PYTHONPATH=path)
         assert json.loads(named.stdout)["secure"] is False
-        assert "backend cupy is an emulation: nothing was encrypted" in named.stderr
-        chosen = in_new_process("-m", "helora_core", "demo", *module, PYTHONPATH=path, HELORA_PLUGINS="cupy,tenseal")
+        assert "backend cuda is an emulation: nothing was encrypted" in named.stderr
+        chosen = in_new_process("-m", "helora_core", "demo", *module, PYTHONPATH=path, HELORA_PLUGINS="cuda,tenseal")
         assert json.loads(chosen.stdout)["backend"] == "tenseal"
 
     def test_broken_plugins_are_lines_in_the_report(

@@ -7,7 +7,7 @@ from helora_core.specs import BackendSpec
 @hookimpl
 def helora_backends():
     yield BackendSpec(
-        name="cupy",
+        name="cuda",
         target="helora_numpy.backend:NumPyBackend",
         summary="encrypts nothing",
         provides_security=False,
