@@ -21,6 +21,11 @@ def always_available() -> str | None:
     return None
 
 
+def no_device() -> str:
+    """The device of a backend that computes on the CPU."""
+    return ""
+
+
 def needs(module: str, install: str) -> Callable[[], str | None]:
     """The availability of a plugin whose library is a top-level module, which is looked for and not imported.
 
@@ -59,6 +64,8 @@ class BackendSpec:
             come after all backends that encrypt, whatever their preference.
         availability: Returns None if the backend can be used here, otherwise the reason in words. It must not raise
             and must be quick.
+        device: Returns the device that it computes on, by the name of its kind, if that is not the CPU: it is calibrated
+            for each. Asked only if it can be used.
         only_by_name: Returns why ``auto`` must not take the backend although it can be used, or None.
     """
 
@@ -69,6 +76,7 @@ class BackendSpec:
     provides_security: bool
     preference: int = 0
     availability: Callable[[], str | None] = always_available
+    device: Callable[[], str] = no_device
     only_by_name: Callable[[], str | None] = always_available
 
     def __post_init__(self) -> None:

@@ -285,6 +285,15 @@ class SupportsKeyRestore(Protocol):
 
 
 @runtime_checkable
+class SupportsFinish(Protocol):
+    """A backend whose calls may return before a device has done what they ask for."""
+
+    def finish(self) -> None:
+        """Wait until all that this thread has asked for is done."""
+        ...
+
+
+@runtime_checkable
 class HasUnit(Protocol):
     """A backend whose library has a single scale u, its *unit*, which it assumes for everything.
 

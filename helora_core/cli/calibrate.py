@@ -71,8 +71,8 @@ def calibrate(
     loaded = manager.load_backend(selection.name)
     traits, correlations = BackendTraits.of([loaded.capabilities]), loaded.capabilities.correlations
     chains = chains_for(rings, table=security_table, traits=traits, correlations=correlations)
-    path = target_path(selection.name, output_path)
     registered = manager.backends()[selection.name]
+    path = target_path(selection.name, output_path, device=registered.device)
     with opened([path], force=force) as files:  # before the work, which takes minutes
         with _round_progress(rounds) as advance:
             profile = time_operations(
@@ -81,6 +81,7 @@ def calibrate(
                 rounds=rounds,
                 library=registered.spec.library,
                 library_version=registered.library_version,
+                device=registered.device,
                 on_round=advance,
                 table=security_table,
             )

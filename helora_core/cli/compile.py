@@ -73,7 +73,7 @@ def _compiled(
 
     modules = load_adapter(adapter_path).select(module_name)
     asked = asked_of(modules, share=execution.share, storable=True, **execution.wishes(tokens))
-    compiled, backend = compiled_modules(asked)
+    compiled, backend, _ = compiled_modules(asked)
     for each in compiled:
         require_storable(each.plan)
     return compiled, shared_inputs(compiled, {each.name: each.parts_alone(backend) for each in asked})

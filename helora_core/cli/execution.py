@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from helora_core.adapter.lora import LoRAModule
     from helora_core.cli.options import Execution
     from helora_core.parties.adapter_run import ModuleJob, ModuleResult
+    from helora_core.planning.selection import PassedOver
 
 
 def run_work(
@@ -41,13 +42,13 @@ def run_work(
     inputs = [(module, activations[module.name]) for module in modules]
     groups = shared_inputs(inputs) if execution.share else [((module,), x) for module, x in inputs]
     asked = [Asked.of(parts, **execution.wishes(tokens or (x.shape[0],))) for parts, x in groups]
-    compiled, backend = compiled_modules(asked)
+    compiled, backend, over = compiled_modules(asked)
     versions = iter(by_name(compiled).values())
     work = [ModuleJob.of(next(versions), x) for _, x in groups]
-    return run_plans(work, replace(execution, backend=backend))
+    return run_plans(work, replace(execution, backend=backend), over)
 
 
-def run_plans(work: Sequence[ModuleJob], execution: Execution) -> tuple[list[ModuleResult], dict[str, Any]]:
+def run_plans(work: Sequence[ModuleJob], execution: Execution, passed_over: PassedOver = ()) -> tuple[list[ModuleResult], dict[str, Any]]:
     """Choose the backend for compiled modules, run with a progress bar, and report as ``run_work`` does.
 
     Raises:
@@ -69,6 +70,7 @@ def run_plans(work: Sequence[ModuleJob], execution: Execution) -> tuple[list[Mod
         execution.backend,
         plans=[plan for job in work for plan in job.plans],
         allow_emulation=execution.allow_emulation,
+        passed_over=passed_over,
     )
     tell_selection(selection)
     backend, secure, library = selection.name, selection.secure, manager.load_backend(selection.name)

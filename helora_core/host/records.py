@@ -148,6 +148,19 @@ class RegisteredBackend(Originated):
         """None if ``auto`` may take it, otherwise the reason in words. The plugin is asked once, on first use."""
         return self._asked(self.spec.only_by_name, "the check whether auto may take it")
 
+    @cached_property
+    def device(self) -> str:
+        """The device that it computes on, by the name of its kind; empty for the CPU, and if it cannot be used."""
+        if self.availability is not None:
+            return ""
+        doing = f"naming the device of backend {self.spec.name!r} of {self.origin}"
+        hint = f"Tell the author of {self.origin.who}: it must return a text."
+        try:
+            return str(run_plugin_code(self.spec.device, doing, hint))
+        except PluginLoadError as error:
+            self.report(PluginFailure(self.origin, "availability", error))
+            return ""
+
     def _asked(self, check: Callable[[], str | None], what: str) -> str | None:
         """A check's answer; one that fails is a reason itself."""
         doing = f"{what} of backend {self.spec.name!r} of {self.origin}"

@@ -17,7 +17,7 @@ from helora_core.host.manager import get_manager
 from helora_core.packing.protocol import ModulusUse
 from helora_core.parties.compiled_lora import CompiledLoRA
 from helora_core.planning.compiling import on_best_machine, plan_cache
-from helora_core.planning.selection import select_backend
+from helora_core.planning.selection import PassedOver, select_backend
 
 
 def compile(
@@ -67,7 +67,7 @@ def compile(
         backend=backend,
         allow_emulation=allow_emulation,
     )
-    compiled, chosen = compiled_modules(asked)
+    compiled, chosen, _ = compiled_modules(asked)
     manager = get_manager()
     selection = select_backend(manager, chosen, plans=[each.plan for each in compiled], allow_emulation=allow_emulation)
     return CompiledLoRA(
@@ -131,20 +131,21 @@ class Asked:
         return tuple(replace(alone, shape=shape) for shape in self.shapes)
 
 
-def compiled_modules(asked: Sequence[Asked]) -> tuple[list[CompiledModule], str | None]:
+def compiled_modules(asked: Sequence[Asked]) -> tuple[list[CompiledModule], str | None, PassedOver]:
     """Compile requests that differ only in their modules.
 
     Returns:
-        Each module with each of its plans, and the name of the backend that they are for, if one was named or chosen.
+        Each module with each of its plans; the name of the backend that they are for, if one was named or chosen; and
+        if it was chosen, why those that ``auto`` prefers were not.
 
     Raises:
         HeloraError: As ``compile`` raises it.
     """
-    requests = on_best_machine([each.request for each in asked])
+    requests, over = on_best_machine([each.request for each in asked])
     cache = plan_cache()
     compiled = []
     for request, each in zip(requests, asked, strict=True):
         assert request.module is not None  # ``Asked.of`` gives it
         plans = {plan.digest: plan for plan in cache.plans(request)}
         compiled += [CompiledModule(request.module, each.parts, plan) for plan in plans.values()]
-    return compiled, requests[0].backend if requests else None
+    return compiled, requests[0].backend if requests else None, over

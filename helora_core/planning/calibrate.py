@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helora_core.backend.capabilities import RescaleMode
-from helora_core.backend.protocol import Backend
+from helora_core.backend.protocol import Backend, SupportsFinish
 from helora_core.compiler.request import BackendTraits
 from helora_core.errors import (
     CapabilityMissing,
@@ -64,24 +64,28 @@ class _Timed:
     """A probe, how often one sample calls it, and the samples so far, in nanoseconds per call."""
 
     probe: Probe
-    calls: int
+    finish: Callable[[], object]
+    calls: int = 1
     samples: list[float] = field(default_factory=list)
 
     @classmethod
-    def warmed_up(cls, probe: Probe) -> _Timed:
-        probe.call()
-        elapsed = _elapsed_ns(probe.call, 1)
-        return cls(probe, max(1, math.ceil(SAMPLE_NS / max(elapsed, 1))))
+    def warmed_up(cls, probe: Probe, finish: Callable[[], object]) -> _Timed:
+        timed = cls(probe, finish)
+        timed._elapsed_ns()
+        timed.calls = max(1, math.ceil(SAMPLE_NS / max(timed._elapsed_ns(), 1)))
+        return timed
 
     def take_sample(self) -> None:
-        self.samples.append(max(_elapsed_ns(self.probe.call, self.calls), 1) / self.calls)
+        self.samples.append(max(self._elapsed_ns(), 1) / self.calls)
 
-
-def _elapsed_ns(call: Callable[[], object], calls: int) -> int:
-    start = time.perf_counter_ns()
-    for _ in range(calls):
-        call()
-    return time.perf_counter_ns() - start
+    def _elapsed_ns(self) -> int:
+        """All calls, and what they asked a device for."""
+        call = self.probe.call
+        start = time.perf_counter_ns()
+        for _ in range(self.calls):
+            call()
+        self.finish()
+        return time.perf_counter_ns() - start
 
 
 def calibrate(
@@ -91,6 +95,7 @@ def calibrate(
     rounds: int = DEFAULT_ROUNDS,
     library: str = "",
     library_version: str | None = None,
+    device: str = "",
     on_round: Callable[[], object] = lambda: None,
     table: str = DEFAULT_TABLE,
 ) -> Profile:
@@ -103,6 +108,7 @@ def calibrate(
         rounds: Samples to take of each operation, at least 1.
         library: Name of the library that the backend drives, for the provenance.
         library_version: The library's version.
+        device: What the backend computes on, if not the CPU; for the provenance.
         on_round: Called after each round.
         table: Name of the security table.
 
@@ -114,6 +120,7 @@ def calibrate(
     require_calibratable(backend)
     if rounds < 1:
         raise InvalidInput(f"Calibration: {rounds} rounds were asked for.", hint="Do at least one.")
+    finish = backend.finish if isinstance(backend, SupportsFinish) else lambda: None
     benches: list[tuple[CKKSParams, list[_Timed]]] = []
     refusals: list[tuple[CKKSParams, HeloraError]] = []
     if chains is None:
@@ -126,14 +133,16 @@ def calibrate(
         except (InvalidParameters, InsecureParameters) as error:
             refusals.append((params, error))
         else:
-            benches.append((resolved, [_Timed.warmed_up(probe) for probe in probes]))
+            benches.append((resolved, [_Timed.warmed_up(probe, finish) for probe in probes]))
     if not benches:
         if refusals:
             raise refusals[0][1]
         raise InvalidInput("Calibration: no chain was given.", hint="Use the default chains.")
     _do_rounds([timed for _, bench in benches for timed in bench], rounds, on_round)
     return Profile(
-        provenance=Provenance.here(backend.name, library=library, library_version=library_version, rounds=rounds),
+        provenance=Provenance.here(
+            backend.name, library=library, library_version=library_version, rounds=rounds, device=device
+        ),
         chains=tuple(
             ChainFigures(
                 ring_degree=params.ring_degree,

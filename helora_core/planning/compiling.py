@@ -14,20 +14,21 @@ from helora_core.compiler.request import AUTO, BackendTraits, PlanRequest
 from helora_core.compiler.requirements import why_not_storable
 from helora_core.compiler.settings import settings_for
 from helora_core.errors import BackendUnavailable, BudgetExceeded, ProfileMissing
-from helora_core.host.manager import get_manager
+from helora_core.host.manager import PluginManager, get_manager
+from helora_core.host.records import RegisteredBackend
 from helora_core.packing.protocol import Packing
 from helora_core.planning.ahead import check_bytes
 from helora_core.planning.joint import plans_together
 from helora_core.planning.planner import (
     CalibratedBackend,
     Candidate,
-    best_machine,
     choose,
     compiled_within,
+    predicted_totals,
     rank,
 )
 from helora_core.planning.profile_files import load_profile
-from helora_core.planning.selection import select_backend
+from helora_core.planning.selection import PassedOver, passed_over, preferred_to, select_backend
 from helora_core.privacy.policy import qualifies, require_accepted, require_private_weights
 
 
@@ -38,10 +39,7 @@ def machines(request: PlanRequest) -> dict[str, CalibratedBackend]:
     """
     manager = get_manager()
     if request.auto_backend:
-        usable = [
-            name for name, each in manager.backends().items() if not each.availability and each.spec.provides_security
-        ]
-        calibrated = {name: load_profile(name) for name in usable}
+        calibrated = {name: load_profile(name, device=each.device) for name, each in _usable(manager).items()}
         found = {
             name: CalibratedBackend(manager.load_backend(name), profile)
             for name, profile in calibrated.items()
@@ -55,22 +53,54 @@ def machines(request: PlanRequest) -> dict[str, CalibratedBackend]:
         if not request.auto_backend:
             raise
         return {}
-    return {name: CalibratedBackend(manager.load_backend(name), load_profile(name))}
+    profile = load_profile(name, device=manager.backends()[name].device)
+    return {name: CalibratedBackend(manager.load_backend(name), profile)}
 
 
-def on_best_machine(requests: Sequence[PlanRequest]) -> list[PlanRequest]:
-    """The requests with a backend named, if the planner has to choose among several calibrated ones.
+def _usable(manager: PluginManager) -> dict[str, RegisteredBackend]:
+    """The backends that ``auto`` may take."""
+    return {
+        name: each
+        for name, each in manager.backends().items()
+        if not each.availability and each.spec.provides_security and not each.only_by_name
+    }
+
+
+def on_best_machine(requests: Sequence[PlanRequest]) -> tuple[list[PlanRequest], PassedOver]:
+    """The requests with a backend named, if the planner has to choose among several calibrated ones, and why it passed
+    over those that ``auto`` prefers to that.
 
     Args:
         requests: Requests to run together; they may differ only in shape, module and tokens.
     """
-    if not requests or len(found := machines(requests[0])) < 2:
-        return list(requests)
+    if not requests or not requests[0].auto_backend:
+        return list(requests), ()
+    found = machines(requests[0])
+    calibrated = {name: each for name, each in found.items() if each.profile is not None}
+    manager = get_manager()
+    if len(calibrated) == 1 and _all_before_are_uncalibrated_devices(manager, best := next(iter(calibrated))):
+        return _named(requests, best), passed_over(manager, best, {})
+    if len(found) < 2:
+        return list(requests), ()
     # A named packing for one number of tokens is compiled for the noisiest, so that every backend can run it.
     if requests[0].packing != AUTO and all(len(set(each.tokens)) < 2 for each in requests):
-        return list(requests)
-    best = best_machine(requests, found, _packings(requests[0]))
-    return [replace(each, backend=best) for each in requests]
+        if not any(manager.backends()[name].device for name in found):
+            return list(requests), ()
+    totals = predicted_totals(requests, found, _packings(requests[0]))
+    best = min(totals, key=lambda name: totals[name])
+    return _named(requests, best), passed_over(manager, best, totals)
+
+
+def _named(requests: Sequence[PlanRequest], backend: str) -> list[PlanRequest]:
+    return [replace(each, backend=backend) for each in requests]
+
+
+def _all_before_are_uncalibrated_devices(manager: PluginManager, name: str) -> bool:
+    """Whether ``auto`` prefers backends to this one, and each of those that it may take computes on a device that it
+    was not calibrated on: nothing says then that it is faster there.
+    """
+    before = [each for each in preferred_to(manager, name) if each in _usable(manager)]
+    return bool(before) and all(manager.backends()[each].device for each in before)
 
 
 def candidates(request: PlanRequest) -> list[Candidate]:
@@ -96,7 +126,7 @@ def compile_plans(request: PlanRequest) -> tuple[Plan, ...]:
     if request.packing != AUTO:
         _check_leakage(request)
     if len(set(request.tokens)) > 1:
-        [machine] = list((machines(on_best_machine([request])[0]) or _NO_MACHINE).items())
+        [machine] = list((machines(on_best_machine([request])[0][0]) or _NO_MACHINE).items())
         plans = plans_together(request, *machine, _packings(request))
     elif request.packing != AUTO:
         plan = _compile_named(request)

@@ -257,7 +257,17 @@ def _check_leakage(packing: Packing, packings: Sequence[Packing], constraints: C
 def best_machine(
     requests: Sequence[PlanRequest], machines: Mapping[str, CalibratedBackend], packings: Sequence[Packing]
 ) -> str:
-    """The backend on which all requests together are predicted to be fastest.
+    """The backend on which all requests together are predicted to be fastest; as for ``predicted_totals``."""
+    if len(machines) == 1:
+        return next(iter(machines))
+    totals = predicted_totals(requests, machines, packings)
+    return min(totals, key=lambda name: totals[name])
+
+
+def predicted_totals(
+    requests: Sequence[PlanRequest], machines: Mapping[str, CalibratedBackend], packings: Sequence[Packing]
+) -> dict[str, float]:
+    """What all requests together cost on each backend: milliseconds, if they are calibrated.
 
     Args:
         requests: The requests; each of their numbers of tokens counts once.
@@ -268,8 +278,6 @@ def best_machine(
         NothingEligible: Some request can run on none of them.
     """
     names = list(machines)
-    if len(names) == 1:
-        return names[0]
     totals = dict.fromkeys(names, 0.0)
     single = [replace(each, module=None, tokens=(tokens,)) for each in requests for tokens in each.tokens or (1,)]
     times = Counter((each.shape, each.tokens) for each in single)
@@ -278,4 +286,4 @@ def best_machine(
         choose(ranked)
         for name in names:
             totals[name] += times[key] * min(each.cost for each in ranked if each.backend == name)
-    return min(names, key=lambda name: totals[name])
+    return totals

@@ -104,6 +104,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
         threads: ``OMP_NUM_THREADS``, None if it was not set.
         date: Time of the measurement: ISO 8601, UTC, to the second.
         rounds: Rounds asked for.
+        device: The device that the backend computed on, by the name of its kind; empty for the CPU.
     """
 
     backend: str
@@ -117,9 +118,12 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     threads: str | None
     date: str
     rounds: int
+    device: str = ""
 
     @classmethod
-    def here(cls, backend: str, *, library: str, library_version: str | None, rounds: int) -> Provenance:
+    def here(
+        cls, backend: str, *, library: str, library_version: str | None, rounds: int, device: str = ""
+    ) -> Provenance:
         """The provenance of a measurement on this machine now."""
         now = datetime.datetime.now(datetime.timezone.utc)
         return cls(
@@ -134,6 +138,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
             threads=os.environ.get("OMP_NUM_THREADS"),
             date=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
             rounds=rounds,
+            device=device,
         )
 
     def differences(self, other: Provenance) -> tuple[str, ...]:

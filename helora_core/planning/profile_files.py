@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -16,16 +17,19 @@ from helora_core.files.bounded import read_bytes
 from helora_core.files.malformed import Malformed
 from helora_core.planning.profile import FORMAT, OLDEST_SCHEMA, SCHEMA, Profile
 
+_LONGEST_KIND = 64
+
 MOST_BYTES = 16 << 20
 """Largest profile that is read; one with all rings and chains has a few hundred KiB."""
 
 
-def profile_path(backend_name: str, environ: Mapping[str, str] | None = None) -> Path:
+def profile_path(backend_name: str, environ: Mapping[str, str] | None = None, *, device: str = "") -> Path:
     """Where a backend's profile is kept: in ``$HELORA_PROFILES``, else in helora's folder in the user's data.
 
     Args:
         backend_name: Registered name of the backend.
         environ: The environment with ``HELORA_PROFILES``, ``XDG_DATA_HOME`` and ``HOME``; ``os.environ`` if None.
+        device: The device that it computes on, each with a profile of its own; empty for the CPU.
 
     Raises:
         InvalidInput: The name cannot be a file's name.
@@ -34,16 +38,18 @@ def profile_path(backend_name: str, environ: Mapping[str, str] | None = None) ->
         raise InvalidInput(
             f"{backend_name!r} is not a backend's name.", hint="Use a name that `helora backends` lists."
         )
+    kind = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")[:_LONGEST_KIND]
+    file = f"{backend_name}@{kind}.json" if device else f"{backend_name}.json"
     environ = os.environ if environ is None else environ
     if environ.get("HELORA_PROFILES"):
-        return Path(environ["HELORA_PROFILES"]) / f"{backend_name}.json"
+        return Path(environ["HELORA_PROFILES"]) / file
     data = Path(environ.get("XDG_DATA_HOME", ""))
     if not data.is_absolute():  # the XDG specification says to ignore a relative one
         data = Path(environ["HOME"] if environ.get("HOME") else Path.home()) / ".local" / "share"
-    return data / "helora" / "profiles" / f"{backend_name}.json"
+    return data / "helora" / "profiles" / file
 
 
-def target_path(backend_name: str, output: Path | None = None) -> Path:
+def target_path(backend_name: str, output: Path | None = None, *, device: str = "") -> Path:
     """Where to write a profile: ``output``, or the place where ``load_profile`` looks, whose folder is made.
 
     Call it before the work rather than after it.
@@ -52,7 +58,7 @@ def target_path(backend_name: str, output: Path | None = None) -> Path:
         InvalidInput: A file cannot be written there, as far as can be known beforehand.
     """
     if output is None:
-        path = profile_path(backend_name)
+        path = profile_path(backend_name, device=device)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -124,19 +130,27 @@ def read_profile(path: Path) -> Profile:
         ) from error
 
 
-def load_profile(backend_name: str, environ: Mapping[str, str] | None = None) -> Profile | None:
-    """The stored profile of a backend, or None if it was never calibrated.
+def load_profile(
+    backend_name: str, environ: Mapping[str, str] | None = None, *, device: str = ""
+) -> Profile | None:
+    """The stored profile of a backend (on its device), or None if it was never calibrated.
 
     Raises:
-        InvalidInput, CorruptPayload: As ``profile_path`` and ``read_profile`` do; or the file is another backend's.
+        InvalidInput, CorruptPayload: As ``profile_path`` and ``read_profile`` do; or the file is another backend's, or
+            of another device.
     """
-    path = profile_path(backend_name, environ)
+    path = profile_path(backend_name, environ, device=device)
     if not path.exists():
         return None
     profile = read_profile(path)
     if profile.provenance.backend != backend_name:
         raise CorruptPayload(
             f"{path}: this is the profile of {profile.provenance.backend}, not of {backend_name}.",
+            hint=f"Run helora calibrate --backend {backend_name} --force.",
+        )
+    if profile.provenance.device != device:
+        raise CorruptPayload(
+            f"{path}: this profile was made on {profile.provenance.device or 'the CPU'}, not on {device or 'the CPU'}.",
             hint=f"Run helora calibrate --backend {backend_name} --force.",
         )
     return profile

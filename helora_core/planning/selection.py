@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from helora_core.errors import BackendUnavailable, HeloraError
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from helora_core.host.manager import PluginManager
 
 AUTO = "auto"
+
+PassedOver: TypeAlias = "tuple[tuple[str, str], ...]"
+"""Backends that were preferred to the one that runs, with the reasons why not, in order."""
 
 _LOG = logging.getLogger("helora.selection")
 
@@ -31,7 +34,7 @@ class Selection:
 
     name: str
     secure: bool
-    skipped: tuple[tuple[str, str], ...]
+    skipped: PassedOver
 
 
 def select_backend(
@@ -41,6 +44,7 @@ def select_backend(
     plans: Collection[Plan] = (),
     allow_emulation: bool = False,
     environ: Mapping[str, str] | None = None,
+    passed_over: PassedOver = (),
 ) -> Selection:
     """Choose a backend.
 
@@ -51,6 +55,7 @@ def select_backend(
         plans: The plans that it has to run.
         allow_emulation: Let ``auto`` fall back to an emulation, which encrypts nothing.
         environ: The environment with ``HELORA_BACKEND``; ``os.environ`` if None.
+        passed_over: If the planner chose ``wanted``: what it preferred it to.
 
     Raises:
         BackendUnavailable: No backend that encrypts can run the plans (and no emulation, if that is allowed).
@@ -58,7 +63,7 @@ def select_backend(
     wanted = wanted or (os.environ if environ is None else environ).get("HELORA_BACKEND") or AUTO
     if wanted != AUTO:
         manager.load_backend(wanted)
-        return Selection(wanted, manager.backends()[wanted].spec.provides_security, ())
+        return Selection(wanted, manager.backends()[wanted].spec.provides_security, passed_over)
     skipped: list[tuple[str, str]] = []
     for name in _by_preference(manager):
         secure = manager.backends()[name].spec.provides_security
@@ -75,6 +80,35 @@ def select_backend(
         hint="Install one, for example with pip install 'helora-tenseal[native]'; or, if nothing needs hiding, "
         "pass --allow-emulation.",
     )
+
+
+def passed_over(manager: PluginManager, chosen: str, predicted: Mapping[str, float]) -> PassedOver:
+    """Why the planner chose none of the backends that ``auto`` prefers to this one.
+
+    Args:
+        manager: The plugins.
+        chosen: The backend that it chose.
+        predicted: Milliseconds for the work on each backend that is calibrated, ``chosen`` included, or nothing if
+            there was no choice.
+    """
+    return tuple((name, _why_passed(manager, name, chosen, predicted)) for name in preferred_to(manager, chosen))
+
+
+def _why_passed(manager: PluginManager, name: str, chosen: str, predicted: Mapping[str, float]) -> str:
+    registered = manager.backends()[name]
+    reason = registered.availability or registered.only_by_name
+    if reason:
+        return reason
+    if name in predicted:
+        return f"predicted {predicted[name]:.3g} ms, sending included; {chosen} {predicted[chosen]:.3g} ms"
+    on = f" on {registered.device}" if registered.device else ""
+    return f"not calibrated{on}, so nothing says that it is faster: helora calibrate --backend {name}"
+
+
+def preferred_to(manager: PluginManager, name: str) -> list[str]:
+    """The backends that encrypt and that ``auto`` prefers to this one."""
+    order = _by_preference(manager)
+    return [each for each in order[: order.index(name)] if manager.backends()[each].spec.provides_security]
 
 
 def _by_preference(manager: PluginManager) -> list[str]:
