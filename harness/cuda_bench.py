@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from helora_cupy import building
+from helora_cupy import building, device
 
 
 class Bench:
     """Rows, and times by events around replayed graphs."""
 
-    def __init__(self, card: building.Card, out: Path) -> None:
+    def __init__(self, card: device.Card, out: Path) -> None:
         self.card, self.cupy, self.out = card, card.cupy, out
         self.rows: list[dict[str, Any]] = []
         self.stream = self.cupy.cuda.Stream(non_blocking=True)

@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT / "plugins" / "helora-cupy" / "src"))
 from cuda_bench import Bench, measure_machine  # noqa: E402
 from cuda_measure import KEYSWITCH, measure_gemm, measure_keyswitch, measure_ntt  # noqa: E402
 
-from helora_cupy import building, checks  # noqa: E402
+from helora_cupy import building, checks, device  # noqa: E402
 from helora_cupy.tables import FORMS  # noqa: E402
 
 DEGREES = (11, 12, 13, 14)
@@ -59,7 +59,7 @@ def compile_all(folder: Path, arch: str) -> None:
             print(done.result(), flush=True)
 
 
-def smoke(card: building.Card) -> None:
+def smoke(card: device.Card) -> None:
     """What compute-sanitizer runs: every kind of kernel once, small."""
     for form in FORMS:
         checks.check_ntt(card, form, 11, kinds=1)
@@ -106,7 +106,7 @@ def sanitize(bench: Bench, cubins: Path | None) -> bool:
     return good
 
 
-def provenance(card: building.Card, commit: str) -> dict[str, Any]:
+def provenance(card: device.Card, commit: str) -> dict[str, Any]:
     runtime = card.cupy.cuda.runtime
     properties = runtime.getDeviceProperties(0)
     asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
@@ -156,7 +156,7 @@ def main() -> int:
         print(f"cannot run here: {reason}", file=sys.stderr)
         return 2
     asked.out.mkdir(parents=True, exist_ok=True)
-    card, begun = building.Card(asked.cubins), time.perf_counter()
+    card, begun = device.Card(asked.cubins), time.perf_counter()
     if asked.smoke:
         smoke(card)
         return 0

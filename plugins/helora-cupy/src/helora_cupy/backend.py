@@ -9,7 +9,7 @@ from helora_core.backend.origin import Origin, origin_of
 from helora_core.backend.protocol import Executable
 from helora_core.backend.tape import Tape
 from helora_core.params.ckks import CKKSParams
-from helora_cupy.device import Device, chosen
+from helora_cupy.running import KernelsOf, Running, chosen
 from helora_cupy.executable import prepared
 from helora_cupy.roles import CupyDecryptor, CupyEncoder, CupyEvaluator
 from helora_rns.backend import RNSBackend, RNSDecryptor, RNSEvaluator
@@ -31,8 +31,9 @@ class CupyBackend(RNSBackend):
     decryptor_type = CupyDecryptor
     evaluator_type = CupyEvaluator
 
-    def __init__(self, device: Device | None = None) -> None:
+    def __init__(self, device: Running | None = None) -> None:
         self._device = chosen() if device is None else device
+        self._kernels = KernelsOf(self._device)
 
     @property
     def device(self) -> str:
@@ -54,7 +55,7 @@ class CupyBackend(RNSBackend):
 
     def context(self, params: CKKSParams) -> Context:
         parameters = Parameters(params.ring_degree, params.data_primes, params.special_primes)
-        return context(parameters, self._device.kernels)
+        return context(parameters, self._kernels)
 
     def prepare(self, params: CKKSParams, tape: Tape) -> Executable:
         with self._device.working():

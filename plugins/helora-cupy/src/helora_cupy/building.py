@@ -1,7 +1,5 @@
-"""Compiles ``native/``: for a GPU with NVRTC, even without a GPU here, and for the CPU with a C++ compiler.
-
-A unit is one source with its macros, and holds several kernels. The CPU build is for tests: same source, same
-arithmetic, the threads of a block one after another (``native/shim.h``).
+"""Compiles ``native/`` with NVRTC, even without a GPU here. A unit is one source with its macros, and holds several
+kernels; ``device.py`` launches them.
 """
 
 from __future__ import annotations
@@ -12,9 +10,7 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from helora_cupy.tables import FORMS
 
@@ -63,6 +59,27 @@ def keyswitch(form: str, log_n: int, digits: int = 3, runs: int = 1) -> Unit:
 
 GEMM = Unit("gemm.cu")
 
+OPTIONS = ("-std=c++17", "--fmad=false")
+"""Kernels fuse where they say so: results are to be the CPU's, bit for bit."""
+
+
+def transforms(log_n: int, *, wide: bool) -> Unit:
+    """Kernels forward_whole and inverse_whole (N ≤ 16384), and columns and rows of both directions."""
+    return Unit("transforms.cu", (("DEGREE_LOG", str(log_n)), ("WIDE", str(int(wide)))))
+
+
+def rows(*, wide: bool) -> Unit:
+    """Kernels that take rows place by place, and the steps of programs; `wide`: for primes beyond 50 bits too."""
+    return Unit("rows.cu", (("WIDE", str(int(wide))),))
+
+
+def products(*, wide: bool) -> Unit:
+    """Products of matrices with polynomials."""
+    return Unit("products.cu", (("WIDE", str(int(wide))),))
+
+
+SAMPLING, PACKING, WORDS = Unit("sampling.cu"), Unit("packing.cu"), Unit("words.cu")
+
 
 def why_not() -> str | None:
     """Why there is no GPU to run on, in words, or None. Asked in a child process, since a driver may crash it."""
@@ -98,7 +115,7 @@ class Nvrtc:
         source = (NATIVE / unit.source).read_text(encoding="utf-8")
         if call.nvrtcCreateProgram(ctypes.byref(program), source.encode(), unit.source.encode(), 0, None, None):
             raise RuntimeError("NVRTC makes no program")
-        options = [f"-I{NATIVE}", "-std=c++17", f"-arch={arch}", "--ptxas-options=-v", *unit.options()]
+        options = [f"-I{NATIVE}", *OPTIONS, f"-arch={arch}", "--ptxas-options=-v", *unit.options()]
         status = call.nvrtcCompileProgram(
             program, len(options), (ctypes.c_char_p * len(options))(*map(str.encode, options))
         )
@@ -115,82 +132,3 @@ class Nvrtc:
         buffer = ctypes.create_string_buffer(size.value)
         getattr(self._library, f"nvrtcGet{what}")(program, buffer)
         return buffer.raw[: size.value].rstrip(b"\0") if what == "ProgramLog" else buffer.raw[: size.value]
-
-
-class Shim:
-    """The kernels on the CPU. Same interface as `Card`."""
-
-    def __init__(self, folder: Path, compiler: str = "g++") -> None:
-        self._folder, self._compiler, self._units = folder, compiler, {}  # type: Path, str, dict[Unit, ctypes.CDLL]
-
-    def _unit(self, unit: Unit) -> ctypes.CDLL:
-        if unit not in self._units:
-            library = self._folder / f"{unit.digest('cpu')}.so"
-            flags = "-O0 -std=c++17 -shared -fPIC -ffp-contract=off -frounding-math -Wall -Wno-unused-variable"
-            if not library.exists():
-                # -mfma if supported: fma() in software is 50 times slower, and just as exact
-                native = ["-mfma"] if "fma" in Path("/proc/cpuinfo").read_text(encoding="utf-8").split() else []
-                command = [self._compiler, *flags.split(), *native, "-x", "c++", *unit.options(), f"-I{NATIVE}"]
-                subprocess.run([*command, str(NATIVE / unit.source), "-o", str(library)], check=True)
-            self._units[unit] = ctypes.CDLL(str(library))
-        return self._units[unit]
-
-    def put(self, values: Any) -> Any:
-        return np.ascontiguousarray(values).copy()
-
-    def get(self, values: Any) -> Any:
-        return values
-
-    def launch(
-        self, unit: Unit, kernel: str, grid: tuple[int, ...], threads: int, args: list[Any], shared: int = 0
-    ) -> None:
-        library = self._unit(unit)
-        assert shared <= 1 << 18
-        cooked = [ctypes.c_int(a) if isinstance(a, int) else ctypes.c_void_p(a.ctypes.data) for a in args]
-        x, y, z = (*grid, 1, 1)[:3]
-        for block in np.ndindex(z, y, x):
-            library.shim_set(*(int(i) for i in block[::-1]), threads)
-            library[kernel](*cooked)
-
-
-class Card:
-    """The kernels on CuPy's GPU, from prebuilt cubins if given, else compiled now."""
-
-    def __init__(self, cubins: Path | None = None) -> None:
-        import cupy  # type: ignore[import-not-found,unused-ignore]
-
-        self.cupy, self._cubins, self._units, self._kernels = cupy, cubins, {}, {}  # type: Any, Path | None, Any, Any
-        major, minor = cupy.cuda.Device().compute_capability[:-1], cupy.cuda.Device().compute_capability[-1]
-        self.arch = f"sm_{major}{minor}"
-
-    def _module(self, unit: Unit) -> Any:
-        if unit not in self._units:
-            built = self._cubins / f"{unit.digest(self.arch)}.cubin" if self._cubins else None
-            if built is not None and built.exists():
-                module = self.cupy.RawModule(path=str(built))
-            else:
-                source = (NATIVE / unit.source).read_text(encoding="utf-8")
-                options = (f"-I{NATIVE}", "-std=c++17", *unit.options())
-                module = self.cupy.RawModule(code=source, options=options, backend="nvrtc")
-            self._units[unit] = module
-        return self._units[unit]
-
-    def kernel(self, unit: Unit, name: str, shared: int = 0) -> Any:
-        if (unit, name) not in self._kernels:
-            self._kernels[unit, name] = self._module(unit).get_function(name)
-        kernel = self._kernels[unit, name]
-        if shared > 48 * 1024 and kernel.max_dynamic_shared_size_bytes < shared:
-            kernel.max_dynamic_shared_size_bytes = shared
-        return kernel
-
-    def put(self, values: Any) -> Any:
-        return self.cupy.asarray(np.ascontiguousarray(values))
-
-    def get(self, values: Any) -> Any:
-        return self.cupy.asnumpy(values)
-
-    def launch(
-        self, unit: Unit, kernel: str, grid: tuple[int, ...], threads: int, args: list[Any], shared: int = 0
-    ) -> None:
-        cooked = tuple(np.int32(a) if isinstance(a, int) else a for a in args)
-        self.kernel(unit, kernel, shared)((*grid, 1, 1)[:3], (threads,), cooked, shared_mem=shared)

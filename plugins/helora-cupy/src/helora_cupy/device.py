@@ -1,179 +1,203 @@
-"""The device that the backend computes on: a card, or for tests the same kernels on the CPU.
+"""Where kernels run: on a card through CuPy, or on the CPU, compiled from the same sources (``native/shim.h``).
 
-Threads have a stream each, so that their requests do not wait for one another. What one thread makes for others to use
-(keys, plaintexts, weights, encryptions of zero) is finished before it is handed over; what belongs to a request stays
-in its thread's stream.
+Both have the same interface. Arrays are CuPy's on the card and NumPy's on the CPU.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import math
+import ctypes
 import os
+import subprocess
 import threading
-import weakref
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from helora_core.errors import BackendUnavailable
-from helora_cupy import memory, probing
-from helora_rns import arrays, choice
-from helora_rns.kernels import Kernels
-from helora_rns.programs.native import NativeProgram
-from helora_rns.programs.steps import Lowered
-from helora_rns.scheme.context import Context
+from helora_cupy.building import NATIVE, OPTIONS, Unit
 
+Array: TypeAlias = Any
+"""Of CuPy or NumPy."""
 
-class Recording(Protocol):
-    """Launches in an order, to be done again and again."""
-
-    def replay(self) -> None:
-        """Ask for all of them, in this thread's stream."""
-        ...
+MOST_ARGUMENTS = 18
 
 
 class Device(Protocol):
-    """Where arrays are, and kernels run.
-
-    Attributes:
-        name: In words.
-        limit: Bytes that the backend may use, or None.
-    """
+    """A machine that launches kernels."""
 
     name: str
-    limit: int | None
 
-    @property
-    def used(self) -> int:
-        """Bytes in use."""
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike = np.uint64) -> Array:
+        """An array there, not set."""
         ...
 
-    def kernels(self, ring_degree: int, primes: tuple[int, ...]) -> Kernels:
-        """The kernels of a ring; one object for all that ask."""
+    def put(self, values: Any) -> Array:
+        """A copy there of an array of the host's."""
         ...
 
-    def working(self) -> contextlib.AbstractContextManager[None]:
-        """In it, calls go to this thread's stream.
+    def get(self, values: Array) -> Any:
+        """An array of the host's with these values, once all that was launched before is done."""
+        ...
 
-        Raises:
-            LimitExceeded: In it, the device's memory was used up. Whatever was asked for has failed; nothing else has.
-        """
+    def address(self, values: Array) -> int:
+        """Where the array begins, for tables of addresses."""
         ...
 
     def finish(self) -> None:
-        """Wait for this thread's stream."""
+        """Wait until this thread's launches are done."""
         ...
 
-    def address(self, array: Any) -> int:
-        """Where on the device an array begins."""
-        ...
+    def launch(
+        self, unit: Unit, kernel: str, grid: tuple[int, ...], threads: int, args: Sequence[Any], shared: int = 0
+    ) -> None:
+        """Start a kernel: arguments are arrays, None for no array, integers (np.uint64 of 64 bits, int of 32).
 
-    def program(self, ring: Context, lowered: Lowered) -> Any:
-        """A lowered program as launches (``helora_cupy.graphs.Launches``)."""
-        ...
-
-    def empty(self, shape: tuple[int, ...], dtype: DTypeLike = ...) -> Any:
-        """An array, not set.
-
-        Raises:
-            LimitExceeded: It does not fit.
+        Args:
+            unit: Its source.
+            kernel: Its name.
+            grid: Blocks, up to three dimensions.
+            threads: Of a block.
+            args: Its arguments, ``MOST_ARGUMENTS`` at most.
+            shared: Bytes of shared memory.
         """
         ...
 
-    def write(self, to: Any, values: Any) -> None:
-        """Copy an array of the host's into one of the device's, in this thread's stream."""
-        ...
 
-    def recorded(self, launches: Callable[[], None]) -> Recording:
-        """What ``launches`` asks for, without doing it."""
-        ...
+def of_double(value: float) -> np.uint64:
+    """A double's bits: kernels take no doubles as arguments."""
+    bits: np.uint64 = np.float64(value).view(np.uint64)
+    return bits
 
 
-@functools.cache
-def _of_process(pid: int, name: str, limit: int | None) -> Device:
-    if name == probing.SHIM:
-        return HostDevice(limit)
-    from helora_cupy.card import CardDevice
-
-    return CardDevice(limit)
+def shim_folder() -> Path:
+    """Where compiled kernels for the CPU are kept."""
+    cache = os.environ.get("XDG_CACHE_HOME", "") or str(Path.home() / ".cache")
+    return Path(cache) / "helora" / "cuda-shim"
 
 
-def chosen() -> Device:
-    """The device that the environment names; one for the whole process.
+class Shim:
+    """The kernels on the CPU; for tests. One launch at a time.
 
-    Raises:
-        BackendUnavailable: It cannot be used here, or the process was forked after CUDA had started.
+    Args:
+        folder: For compiled libraries, if not the user's cache.
+        compiler: A C++17 compiler, GCC's options.
+        fibers: Whether each thread of a block runs by itself between barriers, in random order: slow, and what a
+            missing barrier does shows.
     """
-    reason = probing.availability()
-    if reason is not None:
-        raise BackendUnavailable(f"helora-cupy: {reason}.", hint="Run helora backends for what can be used here.")
-    return _of_process(os.getpid(), probing.wanted(), memory.stated_limit())
 
+    name = "shim"
 
-class HostDevice:
-    """The CPU in a card's place."""
+    def __init__(self, folder: Path | None = None, compiler: str = "g++", *, fibers: bool = False) -> None:
+        self._folder, self._compiler, self._fibers = folder or shim_folder(), compiler, fibers
+        self._units: dict[Unit, ctypes.CDLL] = {}
+        self._lock = threading.RLock()
 
-    name = "the CPU in a card's place, for tests"
+    def _unit(self, unit: Unit) -> ctypes.CDLL:
+        if unit not in self._units:
+            library = self._folder / f"{unit.digest(f'cpu {self._compiler} {self._fibers}')}.so"
+            if not library.exists():
+                self._compile(unit, library)
+            self._units[unit] = ctypes.CDLL(str(library))
+        return self._units[unit]
 
-    def __init__(self, limit: int | None = None) -> None:
-        self.limit = limit
-        self._counted = memory.Counted(limit)
-        self._kernels: dict[tuple[int, tuple[int, ...]], Any] = {}
-        self.address = arrays.address
+    def _compile(self, unit: Unit, library: Path) -> None:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        flags = "-O1 -std=c++17 -shared -fPIC -ffp-contract=off -frounding-math -Wall -Wno-unused-variable"
+        # -mfma if supported: fma() in software is 50 times slower, and just as exact
+        native = ["-mfma"] if "fma" in Path("/proc/cpuinfo").read_text(encoding="utf-8").split() else []
+        fibers = ["-DSHIM_FIBERS"] if self._fibers else []
+        part = library.with_suffix(f".{os.getpid()}")
+        command = [self._compiler, *flags.split(), *native, *fibers, "-x", "c++", *unit.options(), f"-I{NATIVE}"]
+        subprocess.run([*command, str(NATIVE / unit.source), "-o", str(part)], check=True)
+        part.replace(library)
 
-    @property
-    def used(self) -> int:
-        return self._counted.used
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike = np.uint64) -> Array:
+        return np.empty(shape, dtype)
 
-    @contextlib.contextmanager
-    def working(self) -> Iterator[None]:
-        yield
+    def put(self, values: Any) -> Array:
+        return np.ascontiguousarray(values).copy()
+
+    def get(self, values: Array) -> Any:
+        return values
+
+    def address(self, values: Array) -> int:
+        return int(values.__array_interface__["data"][0])
 
     def finish(self) -> None:
         return None
 
-    def kernels(self, ring_degree: int, primes: tuple[int, ...]) -> Kernels:
-        key = ring_degree, primes
-        return self._kernels.get(key) or self._kernels.setdefault(key, _OnHost(self, choice.kernels(*key)))
-
-    def program(self, ring: Context, lowered: Lowered) -> Any:
-        return _Program(ring, lowered)
-
-    def empty(self, shape: tuple[int, ...], dtype: DTypeLike = np.uint64) -> Any:
-        size = math.prod(shape) * np.dtype(dtype).itemsize
-        self._counted.take(size)
-        # What views refer to is this array, since what it refers to is none: it lives as long as they do.
-        own = np.frombuffer(arrays.empty((max(size, 1),), np.uint8).data, dtype=np.uint8, count=size)
-        weakref.finalize(own, self._counted.give, size)
-        return own.view(dtype).reshape(shape)
-
-    def write(self, to: Any, values: Any) -> None:
-        to[...] = values
-
-    def recorded(self, launches: Callable[[], None]) -> Recording:
-        return _Replay(launches)
+    def launch(
+        self, unit: Unit, kernel: str, grid: tuple[int, ...], threads: int, args: Sequence[Any], shared: int = 0
+    ) -> None:
+        if shared > 1 << 18 or threads > 1024 or len(args) > MOST_ARGUMENTS:
+            raise ValueError(f"{kernel}: no card has {threads} threads with {shared} bytes, {len(args)} arguments")
+        cooked = np.zeros(MOST_ARGUMENTS, np.uint64)
+        for i, value in enumerate(args):
+            if value is not None:
+                number = int(value) if isinstance(value, int | np.integer) else self.address(value)
+                cooked[i] = np.uint64(number % (1 << 64))
+        with self._lock:
+            library = self._unit(unit)
+            sizes = (ctypes.c_int(each) for each in (*(*grid, 1, 1)[:3], threads))
+            library.shim_launch(library[kernel], *sizes, ctypes.c_void_p(cooked.ctypes.data))
 
 
-class _Replay:
-    def __init__(self, launches: Callable[[], None]) -> None:
-        self.replay = launches
+class Card:
+    """The kernels on CuPy's current GPU and stream, from prebuilt cubins if given, else compiled now."""
 
+    name = "card"
 
-class _OnHost:
-    def __init__(self, device: HostDevice, kernels: Any) -> None:
-        self.device, self._own, self.empty = device, kernels, device.empty
+    def __init__(self, cubins: Path | None = None) -> None:
+        import cupy  # type: ignore[import-not-found,unused-ignore]
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._own, name)
+        self.cupy, self._cubins = cupy, cubins
+        self._units: dict[Unit, Any] = {}
+        self._kernels: dict[tuple[Unit, str], Any] = {}
+        major, minor = cupy.cuda.Device().compute_capability[:-1], cupy.cuda.Device().compute_capability[-1]
+        self.arch = f"sm_{major}{minor}"
 
+    def _module(self, unit: Unit) -> Any:
+        if unit not in self._units:
+            built = self._cubins / f"{unit.digest(self.arch)}.cubin" if self._cubins else None
+            if built is not None and built.exists():
+                module = self.cupy.RawModule(path=str(built))
+            else:
+                source = (NATIVE / unit.source).read_text(encoding="utf-8")
+                options = (f"-I{NATIVE}", *OPTIONS, *unit.options())
+                module = self.cupy.RawModule(code=source, options=options, backend="nvrtc")
+            self._units[unit] = module
+        return self._units[unit]
 
-class _Program:
-    def __init__(self, ring: Context, lowered: Lowered) -> None:
-        self._native = NativeProgram(ring.kernels._own, lowered, ring)
+    def kernel(self, unit: Unit, name: str, shared: int = 0) -> Any:
+        """The compiled kernel, allowed to have so much shared memory."""
+        if (unit, name) not in self._kernels:
+            self._kernels[unit, name] = self._module(unit).get_function(name)
+        kernel = self._kernels[unit, name]
+        if shared > 48 * 1024 and kernel.max_dynamic_shared_size_bytes < shared:
+            kernel.max_dynamic_shared_size_bytes = shared
+        return kernel
 
-    def launch(self, tables: Any, runs: int) -> None:
-        self._native.run(tables)
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike = np.uint64) -> Array:
+        return self.cupy.empty(shape, dtype)
+
+    def put(self, values: Any) -> Array:
+        return self.cupy.asarray(np.ascontiguousarray(values))
+
+    def get(self, values: Array) -> Any:
+        return self.cupy.asnumpy(values)
+
+    def address(self, values: Array) -> int:
+        return int(values.data.ptr)
+
+    def finish(self) -> None:
+        self.cupy.cuda.get_current_stream().synchronize()
+
+    def launch(
+        self, unit: Unit, kernel: str, grid: tuple[int, ...], threads: int, args: Sequence[Any], shared: int = 0
+    ) -> None:
+        cooked = tuple(
+            np.uint64(0) if each is None else np.int32(each) if isinstance(each, int) else each for each in args
+        )
+        self.kernel(unit, kernel, shared)((*grid, 1, 1)[:3], (threads,), cooked, shared_mem=shared)

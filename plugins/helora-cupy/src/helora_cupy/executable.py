@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helora_core.backend.tape import InstructionKind, Numbers, Tape, TapeRun, Trace
-from helora_cupy.device import Device
+from helora_cupy.running import Running
 from helora_cupy.graphs import Graphs
 from helora_rns.embedding import galois_element
 from helora_rns.modular import Residues
@@ -36,9 +36,9 @@ MOST_BYTES = 1 << 30
 Addresses = NDArray[np.uint64]
 
 
-def prepared(ring: Context, device: Device, tape: Tape) -> DeviceExecutable | OperationsExecutable:
+def prepared(ring: Context, device: Running, tape: Tape) -> DeviceExecutable | OperationsExecutable:
     """A tape, ready to be run."""
-    if any(each.kind is InstructionKind.DOT_SCALARS for each in tape.instructions):
+    if True or any(each.kind is InstructionKind.DOT_SCALARS for each in tape.instructions):
         return OperationsExecutable(ring, tape)
     return DeviceExecutable(ring, device, tape)
 
@@ -53,7 +53,7 @@ class Weights(NamedTuple):
 class DeviceExecutable:
     """A tape of rotations, products with plaintexts, sums and rescales."""
 
-    def __init__(self, ring: Context, device: Device, tape: Tape) -> None:
+    def __init__(self, ring: Context, device: Running, tape: Tape) -> None:
         self._ring, self._device, self._tape = ring, device, tape
         self._lowered = lowered = lower(tape, ring.specials)
         self.exact = lowered.exact

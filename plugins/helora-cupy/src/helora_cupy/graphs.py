@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from helora_cupy.device import Device, Recording
+from helora_cupy.running import Recording, Running
 
 MOST_KEPT = 16
 """Recordings of a program that are kept; of those that nobody uses, the ones used longest ago go."""
@@ -40,7 +40,7 @@ class _Recorded(NamedTuple):
 class Graphs:
     """The recordings of one program. Thread-safe."""
 
-    def __init__(self, device: Device, program: Launches, slots: int) -> None:
+    def __init__(self, device: Running, program: Launches, slots: int) -> None:
         self._device, self._program, self._slots = device, program, slots
         self._lock = threading.Lock()
         self._free: OrderedDict[int, tuple[int, _Recorded]] = OrderedDict()

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.protocol import SLOTS, Values
-from helora_cupy.device import Device
+from helora_cupy.running import Running
 from helora_rns.backend import RNSDecryptor, RNSEncoder, RNSEvaluator
 from helora_rns.scheme.ciphertexts import Ciphertext
 
@@ -18,7 +18,7 @@ Role = TypeVar("Role", bound=type[Any])
 def _working(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(self: Any, *args: Any, **options: Any) -> Any:
-        device: Device = self._ring.kernels.device
+        device: Running = self._ring.kernels.device
         with device.working():
             return method(self, *args, **options)
 

@@ -134,13 +134,13 @@ def bits_of(x: float) -> int:
 
 
 def mod_rows(form: str, moduli: tuple[int, ...], log_n: int) -> NDArray[np.uint64]:
-    """[primes, 8], as ``arith.cuh`` says."""
+    """[primes, 16], as ``arith.cuh`` says."""
     rows = []
     for q in moduli:
         scale = constants(form, [pow(1 << log_n, -1, q)], q).reshape(-1)
         words = [bits_of(float(scale[0]))] if form == "fma50" else [int(w) for w in scale]
         row = [q, WORD // q, -pow(q, -1, WORD) % WORD, *words, *[0] * (2 - len(words))]
-        rows.append([*row, bits_of(float(q)), bits_of(1.0 / q), WORD * WORD % q])
+        rows.append([*row, bits_of(float(q)), bits_of(1.0 / q), WORD * WORD % q, 0, q.bit_length(), *[0] * 6])
     return np.array(rows, np.uint64)
 
 

@@ -2,11 +2,12 @@
 //   Word  a residue in memory, canonical in [0, q)        T  the same in registers and shared memory, lazily reduced
 //   W     a constant to multiply by, prepared on the host   Mod  constants of one prime, read from a row of MOD_WORDS u64
 // Row of a prime: [0] q  [1] ⌊2^64/q⌋  [2] −q⁻¹ mod 2^64  [3] 1/N and [4] its Shoup quotient, in the policy's form
-//                 [5] q as a double  [6] 1/q as a double  [7] 2^64·2^64 mod q
+//                 [5] q as a double  [6] 1/q as a double  [7] 2^64·2^64 mod q  [8] where its twiddles begin, in words
+//                 [9] its bits
 #pragma once
 #include "shim.h"
 
-#define MOD_WORDS 8
+#define MOD_WORDS 16
 
 struct Pair64 {
   u64 w, quotient;

@@ -23,7 +23,12 @@ DEVICE void add128(u64& high, u64& low, u64 x) {
   high += low < x;
 }
 
-struct Wrap {
+struct Plain {
+  DEVICE static void begin() {}
+  DEVICE static void end() {}
+};
+
+struct Wrap : Plain {
   typedef u64 A;
   typedef u64 B;
   typedef u64 InB;
@@ -44,7 +49,7 @@ struct WrapSmall : Wrap {
   DEVICE static void mac(Sum& c, A a, B b) { c.s += (u64)(u32)a * b + ((u64)((u32)(a >> 32) * b) << 32); }
 };
 
-struct Integer128 {
+struct Integer128 : Plain {
   typedef u64 A;
   typedef u64 B;
   typedef u64 InB;
@@ -66,6 +71,8 @@ struct Integer128 {
 // a·b < 2^100. The bits of such doubles are those of 2^104 and 2^52 plus the integers, below 2^48 and 2^52; so sums of the
 // bits less those constants are sums of the integers: k·2^52 ≤ 2^63 for k ≤ 2^11.
 struct Fma {
+  DEVICE static void begin() { TOWARDS_ZERO; }
+  DEVICE static void end() { TO_NEAREST; }
   typedef double A;
   typedef double B;
   typedef u64 InB;
@@ -91,7 +98,7 @@ struct Fma {
 };
 
 // Halves of a are below 2^25, |b| < 2^20: 64 products stay below 2^51. fold() moves them to integers, k·2^45 < 2^63.
-struct FmaSmall {
+struct FmaSmall : Plain {
   struct A {
     double high, low;
   };
@@ -166,6 +173,7 @@ DEVICE void multiply(const u64* a, const typename G::InB* b, u64* c, const u64* 
     BARRIER;
     THREADS(tid) {
       const int row = tid / ACROSS, column = tid % ACROSS;
+      G::begin();
       UNROLL_BY_4 for (int k = 0; k < BK; ++k) {
         typename G::A left[TM];
         typename G::B right[TN];
@@ -175,6 +183,7 @@ DEVICE void multiply(const u64* a, const typename G::InB* b, u64* c, const u64* 
           UNROLL for (int j = 0; j < TN; ++j) G::mac(MINE(sums)[i * TN + j], left[i], right[j]);
         }
       }
+      G::end();
       if ((k0 - from) % 64 + BK >= 64) {
         UNROLL for (int j = 0; j < TM * TN; ++j) G::fold(MINE(sums)[j]);
       }

@@ -1,67 +1,52 @@
-"""The CUDA kernels without a card: the same source for the CPU, held to Python's integers, and NVRTC where it is.
+"""The forms of a modular product that were measured (ADR 44), on the CPU, and NVRTC where it is.
 
 What only a card can show is in ``harness/cuda_check.py``: races, registers, speed.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
-import shutil
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
-from tests.conftest import THOROUGH
+from helora_cupy import building, checks, reference, tables
+from helora_cupy.device import Shim
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LOG_N = 11
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _sources() -> Iterator[None]:
-    sys.path.insert(0, str(ROOT / "plugins" / "helora-cupy" / "src"))
-    yield
-    sys.path.remove(str(ROOT / "plugins" / "helora-cupy" / "src"))
-
-
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"helora_cupy.{name}")
+THOROUGH = os.environ.get("HELORA_THOROUGH") == "1"
 
 
 @pytest.fixture(scope="module")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> object:
-    if shutil.which("g++") is None:
-        pytest.skip("no g++ here")
-    return _module("building").Shim(tmp_path_factory.mktemp("shim"))
+def shim() -> Shim:
+    return Shim()
 
 
 @pytest.mark.parametrize("form", ["fma50", "shoup64", "friendly64", "shoup32"])
-def test_a_transform_is_exact_on_every_input_and_prime(shim: object, form: str) -> None:
-    assert _module("checks").check_ntt(shim, form, LOG_N, kinds=6 if THOROUGH else 3) > 50
+def test_a_transform_is_exact_on_every_input_and_prime(shim: Shim, form: str) -> None:
+    assert checks.check_ntt(shim, form, LOG_N, kinds=6 if THOROUGH else 3) > 50
 
 
 @pytest.mark.parametrize("log_n", [13, pytest.param(14, marks=pytest.mark.thorough)])
-def test_lengths_of_passes_do_not_matter(shim: object, log_n: int) -> None:
-    assert _module("checks").check_ntt(shim, "fma50", log_n, kinds=1) >= 12
+def test_lengths_of_passes_do_not_matter(shim: Shim, log_n: int) -> None:
+    assert checks.check_ntt(shim, "fma50", log_n, kinds=1) >= 12
 
 
 @pytest.mark.parametrize(("form", "runs"), [("fma50", 1), ("montgomery64", 1)])
-def test_a_key_switch_is_exact(shim: object, form: str, runs: int) -> None:
-    _module("checks").check_keyswitch(shim, form, LOG_N, runs)
+def test_a_key_switch_is_exact(shim: Shim, form: str, runs: int) -> None:
+    checks.check_keyswitch(shim, form, LOG_N, runs)
 
 
-def test_products_of_matrices_are_exact(shim: object) -> None:
-    _module("checks").check_gemm(shim, 40, 200, 20, 3)
+def test_products_of_matrices_are_exact(shim: Shim) -> None:
+    checks.check_gemm(shim, 40, 200, 20, 3)
 
 
 def test_the_reference_is_the_value_at_each_root() -> None:
-    tables, reference = _module("tables"), _module("reference")
     q, log_n = tables.primes("fma50")[0], 5
     values = [int(v) for v in np.random.default_rng(1).integers(0, q, 1 << log_n)]
     psi = tables.powers(q, log_n)[1 << (log_n - 1)]  # the power whose exponent, reversed, is 1
@@ -87,25 +72,23 @@ def test_the_bounds_of_the_comment_hold() -> None:
     assert forward(1.0, 5)[0] > 4  # so a first pass of five stages has to reduce
 
 
-def test_a_wrong_kernel_is_noticed(shim: object) -> None:
-    checks = _module("checks")
-    right = shim.launch  # type: ignore[attr-defined]
+def test_a_wrong_kernel_is_noticed(shim: Shim) -> None:
+    right = shim.launch
 
     def off_by_one(*args: object) -> None:
         right(*args)
-        args[4][1].reshape(-1)[-1] ^= np.uint64(1)  # type: ignore[index]
+        args[4][1].reshape(-1)[-1] ^= np.uint64(1)
 
-    shim.launch = off_by_one  # type: ignore[attr-defined]
+    shim.launch = off_by_one
     try:
         with pytest.raises(AssertionError, match=r"1 of \d+ differ"):
             checks.check_ntt(shim, "fma50", LOG_N, (3,), kinds=1)
     finally:
-        shim.launch = right  # type: ignore[attr-defined]
+        shim.launch = right
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
 def test_nvrtc_compiles_it_without_a_warning(arch: str) -> None:
-    building = _module("building")
     path = building.find_nvrtc()
     if path is None:
         pytest.skip("nvidia-cuda-nvrtc is not installed")
@@ -115,7 +98,7 @@ def test_nvrtc_compiles_it_without_a_warning(arch: str) -> None:
 
 
 def test_without_a_card_the_script_says_why(tmp_path: Path) -> None:
-    reason = _module("building").why_not()
+    reason = building.why_not()
     if reason is None:
         pytest.skip("there is a card")
     command = [sys.executable, str(ROOT / "harness" / "cuda_check.py"), "--out", str(tmp_path / "out")]
@@ -131,7 +114,7 @@ def test_the_table_of_the_decision_is_the_committed_measurement() -> None:
     text = (ROOT / "docs/adr/0044-products-on-a-gpu.md").read_text(encoding="utf-8")
     cells = {(r["form"], r["direction"], r["n"]): r for r in rows if r["op"] == "ntt" and r["batch"] == 4096}
     columns = [("forward", 2048), ("forward", 4096), ("forward", 8192), ("inverse", 8192), ("forward", 16384)]
-    for form in _module("tables").FORMS:
+    for form in tables.FORMS:
         shown = [cells[(form, *column)] for column in columns]
         assert " | ".join(f"{r['us_per_limb']:.3g}, {100 * r['share']:.0f} %" for r in shown) in text, form
     assert {"card", "driver", "cuda", "cupy", "date", "commit", "command"} <= rows[0].keys()
