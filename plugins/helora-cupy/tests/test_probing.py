@@ -11,7 +11,7 @@ import pytest
 from helora_core.errors import BackendUnavailable
 from helora_core.host.manager import PluginManager
 from helora_core.planning.selection import select_backend
-from helora_cupy import device, memory, probing
+from helora_cupy import memory, probing, running
 
 SAYS = "import json; print(json.dumps(dict({})))"
 
@@ -55,7 +55,7 @@ def test_without_cupy_or_under_an_unknown_name_it_is_unavailable(
     monkeypatch.setattr(probing, "card", lambda: probing.Answer(reason=f"CuPy is not installed: {probing.INSTALL}"))
     assert words in (probing.availability() or "")
     with pytest.raises(BackendUnavailable, match="helora-cupy"):
-        device.chosen()
+        running.chosen()
 
 
 def test_the_shim_runs_only_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helora_core.backend.tape import InstructionKind, Numbers, Tape, TapeRun, Trace
-from helora_cupy.running import Running
 from helora_cupy.graphs import Graphs
+from helora_cupy.kernels import DeviceKernels
+from helora_cupy.launches import Launches
+from helora_cupy.running import Running
 from helora_rns.embedding import galois_element
 from helora_rns.modular import Residues
-from helora_rns.programs.buffers import planned
 from helora_rns.programs.executable import levels_and_scales
 from helora_rns.programs.lowering import lower
 from helora_rns.programs.operations import OperationsExecutable
@@ -30,7 +31,7 @@ from helora_rns.scheme.context import Context
 MOST_TOGETHER = 256
 """Runs in one launch."""
 
-MOST_BYTES = 1 << 30
+MOST_BYTES = 4 << 30
 """Bytes that the buffers of one launch take at most, or a quarter of the device's limit if that is less."""
 
 Addresses = NDArray[np.uint64]
@@ -38,7 +39,7 @@ Addresses = NDArray[np.uint64]
 
 def prepared(ring: Context, device: Running, tape: Tape) -> DeviceExecutable | OperationsExecutable:
     """A tape, ready to be run."""
-    if True or any(each.kind is InstructionKind.DOT_SCALARS for each in tape.instructions):
+    if any(each.kind is InstructionKind.DOT_SCALARS for each in tape.instructions):
         return OperationsExecutable(ring, tape)
     return DeviceExecutable(ring, device, tape)
 
@@ -58,19 +59,18 @@ class DeviceExecutable:
         self._lowered = lowered = lower(tape, ring.specials)
         self.exact = lowered.exact
         self._made = levels_and_scales(tape)
-        arena, slots, row = planned(lowered), lowered.slots, 8 * ring.ring_degree
-        self._rows = max(arena.rows, 1)
-        self._scratch: Addresses = row * np.array(arena.starts, dtype=np.uint64)
-        limbs = np.array([0, *slots.outputs], dtype=np.uint64)
-        self._output_rows = [int(each) for each in 2 * np.cumsum(limbs)]
-        self._outputs: Addresses = row * np.array(self._output_rows[:-1], dtype=np.uint64)
-        n = ring.ring_degree
-        elements = [galois_element(step, n) for step in slots.steps]
+        assert isinstance(ring.kernels, DeviceKernels)
+        self._launches = Launches(ring.kernels, lowered, len(ring.data_primes), ring.specials)
+        n, steps = ring.ring_degree, lowered.slots.steps
+        self._rows = max(self._launches.buffers.rows, 1)
+        self._output_rows = [2 * sum(lowered.slots.outputs[:i]) for i in range(len(lowered.slots.outputs) + 1)]
+        self._outputs: Addresses = 8 * n * np.array(self._output_rows[:-1], dtype=np.uint64)
+        elements = [galois_element(step, n) for step in steps]
         self._indices = [(ring.index(each), ring.index(pow(each, -1, 2 * n))) for each in elements]
         self._keys: weakref.WeakKeyDictionary[Any, Addresses] = weakref.WeakKeyDictionary()
-        self._graphs = Graphs(device, device.program(ring, lowered), slots.total)
+        self.graphs = Graphs(device, self._launches)
         most = min(MOST_BYTES, (device.limit or 4 * MOST_BYTES) // 4)
-        self._together = max(1, min(MOST_TOGETHER, most // (row * (self._rows + self._output_rows[-1]))))
+        self._together = max(1, min(MOST_TOGETHER, most // (8 * n * (self._rows + self._output_rows[-1]))))
 
     def load(self, plaintexts: Mapping[str, Plaintext], numbers: Numbers) -> Weights:
         values = tuple(plaintexts[name].values for name in self._lowered.slots.plaintexts)
@@ -81,8 +81,6 @@ class DeviceExecutable:
         with self._device.working():
             for part in _parts(runs, self._together):
                 outputs += self._run(part)
-            # What others may let go of is in use until here.
-            self._device.finish()
         if trace is not None:
             for name, count in self._lowered.counts.items():
                 if count:
@@ -90,23 +88,17 @@ class DeviceExecutable:
         return outputs
 
     def _run(self, runs: Sequence[TapeRun]) -> list[list[Ciphertext]]:
-        n, address = self._ring.ring_degree, self._device.address
-        outputs = self._ring.residues((len(runs), self._output_rows[-1], n))
-        memory = self._ring.residues((len(runs), self._rows, n))
-        rows = np.arange(len(runs), dtype=np.uint64)
-        first_output = address(outputs) + 8 * n * self._output_rows[-1] * rows if outputs.size else rows
-        first_scratch = address(memory) + 8 * n * self._rows * rows
-        table = np.empty((len(runs), self._lowered.slots.total), dtype=np.uint64)
-        for row, run, output, scratch in zip(table, runs, first_output, first_scratch, strict=True):
+        n, address, empty = self._ring.ring_degree, self._device.address, self._device.empty
+        outputs = empty((len(runs), max(self._output_rows[-1], 1), n))
+        memory = empty((len(runs), self._rows, n))
+        fixed = np.empty((len(runs), self._launches.fixed), dtype=np.uint64)
+        first, each = address(outputs), 8 * n * outputs.shape[1]
+        for i, (row, run) in enumerate(zip(fixed, runs, strict=True)):
             inputs = np.array([address(each.values) for each in run.inputs], dtype=np.uint64)
-            at = 0
-            for part in (
-                inputs, self._outputs + output, run.weights.addresses, self._of_keys(run.evaluator),
-                self._scratch + scratch,
-            ):  # fmt: skip
-                row[at : at + part.size] = part
-                at += part.size
-        self._graphs.run(table)
+            own = self._outputs + np.uint64(first + each * i)
+            np.concatenate([inputs, own, run.weights.addresses, self._of_keys(run.evaluator)], out=row)
+        # Inputs and keys may be let go of by others when this returns, so it waits for what reads them.
+        self.graphs.run(self._launches.tables(fixed, address(memory)))
         return [self._returned(run, made) for run, made in zip(runs, outputs, strict=True)]
 
     def _of_keys(self, evaluator: Any) -> Addresses:
@@ -118,8 +110,7 @@ class DeviceExecutable:
                 (address(evaluator.keys[step]), *map(address, indices))
                 for step, indices in zip(self._lowered.slots.steps, self._indices, strict=True)
             ]
-            found = np.array(addresses, dtype=np.uint64).reshape(-1)
-            self._keys[evaluator] = found
+            found = self._keys[evaluator] = np.array(addresses, dtype=np.uint64).reshape(-1)
         return found
 
     def _returned(self, run: TapeRun, made: Residues) -> list[Ciphertext]:
@@ -135,7 +126,6 @@ class DeviceExecutable:
 
 def _parts(runs: Sequence[TapeRun], most: int) -> Iterator[Sequence[TapeRun]]:
     """Runs in as few parts as there can be, of nearly equal sizes: equal ones share a recording."""
-    count = math.ceil(len(runs) / most)
-    size = math.ceil(len(runs) / max(count, 1))
-    for start in range(0, len(runs), max(size, 1)):
+    size = max(1, math.ceil(len(runs) / max(1, math.ceil(len(runs) / most))))
+    for start in range(0, len(runs), size):
         yield runs[start : start + size]

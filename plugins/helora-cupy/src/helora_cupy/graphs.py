@@ -8,75 +8,65 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from helora_cupy.device import Array
+from helora_cupy.launches import Launches
 from helora_cupy.running import Recording, Running
 
 MOST_KEPT = 16
-"""Recordings of a program that are kept; of those that nobody uses, the ones used longest ago go."""
-
-
-class Launches(Protocol):
-    """A lowered program as launches."""
-
-    def launch(self, tables: Any, runs: int) -> None:
-        """Ask for all of them.
-
-        Args:
-            tables: Addresses on the device, (runs, slots).
-            runs: How many.
-        """
-        ...
+"""Recordings of a program that are kept while nobody uses them; the ones used longest ago go."""
 
 
 class _Recorded(NamedTuple):
-    table: Any
+    table: Array
     recording: Recording
 
 
 class Graphs:
-    """The recordings of one program. Thread-safe."""
+    """The recordings of one program. Thread-safe.
 
-    def __init__(self, device: Running, program: Launches, slots: int) -> None:
-        self._device, self._program, self._slots = device, program, slots
+    Attributes:
+        made: How many were recorded.
+    """
+
+    def __init__(self, device: Running, program: Launches) -> None:
+        self._device, self._program = device, program
         self._lock = threading.Lock()
-        self._free: OrderedDict[int, tuple[int, _Recorded]] = OrderedDict()
-        self._next = 0
-        self.recorded = 0
+        self._free: OrderedDict[int, _Recorded] = OrderedDict()
+        self._uses = 0
+        self.made = 0
 
     def run(self, table: NDArray[np.uint64]) -> None:
-        """Run the program with a table of addresses, (runs, slots), in this thread's stream; until that is done,
-        nobody else gets the recording.
-        """
-        runs = len(table)
-        found = self._taken(runs) or self._made(runs)
+        """Run the program with a table of addresses, (runs, slots), to its end."""
+        found = self._taken(len(table)) or self._recorded(table)
         try:
             self._device.write(found.table, table)
             found.recording.replay()
-            self._device.finish()
         finally:
-            self._put_back(runs, found)
+            self._device.finish()  # whoever gets the recording next overwrites its table
+        self._put_back(found)
 
     def _taken(self, runs: int) -> _Recorded | None:
         with self._lock:
-            for number, (count, found) in reversed(self._free.items()):
-                if count == runs:
-                    del self._free[number]
-                    return found
+            for use, found in reversed(self._free.items()):
+                if len(found.table) == runs:
+                    return self._free.pop(use)
         return None
 
-    def _made(self, runs: int) -> _Recorded:
-        table = self._device.empty((runs, self._slots), np.uint64)
+    def _recorded(self, like: NDArray[np.uint64]) -> _Recorded:
+        table = self._device.put(like)
+        recording = self._device.recorded(lambda: self._program.enqueue(table))
         with self._lock:
-            self.recorded += 1
-        return _Recorded(table, self._device.recorded(lambda: self._program.launch(table, runs)))
+            self.made += 1
+        return _Recorded(table, recording)
 
-    def _put_back(self, runs: int, found: _Recorded) -> None:
+    def _put_back(self, found: _Recorded) -> None:
         with self._lock:
-            self._free[self._next] = runs, found
-            self._next += 1
+            self._free[self._uses] = found
+            self._uses += 1
             while len(self._free) > MOST_KEPT:
                 self._free.popitem(last=False)

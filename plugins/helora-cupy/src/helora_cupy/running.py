@@ -113,12 +113,12 @@ class RunningShim(Shim):
     def __init__(self, limit: int | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.limit = limit
-        self._counted = memory.Counted(limit)
+        self.counted = memory.Counted(limit)
         self._own = threading.local()
 
     @property
     def used(self) -> int:
-        return self._counted.used
+        return self.counted.used
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
@@ -128,10 +128,10 @@ class RunningShim(Shim):
         raw = np.empty(shape, dtype)
         if not raw.nbytes:
             return raw
-        self._counted.take(raw.nbytes)
+        self.counted.take(raw.nbytes)
         # Views refer to this array, since what it refers to is none: it lives as long as they do.
         own = np.frombuffer(raw.reshape(-1).view(np.uint8).data, dtype=np.uint8)
-        weakref.finalize(own, self._counted.give, raw.nbytes).atexit = False
+        weakref.finalize(own, self.counted.give, raw.nbytes).atexit = False
         return own.view(dtype).reshape(shape)
 
     def put(self, values: Any) -> Array:
