@@ -48,7 +48,9 @@ def run_work(
     return run_plans(work, replace(execution, backend=backend), over)
 
 
-def run_plans(work: Sequence[ModuleJob], execution: Execution, passed_over: PassedOver = ()) -> tuple[list[ModuleResult], dict[str, Any]]:
+def run_plans(
+    work: Sequence[ModuleJob], execution: Execution, passed_over: PassedOver = ()
+) -> tuple[list[ModuleResult], dict[str, Any]]:
     """Choose the backend for compiled modules, run with a progress bar, and report as ``run_work`` does.
 
     Raises:

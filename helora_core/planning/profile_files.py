@@ -130,9 +130,7 @@ def read_profile(path: Path) -> Profile:
         ) from error
 
 
-def load_profile(
-    backend_name: str, environ: Mapping[str, str] | None = None, *, device: str = ""
-) -> Profile | None:
+def load_profile(backend_name: str, environ: Mapping[str, str] | None = None, *, device: str = "") -> Profile | None:
     """The stored profile of a backend (on its device), or None if it was never calibrated.
 
     Raises:

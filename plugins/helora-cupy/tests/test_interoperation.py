@@ -81,4 +81,3 @@ def test_keys_that_one_engine_exported_open_what_the_other_receives() -> None:
         np.testing.assert_allclose(opened, values, atol=1e-6)
         assert restored.evaluation_keys() != b""
         assert restored.key_id == owner.key_id
-

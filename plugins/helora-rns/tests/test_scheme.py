@@ -82,9 +82,9 @@ class TestSampling:
 
     def test_uniform_residues_are_the_words_that_are_below_the_prime(self) -> None:
         own = ring(data=(49, 40), special=())
-        first, second = sampling.uniform(own, bytes(32), [(0, 1), (1,)])
-        words = iter(sampling.Stream(bytes(32)).words(4 * N).tolist())
-        for row, prime in ((first[0], 0), (first[1], 1), (second[0], 1)):
+        first, second = sampling.uniform(own, bytes(32), (0, 1), 2)
+        words = iter(sampling.Stream(bytes(32)).words(6 * N).tolist())
+        for row, prime in ((first[0], 0), (first[1], 1), (second[0], 0), (second[1], 1)):
             q = own.primes[prime]
             candidates = (word & ((1 << q.bit_length()) - 1) for word in words)
             assert row.tolist() == list(itertools.islice((c for c in candidates if c < q), N))
@@ -92,7 +92,7 @@ class TestSampling:
     def test_primes_far_below_a_power_of_two_get_enough_words(self) -> None:
         q = next(p for p in range((1 << 39) + 1, 1 << 40, 2 * N) if p % (2 * N) == 1 and is_prime(p))
         own = context(Parameters(N, (q,)))
-        (row,) = sampling.uniform(own, bytes(32), [(0,)])[0]
+        (row,) = sampling.uniform(own, bytes(32), (0,))[0]
         assert int(row.max()) < q
         assert abs(float(row.mean()) / q - 0.5) < 0.05
 

@@ -177,6 +177,13 @@ class Kernels(Protocol):
         """
         ...
 
+    def uniform_polynomials(self, seeds: Sequence[bytes], basis: Basis, each: int = 1) -> Residues:
+        """Uniform polynomials, ``each`` of every seed's stream, one after the other: (seeds · each, limbs, N).
+
+        A stream is consumed in order: row after row, as many words as each row takes.
+        """
+        ...
+
     def binomial(self, words: Residues) -> Doubles:
         """An error a word: the ones in its bits 0 to 20 less those in bits 21 to 41. Its variance is 10.5."""
         ...
@@ -217,6 +224,14 @@ class Kernels(Protocol):
 
     def unpack(self, payload: bytes | memoryview, count: int, bits: int, out: Residues | None = None) -> Residues:
         """Undo ``pack``."""
+        ...
+
+    def packed(self, rows: Residues, bits: Sequence[int]) -> bytes:
+        """Rows, (count, N), one after another, each in as many whole bytes as it takes at its number of bits."""
+        ...
+
+    def unpacked(self, payload: bytes | memoryview, bits: Sequence[int], most: Sequence[int], out: Residues) -> bool:
+        """Undo ``packed``; whether no number is larger than its row's ``most``."""
         ...
 
     def slots_to_coefficients(self, slots: NDArray[np.generic], factor: float) -> Doubles:

@@ -45,7 +45,7 @@ class Encryptor:
         """A fresh ciphertext at the highest level, of coefficients in doubles or of values."""
         context, kernels = self._context, self._context.kernels
         basis, seed = context.basis(context.max_level), sampling.fresh_seed()
-        (a,) = sampling.uniform(context, seed, [basis])
+        (a,) = sampling.uniform(context, seed, basis)
         noisy = with_errors(context, message, sampling.errors(context)[0])
         values = context.residues((2, *a.shape))
         kernels.multiply_add(a, self._minus, noisy, basis, out=values[0])

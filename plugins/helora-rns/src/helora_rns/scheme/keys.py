@@ -73,7 +73,7 @@ class PublicKey:
     def of(cls, context: Context, secret: SecretKey) -> PublicKey:
         """A fresh one."""
         kernels, basis, seed = context.kernels, context.basis(context.max_level), sampling.fresh_seed()
-        (a,) = sampling.uniform(context, seed, [basis])
+        (a,) = sampling.uniform(context, seed, basis)
         error = kernels.values_of_doubles(sampling.errors(context)[0], basis)
         product = kernels.multiply(a, secret.values[: len(basis)], basis)
         first = kernels.sub(error, product, basis)
@@ -83,7 +83,7 @@ class PublicKey:
     def pair(self, context: Context) -> Residues:
         """Both polynomials: (2, limbs, N)."""
         basis = context.basis(context.max_level)
-        (a,) = sampling.uniform(context, self.seed, [basis])
+        (a,) = sampling.uniform(context, self.seed, basis)
         return context.copied(np.stack([self.first, a]))
 
 
@@ -116,7 +116,7 @@ class RotationKey:
         before = kernels.permute(secret.values, context.index(back))
         seed = sampling.fresh_seed()
         error, first = sampling.errors(context, digits), context.residues((digits, len(whole), n))
-        for i, a in enumerate(sampling.uniform(context, seed, [whole] * digits)):
+        for i, a in enumerate(sampling.uniform(context, seed, whole, digits)):
             masked, product = kernels.values_of_doubles(error[i], whole), kernels.multiply(a, before, whole)
             kernels.sub(masked, product, whole, out=first[i])
             row, factor = first[i, i : i + 1], context.special_product % context.primes[i]
@@ -134,6 +134,6 @@ def interleaved_keys(context: Context, keys: Sequence[RotationKey]) -> Residues:
     whole, digits, n = context.whole, len(context.data_primes), context.ring_degree
     block = context.residues((len(keys), len(whole), n // CHUNK, digits, 2, CHUNK))
     for key, row in zip(keys, block, strict=True):
-        others = sampling.uniform(context, key.seed, [whole] * digits)
-        row[...] = interleaved(np.stack([key.first, np.stack(others)], axis=1))
+        others = sampling.uniform(context, key.seed, whole, digits)
+        row[...] = interleaved(np.stack([key.first, others], axis=1))
     return block

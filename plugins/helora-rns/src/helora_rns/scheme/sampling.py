@@ -10,8 +10,6 @@ secrets are uniform over -1, 0 and 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from helora_rns.chacha20 import NONCE_BYTES, SEED_BYTES, Stream, fresh_seed
 from helora_rns.kernels import Basis, Doubles, WordStream
 from helora_rns.modular import Residues
@@ -20,28 +18,12 @@ from helora_rns.scheme.context import Context
 __all__ = ["NONCE_BYTES", "SEED_BYTES", "Stream", "errors", "fresh_seed", "ternary", "ternary_of", "uniform"]
 
 
-def uniform(context: Context, seed: bytes, bases: Sequence[Basis]) -> list[Residues]:
-    """A polynomial for each basis, uniform, of one seed. The same seed gives the same anywhere.
+def uniform(context: Context, seed: bytes, basis: Basis, count: int = 1) -> Residues:
+    """Uniform polynomials, (count, limbs, N), of one seed. The same seed gives the same anywhere.
 
     The stream is consumed in order: row after row, as many words as each row takes.
     """
-    n, kernels, stream = context.ring_degree, context.kernels, context.kernels.stream(seed)
-    rows_left = sum(map(len, bases))
-    # Few are left out of a prime just below a power of two; what is missing is drawn when it is missed.
-    words = stream.words(n * rows_left + n // 8)
-    polynomials = []
-    for basis in bases:
-        polynomial = context.residues((len(basis), n))
-        for row, prime in zip(polynomial, basis, strict=True):
-            missing = row
-            while missing.size:
-                found, used = kernels.uniform(prime, words, missing)
-                missing, words = missing[found:], words[used:]
-                if missing.size:
-                    words = stream.words(n * rows_left)
-            rows_left -= 1
-        polynomials.append(polynomial)
-    return polynomials
+    return context.kernels.uniform_polynomials([seed], basis, count)
 
 
 def errors(context: Context, count: int = 1) -> Doubles:

@@ -53,7 +53,7 @@ class Sanitizer:
             parts[-1].integers[...] += error
         noise = kernels.of_parts([part.integers for part in parts], [part.shift for part in parts], basis)
         if how.encoding is Encoding.COEFFICIENTS and how.keep is not None:
-            (hidden,) = sampling.uniform(context, sampling.fresh_seed(), [basis])
+            (hidden,) = sampling.uniform(context, sampling.fresh_seed(), basis)
             kept = list(how.keep)
             hidden[:, kept] = noise[:, kept]
             noise = hidden
@@ -77,7 +77,7 @@ class Sanitizer:
     def masked(self, ciphertext: Ciphertext) -> tuple[Ciphertext, Residues]:
         """The ciphertext plus a fresh encryption of zero and uniform integers, and those, on the host: (limbs, N)."""
         context, kernels, basis = self._context, self._context.kernels, self._context.basis(ciphertext.level)
-        (mask,) = sampling.uniform(context, sampling.fresh_seed(), [basis])
+        (mask,) = sampling.uniform(context, sampling.fresh_seed(), basis)
         values = context.copied(mask)
         kernels.forward(values, basis)
         zero = self.zeros.quiet(ciphertext.level)

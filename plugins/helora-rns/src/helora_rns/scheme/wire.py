@@ -28,9 +28,9 @@ def _row_bytes(context: Context, basis: Basis) -> list[int]:
 
 def packed(context: Context, polynomials: Residues, basis: Basis) -> bytes:
     """Residues of any number of polynomials, (…, limbs, N), row after row."""
-    bits = [context.primes[i].bit_length() for i in basis]
     rows = polynomials.reshape(-1, context.ring_degree)
-    return b"".join(context.kernels.pack(row, bits[k % len(bits)]) for k, row in enumerate(rows))
+    bits = [context.primes[i].bit_length() for i in basis] * (len(rows) // len(basis))
+    return context.kernels.packed(rows, bits)
 
 
 def unpacked(context: Context, payload: bytes, count: int, basis: Basis) -> Residues:
@@ -42,16 +42,12 @@ def unpacked(context: Context, payload: bytes, count: int, basis: Basis) -> Resi
     sizes = _row_bytes(context, basis)
     if len(payload) != count * sum(sizes):
         raise corrupt(f"{len(payload)} bytes are not {count} polynomials of {len(basis)} limbs")
-    out = context.residues((count, len(basis), context.ring_degree))
-    at, whole = 0, memoryview(payload)
-    for polynomial in out:
-        for row, i, size in zip(polynomial, basis, sizes, strict=True):
-            prime = context.primes[i]
-            context.kernels.unpack(whole[at : at + size], context.ring_degree, prime.bit_length(), out=row)
-            if int(row.max()) >= prime:
-                raise corrupt("a residue is not below its prime")
-            at += size
-    return out
+    out = context.residues((count * len(basis), context.ring_degree))
+    primes = [context.primes[i] for i in basis] * count
+    bits, most = [prime.bit_length() for prime in primes], [prime - 1 for prime in primes]
+    if not context.kernels.unpacked(payload, bits, most, out):
+        raise corrupt("a residue is not below its prime")
+    return out.reshape(count, len(basis), context.ring_degree)
 
 
 def write_ciphertext(context: Context, ciphertext: Ciphertext | ShortCiphertext) -> bytes:
@@ -81,15 +77,13 @@ def read_ciphertext(context: Context, payload: bytes) -> Ciphertext | ShortCiphe
         return Ciphertext(unpacked(context, found[Tag.POLYNOMIALS], 2, basis), level, scale)
     values = context.residues((2, len(basis), context.ring_degree))
     values[0] = unpacked(context, found[Tag.POLYNOMIALS], 1, basis)[0]
-    values[1] = sampling.uniform(context, _seed(seed), [basis])[0]
+    values[1] = sampling.uniform(context, _seed(seed), basis)[0]
     return Ciphertext(values, level, scale)  # whoever sends it on, sends both
 
 
 def _write_short(context: Context, short: ShortCiphertext) -> bytes:
-    length, pack = context.data_primes[0].bit_length(), context.kernels.pack
-    sent = b"".join(
-        pack(polynomial[0], length - bits) for polynomial, bits in zip(short.quotients, short.low_bits, strict=True)
-    )
+    length, rows = context.data_primes[0].bit_length(), short.quotients.reshape(2, context.ring_degree)
+    sent = context.kernels.packed(rows, [length - bits for bits in short.low_bits])
     found = {Tag.LEVEL: bytes([0]), Tag.SCALE: _SCALE.pack(short.scale)}
     return fields.written(
         Kind.CIPHERTEXT, context, found | {Tag.POLYNOMIALS: sent, Tag.LOW_BITS: bytes(short.low_bits)}
@@ -104,12 +98,11 @@ def _read_short(context: Context, found: Mapping[Tag, bytes]) -> ShortCiphertext
     sent, sizes = memoryview(found[Tag.POLYNOMIALS]), [-(-n * (length - bits) // 8) for bits in told]
     if len(sent) != sum(sizes):
         raise corrupt(f"{len(sent)} bytes are not two polynomials without {told[0]} and {told[1]} low bits")
-    quotients = context.residues((2, 1, n))
-    for polynomial, part, bits in zip(quotients, (sent[: sizes[0]], sent[sizes[0] :]), told, strict=True):
-        context.kernels.unpack(part, n, length - bits, out=polynomial[0])
-        if int(polynomial.max()) > prime - 1 >> bits:
-            raise corrupt("a coefficient is not below its prime")
-    return ShortCiphertext(quotients, (told[0], told[1]), _scale(found[Tag.SCALE]))
+    quotients = context.residues((2, n))
+    most = [prime - 1 >> bits for bits in told]
+    if not context.kernels.unpacked(sent, [length - bits for bits in told], most, quotients):
+        raise corrupt("a coefficient is not below its prime")
+    return ShortCiphertext(quotients.reshape(2, 1, n), (told[0], told[1]), _scale(found[Tag.SCALE]))
 
 
 def _level(context: Context, value: bytes) -> int:
