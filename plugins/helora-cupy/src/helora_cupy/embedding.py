@@ -89,3 +89,15 @@ class Embedding:
             payload = self._device.put(np.frombuffer(payload, np.uint8))
         self._each("unpack", count, 1, [out, payload, np.uint64(0), np.uint64(count), bits])
         return out
+
+    def unpack_rows(self, payload: Array, count: int, bits: int, rows: int, stride: int) -> Array:
+        """Rows of numbers, each from bytes ``stride`` after the last one's: (rows, count)."""
+        out = self._device.empty((rows, count))
+        self._each("unpack", count, rows, [out, payload, np.uint64(stride), np.uint64(count), bits])
+        return out
+
+    def count_beyond(self, found: Array, values: Array, primes: Array, limbs: int) -> None:
+        """Add to ``found`` how many of the values, (…, limbs, N), are not below their row's prime."""
+        n, log_n = 2 * self._half, (2 * self._half).bit_length() - 1
+        arguments = [found, values, primes, limbs, log_n]
+        self._device.launch(PACKING, "beyond", (n // 256, values.size // n), 256, arguments)

@@ -229,6 +229,10 @@ class DeviceKernels:
         )  # fmt: skip
         return out
 
+    def by_row(self, grid: tuple[int, int, int], arguments: Sequence[Any]) -> None:
+        """Steps of a program that work row by row; for ``launches``."""
+        self.device.launch(self._rows, "by_row", grid, 256, arguments)
+
     # Doubles.
 
     def of_doubles(self, values: Array, basis: Basis) -> Array:
@@ -288,6 +292,18 @@ class DeviceKernels:
 
     def unpack(self, payload: Any, count: int, bits: int, out: Array | None = None) -> Array:
         return self._embedding.unpack(payload, count, bits, out)
+
+    def pack_rows(self, out: Array, a: Array, bits: int, rows: int, stride: int) -> None:
+        """``pack_into`` of as many rows, each to bytes ``stride`` after the last one's."""
+        self._embedding.pack_into(out, a, bits, rows, stride)
+
+    def unpack_rows(self, payload: Array, count: int, bits: int, rows: int, stride: int) -> Array:
+        """Undo it: (rows, count)."""
+        return self._embedding.unpack_rows(payload, count, bits, rows, stride)
+
+    def count_beyond(self, found: Array, values: Array, primes: Array, limbs: int) -> None:
+        """Add to ``found`` how many of the values are not below their row's prime."""
+        self._embedding.count_beyond(found, values, primes, limbs)
 
     def slots_to_coefficients(self, slots: Array, factor: float) -> Array:
         return self._embedding.slots_to_coefficients(slots, factor)

@@ -72,10 +72,10 @@ struct Word {
 
 #define BK 16
 
-// right(k) and out(row) are where the block's first column is.
+// right(k) and out(row) are where the block's first column is, of which there are `width`.
 template <class G, int BM, int BN, int TM, int TN, class Right, class Out>
 DEVICE void multiply(const u64* weights, int rows, int terms, int stride, const Right& right, const Out& out,
-                     const u64* row_of_prime, int adds) {
+                     const u64* row_of_prime, int adds, int width = BN) {
   constexpr int ACROSS = BN / TN, COUNT = (BM / TM) * ACROSS;
   struct Tiles {
     typename G::A a[BK][BM + 1], b[BK][BN];
@@ -94,7 +94,7 @@ DEVICE void multiply(const u64* weights, int rows, int terms, int stride, const 
       }
       UNROLL for (int j = tid; j < BN * BK; j += COUNT) {
         const int k = k0 + j / BN;
-        tiles->b[j / BN][j % BN] = G::load(k < terms ? right(k)[j % BN] : 0);
+        tiles->b[j / BN][j % BN] = G::load(k < terms && j % BN < width ? right(k)[j % BN] : 0);
       }
     }
     BARRIER;
@@ -119,7 +119,7 @@ DEVICE void multiply(const u64* weights, int rows, int terms, int stride, const 
     UNROLL for (int i = 0; i < TM; ++i) {
       UNROLL for (int j = 0; j < TN; ++j) {
         const int row = row0 + tid / ACROSS + i * (BM / TM), column = tid % ACROSS + j * ACROSS;
-        if (row < rows) {
+        if (row < rows && column < width) {
           const u64 value = G::value(MINE(sums)[i * TN + j], summed, row_of_prime);
           u64* where = out(row) + column;
           *where = adds ? G::plus_there(*where, value, row_of_prime) : value;
@@ -154,15 +154,16 @@ DEVICE void of_residues(const u64* weights, const u64* a, const u64* out, const 
   of_residues<Narrow, BM, BN, TM, TN>(weights, a, out, basis, limbs, rows, terms, stride, adds, log_n, mods)
 #endif
 
-KERNEL(128) product_16(OF_LIMBS) { BY_LIMB(16, 64, 4, 2); }
-KERNEL(256) product_64(OF_LIMBS) { BY_LIMB(64, 64, 4, 4); }
+KERNEL_TOGETHER(128, 4) product_16(OF_LIMBS) { BY_LIMB(16, 64, 4, 2); }
+KERNEL_TOGETHER(256, WIDE ? 1 : 2) product_64(OF_LIMBS) { BY_LIMB(64, 64, 4, 4); }
 
-// Words: a (terms, columns), out (rows, columns); columns are a multiple of 128. Grid: x rows, y columns.
+// Words: a (terms, columns), out (rows, columns). Grid: x rows, y columns.
 template <int BM, int BN, int TM, int TN>
 DEVICE void of_words(const u64* weights, const u64* a, u64* out, int rows, int terms, u64 columns, int adds) {
   const u64 offset = (u64)BLOCK_Y * BN;
   multiply<Word, BM, BN, TM, TN>(weights, rows, terms, terms, [&](int k) { return a + k * columns + offset; },
-                                 [&](int row) { return out + row * columns + offset; }, nullptr, adds);
+                                 [&](int row) { return out + row * columns + offset; }, nullptr, adds,
+                                 columns - offset < BN ? (int)(columns - offset) : BN);
 }
 KERNEL(128) words_16(const u64* weights, const u64* a, u64* out, int rows, int terms, u64 columns, int adds) {
   of_words<16, 64, 4, 2>(weights, a, out, rows, terms, columns, adds);
