@@ -64,8 +64,8 @@ class BackendSpec:
             come after all backends that encrypt, whatever their preference.
         availability: Returns None if the backend can be used here, otherwise the reason in words. It must not raise
             and must be quick.
-        device: Returns the device that it computes on, by the name of its kind, if that is not the CPU: it is calibrated
-            for each. Asked only if it can be used.
+        device: Returns the device that it computes on, by the name of its kind, if that is not the CPU: it is
+            calibrated for each. Asked only if it can be used.
         only_by_name: Returns why ``auto`` must not take the backend although it can be used, or None.
     """
 

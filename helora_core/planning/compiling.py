@@ -83,9 +83,9 @@ def on_best_machine(requests: Sequence[PlanRequest]) -> tuple[list[PlanRequest],
     if len(found) < 2:
         return list(requests), ()
     # A named packing for one number of tokens is compiled for the noisiest, so that every backend can run it.
-    if requests[0].packing != AUTO and all(len(set(each.tokens)) < 2 for each in requests):
-        if not any(manager.backends()[name].device for name in found):
-            return list(requests), ()
+    one = requests[0].packing != AUTO and all(len(set(each.tokens)) < 2 for each in requests)
+    if one and not any(manager.backends()[name].device for name in found):
+        return list(requests), ()
     totals = predicted_totals(requests, found, _packings(requests[0]))
     best = min(totals, key=lambda name: totals[name])
     return _named(requests, best), passed_over(manager, best, totals)

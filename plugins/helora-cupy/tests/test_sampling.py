@@ -52,7 +52,7 @@ def test_a_seed_expands_to_the_polynomials_of_the_cpu(bits: tuple[int, ...]) -> 
     out = np.zeros((len(seeds), len(bits), N), np.uint64)
     SAMPLING.uniform_polynomials([(seed, bytes(12)) for seed in seeds], ring.primes, N, out)
     for seed, found in zip(seeds, out, strict=True):
-        assert (found == sampling.uniform(ring, seed, [ring.whole])[0]).all()
+        assert (found == sampling.uniform(ring, seed, ring.whole)[0]).all()
 
 
 def test_secrets_are_those_of_the_cpu() -> None:

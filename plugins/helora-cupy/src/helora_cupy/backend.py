@@ -9,9 +9,9 @@ from helora_core.backend.origin import Origin, origin_of
 from helora_core.backend.protocol import Executable
 from helora_core.backend.tape import Tape
 from helora_core.params.ckks import CKKSParams
-from helora_cupy.running import KernelsOf, Running, chosen
 from helora_cupy.executable import prepared
 from helora_cupy.roles import CupyDecryptor, CupyEncoder, CupyEvaluator
+from helora_cupy.running import KernelsOf, Running, chosen
 from helora_rns.backend import RNSBackend, RNSDecryptor, RNSEvaluator
 from helora_rns.scheme.context import Context, Parameters, context
 

@@ -1,4 +1,4 @@
-"""How much of a card's memory the backend takes, and what happens beyond it: the request is refused, the server lives."""
+"""How much of a card's memory the backend takes; beyond it, the request is refused and the server lives."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from helora_core.hookspecs import hookimpl
 from helora_core.specs import BackendSpec
-from helora_cupy.probing import availability, library, only_by_name
+from helora_cupy.probing import availability, device, library, only_by_name
 
 __all__ = ["availability", "helora_backends"]
 
@@ -22,5 +22,6 @@ def helora_backends() -> Iterable[BackendSpec]:
         provides_security=True,
         preference=50,
         availability=availability,
+        device=device,
         only_by_name=only_by_name,
     )

@@ -150,6 +150,11 @@ def only_by_name() -> str | None:
     return f"{VARIABLE}={SHIM} is for tests: the kernels on the CPU by g++" if wanted() == SHIM else None
 
 
+def device() -> str:
+    """The kind of device that the backend runs on, which it is calibrated for."""
+    return SHIM if wanted() == SHIM else card().card
+
+
 def library() -> str:
     """The distribution that CuPy is installed from, which is named after a CUDA; ``cupy`` if there is none."""
     for name in ("cupy-cuda13x", "cupy-cuda12x"):

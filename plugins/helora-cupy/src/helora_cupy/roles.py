@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+
+import numpy as np
 
 from helora_core.backend.capabilities import Encoding
 from helora_core.backend.protocol import SLOTS, Values
 from helora_cupy.running import Running
-from helora_rns.backend import RNSDecryptor, RNSEncoder, RNSEvaluator
+from helora_rns.backend import RNSDecryptor, RNSEncoder, RNSEvaluator, message_of, of_slots
+from helora_rns.kernels import Doubles
+from helora_rns.scheme import sampling
 from helora_rns.scheme.ciphertexts import Ciphertext
+from helora_rns.scheme.encoding import are_values, largest
+from helora_rns.scheme.encryption import EXACT
 
 Role = TypeVar("Role", bound=type[Any])
 
@@ -46,10 +53,46 @@ class CupyDecryptor(RNSDecryptor):
     """The client's role."""
 
     def encrypt_many(self, many: Sequence[Values], *, scale: float, encoding: Encoding = SLOTS) -> list[Ciphertext]:
-        return [self.encrypt(values, scale=scale, encoding=encoding) for values in many]
+        ring, kernels = self._ring, self._ring.kernels
+        level, basis = ring.max_level, ring.basis(ring.max_level)
+        messages = [message_of(ring, values, level, scale, encoding, basis) for values in many]
+        if any(map(are_values, messages)):
+            return [self._encryptor.encrypt(message, scale) for message in messages]
+        together: Doubles = np.stack(messages)
+        if largest(together) >= EXACT:
+            return [self._encryptor.encrypt(message, scale) for message in messages]
+        together += sampling.errors(ring, len(many))
+        seeds = [sampling.fresh_seed() for _ in many]
+        values = ring.residues((len(many), 2, len(basis), ring.ring_degree))
+        noisy, a = kernels.values_of_doubles(together, basis), kernels.uniform_polynomials(seeds, basis)
+        values[:, 0] = kernels.multiply_add(a, self._encryptor.minus, noisy, basis, out=noisy)
+        values[:, 1] = a
+        return [Ciphertext(own, level, scale, seed) for own, seed in zip(values, seeds, strict=True)]
 
     def decrypt_many(self, ciphertexts: Sequence[Any], *, encoding: Encoding = SLOTS) -> list[Values]:
-        return [self.decrypt(each, encoding=encoding) for each in ciphertexts]
+        alike: defaultdict[tuple[type, int], list[int]] = defaultdict(list)
+        for i, each in enumerate(ciphertexts):
+            alike[type(each), each.level].append(i)
+        found: dict[int, Values] = {}
+        for places in alike.values():
+            own = [ciphertexts[i] for i in places]
+            found |= zip(places, self._opened(own, encoding), strict=True)
+        return [found[i] for i in range(len(ciphertexts))]
+
+    def _opened(self, ciphertexts: Sequence[Any], encoding: Encoding) -> list[Values]:
+        """Of ciphertexts of one level and form; they leave the device together."""
+        kernels, basis = self._ring.kernels, self._ring.basis(ciphertexts[0].level)
+        messages = self._decryptor.residues_of_many(ciphertexts)
+        if encoding is Encoding.INTEGERS:
+            return list(kernels.to_host(messages))
+        coefficients = [kernels.to_doubles(message, basis) for message in messages]
+        scales = [each.scale for each in ciphertexts]
+        if encoding is Encoding.COEFFICIENTS:
+            whole = kernels.to_host(np.stack(coefficients))
+            return [own / scale for own, scale in zip(whole, scales, strict=True)]
+        pairs = zip(coefficients, scales, strict=True)
+        slots = kernels.to_host(np.stack([kernels.coefficients_to_slots(own, 1.0 / scale) for own, scale in pairs]))
+        return [of_slots(own, encoding) for own in slots]
 
 
 @on_device(

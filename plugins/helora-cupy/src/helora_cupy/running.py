@@ -20,9 +20,9 @@ from numpy.typing import DTypeLike
 
 from helora_core.errors import BackendUnavailable
 from helora_cupy import memory, probing
+from helora_cupy.batches import BatchKernels
 from helora_cupy.building import Unit
 from helora_cupy.device import Array, Card, Device, Shim
-from helora_cupy.kernels import DeviceKernels
 
 
 class Recording(Protocol):
@@ -72,14 +72,14 @@ class KernelsOf:
 
     def __init__(self, device: Running) -> None:
         self._device = device
-        self._made: dict[tuple[int, tuple[int, ...]], DeviceKernels] = {}
+        self._made: dict[tuple[int, tuple[int, ...]], BatchKernels] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, ring_degree: int, primes: tuple[int, ...]) -> DeviceKernels:
+    def __call__(self, ring_degree: int, primes: tuple[int, ...]) -> BatchKernels:
         with self._lock:
             found = self._made.get((ring_degree, primes))
             if found is None:
-                found = self._made[ring_degree, primes] = DeviceKernels(self._device, ring_degree, primes)
+                found = self._made[ring_degree, primes] = BatchKernels(self._device, ring_degree, primes)
             return found
 
 
@@ -153,7 +153,8 @@ class RunningShim(Shim):
         super().launch(unit, kernel, grid, threads, args, shared)
 
     def recorded(self, launches: Callable[[], None]) -> Recording:
-        self._own.kept = kept = []
+        kept: list[tuple[Any, ...]] = []
+        self._own.kept = kept
         try:
             launches()
         finally:
@@ -185,7 +186,7 @@ class RunningCard(Card):
         found = cuda.runtime.getDeviceProperties(cuda.Device().id)
         self.kind = found["name"].decode(errors="replace")
         self.name = f"{self.kind}, compute capability {found['major']}.{found['minor']}"
-        self.limit = limit or int(memory.DEFAULT_SHARE * cuda.runtime.memGetInfo()[0])
+        self.limit: int | None = limit or int(memory.DEFAULT_SHARE * cuda.runtime.memGetInfo()[0])
         self._pool = cuda.MemoryPool()
         self._pool.set_limit(size=self.limit)
         self._own = threading.local()
@@ -204,7 +205,7 @@ class RunningCard(Card):
             with self._stream(), self.cupy.cuda.using_allocator(self._pool.malloc):
                 yield
         except MemoryError as error:  # CuPy's OutOfMemoryError is one
-            raise memory.exceeded(getattr(error, "_size", 0), self.used, self.limit) from error
+            raise memory.exceeded(getattr(error, "_size", 0), self.used, self.limit or 0) from error
         finally:
             self._own.working = False
 

@@ -42,7 +42,7 @@ from helora_rns.scheme.shortening import shortened
 _primes = functools.cache(distinct_ntt_primes)
 
 
-def _message(ring: Context, values: Values, level: int, scale: float, encoding: Encoding, basis: Basis) -> Message:
+def message_of(ring: Context, values: Values, level: int, scale: float, encoding: Encoding, basis: Basis) -> Message:
     """The polynomial that values of an encoding mean.
 
     Of a number its values are given, modulo the basis: they are all the same. Of integers, modulo the data primes.
@@ -58,6 +58,14 @@ def _message(ring: Context, values: Values, level: int, scale: float, encoding: 
     return encodings.coefficients_of_slots(ring, values, scale)
 
 
+def of_slots(slots: NDArray[np.complex128], encoding: Encoding) -> Values:
+    """What slots mean in an encoding that is read from them."""
+    if encoding is Encoding.COMPLEX_SLOTS:
+        return slots
+    real: Values = slots.real[:1].copy() if encoding is Encoding.SCALAR else slots.real.copy()
+    return real
+
+
 class RNSEncoder:
     """Plaintexts by their values, ready for products."""
 
@@ -67,7 +75,7 @@ class RNSEncoder:
     def encode(self, values: Values, *, level: int, scale: float, encoding: Encoding = SLOTS) -> Plaintext:
         # Modulo the special primes too, for products with rotations that are not yet divided by them.
         basis = self._ring.extended(level)
-        message = _message(self._ring, values, level, scale, encoding, basis)
+        message = message_of(self._ring, values, level, scale, encoding, basis)
         if not encodings.are_values(message):
             message = encodings.values_of(self._ring, message, basis)
         self._ring.kernels.finish()
@@ -112,7 +120,7 @@ class RNSDecryptor(_Role):
 
     def encrypt(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
         level = self._ring.max_level
-        message = _message(self._ring, values, level, scale, encoding, self._ring.basis(level))
+        message = message_of(self._ring, values, level, scale, encoding, self._ring.basis(level))
         return self._encryptor.encrypt(message, scale)
 
     def decrypt(self, ciphertext: Ciphertext | ShortCiphertext, *, encoding: Encoding = SLOTS) -> Values:
@@ -122,11 +130,7 @@ class RNSDecryptor(_Role):
         if encoding is Encoding.COEFFICIENTS:
             values: Values = self._ring.kernels.to_host(coefficients) / ciphertext.scale
             return values
-        slots = encodings.slots_of(self._ring, coefficients, ciphertext.scale)
-        if encoding is Encoding.COMPLEX_SLOTS:
-            return slots
-        real: Values = slots.real[:1].copy() if encoding is Encoding.SCALAR else slots.real.copy()
-        return real
+        return of_slots(encodings.slots_of(self._ring, coefficients, ciphertext.scale), encoding)
 
     def evaluation_keys(self) -> bytes:
         return self._keys
@@ -148,7 +152,7 @@ class RNSEvaluator(_Role, Evaluator):
 
     def encrypt_public(self, values: Values, *, scale: float, encoding: Encoding = SLOTS) -> Ciphertext:
         level = self._ring.max_level
-        message = _message(self._ring, values, level, scale, encoding, self._ring.basis(level))
+        message = message_of(self._ring, values, level, scale, encoding, self._ring.basis(level))
         return PublicEncryptor(self._ring, self._with_public_key.zeros).encrypt(message, scale)
 
     def sanitize_many(self, ciphertexts: Sequence[Ciphertext], how: Sequence[Sanitizing]) -> list[Ciphertext]:

@@ -37,9 +37,8 @@ class OnHost:
     def uniform_polynomials(self: Kernels, seeds: Sequence[bytes], basis: Basis, each: int = 1) -> Residues:
         out = arrays.residues((len(seeds) * each, len(basis), self.ring_degree))
         for i, seed in enumerate(seeds):
-            fill_uniform(
-                self, seed, [(row, p) for rows in out[i * each : (i + 1) * each] for row, p in zip(rows, basis)]
-            )
+            polynomials = out[i * each : (i + 1) * each]
+            fill_uniform(self, seed, [pair for rows in polynomials for pair in zip(rows, basis, strict=True)])
         return out
 
     def packed(self: Kernels, rows: Residues, bits: Sequence[int]) -> bytes:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from helora_rns.kernels import Doubles
 from helora_rns.modular import Residues
 from helora_rns.scheme import sampling
@@ -12,13 +16,13 @@ from helora_rns.scheme.keys import SecretKey, wiped_with
 from helora_rns.scheme.shortening import restored
 from helora_rns.scheme.zeros import Zeros
 
-_EXACT = 2.0**52
+EXACT = 2.0**52
 
 
 def with_errors(context: Context, message: Message, error: Doubles) -> Residues:
     """Values of message + error at the highest level; a message is coefficients, or values if they are residues."""
     kernels, basis = context.kernels, context.basis(context.max_level)
-    if not are_values(message) and largest(message) < _EXACT:
+    if not are_values(message) and largest(message) < EXACT:
         error += message
         return kernels.values_of_doubles(error, basis)
     if are_values(message):
@@ -31,15 +35,19 @@ def with_errors(context: Context, message: Message, error: Doubles) -> Residues:
 
 
 class Encryptor:
-    """Encrypts with the secret key: one polynomial is of a seed, and is not sent."""
+    """Encrypts with the secret key: one polynomial is of a seed, and is not sent.
+
+    Attributes:
+        minus: Minus the secret, as values at the highest level: (limbs, N).
+    """
 
     def __init__(self, context: Context, secret: SecretKey) -> None:
         self._context = context
         limbs = context.max_level + 1
         # Minus the secret, so that a product and a sum make b = e + m - a·s.
         kernels, basis = context.kernels, context.basis(context.max_level)
-        self._minus = kernels.private(kernels.negate(secret.values[:limbs], basis))
-        wiped_with(self, self._minus)
+        self.minus = kernels.private(kernels.negate(secret.values[:limbs], basis))
+        wiped_with(self, self.minus)
 
     def encrypt(self, message: Message, scale: float) -> Ciphertext:
         """A fresh ciphertext at the highest level, of coefficients in doubles or of values."""
@@ -48,7 +56,7 @@ class Encryptor:
         (a,) = sampling.uniform(context, seed, basis)
         noisy = with_errors(context, message, sampling.errors(context)[0])
         values = context.residues((2, *a.shape))
-        kernels.multiply_add(a, self._minus, noisy, basis, out=values[0])
+        kernels.multiply_add(a, self.minus, noisy, basis, out=values[0])
         values[1] = a
         return Ciphertext(values, context.max_level, scale, seed)
 
@@ -83,6 +91,20 @@ class Decryptor:
         message = kernels.multiply_add(second, self._key.values[: len(basis)], first, basis)
         kernels.inverse(message, basis)
         return message
+
+    def residues_of_many(self, ciphertexts: Sequence[Ciphertext] | Sequence[ShortCiphertext]) -> Residues:
+        """The same of several of one level, all whole or all short: (count, limbs, N), in as many steps as for one."""
+        kernels, basis = self._context.kernels, self._context.basis(ciphertexts[0].level)
+        if isinstance(ciphertexts[0], ShortCiphertext):
+            pairs = [restored(self._context, each) for each in ciphertexts]  # type: ignore[arg-type]
+        else:
+            pairs = [each.values for each in ciphertexts]  # type: ignore[union-attr]
+        first, second = (self._context.copied(np.stack([pair[i] for pair in pairs])) for i in range(2))
+        if isinstance(ciphertexts[0], ShortCiphertext):
+            return self._of_coefficients(first, second)
+        kernels.multiply_add(second, self._key.values[: len(basis)], first, basis, out=first)
+        kernels.inverse(first, basis)
+        return first
 
     def _of_coefficients(self, first: Residues, second: Residues) -> Residues:
         """Of polynomials at level 0 by their coefficients, which are overwritten: one of them needs no transform."""
