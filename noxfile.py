@@ -18,9 +18,9 @@ nox.options.error_on_missing_interpreters = True
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 CORE = ["-e", ".[conformance,keys]"]
-PLUGINS = ["-e", "harness", "-e", "plugins/helora-numpy", "-e", "plugins/helora-rns", "-e",
-           "plugins/helora-tenseal[native]", "-e", "plugins/helora-pyfhel", "-e", "plugins/helora-openfhe", "-e",
-           "plugins/helora-transformers"]  # fmt: skip
+PLUGINS = ["-e", "harness", "-e", "plugins/helora-numpy", "-e", "plugins/helora-rns", "-e", "plugins/helora-cupy",
+           "-e", "plugins/helora-tenseal[native]", "-e", "plugins/helora-pyfhel", "-e", "plugins/helora-openfhe",
+           "-e", "plugins/helora-transformers"]  # fmt: skip
 OTHER_LIBRARIES = ["-e", "plugins/helora-pyfhel[native]", "-e", "plugins/helora-openfhe[native]"]
 
 
@@ -42,7 +42,8 @@ SMOKE = ["tests/test_imports.py", "tests/files", "tests/host/test_discovery.py",
 
 IMPORT_ALL = """
 import importlib, pkgutil
-for name in ("helora_core", "helora_numpy", "helora_rns", "helora_tenseal", "helora_pyfhel", "helora_openfhe"):
+for name in ("helora_core", "helora_numpy", "helora_rns", "helora_cupy", "helora_tenseal", "helora_pyfhel",
+             "helora_openfhe"):
     package = importlib.import_module(name)
     for module in pkgutil.walk_packages(package.__path__, name + "."):
         if not module.name.endswith("__main__") and name not in ("helora_pyfhel", "helora_openfhe"):
@@ -136,7 +137,7 @@ def conformance(session: nox.Session) -> None:
         ["plugins/helora-openfhe"],
     )
     packages = {str(package.parent) for package in Path("plugins").glob("helora-*/pyproject.toml")}
-    elsewhere = {"plugins/helora-transformers"}  # ``models``
+    elsewhere = {"plugins/helora-transformers", "plugins/helora-cupy"}  # ``models``, ``cuda``
     if packages != elsewhere | {plugin for together in plugins for plugin in together}:
         session.error(f"not all plugins are tested here, or some are gone: {sorted(packages)}")
     for tests in ([slow, *plugins[0]], *plugins[1:], across):
@@ -146,6 +147,17 @@ def conformance(session: nox.Session) -> None:
         )  # fmt: skip
     session.run("helora", "bench", "backends", "check")
     session.run("helora", "bench", "counts", "--check", "--require")
+
+
+@nox.session(python="3.11")
+def cuda(session: nox.Session) -> None:
+    """The kernels for cards, without one: on the CPU against the reference, with the kit on top, and through NVRTC."""
+    session.install(*CORE, *PLUGINS, *_group("cuda"), "pytest-xdist>=3.8")
+    # --helora-require, and the device by name: a plugin that cannot run fails here, rather than being skipped.
+    session.run(
+        "pytest", "-q", "-n", "2", "--dist", "worksteal", "plugins/helora-cupy", "--helora-require", *session.posargs,
+        env={"HELORA_CUPY_DEVICE": "shim", "HELORA_REQUIRE_NVRTC": "1", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
 
 
 # What the figures of language models were measured with. torch's build for CPUs is a wheel of pip's on some machines.
