@@ -9,10 +9,12 @@ from helora_core.backend.origin import Origin, origin_of
 from helora_core.backend.protocol import Executable
 from helora_core.backend.tape import Tape
 from helora_core.params.ckks import CKKSParams
+from helora_cupy.correlations import CupyBatchSums
 from helora_cupy.executable import prepared
 from helora_cupy.roles import CupyDecryptor, CupyEncoder, CupyEvaluator
 from helora_cupy.running import KernelsOf, Running, chosen
 from helora_rns.backend import RNSBackend, RNSDecryptor, RNSEvaluator
+from helora_rns.correlations.ring import ring_of
 from helora_rns.scheme.context import Context, Parameters, context
 
 
@@ -62,6 +64,11 @@ class CupyBackend(RNSBackend):
             executable = prepared(self.context(params), self._device, tape)
             self._device.finish()
         return executable
+
+    def batch_sums(self, params: CKKSParams, public_key: bytes, nonces: bytes, rows: int) -> CupyBatchSums:  # type: ignore[override]
+        ring = ring_of(params)
+        kernels = self._kernels(ring.ring_degree, ring.primes)
+        return CupyBatchSums(ring, self._device, kernels, public_key, nonces, rows)
 
     def generate_keys(
         self,

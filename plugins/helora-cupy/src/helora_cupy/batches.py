@@ -25,6 +25,16 @@ class BatchKernels(DeviceKernels):
         self._sampling.streams(keys, bounds, (out, len(basis)), self.ring_degree, each=each, count=count)
         return out
 
+    def streams_of(
+        self, keys: Sequence[tuple[bytes, bytes]], bounds: Any, first: tuple[Array, int], **options: Any
+    ) -> None:
+        """Uniform polynomials of streams, as ``Sampling.streams`` draws them."""
+        self._sampling.streams(keys, bounds, first, self.ring_degree, **options)
+
+    def ternary_of_streams(self, keys: Sequence[tuple[bytes, bytes]], each: int, count: int) -> Array:
+        """Polynomials of −1, 0 and 1, ``each`` of one stream: (count, N)."""
+        return self._sampling.ternary_polynomials(keys, self.ring_degree, each, count)
+
     def packed(self, rows: Array, bits: Sequence[int]) -> bytes:
         sizes = self._sizes(bits)
         out = self.empty((sum(sizes),), np.uint8)

@@ -35,6 +35,13 @@ class RNSBatchSums:
         for part in self._sums:
             part.fill(0)
 
+    @classmethod
+    def with_sums(cls, ring: WordRing, public_key: bytes, nonces: bytes, rows: int, sums: Sealed) -> RNSBatchSums:
+        """A batch whose sums were made elsewhere."""
+        batch = cls(ring, public_key, nonces, rows)
+        batch._sums = Sealed(*map(aligned_copy, sums))
+        return batch
+
     def _values(self, public_key: bytes, nonces: bytes) -> PublicValues:
         ring, key = self._ring, _sealed(self._ring, 1)
         words, values = key.words[0], key.residues[0]

@@ -110,7 +110,11 @@ class Upload:
 
     def part(self, row: int) -> memoryview:
         """The first polynomial of a ciphertext, packed."""
-        return self._rows[row * self._size : (row + 1) * self._size]
+        return self.rows(row, 1)
+
+    def rows(self, start: int, count: int) -> memoryview:
+        """Those of several."""
+        return self._rows[start * self._size : (start + count) * self._size]
 
 
 def beyond() -> CorruptPayload:
