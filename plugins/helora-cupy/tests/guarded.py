@@ -30,11 +30,13 @@ class Resident:
         return _outside(ufunc(*map(inside, inputs), **options))
 
     def __array_function__(self, function: Any, _: Any, args: Any, options: Any) -> Any:
-        if function is not np.stack:
+        if function not in (np.stack, np.concatenate):
             raise TypeError(f"{function.__name__} is not known to run on a device")
-        return Resident(np.stack([inside(each) for each in args[0]], **options))
+        return Resident(function([inside(each) for each in args[0]], **options))
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__array_"):  # by which NumPy would read the memory
+            raise AttributeError(name)
         found = getattr(self._own, name)
         if callable(found):
             return lambda *args, **options: _outside(found(*map(inside, args), **options))

@@ -21,7 +21,8 @@ from helora_rns.scheme.context import Context, Parameters, context
 from helora_rns.scheme.encryption import Decryptor, Encryptor
 from helora_rns.scheme.fields import Kind, Tag
 from helora_rns.scheme.keys import SecretKey
-from helora_rns.scheme.shortening import restored, round_off, shortened
+from helora_rns.host import OnHost
+from helora_rns.scheme.shortening import restored, shortened
 
 N, SCALE = 1024, 2.0**34
 PRIMES = tuple(distinct_ntt_primes((42, 40), N))
@@ -50,7 +51,7 @@ def test_every_residue_is_rounded_to_the_nearest_multiple_and_no_mean_is_left(pr
     numbers = np.arange(prime, dtype=np.uint64)
     for bits in range(prime.bit_length()):
         found = numbers.copy()
-        round_off(found, bits, prime)
+        OnHost.round_off(found, bits, prime)
         quotients = list(map(int, found))
         assert all(each << bits < prime for each in quotients)
         errors = [((each << bits) - x + prime // 2) % prime - prime // 2 for x, each in enumerate(quotients)]
@@ -67,7 +68,7 @@ def test_large_residues_are_rounded_likewise(bits: int, seed: int) -> None:
     edges = [0, 1, prime - 1, prime // 2, 1 << 40, (1 << 40) - 1, *(prime - 1 - (1 << each) for each in range(40))]
     numbers = np.array(edges + list(rng.integers(0, prime, 100)), dtype=np.uint64)
     quotients = numbers.copy()
-    round_off(quotients, bits, prime)
+    OnHost.round_off(quotients, bits, prime)
     for x, each in zip(map(int, numbers), map(int, quotients), strict=True):
         assert each << bits < prime
         error = ((each << bits) - x) % prime

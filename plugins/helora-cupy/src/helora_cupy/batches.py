@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from helora_cupy.building import Unit
 from helora_cupy.device import Array
 from helora_cupy.kernels import DeviceKernels
 from helora_cupy.sampling import NO_NONCE
 from helora_rns.kernels import Basis
+
+_ROUNDING = Unit("rounding.cu")
 
 
 class BatchKernels(DeviceKernels):
@@ -55,6 +58,12 @@ class BatchKernels(DeviceKernels):
 
     def _sizes(self, bits: Sequence[int]) -> list[int]:
         return [-(-self.ring_degree * length // 8) for length in bits]
+
+    def round_off(self, coefficients: Array, bits: int, prime: int) -> None:
+        if bits:
+            count, most = coefficients.size, np.uint64(prime - 1 >> bits)
+            arguments = [coefficients, np.uint64(count), bits, most]
+            self.device.launch(_ROUNDING, "round_off", (-(-count // 256),), 256, arguments)
 
     def of_doubles(self, values: Array, basis: Basis) -> Array:
         """Also of several polynomials, (count, N): (count, limbs, N)."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from helora_core.backend.capabilities import Encoding
-from helora_core.backend.protocol import SLOTS, Values
+from helora_core.backend.protocol import SLOTS, Sanitizing, Values
 from helora_cupy.running import Running
 from helora_rns.backend import RNSDecryptor, RNSEncoder, RNSEvaluator, message_of, of_slots
 from helora_rns.kernels import Doubles
@@ -101,3 +101,13 @@ class CupyDecryptor(RNSDecryptor):
 )  # fmt: skip
 class CupyEvaluator(RNSEvaluator):
     """The server's role."""
+
+    def sanitize_many(self, ciphertexts: Sequence[Ciphertext], how: Sequence[Sanitizing]) -> list[Ciphertext]:
+        alike: defaultdict[tuple[int, Sanitizing], list[int]] = defaultdict(list)
+        for i, (each, wanted) in enumerate(zip(ciphertexts, how, strict=True)):
+            alike[each.level, wanted].append(i)
+        found: dict[int, Ciphertext] = {}
+        for (_, wanted), places in alike.items():
+            made = self._with_public_key.sanitized_together([ciphertexts[i] for i in places], wanted)
+            found |= zip(places, made, strict=True)
+        return [found[i] for i in range(len(ciphertexts))]

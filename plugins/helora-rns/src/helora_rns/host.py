@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from helora_rns import arrays
 from helora_rns.chacha20 import NO_NONCE, Stream
 from helora_rns.kernels import Array, Basis, Kernels
@@ -55,6 +57,19 @@ class OnHost:
                 return False
             at += size
         return True
+
+    @staticmethod
+    def round_off(coefficients: Residues, bits: int, prime: int) -> None:
+        if not bits:
+            return
+        shift, most = np.uint64(bits), prime - 1 >> bits
+        odd = coefficients >> shift
+        odd &= np.uint64(1)
+        coefficients += odd
+        coefficients += np.uint64((1 << bits - 1) - 1)
+        coefficients >>= shift
+        if int(coefficients.max()) > most:  # once in many results, of the few coefficients next to the prime
+            coefficients[coefficients > np.uint64(most)] = 0
 
 
 def fill_uniform(kernels: Kernels, seed: bytes, rows: Sequence[tuple[Residues, int]]) -> None:

@@ -234,6 +234,14 @@ class Kernels(Protocol):
         """Undo ``packed``; whether no number is larger than its row's ``most``."""
         ...
 
+    def round_off(self, coefficients: Residues, bits: int, prime: int) -> None:
+        """Replace coefficients below a prime by their quotients by 2^bits, rounded to the nearest, ties to even ones.
+
+        A quotient whose multiple is the prime or more stands for zero, which is as close. Of uniform coefficients no
+        mean is left.
+        """
+        ...
+
     def slots_to_coefficients(self, slots: NDArray[np.generic], factor: float) -> Doubles:
         """Integer coefficients, (N,), of the polynomial with these slots times factor·N/2; missing slots are zero.
 
