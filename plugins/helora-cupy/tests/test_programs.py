@@ -38,6 +38,21 @@ def tape() -> Tape:
     return Tape((LevelAndScale(2, SCALE),), constants, tuple(made), (7, 0))
 
 
+def rescaled_products() -> Tape:
+    """Products, each rescaled, and their sum: what one rescale no longer needs must not be where another one writes."""
+    square, low = SCALE * SCALE, SCALE * SCALE / PARAMS.data_primes[2]
+    made = [
+        Instruction(
+            kind=InstructionKind.MULTIPLY_PLAIN, args=(0,), result=1 + i, level=2, scale=square, constants=(name,)
+        )
+        for i, name in enumerate("abc")
+    ]  # fmt: skip
+    made += [Instruction(kind=InstructionKind.RESCALE, args=(i,), result=3 + i, level=1, scale=low) for i in (1, 2, 3)]
+    made.append(Instruction(kind=InstructionKind.ADD, args=(4, 5, 6), result=7, level=1, scale=low))
+    constants = {name: TapeConstant(2, SCALE) for name in "abc"}
+    return Tape((LevelAndScale(2, SCALE),), constants, tuple(made), (7,))
+
+
 class Ready(NamedTuple):
     """A backend with the program prepared, two modules' weights, and clients' evaluators."""
 
@@ -50,8 +65,8 @@ def clients(count: int) -> list[Any]:
     return [RNSBackend().generate_keys(PARAMS, STEPS)[0] for _ in range(count)]
 
 
-def ready(backend: RNSBackend, owners: list[Any]) -> Ready:
-    executable, encoder = backend.prepare(PARAMS, tape()), backend.encoder(PARAMS)
+def ready(backend: RNSBackend, owners: list[Any], program: Tape | None = None) -> Ready:
+    executable, encoder = backend.prepare(PARAMS, program or tape()), backend.encoder(PARAMS)
     weights = []
     for seed in range(2):
         rng = np.random.default_rng(seed)
@@ -76,6 +91,13 @@ def test_many_runs_of_several_clients_and_modules_have_the_bits_of_the_cpu_engin
     owners = clients(3)
     sent = [(i % 3, i % 2, sealed(owners[i % 3], i)) for i in range(7)]
     assert results(ready(CupyBackend(), owners), sent) == results(ready(RNSBackend(), owners), sent)
+
+
+def test_steps_of_one_launch_do_not_share_memory() -> None:
+    owners = clients(1)
+    sent = [(0, i % 2, sealed(owners[0], i)) for i in range(2)]
+    device, cpu = (ready(backend, owners, rescaled_products()) for backend in (CupyBackend(), RNSBackend()))
+    assert results(device, sent) == results(cpu, sent)
 
 
 def test_other_keys_weights_and_inputs_are_run_by_the_same_recording() -> None:

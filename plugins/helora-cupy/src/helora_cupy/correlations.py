@@ -133,4 +133,3 @@ def _nonce(purpose: Purpose, stream: int) -> bytes:
 def _keys(seed: bytes, purpose: Purpose, start: int, count: int) -> list[tuple[bytes, bytes]]:
     """Seeds and nonces of the streams of so many rows, of which the first begins one."""
     return [(seed, _nonce(purpose, i)) for i in range(start // ROWS, -(-(start + count) // ROWS))]
-

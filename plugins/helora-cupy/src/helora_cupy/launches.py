@@ -143,7 +143,7 @@ class Launches:
         wide = widened(lowered, specials)
         self._kernels, self._data, self._specials = kernels, data, specials
         self._device: Device = kernels.device
-        arena, self._own = planned(wide), wide.slots.total
+        arena, self._own = planned(wide, groups(wide.steps)), wide.slots.total
         self.slots, self.fixed = wide.slots.total + 1, wide.slots.total - len(wide.slots.scratch)
         whole = [_scratch_rows(group, specials) for group in groups(wide.steps)]
         self.buffers = Buffers((*arena.starts, arena.rows), arena.rows + max(whole, default=0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from helora_rns.programs.steps import Lowered
+from helora_rns.programs.steps import Lowered, Step
 
 
 class Arena(NamedTuple):
@@ -20,12 +20,17 @@ class Arena(NamedTuple):
     rows: int
 
 
-def planned(lowered: Lowered) -> Arena:
-    """Places for the scratch buffers: first fit, in the order of their first use."""
+def planned(lowered: Lowered, groups: Iterable[Sequence[Step]] | None = None) -> Arena:
+    """Places for the scratch buffers: first fit, in the order of their first use.
+
+    Args:
+        lowered: The program.
+        groups: Its steps in order, those together that may run at the same time; by default as the CPU groups them.
+    """
     sizes = lowered.slots.scratch
     first = lowered.slots.total - len(sizes)
     used: dict[int, tuple[int, int]] = {}
-    for number, group in enumerate(lowered.groups()):
+    for number, group in enumerate(lowered.groups() if groups is None else groups):
         for slot in {ref.slot - first for step in group for ref in step.refs if ref.slot >= first}:
             used[slot] = used.get(slot, (number, number))[0], number
     starts: list[int] = [0] * len(sizes)
