@@ -13,6 +13,7 @@ from helora_core.params.ckks import CKKSParams
 from helora_cupy import executable as executables
 from helora_cupy.backend import CupyBackend
 from helora_cupy.executable import DeviceExecutable
+from helora_cupy.launches import groups, widened
 from helora_cupy.running import RunningShim
 from helora_rns.backend import RNSBackend
 
@@ -93,7 +94,19 @@ def test_many_runs_of_several_clients_and_modules_have_the_bits_of_the_cpu_engin
     assert results(ready(CupyBackend(), owners), sent) == results(ready(RNSBackend(), owners), sent)
 
 
-def test_steps_of_one_launch_do_not_share_memory() -> None:
+@pytest.mark.parametrize("program", [tape(), rescaled_products()])
+def test_steps_of_one_launch_do_not_share_memory(program: Tape) -> None:
+    """Blocks run in any order: what one step writes must not be where another one of the launch reads."""
+    device = CupyBackend(RunningShim()).prepare(PARAMS, program)
+    wide = widened(device._lowered, 1)
+    first, sizes = wide.slots.total - len(wide.slots.scratch), wide.slots.scratch
+    for group in groups(wide.steps):
+        used = sorted({ref.slot - first for step in group for ref in step.refs if ref.slot >= first})
+        rows = [device._launches.buffers.starts[slot] + i for slot in used for i in range(sizes[slot])]
+        assert len(set(rows)) == len(rows)
+
+
+def test_rescaled_products_have_the_bits_of_the_cpu_engine() -> None:
     owners = clients(1)
     sent = [(0, i % 2, sealed(owners[0], i)) for i in range(2)]
     device, cpu = (ready(backend, owners, rescaled_products()) for backend in (CupyBackend(), RNSBackend()))
