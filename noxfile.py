@@ -148,6 +148,19 @@ def conformance(session: nox.Session) -> None:
     session.run("helora", "bench", "counts", "--check", "--require")
 
 
+@nox.session(python="3.11")
+def cuda(session: nox.Session) -> None:
+    """Kernels for cards without a card: on the CPU against helora-rns's reference, threads in random order too, and
+    through NVRTC for three architectures, with the registers and the shared memory that are stated.
+    """
+    session.install(*CORE, *PLUGINS, "-e", "plugins/helora-cupy", "pytest-xdist>=3.8", *_group("cuda"))
+    tests = "plugins/helora-cupy/tests"
+    environment = {"HELORA_REQUIRE_NVRTC": "1", "OMP_NUM_THREADS": "1"}
+    workers = "-n", "2", "--dist", "worksteal", "--ignore", f"{tests}/test_occupancy.py"
+    session.run("pytest", "-q", *workers, tests, *session.posargs, env=environment)
+    session.run("pytest", "-q", f"{tests}/test_occupancy.py", env=environment)
+
+
 # What the figures of language models were measured with. torch's build for CPUs is a wheel of pip's on some machines.
 MODELS = ["torch==2.13.0", "transformers==5.24.0", "peft==0.21.2", "gguf==0.19.0", "accelerate==1.15.0"]
 
