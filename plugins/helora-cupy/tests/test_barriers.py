@@ -1,4 +1,4 @@
-"""Threads of a block run one by one between barriers, in random order: results are the same, unless a barrier is missing."""
+"""Threads of a block run one by one between barriers, in random order: results are the same, unless one is missing."""
 
 from __future__ import annotations
 

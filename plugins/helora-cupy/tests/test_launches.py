@@ -21,7 +21,7 @@ programs = of_kernel_sets("test_programs")
 
 
 class Launched:
-    """In the place of the compiled program: its addresses are the shim's, too. Its own buffers are filled with rubbish."""
+    """In the place of the compiled program, whose addresses are the shim's, too. Its own buffers begin with rubbish."""
 
     def __init__(self, executable: RNSExecutable, tape: Tape, shim: Shim) -> None:
         ring = executable._ring

@@ -89,10 +89,7 @@ def test_rows_of_a_stream_follow_each_other_as_on_the_cpu(primes: tuple[int, ...
     )  # fmt: skip
     assert (found[0] == words).all()
     assert (found[1] == values).all()
-    u = [
-        sampling.ternary_of(ring.context, rows.next())
-        for rows in [RowStreams(SEED, Purpose.RESULTS)]
-        for _ in range(70)
-    ]
+    rows = RowStreams(SEED, Purpose.RESULTS)
+    u = [sampling.ternary_of(ring.context, rows.next()) for _ in range(count)]
     keys = [(SEED, bytes([Purpose.RESULTS]) + i.to_bytes(7, "big") + bytes(4)) for i in range(3)]
     assert (SAMPLING.ternary_polynomials(keys, N, streams.ROWS, count) == np.stack(u)).all()

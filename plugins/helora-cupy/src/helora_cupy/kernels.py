@@ -80,6 +80,30 @@ class DeviceKernels:
         """Words ``start`` to ``start + count`` of the same."""
         return self._sampling.words(seed, nonce, start, count)
 
+    def uniform_streams(
+        self,
+        keys: Sequence[tuple[bytes, bytes]],
+        bounds: NDArray[np.uint64],
+        out: tuple[Array, Array],
+        each: int,
+        count: int,
+        budget: int,
+    ) -> None:
+        """Uniform words and residues, ``each`` polynomials of a stream, without waiting; see ``Sampling.streams``.
+
+        ``out``: (count, N) words and (count, limbs, N) residues, parts of longer arrays if need be.
+        """
+        words, values = out
+        apart = words.strides[0] // 8, values.strides[0] // 8
+        self._sampling.streams(
+            keys, bounds, (words, 1), self.ring_degree, each=each, count=count, second=values, apart=apart,
+            budget=budget,
+        )  # fmt: skip
+
+    def ternary_streams(self, keys: Sequence[tuple[bytes, bytes]], each: int, count: int) -> Array:
+        """Polynomials of −1, 0 and 1, ``each`` of one stream, without waiting: (count, N)."""
+        return self._sampling.ternary_polynomials(keys, self.ring_degree, each, count)
+
     # Transforms.
 
     def _plain_jobs(self, basis: Basis) -> Array:

@@ -174,7 +174,7 @@ class Launches:
             else:
                 kernels.by_row(
                     (ring.degree // 256, runs, each.tasks * each.rows),
-                    [tables, self.slots, each.program, each.rows, self._data, self._specials, ring.log_n, ring.mods],
+                    [tables, self.slots, each.program, each.tasks, self._data, self._specials, ring.log_n, ring.mods],
                 )
 
     # Preparation.

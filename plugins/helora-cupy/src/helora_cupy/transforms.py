@@ -100,22 +100,38 @@ def packed_lifts(jobs: Sequence[LiftJob]) -> NDArray[np.int32]:
     return np.array(most, np.int32).reshape(-1, 6 + MOST_GONE)
 
 
-def _padded_bytes(log_size: int, last: int) -> int:
-    return 8 * ((1 << log_size) + (1 << log_size >> max(PAD, last)))
+class Block(NamedTuple):
+    """A kernel's threads, bytes of shared memory, and the logarithm of how many residues a block takes."""
+
+    threads: int
+    shared: int
+    log_size: int
+
+
+def _block(log_size: int, log_e: int, stages: int) -> Block:
+    pad = max(PAD, passes(stages, log_e)[-1][1])
+    return Block((1 << log_size) >> log_e, 8 * ((1 << log_size) + (1 << log_size >> pad)), log_size)
+
+
+def blocks(log_n: int) -> dict[str, Block]:
+    """Of the kernels of ``building.transforms``."""
+    half_e, first = 2 if log_n < HALVES_FROM else 3, log_n // 2
+    columns, rows = _block(first + 4, half_e, first), _block(log_n - first + 3, half_e, log_n - first)
+    found = {f"{way}_{name}": block for way in ("forward", "inverse")
+             for name, block in (("columns", columns), ("rows", rows))}  # fmt: skip
+    if log_n <= WHOLE_LOG:
+        found |= {f"{way}_whole": _block(log_n, 3 if log_n == 10 else 4, log_n) for way in ("forward", "inverse")}
+    return found
 
 
 class Transforms:
     """A ring's transforms."""
 
     def __init__(self, ring: Ring) -> None:
-        self._ring, self._log_n = ring, ring.log_n
+        self._ring = ring
         self._unit = building.transforms(ring.log_n, wide=ring.wide)
         self._rows = building.rows(wide=ring.wide)
-        self._whole_e = 3 if ring.log_n == 10 else 4
-        self._half_e = 2 if ring.log_n < HALVES_FROM else 3
-        first = self._log_n // 2
-        self._columns = first + 4, passes(first, self._half_e)[-1][1]
-        self._tile = self._log_n - first + 3, passes(self._log_n - first, self._half_e)[-1][1]
+        self._blocks = blocks(ring.log_n)
 
     def forward(self, place: Place, jobs: Array, constants: Array | None = None) -> None:
         """Coefficients to values."""
@@ -139,13 +155,8 @@ class Transforms:
         else:
             twiddles = ring.inverse_whole if inverse else ring.forward_whole
         arguments = [*place.arguments, jobs, ring.mods, twiddles, ring.lifted, constants, len(ring.primes)]
-        if not in_halves:
-            shared = _padded_bytes(ring.log_n, passes(ring.log_n, self._whole_e)[-1][1])
-            grid = len(jobs), place.runs
-            ring.device.launch(self._unit, names[0], grid, ring.degree >> self._whole_e, arguments, shared)
-            return
-        for name in names[1:]:
-            size, last = self._columns if name.endswith("columns") else self._tile
-            grid3 = ring.degree >> size, place.runs, len(jobs)
-            shared = _padded_bytes(size, last)
-            ring.device.launch(self._unit, name, grid3, (1 << size) >> self._half_e, arguments, shared)
+        for name in names[1:] if in_halves else names[:1]:
+            block = self._blocks[name]
+            tiles = ring.degree >> block.log_size, place.runs, len(jobs)
+            grid = tiles if in_halves else (len(jobs), place.runs)
+            ring.device.launch(self._unit, name, grid, block.threads, arguments, block.shared)

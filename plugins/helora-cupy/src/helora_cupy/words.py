@@ -1,7 +1,7 @@
-"""``helora_rns.correlations.kernels.WordKernels`` on a device; every method that batches does many polynomials a launch.
+"""``helora_rns.correlations.kernels.WordKernels`` on a device, where a launch is for many polynomials.
 
-Results are made without errors where these cannot matter, as on the CPU: a coefficient that is 21 or less from a multiple
-of q₁ has its row made again with them.
+Results are made without errors where these cannot matter, as on the CPU: a coefficient that is 21 or less from a
+multiple of q₁ has its row made again with them.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class DeviceWords:
     def encrypted(
         self, uniform: tuple[Array, Array], random: Array, numbers: Array, secret: Secret, out: Array
     ) -> None:
-        """b = −a·s + q₁·m + e, packed, of as many polynomials as there are: ``out`` is (count, bytes) or one's bytes."""
+        """b = −a·s + q₁·m + e, packed, of as many polynomials as there are: ``out`` is (count, bytes)."""
         kernels, ring, limbs = self._kernels, self._ring, self._ring.limbs
         errors, count = kernels.binomial(random), random.size // self._n
         product = kernels.multiply(self.values_of_words(uniform[0]), secret.minus[:2], ring.pair)
@@ -113,8 +113,10 @@ class DeviceWords:
         return self.unpacked_many(part, words.reshape(1, -1), values.reshape(1, self._limbs, -1), 0)
 
     def unpacked_many(self, payload: Any, words: Array, values: Array, stride: int) -> bool:
-        """Bytes of several, ``stride`` apart, into (count, N) words and (count, limbs, N) values; whether these are below
-        their primes. Waits for the device.
+        """Bytes of several, ``stride`` apart, into (count, N) words and (count, limbs, N) values.
+
+        Returns:
+            Whether these are below their primes. Waits for the device.
         """
         kernels, count, at = self._kernels, len(words), 0
         if not hasattr(payload, "dtype"):
@@ -130,7 +132,7 @@ class DeviceWords:
     def randomised(
         self, sums: tuple[Array, Array], key: PublicValues, u: Array, random: Array | None
     ) -> tuple[Array, Array]:
-        """As the protocol says, of (count, 2, N) words and (count, 2, limbs, N) values as of one sum; u is (count, N)."""
+        """As the protocol says, of one sum or many: (count, 2, N) words, (count, 2, limbs, N) values, u (count, N)."""
         kernels, ring, limbs, n = self._kernels, self._ring, self._ring.limbs, self._n
         count = u.size // n
         errors = None if random is None else kernels.binomial(random)

@@ -96,7 +96,7 @@ DEVICE void switched_at(u64 (&out)[2], const u64* digits, u64 apart, const u64* 
 }
 
 // As Kernels.rotated; grid y: rows.
-KERNEL(256)
+KERNEL_TOGETHER(256, 3)
 rotated(u64* out, const u64* digits, const u64* key, const u64* added, const u32* index, const int* basis, int limbs,
         int width, int key_digits, int log_n, const u64* mods) {
   const int j = BLOCK_Y;
@@ -116,7 +116,7 @@ rotated(u64* out, const u64* digits, const u64* key, const u64* added, const u32
 // Steps of a program that work row by row, as helora_rns.programs.steps has them, for many runs. Tasks do not read what
 // others of the launch make; a task's steps follow each other at each place. `program`: for each task where it begins and
 // ends; there, steps: kind, limbs, rows, terms, whether it adds, and three integers for each of its operands: slot, row,
-// rows. Grid: x N/256, y runs, z tasks × rows.
+// rows. Grid: x N/256, y runs, z rows × tasks: tasks on one row follow each other, so that L2 keeps what they all read.
 enum Kind { ROTATE = 3, DOT, SUMS, RAISE };
 
 struct Row {
@@ -178,11 +178,11 @@ DEVICE void step_at(const Place& place, const int* step, int j, int prime, int d
   }
 }
 
-KERNEL(256)
-by_row(const u64* tables, int slots, const int* program, int rows, int data, int specials, int log_n,
+KERNEL_TOGETHER(256, 3)
+by_row(const u64* tables, int slots, const int* program, int tasks, int data, int specials, int log_n,
        const u64* mods) {
   const Place place = {tables, slots, {nullptr, nullptr, nullptr}, {0, 0, 0}};
-  const int task = BLOCK_Z / rows, j = BLOCK_Z % rows;
+  const int task = BLOCK_Z % tasks, j = BLOCK_Z / tasks;
   const int from = program[2 * task], to = program[2 * task + 1];
   THREADS(tid) {
     const int i = BLOCK_X * 256 + tid;

@@ -149,12 +149,11 @@ DEVICE void inverse_of(const int* job, const Rings& r, const u64* in, u64* out) 
 
 #define PLACES const u64 *tables, int slots, u64 *a, u64 *b, u64 *c, u64 stride_a, u64 stride_b, u64 stride_c
 #define RINGS const int *jobs, const u64 *mods, const u64 *twiddles, const u64 *lifted, const u64 *constants, int primes
+#define ROW (mods + job[4] * MOD_WORDS)
 #define BEGIN(axis)                                                                                                  \
   const Place place = {tables, slots, {a, b, c}, {stride_a, stride_b, stride_c}};                                    \
   const Rings r = {mods, twiddles, lifted, constants, primes};                                                       \
   const int* job = jobs + axis * JOB_WORDS;                                                                          \
-  const u64* row = mods + job[4] * MOD_WORDS;                                                                        \
-  (void)row;  /* which BY_POLICY looks at in wide rings */                                                           \
   const u64* in = place.at(job[0], job[1], DEGREE_LOG);                                                              \
   u64* out = place.at(job[2], job[3], DEGREE_LOG)
 
@@ -167,11 +166,11 @@ KERNEL_TOGETHER(Whole::THREADS_OF, TOGETHER_OF(WHOLE_E)) forward_whole(PLACES, R
   if (job[5])
     copied(in, out, 1 << DEGREE_LOG);
   else
-    BY_POLICY(row, (forward_of<P, Whole, false>(place, job, r, in, out, from)));
+    BY_POLICY(ROW, (forward_of<P, Whole, false>(place, job, r, in, out, from)));
 }
 KERNEL_TOGETHER(Whole::THREADS_OF, TOGETHER_OF(WHOLE_E)) inverse_whole(PLACES, RINGS) {
   BEGIN(BLOCK_X);
-  BY_POLICY(row, (inverse_of<P, Whole, false>(job, r, in, out)));
+  BY_POLICY(ROW, (inverse_of<P, Whole, false>(job, r, in, out)));
 }
 #endif
 
@@ -179,28 +178,28 @@ KERNEL_TOGETHER(Whole::THREADS_OF, TOGETHER_OF(WHOLE_E)) inverse_whole(PLACES, R
 typedef Halves<DEGREE_LOG, HALF_E>::Columns Columns;
 typedef Halves<DEGREE_LOG, HALF_E>::Rows Rows;
 
-KERNEL(Columns::THREADS_OF) forward_columns(PLACES, RINGS) {
+KERNEL_TOGETHER(Columns::THREADS_OF, 1024 / Columns::THREADS_OF) forward_columns(PLACES, RINGS) {
   BEGIN(BLOCK_Z);
   if (job[5]) {
     copied(in + ((u64)BLOCK_X << Columns::LOGBUF), out + ((u64)BLOCK_X << Columns::LOGBUF), 1 << Columns::LOGBUF);
   } else {
     in += BLOCK_X * 16;
     out += BLOCK_X * 16;
-    BY_POLICY(row, (forward_of<P, Columns, false>(place, job, r, in, out, nullptr)));
+    BY_POLICY(ROW, (forward_of<P, Columns, false>(place, job, r, in, out, nullptr)));
   }
 }
-KERNEL(Rows::THREADS_OF) forward_rows(PLACES, RINGS) {
+KERNEL_TOGETHER(Rows::THREADS_OF, 1024 / Rows::THREADS_OF) forward_rows(PLACES, RINGS) {
   BEGIN(BLOCK_Z);
   const u64 tile = (u64)BLOCK_X << Rows::LOGBUF;
   const u64* from = job[7] < 0 ? nullptr : place.at(job[7], job[8], DEGREE_LOG) + tile;
-  if (!job[5]) BY_POLICY(row, (forward_of<P, Rows, true>(place, job, r, in, out + tile, from)));
+  if (!job[5]) BY_POLICY(ROW, (forward_of<P, Rows, true>(place, job, r, in, out + tile, from)));
 }
-KERNEL(Rows::THREADS_OF) inverse_rows(PLACES, RINGS) {
+KERNEL_TOGETHER(Rows::THREADS_OF, 1024 / Rows::THREADS_OF) inverse_rows(PLACES, RINGS) {
   BEGIN(BLOCK_Z);
   const u64 tile = (u64)BLOCK_X << Rows::LOGBUF;
-  BY_POLICY(row, (inverse_of<P, Rows, true>(job, r, in + tile, out + tile)));
+  BY_POLICY(ROW, (inverse_of<P, Rows, true>(job, r, in + tile, out + tile)));
 }
-KERNEL(Columns::THREADS_OF) inverse_columns(PLACES, RINGS) {
+KERNEL_TOGETHER(Columns::THREADS_OF, 1024 / Columns::THREADS_OF) inverse_columns(PLACES, RINGS) {
   BEGIN(BLOCK_Z);
-  BY_POLICY(row, (inverse_of<P, Columns, false>(job, r, in, out + BLOCK_X * 16)));
+  BY_POLICY(ROW, (inverse_of<P, Columns, false>(job, r, in, out + BLOCK_X * 16)));
 }
