@@ -152,8 +152,8 @@ def conformance(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def cuda(session: nox.Session) -> None:
     """Kernels for cards without a card: on the CPU against helora-rns's reference, threads in random order too, the
-    backend on them with the conformance kit, and through NVRTC for three architectures, with the registers and the shared
-    memory that are stated.
+    backend on them with the conformance kit, and through NVRTC for three architectures, with the registers and the
+    shared memory that are stated.
     """
     session.install(*CORE, *PLUGINS, "pytest-xdist>=3.8", *_group("cuda"))
     tests = "plugins/helora-cupy/tests"

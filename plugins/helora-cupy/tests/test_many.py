@@ -28,7 +28,7 @@ def values(encoding: Encoding, seed: int) -> Any:
 
 @pytest.mark.parametrize("encoding", list(Encoding))
 def test_either_engine_opens_what_the_other_encrypted_together(encoding: Encoding) -> None:
-    client, server = CupyBackend().generate_keys(PARAMS, [])
+    client, _ = CupyBackend().generate_keys(PARAMS, [])
     other = RNSBackend().restore_keys(PARAMS, client.export_keys())
     assert isinstance(client, SupportsMany)
     many = [values(encoding, seed) for seed in range(3)]

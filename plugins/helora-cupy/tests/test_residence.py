@@ -1,4 +1,4 @@
-"""Values stay on the device: the scheme computes with arrays that refuse to be mixed with the host's, or read as them."""
+"""Values stay on the device: the scheme's arrays refuse to be mixed with the host's, or to be read as them."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ class TestScheme:
         masked, mask = server.uniform_mask(received)
         assert type(mask) is np.ndarray
         back = backend.encoder(PARAMS).encode(mask, level=2, scale=SCALE, encoding=Encoding.INTEGERS)
-        np.testing.assert_allclose(client.decrypt(server.sub(masked, server.add_plain(server.sub(masked, masked), back))),
-                                   values, atol=1e-5)  # fmt: skip
+        unmasked = server.sub(masked, server.add_plain(server.sub(masked, masked), back))
+        np.testing.assert_allclose(client.decrypt(unmasked), values, atol=1e-5)
         short = server.shortened(low, (3, 4))
         assert type(client.decrypt(client.deserialize(server.serialize(short)))) is np.ndarray
 
     @pytest.mark.parametrize("encoding", list(Encoding))
     def test_every_encoding_comes_from_the_host_and_goes_back(self, backend: RNSBackend, encoding: Encoding) -> None:
-        client, server = backend.generate_keys(PARAMS, [], public_key=True)
+        client, _ = backend.generate_keys(PARAMS, [], public_key=True)
         rng = np.random.default_rng(1)
         values = {
             Encoding.INTEGERS: np.stack([rng.integers(0, q, 1024, dtype=np.uint64) for q in PARAMS.data_primes]),

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from helora_core.backend.primes import distinct_ntt_primes
 from helora_core.errors import CorruptPayload, ForeignCiphertext, VersionMismatch
 from helora_rns.arrays import aligned_copy, residues
+from helora_rns.host import OnHost
 from helora_rns.scheme import encoding, fields, wire
 from helora_rns.scheme.ciphertexts import Ciphertext, ShortCiphertext
 from helora_rns.scheme.context import Context, Parameters, context
 from helora_rns.scheme.encryption import Decryptor, Encryptor
 from helora_rns.scheme.fields import Kind, Tag
 from helora_rns.scheme.keys import SecretKey
-from helora_rns.host import OnHost
 from helora_rns.scheme.shortening import restored, shortened
 
 N, SCALE = 1024, 2.0**34

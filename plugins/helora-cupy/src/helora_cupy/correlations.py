@@ -1,7 +1,7 @@
 """The server's side of a batch of correlations on the device: sums of the client's ciphertexts, and results of them.
 
-The bytes are those of ``helora_rns.correlations.sums``; what is done there for one ciphertext is done for hundreds here. What
-is online, and the client's side, are microseconds or the client's own affair, and run on the CPU.
+The bytes are those of ``helora_rns.correlations.sums``; what is done there for one ciphertext is done here for many.
+What is online, and the client's side, are microseconds or the client's own affair, and run on the CPU.
 """
 
 from __future__ import annotations

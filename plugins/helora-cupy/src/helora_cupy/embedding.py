@@ -23,14 +23,18 @@ class Embedding:
 
     @cached_property
     def _powers(self) -> Array:
-        return self._device.put(embedding.powers(2 * self._half))
+        powers = self._device.put(embedding.powers(2 * self._half))
+        self._device.finish()
+        return powers
 
     @cached_property
     def _places(self) -> tuple[Array, Array]:
         places = embedding.slot_places(2 * self._half)
         slot_of = np.empty_like(places)
         slot_of[places] = np.arange(places.size, dtype=places.dtype)
-        return self._device.put(places), self._device.put(slot_of)
+        both = self._device.put(places), self._device.put(slot_of)
+        self._device.finish()
+        return both
 
     def _each(self, name: str, items: int, polynomials: int, arguments: list[Any], threads: int = 256) -> None:
         self._device.launch(PACKING, name, (-(-items // threads), polynomials), threads, arguments)

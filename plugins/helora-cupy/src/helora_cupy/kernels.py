@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,10 +41,19 @@ class DeviceKernels:
         self._rows = building.rows(wide=self.ring.wide)
         self._sampling, self._embedding = Sampling(device), Embedding(device, ring_degree)
         self._products = Products(self.ring)
-        cached = functools.lru_cache(maxsize=MOST_KEPT)
+
+        def cached(make: Callable[..., Any]) -> Callable[..., Any]:
+            def made(*key: Any) -> Any:
+                found = make(*key)
+                device.finish()  # before other threads, with streams of their own, are given it
+                return found
+
+            return functools.lru_cache(maxsize=MOST_KEPT)(made)
+
         self._basis = cached(lambda basis: device.put(np.array(basis, np.int32)))
         self._numbers = cached(lambda numbers: device.put(np.array(numbers, np.uint64)))
-        self._plain, self._digits, self._divided = map(cached, (self._plain_jobs, self._digit_jobs, self._divide_jobs))
+        self._plain, self._digits = cached(self._plain_jobs), cached(self._digit_jobs)
+        self._divided = cached(self._divide_jobs)
         self._indices: dict[int, tuple[NDArray[np.uint32], Array]] = {}
 
     # Arrays.
@@ -237,7 +246,9 @@ class DeviceKernels:
             return index
         found = self._indices.get(id(index))
         if found is None:
-            found = self._indices.setdefault(id(index), (index, self.device.put(index)))  # so that its id stays its own
+            there = self.device.put(index)
+            self.device.finish()
+            found = self._indices.setdefault(id(index), (index, there))  # so that its id stays its own
         return found[1]
 
     def permute(self, a: Array, index: Any) -> Array:

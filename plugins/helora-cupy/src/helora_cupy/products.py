@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -32,6 +33,7 @@ class Products:
 
     def __init__(self, ring: Ring) -> None:
         self._ring, self._unit = ring, building.products(wide=ring.wide)
+        self._lock = threading.Lock()
         self._loaded: OrderedDict[tuple[Any, ...], tuple[Sequence[Any], Array]] = OrderedDict()
 
     def load(self, weights: Sequence[NDArray[np.int64]], basis: Sequence[int]) -> Array:
@@ -45,12 +47,15 @@ class Products:
 
     def _kept(self, weights: Sequence[Any], basis: Sequence[int]) -> Array:
         key = (*map(id, weights), *basis)  # what is kept keeps the arrays, and so their ids
-        if key not in self._loaded:
-            self._loaded[key] = weights, self.load(weights, basis)
-            while len(self._loaded) > MOST_LOADED:
-                self._loaded.popitem(last=False)
-        self._loaded.move_to_end(key)
-        return self._loaded[key][1]
+        with self._lock:
+            found = self._loaded.get(key)
+            if found is None:
+                found = self._loaded[key] = weights, self.load(weights, basis)
+                self._ring.device.finish()
+                while len(self._loaded) > MOST_LOADED:
+                    self._loaded.popitem(last=False)
+            self._loaded.move_to_end(key)
+            return found[1]
 
     def launch(
         self, weights: Sequence[Any], a: Sequence[Array], basis: Sequence[int], out: Sequence[Array], *, add: bool

@@ -96,7 +96,7 @@ def check_samples(device: Device, n: int, bits: tuple[int, ...], count: int = 5)
     keys = [(seed, bytes(12)) for seed in seeds]
     out = device.put(np.zeros((count, len(bits), n), np.uint64))
     own.uniform_polynomials(keys, ring.primes, n, out)
-    expected = np.stack([sampling.uniform(ring, seed, [ring.whole])[0] for seed in seeds])
+    expected = np.stack([sampling.uniform(ring, seed, ring.whole)[0] for seed in seeds])
     same(device.get(out), expected, f"uniform polynomials, N={n}")
     secrets = np.stack([sampling.ternary(ring, seed) for seed in seeds])
     same(device.get(own.ternary_polynomials(keys, n, 1, count)), secrets, f"ternary polynomials, N={n}")

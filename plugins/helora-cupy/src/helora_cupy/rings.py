@@ -80,7 +80,9 @@ class Ring:
                 signed = powers.astype(np.int64)
                 found = np.where(signed > q // 2, signed - q, signed)[order].astype(np.float64).view(np.uint64)
             whole[self._starts[i] : self._starts[i + 1]] = found
-        return self.device.put(whole)
+        table = self.device.put(whole)
+        self.device.finish()
+        return table
 
     @cached_property
     def forward_whole(self) -> Array:

@@ -79,7 +79,9 @@ class KernelsOf:
         with self._lock:
             found = self._made.get((ring_degree, primes))
             if found is None:
-                found = self._made[ring_degree, primes] = BatchKernels(self._device, ring_degree, primes)
+                found = BatchKernels(self._device, ring_degree, primes)
+                self._device.finish()
+                self._made[ring_degree, primes] = found
             return found
 
 

@@ -81,7 +81,9 @@ class Context:
         """How the automorphism x to x^element permutes values, for ``Kernels.permute``."""
         found = self._indices.get(element)
         if found is None:
-            found = self._indices.setdefault(element, self.kernels.to_device(automorphism(self.ring_degree, element)))
+            there = self.kernels.to_device(automorphism(self.ring_degree, element))
+            self.kernels.finish()
+            found = self._indices.setdefault(element, there)
         return found
 
     def residues(self, shape: tuple[int, ...]) -> Residues:

@@ -100,7 +100,9 @@ class Zeros:
     def _key(self, level: int) -> Residues:
         pair = self._pairs.get(level)
         if pair is None:
-            pair = self._pairs.setdefault(level, self._context.copied(self._pair[:, : level + 1]))
+            cut = self._context.copied(self._pair[:, : level + 1])
+            self._context.kernels.finish()
+            pair = self._pairs.setdefault(level, cut)
         return pair
 
 

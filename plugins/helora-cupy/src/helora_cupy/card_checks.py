@@ -1,7 +1,7 @@
-"""The backend `cupy` on a device: held to the CPU engine, and to its bars. Rows for ``cuda_check.py``; times in ms.
+"""The backend on a device, held to the CPU engine and to its bars: rows for ``harness/cuda_check.py``, times in ms.
 
-Everything is a function of a backend and of sizes, so that a test runs it, tiny, with the CPU in a card's place. Times there
-mean nothing; a row says what it ran on.
+All is a function of a backend and of sizes, so that a test runs it, tiny, with the CPU in a card's place. Times there
+mean nothing; a row says what it ran on. helora's plugins must be installed, or on the path with their metadata.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from helora_core.privacy.leakage import Assumption
 from helora_cupy.backend import CupyBackend
 from helora_rns.backend import RNSBackend
 
-ROOT = Path(__file__).resolve().parents[1]
+KIT = Path(__file__).resolve().parents[2] / "tests" / "test_conformance.py"
 Row = Callable[..., None]
 
 OPEN = Constraints(private_weights=False, sanitize_bits=None)
@@ -95,9 +95,8 @@ def elapsed_ms(call: Callable[[], object], finish: Callable[[], object], repeats
 def compiled(shape: str, packing: str, tokens: int, constraints: Constraints) -> tuple[Any, str, Any]:
     """A module of a shape, compiled; its name; and activations."""
     module = synthetic_module(ModuleShape.parse(shape), seed=1)
-    lora = helora.compile(
-        helora.LoRAAdapter.from_modules([module], source="synthetic"), tokens=tokens, backend="rns", packing=packing, constraints=constraints
-    )
+    adapter = helora.LoRAAdapter.from_modules([module], source="synthetic")
+    lora = helora.compile(adapter, tokens=tokens, backend="rns", packing=packing, constraints=constraints)
     x = np.random.default_rng(1).standard_normal((tokens, module.shape.d_in))
     return lora, module.name, x
 
@@ -105,10 +104,9 @@ def compiled(shape: str, packing: str, tokens: int, constraints: Constraints) ->
 def kit(row: Row, timeout: int = 400) -> bool:
     """The conformance kit on the backend, in a process of its own."""
     start = time.perf_counter()
-    tests = ROOT / "plugins" / "helora-cupy" / "tests" / "test_conformance.py"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests), "--helora-require"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(KIT), "--helora-require"]
     try:
-        child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+        child = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
         last = (child.stdout.strip().splitlines() or ["nothing was printed"])[-1]
         row("conformance kit", exit=child.returncode, said=last, s=time.perf_counter() - start)
         return child.returncode == 0
@@ -118,7 +116,7 @@ def kit(row: Row, timeout: int = 400) -> bool:
 
 
 def differential(row: Row, backend: CupyBackend, shapes: Sequence[str], packings: Sequence[str]) -> bool:
-    """Answers to the same message, from the CPU engine and from the device, where nothing random is added: equal bytes."""
+    """Results of the same message, by the CPU engine and the device, where nothing random is added: equal bytes."""
     same = True
     for shape in shapes:
         for packing in packings:
@@ -139,9 +137,7 @@ def differential(row: Row, backend: CupyBackend, shapes: Sequence[str], packings
 
 def results_in(answer: bytes) -> tuple[tuple[bytes, ...], ...]:
     """The ciphertexts of an answer, which also says how long it took."""
-    payload = envelope.opened(PayloadKind.DOWNLOAD, None, answer).payload
-    return tuple(tuple(envelope.opened(PayloadKind.CIPHERTEXT, None, each).payload for each in run)
-                 for run in decode(payload, Download).ciphertexts)  # fmt: skip
+    return decode(envelope.opened(PayloadKind.DOWNLOAD, None, answer).payload, Download).ciphertexts
 
 
 def one_token(row: Row, backend: CupyBackend, sizes: Sizes) -> None:
@@ -197,7 +193,8 @@ def whole_adapter(row: Row, backend: CupyBackend, sizes: Sizes) -> None:
     programs = elapsed_ms(
         lambda: [executable.run(runs) for executable, runs in together.values()], watched.finish, sizes.repeats
     )
-    row("bundled adapter, one token", modules=len(client.modules), programs_ms=programs, answers_ms=answer_ms, bar_ms=12.0)
+    count = len(client.modules)
+    row("bundled adapter, one token", modules=count, programs_ms=programs, answers_ms=answer_ms, bar_ms=12.0)
 
 
 def matrices(row: Row, backend: CupyBackend, sizes: Sizes) -> None:
@@ -236,7 +233,17 @@ def opened(lora: Any, backend: CupyBackend) -> tuple[Any, Any]:
     return client, server.open(client.evaluation_keys())
 
 
-def measured(row: Row, backend: CupyBackend, sizes: Sizes = Sizes()) -> bool:
+def run(card: Any, bench: Any, *, quick: bool) -> None:
+    """All of it on this machine's card, as ``harness/cuda_check.py`` calls it; AssertionError if something is wrong."""
+    if "rns" not in helora.get_manager().backends():
+        bench.row("backend", ran=False, said="helora's plugins are not installed: give their wheels")
+        return
+    right = measured(bench.row, CupyBackend(), Sizes(modules="layers.[0-3].*", repeats=5) if quick else Sizes())
+    assert right, "the engines disagree"
+    assert quick or kit(bench.row), "the conformance kit fails"
+
+
+def measured(row: Row, backend: CupyBackend, sizes: Sizes) -> bool:
     """Everything but the kit; whether the engines agree."""
     row("backend", device=backend.device, memory_limit=backend._device.limit)
     same = differential(row, backend, [sizes.shape, "37:90:5"], ["rank_bsgs", "cpmm", "halevi_shoup_bsgs"])
