@@ -86,7 +86,7 @@ class KernelsOf:
 
 
 @functools.cache
-def _of_process(pid: int, name: str, limit: int | None) -> Running:
+def _named(name: str, limit: int | None) -> Running:
     return RunningShim(limit) if name == probing.SHIM else RunningCard(limit)
 
 
@@ -94,12 +94,12 @@ def chosen() -> Running:
     """The device that the environment names; one for the whole process.
 
     Raises:
-        BackendUnavailable: It cannot be used here, or the process was forked after CUDA had started.
+        BackendUnavailable: It cannot be used here.
     """
     reason = probing.availability()
     if reason is not None:
         raise BackendUnavailable(f"helora-cupy: {reason}.", hint="Run helora backends for what can be used here.")
-    return _of_process(os.getpid(), probing.wanted(), memory.stated_limit())
+    return _named(probing.wanted(), memory.stated_limit())
 
 
 class RunningShim(Shim):
@@ -191,7 +191,7 @@ class RunningCard(Card):
         self.limit: int | None = limit or int(memory.DEFAULT_SHARE * cuda.runtime.memGetInfo()[0])
         self._pool = cuda.MemoryPool()
         self._pool.set_limit(size=self.limit)
-        self._own = threading.local()
+        self._own, self._process = threading.local(), os.getpid()
 
     @property
     def used(self) -> int:
@@ -202,6 +202,11 @@ class RunningCard(Card):
         if getattr(self._own, "working", False):
             yield
             return
+        if os.getpid() != self._process:
+            raise BackendUnavailable(
+                "helora-cupy: this process was forked from one that had started CUDA, which does not work in a copy.",
+                hint="Start processes that use the card by spawn, or fork before the first use of the backend.",
+            )
         self._own.working = True
         try:
             with self._stream(), self.cupy.cuda.using_allocator(self._pool.malloc):
