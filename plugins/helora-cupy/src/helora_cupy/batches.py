@@ -59,6 +59,13 @@ class BatchKernels(DeviceKernels):
     def _sizes(self, bits: Sequence[int]) -> list[int]:
         return [-(-self.ring_degree * length // 8) for length in bits]
 
+    def wipe(self, *arrays: Array) -> None:
+        device: Any = self.device
+        if device.settled():
+            for array in arrays:
+                array.fill(0)
+            device.settled()  # before the memory is given out again
+
     def round_off(self, coefficients: Array, bits: int, prime: int) -> None:
         if bits:
             count, most = coefficients.size, np.uint64(prime - 1 >> bits)

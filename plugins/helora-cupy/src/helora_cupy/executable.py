@@ -40,8 +40,22 @@ Addresses = NDArray[np.uint64]
 def prepared(ring: Context, device: Running, tape: Tape) -> DeviceExecutable | OperationsExecutable:
     """A tape, ready to be run."""
     if any(each.kind is InstructionKind.DOT_SCALARS for each in tape.instructions):
-        return OperationsExecutable(ring, tape)
+        return DeviceOperations(ring, device, tape)
     return DeviceExecutable(ring, device, tape)
+
+
+class DeviceOperations(OperationsExecutable):
+    """A tape by the evaluator's operations and products of matrices, in this thread's stream."""
+
+    def __init__(self, ring: Context, device: Running, tape: Tape) -> None:
+        super().__init__(ring, tape)
+        self._device = device
+
+    def _run(self, run: TapeRun) -> list[Ciphertext]:
+        with self._device.working():
+            outputs = super()._run(run)
+            self._device.finish()  # inputs and keys may be let go of by others when this returns
+        return outputs
 
 
 class Weights(NamedTuple):

@@ -58,6 +58,10 @@ class Running(Device, Protocol):
         """
         ...
 
+    def settled(self) -> bool:
+        """Wait for all streams; False if this process is a fork of the one that has the device, not to be touched."""
+        ...
+
     def write(self, to: Array, values: Any) -> None:
         """Copy an array of the host's into one of the device's, in this thread's stream."""
         ...
@@ -142,6 +146,9 @@ class RunningShim(Shim):
         copy[...] = values
         return copy
 
+    def settled(self) -> bool:
+        return True
+
     def write(self, to: Array, values: Any) -> None:
         to[...] = values
 
@@ -221,6 +228,15 @@ class RunningCard(Card):
         if stream is None:
             stream = self._own.stream = self.cupy.cuda.Stream(non_blocking=True)
         return stream
+
+    def finish(self) -> None:
+        self._stream().synchronize()
+
+    def settled(self) -> bool:
+        if os.getpid() != self._process:
+            return False
+        self.cupy.cuda.Device().synchronize()
+        return True
 
     def write(self, to: Array, values: Any) -> None:
         to.set(np.ascontiguousarray(values))

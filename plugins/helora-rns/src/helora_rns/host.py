@@ -5,8 +5,10 @@ one row at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from helora_rns import arrays
 from helora_rns.chacha20 import NO_NONCE, Stream
@@ -27,6 +29,11 @@ class OnHost:
     @staticmethod
     def to_host(array: Array) -> Array:
         return array
+
+    @staticmethod
+    def wipe(*arrays: NDArray[Any]) -> None:
+        for array in arrays:
+            array.fill(0)
 
     @staticmethod
     def finish() -> None:

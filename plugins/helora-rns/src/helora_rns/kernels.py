@@ -62,6 +62,10 @@ class Kernels(Protocol):
         """A copy in memory that is not kept for others, of an array that is then wiped: for what must stay secret."""
         ...
 
+    def wipe(self, *arrays: NDArray[Any]) -> None:
+        """Clear arrays for good, once nothing reads them any more."""
+        ...
+
     def finish(self) -> None:
         """Wait until all that this thread has asked for is done: called before other threads are given the results."""
         ...

@@ -47,7 +47,7 @@ class Encryptor:
         # Minus the secret, so that a product and a sum make b = e + m - a·s.
         kernels, basis = context.kernels, context.basis(context.max_level)
         self.minus = kernels.private(kernels.negate(secret.values[:limbs], basis))
-        wiped_with(self, self.minus)
+        wiped_with(self, kernels, self.minus)
 
     def encrypt(self, message: Message, scale: float) -> Ciphertext:
         """A fresh ciphertext at the highest level, of coefficients in doubles or of values."""

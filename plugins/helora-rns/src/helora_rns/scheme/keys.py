@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helora_rns.embedding import galois_element
-from helora_rns.kernels import CHUNK, interleaved
+from helora_rns.kernels import CHUNK, Kernels, interleaved
 from helora_rns.modular import Residues
 from helora_rns.scheme import sampling
 from helora_rns.scheme.context import Context
@@ -33,9 +33,9 @@ def wipe(*arrays: NDArray[Any]) -> None:
         array.fill(0)
 
 
-def wiped_with(owner: object, *arrays: NDArray[Any]) -> None:
+def wiped_with(owner: object, kernels: Kernels, *arrays: NDArray[Any]) -> None:
     """Clear these when their owner is gone."""
-    weakref.finalize(owner, wipe, *arrays).atexit = False
+    weakref.finalize(owner, kernels.wipe, *arrays).atexit = False
 
 
 class SecretKey:
@@ -51,7 +51,7 @@ class SecretKey:
         ternary = sampling.ternary(context, self.seed)
         self.values = context.kernels.private(context.kernels.values_of_doubles(ternary, context.whole))
         ternary.fill(0.0)
-        wiped_with(self, self.values)
+        wiped_with(self, context.kernels, self.values)
 
     def __repr__(self) -> str:
         return "SecretKey()"

@@ -62,7 +62,8 @@ class Sanitizer:
         if fresh:
             errors = kernels.binomial(stream.words(len(fresh) * n)).reshape(-1, n)
             for i, error in zip(fresh, errors, strict=True):
-                parts[-1].integers[i] += error
+                integers = parts[-1].integers[i]
+                integers += error
         noise = self._of_parts(parts, basis)
         if how.encoding is Encoding.COEFFICIENTS and how.keep is not None:
             hidden = kernels.uniform_polynomials([sampling.fresh_seed() for _ in ciphertexts], basis)
@@ -71,7 +72,9 @@ class Sanitizer:
             noise = hidden
         kernels.forward(noise, basis)
         clean = [self._added(zero, own, each, level) for zero, own, each in zip(zeros, noise, ciphertexts, strict=True)]
-        return self._divided(clean, ciphertexts, how.dropped)
+        divided = self._divided(clean, ciphertexts, how.dropped)
+        kernels.finish()  # zeros are another thread's, which may reuse their memory once this lets go of them
+        return divided
 
     def _of_parts(self, parts: Sequence[_Part], basis: Basis) -> Residues:
         """What the parts add up to: (count, limbs, N)."""
