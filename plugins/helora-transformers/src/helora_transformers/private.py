@@ -65,6 +65,11 @@ class PrivateModel:
         return f"<PrivateModel {type(self.model).__name__}, {self.active_adapter or 'closed'} {self._where}>"
 
     @property
+    def host(self) -> Bank:
+        """What has the adapters."""
+        return self._host
+
+    @property
     def adapters(self) -> tuple[str, ...]:
         """Names of the host's adapters."""
         return tuple(self._offered)
