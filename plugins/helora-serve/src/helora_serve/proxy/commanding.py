@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,9 +81,10 @@ class Command:
                     f"Proxy: there is no adapter {options.adapter}, and it is no address.",
                     hint="Give a directory, or the address that helora serve or helora link prints.",
                 )
+            adapter = options.adapter if options.host is None else self._dialling(stack, options.host)
             with working("loading torch") as stage:
                 model, tokenizer = load_base(options.base, on_stage=stage)
-            attachment = self._attachment(model)
+            attachment = self._attachment(model, adapter)
             stack.callback(attachment.close)
             from helora_serve.proxy.private_models import PrivateModels
 
@@ -99,13 +101,19 @@ class Command:
             if self._as_json:
                 _print({"event": "stopped"})
 
-    def _attachment(self, model: Any) -> Attachment:
-        from helora_serve.proxy.attachment import Attachment
+    def _dialling(self, stack: ExitStack, address: str) -> Callable[[], Any]:
+        """What connects to the host. It is tried at once, before a model is loaded for nothing."""
         from helora_transformers import connect
+
+        first = [connect(address)]
+        stack.callback(first[0].close)
+        return lambda: first.pop() if first else connect(address)
+
+    def _attachment(self, model: Any, adapter: str | Callable[[], Any]) -> Attachment:
+        from helora_serve.proxy.attachment import Attachment
 
         options, host = self._options, self._options.host
         wishes: dict[str, Any] = {"fallback": options.fallback, "ahead": options.ahead}
-        adapter: Any = options.adapter if host is None else lambda: connect(host)
         if host is None:
             constraints = Constraints(assume=options.assume)
             wishes |= {"packing": options.packing, "backend": options.backend, "constraints": constraints}
