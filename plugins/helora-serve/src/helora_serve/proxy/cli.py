@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
 from helora_core.cli import options
 from helora_transformers.cli import options as talking
 
-if TYPE_CHECKING:
-    pass
-
 _EXPOSED = (
     "OPEN BEYOND THIS MACHINE: whoever reaches this port can ask the adapter, and reads and writes in plain HTTP, "
     "without a key (docs/proxy.md)."
 )
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -39,6 +38,10 @@ _EXPOSED = (
     "--drain", "drain_s", type=click.FloatRange(0, 3600), default=30.0, show_default=True, metavar="SECONDS",
     help="How long an answer on its way may take after Ctrl-C.",
 )  # fmt: skip
+@click.option("--token-file", type=_FILE, metavar="FILE", help="The token that the host asks for, in a file.")
+@click.option("--ca", type=_FILE, metavar="PEM", help="The authority of the host's certificate, if not the system's.")
+@click.option("--certificate", type=_FILE, metavar="PEM", help="Your own certificate, if the host asks for one.")
+@click.option("--key", type=_FILE, metavar="PEM", help="Its key.")
 @talking.ahead
 @talking.fallback
 @options.assume

@@ -48,11 +48,22 @@ class Options:
     origins: tuple[str, ...]
     hosts: tuple[str, ...]
     address: str | None
+    token_file: Path | None
+    ca: Path | None
+    certificate: Path | None
+    key: Path | None
 
     @property
     def host(self) -> str | None:
         """The address of the adapters' host; None for this process."""
         return self.adapter if "://" in self.adapter else None
+
+    def connecting(self) -> dict[str, Any]:
+        """What ``connect`` is told beside the address."""
+        given: dict[str, Any] = {"ca": self.ca, "certificate": self.certificate, "key": self.key}
+        if self.token_file is not None:
+            given["token"] = self.token_file.read_text(encoding="utf-8").strip()
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class Command:
@@ -105,9 +116,10 @@ class Command:
         """What connects to the host. It is tried at once, before a model is loaded for nothing."""
         from helora_transformers import connect
 
-        first = [connect(address)]
+        how = self._options.connecting()
+        first = [connect(address, **how)]
         stack.callback(first[0].close)
-        return lambda: first.pop() if first else connect(address)
+        return lambda: first.pop() if first else connect(address, **how)
 
     def _attachment(self, model: Any, adapter: str | Callable[[], Any]) -> Attachment:
         from helora_serve.proxy.attachment import Attachment

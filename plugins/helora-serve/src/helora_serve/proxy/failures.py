@@ -15,7 +15,7 @@ TOO_MANY = "rate_limit_error"
 
 _OF_THE_HOST = {
     "connection-lost", "corrupt-payload", "version-mismatch", "unexpected-message", "foreign-ciphertext",
-    "missing-rotation-key", "insecure-parameters", "leakage-refused",
+    "missing-rotation-key", "insecure-parameters", "leakage-refused", "access-refused",
 }  # fmt: skip
 """Codes of errors that a host caused: it is gone, or what it sent cannot be used."""
 
