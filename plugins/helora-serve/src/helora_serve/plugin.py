@@ -7,11 +7,10 @@ from collections.abc import Iterable
 import click
 
 from helora_core.hookspecs import hookimpl
+from helora_serve.proxy.cli import proxy
 
 
 @hookimpl
 def helora_cli_commands() -> Iterable[click.Command]:
     """``helora proxy``."""
-    from helora_serve.proxy.cli import proxy
-
     return [proxy]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
@@ -68,6 +71,25 @@ def hosting(place: Place) -> Iterator[Callable[..., Any]]:
             return host
 
         yield start
+
+
+@pytest.fixture
+def serving_host(place: Place, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """``serving_host()``: the address of ``helora serve`` on this machine, without TLS, until the test is over."""
+    pytest.importorskip("helora_serve.cli", reason="there is no helora serve yet")
+    place.compiled.save(tmp_path / "served")
+    command = [sys.executable, "-m", "helora_core", "serve", str(tmp_path / "served"), "--port", "0", "--json"]
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> str:
+        started.append(subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        assert started[-1].stdout
+        return str(json.loads(started[-1].stdout.readline())["address"])
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 class Asking:

@@ -59,6 +59,12 @@ def test_tokens_are_those_of_the_run_in_this_process(asking: Any, hosting: Any, 
     assert asked.text("w7 w8") == text
 
 
+def test_tokens_are_the_same_over_websockets(asking: Any, serving_host: Any, here: Any) -> None:
+    asked = asking(serving_host())
+    assert asked.text("w7 w8") == here("w7 w8")[1]
+    assert "".join(each.choices[0].delta.content or "" for each in asked.pieces("w9")) == here("w9")[1]
+
+
 def test_headers_and_the_last_chunk_say_what_protects_it(asking: Any, hosting: Any) -> None:
     asked = asking(hosting().address)
     raw = asked.client.chat.completions.with_raw_response.create(**asked.fields("w7"))

@@ -63,13 +63,19 @@ def held(model: Any, asked: Any) -> Private:
     return private
 
 
-@pytest.fixture
-def conversation(asking: Any, hosting: Any, place: Any) -> Any:
-    """What was private, and what passed between proxy and host."""
+@pytest.fixture(params=["link", "serve"])
+def conversation(request: pytest.FixtureRequest, asking: Any, place: Any) -> Any:
+    """What was private, and what passed between proxy and host: over a link, and over WebSockets."""
     model, tokenizer = place.loaded()
-    relay = Relay(hosting().address, record=True)
-    with relay as address:
-        private = held(model, asking(address, loaded=(model, tokenizer)))
+    if request.param == "link":
+        scheme, address = "tcp", request.getfixturevalue("hosting")().address
+    else:
+        scheme, address = "http", request.getfixturevalue("serving_host")()
+    relay = Relay(f"tcp://{address.partition('://')[2]}", record=True)
+    with relay as near:
+        asked = asking(f"{scheme}://{near.partition('://')[2]}", loaded=(model, tokenizer))
+        private = held(model, asked)
+        asked.attachment.close()
     return private, b"\0".join(relay.recorded)
 
 
