@@ -11,12 +11,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import hypothesis
 import pytest
 
 from helora_serve.proxy.answering import Answering
 from helora_serve.proxy.app import application
 from helora_serve.proxy.asked import Asked, Begun, Ended, Facts, Told
 from helora_serve.proxy.running import LOOPBACK, Server, listening
+
+hypothesis.settings.register_profile("proxy", deadline=None)
+hypothesis.settings.load_profile("proxy")
 
 
 class Words:

@@ -128,7 +128,6 @@ json_values = strategies.recursive(
 fields_of_chat = strategies.sampled_from(["model", "messages", "n", "stop", "seed", "stream", "tools", "max_tokens"])
 
 
-@hypothesis.settings(deadline=None)
 @hypothesis.given(strategies.dictionaries(fields_of_chat | strategies.text(), json_values))
 def test_whatever_comes_is_read_or_refused(document: dict[str, Any]) -> None:
     with suppress(Failure):

@@ -9,9 +9,6 @@ from hypothesis import strategies
 
 from helora_serve.proxy.stopping import Stopping
 
-hypothesis.settings.register_profile("proxy", deadline=None)
-hypothesis.settings.load_profile("proxy")
-
 LETTERS = strategies.text("abc", max_size=30)
 STOPS = strategies.lists(strategies.text("abc", min_size=1, max_size=4), max_size=4)
 

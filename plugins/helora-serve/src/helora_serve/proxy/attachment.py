@@ -57,8 +57,7 @@ class Attachment:
         """
         if self._private is None:
             self._private = self._attached()
-        if self._private.active_adapter != name:
-            self._private.set_adapter(name)
+        self._private.set_adapter(name)
         return self._private
 
     def lost(self) -> None:

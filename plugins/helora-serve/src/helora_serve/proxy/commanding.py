@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from helora_serve.proxy.answering import Answering
 from helora_serve.proxy.app import application
 from helora_serve.proxy.running import LOOPBACK, Server, heeding_signals, listening
 from helora_transformers.cli.opening import Share, working
+from helora_transformers.cli.options import plain
 from helora_transformers.models import load_base, require_libraries
 from helora_transformers.modes import Mode
 
@@ -138,6 +139,8 @@ class Command:
             return Attachment(model, adapter, where=host, options={**wishes, "on_prepared": share})
 
     def _announce(self, attachment: Attachment, names: tuple[str, ...], port: int) -> None:
+        from helora_serve.proxy.private_models import leakage_of
+
         options, private = self._options, attachment.private
         report = private.report() if private else None
         address = options.address or LOOPBACK
@@ -148,28 +151,33 @@ class Command:
             host=options.host,
             mode="one-process" if options.host is None else Mode.CLIENT_KEY.value,
             sees=Mode.CLIENT_KEY.protects(options.host),
-            leakage=report.leakage if report else "",
+            leakage=leakage_of(report) if report else "",
             offer=attachment.offer_sha256,
         )
         if self._as_json:
             _print(serving.to_dict())
             return
         for line in serving.lines():
-            click.echo(line)
+            click.echo(plain(line))
 
     def _noted(self, what: dict[str, Any]) -> None:
-        if self._as_json:
-            _print(what)
-            return
-        if what["event"] == "refused":
-            click.secho(f"refused {what['status']} {what['code']}, {what['seconds']:.1f} s", fg="yellow")
-        elif what["event"] == "cancelled":
-            click.echo(f"{what['model']}: cancelled after {what['seconds']:.1f} s")
-        else:
-            click.echo(
-                f"{what['model']}: {what['prompt_tokens']} tokens given, {what['cached_tokens']} of them read before, "
-                f"{what['completion_tokens']} answered in {what['seconds']:.1f} s"
-            )
+        with suppress(OSError):  # nobody reads it any more
+            if self._as_json:
+                _print(what)
+            else:
+                click.echo(plain(_line(what)))
+
+
+def _line(what: dict[str, Any]) -> str:
+    """For people."""
+    if what["event"] == "refused":
+        return f"refused {what['status']} {what['code']}, {what['seconds']:.1f} s"
+    if what["event"] == "cancelled":
+        return f"{what['model']}: cancelled after {what['seconds']:.1f} s"
+    return (
+        f"{what['model']}: {what['prompt_tokens']} tokens given, {what['cached_tokens']} of them read before, "
+        f"{what['completion_tokens']} answered in {what['seconds']:.1f} s"
+    )
 
 
 def _print(document: dict[str, Any]) -> None:

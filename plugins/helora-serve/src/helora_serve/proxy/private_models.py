@@ -16,6 +16,7 @@ from helora_serve.proxy.asked import Asked, Audit, Begun, Ended, Facts, Told
 from helora_serve.proxy.attachment import Attachment
 from helora_serve.proxy.failures import bad_request
 from helora_serve.proxy.stopping import Stopping
+from helora_transformers.bank import AHEAD
 from helora_transformers.conversation import chat_ids
 from helora_transformers.generate import FinishReason, stream
 from helora_transformers.reading import Read
@@ -54,7 +55,8 @@ class PrivateModels:
     ) -> None:
         self._model, self._tokenizer, self._attachment = model, tokenizer, attachment
         self._max_tokens, self._temperature = max_tokens, temperature
-        self._adapters = {name: None} | {f"{name}:{each}": each for each in attachment.names}
+        adapters = {f"{name}:{each.removesuffix(AHEAD)}": each for each in attachment.names}
+        self._adapters: dict[str, str | None] = {name: None, **adapters}
         self._read: list[tuple[str, Read]] = []  # by model, the last one used at the end
         config = model.config.get_text_config()
         self._room = getattr(config, "max_position_embeddings", None) or 1 << 24
@@ -77,9 +79,9 @@ class PrivateModels:
             private = self._attachment.private
             with private.disable_adapter() if private else nullcontext():
                 return self._answer(asked, ids, most, tell, cancel, lambda: Facts("base"))
-        private = self._attachment.use(adapter)
-        before = private.report()
         try:
+            private = self._attachment.use(adapter)
+            before = private.report()
             return self._answer(asked, ids, most, tell, cancel, lambda: self._facts(before, private.report()))
         except ConnectionLost:
             self._attachment.lost()
@@ -158,12 +160,16 @@ class PrivateModels:
         return best, common
 
     def _facts(self, before: Report, after: Report) -> Facts:
-        leakage = after.leakage + (f" (if {', '.join(after.assumes)})" if after.assumes else "")
         names = ("tokens", "round_trips", "bytes_up", "bytes_down")
         took = {name: getattr(after, name) - getattr(before, name) for name in names}
         bits = after.bits if after.bits is not None and math.isfinite(after.bits) else None
         mode = "one-process" if self._attachment.where is None else "client-key"
-        return Facts(mode, leakage, bits, Audit(self._attachment.offer_sha256, **took))
+        return Facts(mode, leakage_of(after), bits, Audit(self._attachment.offer_sha256, **took))
+
+
+def leakage_of(report: Report) -> str:
+    """What the key holder learns beyond Δ, and what that rests on."""
+    return report.leakage + (f" (if {', '.join(report.assumes)})" if report.assumes else "")
 
 
 class _Telling:

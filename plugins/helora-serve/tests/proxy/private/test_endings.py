@@ -55,6 +55,19 @@ def test_a_host_that_is_gone_ends_the_answer_and_no_other_model_goes_on(asking: 
     assert asked.text("w7") == alone
 
 
+def test_a_host_that_was_gone_when_another_adapter_was_asked_for_comes_back(asking: Any, hosting: Any) -> None:
+    host = hosting("one", "two")
+    asked = asking(host.address)
+    alone = asked.text("w7", model="base:one")
+    host.stop()
+    for model in ("base:two", "base:one"):
+        with pytest.raises(openai.APIStatusError) as refused:
+            asked.text("w7", model=model)
+        assert refused.value.code == "connection-lost"
+    hosting("one", "two", address=host.address)
+    assert [asked.text("w7", model=model) for model in ("base:two", "base:one")] == [alone, alone]
+
+
 def test_another_offer_at_the_same_address_is_not_taken_for_the_first(
     asking: Callable[..., Any], hosting: Any, tmp_path: Path
 ) -> None:
