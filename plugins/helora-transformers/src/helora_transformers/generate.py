@@ -66,8 +66,8 @@ def stream(
         max_new_tokens: The most tokens of the answer.
         cancel: The answer ends within a token after this is set.
         on_token: Called with the number of tokens so far after each one, in the thread that computes them.
-        on_piece: Called with each piece of text, in the same thread, before its token is counted: ``cancel`` that is
-            set here ends the answer with this token.
+        on_piece: Called with each piece of text, in the same thread, before its token is counted. ``cancel`` that is
+            set here ends the answer with the next token at the latest: transformers asks before it hands a token out.
         how: Further arguments of ``model.generate``.
 
     Raises:

@@ -115,7 +115,7 @@ def test_drawing_follows_its_seed(asking: Any, hosting: Any) -> None:
     assert asked.text("w7", temperature=2, top_p=0) == asked.text("w7", temperature=0) == asked.text("w7")
 
 
-def test_it_stops_at_a_text_and_runs_no_token_more(asking: Any, hosting: Any, here: Any) -> None:
+def test_it_stops_at_a_text_and_runs_one_token_more_at_most(asking: Any, hosting: Any, here: Any) -> None:
     asked, words = asking(hosting().address), here("w7 w8")[1].split()
     for stop in (f" {words[2]}", [f"{words[1]} {words[2][:2]}", "never"]):
         whole = asked.answer("w7 w8", stop=stop)
