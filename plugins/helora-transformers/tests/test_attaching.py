@@ -17,6 +17,7 @@ from helora_core.adapter.lora import LoRAAdapter, ModuleShape
 from helora_core.adapter.synthetic import synthetic_module
 from helora_core.errors import HeloraError, InvalidInput, LeakageRefused, PoolEmpty
 from helora_transformers import attach
+from helora_transformers.bank import adapter_names
 from helora_transformers.errors import ModelUnsupported
 from helora_transformers.tiny import adapted, base_model, mixture, prompt
 
@@ -109,7 +110,7 @@ class TestAdapters:
         with pytest.raises(InvalidInput, match="legal, medical"):
             attach(model, server)
         with attach(model, server, adapter_name="legal") as private:
-            assert private.adapters == ("legal", "medical")
+            assert private.adapters == adapter_names(server.offer()) == ("legal", "medical")
             assert (logits(model, inputs) - expected[0]).abs().max() < 1e-3
             private.set_adapter("medical")
             assert private.active_adapter == "medical"
@@ -123,6 +124,18 @@ class TestAdapters:
         private.close()
         with pytest.raises(InvalidInput, match="closed"):
             private.report()
+
+    def test_one_that_cannot_be_set_leaves_the_one_before_at_work(self, tmp_path: Path) -> None:
+        inputs, model = prompt(4), base_model()
+        expected = logits(adapted("llama", tmp_path / "ours", targets=["q_proj"]), inputs)
+        adapted("gpt2", tmp_path / "foreign", targets=["c_attn"])
+        compiled = {name: helora.compile(tmp_path / name, backend="rns", packing="rank_bsgs") for name in
+                    ("ours", "foreign")}  # fmt: skip
+        with attach(model, helora.Server(compiled), adapter_name="ours") as private:
+            with pytest.raises(InvalidInput):
+                private.set_adapter("foreign")
+            assert private.active_adapter == "ours"
+            assert (logits(model, inputs) - expected).abs().max() < 1e-3
 
     def test_a_dora_is_refused_by_name(self, tmp_path: Path) -> None:
         with warnings.catch_warnings():

@@ -133,6 +133,23 @@ class TestEnding:
         assert generation.tokens == tuple(plain[0, 5:9].tolist())
         assert torch.equal(model.generate(**inputs, **GREEDY, max_new_tokens=20), plain)
 
+    def test_at_most_one_token_follows_a_piece_after_which_no_more_is_wanted(self, tokenizer: Any) -> None:
+        model, inputs, cancel, pieces = base_model(), prompt(5), threading.Event(), list[str]()
+        plain = model.generate(**inputs, **GREEDY, max_new_tokens=20)
+
+        def heard(piece: str) -> None:
+            pieces.append(piece)
+            if len(pieces) == 3:
+                cancel.set()
+
+        generation = begun(model, tokenizer, inputs, max_new_tokens=20, cancel=cancel, on_piece=heard)
+        assert list(generation) == pieces
+        ran = len(generation.tokens)
+        assert generation.tokens == tuple(plain[0, 5 : 5 + ran].tolist())
+        assert tokenizer.decode(plain[0, 5 : 5 + ran], skip_special_tokens=True) == "".join(pieces)
+        told = tokenizer.decode(plain[0, 5 : 3 + ran], skip_special_tokens=True)
+        assert told == "".join(pieces[:2])
+
     def test_closing_it_waits_for_its_thread(self, tokenizer: Any) -> None:
         never = threading.Event()
         with begun(base_model(), tokenizer, max_new_tokens=100, on_token=lambda _: never.wait(0.05)) as generation:

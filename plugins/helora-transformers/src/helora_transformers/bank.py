@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -73,8 +73,8 @@ def offered_adapters(offer: bytes, client: Client) -> dict[str, OfferedAdapter]:
         plans.setdefault(adapter or DEFAULT, []).append(plan)
     found = {}
     for adapter in parts:
-        online = adapter.removesuffix(AHEAD)
-        if online != adapter and online in parts:
+        online = _online(adapter, parts)
+        if online != adapter:
             continue
         runs_ahead = all(plan.correlation is not None for plan in plans[adapter] if not plan.is_zero)
         twin = names.get(adapter + AHEAD, {})
@@ -86,6 +86,23 @@ def offered_adapters(offer: bytes, client: Client) -> dict[str, OfferedAdapter]:
             read.backend,
         )
     return found
+
+
+def adapter_names(offer: bytes) -> tuple[str, ...]:
+    """The names of an offer's adapters, without making its plans.
+
+    Raises:
+        CorruptPayload, VersionMismatch: As ``read_offer`` raises them.
+    """
+    parts = [part.name for versions in offered_by_name(read_offer(offer)).values() for part in versions[0].parts]
+    names = dict.fromkeys(part.rpartition("/")[0] or DEFAULT for part in parts)
+    return tuple(dict.fromkeys(_online(name, names) for name in names))
+
+
+def _online(name: str, names: Collection[str]) -> str:
+    """The name under which the adapter's plans that run online go, if there are any."""
+    online = name.removesuffix(AHEAD)
+    return online if online in names else name
 
 
 def only(adapters: Mapping[str, OfferedAdapter], name: str | None) -> OfferedAdapter:

@@ -54,6 +54,7 @@ def stream(
     max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
     cancel: Cancel | None = None,
     on_token: Callable[[int], object] = lambda count: None,
+    on_piece: Callable[[str], object] = lambda piece: None,
     **how: Any,
 ) -> Generation:
     """Begin an answer: ``for piece in stream(private, inputs, tokenizer=tokenizer): print(piece, end="")``.
@@ -65,6 +66,8 @@ def stream(
         max_new_tokens: The most tokens of the answer.
         cancel: The answer ends within a token after this is set.
         on_token: Called with the number of tokens so far after each one, in the thread that computes them.
+        on_piece: Called with each piece of text, in the same thread, before its token is counted. ``cancel`` that is
+            set here ends the answer with the next token at the latest: transformers asks before it hands a token out.
         how: Further arguments of ``model.generate``.
 
     Raises:
@@ -72,7 +75,7 @@ def stream(
     """
     base = model.model if isinstance(model, PrivateModel) else model
     require_room(base, inputs["input_ids"], max_new_tokens)
-    return Generation(base, inputs, tokenizer, max_new_tokens, cancel, on_token, how)
+    return Generation(base, inputs, tokenizer, max_new_tokens, cancel, on_token, on_piece, how)
 
 
 class Generation:
@@ -83,10 +86,11 @@ class Generation:
 
     def __init__(
         self, model: Any, inputs: Mapping[str, torch.Tensor], tokenizer: Any, max_new_tokens: int,
-        cancel: Cancel | None, on_token: Callable[[int], object], how: Mapping[str, Any],
+        cancel: Cancel | None, on_token: Callable[[int], object], on_piece: Callable[[str], object],
+        how: Mapping[str, Any],
     ) -> None:  # fmt: skip
         self._closed = threading.Event()
-        self._writer = _Writer(_Text(tokenizer), on_token)
+        self._writer = _Writer(_Text(tokenizer), on_token, on_piece)
         self._criterion = _Cancelled([self._closed, *([cancel] if cancel else [])])
         self._max_new_tokens, self._ends = max_new_tokens, _ends(model, how)
         self._reason: FinishReason | None = None
@@ -195,13 +199,13 @@ class _Writer(BaseStreamer):  # type: ignore[misc,unused-ignore]  # untyped wher
         error: What ended the answer, if it failed.
     """
 
-    def __init__(self, text: _Text, on_token: Callable[[int], object]) -> None:
+    def __init__(self, text: _Text, on_token: Callable[[int], object], on_piece: Callable[[str], object]) -> None:
         self.pieces: SimpleQueue[str | _End] = SimpleQueue()
         self.ids: list[int] = []
         self.prompt_tokens = 0
         self.first_ns = self.last_ns = 0
         self.error: BaseException | None = None
-        self._text, self._on_token = text, on_token
+        self._text, self._on_token, self._on_piece = text, on_token, on_piece
         self._began = time.perf_counter_ns()
 
     def put(self, value: torch.Tensor) -> None:
@@ -226,6 +230,7 @@ class _Writer(BaseStreamer):  # type: ignore[misc,unused-ignore]  # untyped wher
 
     def _hand_out(self, piece: str) -> None:
         if piece:
+            self._on_piece(piece)
             self.pieces.put(piece)
 
 

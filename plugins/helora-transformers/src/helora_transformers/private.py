@@ -65,6 +65,11 @@ class PrivateModel:
         return f"<PrivateModel {type(self.model).__name__}, {self.active_adapter or 'closed'} {self._where}>"
 
     @property
+    def host(self) -> Bank:
+        """What has the adapters."""
+        return self._host
+
+    @property
     def adapters(self) -> tuple[str, ...]:
         """Names of the host's adapters."""
         return tuple(self._offered)
@@ -87,10 +92,12 @@ class PrivateModel:
             )
         with self._lock:
             if adapter_name not in self._made:
-                self._made[adapter_name] = self._attached(self._offered[adapter_name])
-            for name, each in self._made.items():
-                each.hooks.enabled = name == adapter_name
+                try:
+                    self._made[adapter_name] = self._attached(self._offered[adapter_name])
+                finally:  # if that fails, the one before goes on
+                    self._enable()
             self._active = self._made[adapter_name]
+            self._enable()
 
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:
@@ -116,6 +123,10 @@ class PrivateModel:
                 each.adapter.close()
             if made and hasattr(self._host, "close"):
                 self._host.close()
+
+    def _enable(self) -> None:
+        for each in self._made.values():
+            each.hooks.enabled = each is self._active
 
     def _require_active(self) -> _Attached:
         if self._active is None:

@@ -3,41 +3,55 @@
 from __future__ import annotations
 
 import io
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from helora_core.cli import options
-from helora_core.errors import ConnectionLost, HeloraError
+from helora_core.errors import ConnectionLost, HeloraError, InvalidInput
 from helora_transformers.cli.options import Asked, asking, checked_text
+from helora_transformers.cli.terminal import HELP, cancelling, messages
 
 if TYPE_CHECKING:
     from helora_transformers.cli.figures import Answer
     from helora_transformers.cli.opening import Opened
 
-_HELP = "/report what it took so far, /reset to begin anew, /quit or Ctrl-D to end; Ctrl-C cancels an answer"
-_PROMPT = "> "
-
 
 @click.command()
+@click.argument("address", required=False)
 @asking
 @options.as_json
-def chat(asked: Asked, as_json: bool) -> None:
+def chat(address: str | None, asked: Asked, as_json: bool) -> None:
     """Talk with a language model whose LoRA is encrypted.
+
+    ADDRESS is that of the adapter's host, as for --adapter; or of a proxy, as `helora proxy` prints it: it has the base
+    model and the keys then, and neither torch nor the model is needed here.
 
     The base model answers beside it, in a conversation of its own. Type /report for what it took so far, /reset to
     begin anew, /quit or Ctrl-D to end; Ctrl-C cancels the current answer. Standard input that is not a terminal is
     read as one message a line. With --json one document a line is printed for each message.
     """
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # before anything is read of it
+    if address is not None and asked.adapter is not None:
+        raise InvalidInput(f"Both {address} and --adapter were given.", hint="Leave one of them out.")
+    if address is not None and address.rstrip("/").endswith("/v1"):
+        from helora_transformers.cli.proxied import talk
+
+        refusals = talk(address, asked, as_json=as_json)
+    else:
+        refusals = _talk(asked if address is None else replace(asked, adapter=address), as_json=as_json)
+    if refusals and not sys.stdin.isatty():
+        click.get_current_context().exit(1)
+
+
+def _talk(asked: Asked, *, as_json: bool) -> int:
+    """Talk with a model of this process. Returns how many messages got no answer."""
     from helora_transformers.cli.opening import opened
     from helora_transformers.cli.showing import say
 
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")  # before anything is read of it
     at_terminal = sys.stdin.isatty()
 
     def check(model: Any, tokenizer: Any) -> None:
@@ -48,35 +62,12 @@ def chat(asked: Asked, as_json: bool) -> None:
     with opened(asked, plaintext_too=False, check=check, confirm=at_terminal and not as_json) as talked_to:
         say(talked_to.protects, err=True)
         if at_terminal and not as_json:
-            say(_HELP, err=True)
+            say(HELP, err=True)
         talk = _Talk(talked_to, asked.max_new_tokens, as_json=as_json)
-        for message in _messages(at_terminal=at_terminal, as_json=as_json):
+        for message in messages(at_terminal=at_terminal, as_json=as_json):
             if not talk.heard(message):
                 break
-    if talk.refusals and not at_terminal:
-        click.get_current_context().exit(1)
-
-
-def _messages(*, at_terminal: bool, as_json: bool) -> Iterator[str]:
-    """What is typed, or the lines of standard input, until its end."""
-    if not at_terminal:
-        for line in sys.stdin:
-            yield line.rstrip("\r\n")
-        return
-    with suppress(ImportError):
-        import readline  # noqa: F401 - input() edits lines with it
-    while True:
-        try:
-            if as_json or not sys.stdout.isatty():
-                click.echo(_PROMPT, nl=False, err=True)
-                yield input()
-            else:
-                yield input(_PROMPT)
-        except KeyboardInterrupt:
-            click.echo(f"\n{_HELP}", err=True)
-        except EOFError:
-            click.echo(err=True)
-            return
+    return talk.refusals
 
 
 class _Talk:
@@ -111,7 +102,7 @@ class _Talk:
         elif command == "/report":
             self._report()
         elif command.startswith("/"):
-            self._tell({"event": "help", "help": _HELP}, _HELP)
+            self._tell({"event": "help", "help": HELP}, HELP)
         elif command:
             self._answer(message)
         return True
@@ -150,7 +141,7 @@ class _Talk:
         from helora_transformers.cli.showing import viewing
 
         answers: list[Answer] = []
-        with _cancelling() as cancel, viewing(self._talked_to.shown, hidden=self._as_json) as view:
+        with cancelling() as cancel, viewing(self._talked_to.shown, hidden=self._as_json) as view:
             for variant in self._talked_to.shown:
 
                 def begin(on_token: Any, conversation: Any = self._conversations[variant]) -> Any:
@@ -174,29 +165,3 @@ class _Talk:
 
         for line in lines:
             say(line, dim=dim)
-
-
-class _Interrupted:
-    """Whether Ctrl-C was pressed. No ``Event``: its lock might be held by what the handler interrupts."""
-
-    def __init__(self) -> None:
-        self._times = 0
-
-    def is_set(self) -> bool:
-        return self._times > 0
-
-    def note(self, *_: object) -> None:
-        self._times += 1
-        if self._times > 1:  # whoever presses it again will not wait for a token
-            raise KeyboardInterrupt
-
-
-@contextmanager
-def _cancelling() -> Iterator[_Interrupted]:
-    """While this is open, Ctrl-C is noted."""
-    interrupted = _Interrupted()
-    before = signal.signal(signal.SIGINT, interrupted.note)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)

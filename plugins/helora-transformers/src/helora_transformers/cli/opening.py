@@ -70,7 +70,7 @@ def opened(
         if asked.host is not None:
             host = connect(asked.host)
             stack.callback(host.close)
-        with _working("loading torch") as stage:
+        with working("loading torch") as stage:
             model, tokenizer = load_base(asked.base, on_stage=stage)
         check(model, tokenizer)
         plaintext = None
@@ -143,13 +143,13 @@ def _attached(model: Any, adapter: Any, asked: Asked) -> PrivateModel:
         wishes |= {"packing": asked.packing, "backend": asked.backend, "constraints": constraints}
         wishes["allow_emulation"] = asked.allow_emulation
     if not asked.ahead:
-        with _working("compiling the adapter" if asked.host is None else f"opening a session at {asked.host}"):
+        with working("compiling the adapter" if asked.host is None else f"opening a session at {asked.host}"):
             return attach(model, adapter, **wishes)
     with progress("tokens prepared", asked.ahead) as advance:
-        return attach(model, adapter, ahead=asked.ahead, on_prepared=_Share(advance, asked.ahead), **wishes)
+        return attach(model, adapter, ahead=asked.ahead, on_prepared=Share(advance, asked.ahead), **wishes)
 
 
-class _Share:
+class Share:
     """Advances a bar to a share of its whole."""
 
     def __init__(self, advance: Callable[[float], object], total: int) -> None:
@@ -171,7 +171,7 @@ def _warn(private: PrivateModel) -> None:
 
 
 @contextmanager
-def _working(what: str) -> Iterator[Callable[[str], None]]:
+def working(what: str) -> Iterator[Callable[[str], None]]:
     """A note of what is being done, on standard error if that is a terminal; yields what changes it."""
     if not sys.stderr.isatty():
         yield lambda stage: None

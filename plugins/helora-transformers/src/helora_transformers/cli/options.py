@@ -62,11 +62,20 @@ def _mode(ctx: click.Context, param: click.Parameter, value: str) -> Mode:
     return Mode(value)
 
 
+base = click.option(
+    "--base", default="smollm2", show_default=True, metavar="DIR",
+    help="Folder of the base model, as transformers saves it; smollm2 is converted from a package when first used.",
+)  # fmt: skip
+ahead = click.option(
+    "--ahead", type=click.IntRange(2, _MOST_AHEAD), default=None, metavar="TOKENS",
+    help="Prepare for so many tokens first, of prompts and answers: Δ takes microseconds then.",
+)  # fmt: skip
+fallback = click.option(
+    "--fallback", type=click.Choice(["refuse", "wait", "online"]), default="wait", show_default=True,
+    help="When less is prepared than is needed: fail, wait for more, or go on with plans that run online.",
+)  # fmt: skip
 _OPTIONS = (
-    click.option(
-        "--base", default="smollm2", show_default=True, metavar="DIR",
-        help="Folder of the base model, as transformers saves it; smollm2 is converted from a package when first used.",
-    ),
+    base,
     click.option(
         "--adapter", metavar="PATH|ADDRESS",
         help="Adapter on this machine, or its host: tcp://HOST:PORT or unix:///PATH (`helora link`). By default the "
@@ -82,14 +91,8 @@ _OPTIONS = (
         "--max-new-tokens", type=click.IntRange(1, 1 << 16), default=64, show_default=True, metavar="N",
         help="The most tokens of an answer.",
     ),
-    click.option(
-        "--ahead", type=click.IntRange(2, _MOST_AHEAD), default=None, metavar="TOKENS",
-        help="Prepare for so many tokens first, of prompts and answers: Δ takes microseconds then.",
-    ),
-    click.option(
-        "--fallback", type=click.Choice(["refuse", "wait", "online"]), default="wait", show_default=True,
-        help="When less is prepared than is needed: fail, wait for more, or go on with plans that run online.",
-    ),
+    ahead,
+    fallback,
     options.assume,
     options.backend,
     options.packing,

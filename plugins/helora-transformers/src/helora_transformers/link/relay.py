@@ -29,9 +29,17 @@ class Relay:
         target: Where to.
         delay_ms: Milliseconds that each byte takes, one way.
         bits_per_second: Rate in each direction; None for no limit.
+        record: Whether to keep what passes.
+
+    Attributes:
+        recorded: What passed, one for each direction of each connection, if it is kept.
     """
 
-    def __init__(self, target: str, *, delay_ms: float = 0.0, bits_per_second: float | None = None) -> None:
+    def __init__(
+        self, target: str, *, delay_ms: float = 0.0, bits_per_second: float | None = None, record: bool = False
+    ) -> None:
+        self.recorded: list[bytearray] = []
+        self._record = record
         self._target, self._delay_s = parse(target), delay_ms / 1e3
         self._seconds_a_byte = 8 / bits_per_second if bits_per_second else 0.0
         self._stopping = threading.Event()
@@ -81,12 +89,15 @@ class Relay:
 
     def _take_in(self, source: socket.socket, pieces: queue.Queue[tuple[float, bytes]]) -> None:
         """Read about as fast as the rate, and note when each piece is due; an empty one is the end."""
-        free, data = 0.0, b"first"
+        free, data, kept = 0.0, b"first", bytearray()
+        self.recorded.append(kept)
         while data:
             try:
                 data = source.recv(_PIECE)
             except OSError:
                 data = b""
+            if self._record:
+                kept += data
             free = max(free, time.monotonic()) + len(data) * self._seconds_a_byte
             if (ahead := free - time.monotonic()) > _AHEAD_S:
                 self._stopping.wait(ahead)
