@@ -23,13 +23,14 @@ LOOPS, FIBERS = Shim(), Shim(fibers=True)
 
 
 class Forgetful(Shim):
-    """Without barriers between all threads of a block."""
+    """Without barriers between all threads of a block, or of a warp."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, warp: bool = False) -> None:
         super().__init__(fibers=True)
+        self._macro = "SHIM_FORGETS", "2" if warp else "1"
 
     def launch(self, unit: Any, *rest: Any, **more: Any) -> None:
-        super().launch(unit._replace(macros=(*unit.macros, ("SHIM_FORGETS", "1"))), *rest, **more)
+        super().launch(unit._replace(macros=(*unit.macros, self._macro)), *rest, **more)
 
 
 def residues(count: int, seed: int, n: int = N) -> Any:
@@ -98,3 +99,8 @@ def test_the_order_of_threads_does_not_matter(kind: Callable[[Shim], list[Any]])
 def test_a_missing_barrier_is_noticed(kind: Callable[[Shim], list[Any]]) -> None:
     expected = [each.tobytes() for each in kind(LOOPS)]
     assert [each.tobytes() for each in kind(Forgetful())] != expected
+
+
+def test_a_missing_barrier_of_a_warp_is_noticed() -> None:
+    expected = [each.tobytes() for each in transforms(LOOPS)]
+    assert [each.tobytes() for each in transforms(Forgetful(warp=True))] != expected

@@ -57,6 +57,7 @@ WARPS: dict[str, tuple[int, ...]] = {
     "rounded": (64,),
     "slots_of": (64,),
     "embedding_tiles": (48,),
+    "round_off": (64,),
     "of_words": (64,),
     "of_small": (64,),
     "joined": (48,),
@@ -112,6 +113,7 @@ def kernels() -> Iterator[Kernel]:
     for name in ("pack", "unpack", "beyond", "embedding_stage", "placed", "rounded", "slots_of"):
         yield Kernel(PACKING, name, 256, 0, False)
     yield Kernel(PACKING, "embedding_tiles", 512, 16384, False)
+    yield Kernel(Unit("rounding.cu"), "round_off", 256, 0, False)
     yield from (
         Kernel(WORDS, name, 256, 0, False) for name in ("of_words", "of_small", "joined", "quotients", "opened")
     )

@@ -63,12 +63,16 @@ extern "C" unsigned char shim_shared[];
 extern "C" void shim_wait(int warp);
 #ifdef SHIM_FIBERS
 #define THREADS(tid) for (int tid = shim_thread, once_ = 1; once_; once_ = 0)
-#ifdef SHIM_FORGETS  // that it shows
+#if SHIM_FORGETS == 1  // that it shows: nothing, 1 barriers of a block, 2 those of a warp
 #define BARRIER
 #else
 #define BARRIER shim_wait(0)
 #endif
+#if SHIM_FORGETS == 2
+#define WARP_BARRIER
+#else
 #define WARP_BARRIER shim_wait(1)
+#endif
 #define PER_THREAD(type, name, count) type name[count]
 #define MINE(name) name
 #else
