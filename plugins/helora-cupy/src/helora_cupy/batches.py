@@ -13,7 +13,7 @@ from helora_cupy.kernels import DeviceKernels
 from helora_cupy.sampling import NO_NONCE
 from helora_rns.kernels import Basis
 
-_ROUNDING = Unit("rounding.cu")
+ROUNDING = Unit("rounding.cu")
 
 
 class BatchKernels(DeviceKernels):
@@ -70,7 +70,7 @@ class BatchKernels(DeviceKernels):
         if bits:
             count, most = coefficients.size, np.uint64(prime - 1 >> bits)
             arguments = [coefficients, np.uint64(count), bits, most]
-            self.device.launch(_ROUNDING, "round_off", (-(-count // 256),), 256, arguments)
+            self.device.launch(ROUNDING, "round_off", (-(-count // 256),), 256, arguments)
 
     def of_doubles(self, values: Array, basis: Basis) -> Array:
         """Also of several polynomials, (count, N): (count, limbs, N)."""
