@@ -1,6 +1,6 @@
 """Compiles the kernels: ``python build.py`` for this machine, ``python build.py --target NAME`` for another.
 
-``--target wasm`` makes the client half for browsers, three builds of it, by ``ziglang`` alone: helora-serve carries them.
+``--target wasm`` makes the client half for browsers, three builds of it, by ``ziglang`` alone; helora-serve has them.
 
 ``--sanitize`` has the compiler put checks into them, of memory and of undefined behaviour, for tests.
 
@@ -86,41 +86,13 @@ CLIENT_LINK = ["-O3", "--no-entry", "--gc-sections", "--strip-all", "--stack-fir
 """The stack is below everything else: one that is too deep ends the program and overwrites nothing."""
 
 CLIENT_EXPORTS = [
-    "hr_add",
-    "hr_add_doubles",
-    "hr_are_below",
-    "hr_binomial",
-    "hr_chacha20",
-    "hr_coefficients_to_slots",
-    "hr_forward",
-    "hr_fused",
-    "hr_inverse",
-    "hr_largest",
-    "hr_multiply",
-    "hr_multiply_add",
-    "hr_negate",
-    "hr_of_doubles",
-    "hr_pack",
-    "hr_permute",
-    "hr_quotients",
-    "hr_ring_bytes",
-    "hr_ring_make",
-    "hr_root_powers",
-    "hr_scaled",
-    "hr_shift",
-    "hr_slots_to_coefficients",
-    "hr_sub",
-    "hr_ternary",
-    "hr_times",
-    "hr_to_doubles",
-    "hr_uniform",
-    "hr_unpack",
-    "hr_values_of_doubles",
-    "hr_words_encrypted",
-    "hr_words_opened",
-    "hr_words_padded",
+    "hr_add", "hr_add_doubles", "hr_are_below", "hr_binomial", "hr_chacha20", "hr_coefficients_to_slots",
+    "hr_forward", "hr_fused", "hr_inverse", "hr_largest", "hr_multiply", "hr_multiply_add", "hr_negate",
+    "hr_of_doubles", "hr_pack", "hr_permute", "hr_quotients", "hr_ring_bytes", "hr_ring_make", "hr_root_powers",
+    "hr_scaled", "hr_shift", "hr_slots_to_coefficients", "hr_sub", "hr_ternary", "hr_times", "hr_to_doubles",
+    "hr_uniform", "hr_unpack", "hr_values_of_doubles", "hr_words_encrypted", "hr_words_opened", "hr_words_padded",
     "hr_words_revealed",
-]
+]  # fmt: skip
 """What pages call; the rest is left out."""
 
 

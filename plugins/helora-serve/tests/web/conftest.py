@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from helora_core.parties import request
+
 HERE = Path(__file__).parent
 WEB = HERE.parents[1] / "src" / "helora_serve" / "web"
 
@@ -42,8 +44,47 @@ def run_job(tmp_path: Path) -> Run:
     return run
 
 
+class Partner:
+    """A script of this folder that answers lines of JSON with lines of JSON."""
+
+    def __init__(self, script: str, setup: dict[str, Any]) -> None:
+        command = ["node", "--no-warnings", str(HERE / script)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.ask(**setup)
+
+    def ask(self, **command: Any) -> dict[str, Any]:
+        """What it answers; bytes go both ways as base64 of fields whose names are given here as bytes."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        plain = {name: text(each) if isinstance(each, bytes) else each for name, each in command.items()}
+        self._process.stdin.write(json.dumps(plain) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, "it has ended"
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate()
+
+
 @pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+def partner() -> Iterator[Callable[..., Partner]]:
+    """Makes partners, and ends them."""
+    made: list[Partner] = []
+
+    def make(script: str, **setup: Any) -> Partner:
+        made.append(Partner(script, setup))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """The same random bytes on both sides: those of a call depend on how many were before it. Call to begin anew."""
     calls = itertools.count()
 
@@ -52,12 +93,13 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
         parts = [hashlib.sha256(f"{call}.{i}".encode()).digest() for i in range(-(-count // 32))]
         return b"".join(parts)[:count]
 
-    def begin() -> None:
+    def begin(at: int = 0) -> None:
         nonlocal calls
-        calls = itertools.count()
+        calls = itertools.count(at)
         monkeypatch.setattr(os, "urandom", random)
+        monkeypatch.setattr(request, "new_request_id", lambda: random(16))
 
-    yield begin
+    return begin
 
 
 def text(data: bytes) -> str:

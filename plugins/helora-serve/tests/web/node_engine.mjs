@@ -1,30 +1,20 @@
 // Runs one job of the engine in Node: `node node_engine.mjs JOB.json`. Bytes are base64, random bytes are as the tests
 // make them, or the platform's.
-import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { setFlagsFromString } from "node:v8";
 import { loadEngine } from "../../src/helora_serve/web/engine.js";
+import { base64, bytes, counted, doubles } from "./random.mjs";
 import { Stream } from "../../src/helora_serve/web/ring.js";
 
 const job = JSON.parse(await readFile(process.argv[2], "utf8"));
 if (job.relaxed) setFlagsFromString("--experimental-wasm-relaxed-simd"); // which newer ones have without it
 const folder = new URL("../../src/helora_serve/web/", import.meta.url);
 const read = (name) => readFile(new URL(name, folder));
-let calls = 0;
-const counted = (count) => {
-  const parts = [];
-  const call = calls++;
-  for (let i = 0; 32 * i < count; i++) parts.push(createHash("sha256").update(`${call}.${i}`).digest());
-  return new Uint8Array(Buffer.concat(parts).subarray(0, count));
-};
-const base64 = (bytes) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64");
-const bytes = (text) => new Uint8Array(Buffer.from(text, "base64"));
-const doubles = (text) => new Float64Array(bytes(text).buffer);
 const parameters = ({ n, data, special }) => ({
   ringDegree: n, dataPrimes: data.map(BigInt), specialPrimes: special.map(BigInt),
 }); // prettier-ignore
 
-const engine = await loadEngine({ read, builds: job.builds, random: job.random ? undefined : counted });
+const engine = await loadEngine({ read, builds: job.builds, random: job.random ? undefined : counted() });
 const out = { build: engine.build };
 if (job.stream) {
   const { machine } = engine;

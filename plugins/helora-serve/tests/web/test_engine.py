@@ -19,7 +19,7 @@ from helora_rns.arrays import aligned_copy
 from helora_rns.backend import RNSBackend
 
 Run = Callable[..., dict[str, Any]]
-Begin = Callable[[], None]
+Begin = Callable[..., None]
 
 # Ring degree, bits of data primes and of special ones: short ones, the longest, and one prime alone.
 RINGS = [

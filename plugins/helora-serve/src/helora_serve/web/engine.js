@@ -9,7 +9,7 @@
  *     keys.wipe();
  */
 
-import { Ring } from "./ring.js";
+import { Ring, randomBytes } from "./ring.js";
 import { Keys } from "./scheme.js";
 import { loadMachine } from "./wasm.js";
 
@@ -23,6 +23,8 @@ export class Engine {
   constructor(machine, options) {
     this.machine = machine;
     this.options = options;
+    /** Fresh bytes. */
+    this.random = options.random ?? randomBytes;
     /** @type {Map<string, Promise<Ring>>} */
     this.rings = new Map();
   }
