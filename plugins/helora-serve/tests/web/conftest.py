@@ -20,6 +20,7 @@ from helora_core.compiler.request import Constraints
 from helora_core.parties import request
 from helora_core.parties.compile import compile
 from helora_core.parties.compiled_lora import CompiledLoRA
+from helora_core.privacy.leakage import Assumption
 
 HERE = Path(__file__).parent
 WEB = HERE.parents[1] / "src" / "helora_serve" / "web"
@@ -142,7 +143,7 @@ def compiled(adapter: LoRAAdapter) -> Callable[[str, bool, int], CompiledLoRA]:
     def make(packing: str, private: bool, tokens: int) -> CompiledLoRA:
         key = packing, private, tokens
         if key not in known:
-            constraints = Constraints(private_weights=private)
+            constraints = Constraints(private_weights=private, assume=frozenset(Assumption))
             known[key] = compile(adapter, packing=packing, backend="rns", constraints=constraints, tokens=tokens)
         return known[key]
 

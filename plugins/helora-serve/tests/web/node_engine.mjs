@@ -2,6 +2,7 @@
 // make them, or the platform's.
 import { readFile } from "node:fs/promises";
 import { setFlagsFromString } from "node:v8";
+import { BatchKey, wordParameters } from "../../src/helora_serve/web/correlations.js";
 import { loadEngine } from "../../src/helora_serve/web/engine.js";
 import { base64, bytes, counted, doubles } from "./random.mjs";
 import { Stream } from "../../src/helora_serve/web/ring.js";
@@ -36,6 +37,17 @@ if (job.rows) {
     call.hr_to_doubles(ring.ring, ring.basis, all, doubles, product, spare);
     return [forward, square, base64(machine.bytes(doubles, row))];
   });
+}
+if (job.batch) {
+  const { n, bits, count, opened, top, key: keyBits } = job.batch;
+  const ring = await engine.ring(wordParameters({ ring_degree: n, data_bits: bits, special_bits: [], wrap_bits: 64 }));
+  const key = await BatchKey.make(ring, bytes(job.batch.nonces)), numbers = bytes(job.batch.numbers);
+  const upload = key.encrypt(count, (row, at) => ring.machine.bytes(at, ring.row).set(numbers.subarray(row * ring.row, (row + 1) * ring.row)));
+  const found = key.decrypt(bytes(job.batch.results), opened, top, keyBits);
+  const at = key.minus, size = ring.row * ring.primes.length;
+  key.erase();
+  const erased = !ring.machine.bytes(at, size).some((byte) => byte);
+  out.batch = { publicKey: base64(key.publicKey), upload: base64(upload), numbers: base64(found), erased };
 }
 if (job.keys) {
   const keys = await engine.generateKeys(parameters(job.keys), { steps: job.keys.steps, publicKey: job.keys.public });

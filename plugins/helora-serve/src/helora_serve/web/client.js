@@ -11,29 +11,33 @@
  */
 
 import { joined } from "./bytes.js";
-import { PayloadKind, checksumOf, unwrap, wrap } from "./envelope.js";
+import { wordParameters } from "./correlations.js";
+import { PayloadKind, checksumOf, wrap } from "./envelope.js";
 import { corrupt } from "./fields.js";
+import { REQUEST_ID_BYTES, openedDownload, sealedUpload } from "./messages.js";
 import * as msgpack from "./msgpack.js";
 import { fingerprintOf, keySetsOf, readOffer, resolved } from "./offer.js";
+import { Pools } from "./pools.js";
+import { MaskedRequest, Preparation, correlationOf, splitInto } from "./preparation.js";
 import { normalized, timesPower } from "./scaling.js";
+import { KEY_ID_BYTES } from "./scheme.js";
 import { EngineError } from "./wasm.js";
 
 /** @typedef {import("./offer.js").OfferedModule} OfferedModule */
 /** @typedef {import("./scheme.js").Keys} Keys */
 
-const REQUEST_ID_BYTES = 16;
-
 export class Client {
   /**
    * Keys for an offer.
    * @param {import("./engine.js").Engine} engine @param {Uint8Array} offer
-   * @param {{ up?: Map<string, Float64Array>, kept?: Uint8Array }} [options] `up`: for packings whose client finishes, each
+   * @param {{ up?: Map<string, Float64Array>, kept?: Uint8Array, store?: import("./store.js").Store }} [options] `up`: for packings whose client finishes, each
    * module's matrix (d_out × rank, row-major) as helora_core.compiler.exponents scales it. `kept`: what `kept` gave, of
    * the same offer; the server has the evaluation keys then.
+   * `store`: where prepared correlations are kept; in memory if there is none.
    */
-  static async make(engine, offer, { up = new Map(), kept } = {}) {
+  static async make(engine, offer, { up = new Map(), kept, store } = {}) {
     const read = readOffer(offer), sets = keySetsOf(read.plans);
-    const client = new Client(read, engine, up);
+    const client = new Client(read, engine, up, store);
     const secrets = kept ? msgpack.decode(kept) : null;
     if (secrets && secrets.length !== sets.length) throw corrupt("keys of another offer were kept");
     const bundle = [];
@@ -41,7 +45,14 @@ export class Client {
       if (secrets) {
         const [name, seed, keyId] = secrets[i];
         if (name !== set.name) throw corrupt("keys of another offer were kept");
-        client.keys.set(set.name, await engine.restoreKeys(resolved(set.params), { seed, keyId }));
+        if (set.params.wrap_bits) client.channels.set(set.name, keyId.slice());
+        else client.keys.set(set.name, await engine.restoreKeys(resolved(set.params), { seed, keyId }));
+        continue;
+      }
+      if (set.params.wrap_bits) {
+        const keyId = engine.random(KEY_ID_BYTES); // each batch has keys of its own
+        client.channels.set(set.name, keyId);
+        bundle.push(await wrap(PayloadKind.EVALUATION_KEYS, keyId, read.origin, await fingerprintOf(set.params)));
         continue;
       }
       const keys = await engine.generateKeys(resolved(set.params), { steps: set.steps, publicKey: set.publicKey });
@@ -53,13 +64,18 @@ export class Client {
     return client;
   }
 
-  /** @param {ReturnType<typeof readOffer>} offer @param {import("./engine.js").Engine} engine @param {Map<string, Float64Array>} up */
-  constructor(offer, engine, up) {
+  /** @param {ReturnType<typeof readOffer>} offer @param {import("./engine.js").Engine} engine @param {Map<string, Float64Array>} up @param {import("./store.js").Store} [store] */
+  constructor(offer, engine, up, store) {
     this.offer = offer;
     this.engine = engine;
     this.up = up;
     /** @type {Map<string, Keys>} */
     this.keys = new Map();
+    this.store = store;
+    /** Names of this client for plans that run ahead of time. @type {Map<string, Uint8Array>} */
+    this.channels = new Map();
+    /** @type {Map<string, Promise<Pools>>} */
+    this.opened = new Map();
     /** The bytes that open a session. */
     this.evaluationKeys = new Uint8Array(0);
   }
@@ -71,7 +87,48 @@ export class Client {
 
   /** What `make` restores the keys from: secret. */
   kept() {
-    return msgpack.encode([...this.keys].map(([name, keys]) => [name, keys.seed, keys.keyId]));
+    return msgpack.encode(keySetsOf(this.offer.plans).map(({ name }) => {
+      const keys = this.keys.get(name);
+      return [name, keys?.seed ?? new Uint8Array(0), keys?.keyId ?? this.channels.get(name)];
+    })); // prettier-ignore
+  }
+
+  /** This client's name for a plan that runs ahead of time. @param {import("./offer.js").Plan} plan */
+  keyIdOf(plan) {
+    const found = this.channels.get(plan.keySet);
+    if (!found) throw new EngineError("invalid-input", "This plan does not run ahead of time.");
+    return found;
+  }
+
+  /** The pools for a plan's parameters. @param {import("./offer.js").Plan} plan */
+  pools(plan) {
+    let found = this.opened.get(plan.keySet);
+    if (!found) {
+      const rowBytes = new Map(this.offer.plans.filter((each) => each.keySet === plan.keySet).map((each) => [each.digest, correlationOf(each).rowBytes]));
+      found = Pools.open(this.engine.machine, this.keyIdOf(plan), (digest) => rowBytes.get(digest), this.store);
+      this.opened.set(plan.keySet, found);
+    }
+    return found;
+  }
+
+  /** The ring of a plan that runs ahead of time. @param {import("./offer.js").Plan} plan */
+  wordRing(plan) {
+    return this.engine.ring(wordParameters(plan.params));
+  }
+
+  /** Make correlations, one for each token of later requests, for modules of one input. @param {readonly string[]} names @param {number} correlations */
+  async prepare(names, correlations) {
+    const asked = this.asked(names, 1).filter(({ plan }) => !isZero(plan));
+    if (!asked.length) throw new EngineError("invalid-input", "Nothing is prepared for modules whose Δ is zero.");
+    const preparation = new Preparation(this, asked, correlations);
+    await preparation.start();
+    return preparation;
+  }
+
+  /** Correlations that are left for parts of modules. @param {readonly string[]} names */
+  async left(names) {
+    const asked = this.asked(names, 1).filter(({ plan }) => !isZero(plan));
+    return (await this.pools(asked[0].plan)).left(asked.map(({ name, plan }) => ({ name, plan: plan.digest })));
   }
 
   /** Clear all secret keys. */
@@ -88,8 +145,12 @@ export class Client {
     const { plan } = found[0];
     if (!Number.isInteger(tokens) || tokens < 1 || x.length !== tokens * plan.recipe.shape.d_in || !x.every(Number.isFinite))
       throw new EngineError("invalid-input", `x must have ${tokens} tokens of ${plan.recipe.shape.d_in} finite numbers.`);
-    const request = new Request(this, found, x, tokens);
-    await request.start();
+    const alive = found.filter((each) => !isZero(each.plan));
+    const request = alive[0]?.plan.params.wrap_bits ? new MaskedRequest(this, alive, x, tokens) : new Request(this, alive, x, tokens);
+    for (const { parts, plan: own } of found) // of modules whose Δ is zero nothing is asked
+      if (isZero(own)) splitInto(request.deltas, new Float64Array(tokens * own.recipe.shape.d_out), tokens, parts);
+    if (alive.length) await request.start();
+    else request.done = true;
     return request;
   }
 
@@ -112,6 +173,9 @@ export class Client {
   }
 }
 
+/** Whether Δ is zero whatever x is. @param {import("./offer.js").Plan} plan */
+const isZero = (plan) => plan.outputs.every((place) => place === null);
+
 /** One request: the same message until its answer is received. */
 export class Request {
   /** @param {Client} client @param {OfferedModule[]} asked @param {Float64Array} x @param {number} tokens */
@@ -119,7 +183,7 @@ export class Request {
     this.client = client;
     this.asked = asked;
     this.tokens = tokens;
-    this.keys = /** @type {Keys} */ (client.keys.get(asked[0].plan.keySet));
+    this.keys = /** @type {Keys} */ (asked.length ? client.keys.get(asked[0].plan.keySet) : null);
     this.id = client.engine.random(REQUEST_ID_BYTES);
     this.number = 0;
     /** @type {Uint8Array | null} */
@@ -127,6 +191,7 @@ export class Request {
     /** Δ of each part, (tokens, d_out), once done. @type {Map<string, Float64Array>} */
     this.deltas = new Map();
     this.done = false;
+    if (!asked.length) return;
     const width = asked[0].plan.recipe.shape.d_in, perRun = asked[0].plan.layout.tokensPerRun;
     this.runs = Array.from({ length: Math.ceil(tokens / perRun) }, (_, run) => {
       const count = Math.min(perRun, tokens - run * perRun);
@@ -146,23 +211,20 @@ export class Request {
 
   /** @param {Uint8Array[][]} ciphertexts @param {Uint8Array} follows */
   async #send(ciphertexts, follows) {
-    const names = this.asked.map(({ name }) => name), plans = this.asked.map(({ plan }) => plan.digest);
-    const upload = msgpack.encode([this.id, this.number, names, plans, this.tokens, follows, ciphertexts]);
-    this.message = await wrap(PayloadKind.UPLOAD, this.keys.keyId, this.client.offer.origin, upload);
+    this.message = await sealedUpload(this.client.offer.origin, this.keys.keyId, {
+      request: this.id, number: this.number, names: this.asked.map(({ name }) => name),
+      plans: this.asked.map(({ plan }) => plan.digest), tokens: this.tokens, follows, ciphertexts,
+    }); // prettier-ignore
   }
 
   /** Take the answer to the message: there is another message then, or Δ. A refused one changes nothing. @param {Uint8Array} answer */
   async receive(answer) {
     if (this.done) throw new EngineError("unexpected-message", "The request is done.");
-    const [id, number, ciphertexts] = await this.#opened(answer);
-    if (number !== this.number || id.some((/** @type {number} */ byte, /** @type {number} */ i) => byte !== this.id[i]))
-      throw new EngineError("unexpected-message", "The answer is to another request or round.");
     const answers = this.asked.map(({ plan }) => plan.layout.answer);
     const between = this.number === 0 && answers[0] !== undefined;
     const expected = this.asked.flatMap(({ plan }) => this.runs.map(() => between
       ? plan.layout.answer?.masked : plan.outputs.filter((place) => place !== null).length)); // prettier-ignore
-    const told = ciphertexts.map((/** @type {Uint8Array[]} */ run) => run.length);
-    if (told.join() !== expected.join()) throw corrupt("the answer does not hold the ciphertexts of the runs asked for");
+    const ciphertexts = await openedDownload(this.client.offer.origin, this.keys.keyId, answer, this.id, this.number, /** @type {number[]} */ (expected));
     if (between) {
       const next = this.asked.flatMap(({ plan }, m) => this.runs.map((_, r) => {
         const { scales } = plan.recipe.settings, moves = plan.layout.answer?.moves ?? [];
@@ -172,26 +234,13 @@ export class Request {
       await this.#send(next, checksumOf(answer));
       return;
     }
-    this.deltas = this.#results(ciphertexts);
+    this.#read(ciphertexts);
     this.message = null;
     this.done = true;
   }
 
-  /** @param {Uint8Array} answer @returns {Promise<[Uint8Array, number, Uint8Array[][]]>} */
-  async #opened(answer) {
-    const payload = await unwrap(PayloadKind.DOWNLOAD, this.keys.keyId, this.client.offer.origin, answer);
-    const download = msgpack.decode(payload);
-    const isBytes = (/** @type {unknown} */ each) => each instanceof Uint8Array;
-    const fine = Array.isArray(download) && download.length === 6 && isBytes(download[0])
-      && download[0].length === REQUEST_ID_BYTES && Array.isArray(download[2])
-      && download[2].every((/** @type {unknown} */ run) => Array.isArray(run) && run.every(isBytes)); // prettier-ignore
-    if (!fine) throw corrupt("it is no answer");
-    return /** @type {any} */ (download);
-  }
-
   /** @param {Uint8Array[][]} ciphertexts */
-  #results(ciphertexts) {
-    const deltas = new Map();
+  #read(ciphertexts) {
     this.asked.forEach(({ name, parts, plan, exponent }, m) => {
       const { layout } = plan, { d_out: width } = plan.recipe.shape;
       const whole = new Float64Array(this.tokens * width);
@@ -205,14 +254,7 @@ export class Request {
           for (let o = 0; o < width; o++)
             whole[(r * layout.tokensPerRun + t) * width + o] = zeros[t] ? 0 : timesPower(delta[t * width + o], exponents[t] + exponent);
       });
-      let start = 0;
-      for (const part of parts) {
-        const own = new Float64Array(this.tokens * part.d_out);
-        for (let t = 0; t < this.tokens; t++) own.set(whole.subarray(t * width + start, t * width + start + part.d_out), t * part.d_out);
-        deltas.set(part.name, own);
-        start += part.d_out;
-      }
+      splitInto(this.deltas, whole, this.tokens, parts);
     });
-    return deltas;
   }
 }

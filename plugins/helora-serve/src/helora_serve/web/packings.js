@@ -8,7 +8,7 @@
 import { EngineError } from "./wasm.js";
 
 /** @typedef {{ d_in: number, d_out: number, rank: number }} Shape */
-/** @typedef {"slots" | "coefficients"} Encoding */
+/** @typedef {"slots" | "coefficients" | "words"} Encoding */
 /**
  * @typedef {object} Layout
  * @property {Encoding} encoding
@@ -32,7 +32,7 @@ const range = (count) => Array.from({ length: count }, (_, i) => i);
 
 /** @param {any} recipe @returns {Layout} */
 export function layoutOf(recipe) {
-  const make = { rank_bsgs: rankBsgs, cheetah, cheetah_two_round: cheetahTwoRound }[/** @type {string} */ (recipe.packing)];
+  const make = { rank_bsgs: rankBsgs, cheetah, cheetah_two_round: cheetahTwoRound, precomputed }[/** @type {string} */ (recipe.packing)];
   if (!make) throw new EngineError("packing-unavailable", `Packing ${recipe.packing} is not known here.`);
   return make(recipe);
 }
@@ -223,5 +223,22 @@ function cheetahTwoRound(recipe) {
     pack: (x, count) => down.pack(x, count),
     unpack: (outputs, count) => up.unpack(outputs, count),
     answer: { masked: down.groups, moves },
+  };
+}
+
+/** Numbers under pads: what is made ahead of time is preparation.js's. @param {any} recipe @returns {Layout} */
+function precomputed({ shape, settings }) {
+  const unused = () => {
+    throw new EngineError("invalid-input", "What is precomputed is not packed.");
+  };
+  return {
+    encoding: "words",
+    tokensPerRun: settings.params.ring_degree,
+    inputs: range(shape.d_in),
+    results: shape.d_out,
+    steps: [],
+    placing: `words ${settings.low_bits} ${settings.scales.down_bits}`,
+    pack: unused,
+    unpack: unused,
   };
 }

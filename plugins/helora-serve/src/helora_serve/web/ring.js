@@ -184,11 +184,17 @@ export class Stream {
     this.machine = machine;
     this.take = take;
     this.key = take(64);
-    const bytes = machine.bytes(this.key, 64);
+    this.position = this.room = this.buffer = 0;
+    this.begin(seed, nonce);
+  }
+
+  /** Begin with another seed or nonce. @param {Uint8Array} seed @param {Uint8Array} [nonce] */
+  begin(seed, nonce) {
+    const bytes = this.machine.bytes(this.key, 64);
     bytes.fill(0);
     bytes.set(seed);
     if (nonce) bytes.set(nonce, SEED_BYTES);
-    this.position = this.room = this.buffer = 0;
+    this.position = 0;
   }
 
   /** A pointer to the next words: valid until more are asked for. @param {number} count */

@@ -27,25 +27,34 @@ async function keyOf(database) {
   }).then((request) => /** @type {IDBRequest} */ (request).result);
 }
 
-/** Keep a secret under a name. @param {IDBDatabase} database @param {string} name @param {Uint8Array} secret */
-export async function keep(database, name, secret) {
+/** A secret encrypted, under a name that it is bound to. @param {IDBDatabase} database @param {string} name @param {Uint8Array} secret */
+export async function sealed(database, name, secret) {
   const key = await keyOf(database), iv = crypto.getRandomValues(new Uint8Array(NONCE_BYTES));
   const additionalData = new TextEncoder().encode(name);
-  const sealed = await crypto.subtle.encrypt({ name: "AES-GCM", iv, additionalData }, key, /** @type {BufferSource} */ (secret));
-  await durably(database, ["vault"], (vault) => vault.put({ iv, sealed }, `secret ${name}`));
+  return { iv, bytes: await crypto.subtle.encrypt({ name: "AES-GCM", iv, additionalData }, key, /** @type {BufferSource} */ (secret)) };
+}
+
+/** Undo `sealed`. @param {IDBDatabase} database @param {string} name @param {{ iv: Uint8Array, bytes: ArrayBuffer }} found */
+export async function opened(database, name, { iv, bytes }) {
+  const key = await keyOf(database), additionalData = new TextEncoder().encode(name);
+  try {
+    const algorithm = { name: "AES-GCM", iv: /** @type {BufferSource} */ (iv), additionalData };
+    return new Uint8Array(await crypto.subtle.decrypt(algorithm, key, bytes));
+  } catch {
+    throw new EngineError("corrupt-payload", `What was kept as ${name} is damaged.`);
+  }
+}
+
+/** Keep a secret under a name. @param {IDBDatabase} database @param {string} name @param {Uint8Array} secret */
+export async function keep(database, name, secret) {
+  const value = await sealed(database, name, secret);
+  await durably(database, ["vault"], (vault) => vault.put(value, `secret ${name}`));
 }
 
 /** A secret that was kept, or null. @param {IDBDatabase} database @param {string} name @returns {Promise<Uint8Array | null>} */
 export async function kept(database, name) {
   const found = await settled(database.transaction("vault").objectStore("vault").get(`secret ${name}`));
-  if (!found) return null;
-  const additionalData = new TextEncoder().encode(name);
-  try {
-    const key = await keyOf(database);
-    return new Uint8Array(await crypto.subtle.decrypt({ name: "AES-GCM", iv: found.iv, additionalData }, key, found.sealed));
-  } catch {
-    throw new EngineError("corrupt-payload", `What was kept as ${name} is damaged.`);
-  }
+  return found ? opened(database, name, found) : null;
 }
 
 /** Forget a secret. @param {IDBDatabase} database @param {string} name */
