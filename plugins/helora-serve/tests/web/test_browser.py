@@ -42,6 +42,10 @@ globalThis.delta = async (crypto, name, x) => {
     ({message} = found);
   }
 };
+globalThis.prepare = async (crypto, name, count) => {
+  let {request, message} = await crypto.call('prepare', [name], count);
+  while (message) ({message} = await crypto.call('receive', request, await post('/answer', message)));
+};
 globalThis.start = async (builds, keepAs) => {
   const {CryptoWorker} = await import('/crypto.js');
   globalThis.worker = new CryptoWorker();
@@ -95,9 +99,9 @@ class Site:
         self.address = f"http://127.0.0.1:{self.http.server_port}/"
 
 
-@pytest.fixture
-def site(web: Path, compiled: Any) -> Iterator[Site]:
-    running = Site(web, compiled("rank_bsgs", True, 1).server())
+@pytest.fixture(params=["rank_bsgs"])
+def site(request: pytest.FixtureRequest, web: Path, compiled: Any) -> Iterator[Site]:
+    running = Site(web, compiled(request.param, True, 1).server())
     thread = threading.Thread(target=running.http.serve_forever)
     thread.start()
     yield running
@@ -151,4 +155,30 @@ def test_keys_are_kept_over_a_reload_and_no_script_reads_their_key(browser: Any,
     browser.evaluate("worker.call('wipe', 'server')")
     assert browser.evaluate("delta(worker, 'x', [1]).catch(error => error.code)") == "unexpected-message"
     assert _opened(browser, site, keep_as="server") == ["relaxed", False]
+    assert browser.complaints == []
+
+
+@pytest.mark.parametrize("site", ["precomputed"], indirect=True)
+def test_pools_outlive_the_page_and_have_one_owner(browser: Any, site: Site, adapter: Any) -> None:
+    x = np.random.default_rng(6).standard_normal((1, 64))
+    expected = adapter.modules[MODULE].reference_delta(x)[0]
+    close = 2.0**-11 * np.max(np.abs(expected))
+    assert _opened(browser, site, keep_as="server") == ["relaxed", False]
+    browser.evaluate(f"prepare(worker, {MODULE!r}, 200)")
+    assert np.max(np.abs(_delta(browser, x) - expected)) < close
+    assert _opened(browser, site, keep_as="server") == ["relaxed", True]
+    left = f"worker.call('left', [{MODULE!r}])"
+    assert browser.evaluate(left) == 135  # 64 were reserved with one write
+    assert np.max(np.abs(_delta(browser, x) - expected)) < close
+    browser.evaluate("globalThis.older = worker")
+    assert browser.evaluate("start(undefined, 'server')") == ["relaxed", True]
+    assert browser.evaluate(left) == 70
+    more = f"older.call('begin', [{MODULE!r}], new Float64Array(64 * 65), 65).catch(error => error.code)"
+    assert browser.evaluate(more) == "not-durable"
+    stored = """(async () => {
+      const {openDatabase, settled} = await import('/database.js');
+      const pools = (await openDatabase()).transaction('pools').objectStore('pools');
+      return (await settled(pools.getAll())).map(each => Object.keys(each).sort().join());
+    })()"""
+    assert set(browser.evaluate(stored)) == {"bytes,iv"}  # encrypted, all of it
     assert browser.complaints == []

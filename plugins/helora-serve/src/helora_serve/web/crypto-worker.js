@@ -4,6 +4,7 @@
 import { Client } from "./client.js";
 import { openDatabase } from "./database.js";
 import { loadEngine } from "./engine.js";
+import { DatabaseStore } from "./store.js";
 import * as vault from "./vault.js";
 import { EngineError } from "./wasm.js";
 
@@ -11,9 +12,11 @@ import { EngineError } from "./wasm.js";
 let engine;
 /** @type {Client | null} */
 let client = null;
-/** @type {Map<number, import("./client.js").Request>} */
+/** @type {Map<number, any>} */
 const requests = new Map();
 let named = 0;
+/** @type {IDBDatabase | null} */
+let database = null;
 
 const theClient = () => {
   if (!client) throw new EngineError("unexpected-message", "There are no keys yet.");
@@ -35,20 +38,18 @@ const methods = {
   async make(offer, { keepAs, up } = {}) {
     client?.wipe();
     requests.clear();
-    const database = keepAs ? await openDatabase() : null;
-    try {
-      const secret = database && keepAs ? await vault.kept(database, keepAs) : null;
-      client = await Client.make(engine, offer, { up, kept: secret ?? undefined });
-      secret?.fill(0);
-      if (database && keepAs && !secret) {
-        const exported = client.kept();
-        await vault.keep(database, keepAs, exported);
-        exported.fill(0);
-      }
-      return { modules: client.modules, restored: secret !== null };
-    } finally {
-      database?.close();
+    database?.close();
+    database = keepAs ? await openDatabase() : null;
+    const secret = database && keepAs ? await vault.kept(database, keepAs) : null;
+    const store = database && keepAs ? new DatabaseStore(database, keepAs) : undefined;
+    client = await Client.make(engine, offer, { up, kept: secret ?? undefined, store });
+    secret?.fill(0);
+    if (database && keepAs && !secret) {
+      const exported = client.kept();
+      await vault.keep(database, keepAs, exported);
+      exported.fill(0);
     }
+    return { modules: client.modules, restored: secret !== null };
   },
 
   /** The bytes that open a session. */
@@ -61,7 +62,17 @@ const methods = {
     return { request: named, message: request.message };
   },
 
-  /** The next message, or Δ of each part. @param {number} number @param {Uint8Array} answer */
+  /** A preparation's number and its first message. @param {string[]} names @param {number} correlations */
+  async prepare(names, correlations) {
+    const preparation = await theClient().prepare(names, correlations);
+    requests.set(++named, preparation);
+    return { request: named, message: preparation.message };
+  },
+
+  /** Correlations that are left. @param {string[]} names */
+  left: (names) => theClient().left(names),
+
+  /** The next message; or Δ of each part, or nothing if it was a preparation. @param {number} number @param {Uint8Array} answer */
   async receive(number, answer) {
     const request = requests.get(number);
     if (!request) throw new EngineError("unexpected-message", "There is no such request.");
@@ -77,9 +88,9 @@ const methods = {
     client = null;
     requests.clear();
     if (!keptAs) return;
-    const database = await openDatabase();
-    await vault.forget(database, keptAs);
-    database.close();
+    const open = database ?? (await openDatabase());
+    await vault.forget(open, keptAs);
+    await new DatabaseStore(open, keptAs).clear();
   },
 };
 

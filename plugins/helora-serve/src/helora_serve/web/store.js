@@ -56,6 +56,12 @@ export class DatabaseStore {
     this.prefix = prefix;
   }
 
+  /** Delete everything. */
+  async clear() {
+    const range = IDBKeyRange.bound(`${this.prefix}.`, `${this.prefix}.\uffff`);
+    await durably(this.database, ["pools"], (pools) => pools.delete(range));
+  }
+
   /** @param {string} owner */
   async own(owner) {
     await durably(this.database, ["marks"], (marks) => marks.put(owner, `${this.prefix}/owner`));
