@@ -36,7 +36,8 @@ const commands = {
   async left({ names }) {
     return { left: await client.left(names) };
   },
-  async again({ offer }) { // as after a crash: what is in the store, and nothing else
+  async again({ offer }) {
+    // as after a crash: what is in the store, and nothing else
     client = await Client.make(engine, bytes(offer), { kept: client.kept(), store });
     return {};
   },

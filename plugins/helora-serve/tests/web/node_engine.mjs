@@ -12,8 +12,10 @@ if (job.relaxed) setFlagsFromString("--experimental-wasm-relaxed-simd"); // whic
 const folder = new URL("../../src/helora_serve/web/", import.meta.url);
 const read = (name) => readFile(new URL(name, folder));
 const parameters = ({ n, data, special }) => ({
-  ringDegree: n, dataPrimes: data.map(BigInt), specialPrimes: special.map(BigInt),
-}); // prettier-ignore
+  ringDegree: n,
+  dataPrimes: data.map(BigInt),
+  specialPrimes: special.map(BigInt),
+});
 
 const engine = await loadEngine({ read, builds: job.builds, random: job.random ? undefined : counted() });
 const out = { build: engine.build };
@@ -25,9 +27,14 @@ if (job.stream) {
   });
 }
 if (job.rows) {
-  const ring = await engine.ring(parameters(job.rows)), { machine, call, n, row } = ring, all = ring.primes.length;
+  const ring = await engine.ring(parameters(job.rows)),
+    { machine, call, n, row } = ring,
+    all = ring.primes.length;
   out.rows = machine.scratch((take) => {
-    const at = take(row * all), product = take(row * all), doubles = take(row), spare = take((2 + all) * row);
+    const at = take(row * all),
+      product = take(row * all),
+      doubles = take(row),
+      spare = take((2 + all) * row);
     machine.bytes(at, row * all).set(bytes(job.rows.given));
     call.hr_forward(ring.ring, ring.basis, all, 1, at);
     const forward = base64(machine.bytes(at, row * all));
@@ -41,10 +48,14 @@ if (job.rows) {
 if (job.batch) {
   const { n, bits, count, opened, top, key: keyBits } = job.batch;
   const ring = await engine.ring(wordParameters({ ring_degree: n, data_bits: bits, special_bits: [], wrap_bits: 64 }));
-  const key = await BatchKey.make(ring, bytes(job.batch.nonces)), numbers = bytes(job.batch.numbers);
-  const upload = key.encrypt(count, (row, at) => ring.machine.bytes(at, ring.row).set(numbers.subarray(row * ring.row, (row + 1) * ring.row)));
+  const key = await BatchKey.make(ring, bytes(job.batch.nonces)),
+    numbers = bytes(job.batch.numbers);
+  const upload = key.encrypt(count, (row, at) =>
+    ring.machine.bytes(at, ring.row).set(numbers.subarray(row * ring.row, (row + 1) * ring.row)),
+  );
   const found = key.decrypt(bytes(job.batch.results), opened, top, keyBits);
-  const at = key.minus, size = ring.row * ring.primes.length;
+  const at = key.minus,
+    size = ring.row * ring.primes.length;
   key.erase();
   const erased = !ring.machine.bytes(at, size).some((byte) => byte);
   out.batch = { publicKey: base64(key.publicKey), upload: base64(upload), numbers: base64(found), erased };
@@ -52,7 +63,9 @@ if (job.batch) {
 if (job.keys) {
   const keys = await engine.generateKeys(parameters(job.keys), { steps: job.keys.steps, publicKey: job.keys.public });
   out.keys = base64(keys.evaluationKeys);
-  out.encrypted = (job.encrypt ?? []).map(({ values, scale, encoding }) => base64(keys.encrypt(doubles(values), scale, encoding)));
+  out.encrypted = (job.encrypt ?? []).map(({ values, scale, encoding }) =>
+    base64(keys.encrypt(doubles(values), scale, encoding)),
+  );
   out.decrypted = (job.decrypt ?? []).map(({ payload, encoding, lowBits }) => {
     try {
       return base64(keys.decrypt(bytes(payload), encoding, lowBits));
@@ -63,7 +76,10 @@ if (job.keys) {
   const before = engine.machine.bytes(keys.secret, keys.secretBytes).some((byte) => byte);
   const { secret, secretBytes, minus, minusBytes } = keys;
   keys.wipe();
-  const left = [[secret, secretBytes], [minus, minusBytes]].some(([at, size]) => engine.machine.bytes(at, size).some((byte) => byte));
+  const left = [
+    [secret, secretBytes],
+    [minus, minusBytes],
+  ].some(([at, size]) => engine.machine.bytes(at, size).some((byte) => byte));
   out.wiped = before && !left && keys.seed.every((byte) => !byte);
 }
 process.stdout.write(JSON.stringify(out));

@@ -12,14 +12,13 @@
 
 import { joined } from "./bytes.js";
 import { wordParameters } from "./correlations.js";
-import { PayloadKind, checksumOf, wrap } from "./envelope.js";
+import { PayloadKind, wrap } from "./envelope.js";
 import { corrupt } from "./fields.js";
-import { REQUEST_ID_BYTES, openedDownload, sealedUpload } from "./messages.js";
 import * as msgpack from "./msgpack.js";
 import { fingerprintOf, keySetsOf, readOffer, resolved } from "./offer.js";
 import { Pools } from "./pools.js";
 import { MaskedRequest, Preparation, correlationOf, splitInto } from "./preparation.js";
-import { normalized, timesPower } from "./scaling.js";
+import { Request } from "./request.js";
 import { KEY_ID_BYTES } from "./scheme.js";
 import { EngineError } from "./wasm.js";
 
@@ -36,7 +35,8 @@ export class Client {
    * `store`: where prepared correlations are kept; in memory if there is none.
    */
   static async make(engine, offer, { up = new Map(), kept, store } = {}) {
-    const read = readOffer(offer), sets = keySetsOf(read.plans);
+    const read = readOffer(offer),
+      sets = keySetsOf(read.plans);
     const client = new Client(read, engine, up, store);
     const secrets = kept ? msgpack.decode(kept) : null;
     if (secrets && secrets.length !== sets.length) throw corrupt("keys of another offer were kept");
@@ -76,7 +76,7 @@ export class Client {
     this.channels = new Map();
     /** @type {Map<string, Promise<Pools>>} */
     this.opened = new Map();
-    /** The bytes that open a session. */
+    /** The bytes that open a session. @type {Uint8Array} */
     this.evaluationKeys = new Uint8Array(0);
   }
 
@@ -87,10 +87,12 @@ export class Client {
 
   /** What `make` restores the keys from: secret. */
   kept() {
-    return msgpack.encode(keySetsOf(this.offer.plans).map(({ name }) => {
-      const keys = this.keys.get(name);
-      return [name, keys?.seed ?? new Uint8Array(0), keys?.keyId ?? this.channels.get(name)];
-    })); // prettier-ignore
+    return msgpack.encode(
+      keySetsOf(this.offer.plans).map(({ name }) => {
+        const keys = this.keys.get(name);
+        return [name, keys?.seed ?? new Uint8Array(0), keys?.keyId ?? this.channels.get(name)];
+      }),
+    );
   }
 
   /** This client's name for a plan that runs ahead of time. @param {import("./offer.js").Plan} plan */
@@ -104,7 +106,11 @@ export class Client {
   pools(plan) {
     let found = this.opened.get(plan.keySet);
     if (!found) {
-      const rowBytes = new Map(this.offer.plans.filter((each) => each.keySet === plan.keySet).map((each) => [each.digest, correlationOf(each).rowBytes]));
+      const rowBytes = new Map(
+        this.offer.plans
+          .filter((each) => each.keySet === plan.keySet)
+          .map((each) => [each.digest, correlationOf(each).rowBytes]),
+      );
       found = Pools.open(this.engine.machine, this.keyIdOf(plan), (digest) => rowBytes.get(digest), this.store);
       this.opened.set(plan.keySet, found);
     }
@@ -143,11 +149,22 @@ export class Client {
   async begin(names, x, tokens) {
     const found = this.asked(names, tokens);
     const { plan } = found[0];
-    if (!Number.isInteger(tokens) || tokens < 1 || x.length !== tokens * plan.recipe.shape.d_in || !x.every(Number.isFinite))
-      throw new EngineError("invalid-input", `x must have ${tokens} tokens of ${plan.recipe.shape.d_in} finite numbers.`);
+    if (
+      !Number.isInteger(tokens) ||
+      tokens < 1 ||
+      x.length !== tokens * plan.recipe.shape.d_in ||
+      !x.every(Number.isFinite)
+    )
+      throw new EngineError(
+        "invalid-input",
+        `x must have ${tokens} tokens of ${plan.recipe.shape.d_in} finite numbers.`,
+      );
     const alive = found.filter((each) => !isZero(each.plan));
-    const request = alive[0]?.plan.params.wrap_bits ? new MaskedRequest(this, alive, x, tokens) : new Request(this, alive, x, tokens);
-    for (const { parts, plan: own } of found) // of modules whose Δ is zero nothing is asked
+    const request = alive[0]?.plan.params.wrap_bits
+      ? new MaskedRequest(this, alive, x, tokens)
+      : new Request(this, alive, x, tokens);
+    for (const { parts, plan: own } of found)
+      // of modules whose Δ is zero nothing is asked
       if (isZero(own)) splitInto(request.deltas, new Float64Array(tokens * own.recipe.shape.d_out), tokens, parts);
     if (alive.length) await request.start();
     else request.done = true;
@@ -162,11 +179,22 @@ export class Client {
       const offered = this.offer.modules.filter((module) => module.parts.some((part) => part.name === name));
       if (!offered.length) throw new EngineError("invalid-input", `No module ${name} is offered.`);
       const runs = (/** @type {OfferedModule} */ each) => Math.ceil(tokens / each.plan.layout.tokensPerRun);
-      found.set(offered[0].name, offered.reduce((best, each) => (runs(each) < runs(best) ? each : best)));
+      found.set(
+        offered[0].name,
+        offered.reduce((best, each) => (runs(each) < runs(best) ? each : best)),
+      );
     }
-    const all = [...found.values()], [first] = all;
+    const all = [...found.values()],
+      [first] = all;
     if (!first) throw new EngineError("invalid-input", "No module was named.");
-    const input = ({ plan }) => [plan.keySet, plan.layout.placing, plan.recipe.shape.d_in, plan.recipe.settings.scales.input_bits, plan.inputs].join();
+    const input = (/** @type {OfferedModule} */ { plan }) =>
+      [
+        plan.keySet,
+        plan.layout.placing,
+        plan.recipe.shape.d_in,
+        plan.recipe.settings.scales.input_bits,
+        plan.inputs,
+      ].join();
     if (all.some((each) => input(each) !== input(first)))
       throw new EngineError("invalid-input", "These modules do not take the same ciphertexts.");
     return all;
@@ -175,86 +203,3 @@ export class Client {
 
 /** Whether Δ is zero whatever x is. @param {import("./offer.js").Plan} plan */
 const isZero = (plan) => plan.outputs.every((place) => place === null);
-
-/** One request: the same message until its answer is received. */
-export class Request {
-  /** @param {Client} client @param {OfferedModule[]} asked @param {Float64Array} x @param {number} tokens */
-  constructor(client, asked, x, tokens) {
-    this.client = client;
-    this.asked = asked;
-    this.tokens = tokens;
-    this.keys = /** @type {Keys} */ (asked.length ? client.keys.get(asked[0].plan.keySet) : null);
-    this.id = client.engine.random(REQUEST_ID_BYTES);
-    this.number = 0;
-    /** @type {Uint8Array | null} */
-    this.message = null;
-    /** Δ of each part, (tokens, d_out), once done. @type {Map<string, Float64Array>} */
-    this.deltas = new Map();
-    this.done = false;
-    if (!asked.length) return;
-    const width = asked[0].plan.recipe.shape.d_in, perRun = asked[0].plan.layout.tokensPerRun;
-    this.runs = Array.from({ length: Math.ceil(tokens / perRun) }, (_, run) => {
-      const count = Math.min(perRun, tokens - run * perRun);
-      return { count, ...normalized(x.subarray(run * perRun * width, (run * perRun + count) * width), count) };
-    });
-  }
-
-  /** Make the first message. */
-  async start() {
-    const { plan } = this.asked[0], { layout } = plan, scale = 2 ** plan.recipe.settings.scales.input_bits;
-    const runs = this.runs.map(({ scaled, count }) => {
-      const vectors = layout.pack(scaled, count);
-      return plan.inputs.map((position) => this.keys.encrypt(vectors[position], scale, layout.encoding));
-    });
-    await this.#send(runs, new Uint8Array(0));
-  }
-
-  /** @param {Uint8Array[][]} ciphertexts @param {Uint8Array} follows */
-  async #send(ciphertexts, follows) {
-    this.message = await sealedUpload(this.client.offer.origin, this.keys.keyId, {
-      request: this.id, number: this.number, names: this.asked.map(({ name }) => name),
-      plans: this.asked.map(({ plan }) => plan.digest), tokens: this.tokens, follows, ciphertexts,
-    }); // prettier-ignore
-  }
-
-  /** Take the answer to the message: there is another message then, or Δ. A refused one changes nothing. @param {Uint8Array} answer */
-  async receive(answer) {
-    if (this.done) throw new EngineError("unexpected-message", "The request is done.");
-    const answers = this.asked.map(({ plan }) => plan.layout.answer);
-    const between = this.number === 0 && answers[0] !== undefined;
-    const expected = this.asked.flatMap(({ plan }) => this.runs.map(() => between
-      ? plan.layout.answer?.masked : plan.outputs.filter((place) => place !== null).length)); // prettier-ignore
-    const ciphertexts = await openedDownload(this.client.offer.origin, this.keys.keyId, answer, this.id, this.number, /** @type {number[]} */ (expected));
-    if (between) {
-      const next = this.asked.flatMap(({ plan }, m) => this.runs.map((_, r) => {
-        const { scales } = plan.recipe.settings, moves = plan.layout.answer?.moves ?? [];
-        return [this.keys.answer(ciphertexts[m * this.runs.length + r], moves, 2 ** (scales.input_bits + scales.down_bits))];
-      })); // prettier-ignore
-      this.number = 1;
-      await this.#send(next, checksumOf(answer));
-      return;
-    }
-    this.#read(ciphertexts);
-    this.message = null;
-    this.done = true;
-  }
-
-  /** @param {Uint8Array[][]} ciphertexts */
-  #read(ciphertexts) {
-    this.asked.forEach(({ name, parts, plan, exponent }, m) => {
-      const { layout } = plan, { d_out: width } = plan.recipe.shape;
-      const whole = new Float64Array(this.tokens * width);
-      this.runs.forEach(({ count, exponents, zeros }, r) => {
-        const received = ciphertexts[m * this.runs.length + r];
-        const opened = received.map((payload) => this.keys.decrypt(payload, layout.encoding, plan.lowBits));
-        const nothing = new Float64Array(plan.params.ring_degree);
-        const outputs = plan.outputs.map((place) => (place === null ? nothing : opened[place]));
-        const delta = layout.unpack(outputs, count, this.client.up.get(name));
-        for (let t = 0; t < count; t++)
-          for (let o = 0; o < width; o++)
-            whole[(r * layout.tokensPerRun + t) * width + o] = zeros[t] ? 0 : timesPower(delta[t * width + o], exponents[t] + exponent);
-      });
-      splitInto(this.deltas, whole, this.tokens, parts);
-    });
-  }
-}

@@ -17,7 +17,9 @@ import { EngineError } from "./wasm.js";
 export const NONCE_BYTES = 32;
 const AUXILIARY_BITS = 49;
 const ROWS = 32; // of a stream
-const UNIFORM = 1, ERRORS = 2, PADS = 16;
+const UNIFORM = 1,
+  ERRORS = 2,
+  PADS = 16;
 const NONCES = "helora-rns: the uniform polynomial of a public key for correlations";
 const DIGEST = "helora-rns: the digest of nonces in a public key for correlations";
 const PAIR = 0xffffffff;
@@ -31,7 +33,10 @@ export function wordParameters(params) {
   const [first, second] = [...dataPrimes, auxiliary ?? 0n];
   const long = first * (second - 1n) >= BigInt(params.ring_degree) << 64n;
   if (dataPrimes.length > 2 || !(1n << 32n < first && first < second && second < 1n << BigInt(AUXILIARY_BITS)) || !long)
-    throw new EngineError("invalid-parameters", "With a wrap limb there are one or two ascending data primes of 33 to 49 bits.");
+    throw new EngineError(
+      "invalid-parameters",
+      "With a wrap limb there are one or two ascending data primes of 33 to 49 bits.",
+    );
   return { ringDegree: params.ring_degree, dataPrimes, specialPrimes: [/** @type {bigint} */ (auxiliary)] };
 }
 
@@ -59,24 +64,31 @@ export class BatchKey {
 
   /** @param {Ring} ring @param {Uint8Array} publicSeed @param {Uint8Array} digest */
   constructor(ring, publicSeed, digest) {
-    const { machine, n, row, call } = ring, all = ring.primes.length;
+    const { machine, n, row, call } = ring,
+      all = ring.primes.length;
     this.ring = ring;
-    this.q1 = BigInt.asUintN(64, ring.primes.slice(0, ring.limbs).reduce((a, b) => a * b, 1n));
+    this.q1 = BigInt.asUintN(
+      64,
+      ring.primes.slice(0, ring.limbs).reduce((a, b) => a * b, 1n),
+    );
     this.partBytes = 8 * n + ring.packedBytes(ring.limbs).reduce((a, b) => a + b, 0);
     this.minus = machine.allocate(row * all);
     this.ones = machine.allocate(row);
     this.weight = 0;
     machine.scratch((take) => {
-      const ternary = take(row), values = take(row * all);
+      const ternary = take(row),
+        values = take(row * all);
       const seed = ring.random(SEED_BYTES);
       ring.ternary(ternary, seed);
       seed.fill(0);
       this.weight = machine.doubles(ternary, n).reduce((sum, each) => sum + (each ? 1 : 0), 0);
       call.hr_values_of_doubles(ring.ring, ring.basis, all, values, ternary);
       call.hr_negate(ring.ring, ring.basis, all, 1, this.minus, values);
-      const nothing = take(row), packed = take(this.partBytes);
+      const nothing = take(row),
+        packed = take(this.partBytes);
       machine.bytes(nothing, row).fill(0);
-      const uniform = this.#uniform(take, new RowStreams(ring, publicSeed, UNIFORM, take)), own = ring.random(SEED_BYTES);
+      const uniform = this.#uniform(take, new RowStreams(ring, publicSeed, UNIFORM, take)),
+        own = ring.random(SEED_BYTES);
       const errors = new Stream(machine, own, take);
       this.#encrypted(packed, uniform.next(), errors.words(n), nothing, take(4 * row));
       own.fill(0);
@@ -91,8 +103,11 @@ export class BatchKey {
 
   /** @param {(bytes: number) => number} take @param {RowStreams} streams */
   #uniform(take, streams) {
-    const { ring } = this, { machine, n, row, limbs, call } = ring;
-    const words = take(row), values = take(row * limbs), used = take(8);
+    const { ring } = this,
+      { machine, n, row, limbs, call } = ring;
+    const words = take(row),
+      values = take(row * limbs),
+      used = take(8);
     return {
       next: () => {
         const stream = streams.next();
@@ -101,7 +116,7 @@ export class BatchKey {
         machine.bytes(words, row).set(machine.bytes(drawn, row));
         [drawn, left] = [drawn + row, left - n];
         for (let i = 0; i < limbs; i++)
-          for (let out = values + i * row, missing = n; missing; ) {
+          for (let out = values + i * row, missing = n; missing;) {
             const found = call.hr_uniform(ring.ring, i, out, missing, drawn, left, used);
             const gone = Number(machine.words(used, 1)[0]);
             [out, missing, drawn, left] = [out + 8 * found, missing - found, drawn + 8 * gone, left - gone];
@@ -115,15 +130,39 @@ export class BatchKey {
   /** @param {number} out @param {number[]} uniform @param {number} random @param {number} numbers @param {number} spare four rows */
   #encrypted(out, [words, values], random, numbers, spare) {
     const { ring } = this;
-    ring.call.hr_words_encrypted(ring.ring, ring.limbs, out, words, values, random, numbers, this.q1, this.minus, spare);
+    ring.call.hr_words_encrypted(
+      ring.ring,
+      ring.limbs,
+      out,
+      words,
+      values,
+      random,
+      numbers,
+      this.q1,
+      this.minus,
+      spare,
+    );
   }
 
   /** @param {(bytes: number) => number} take @param {number} out @param {number} packed @param {number} count @param {number} stride @param {number} added @param {number} topBits @param {number} keyBits */
   #opened(take, out, packed, count, stride, added, topBits, keyBits) {
-    const { ring } = this, auxiliary = ring.limbs;
+    const { ring } = this,
+      auxiliary = ring.limbs;
     const short = BigInt(this.weight) << BigInt(keyBits - 1) <= ring.primes[auxiliary] / 2n;
     const shortest = short ? auxiliary : PAIR;
-    ring.call.hr_words_opened(ring.ring, shortest | 0, out, packed, count, stride, this.minus, added, topBits, keyBits, take(4 * ring.row));
+    ring.call.hr_words_opened(
+      ring.ring,
+      shortest | 0,
+      out,
+      packed,
+      count,
+      stride,
+      this.minus,
+      added,
+      topBits,
+      keyBits,
+      take(4 * ring.row),
+    );
   }
 
   #require() {
@@ -133,18 +172,23 @@ export class BatchKey {
   /** Ciphertexts of rows of words, (count, N), as bytes. @param {number} count @param {(row: number, out: number) => void} fill writes the words of a row */
   encrypt(count, fill) {
     this.#require();
-    const { ring } = this, { machine, n, row } = ring;
-    const seed = ring.random(SEED_BYTES), own = ring.random(SEED_BYTES);
+    const { ring } = this,
+      { machine, n, row } = ring;
+    const seed = ring.random(SEED_BYTES),
+      own = ring.random(SEED_BYTES);
     const out = new Uint8Array(HEADER_BYTES + SEED_BYTES + count * this.partBytes);
     out.set(header(Kind.BATCH_UPLOAD, ring.digest));
     out.set(seed, HEADER_BYTES);
     machine.scratch((take) => {
-      const packed = take(this.partBytes), numbers = take(row), spare = take(4 * row);
+      const packed = take(this.partBytes),
+        numbers = take(row),
+        spare = take(4 * row);
       const uniform = this.#uniform(take, new RowStreams(ring, seed, UNIFORM, take));
       const hidden = new RowStreams(ring, own, ERRORS, take);
       for (let i = 0; i < count; i++) {
         fill(i, numbers);
-        const drawn = uniform.next(), random = hidden.next().words(n);
+        const drawn = uniform.next(),
+          random = hidden.next().words(n);
         this.#encrypted(packed, drawn, random, numbers, spare);
         out.set(machine.bytes(packed, this.partBytes), HEADER_BYTES + SEED_BYTES + i * this.partBytes);
       }
@@ -159,14 +203,17 @@ export class BatchKey {
    */
   decrypt(payload, count, topBits, keyBits) {
     this.#require();
-    const { ring } = this, { machine, n, row } = ring;
+    const { ring } = this,
+      { machine, n, row } = ring;
     const stride = Math.ceil((n * topBits) / 8) + Math.ceil((n * keyBits) / 8);
     checkHeader(Kind.BATCH_RESULTS, ring.digest, payload);
     if (payload.length !== HEADER_BYTES + 3 + count * stride) throw corrupt("these results have another length");
     if (!equal(payload.subarray(HEADER_BYTES, HEADER_BYTES + 3), Uint8Array.of(topBits, keyBits, 0)))
       throw corrupt("these results have other bits than were agreed on");
     return machine.scratch((take) => {
-      const packed = take(count * stride), middle = take(row), out = take(count * row);
+      const packed = take(count * stride),
+        middle = take(row),
+        out = take(count * row);
       machine.bytes(packed, count * stride).set(payload.subarray(HEADER_BYTES + 3));
       machine.bytes(middle, row).set(machine.bytes(this.ones, row));
       if (keyBits < 64) ring.call.hr_shift(middle, n, 64 - keyBits - 1);

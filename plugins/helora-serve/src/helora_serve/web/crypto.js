@@ -16,7 +16,8 @@ export class CryptoWorker {
       else waiting?.resolve(result);
     };
     this.worker.onerror = (event) => {
-      for (const { reject } of this.waiting.values()) reject(new EngineError("error", event.message ?? "the worker did not start"));
+      for (const { reject } of this.waiting.values())
+        reject(new EngineError("error", event.message ?? "the worker did not start"));
       this.waiting.clear();
     };
   }

@@ -56,10 +56,12 @@ export function powers(ringDegree) {
 /** For slot j the place among the transform's values that holds it. @param {number} ringDegree @returns {Uint32Array} */
 export function slotPlaces(ringDegree) {
   const placeOf = new Uint32Array(2 * ringDegree);
-  exponents(ringDegree).slice(ringDegree / 4).forEach((last, i) => {
-    placeOf[last / 2] = 2 * i;
-    placeOf[last / 2 + ringDegree] = 2 * i + 1;
-  });
+  exponents(ringDegree)
+    .slice(ringDegree / 4)
+    .forEach((last, i) => {
+      placeOf[last / 2] = 2 * i;
+      placeOf[last / 2 + ringDegree] = 2 * i + 1;
+    });
   const places = new Uint32Array(ringDegree / 2);
   for (let j = 0, e = 1; j < places.length; j++, e = (e * GENERATOR) % (2 * ringDegree)) places[j] = placeOf[e];
   return places;

@@ -5,7 +5,13 @@ import { equal, joined, sha256, utf8, view } from "./bytes.js";
 import { corrupt } from "./fields.js";
 import { EngineError } from "./wasm.js";
 
-export const PayloadKind = Object.freeze({ EVALUATION_KEYS: 2, UPLOAD: 4, DOWNLOAD: 5, MASKED_UPLOAD: 6, MASKED_DOWNLOAD: 7 });
+export const PayloadKind = Object.freeze({
+  EVALUATION_KEYS: 2,
+  UPLOAD: 4,
+  DOWNLOAD: 5,
+  MASKED_UPLOAD: 6,
+  MASKED_DOWNLOAD: 7,
+});
 
 const MAGIC = utf8("HLRA");
 const VERSION = 2;
@@ -30,11 +36,16 @@ export async function unwrap(kind, keyId, origin, envelope) {
   if (envelope.length < HEADER_BYTES + CHECKSUM_BYTES || !equal(envelope.subarray(0, 4), MAGIC))
     throw corrupt("this is no message of helora");
   const end = envelope.length - CHECKSUM_BYTES;
-  if (!equal(await sha256(envelope.subarray(0, end)), envelope.subarray(end))) throw corrupt("the checksum does not match");
+  if (!equal(await sha256(envelope.subarray(0, end)), envelope.subarray(end)))
+    throw corrupt("the checksum does not match");
   if (envelope[4] !== VERSION)
-    throw new EngineError("version-mismatch", `An envelope of version ${envelope[4]}; version ${VERSION} is read here.`);
+    throw new EngineError(
+      "version-mismatch",
+      `An envelope of version ${envelope[4]}; version ${VERSION} is read here.`,
+    );
   if (envelope[5] !== kind) throw corrupt(`a message of kind ${envelope[5]}, not ${kind}`);
-  const madeBy = view(envelope).getUint16(22), start = HEADER_BYTES + madeBy;
+  const madeBy = view(envelope).getUint16(22),
+    start = HEADER_BYTES + madeBy;
   if (start > end || view(envelope).getBigUint64(24) !== BigInt(end - start)) throw corrupt("its lengths do not fit");
   if (!equal(envelope.subarray(HEADER_BYTES, start), utf8(origin)))
     throw new EngineError("version-mismatch", "Another library made it, or another version.");

@@ -5,13 +5,26 @@ import { equal, joined, ofNumbers, utf8, view } from "./bytes.js";
 import { EngineError } from "./wasm.js";
 
 export const Kind = Object.freeze({
-  CIPHERTEXT: 1, EVALUATION_KEYS: 2, SECRET_KEY: 3, BATCH_KEY: 4, BATCH_UPLOAD: 5, BATCH_RESULTS: 6,
-}); // prettier-ignore
+  CIPHERTEXT: 1,
+  EVALUATION_KEYS: 2,
+  SECRET_KEY: 3,
+  BATCH_KEY: 4,
+  BATCH_UPLOAD: 5,
+  BATCH_RESULTS: 6,
+});
 
 export const Tag = Object.freeze({
-  PRODUCER: 1, LEVEL: 2, SCALE: 3, SEED: 4, POLYNOMIALS: 5, KEY_ID: 6, PUBLIC_KEY: 7, STEPS: 8, ROTATION_KEYS: 9,
+  PRODUCER: 1,
+  LEVEL: 2,
+  SCALE: 3,
+  SEED: 4,
+  POLYNOMIALS: 5,
+  KEY_ID: 6,
+  PUBLIC_KEY: 7,
+  STEPS: 8,
+  ROTATION_KEYS: 9,
   LOW_BITS: 10,
-}); // prettier-ignore
+});
 
 const MAGIC = utf8("HRNS");
 const FORMAT = 1;
@@ -49,7 +62,7 @@ export function read(kind, digest, payload) {
   checkHeader(kind, digest, payload);
   const found = new Map();
   const whole = view(payload);
-  for (let at = HEADER_BYTES, last = 0; at < payload.length; ) {
+  for (let at = HEADER_BYTES, last = 0; at < payload.length;) {
     if (at + 5 > payload.length) throw corrupt("it ends within a field's header");
     const [tag, length] = [payload[at], whole.getUint32(at + 1, true)];
     at += 5;
@@ -66,7 +79,8 @@ export function read(kind, digest, payload) {
 
 /** @param {number} kind @param {Uint8Array} digest @param {Uint8Array} payload */
 export function checkHeader(kind, digest, payload) {
-  if (payload.length < HEADER_BYTES || !equal(payload.subarray(0, 4), MAGIC)) throw corrupt("the engine did not write it");
+  if (payload.length < HEADER_BYTES || !equal(payload.subarray(0, 4), MAGIC))
+    throw corrupt("the engine did not write it");
   if (payload[4] !== FORMAT)
     throw new EngineError("version-mismatch", `This is of format ${payload[4]}, and format ${FORMAT} is read here.`);
   if (payload[5] !== kind) throw corrupt(`it is of kind ${payload[5]}, not ${kind}`);

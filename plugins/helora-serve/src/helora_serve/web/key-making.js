@@ -12,9 +12,12 @@ import { SEED_BYTES } from "./ring.js";
  * @param {Ring} ring @param {number} secret its values @returns {Uint8Array}
  */
 export function publicKeyOf(ring, secret) {
-  const { row, limbs, call } = ring, seed = ring.random(SEED_BYTES);
+  const { row, limbs, call } = ring,
+    seed = ring.random(SEED_BYTES);
   return ring.machine.scratch((take) => {
-    const a = take(row * limbs), error = take(row), first = take(row * limbs);
+    const a = take(row * limbs),
+      error = take(row),
+      first = take(row * limbs);
     ring.uniform(a, seed, 1, limbs);
     ring.errors(error);
     call.hr_values_of_doubles(ring.ring, ring.basis, limbs, first, error);
@@ -29,18 +32,25 @@ export function publicKeyOf(ring, secret) {
  * @param {Ring} ring @param {number} secret its values @param {number} steps @returns {Uint8Array}
  */
 export function rotationKeyOf(ring, secret, steps) {
-  const { machine, n, row, limbs, call } = ring, all = ring.primes.length;
+  const { machine, n, row, limbs, call } = ring,
+    all = ring.primes.length;
   const special = ring.primes.slice(limbs).reduce((a, b) => a * b, 1n);
   return machine.scratch((take) => {
-    const before = take(row * all), index = take(4 * n), errors = take(row * limbs), factors = take(8);
+    const before = take(row * all),
+      index = take(4 * n),
+      errors = take(row * limbs),
+      factors = take(8);
     machine.numbers(index, n).set(automorphism(n, inverseElement(galoisElement(steps, n), n)));
     call.hr_permute(ring.ring, all, before, secret, index);
     const seed = ring.random(SEED_BYTES);
     ring.errors(errors, limbs);
-    const first = take(row * all * limbs), others = take(row * all * limbs), own = take(row);
+    const first = take(row * all * limbs),
+      others = take(row * all * limbs),
+      own = take(row);
     ring.uniform(others, seed, limbs, all);
     for (let i = 0; i < limbs; i++) {
-      const out = first + i * all * row, a = others + i * all * row;
+      const out = first + i * all * row,
+        a = others + i * all * row;
       call.hr_values_of_doubles(ring.ring, ring.basis, all, out, errors + i * row);
       call.hr_multiply(ring.ring, ring.basis, all, 1, 1, a, a, before);
       call.hr_sub(ring.ring, ring.basis, all, 1, out, out, a);

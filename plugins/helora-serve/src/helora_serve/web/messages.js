@@ -30,8 +30,12 @@ export function sealedUpload(origin, keyId, { request, number, names, plans, tok
  */
 export async function openedDownload(origin, keyId, answer, request, number, expected) {
   const download = msgpack.decode(await unwrap(PayloadKind.DOWNLOAD, keyId, origin, answer));
-  const fine = Array.isArray(download) && download.length === 6 && isBytes(download[0]) && Array.isArray(download[2])
-    && download[2].every((/** @type {unknown} */ run) => Array.isArray(run) && run.every(isBytes)); // prettier-ignore
+  const fine =
+    Array.isArray(download) &&
+    download.length === 6 &&
+    isBytes(download[0]) &&
+    Array.isArray(download[2]) &&
+    download[2].every((/** @type {unknown} */ run) => Array.isArray(run) && run.every(isBytes));
   if (!fine) throw corrupt("it is no answer");
   if (download[1] !== number || !equal(download[0], request))
     throw new EngineError("unexpected-message", "The answer is to another request or round.");
@@ -58,8 +62,12 @@ export function sealedMasked(origin, keyId, spans, places, numbers) {
  */
 export async function openedMasked(origin, keyId, answer, first, expected) {
   const download = msgpack.decode(await unwrap(PayloadKind.MASKED_DOWNLOAD, keyId, origin, answer));
-  const fine = Array.isArray(download) && download.length === 4 && isBytes(download[0]) && Array.isArray(download[2])
-    && download[2].every(isBytes); // prettier-ignore
+  const fine =
+    Array.isArray(download) &&
+    download.length === 4 &&
+    isBytes(download[0]) &&
+    Array.isArray(download[2]) &&
+    download[2].every(isBytes);
   if (!fine) throw corrupt("it is no answer");
   if (download[1] !== first.start || !equal(download[0], first.batch))
     throw new EngineError("unexpected-message", "The answer is to another request.");

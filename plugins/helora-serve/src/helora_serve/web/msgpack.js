@@ -108,26 +108,45 @@ export function decode(bytes) {
     if (tag < 0xa0) return array(tag & 15, depth);
     if (tag < 0xc0) return text(tag & 31);
     switch (tag) {
-      case 0xc0: return null;
-      case 0xc2: return false;
-      case 0xc3: return true;
-      case 0xc4: return blob(number(1));
-      case 0xc5: return blob(number(2));
-      case 0xc6: return blob(number(4));
-      case 0xcb: return whole.getFloat64(skip(8));
-      case 0xcc: return number(1);
-      case 0xcd: return number(2);
-      case 0xce: return number(4);
-      case 0xcf: return number(8);
-      case 0xd9: return text(number(1));
-      case 0xda: return text(number(2));
-      case 0xdb: return text(number(4));
-      case 0xdc: return array(number(2), depth);
-      case 0xdd: return array(number(4), depth);
-      case 0xde: return map(number(2), depth);
-      case 0xdf: return map(number(4), depth);
-      default: throw corrupt(`a message has the tag ${tag}`);
-    } // prettier-ignore
+      case 0xc0:
+        return null;
+      case 0xc2:
+        return false;
+      case 0xc3:
+        return true;
+      case 0xc4:
+        return blob(number(1));
+      case 0xc5:
+        return blob(number(2));
+      case 0xc6:
+        return blob(number(4));
+      case 0xcb:
+        return whole.getFloat64(skip(8));
+      case 0xcc:
+        return number(1);
+      case 0xcd:
+        return number(2);
+      case 0xce:
+        return number(4);
+      case 0xcf:
+        return number(8);
+      case 0xd9:
+        return text(number(1));
+      case 0xda:
+        return text(number(2));
+      case 0xdb:
+        return text(number(4));
+      case 0xdc:
+        return array(number(2), depth);
+      case 0xdd:
+        return array(number(4), depth);
+      case 0xde:
+        return map(number(2), depth);
+      case 0xdf:
+        return map(number(4), depth);
+      default:
+        throw corrupt(`a message has the tag ${tag}`);
+    }
   };
   const found = value(0);
   if (at !== bytes.length) throw corrupt("a message has bytes behind its end");

@@ -54,8 +54,10 @@ export function readOffer(bytes) {
     throw corrupt("it is no JSON");
   }
   if (offer?.format !== FORMAT) throw corrupt("its format is another");
-  if (offer.schema !== SCHEMA) throw new EngineError("version-mismatch", `Offer: of schema ${offer.schema}; ${SCHEMA} is read here.`);
-  if (offer.backend !== "rns") throw new EngineError("foreign-ciphertext", `Offer: of backend ${offer.backend}, not rns.`);
+  if (offer.schema !== SCHEMA)
+    throw new EngineError("version-mismatch", `Offer: of schema ${offer.schema}; ${SCHEMA} is read here.`);
+  if (offer.backend !== "rns")
+    throw new EngineError("foreign-ciphertext", `Offer: of backend ${offer.backend}, not rns.`);
   const plans = new Map(offer.plans.map((/** @type {any} */ recipe) => [recipe.digest, planOf(recipe)]));
   const modules = offer.modules.map((/** @type {any} */ module) => {
     const plan = plans.get(module.plan);
@@ -64,26 +66,40 @@ export function readOffer(bytes) {
     return { ...module, plan };
   });
   if (!modules.length) throw corrupt("it offers nothing");
-  return { origin: `${offer.backend}\n${offer.library}`, messageBytes: offer.message_bytes, plans: [...plans.values()], modules };
+  return {
+    origin: `${offer.backend}\n${offer.library}`,
+    messageBytes: offer.message_bytes,
+    plans: [...plans.values()],
+    modules,
+  };
 }
 
 /** @param {any} recipe @returns {Plan} */
 function planOf(recipe) {
   const { params, low_bits: low } = recipe.settings;
   requireSecure(params);
-  const layout = layoutOf(recipe), sanitized = recipe.sanitize_bits !== null;
+  const layout = layoutOf(recipe),
+    sanitized = recipe.sanitize_bits !== null;
   const program = recipe.program;
   const ops = program?.ops ?? [];
   const kinds = (/** @type {string} */ kind) => ops.filter((/** @type {any} */ op) => op.kind === kind);
   /** @type {Plan} */
   const plan = {
-    digest: recipe.digest, recipe, params, keySet: JSON.stringify(params), layout,
-    steps: program ? [...new Set(/** @type {number[]} */ (kinds("rotate").map((op) => op.steps)))].sort((a, b) => a - b) : layout.steps,
+    digest: recipe.digest,
+    recipe,
+    params,
+    keySet: JSON.stringify(params),
+    layout,
+    steps: program
+      ? [...new Set(/** @type {number[]} */ (kinds("rotate").map((/** @type {any} */ op) => op.steps)))].sort(
+          (a, b) => a - b,
+        )
+      : layout.steps,
     inputs: program ? kinds("input").map((/** @type {any} */ op) => op.positions[0]) : [...layout.inputs],
     outputs: Array.from({ length: layout.results }, (_, i) => i),
     lowBits: sanitized && low.length ? low : [0, 0],
     publicKey: sanitized || layout.answer !== undefined,
-  }; // prettier-ignore
+  };
   if (program) {
     let next = 0;
     plan.outputs = program.outputs.map((/** @type {number | null} */ output) => (output === null ? null : next++));
@@ -98,7 +114,10 @@ function requireSecure(params) {
   const bits = all.reduce((sum, each) => sum + each, params.wrap_bits ?? 0);
   const most = MOST_MODULUS_BITS[params.ring_degree] ?? 0;
   if (!params.data_bits.length || bits > most)
-    throw new EngineError("insecure-parameters", `Offer: a modulus of ${bits} bits at N = ${params.ring_degree}; at most ${most} are secure.`);
+    throw new EngineError(
+      "insecure-parameters",
+      `Offer: a modulus of ${bits} bits at N = ${params.ring_degree}; at most ${most} are secure.`,
+    );
 }
 
 /** The parameters as the engine takes them, with the primes that helora-rns takes. @param {Params} params @returns {import("./ring.js").Parameters} */
@@ -116,11 +135,15 @@ export async function fingerprintOf(params) {
   const { dataPrimes, specialPrimes = [] } = resolved(params);
   const list = (/** @type {readonly (number | bigint)[]} */ numbers) => `[${numbers.join(",")}]`;
   const text = [
-    `"ring_degree":${params.ring_degree}`, `"data_bits":${list(params.data_bits)}`,
-    `"special_bits":${list(params.special_bits)}`, `"scale_bits":${params.scale_bits}`, `"secret":"ternary"`,
-    `"data_primes":${list(dataPrimes)}`, `"special_primes":${list(specialPrimes)}`,
+    `"ring_degree":${params.ring_degree}`,
+    `"data_bits":${list(params.data_bits)}`,
+    `"special_bits":${list(params.special_bits)}`,
+    `"scale_bits":${params.scale_bits}`,
+    `"secret":"ternary"`,
+    `"data_primes":${list(dataPrimes)}`,
+    `"special_primes":${list(specialPrimes)}`,
     ...(params.wrap_bits ? [`"wrap_bits":${params.wrap_bits}`] : []),
-  ].join(","); // prettier-ignore
+  ].join(",");
   return sha256(joined([utf8(`{${text}}`)]));
 }
 

@@ -32,7 +32,9 @@ const range = (count) => Array.from({ length: count }, (_, i) => i);
 
 /** @param {any} recipe @returns {Layout} */
 export function layoutOf(recipe) {
-  const make = { rank_bsgs: rankBsgs, cheetah, cheetah_two_round: cheetahTwoRound, precomputed }[/** @type {string} */ (recipe.packing)];
+  const make = { rank_bsgs: rankBsgs, cheetah, cheetah_two_round: cheetahTwoRound, precomputed }[
+    /** @type {string} */ (recipe.packing)
+  ];
   if (!make) throw new EngineError("packing-unavailable", `Packing ${recipe.packing} is not known here.`);
   return make(recipe);
 }
@@ -40,7 +42,8 @@ export function layoutOf(recipe) {
 /** Tokens interleaved in slots: feature f of token t is in slot f·T + t. @param {any} recipe @returns {Layout} */
 function rankBsgs({ shape, layout, settings }) {
   const { period, padded_rank: rank, baby_steps_down: down, baby_steps_up: up } = layout;
-  const slots = settings.params.ring_degree / 2, tokensPerRun = slots / period;
+  const slots = settings.params.ring_degree / 2,
+    tokensPerRun = slots / period;
   /** @type {Set<number>} */
   const features = new Set();
   for (const babies of [down, up]) {
@@ -48,7 +51,9 @@ function rankBsgs({ shape, layout, settings }) {
     for (let giant = babies; giant < rank; giant += babies) features.add(giant);
   }
   let distance = rank;
-  for (const radix of String(layout.fold_radices || "").split("").map(Number)) {
+  for (const radix of String(layout.fold_radices || "")
+    .split("")
+    .map(Number)) {
     for (let j = 1; j < radix; j++) features.add(j * distance);
     distance *= radix;
   }
@@ -95,8 +100,10 @@ class InnerProducts {
     const spaced = this.rows * this.width;
     return Array.from({ length: this.blocks }, (_, block) => {
       const out = new Float64Array(tokens * spaced);
-      const start = block * this.width, end = Math.min(start + this.width, this.columns);
-      for (let t = 0; t < tokens; t++) out.set(x.subarray(t * this.columns + start, t * this.columns + end), t * spaced);
+      const start = block * this.width,
+        end = Math.min(start + this.width, this.columns);
+      for (let t = 0; t < tokens; t++)
+        out.set(x.subarray(t * this.columns + start, t * this.columns + end), t * spaced);
       return out;
     });
   }
@@ -123,7 +130,13 @@ class InnerProducts {
 function* splits(height, columns, n, tokens) {
   for (let rows = Math.min(height, Math.floor(n / tokens)); rows; rows--) {
     rows = blocks(height, blocks(height, rows));
-    yield new InnerProducts(height, columns, blocks(columns, blocks(columns, Math.floor(n / (rows * tokens)))), rows, tokens);
+    yield new InnerProducts(
+      height,
+      columns,
+      blocks(columns, blocks(columns, Math.floor(n / (rows * tokens)))),
+      rows,
+      tokens,
+    );
   }
 }
 
@@ -149,7 +162,9 @@ const impossible = (what) => new EngineError("corrupt-payload", `The offer holds
 
 /** z in coefficients; the client applies `up`. @param {any} recipe @returns {Layout} */
 function cheetah(recipe) {
-  const { shape, costs } = recipe, n = recipe.settings.params.ring_degree, tokens = recipe.tokens ?? 1;
+  const { shape, costs } = recipe,
+    n = recipe.settings.params.ring_degree,
+    tokens = recipe.tokens ?? 1;
   const candidates = together(tokens)
     .flatMap((perRun) => [...splits(shape.rank, shape.d_in, n, perRun)])
     .filter((each) => each.tokens === 1 || each.blocks * each.groups * n <= MOST_COEFFICIENTS);
@@ -160,8 +175,11 @@ function cheetah(recipe) {
     }),
   );
   const products = stated(recipe, cheapest, (each) => ({
-    width: each.width, blocks: each.blocks, rows: each.rows, ciphertexts_down: each.groups,
-  })); // prettier-ignore
+    width: each.width,
+    blocks: each.blocks,
+    rows: each.rows,
+    ciphertexts_down: each.groups,
+  }));
   return {
     encoding: "coefficients",
     tokensPerRun: products.tokens,
@@ -171,8 +189,10 @@ function cheetah(recipe) {
     placing: `coefficients ${products.width} ${products.rows} ${products.tokens}`,
     pack: (x, count) => products.pack(x, count),
     unpack: (outputs, count, up) => {
-      if (!up) throw new EngineError("leakage-refused", "Packing cheetah: the client applies up, and was not given it.");
-      const z = products.unpack(outputs, count), delta = new Float64Array(count * shape.d_out);
+      if (!up)
+        throw new EngineError("leakage-refused", "Packing cheetah: the client applies up, and was not given it.");
+      const z = products.unpack(outputs, count),
+        delta = new Float64Array(count * shape.d_out);
       for (let t = 0; t < count; t++)
         for (let o = 0; o < shape.d_out; o++) {
           let sum = 0;
@@ -186,7 +206,9 @@ function cheetah(recipe) {
 
 /** Two products with a masked z between them. @param {any} recipe @returns {Layout} */
 function cheetahTwoRound(recipe) {
-  const { shape, costs } = recipe, n = recipe.settings.params.ring_degree, tokens = recipe.tokens ?? 1;
+  const { shape, costs } = recipe,
+    n = recipe.settings.params.ring_degree,
+    tokens = recipe.tokens ?? 1;
   const candidates = together(tokens, Math.min(tokens, Math.floor(n / shape.rank))).flatMap((perRun) => {
     const rows = blocks(shape.d_out, blocks(shape.d_out, Math.floor(n / (shape.rank * perRun))));
     const up = new InnerProducts(shape.d_out, shape.rank, shape.rank, rows, perRun);
@@ -203,9 +225,13 @@ function cheetahTwoRound(recipe) {
     }),
   );
   const { down, up } = stated(recipe, cheapest, (each) => ({
-    width: each.down.width, blocks: each.down.blocks, rows: each.down.rows, masked_ciphertexts: each.down.groups,
-    rows_out: each.up.rows, blocks_out: each.up.groups,
-  })); // prettier-ignore
+    width: each.down.width,
+    blocks: each.down.blocks,
+    rows: each.down.rows,
+    masked_ciphertexts: each.down.groups,
+    rows_out: each.up.rows,
+    blocks_out: each.up.groups,
+  }));
   /** Where each masked number goes: its ciphertext, its coefficient, and its coefficient in the answer. @type {[number, number, number][]} */
   const moves = [];
   for (let t = 0; t < down.tokens; t++)

@@ -25,7 +25,8 @@ class Batch {
     this.mark = mark;
     this.next = mark.reserved;
     this.kind = JSON.stringify(modules.map(({ name: each }) => each));
-    if (modules.some(({ masked, rowBytes }) => masked.length !== size * rowBytes)) throw corrupt("a pool is not of its size");
+    if (modules.some(({ masked, rowBytes }) => masked.length !== size * rowBytes))
+      throw corrupt("a pool is not of its size");
   }
 
   get left() {
@@ -68,16 +69,29 @@ export class Pools {
   /** @param {string} key @param {Uint8Array} value @param {Map<string, Uint8Array>} kept */
   async #restore(key, value, kept) {
     const [name, keyId, number, size, seed, told] = msgpack.decode(value);
-    const modules = told.map((/** @type {any[]} */ [each, plan, masked]) => ({ name: each, plan, masked: masked.slice(), rowBytes: this.rowBytes(plan) }));
+    const modules = told.map((/** @type {any[]} */ [each, plan, masked]) => ({
+      name: each,
+      plan,
+      masked: masked.slice(),
+      rowBytes: this.rowBytes(plan),
+    }));
     const mark = new Mark(this.put, `mark.${key}`, size, RESERVED, kept.get(`mark.${key}`));
-    const known = hex(keyId) === hex(this.keyId) && modules.every((/** @type {PreparedModule} */ each) => each.rowBytes !== undefined);
-    if (known && mark.reserved < size) this.batches.push(new Batch(name.slice(), number, size, seed.slice(), modules, mark));
-    else if (hex(keyId) === hex(this.keyId)) await this.put([[`pool.${key}`, null], [`mark.${key}`, null]]);
+    const known =
+      hex(keyId) === hex(this.keyId) &&
+      modules.every((/** @type {PreparedModule} */ each) => each.rowBytes !== undefined);
+    if (known && mark.reserved < size)
+      this.batches.push(new Batch(name.slice(), number, size, seed.slice(), modules, mark));
+    else if (hex(keyId) === hex(this.keyId))
+      await this.put([
+        [`pool.${key}`, null],
+        [`mark.${key}`, null],
+      ]);
   }
 
   /** Add a batch, durably. @param {Uint8Array} name @param {number} size @param {Uint8Array} seed @param {PreparedModule[]} modules */
   async add(name, size, seed, modules) {
-    const key = hex(name), mark = new Mark(this.put, `mark.${key}`, size, RESERVED);
+    const key = hex(name),
+      mark = new Mark(this.put, `mark.${key}`, size, RESERVED);
     const batch = new Batch(name, this.number++, size, seed, modules, mark);
     const told = modules.map((each) => [each.name, each.plan, each.masked]);
     await this.put([[`pool.${key}`, msgpack.encode([name, this.keyId, batch.number, size, seed, told])]]);
@@ -86,14 +100,24 @@ export class Pools {
 
   /** Correlations that are left for these modules, together with whatever else their batches are for. @param {readonly { name: string, plan: string }[]} wanted */
   left(wanted) {
-    return this.#fitting(wanted).reduce((most, pool) => Math.max(most, pool.reduce((sum, batch) => sum + batch.left, 0)), 0);
+    return this.#fitting(wanted).reduce(
+      (most, pool) =>
+        Math.max(
+          most,
+          pool.reduce((sum, batch) => sum + batch.left, 0),
+        ),
+      0,
+    );
   }
 
   /** Pools for modules by these plans, those with the fewest others first. @param {readonly { name: string, plan: string }[]} wanted */
   #fitting(wanted) {
-    const fits = (/** @type {Batch} */ batch) => wanted.every(({ name, plan }) => batch.modules.some((each) => each.name === name && each.plan === plan));
+    const fits = (/** @type {Batch} */ batch) =>
+      wanted.every(({ name, plan }) => batch.modules.some((each) => each.name === name && each.plan === plan));
     const fitting = this.batches.filter(fits);
-    const kinds = [...new Set(fitting.map(({ kind }) => kind))].sort((a, b) => JSON.parse(a).length - JSON.parse(b).length);
+    const kinds = [...new Set(fitting.map(({ kind }) => kind))].sort(
+      (a, b) => JSON.parse(a).length - JSON.parse(b).length,
+    );
     return kinds.map((kind) => fitting.filter((batch) => batch.kind === kind));
   }
 
@@ -110,14 +134,19 @@ export class Pools {
   /** @param {readonly { name: string, plan: string }[]} wanted @param {number} tokens @param {number} inputs */
   async #take(wanted, tokens, inputs) {
     const pool = this.#fitting(wanted).find((each) => each.reduce((sum, batch) => sum + batch.left, 0) >= tokens);
-    if (!pool) throw new EngineError("pool-empty", `${tokens} correlations are asked for, and the pool has ${this.left(wanted)}.`);
+    if (!pool)
+      throw new EngineError(
+        "pool-empty",
+        `${tokens} correlations are asked for, and the pool has ${this.left(wanted)}.`,
+      );
     /** @type {Span[]} */
     const spans = [];
     const pads = new Uint8Array(8 * inputs * tokens);
     const masked = wanted.map(() => /** @type {Uint8Array[]} */ ([]));
     let done = 0;
     for (const batch of pool) {
-      const count = Math.min(tokens - done, batch.left), start = batch.next;
+      const count = Math.min(tokens - done, batch.left),
+        start = batch.next;
       if (!count) continue;
       batch.next += count; // also if the write fails: whether it reached the disk is not known
       await batch.mark.cover(start + count);
@@ -143,6 +172,9 @@ export class Pools {
     this.batches.splice(this.batches.indexOf(batch), 1);
     const key = hex(batch.name);
     batch.seed.fill(0);
-    await this.put([[`pool.${key}`, null], [`mark.${key}`, null]]);
+    await this.put([
+      [`pool.${key}`, null],
+      [`mark.${key}`, null],
+    ]);
   }
 }

@@ -25,7 +25,8 @@ export class Ring {
    * @param {{ random?: (bytes: number) => Uint8Array }} [options] `random`: for tests alone
    */
   constructor(machine, { ringDegree, dataPrimes, specialPrimes = [] }, digest, { random = randomBytes } = {}) {
-    const n = ringDegree, primes = [...dataPrimes, ...specialPrimes];
+    const n = ringDegree,
+      primes = [...dataPrimes, ...specialPrimes];
     if (n & (n - 1) || n < 1024 || n > 65536 || !dataPrimes.length)
       throw new EngineError("invalid-parameters", `A ring of degree ${n} and ${dataPrimes.length} primes.`);
     if (primes.some((q) => bitLength(q) > LONGEST_PRIME_BITS || q % BigInt(2 * n) !== 1n))
@@ -46,7 +47,8 @@ export class Ring {
     this.basis = this.own(4 * primes.length);
     machine.numbers(this.basis, primes.length).set(primes.map((_, i) => i));
     machine.scratch((take) => {
-      const moduli = take(8 * primes.length), powers = take(8 * n * primes.length);
+      const moduli = take(8 * primes.length),
+        powers = take(8 * n * primes.length);
       machine.words(moduli, primes.length).set(primes);
       primes.forEach((q, i) => {
         if (!this.call.hr_root_powers(powers + 8 * n * i, n, q))
@@ -99,7 +101,8 @@ export class Ring {
 
   /** The packed bytes of rows, limb after limb of so many a polynomial. @param {number} rows @param {number} count @param {number} limbs */
   packed(rows, count, limbs) {
-    const sizes = this.packedBytes(limbs), whole = sizes.reduce((a, b) => a + b, 0);
+    const sizes = this.packedBytes(limbs),
+      whole = sizes.reduce((a, b) => a + b, 0);
     return this.machine.scratch((take) => {
       const out = take(whole * count);
       let at = out;
@@ -113,7 +116,8 @@ export class Ring {
 
   /** Undo `packed`; whether it has the right length, and every residue is below its prime. @param {number} rows @param {Uint8Array} payload @param {number} count @param {number} limbs */
   unpacked(rows, payload, count, limbs) {
-    const sizes = this.packedBytes(limbs), whole = sizes.reduce((a, b) => a + b, 0);
+    const sizes = this.packedBytes(limbs),
+      whole = sizes.reduce((a, b) => a + b, 0);
     if (payload.length !== whole * count) return false;
     return this.machine.scratch((take) => {
       let at = take(payload.length);
@@ -132,10 +136,13 @@ export class Ring {
   /** Uniform rows of a seed: for each of `count` polynomials `limbs` rows. @param {number} rows @param {Uint8Array} seed @param {number} count @param {number} limbs */
   uniform(rows, seed, count, limbs) {
     this.machine.scratch((take) => {
-      const stream = new Stream(this.machine, seed, take), used = take(8), counts = this.machine;
+      const stream = new Stream(this.machine, seed, take),
+        used = take(8),
+        counts = this.machine;
       let [words, left] = [0, 0];
       for (let k = 0; k < count * limbs; k++) {
-        let row = rows + k * this.row, missing = this.n;
+        let row = rows + k * this.row,
+          missing = this.n;
         while (missing) {
           if (!left) [words, left] = [stream.words(this.n), this.n];
           const found = this.call.hr_uniform(this.ring, k % limbs, row, missing, words, left, used);
@@ -161,7 +168,7 @@ export class Ring {
   ternary(out, seed, nonce) {
     this.machine.scratch((take) => {
       const stream = new Stream(this.machine, seed, take, nonce);
-      for (let found = 0; found < this.n; ) {
+      for (let found = 0; found < this.n;) {
         const words = Math.floor((this.n - found) / 24) + 12;
         found += this.call.hr_ternary(out + 8 * found, this.n - found, stream.words(words), words);
       }
@@ -199,7 +206,8 @@ export class Stream {
 
   /** A pointer to the next words: valid until more are asked for. @param {number} count */
   words(count) {
-    const first = Math.floor(this.position / GROUP), last = Math.ceil((this.position + count) / GROUP);
+    const first = Math.floor(this.position / GROUP),
+      last = Math.ceil((this.position + count) / GROUP);
     const words = GROUP * (last - first);
     if (words > this.room) [this.buffer, this.room] = [this.take(8 * words), words];
     this.machine.call.hr_chacha20(this.buffer, this.key, this.key + SEED_BYTES, 4 * first, 4 * (last - first));

@@ -4,12 +4,13 @@
 const LARGEST_EXPONENT = 1000;
 const scratch = new DataView(new ArrayBuffer(8));
 
-/** The least e with a norm ≤ 2^e; 0 for a norm of zero. @param {number} norm */
+/** The least e with a norm ≤ 2^e; 0 for a norm of zero. @param {number} norm @returns {number} */
 export function exponentOf(norm) {
   if (norm === 0) return 0;
   if (norm < 2 ** -1000) return exponentOf(norm * 2 ** 200) - 200;
   scratch.setFloat64(0, norm);
-  const high = scratch.getUint32(0), exponent = (high >>> 20) - 1023;
+  const high = scratch.getUint32(0),
+    exponent = (high >>> 20) - 1023;
   return exponent + (high & 0xfffff || scratch.getUint32(4) ? 1 : 0);
 }
 
@@ -26,8 +27,10 @@ export function timesPower(number, exponent) {
  * @param {Float64Array} x (tokens, d_in) @param {number} tokens
  */
 export function normalized(x, tokens) {
-  const width = x.length / tokens, scaled = new Float64Array(x.length);
-  const exponents = new Int32Array(tokens), zeros = new Uint8Array(tokens);
+  const width = x.length / tokens,
+    scaled = new Float64Array(x.length);
+  const exponents = new Int32Array(tokens),
+    zeros = new Uint8Array(tokens);
   for (let t = 0; t < tokens; t++) {
     const row = x.subarray(t * width, (t + 1) * width);
     const first = exponentOf(row.reduce((most, each) => Math.max(most, Math.abs(each)), 0));

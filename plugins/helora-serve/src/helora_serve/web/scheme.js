@@ -12,7 +12,7 @@ import { SEED_BYTES } from "./ring.js";
 import { EngineError } from "./wasm.js";
 
 /** @typedef {import("./ring.js").Ring} Ring */
-/** @typedef {"slots" | "coefficients"} Encoding */
+/** @typedef {import("./packings.js").Encoding} Encoding */
 
 export const KEY_ID_BYTES = 16;
 const EXACT = 2 ** 52;
@@ -26,8 +26,10 @@ export class Keys {
    * @param {{ seed: Uint8Array, keyId: Uint8Array }} [kept] of keys that a server has: nothing is made for it then
    */
   constructor(ring, producer, { steps, publicKey }, kept) {
-    const { machine, row } = ring, all = ring.primes.length;
-    if (steps.length && !ring.specials) throw new EngineError("invalid-parameters", "Rotation keys need a special prime.");
+    const { machine, row } = ring,
+      all = ring.primes.length;
+    if (steps.length && !ring.specials)
+      throw new EngineError("invalid-parameters", "Rotation keys need a special prime.");
     this.ring = ring;
     this.producer = producer;
     this.secretBytes = row * all;
@@ -41,8 +43,9 @@ export class Keys {
       ring.call.hr_values_of_doubles(ring.ring, ring.basis, all, this.secret, ternary);
     });
     ring.call.hr_negate(ring.ring, ring.basis, ring.limbs, 1, this.minus, this.secret);
-    /** The bytes that a server gets. */
+    /** The bytes that a server gets. @type {Uint8Array} */
     this.evaluationKeys = new Uint8Array(0);
+    /** @type {Uint8Array} */
     this.keyId = new Uint8Array(0);
     if (kept) this.keyId = kept.keyId.slice();
     else this.#makeShared(steps, publicKey);
@@ -83,18 +86,22 @@ export class Keys {
    */
   encrypt(values, scale, encoding) {
     this.#require();
-    const { ring } = this, { machine, n, row, call } = ring;
+    const { ring } = this,
+      { machine, n, row, call } = ring;
     const most = encoding === "slots" ? n / 2 : n;
-    if (values.length > most) throw new EngineError("slot-overflow", `${values.length} values, and there is room for ${most}.`);
+    if (values.length > most)
+      throw new EngineError("slot-overflow", `${values.length} values, and there is room for ${most}.`);
     return machine.scratch((take) => {
-      const message = take(row), given = take(8 * values.length);
+      const message = take(row),
+        given = take(8 * values.length);
       machine.doubles(given, values.length).set(values);
       if (encoding === "slots") {
         const [powers, places] = ring.slotTables();
         call.hr_slots_to_coefficients(ring.ring, message, given, values.length, 1, places, powers, scale / (n / 2));
       } else call.hr_scaled(message, given, values.length, n, scale);
       const largest = call.hr_largest(message, n);
-      if (!(largest < LARGEST)) throw new EngineError("invalid-input", "Values and scale are too large, or not finite.");
+      if (!(largest < LARGEST))
+        throw new EngineError("invalid-input", "Values and scale are too large, or not finite.");
       return this.#sealed(take, scale, (out, error) => this.#noisy(out, message, error, largest));
     });
   }
@@ -104,8 +111,12 @@ export class Keys {
    * @param {(bytes: number) => number} take @param {number} scale @param {(out: number, error: number) => void} fill
    */
   #sealed(take, scale, fill) {
-    const { ring } = this, { row, limbs, call } = ring;
-    const seed = ring.random(SEED_BYTES), error = take(row), first = take(row * limbs), a = take(row * limbs);
+    const { ring } = this,
+      { row, limbs, call } = ring;
+    const seed = ring.random(SEED_BYTES),
+      error = take(row),
+      first = take(row * limbs),
+      a = take(row * limbs);
     ring.uniform(a, seed, 1, limbs);
     ring.errors(error);
     fill(first, error);
@@ -120,7 +131,8 @@ export class Keys {
 
   /** Values of message + error. @param {number} out @param {number} message @param {number} error @param {number} largest */
   #noisy(out, message, error, largest) {
-    const { ring } = this, { row, limbs, call } = ring;
+    const { ring } = this,
+      { row, limbs, call } = ring;
     if (largest < EXACT) {
       call.hr_add_doubles(error, message, ring.n);
       call.hr_values_of_doubles(ring.ring, ring.basis, limbs, out, error);
@@ -142,10 +154,12 @@ export class Keys {
    */
   decrypt(payload, encoding, lowBits = [0, 0]) {
     this.#require();
-    const { ring } = this, { machine, n, row, call } = ring;
+    const { ring } = this,
+      { machine, n, row, call } = ring;
     return machine.scratch((take) => {
       const { coefficients, rows, scale } = this.#opened(take, payload, lowBits);
-      const numbers = take(row), spare = take((2 + ring.primes.length) * row);
+      const numbers = take(row),
+        spare = take(row);
       call.hr_to_doubles(ring.ring, ring.basis, rows, numbers, coefficients, spare);
       if (encoding === "coefficients") {
         call.hr_quotients(numbers, numbers, n, scale);
@@ -153,7 +167,8 @@ export class Keys {
       }
       const [powers, places] = ring.slotTables();
       call.hr_coefficients_to_slots(ring.ring, spare, numbers, places, powers, 1 / scale);
-      const slots = machine.doubles(spare, n), reals = new Float64Array(n / 2);
+      const slots = machine.doubles(spare, n),
+        reals = new Float64Array(n / 2);
       for (let j = 0; j < reals.length; j++) reals[j] = slots[2 * j];
       return reals;
     });
@@ -168,11 +183,15 @@ export class Keys {
    */
   answer(payloads, moves, scale) {
     this.#require();
-    const { ring } = this, { machine, n, row, limbs, call } = ring;
+    const { ring } = this,
+      { machine, n, row, limbs, call } = ring;
     return machine.scratch((take) => {
       const values = payloads.map((payload) => this.#opened(take, payload, [0, 0]));
-      const lower = values[0].rows, message = take(row * limbs), factors = take(8 * limbs);
-      if (values.some(({ rows }) => rows !== lower) || lower === limbs) throw corrupt("values between rounds have another level");
+      const lower = values[0].rows,
+        message = take(row * limbs),
+        factors = take(8 * limbs);
+      if (values.some(({ rows }) => rows !== lower) || lower === limbs)
+        throw corrupt("values between rounds have another level");
       const upper = ring.primes.slice(lower, limbs).reduce((a, b) => a * b, 1n);
       machine.bytes(message, row * limbs).fill(0);
       for (let i = 0; i < lower; i++) {
@@ -195,12 +214,19 @@ export class Keys {
    * @param {(bytes: number) => number} take @param {Uint8Array} payload @param {readonly number[]} lowBits
    */
   #opened(take, payload, lowBits) {
-    const { ring } = this, { row, limbs, call } = ring;
+    const { ring } = this,
+      { row, limbs, call } = ring;
     const found = fields.read(Kind.CIPHERTEXT, ring.digest, payload);
-    const told = found.get(Tag.LOW_BITS) ?? [0, 0], seeded = found.has(Tag.SEED), short = found.has(Tag.LOW_BITS);
+    const told = found.get(Tag.LOW_BITS) ?? [0, 0],
+      seeded = found.has(Tag.SEED),
+      short = found.has(Tag.LOW_BITS);
     fields.exactly(found, [
-      Tag.LEVEL, Tag.SCALE, ...(seeded ? [Tag.SEED] : []), Tag.POLYNOMIALS, ...(short ? [Tag.LOW_BITS] : []),
-    ]); // prettier-ignore
+      Tag.LEVEL,
+      Tag.SCALE,
+      ...(seeded ? [Tag.SEED] : []),
+      Tag.POLYNOMIALS,
+      ...(short ? [Tag.LOW_BITS] : []),
+    ]);
     if (told[0] !== lowBits[0] || told[1] !== lowBits[1])
       throw corrupt(`it has lost ${told[0]} and ${told[1]} low bits, and ${lowBits[0]} and ${lowBits[1]} are expected`);
     const [level, stated, sent, seed] = [Tag.LEVEL, Tag.SCALE, Tag.POLYNOMIALS, Tag.SEED].map(
@@ -208,8 +234,11 @@ export class Keys {
     );
     const scale = stated.length === 8 ? view(stated).getFloat64(0, true) : NaN;
     if (!(scale > 0 && scale < Infinity)) throw corrupt("there is no such scale");
-    if (level.length !== 1 || level[0] >= limbs || (short && (level[0] || seeded))) throw corrupt("there is no such level");
-    const rows = level[0] + 1, first = take(row * rows), second = take(row * rows);
+    if (level.length !== 1 || level[0] >= limbs || (short && (level[0] || seeded)))
+      throw corrupt("there is no such level");
+    const rows = level[0] + 1,
+      first = take(row * rows),
+      second = take(row * rows);
     if (short) {
       this.#restored(first, second, sent, told);
       call.hr_forward(ring.ring, ring.basis, 1, 1, second);
@@ -232,8 +261,12 @@ export class Keys {
 
   /** Coefficients of a result without low bits. @param {number} first @param {number} second @param {Uint8Array} sent @param {ArrayLike<number>} told */
   #restored(first, second, sent, told) {
-    const { ring } = this, { machine, n, call } = ring, length = ring.bits[0], prime = ring.primes[0];
-    if (!(told[0] || told[1]) || told[0] >= length || told[1] >= length) throw corrupt("low bits are missing that no result has");
+    const { ring } = this,
+      { machine, n, call } = ring,
+      length = ring.bits[0],
+      prime = ring.primes[0];
+    if (!(told[0] || told[1]) || told[0] >= length || told[1] >= length)
+      throw corrupt("low bits are missing that no result has");
     const sizes = [0, 1].map((k) => Math.ceil((n * (length - told[k])) / 8));
     if (sent.length !== sizes[0] + sizes[1]) throw corrupt("its length is wrong");
     machine.scratch((take) => {
@@ -241,7 +274,8 @@ export class Keys {
       machine.bytes(packed, sent.length).set(sent);
       [first, second].forEach((row, k) => {
         call.hr_unpack(row, packed + (k ? sizes[0] : 0), n, length - told[k]);
-        if (!call.hr_are_below(row, n, ((prime - 1n) >> BigInt(told[k])) + 1n)) throw corrupt("a coefficient is not below its prime");
+        if (!call.hr_are_below(row, n, ((prime - 1n) >> BigInt(told[k])) + 1n))
+          throw corrupt("a coefficient is not below its prime");
         call.hr_shift(row, n, told[k]);
       });
     });

@@ -20,7 +20,8 @@ import { EngineError } from "./wasm.js";
  */
 
 /** Another party has opened the store since. */
-const disowned = () => new EngineError("not-durable", "Another page has opened this store since; this one may no longer write to it.");
+const disowned = () =>
+  new EngineError("not-durable", "Another page has opened this store since; this one may no longer write to it.");
 
 /** A store that lasts as long as the page. @implements {Store} */
 export class MemoryStore {
@@ -110,13 +111,15 @@ export class Mark {
     this.size = size;
     this.ahead = ahead;
     this.reserved = kept ? new DataView(kept.buffer, kept.byteOffset).getUint32(0) : 0;
-    if (this.reserved > size) throw new EngineError("corrupt-payload", "Store: more correlations are marked as used than there are.");
+    if (this.reserved > size)
+      throw new EngineError("corrupt-payload", "Store: more correlations are marked as used than there are.");
   }
 
   /** Reserve all below `end`, durably. @param {number} end */
   async cover(end) {
     if (end <= this.reserved) return;
-    const reserved = Math.min(this.size, end + this.ahead), value = new Uint8Array(4);
+    const reserved = Math.min(this.size, end + this.ahead),
+      value = new Uint8Array(4);
     new DataView(value.buffer).setUint32(0, reserved);
     await this.put([[this.key, value]]);
     this.reserved = reserved;

@@ -29,14 +29,23 @@ async function keyOf(database) {
 
 /** A secret encrypted, under a name that it is bound to. @param {IDBDatabase} database @param {string} name @param {Uint8Array} secret */
 export async function sealed(database, name, secret) {
-  const key = await keyOf(database), iv = crypto.getRandomValues(new Uint8Array(NONCE_BYTES));
+  const key = await keyOf(database),
+    iv = crypto.getRandomValues(new Uint8Array(NONCE_BYTES));
   const additionalData = new TextEncoder().encode(name);
-  return { iv, bytes: await crypto.subtle.encrypt({ name: "AES-GCM", iv, additionalData }, key, /** @type {BufferSource} */ (secret)) };
+  return {
+    iv,
+    bytes: await crypto.subtle.encrypt(
+      { name: "AES-GCM", iv, additionalData },
+      key,
+      /** @type {BufferSource} */ (secret),
+    ),
+  };
 }
 
 /** Undo `sealed`. @param {IDBDatabase} database @param {string} name @param {{ iv: Uint8Array, bytes: ArrayBuffer }} found */
 export async function opened(database, name, { iv, bytes }) {
-  const key = await keyOf(database), additionalData = new TextEncoder().encode(name);
+  const key = await keyOf(database),
+    additionalData = new TextEncoder().encode(name);
   try {
     const algorithm = { name: "AES-GCM", iv: /** @type {BufferSource} */ (iv), additionalData };
     return new Uint8Array(await crypto.subtle.decrypt(algorithm, key, bytes));

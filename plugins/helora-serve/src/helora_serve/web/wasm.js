@@ -13,14 +13,34 @@ const PAGE = 65536;
 
 /** Which parameters are of 64 bits: they take BigInts. Of the others all are numbers. @type {Record<string, string>} */
 const SIGNATURES = {
-  hr_add: "iilliii", hr_sub: "iilliii", hr_negate: "iillii", hr_multiply: "iillliii",
-  hr_multiply_add: "iillliiii", hr_times: "iilliii", hr_permute: "iliii", hr_forward: "iilli", hr_inverse: "iilli",
-  hr_of_doubles: "iilii", hr_values_of_doubles: "iilii", hr_to_doubles: "iiliii", hr_uniform: "iiilili",
-  hr_binomial: "iiil", hr_ternary: "ilil", hr_pack: "iili", hr_unpack: "iili", hr_ring_bytes: "lli",
-  hr_ring_make: "illiii", hr_slots_to_coefficients: "iiilliif", hr_coefficients_to_slots: "iiiiif",
-  hr_words_encrypted: "iliiiiilii", hr_words_opened: "iiiilliiiii", hr_words_padded: "iiiill",
-  hr_words_revealed: "iiiillii", hr_root_powers: "iil", hr_are_below: "iil",
-}; // prettier-ignore
+  hr_add: "iilliii",
+  hr_sub: "iilliii",
+  hr_negate: "iillii",
+  hr_multiply: "iillliii",
+  hr_multiply_add: "iillliiii",
+  hr_times: "iilliii",
+  hr_permute: "iliii",
+  hr_forward: "iilli",
+  hr_inverse: "iilli",
+  hr_of_doubles: "iilii",
+  hr_values_of_doubles: "iilii",
+  hr_to_doubles: "iiliii",
+  hr_uniform: "iiilili",
+  hr_binomial: "iiil",
+  hr_ternary: "ilil",
+  hr_pack: "iili",
+  hr_unpack: "iili",
+  hr_ring_bytes: "lli",
+  hr_ring_make: "illiii",
+  hr_slots_to_coefficients: "iiilliif",
+  hr_coefficients_to_slots: "iiiiif",
+  hr_words_encrypted: "iliiiiilii",
+  hr_words_opened: "iiiilliiiii",
+  hr_words_padded: "iiiill",
+  hr_words_revealed: "iiiillii",
+  hr_root_powers: "iil",
+  hr_are_below: "iil",
+};
 
 export class EngineError extends Error {
   /** @param {string} code @param {string} message */
@@ -116,7 +136,7 @@ function aligned(bytes) {
 function wrapped(exported, signature) {
   const long = [...(signature ?? "")].flatMap((kind, place) => (kind === "l" ? [place] : []));
   if (!long.length) return exported;
-  return (...args) => {
+  return (/** @type {any[]} */ ...args) => {
     for (const place of long) args[place] = BigInt(args[place]);
     const result = exported(...args);
     return typeof result === "bigint" ? Number(result) : result;
@@ -132,10 +152,15 @@ const TRIED_PRIME = 1125899906826241n; // 50 bits, 1 modulo 2·8192
  */
 export function worksHere(machine) {
   if (machine.call.hr_fused() !== 1) return false;
-  const n = TRIED_N, q = TRIED_PRIME;
+  const n = TRIED_N,
+    q = TRIED_PRIME;
   return machine.scratch((take) => {
     const bytes = machine.call.hr_ring_bytes(n, 1, 0);
-    const ring = take(bytes), moduli = take(8), powers = take(8 * n), basis = take(4), pair = take(16 * n);
+    const ring = take(bytes),
+      moduli = take(8),
+      powers = take(8 * n),
+      basis = take(4),
+      pair = take(16 * n);
     machine.words(moduli, 1)[0] = q;
     machine.numbers(basis, 1)[0] = 0;
     machine.call.hr_root_powers(powers, n, q);
