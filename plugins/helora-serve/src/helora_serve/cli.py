@@ -122,7 +122,6 @@ def serve(
     )
     directories = by_name(artifacts)
     accepted = Tokens.read(tokens) if tokens else None
-    _log_to_stderr()
     service = Service(
         Artifacts(directories, limits=limits, backend=backend, allow_emulation=allow_emulation, assume=assume),
         limits=limits,
@@ -138,6 +137,7 @@ def serve(
     if tls_certificate and tls_key:
         tls = TLS(certificate=tls_certificate, key=tls_key, key_password=password, client_ca=tls_client_ca)
     listening = Host(service, host=host, port=port, tls=tls, insecure=insecure)
+    _log_to_stderr(f"INSECURE: {listening.warning}" if listening.insecure else "")
     from helora_serve.started import document_of, show
 
     document = document_of(listening, artifacts)
@@ -196,12 +196,12 @@ async def _until_stopped(host: Host, started: Any) -> None:
     await serving
 
 
-def _log_to_stderr() -> None:
-    """Our own log lines, each with the mode; of uvicorn's the errors."""
+def _log_to_stderr(note: str) -> None:
+    """Our own log lines, each with the mode and the note; of uvicorn's the errors."""
     from helora_serve.mode import CLIENT_KEY
 
     logger, handler = logging.getLogger("helora.serve"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(f"%(asctime)s [{CLIENT_KEY}] %(message)s"))
+    handler.setFormatter(logging.Formatter(f"%(asctime)s [{CLIENT_KEY}]{f' [{note}]' if note else ''} %(message)s"))
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False

@@ -11,7 +11,7 @@ them, in the order in which they are made. Each side says up to which number of 
 from __future__ import annotations
 
 import struct
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias, Union
 
 import msgspec
 
@@ -39,7 +39,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     pass
 
 
-class Open(_Header, tag="open"):
+class Open(_Header, tag="open", frozen=True, kw_only=True):
     """The client's first frame of a new session.
 
     Attributes:
@@ -51,7 +51,7 @@ class Open(_Header, tag="open"):
     keys: Digest
 
 
-class Resume(_Header, tag="resume"):
+class Resume(_Header, tag="resume", frozen=True, kw_only=True):
     """The client's first frame on another socket of a session that it has.
 
     Attributes:
@@ -64,7 +64,7 @@ class Resume(_Header, tag="resume"):
     received: Count
 
 
-class Ask(_Header, tag="ask"):
+class Ask(_Header, tag="ask", frozen=True, kw_only=True):
     """A request; the payload is a message, as ``helora_core.parties`` makes it. The same one may come again.
 
     Attributes:
@@ -76,7 +76,7 @@ class Ask(_Header, tag="ask"):
     received: Count
 
 
-class Ack(_Header, tag="ack"):
+class Ack(_Header, tag="ack", frozen=True, kw_only=True):
     """The client has all answers up to a number; the server forgets them.
 
     Attributes:
@@ -86,11 +86,11 @@ class Ack(_Header, tag="ack"):
     received: Count
 
 
-class Close(_Header, tag="close"):
+class Close(_Header, tag="close", frozen=True, kw_only=True):
     """The client needs the session no more."""
 
 
-class Welcome(_Header, tag="welcome"):
+class Welcome(_Header, tag="welcome", frozen=True, kw_only=True):
     """The server's first frame, whether the session is new or goes on.
 
     Attributes:
@@ -116,7 +116,7 @@ class Welcome(_Header, tag="welcome"):
     mode: str
 
 
-class Answer(_Header, tag="answer"):
+class Answer(_Header, tag="answer", frozen=True, kw_only=True):
     """The answer to a request, which is the payload.
 
     Attributes:
@@ -128,7 +128,7 @@ class Answer(_Header, tag="answer"):
     request: Number
 
 
-class Refused(_Header, tag="refused"):
+class Refused(_Header, tag="refused", frozen=True, kw_only=True):
     """The refusal of a request. The session goes on.
 
     Attributes:
@@ -146,7 +146,7 @@ class Refused(_Header, tag="refused"):
     retry_s: float | None = None
 
 
-class Goodbye(_Header, tag="goodbye"):
+class Goodbye(_Header, tag="goodbye", frozen=True, kw_only=True):
     """The server's last frame on a socket: why it closes it.
 
     Attributes:
@@ -162,7 +162,7 @@ class Goodbye(_Header, tag="goodbye"):
     resumable: bool = False
 
 
-class Notice(_Header, tag="notice"):
+class Notice(_Header, tag="notice", frozen=True, kw_only=True):
     """What the server tells of the client's budget of queries, once half of it is used.
 
     Attributes:
@@ -177,9 +177,8 @@ class Notice(_Header, tag="notice"):
     share_of_copy: float
 
 
-FromClient: TypeAlias = Open | Resume | Ask | Ack | Close
-FromServer: TypeAlias = Welcome | Answer | Refused | Goodbye | Notice
-_WITH_PAYLOAD = (Ask, Answer)
+FromClient: TypeAlias = Union[Open, Resume, Ask, Ack, Close]  # noqa: UP007 - msgspec on Python 3.10
+FromServer: TypeAlias = Union[Welcome, Answer, Refused, Goodbye, Notice]  # noqa: UP007
 _ENCODER = msgspec.msgpack.Encoder()
 
 
@@ -195,7 +194,9 @@ def decode_from_client(frame: bytes) -> tuple[FromClient, memoryview]:
     Raises:
         CorruptPayload: It is no such frame.
     """
-    return _decode(frame, FromClient)
+    head, payload = _parts(frame)
+    header: FromClient = _header(head, FromClient)
+    return header, _belonging(payload, header, isinstance(header, Ask))
 
 
 def decode_from_server(frame: bytes) -> tuple[FromServer, memoryview]:
@@ -204,23 +205,31 @@ def decode_from_server(frame: bytes) -> tuple[FromServer, memoryview]:
     Raises:
         CorruptPayload: It is no such frame.
     """
-    return _decode(frame, FromServer)
+    head, payload = _parts(frame)
+    header: FromServer = _header(head, FromServer)
+    return header, _belonging(payload, header, isinstance(header, Answer))
 
 
-def _decode(frame: bytes, kind: object) -> tuple[object, memoryview]:  # type: ignore[type-arg]
+def _parts(frame: bytes) -> tuple[memoryview, memoryview]:
     view = memoryview(frame)
     length = _LENGTH.unpack_from(view)[0] if len(view) >= _LENGTH.size else 0
     end = _LENGTH.size + length
     if not 0 < length <= MOST_HEADER_BYTES or len(view) < end:
         raise _corrupt("is shorter than its header says, or has none")
+    return view[_LENGTH.size : end], view[end:]
+
+
+def _header(head: memoryview, kind: Any) -> Any:
     try:
-        header = strict_msgpack.decode(view[_LENGTH.size : end], kind)  # type: ignore[arg-type]
+        return strict_msgpack.decode(head, kind)
     except Malformed as error:
         raise _corrupt(error.reason) from error
-    payload = view[end:]
-    if bool(payload) != isinstance(header, _WITH_PAYLOAD):
-        raise _corrupt("has a payload, or none, where its type has none, or one")
-    return header, payload
+
+
+def _belonging(payload: memoryview, header: FromClient | FromServer, has_one: bool) -> memoryview:
+    if bool(payload) != has_one:
+        raise _corrupt(f"is {type(header).__name__.lower()}, which has {'a' if has_one else 'no'} payload")
+    return payload
 
 
 def _corrupt(reason: str) -> CorruptPayload:

@@ -23,28 +23,37 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.longest_lag_s = 0.0
-        of = {"registry": registry}
         self.requests = Counter(
-            "helora_requests", "Requests answered or refused, by the refusal's code", ["code"], **of
+            "helora_requests", "Requests answered or refused, by the refusal's code", ["code"], registry=registry
         )
-        self.refusals = Counter("helora_http_refusals", "HTTP requests and sockets refused, by code", ["code"], **of)
-        self.compute = Histogram("helora_compute_seconds", "From begin to end of a request", buckets=_SECONDS, **of)
-        self.waiting = Histogram("helora_wait_seconds", "From arrival to the worker", buckets=_SECONDS, **of)
-        self.sent = Histogram("helora_send_seconds", "From answer to the socket", buckets=_SECONDS, **of)
-        self.lag = Histogram("helora_event_loop_lag_seconds", "How late the loop runs", buckets=_SECONDS, **of)
-        self.bytes = Counter("helora_bytes", "Bytes of requests and answers", ["direction"], **of)
-        self.keys = Counter("helora_key_uploads", "Uploads of evaluation keys", **of)
-        self.queries = Counter("helora_queries", "Tokens times modules that were admitted", **of)
-        self.opened = Counter("helora_sessions_opened", "Sessions opened", **of)
-        self.resumed = Counter("helora_sessions_resumed", "Sockets that took a session up again", **of)
-        self.expired = Counter("helora_sessions_expired", "Sessions dropped for want of frames", **of)
-        self.sessions = Gauge("helora_sessions", "Sessions", **of)
-        self.sockets = Gauge("helora_sockets", "WebSockets", **of)
-        self.window = Gauge("helora_window_bytes", "Bytes of answers that wait to be acknowledged", **of)
-        self.in_flight = Gauge("helora_in_flight_bytes", "Bytes of requests in flight", **of)
-        self.key_bytes = Gauge("helora_key_store_bytes", "Bytes of evaluation keys on disk", **of)
-        self.versions = Gauge("helora_versions", "Versions served, the current one included", **of)
-        self.copied = Gauge("helora_share_of_copy", "Largest share of a copying client's queries that was had", **of)
+        self.refusals = Counter(
+            "helora_http_refusals", "HTTP requests and sockets refused, by code", ["code"], registry=registry
+        )
+        self.compute = Histogram(
+            "helora_compute_seconds", "From begin to end of a request", buckets=_SECONDS, registry=registry
+        )
+        self.waiting = Histogram(
+            "helora_wait_seconds", "From arrival to the worker", buckets=_SECONDS, registry=registry
+        )
+        self.sent = Histogram("helora_send_seconds", "From answer to the socket", buckets=_SECONDS, registry=registry)
+        self.lag = Histogram(
+            "helora_event_loop_lag_seconds", "How late the loop runs", buckets=_SECONDS, registry=registry
+        )
+        self.bytes = Counter("helora_bytes", "Bytes of requests and answers", ["direction"], registry=registry)
+        self.keys = Counter("helora_key_uploads", "Uploads of evaluation keys", registry=registry)
+        self.queries = Counter("helora_queries", "Tokens times modules that were admitted", registry=registry)
+        self.opened = Counter("helora_sessions_opened", "Sessions opened", registry=registry)
+        self.resumed = Counter("helora_sessions_resumed", "Sockets that took a session up again", registry=registry)
+        self.expired = Counter("helora_sessions_expired", "Sessions dropped for want of frames", registry=registry)
+        self.sessions = Gauge("helora_sessions", "Sessions", registry=registry)
+        self.sockets = Gauge("helora_sockets", "WebSockets", registry=registry)
+        self.window = Gauge("helora_window_bytes", "Bytes of answers that wait to be acknowledged", registry=registry)
+        self.in_flight = Gauge("helora_in_flight_bytes", "Bytes of requests in flight", registry=registry)
+        self.key_bytes = Gauge("helora_key_store_bytes", "Bytes of evaluation keys on disk", registry=registry)
+        self.versions = Gauge("helora_versions", "Versions served, the current one included", registry=registry)
+        self.copied = Gauge(
+            "helora_share_of_copy", "Largest share of a copying client's queries that was had", registry=registry
+        )
 
     def text(self) -> bytes:
         """In Prometheus' format."""

@@ -249,7 +249,7 @@ def _facts(plan: Plan) -> OfferedPlan:
         bytes_down=plan.bytes_down,
         leakage=plan.leakage_label,
         assumes=tuple(each.option for each in plan.packing.leakage.assumes),
-        sanitize_bits=plan.sanitize_bits,
+        sanitize_bits=plan.sanitize_bits or 0,
         security_bits=plan.verdict.asked_bits,
         ahead=plan.correlation is not None,
     )

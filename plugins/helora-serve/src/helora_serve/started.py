@@ -66,7 +66,7 @@ def show(document: dict[str, Any], host: Host, *, as_json: bool) -> None:
             for each in document["adapters"]
         ),
         ("plans", f"{', '.join(document['packings'])} on {document['backend']}; clients learn "
-                  f"{', '.join(document['leakage'])}; assumed of clients: {', '.join(document['assumes']) or 'nothing'}"),
+                  f"{', '.join(document['leakage'])}; assumed of them: {', '.join(document['assumes']) or 'nothing'}"),
         ("clients", f"{document['authentication'] or 'anybody, unauthenticated'}; "
                     + ("TLS" if document["tls"] else "no TLS")),
         ("limits", f"{limits.sessions} sessions, {limits.ttl_s:g} s without a frame, {limits.credits} requests in "
