@@ -90,16 +90,18 @@ class RemoteSession:
         self._incoming, self._acknowledged, self._unacknowledged_bytes = Incoming(), 0, 0
         self._lost: HeloraError | None = None
         self._heard = time.monotonic()
-        self._wire: Wire | None = dial(min(timeout, _DIAL_S))
+        self._wire: Wire | None = None
+        self._name, self._token = "", b""
+        self.welcome: Welcome
+        wire = dial(min(timeout, _DIAL_S))
         try:
-            self.welcome = self._greeted(self._wire, opening(), timeout)
-        except WireBroken as error:
-            self._wire.close()
-            raise self._error(str(error)) from error
+            self._go_on(wire, timeout, new=True)
+        except WireBroken:  # somebody is there, or was
+            wire.close()
+            self._reconnect(new=True)
         except BaseException:
-            self._wire.close()
+            wire.close()
             raise
-        self._name, self._token = self.welcome.session, self.welcome.token
 
     def answer(self, message: bytes) -> bytes:
         """The server's answer to a message. Several may be on their way at once.
@@ -254,14 +256,16 @@ class RemoteSession:
                 self._wire = None
             self._turn.notify_all()
 
-    def _reconnect(self) -> None:
+    def _reconnect(self, *, new: bool = False) -> None:
         """Connect another socket, and go on there.
+
+        Args:
+            new: In another session.
 
         Raises:
             HeloraError: The server could not be reached in time, or refuses for good.
         """
         deadline, pause, reason = time.monotonic() + self._timeout, _FIRST_PAUSE_S, "nobody answers"
-        new = False
         while self._lost is None:
             left = deadline - time.monotonic()
             if left <= 0:
