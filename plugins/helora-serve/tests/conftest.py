@@ -188,6 +188,18 @@ def relayed() -> Iterator[Callable[..., Any]]:
         yield start
 
 
+@pytest.fixture(scope="session")
+def certificates() -> ModuleType:
+    """What makes certificates."""
+    return beside("certificates")
+
+
+@pytest.fixture(scope="session")
+def noise() -> ModuleType:
+    """What makes frames that nobody should send."""
+    return beside("noise")
+
+
 @pytest.fixture
 def alice() -> tuple[Tokens, str]:
     """The tokens of alice and bob, and alice's own."""
