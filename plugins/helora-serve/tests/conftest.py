@@ -200,6 +200,12 @@ def noise() -> ModuleType:
     return beside("noise")
 
 
+@pytest.fixture(scope="session")
+def transcript() -> ModuleType:
+    """What renews the transcript of the protocol page."""
+    return beside("transcript")
+
+
 @pytest.fixture
 def alice() -> tuple[Tokens, str]:
     """The tokens of alice and bob, and alice's own."""

@@ -145,7 +145,8 @@ class DeltaSocket:
                 session.acknowledge(header.received)
             elif isinstance(header, Close):
                 self._sessions.end(session, "closed by the client")
-                raise WebSocketDisconnect(NORMAL)
+                await self._socket.close(NORMAL)
+                return
             else:
                 raise UnexpectedMessage("Server: the socket has its session already.", hint="Send requests.")
 
