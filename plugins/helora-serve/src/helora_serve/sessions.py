@@ -212,7 +212,7 @@ class Sessions:
             HeloraError: As ``Server.open`` raises it.
         """
         self._require_open()
-        if len(self._sessions) + self._opening >= self.limits.sessions:
+        if len(self._sessions) + self._opening >= self.limits.sessions and not self._made_room():
             raise Refusing(
                 LimitExceeded(f"Server: {self.limits.sessions} sessions are open, and no more are allowed.",
                               hint="Try again once one has ended."),
@@ -314,6 +314,19 @@ class Sessions:
             raise Refusing(
                 ConnectionLost("Server: it is stopping.", hint="Connect again once it is back."), retry_s=5.0
             )
+
+    def _made_room(self) -> bool:
+        """End the session that was left longest ago and holds nothing that another one could not do again, if any."""
+        now = self.clock()
+        left = [
+            each
+            for each in self._sessions.values()
+            if each.socket is None and not each.busy and not each.core.in_flight
+            and now - each.touched > self.limits.hello_s
+        ]  # fmt: skip
+        if left:
+            self.end(min(left, key=lambda each: each.touched), "left, and another client came")
+        return bool(left)
 
     def _soonest(self) -> float:
         idle = [each.touched for each in self._sessions.values() if not each.busy]

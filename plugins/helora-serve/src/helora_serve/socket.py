@@ -74,21 +74,19 @@ class DeltaSocket:
         except Exception as error:
             await self._say_goodbye(error, resumable=False)
             return
-        writer = asyncio.create_task(self._write(session))
+        reader, writer = asyncio.create_task(self._read(session)), asyncio.create_task(self._write(session))
         try:
-            await self._read(session)
-        except WebSocketDisconnect:
-            pass
-        except Exception as error:
-            self.drop(error, resumable=True)
-            with suppress(Exception):
-                await asyncio.wait_for(writer, self._sessions.limits.stall_s)
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            error = reader.exception() if reader.done() else None
+            if isinstance(error, Exception) and not isinstance(error, WebSocketDisconnect):
+                self.drop(error, resumable=True)
+                await asyncio.wait((writer,), timeout=2 * self._sessions.limits.stall_s)
         finally:
             if session.socket is self:
                 session.socket = None
+            reader.cancel()
             writer.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await writer
+            await asyncio.gather(reader, writer, return_exceptions=True)
 
     async def _first(self) -> ServedSession:
         """Attach to the session that the first frame names, and welcome the client."""
@@ -192,9 +190,13 @@ class DeltaSocket:
         goodbye = Goodbye(
             code=told.code, message=told.message, hint=told.hint, retry_s=told.retry_s, resumable=resumable
         )
-        with suppress(Exception):  # the client may be gone
+
+        async def say() -> None:
             await self._socket.send_bytes(encode(goodbye))
             await self._socket.close(_CODES.get(told.code, POLICY), told.code)
+
+        with suppress(Exception):  # the client may be gone, or take nothing
+            await asyncio.wait_for(say(), self._sessions.limits.stall_s)
 
 
 def accepted(socket: WebSocket) -> None:
