@@ -77,9 +77,9 @@ class DeltaSocket:
         reader, writer = asyncio.create_task(self._read(session)), asyncio.create_task(self._write(session))
         try:
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
-            error = reader.exception() if reader.done() else None
-            if isinstance(error, Exception) and not isinstance(error, WebSocketDisconnect):
-                self.drop(error, resumable=True)
+            ended = reader.exception() if reader.done() else None
+            if isinstance(ended, Exception) and not isinstance(ended, WebSocketDisconnect):
+                self.drop(ended, resumable=True)
                 await asyncio.wait((writer,), timeout=2 * self._sessions.limits.stall_s)
         finally:
             if session.socket is self:
