@@ -57,6 +57,14 @@ class Metrics:
         self.copied = Gauge(
             "helora_share_of_copy", "Largest share of a copying client's queries that was had", registry=registry
         )
+        self._answered = self.requests.labels("")
+        self._up, self._down = self.bytes.labels("up"), self.bytes.labels("down")
+
+    def count(self, code: str, up: int, down: int) -> None:
+        """A request was answered, or refused by a code."""
+        (self.requests.labels(code) if code else self._answered).inc()
+        self._up.inc(up)
+        self._down.inc(down)
 
     def text(self) -> bytes:
         """In Prometheus' format."""
