@@ -7,10 +7,11 @@ from collections.abc import Iterable
 import click
 
 from helora_core.hookspecs import hookimpl
+from helora_serve.cli import serve, token
 from helora_serve.proxy.cli import proxy
 
 
 @hookimpl
 def helora_cli_commands() -> Iterable[click.Command]:
-    """``helora proxy``."""
-    return [proxy]
+    """``helora serve``, ``helora token``, ``helora proxy``."""
+    return [serve, token, proxy]
