@@ -103,7 +103,9 @@ def _config(folder: Path) -> _Config:
         "it has biases": config.attention_bias or config.mlp_bias,
         f"its activation is {config.hidden_act}": config.hidden_act != "silu",
         "its rotary embedding is scaled": rope.get("rope_type", rope.get("type", "default")) != "default",
-        "a width is no multiple of 32": bool(config.hidden_size % BLOCK or config.intermediate_size % BLOCK or head % 8),
+        "a width is no multiple of 32": bool(
+            config.hidden_size % BLOCK or config.intermediate_size % BLOCK or head % 8
+        ),
     }
     for what, so in wrong.items():
         if so:
