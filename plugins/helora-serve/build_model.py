@@ -23,9 +23,8 @@ FLAGS = [
 
 def compile_kernels(out: Path) -> None:
     """Write the kernels to a file."""
-    subprocess.run(
-        [sys.executable, "-m", "ziglang", "c++", *FLAGS, SOURCE.name, "-o", str(out)], cwd=SOURCE.parent, check=True
-    )
+    command = [sys.executable, "-m", "ziglang", "c++", *FLAGS, SOURCE.name, "-o", str(out)]
+    subprocess.run(command, cwd=SOURCE.parent, check=True)  # from there, so that no path gets into the bytes
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ WEB = PLUGIN / "src" / "helora_serve" / "web" / "model"
 CONFIG = {
     "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 96, "vocab_size": 50, "eos_token_id": 2,
-    "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
+    "max_position_embeddings": 128, "rms_norm_eps": 1e-5,
+    "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
     "tie_word_embeddings": False,
 }  # fmt: skip
 TOKENS = [3, 17, 42, 5, 5, 11, 49, 0, 23]
@@ -186,7 +187,7 @@ def test_a_pass_that_fails_leaves_the_cache_as_it_was(folder: Path, matrices: di
     assert unknown == {"error": "RangeError: no token has the number 50", "length": 9}
 
 
-def test_pieces_are_named_by_what_they_are_and_a_second_conversion_changes_nothing(
+def test_pieces_are_named_by_their_digests_and_a_second_conversion_changes_nothing(
     folder: Path, tmp_path: Path
 ) -> None:
     again = convert(folder / "model", tmp_path / "again", weights="q8")

@@ -35,7 +35,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         format, schema: ``helora-base`` and its version.
         name: The folder's.
         weights: ``f32``, as they are, or ``q8``: matrices in blocks of bytes.
-        hidden, layers, heads, kv_heads, head_dim, intermediate, vocabulary, norm_eps, rope_theta, positions, tied: Its shape.
+        hidden, layers, heads, kv_heads, head_dim, intermediate, vocabulary, norm_eps, rope_theta: Its shape.
+        positions: Most tokens of a context.
+        tied: Whether the head is the embedding.
         ends: Tokens that end an answer.
         chat_template: In Jinja's language; empty if it has none.
         tokenizer, tokenizer_config: SHA-256 of these files.
