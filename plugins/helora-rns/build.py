@@ -1,5 +1,7 @@
 """Compiles the kernels: ``python build.py`` for this machine, ``python build.py --target NAME`` for another.
 
+``--target wasm`` makes the client half for browsers, three builds of it, by ``ziglang`` alone; helora-serve has them.
+
 ``--sanitize`` has the compiler put checks into them, of memory and of undefined behaviour, for tests.
 
 The system's compiler is taken if there is one, and for other targets and in its absence ``ziglang`` from PyPI, which
@@ -9,7 +11,9 @@ brings headers and libraries for all of them. A build that finds neither leaves 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
+import json
 import os
 import platform
 import shlex
@@ -25,6 +29,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 NATIVE = HERE / "src" / "helora_rns" / "native"
 LIBRARY = HERE / "src" / "helora_rns" / "_library"
+WEB = HERE.parent / "helora-serve" / "src" / "helora_serve" / "web"
 
 FLAGS = [
     "-std=c++17", "-O3", "-g0", "-ffreestanding", "-ffp-contract=off", "-fno-exceptions", "-fno-rtti",
@@ -55,6 +60,40 @@ SOURCES: dict[str, list[str]] = {
 """Each kernel set is compiled for its instructions, and the rest for any machine. Flags are for x86-64 only.
 
 Products with matrices may be fused: every operation in them is exact, so that it makes no difference to the bits."""
+
+CLIENT_SOURCES = ["ring.cpp", "polynomials.cpp", "streams.cpp", "sanitize.cpp", "words.cpp", "rows_wasm.cpp",
+                  "chacha.cpp", "client.cpp"]  # fmt: skip
+"""What a client in a browser takes: nothing of programs, products of matrices and other instruction sets."""
+
+CLIENT_HEADERS = ["helora_rns.h", "client.h", "base.hpp", "ring.hpp", "polynomials.hpp", "words.hpp", "word_rows.hpp",
+                  "rows.hpp", "transform.hpp", "embedding.hpp", "policy_relaxed.hpp",
+                  "policy_quotients.hpp"]  # fmt: skip
+
+CLIENT_BUILDS: dict[str, list[str]] = {
+    "relaxed": ["-msimd128", "-mrelaxed-simd"],
+    "simd128": ["-msimd128"],
+    "scalar": [],
+}
+"""For browsers with fused products, with vectors, and with neither."""
+
+CLIENT_FLAGS = [
+    "-target", "wasm32-freestanding", "-nostdlib", "-DHR_CLIENT", "-ffunction-sections", "-fdata-sections",
+    "-mbulk-memory", "-msign-ext", "-mnontrapping-fptoint", "-Wno-unused-function", "-Wno-unknown-warning-option",
+]  # fmt: skip
+
+CLIENT_LINK = ["-O3", "--no-entry", "--gc-sections", "--strip-all", "--stack-first", "-z", "stack-size=131072",
+               "--export=__heap_base"]  # fmt: skip
+"""The stack is below everything else: one that is too deep ends the program and overwrites nothing."""
+
+CLIENT_EXPORTS = [
+    "hr_add", "hr_add_doubles", "hr_are_below", "hr_binomial", "hr_chacha20", "hr_coefficients_to_slots",
+    "hr_forward", "hr_fused", "hr_inverse", "hr_largest", "hr_multiply", "hr_multiply_add", "hr_negate",
+    "hr_of_doubles", "hr_pack", "hr_permute", "hr_quotients", "hr_ring_bytes", "hr_ring_make", "hr_root_powers",
+    "hr_scaled", "hr_shift", "hr_slots_to_coefficients", "hr_sub", "hr_ternary", "hr_times", "hr_to_doubles",
+    "hr_uniform", "hr_unpack", "hr_values_of_doubles", "hr_words_encrypted", "hr_words_opened", "hr_words_padded",
+    "hr_words_revealed",
+]  # fmt: skip
+"""What pages call; the rest is left out."""
 
 
 @dataclass(frozen=True)
@@ -141,14 +180,64 @@ def _compiled(command: list[str], out: Path, target: Target, more: list[str]) ->
         return out / target.file
 
 
+def client_file(build: str) -> str:
+    """The name of a build's file."""
+    return f"engine-{build}.wasm"
+
+
+def client_sources() -> str:
+    """SHA-256 (hex) of all that a client is made from: sources, headers and flags."""
+    digest = hashlib.sha256(repr([FLAGS, CLIENT_FLAGS, CLIENT_BUILDS, CLIENT_LINK, CLIENT_EXPORTS]).encode())
+    for name in (*CLIENT_SOURCES, *CLIENT_HEADERS):
+        digest.update(hashlib.sha256((NATIVE / name).read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def compile_client(out: Path) -> list[Path]:
+    """The client half for browsers, in three builds, and ``engine.json``, which says what they are; their paths. The
+    bytes depend on sources, flags and zig's version alone.
+
+    Raises:
+        OSError, CalledProcessError: ``ziglang`` is not installed, or did not compile it.
+    """
+    command, link = ([sys.executable, "-m", "ziglang", name] for name in ("c++", "wasm-ld"))
+    exports = [f"--export={name}" for name in CLIENT_EXPORTS]
+    out.mkdir(parents=True, exist_ok=True)
+    for build, machine in CLIENT_BUILDS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            objects = []
+            for source in CLIENT_SOURCES:
+                built = str(Path(folder, source).with_suffix(".o"))
+                flags = [*FLAGS, *CLIENT_FLAGS, *machine]
+                subprocess.run([*command, *flags, "-c", str(NATIVE / source), "-o", built], check=True)
+                objects.append(built)
+            module = str(Path(folder, client_file(build)))
+            subprocess.run([*link, *CLIENT_LINK, *exports, *objects, "-o", module], check=True)
+            shutil.copyfile(module, out / client_file(build))
+    made = [out / client_file(build) for build in CLIENT_BUILDS]
+    version = subprocess.run([sys.executable, "-m", "ziglang", "version"], check=True, capture_output=True, text=True)
+    facts = {
+        "compiler": f"ziglang {version.stdout.strip()}",
+        "sources": client_sources(),
+        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in made},
+    }
+    (out / "engine.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return [*made, out / "engine.json"]
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--target", choices=sorted(TARGETS), help="another machine, by ziglang")
-    parser.add_argument("--out", type=Path, default=LIBRARY, help="where the library goes")
+    parser.add_argument("--target", choices=[*sorted(TARGETS), "wasm"], help="another machine, by ziglang")
+    parser.add_argument("--out", type=Path, help="where the library goes")
     parser.add_argument("--sanitize", action="store_true", help="with checks of memory and behaviour, for tests")
     asked = parser.parse_args()
-    library = compile_library(asked.out, TARGETS[asked.target] if asked.target else None, sanitize=asked.sanitize)
+    if asked.target == "wasm":
+        print(*compile_client(asked.out or WEB), sep="\n")
+        return 0
+    library = compile_library(
+        asked.out or LIBRARY, TARGETS[asked.target] if asked.target else None, sanitize=asked.sanitize
+    )
     print(library or "no compiler: the NumPy kernels remain; pip install ziglang brings one")
     return 0 if library else 1
 

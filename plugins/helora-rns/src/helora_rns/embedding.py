@@ -11,6 +11,7 @@ power ζ^t(n), where t(1) = N/4, t(2n) = t(n)/2 and t(2n + 1) = t(n)/2 + N/2.
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from helora_rns.arrays import aligned_copy
 
 GENERATOR = 5
+
+_FRACTION_BITS = 128
 
 
 def _exponents(ring_degree: int) -> NDArray[np.int64]:
@@ -29,11 +32,28 @@ def _exponents(ring_degree: int) -> NDArray[np.int64]:
     return twice
 
 
+def _cosines(ring_degree: int) -> NDArray[np.float64]:
+    """cos(π·k/2N) for k from 0 to N, each the double next to it: from integers of 128 bits behind the point, since the
+    last bits of libraries' cosines differ, and clients in browsers have to find the same.
+    """
+    one = 1 << _FRACTION_BITS
+    cosine, sine = 0, one
+    for _ in range(ring_degree.bit_length() - 1):
+        half = math.isqrt((one + cosine << _FRACTION_BITS) >> 1)
+        cosine, sine = half, (sine << _FRACTION_BITS) // (2 * half)
+    table, x, y = np.empty(ring_degree + 1), one, 0
+    for k in range(ring_degree // 2 + 1):
+        table[k], table[ring_degree - k] = x / one, y / one
+        x, y = (x * cosine - y * sine) >> _FRACTION_BITS, (x * sine + y * cosine) >> _FRACTION_BITS
+    return table
+
+
 @functools.lru_cache(maxsize=16)
 def powers(ring_degree: int) -> NDArray[np.float64]:
     """(2, N/2): cosines and sines of the nodes' powers of ζ; read-only."""
-    angles = np.pi * _exponents(ring_degree) / (2 * ring_degree)
-    table: NDArray[np.float64] = aligned_copy(np.stack([np.cos(angles), np.sin(angles)]))
+    exponents, cosines = _exponents(ring_degree), _cosines(ring_degree)
+    reals = np.where(exponents <= ring_degree, 1.0, -1.0) * cosines[np.minimum(exponents, 2 * ring_degree - exponents)]
+    table: NDArray[np.float64] = aligned_copy(np.stack([reals, cosines[np.abs(ring_degree - exponents)]]))
     table.flags.writeable = False
     return table
 

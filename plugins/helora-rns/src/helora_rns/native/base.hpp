@@ -30,3 +30,14 @@ static HR_INLINE void unroll(F &&f) {
 }
 
 static HR_INLINE u64 high64(u64 a, u64 b) { return (u64)(((u128)a * b) >> 64); }
+
+// a·b modulo q, of factors below q.
+#if defined(HR_CLIENT) // q is below 2^50, so that a quotient in doubles is less than one off, and no library divides u128
+static HR_INLINE u64 multiply_mod(u64 a, u64 b, u64 q) {
+    const u64 quotient = (u64)(i64)((double)a * (double)b / (double)q);
+    const i64 rest = (i64)(a * b - quotient * q);
+    return (u64)(rest < 0 ? rest + (i64)q : rest >= (i64)q ? rest - (i64)q : rest);
+}
+#else
+static HR_INLINE u64 multiply_mod(u64 a, u64 b, u64 q) { return (u64)((u128)a * b % q); }
+#endif

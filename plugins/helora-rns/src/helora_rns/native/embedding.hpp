@@ -118,6 +118,32 @@ static HR_INLINE void last_stages(u64 half_n, double *re, double *im, const doub
         });
     }
 }
+#elif HR_LANES == 2
+// The last two stages, in blocks of four: two blocks are transposed, so that lanes are blocks.
+static HR_INLINE Doubles even(const Doubles &a, const Doubles &b) { return __builtin_shufflevector(a, b, 0, 2); }
+static HR_INLINE Doubles odd(const Doubles &a, const Doubles &b) { return __builtin_shufflevector(a, b, 1, 3); }
+
+template <bool BACK>
+static HR_INLINE void last_stages(u64 half_n, double *re, double *im, const double *powers) {
+    for (u64 i = 0; i < half_n; i += 8) {
+        Complex v[4];
+        unroll<2>([&](auto k) HR_INLINED {
+            constexpr int j = 2 * decltype(k)::value;
+            const Complex a = at(re, im, i + j), b = at(re, im, i + 4 + j);
+            v[j] = {even(a.re, b.re), even(a.im, b.im)};
+            v[j + 1] = {odd(a.re, b.re), odd(a.im, b.im)};
+        });
+        const Complex w = at(powers, powers + half_n, half_n / 4 + i / 4);
+        const u64 finer = half_n / 2 + i / 2;
+        const Complex p = at(powers, powers + half_n, finer), q = at(powers, powers + half_n, finer + 2);
+        four<BACK>(v, w, {even(p.re, q.re), even(p.im, q.im)}, {odd(p.re, q.re), odd(p.im, q.im)});
+        unroll<2>([&](auto k) HR_INLINED {
+            constexpr int j = 2 * decltype(k)::value;
+            put(re, im, i + j, {even(v[j].re, v[j + 1].re), even(v[j].im, v[j + 1].im)});
+            put(re, im, i + 4 + j, {odd(v[j].re, v[j + 1].re), odd(v[j].im, v[j + 1].im)});
+        });
+    }
+}
 #else
 template <bool BACK>
 static HR_INLINE void last_stages(u64 half_n, double *re, double *im, const double *powers) {

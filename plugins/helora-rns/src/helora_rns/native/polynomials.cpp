@@ -13,8 +13,6 @@ HR_INLINE void each_row(const Ring *r, const u32 *basis, u64 limbs, u64 count, F
         }
 }
 
-u64 times_mod(u64 a, u64 b, const Prime *p) { return (u64)((u128)a * b % p->q); }
-
 // The residues modulo ``from`` that are least in size, modulo p: vectors do it if both primes are short enough.
 void lift(const Prime *p, const Prime *from, u64 *out, const u64 *a, u64 n) {
     (from->rows == p->rows ? p->rows : &scalar_rows)->lift(p, from, out, a, n);
@@ -143,7 +141,7 @@ void mod_down_rows(const Ring *r, const u32 *basis, u64 kept, u64 dropped, u64 *
     for (u64 j = begin; j < end; j++) {
         const Prime *p = r->primes + basis[j], *from = r->primes + gone[0];
         u64 inverse = 1;
-        for (u64 i = 0; i < dropped; i++) inverse = times_mod(inverse, r->inverses[gone[i] * r->count + basis[j]], p);
+        for (u64 i = 0; i < dropped; i++) inverse = multiply_mod(inverse, r->inverses[gone[i] * r->count + basis[j]], p->q);
         if (dropped == 1 && from->rows == p->rows) {
             p->rows->forward_lifted_from(r, p, from, out + j * n, y, a + j * n, inverse);
             continue;

@@ -32,12 +32,10 @@ uint32_t hr_supported(void) {
     return found;
 }
 
-static u64 multiply(u64 a, u64 b, u64 q) { return (u64)((u128)a * b % q); }
-
 static u64 inverse_of(u64 a, u64 q) {
     u64 result = 1;
-    for (u64 exponent = q - 2, base = a % q; exponent; exponent >>= 1, base = multiply(base, base, q))
-        if (exponent & 1) result = multiply(result, base, q);
+    for (u64 exponent = q - 2, base = a % q; exponent; exponent >>= 1, base = multiply_mod(base, base, q))
+        if (exponent & 1) result = multiply_mod(result, base, q);
     return result;
 }
 
@@ -46,11 +44,13 @@ static void make_prime(Ring *ring, Prime *p, u64 q, u64 w1, const RowKernels *ro
     p->bits = 64 - (u64)__builtin_clzll(q);
     p->qd = (double)q;
     p->qinv = 1.0 / (double)q;
+#if !defined(HR_CLIENT) // whose rows do without
     p->barrett = (u64)(((u128)1 << (p->bits + 63)) / q);
     p->barrett52 = p->bits <= 50 ? (u64)(((u128)1 << (p->bits + 51)) / q) : 0;
+#endif
     p->two52 = ((u64)1 << 52) % q;
     p->ninv = inverse_of(ring->n, q);
-    p->last = multiply(p->ninv, w1, q);
+    p->last = multiply_mod(p->ninv, w1, q);
     p->rows = q < (u64)1 << 50 ? rows : &scalar_rows;
 }
 

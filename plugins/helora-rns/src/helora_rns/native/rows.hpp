@@ -42,6 +42,7 @@ static void row_sub_times(const Prime *p, u64 *out, const u64 *a, const u64 *b, 
     HR_EACH(f.store(out + i, f.times_exact(f.difference(f.load(a + i), f.load(b + i)), t)))
 }
 
+#if !defined(HR_CLIENT)
 // A page of each operand at a time, a few operands together: as many streams as there are terms, a line of each in turn,
 // are no streams to the memory any more, and one alone keeps its sums nowhere but in memory.
 static void row_dot(const Prime *p, u64 *out, const u64 *const *a, const u64 *const *b, u64 terms, u64 n) {
@@ -175,6 +176,7 @@ static void row_rotate(const Prime *p, u64 *out0, u64 *out1, const u64 *const *d
         accumulate ? rotate_by<false, true>(f, out0, out1, digits, key, terms, key_digits, added, index, places, n)
                    : rotate_by<false, false>(f, out0, out1, digits, key, terms, key_digits, added, index, places, n);
 }
+#endif
 
 static void row_permute(u64 *out, const u64 *a, const u32 *index, u64 n) {
     HR_EACH(Policy::permute(out + i, a, index + i))
@@ -244,10 +246,19 @@ static void row_horner(const Prime *p, double *out, const u64 *a, double scale, 
 
 #undef HR_EACH
 
+// What servers alone do is left out of clients.
+#if defined(HR_CLIENT)
+#define HR_SUMS nullptr, nullptr, nullptr
+#define HR_LIFTED nullptr, nullptr
+#else
+#define HR_SUMS row_dot, row_dot_pair, row_rotate
+#define HR_LIFTED forward_lifted, forward_lifted_from
+#endif
+
 #define HR_ROWS                                                                                                    \
     {                                                                                                              \
         Policy::W, table_words, fill, forward, inverse, row_add, row_sub, row_negate, row_multiply,                \
-            row_multiply_add, row_times, row_sub_times, row_dot, row_dot_pair, row_rotate, row_permute,            \
+            row_multiply_add, row_times, row_sub_times, HR_SUMS, row_permute,                                      \
             row_lift, row_of_doubles, row_uniform, row_binomial, row_horner, slots_to_coefficients,                \
-            coefficients_to_slots, forward_doubles, forward_words, forward_lifted, forward_lifted_from             \
+            coefficients_to_slots, forward_doubles, forward_words, HR_LIFTED                                       \
     }

@@ -102,6 +102,7 @@ void hr_random_bits(double *out, const uint64_t *words, uint64_t n, uint32_t bit
     for (u64 i = 0; i < n; i++) out[i] = of_integer(words[i] >> (64 - bits));
 }
 
+#if !defined(HR_CLIENT) // which make few, and go without 8 KB of tables
 namespace {
 
 // For each byte, what its four pairs of bits give, and how many of them give something.
@@ -121,11 +122,13 @@ struct Ternary {
 constexpr Ternary TERNARY;
 
 } // namespace
+#endif
 
 uint64_t hr_ternary(double *out, uint64_t n, const uint64_t *words, uint64_t available) {
     u64 found = 0;
     for (u64 i = 0; i < available; i++) {
         u64 word = words[i];
+#if !defined(HR_CLIENT)
         if (n - found >= 32) {
             for (int k = 0; k < 8; k++, word >>= 8) {
                 __builtin_memcpy(out + found, TERNARY.values[word & 255], 32);
@@ -133,6 +136,7 @@ uint64_t hr_ternary(double *out, uint64_t n, const uint64_t *words, uint64_t ava
             }
             continue;
         }
+#endif
         for (int k = 0; k < 32 && found < n; k++, word >>= 2) {
             if ((word & 3) != 3) out[found++] = of_integer(word & 3) - 1.0;
         }

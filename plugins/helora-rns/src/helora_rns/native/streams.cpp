@@ -49,15 +49,11 @@ void hr_unpack(uint64_t *__restrict out, const uint8_t *__restrict a, uint64_t n
     // A number of 57 bits is within eight bytes, wherever in a byte it begins; the last few are not followed by so many.
     const u64 whole = bits > 57 || bytes < 8 ? 0 : (8 * (bytes - 8) + 7) / bits + 1, most = whole < n ? whole : n;
     for (u64 at = 0; i < most; i++, at += bits) out[i] = load64(a + at / 8) >> (at % 8) & mask;
-    a += i * bits / 8;
-    u32 filled = 0;
-    u128 held = 0;
-    if (i < n && i * bits % 8) {
-        held = *a++ >> (i * bits % 8);
-        filled = 8 - (u32)(i * bits % 8);
-    }
-    for (; i < n; i++, held >>= bits, filled -= bits) {
-        for (; filled < bits; filled += 8) held |= (u128)*a++ << filled;
-        out[i] = (u64)held & mask;
+    for (u64 at = i * bits; i < n; i++, at += bits) {
+        u64 low = 0;
+        const u64 first = at / 8, shift = at % 8;
+        for (u64 k = 0; k < 8 && first + k < bytes; k++) low |= (u64)a[first + k] << (8 * k);
+        const u64 high = shift && first + 8 < bytes ? (u64)a[first + 8] << (64 - shift) : 0;
+        out[i] = (low >> shift | high) & mask;
     }
 }

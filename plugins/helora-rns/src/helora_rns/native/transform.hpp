@@ -147,6 +147,7 @@ static void forward_words(const Ring *ring, const Prime *p, u64 *x, const u64 *a
                [&](u64 at, auto v) HR_INLINED { f.store_settled(x + at, v); });
 }
 
+#if !defined(HR_CLIENT)
 // Residues of another prime, those of least size, as values.
 static void forward_lifted(const Ring *ring, const Prime *p, const Prime *from, u64 *x, const u64 *a) {
     const Policy f(*p);
@@ -162,6 +163,7 @@ static void forward_lifted_from(const Ring *ring, const Prime *p, const Prime *f
     forward_by(ring, f, *p, x, [&](u64 at) HR_INLINED { return f.centred(f.load(a + at), *from); },
                [&](u64 at, auto v) HR_INLINED { f.store(x + at, f.times_exact(f.difference(f.load(b + at), v), t)); });
 }
+#endif
 
 template <int R, bool LAST, bool LIGHT>
 static HR_INLINE void inverse_pass(const Policy &f, const Prime &p, u64 *x, u64 n, u64 groups) {

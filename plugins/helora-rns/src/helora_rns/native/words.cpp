@@ -80,7 +80,13 @@ void product(const Ring *r, const WordRows *w, u64 *out, const u64 *a, const u64
 
 } // namespace
 
-extern const WordRows scalar_words = {of_digits, with_message, quotient, joined, masked, dot, centred, of_residues, rounded, gemm, apply};
+#if defined(HR_CLIENT)
+extern const WordRows scalar_words = {of_digits, with_message, nullptr, nullptr, nullptr, nullptr,
+                                      centred,   of_residues,  rounded, nullptr, nullptr};
+#else
+extern const WordRows scalar_words = {of_digits, with_message, quotient, joined, masked, dot,
+                                      centred,   of_residues,  rounded,  gemm,   apply};
+#endif
 
 uint64_t hr_words_gemm_words(uint64_t rows) { return WORD_DEPTH * WORD_COLUMNS * 3 / 2 + rows * WORD_DEPTH; }
 
