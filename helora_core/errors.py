@@ -167,6 +167,12 @@ class ConnectionLost(HeloraError):
     code = "connection-lost"
 
 
+class AccessRefused(HeloraError):
+    """The server does not know who asks, or does not serve them."""
+
+    code = "access-refused"
+
+
 class PoolEmpty(HeloraError):
     """Fewer correlations are prepared than a request takes."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import threading
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -55,6 +56,7 @@ class EncodedConstants:
         self.over_budget = 0
         self._programs = programs
         self._loaded: dict[int, LoadedWeights] = {}  # by the id of the tape, which the weights keep alive
+        self._loading = threading.Lock()
         self._specs = plan.constant_specs
         self._byte_budget = byte_budget
         self._encoded: dict[str, Plaintext] = {}
@@ -93,13 +95,17 @@ class EncodedConstants:
         return None if self.over_budget else self._programs
 
     def weights(self, executable: CheckedExecutable) -> LoadedWeights:
-        """The weights as the library keeps them for a tape; made on first use."""
+        """The weights as the library keeps them for a tape; made on first use, by any thread."""
         tape = executable.tape
-        if id(tape) not in self._loaded:
-            plaintexts = {name: self.plaintext(name) for name, each in tape.constants.items() if not each.numbers}
-            numbers = {name: self._numbers[name] for name, each in tape.constants.items() if each.numbers}
-            self._loaded[id(tape)] = executable.load(plaintexts, numbers)
-        return self._loaded[id(tape)]
+        loaded = self._loaded.get(id(tape))
+        if loaded is not None:
+            return loaded
+        with self._loading:
+            if id(tape) not in self._loaded:
+                plaintexts = {name: self.plaintext(name) for name, each in tape.constants.items() if not each.numbers}
+                numbers = {name: self._numbers[name] for name, each in tape.constants.items() if each.numbers}
+                self._loaded[id(tape)] = executable.load(plaintexts, numbers)
+            return self._loaded[id(tape)]
 
     def plaintext(self, name: str) -> Plaintext:
         """The plaintext of this name."""
@@ -193,6 +199,9 @@ def _dithered(
 class ConstantCache:
     """Encoded weights by plan and module, for all sessions; over the byte budget, the least recently used are dropped.
 
+    Any threads may use it at once. A module is encoded once, by the thread that asks for it first; the others wait for
+    that module, and for no other of another plan.
+
     Args:
         byte_budget: Bytes of encoded plaintexts to keep over all modules.
         on_constant: Called with 1 for each plaintext made, for progress bars.
@@ -205,19 +214,31 @@ class ConstantCache:
         self._on_constant = on_constant
         self._kept: OrderedDict[tuple[str, Weights, Family], EncodedConstants] = OrderedDict()
         self._programs: dict[tuple[str, Family], Programs | None] = {}
+        self._lock = threading.Lock()
+        self._encoding: defaultdict[tuple[str, Family], threading.Lock] = defaultdict(threading.Lock)
 
     @property
     def bytes_held(self) -> int:
         """Bytes of all plaintexts that are kept encoded."""
-        return sum(constants.bytes_held for constants in self._kept.values())
+        with self._lock:
+            return self._bytes_held()
 
     def constants(self, plan: Plan, module: Weights, encoder: PlaintextEncoder) -> EncodedConstants:
         """The module's plaintexts, encoded now unless they are cached; errors are those of ``encode_constants``."""
         key, shared = (plan.digest, module, encoder.family), (plan.digest, encoder.family)
-        if key not in self._kept:
+        with self._lock:
+            kept = self._found(key)
+            encoding = self._encoding[shared]
+        if kept is not None:
+            return kept
+        with encoding:  # one module of a plan at a time: they share its programs
+            with self._lock:
+                kept = self._found(key)
+            if kept is not None:
+                return kept
             if shared not in self._programs:
                 self._programs[shared] = programs_of(plan, encoder)
-            self._kept[key] = encode_constants(
+            made = encode_constants(
                 plan,
                 module,
                 encoder,
@@ -225,7 +246,17 @@ class ConstantCache:
                 programs=self._programs[shared],
                 on_constant=self._on_constant,
             )
-        self._kept.move_to_end(key)
-        while self.bytes_held > self._byte_budget and len(self._kept) > 1:
-            self._kept.popitem(last=False)
-        return self._kept[key]
+            with self._lock:
+                self._kept[key] = made
+                while self._bytes_held() > self._byte_budget and len(self._kept) > 1:
+                    self._kept.popitem(last=False)
+            return made
+
+    def _found(self, key: tuple[str, Weights, Family]) -> EncodedConstants | None:
+        kept = self._kept.get(key)
+        if kept is not None:
+            self._kept.move_to_end(key)
+        return kept
+
+    def _bytes_held(self) -> int:
+        return sum(constants.bytes_held for constants in self._kept.values())

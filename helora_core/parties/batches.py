@@ -24,7 +24,7 @@ from helora_core.parties.limits import ServerLimits
 from helora_core.parties.marks import Mark, Ownership
 from helora_core.parties.messages import MaskedUpload, RequestId, Span
 from helora_core.parties.pool import RESERVED
-from helora_core.parties.store import Store, Write, under
+from helora_core.parties.store import SharedStore, Store, Write, under
 from helora_core.parties.weights import ModularWeights
 
 _MOST_TOGETHER = 16
@@ -282,8 +282,8 @@ class AllBatches:
     """
 
     def __init__(self, store: Store | None, limits: ServerLimits) -> None:
-        self.store = store
-        self._owner = Ownership(store, "owner.server")
+        self.store = None if store is None else SharedStore(store)
+        self._owner = Ownership(self.store, "owner.server")
         self._limits = limits
         self._held: WeakValueDictionary[bytes, Batches] = WeakValueDictionary()
         self._lock = threading.Lock()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -38,6 +38,7 @@ class Making:
         modules: What it is for, all of one input.
         weights: Their integers, by their names at the server.
         batches: Where the batch is kept once it is done.
+        admit: Called with the number of correlations before the first result is made; it raises to refuse them.
 
     Attributes:
         waits: Whether answers wait for writes to be durable: once its correlations are counted.
@@ -50,8 +51,10 @@ class Making:
         modules: Sequence[CompiledModule],
         weights: Mapping[str, ModularWeights],
         batches: Batches,
+        admit: Callable[[int], object] = lambda correlations: None,
     ) -> None:
         self._library, self._params, self._batches = library, params, batches
+        self._admit = admit
         self._plans = [each.plan for each in modules]
         self._names, self._weights = list(weights), list(weights.values())
         self._down = np.concatenate([each.matrices[0] for each in self._weights])
@@ -109,6 +112,7 @@ class Making:
     def _grant(self, size: int) -> None:
         """Count the batch's correlations, once; also if the last piece turns out to be damaged and comes again."""
         if not self.waits:
+            self._admit(size)
             self._batches.grant(size)
             self.waits = True
 

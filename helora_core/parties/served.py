@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -31,7 +32,9 @@ from helora_core.privacy.policy import require_accepted, require_private_weights
 
 
 class Served:
-    """The modules of a server, the same for all its sessions; arguments and errors are those of ``Server``."""
+    """The modules of a server, the same for all its sessions, which may be in any threads; arguments and errors are
+    those of ``Server``.
+    """
 
     def __init__(
         self,
@@ -44,7 +47,7 @@ class Served:
         constants: ConstantCache | None = None,
         telemetry: Telemetry | None = None,
         clock: Callable[[], float] = time.monotonic,
-        store: Store | None = None,
+        store: Store | AllBatches | None = None,
     ) -> None:
         if not modules:
             raise InvalidInput("Server: there are no modules to serve.", hint="Give at least one compiled module.")
@@ -65,8 +68,9 @@ class Served:
         self.constants = constants or ConstantCache()
         self.telemetry = telemetry or Telemetry()
         self.clock = clock
-        self.batches = AllBatches(store, self.limits)
+        self.batches = store if isinstance(store, AllBatches) else AllBatches(store, self.limits)
         self._factors: dict[tuple[str, str], ModularWeights] = {}
+        self._factoring = threading.Lock()
         self._encoders = {each.params: PlaintextEncoder(backend, each.params) for each in self.key_sets}
 
     def sanitized(self, params: CKKSParams) -> Counter[int]:
@@ -91,12 +95,16 @@ class Served:
 
     def factors(self, name: str, plan: str) -> ModularWeights:
         """A module's weights for online rounds with prepared correlations."""
-        if (name, plan) not in self._factors:
-            compiled = self._by_plan[name, plan]
-            matrices = integer_factors(compiled.plan, compiled.module)
-            online = self.correlations.online_weights(matrices)
-            self._factors[name, plan] = ModularWeights(matrices, online, fingerprint_of(matrices))
-        return self._factors[name, plan]
+        found = self._factors.get((name, plan))
+        if found is not None:
+            return found
+        with self._factoring:
+            if (name, plan) not in self._factors:
+                compiled = self._by_plan[name, plan]
+                matrices = integer_factors(compiled.plan, compiled.module)
+                online = self.correlations.online_weights(matrices)
+                self._factors[name, plan] = ModularWeights(matrices, online, fingerprint_of(matrices))
+            return self._factors[name, plan]
 
     @cached_property
     def correlations(self) -> CheckedCorrelations:

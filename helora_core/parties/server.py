@@ -21,13 +21,14 @@ from helora_core.errors import LimitExceeded
 from helora_core.execution.constants import ConstantCache
 from helora_core.execution.telemetry import Telemetry
 from helora_core.params.ckks import CKKSParams
+from helora_core.parties.batches import AllBatches
 from helora_core.parties.channel import Channel
 from helora_core.parties.compiled_lora import CompiledLoRA
 from helora_core.parties.key_bundle import read_bundle
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.offer import offer_of
 from helora_core.parties.served import Served
-from helora_core.parties.session import Session
+from helora_core.parties.session import Admit, Session, admit_all
 from helora_core.parties.several import accepted_by_all, one_backend, one_promise, sorted_out
 from helora_core.parties.store import Store
 from helora_core.parties.work import Keys
@@ -52,6 +53,7 @@ class Server:
         telemetry: Told of each round executed.
         clock: Seconds, monotonic.
         store: Where it keeps prepared correlations, so that clients can use them after a restart; None to lose them.
+            Two servers in one process that follow each other share ``AllBatches`` of one store.
 
     Raises:
         LeakageRefused: A plan shows weights that must stay private, or assumes what is not accepted.
@@ -71,7 +73,7 @@ class Server:
         constants: ConstantCache | None = None,
         telemetry: Telemetry | None = None,
         clock: Callable[[], float] = time.monotonic,
-        store: Store | None = None,
+        store: Store | AllBatches | None = None,
     ) -> None:
         loras, modules = sorted_out(served)
         self.served = Served(
@@ -96,7 +98,7 @@ class Server:
         allow_emulation: bool = False,
         limits: ServerLimits | None = None,
         demands: Demands | None = None,
-        store: Store | None = None,
+        store: Store | AllBatches | None = None,
     ) -> Server:
         """The server of an artifact from ``CompiledLoRA.save`` or ``helora compile``, without the adapter.
 
@@ -153,11 +155,14 @@ class Server:
         """Everything that a client has to know: public, and the same for all clients."""
         return offer_of(self.served.modules, self.served.origin, self.limits.message_bytes)
 
-    def open(self, evaluation_keys: bytes) -> Session:
-        """A session for the client of these keys.
+    def open(self, evaluation_keys: bytes, *, admit: Admit = admit_all) -> Session:
+        """A session for the client of these keys. Sessions may be used in several threads at once, each in one.
 
         Args:
             evaluation_keys: The result of ``Client.evaluation_keys``.
+            admit: Called with the modules and tokens of each request before anything is computed for it, and with those
+                of a preparation before its first result is made; what it raises is the refusal. A message that comes
+                again is answered without it.
 
         Raises:
             CorruptPayload, VersionMismatch, ForeignCiphertext: The keys are damaged, or not for this server's plans.
@@ -177,6 +182,6 @@ class Server:
                 keys[each.params] = Channel.of(backend, each.params, sent)
             else:
                 keys[each.params] = ServerSession.from_keys(backend, each.params, sent, ledger=Ledger(), limits=most)
-        session = Session(self.served, keys, self._sessions.discard)
+        session = Session(self.served, keys, self._sessions.discard, admit)
         self._sessions.add(session)
         return session

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NoReturn, TypeAlias
 
 import msgspec
 
@@ -29,8 +30,15 @@ from helora_core.parties.served import Served
 from helora_core.parties.store import Ticket, Write
 from helora_core.parties.work import Answer, Held, Keys, Rounds, Work
 
+Admit: TypeAlias = Callable[[Sequence[str], int], object]
+"""Called with the names of modules and a number of tokens. It raises to refuse them."""
+
 _NO_KEYS = None, None
 _MASKED = int(PayloadKind.MASKED_UPLOAD)
+
+
+def admit_all(modules: Sequence[str], tokens: int) -> None:
+    """Refuse nothing."""
 
 
 class Session:
@@ -43,10 +51,18 @@ class Session:
         served: What the server serves.
         keys: For each parameter set of the plans, the session that holds the client's evaluation keys, or its channel.
         closed: Called when the session is closed.
+        admit: Called before anything is computed for a request, as ``Server.open`` says.
     """
 
-    def __init__(self, served: Served, keys: Mapping[CKKSParams, Keys], closed: Callable[[Session], object]) -> None:
+    def __init__(
+        self,
+        served: Served,
+        keys: Mapping[CKKSParams, Keys],
+        closed: Callable[[Session], object],
+        admit: Admit = admit_all,
+    ) -> None:
         self._served = served
+        self._admit = admit
         self._keys = {each.key_id: (params, each) for params, each in keys.items()}
         self._closed = closed
         self._held: OrderedDict[bytes, Held] = OrderedDict()
@@ -223,7 +239,9 @@ class Session:
         if modules[0].plan.correlation is not None:
             weights = {name: served.factors(name, digest) for name, digest in named}
             batches = self._prepared(keys.key_id)
-            return Making(served.correlations, keys.params, modules, weights, batches)
+            admit = partial(self._admit, upload.modules)
+            return Making(served.correlations, keys.params, modules, weights, batches, admit)
+        self._admit(upload.modules, upload.tokens)
         runs = [
             Execution(each.plan, served.weights(name, digest))
             for (name, digest), each in zip(named, modules, strict=True)

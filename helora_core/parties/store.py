@@ -8,6 +8,7 @@ passes on to another one: ``SealedStore`` encrypts, ``AnchoredStore`` finds out 
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -130,6 +131,33 @@ class WrappedStore:
     def put_many(self, writes: Sequence[Write]) -> None:
         """Write all or, after a crash, none."""
         self.inner.put_many(writes)
+
+
+class SharedStore(WrappedStore):
+    """A store that several threads of one party use: one call at a time.
+
+    Args:
+        inner: The other store.
+    """
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> bytes | None:
+        """The value; None if there is none."""
+        with self._lock:
+            return self.inner.get(key)
+
+    def names(self, prefix: str) -> Sequence[str]:
+        """The keys that begin so, in order."""
+        with self._lock:
+            return self.inner.names(prefix)
+
+    def put_many(self, writes: Sequence[Write]) -> None:
+        """Write all or, after a crash, none."""
+        with self._lock:
+            self.inner.put_many(writes)
 
 
 def innermost(store: Store) -> Store:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from helora_transformers.attaching import attach
-    from helora_transformers.link.remote import connect
+    from helora_transformers.connecting import connect
     from helora_transformers.private import PrivateModel
 
 __all__ = ["PrivateModel", "attach", "connect"]
@@ -15,7 +15,7 @@ __all__ = ["PrivateModel", "attach", "connect"]
 _HOMES = {
     "PrivateModel": "helora_transformers.private",
     "attach": "helora_transformers.attaching",
-    "connect": "helora_transformers.link.remote",
+    "connect": "helora_transformers.connecting",
 }
 
 

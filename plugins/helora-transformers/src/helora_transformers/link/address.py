@@ -41,8 +41,7 @@ def parse(address: str) -> Address:
     """
     scheme, _, rest = address.partition("://")
     if scheme not in ("tcp", "unix"):
-        later = " WebSockets come with serving." if scheme in ("ws", "wss") else ""
-        raise InvalidInput(f"Link: {address!r} is no address of a link.{later}", hint=_POSSIBLE)
+        raise InvalidInput(f"Link: {address!r} is no address of a link.", hint=_POSSIBLE)
     if scheme == "unix":
         if not rest.startswith("/") or rest.endswith("/"):
             raise InvalidInput(f"Link: {address!r} has no absolute path of a socket.", hint=_POSSIBLE)

@@ -28,7 +28,8 @@ _LIMITS = {Kind.WELCOME: 64, Kind.REPLY: MOST_MESSAGE_BYTES, Kind.REFUSAL: MOST_
 
 
 def connect(address: str, *, timeout: float = DEFAULT_TIMEOUT_S) -> Remote:
-    """Connect to a server that ``helora link`` or a ``Host`` serves.
+    """Connect to a server that ``helora link`` or a ``Host`` serves. ``connect`` of ``helora_transformers`` calls this
+    for addresses of a link.
 
     Args:
         address: ``tcp://host:port`` or ``unix:///path``.

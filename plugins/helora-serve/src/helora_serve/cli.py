@@ -1,0 +1,217 @@
+"""``helora serve`` and ``helora token``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from helora_core.cli import options
+from helora_core.errors import HeloraError, InvalidInput
+
+if TYPE_CHECKING:
+    from helora_core.privacy.leakage import Assumption
+    from helora_serve.host import Host
+
+_PORT = 7460
+_GIB = 1 << 30
+
+
+@click.command()
+@click.argument("artifacts", nargs=-1, required=True, metavar="[NAME=]ARTIFACT…")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Name or address to listen at.")
+@click.option("--port", type=click.IntRange(0, 65535), default=_PORT, show_default=True, help="0: any that is free.")
+@click.option(
+    "--state", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+    help="Keep counts of queries, prepared correlations and keys here. Without it a restart forgets them.",
+)  # fmt: skip
+@click.option(
+    "--tokens", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    help="Serve only clients with a token of this file (`helora token`).",
+)  # fmt: skip
+@click.option("--tls-certificate", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="PEM",
+              help="The server's certificate chain.")  # fmt: skip
+@click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="PEM",
+              help="Its key. HELORA_TLS_KEY_PASSWORD decrypts it.")  # fmt: skip
+@click.option("--tls-client-ca", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="PEM",
+              help="Serve only clients with a certificate of this authority.")  # fmt: skip
+@click.option("--origin", "origins", multiple=True, metavar="URL",
+              help="Origin of pages that may ask, beside the server's own; may be repeated.")  # fmt: skip
+@click.option("--insecure", is_flag=True, help="Listen beyond this machine without TLS, or without asking who asks.")
+@click.option("--base", metavar="ID", help="The base model that the adapters are for, stated in the offer.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Threads that compute; by default one a processor.")
+@click.option("--sessions", type=click.IntRange(1, 4096), default=32, show_default=True, help="Sessions at once.")
+@click.option("--ttl", "ttl_s", type=click.FloatRange(1, 1e6), default=300.0, show_default=True, metavar="SECONDS",
+              help="Drop a session that nothing comes for.")  # fmt: skip
+@click.option("--credits", "credits_", type=click.IntRange(1, 1024), default=8, show_default=True,
+              help="Requests of a session in flight.")  # fmt: skip
+@click.option(
+    "--queries",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Queries of each module that a client may ever have; d_in of them give it away. By default any.",
+)
+@click.option("--key-store", "key_store_gib", type=click.FloatRange(0.001), default=4.0, show_default=True,
+              metavar="GIB", help="Evaluation keys on disk.")  # fmt: skip
+@click.option("--window", "window_mib", type=click.IntRange(1, 4096), default=64, show_default=True, metavar="MIB",
+              help="Answers of a session that wait to be acknowledged; requests in flight the same.")  # fmt: skip
+@options.backend
+@options.assume
+@options.allow_emulation
+@options.as_json
+def serve(
+    artifacts: tuple[str, ...],
+    host: str,
+    port: int,
+    state: Path | None,
+    tokens: Path | None,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+    origins: tuple[str, ...],
+    insecure: bool,
+    base: str | None,
+    workers: int | None,
+    sessions: int,
+    ttl_s: float,
+    credits_: int,
+    queries: int | None,
+    key_store_gib: float,
+    window_mib: int,
+    backend: str | None,
+    assume: frozenset[Assumption],
+    allow_emulation: bool,
+    as_json: bool,
+) -> None:
+    """Serve compiled adapters to clients that keep their activations and keys, until Ctrl-C.
+
+    ARTIFACT is a directory from `helora compile --out`. Several are served under names, as `legal=DIR medical=DIR`;
+    plans of an adapter that run ahead of time go by its name and `.ahead`. The server sees ciphertexts, evaluation
+    keys, names of modules and numbers of tokens, and no text. SIGHUP loads the artifacts anew: new sessions get them,
+    and open ones end with what they began with.
+    """
+    from helora_serve.auth import Access, Tokens
+    from helora_serve.host import TLS, Host
+    from helora_serve.limits import Limits
+    from helora_serve.loading import Artifacts, by_name
+    from helora_serve.offer import Base
+    from helora_serve.service import Service, State
+    from helora_serve.worker import Threads
+
+    if (tls_certificate is None) != (tls_key is None) or (tls_client_ca and not tls_certificate):
+        raise InvalidInput(
+            "Serve: a certificate, its key or the clients' authority was given without the others.",
+            hint="Give --tls-certificate and --tls-key, and --tls-client-ca if clients have certificates.",
+        )
+    limits = Limits(
+        sessions=sessions,
+        sockets=4 * sessions,
+        ttl_s=ttl_s,
+        credits=credits_,
+        queries=queries,
+        key_store_bytes=int(key_store_gib * _GIB),
+        window_bytes=window_mib << 20,
+        credit_bytes=window_mib << 20,
+    )
+    directories = by_name(artifacts)
+    accepted = Tokens.read(tokens) if tokens else None
+    service = Service(
+        Artifacts(directories, limits=limits, backend=backend, allow_emulation=allow_emulation, assume=assume),
+        limits=limits,
+        access=Access(
+            accepted, origins=origins, any_host=accepted is not None or insecure or tls_client_ca is not None
+        ),
+        state=State(state),
+        worker=Threads(workers),
+        bases={"": Base(id=base)} if base else {},
+    )
+    password = os.environ.get("HELORA_TLS_KEY_PASSWORD")
+    tls = None
+    if tls_certificate and tls_key:
+        tls = TLS(certificate=tls_certificate, key=tls_key, key_password=password, client_ca=tls_client_ca)
+    listening = Host(service, host=host, port=port, tls=tls, insecure=insecure)
+    _log_to_stderr(f"INSECURE: {listening.warning}" if listening.insecure else "")
+    from helora_serve.started import document_of, show
+
+    document = document_of(listening, artifacts)
+    asyncio.run(_until_stopped(listening, lambda: show(document, listening, as_json=as_json)))
+    if as_json:
+        click.echo(msgspec.json.encode({"event": "stopped", **_totals(listening)}))
+
+
+@click.command()
+@click.argument("name")
+@click.option("--tokens", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="FILE",
+              help="The file of `helora serve --tokens`; a line is added.")  # fmt: skip
+@options.as_json
+def token(name: str, tokens: Path, as_json: bool) -> None:
+    """Make a token for a client, and print it once: the file has its SHA-256 only.
+
+    Who has it is known to the server as NAME, and its queries are counted together.
+    """
+    from helora_serve.auth import Tokens, new_token
+
+    made, line = new_token(name)
+    if tokens.exists() and any(each.startswith(f"{name}:") for each in tokens.read_text("ascii").splitlines()):
+        raise InvalidInput(f"Tokens: {name} has one in {tokens}.", hint="Remove its line first.")
+    with os.fdopen(os.open(tokens, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="ascii") as file:
+        file.write(line + "\n")
+    Tokens.read(tokens)
+    click.echo(msgspec.json.encode({"name": name, "token": made}) if as_json else made)
+
+
+async def _until_stopped(host: Host, started: Any) -> None:
+    """Run until Ctrl-C or SIGTERM; SIGHUP loads anew."""
+    loop, reloading = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+
+    async def reload() -> None:
+        try:
+            await host.service.reload()
+        except HeloraError as error:
+            logging.getLogger("helora.serve").error("not reloaded, and what was served stays: %s", error)
+
+    def hang_up() -> None:
+        task = loop.create_task(reload())
+        reloading.add(task)
+        task.add_done_callback(reloading.discard)
+
+    if sys.platform == "win32":
+        signal.signal(signal.SIGINT, lambda *_: host.stop())
+    else:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(each, host.stop)
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
+    serving = loop.create_task(host.run())
+    while not host.started and not serving.done():
+        await asyncio.sleep(0.005)
+    if not serving.done():
+        started()
+    await serving
+
+
+def _log_to_stderr(note: str) -> None:
+    """Our own log lines, each with the mode and the note; of uvicorn's the errors."""
+    from helora_serve.mode import CLIENT_KEY
+
+    logger, handler = logging.getLogger("helora.serve"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(f"%(asctime)s [{CLIENT_KEY}]{f' [{note}]' if note else ''} %(message)s"))
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _totals(host: Host) -> dict[str, float]:
+    registry = host.service.metrics.registry
+    names = {
+        "sessions": "helora_sessions_opened_total",
+        "resumed": "helora_sessions_resumed_total",
+        "queries": "helora_queries_total",
+    }
+    return {key: int(registry.get_sample_value(name) or 0) for key, name in names.items()}

@@ -1,0 +1,89 @@
+"""Requests to a server's HTTP side, one connection each."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from contextlib import closing, suppress
+
+from helora_core.errors import ConnectionLost, CorruptPayload
+from helora_serve.client.target import Target
+from helora_serve.refusals import raised, read_refusal
+
+_MOST_BYTES = 128 << 20
+_PIECE = 1 << 20
+
+
+class Http:
+    """Asks a server.
+
+    Args:
+        target: Where.
+        context: How TLS is spoken.
+        token: The bearer token; None for none.
+        timeout: Seconds that the server may be silent.
+    """
+
+    def __init__(self, target: Target, context: ssl.SSLContext | None, token: str | None, timeout: float) -> None:
+        self._target, self._context, self._timeout = target, context, timeout
+        self.headers = {"authorization": f"Bearer {token}"} if token else {}
+
+    def get(self, path: str) -> bytes:
+        """The body at a path. Errors are those of ``ask``."""
+        return self.ask("GET", path)[1]
+
+    def has(self, path: str) -> bool:
+        """Whether there is something at a path. Errors are those of ``ask``, but for what is not found."""
+        return self.ask("HEAD", path, missing=True)[0] != 404
+
+    def put(self, path: str, body: bytes) -> None:
+        """Send a body to a path. Errors are those of ``ask``."""
+        self.ask("PUT", path, body)
+
+    def ask(self, method: str, path: str, body: bytes | None = None, *, missing: bool = False) -> tuple[int, bytes]:
+        """Status and body of an answer.
+
+        Raises:
+            ConnectionLost: Nobody answers there, or not in time.
+            CorruptPayload: What answers is no server of helora.
+            HeloraError: As the server refused it.
+        """
+        try:
+            with closing(self._connection()) as connection:
+                status, answer = self._exchanged(connection, method, self._target.prefix + path, body)
+        except (OSError, http.client.HTTPException) as error:
+            raise unreachable(self._target, error) from error
+        if status in (200, 201) or (missing and status == 404):
+            return status, answer
+        if method == "HEAD":
+            raise CorruptPayload(
+                f"{self._target} answered by status {status}.", hint="Check the address and the token."
+            )
+        raise raised(read_refusal(answer))
+
+    def _exchanged(
+        self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None
+    ) -> tuple[int, bytes]:
+        headers = {**self.headers, "content-type": "application/octet-stream"} if body is not None else self.headers
+        with suppress(BrokenPipeError, ConnectionResetError):  # a refusal may come before all is sent
+            connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        answer = response.read(_MOST_BYTES + 1)
+        if len(answer) > _MOST_BYTES:
+            raise CorruptPayload(f"{self._target} answered {_MOST_BYTES} bytes and more.", hint="Check the address.")
+        return response.status, answer
+
+    def _connection(self) -> http.client.HTTPConnection:
+        host, port, timeout = self._target.host, self._target.port, self._timeout
+        if self._context is None:
+            return http.client.HTTPConnection(host, port, timeout=timeout, blocksize=_PIECE)
+        return http.client.HTTPSConnection(host, port, timeout=timeout, context=self._context, blocksize=_PIECE)
+
+
+def unreachable(target: Target, error: Exception) -> ConnectionLost:
+    """Nobody answers there."""
+    reason = getattr(error, "verify_message", "") or getattr(error, "strerror", "") or type(error).__name__
+    return ConnectionLost(
+        f"Server: nobody answers at {target} ({reason}).",
+        hint="Check the address, and the certificate's authority (ca=…); helora serve prints its address.",
+    )

@@ -1,0 +1,168 @@
+"""``connect``: a server of helora, wherever it is."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+import msgspec
+
+from helora_core.errors import ConnectionLost, CorruptPayload, LimitExceeded, VersionMismatch
+from helora_core.files import strict_json
+from helora_core.files.malformed import Malformed
+from helora_core.parties.offer import MOST_OFFER_BYTES
+from helora_serve.client.http import Http
+from helora_serve.client.session import RemoteSession
+from helora_serve.client.target import Target, context, parse
+from helora_serve.client.wire import Wire, WireBroken
+from helora_serve.frames import Open
+from helora_serve.offer import FORMAT, SCHEMA, OfferDocument
+
+DEFAULT_TIMEOUT_S = 60.0
+
+
+def connect(
+    address: str,
+    *,
+    token: str | None = None,
+    timeout: float = DEFAULT_TIMEOUT_S,
+    ca: str | Path | None = None,
+    certificate: str | Path | None = None,
+    key: str | Path | None = None,
+    insecure: bool = False,
+) -> Remote:
+    """Connect to a server that ``helora serve`` runs.
+
+    Args:
+        address: ``https://host`` or ``wss://host``, with port and path if need be; ``http://`` on this machine.
+        token: The bearer token, if the server asks for one.
+        timeout: Seconds that the server may be silent, or not be reached, before it is taken for lost.
+        ca: PEM file with the authority of the server's certificate; those of the system if None.
+        certificate, key: PEM files of the client's own certificate, if the server asks for one.
+        insecure: Accept an address without TLS on another machine.
+
+    Raises:
+        InvalidInput: The address is none, or not secure; or a certificate cannot be read.
+        ConnectionLost: Nobody answers there.
+        AccessRefused: The server asks for a token, and this is none of its own.
+        CorruptPayload, VersionMismatch: What answers is no server of helora, or of another version.
+    """
+    target = parse(address, insecure=insecure)
+    return Remote(Connector(target, token, timeout, context(target, ca, certificate, key)))
+
+
+class Connector:
+    """How a server is reached.
+
+    Args:
+        target: Where.
+        token: The bearer token.
+        timeout: Seconds.
+        tls: How TLS is spoken.
+    """
+
+    def __init__(self, target: Target, token: str | None, timeout: float, tls: object) -> None:
+        self.target, self.timeout, self._tls = target, timeout, tls
+        self.http = Http(target, tls, token, timeout)  # type: ignore[arg-type]
+
+    def dial(self, seconds: float) -> Wire:
+        """Another socket. Errors are those of ``Wire``."""
+        return Wire(self.target, self._tls, self.http.headers, seconds)  # type: ignore[arg-type]
+
+
+class Remote:
+    """A server elsewhere: what ``helora_core.Server`` is in this process. A context manager closes its sessions.
+
+    Attributes:
+        address: Where it is.
+        document: Its whole offer, as it was read last.
+    """
+
+    def __init__(self, connector: Connector) -> None:
+        self.address = str(connector.target)
+        self._connector = connector
+        self._lock, self._sessions = threading.Lock(), set[RemoteSession]()
+        self.document = self._read()
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def offer(self) -> bytes:
+        """The server's offer, for ``Client``: it is asked for again. Errors are those of ``connect``."""
+        self.document = self._read()
+        return bytes(self.document.delta)
+
+    def open(self, evaluation_keys: bytes) -> RemoteSession:
+        """A session. The keys are sent unless the server has them.
+
+        Args:
+            evaluation_keys: The result of ``Client.evaluation_keys``.
+
+        Raises:
+            ConnectionLost: The server cannot be reached.
+            LimitExceeded: The keys are longer than the server reads, or it has as many sessions as it allows.
+            VersionMismatch: The offer has changed since it was read.
+            HeloraError: As ``Server.open`` raises it.
+        """
+        document = self.document
+        if len(evaluation_keys) > document.limits.key_bytes:
+            raise LimitExceeded(
+                f"Server: {len(evaluation_keys)} bytes of keys; it reads at most {document.limits.key_bytes}.",
+                hint="Make the keys of this server's offer.",
+            )
+        digest = hashlib.sha256(evaluation_keys).hexdigest()
+
+        def opening() -> Open:
+            path = f"/v1/keys/{digest}"
+            if not self._connector.http.has(path):
+                self._connector.http.put(path, evaluation_keys)
+            return Open(version=document.version, keys=digest)
+
+        opening()  # refusals of keys are met before there is a socket
+        try:
+            session = RemoteSession(self._connector.dial, opening, self.address, self._connector.timeout, self._over)
+        except WireBroken as error:
+            raise ConnectionLost(
+                f"Server: no session at {self.address} ({error}).", hint="Check the address, and try again."
+            ) from error
+        with self._lock:
+            self._sessions.add(session)
+        return session
+
+    def close(self) -> None:
+        """Close all sessions."""
+        with self._lock:
+            sessions = list(self._sessions)
+        for each in sessions:
+            each.close()
+
+    def _over(self, session: RemoteSession) -> None:
+        with self._lock:
+            self._sessions.discard(session)
+
+    def _read(self) -> OfferDocument:
+        body = self._connector.http.get("/v1/offer")
+        try:
+            head = strict_json.decode(body, _Head, most=2 * MOST_OFFER_BYTES)
+            if head.format != FORMAT:
+                raise Malformed("has another format")
+            if head.schema != SCHEMA:
+                raise VersionMismatch(
+                    f"Offer: of schema {head.schema}; this helora-serve reads schema {SCHEMA}.",
+                    hint="Use the same version of helora-serve on both sides.",
+                )
+            return strict_json.decode(body, OfferDocument, most=2 * MOST_OFFER_BYTES)
+        except Malformed as error:
+            raise CorruptPayload(
+                f"What answers at {self.address} is no server of helora: its offer {error.reason}.",
+                hint="Check the address.",
+            ) from error
+
+
+class _Head(msgspec.Struct):
+    format: str
+    schema: int

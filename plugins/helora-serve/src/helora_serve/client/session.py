@@ -1,0 +1,360 @@
+"""A session at a server, which outlives its socket: what was asked is answered once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from helora_core.errors import (
+    ConnectionLost,
+    CorruptPayload,
+    HeloraError,
+    LimitExceeded,
+    UnexpectedMessage,
+    VersionMismatch,
+)
+from helora_serve.client.wire import Wire, WireBroken
+from helora_serve.exchange import Incoming
+from helora_serve.frames import (
+    Ack,
+    Answer,
+    Ask,
+    Close,
+    FromServer,
+    Goodbye,
+    Notice,
+    Open,
+    Refused,
+    Resume,
+    Welcome,
+    decode_from_server,
+    encode,
+)
+from helora_serve.refusals import Refusal, raised
+
+_LOG = logging.getLogger("helora.serve.client")
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
+_DIAL_S = 10.0
+_ACK_SHARE = 4
+
+
+@dataclass(eq=False)
+class _Pending:
+    """A request without its answer."""
+
+    message: bytes
+    reply: Future[bytes] = field(default_factory=Future)
+
+
+class RemoteSession:
+    """A session: a ``Link`` of ``helora_core.parties.result``, for any number of threads.
+
+    A lost socket is replaced, and the session goes on where it was. If the server has forgotten it, after a restart for
+    instance, another one is opened with the same keys and what has no answer is asked again; the server refuses what it
+    cannot begin anew. Only when all that fails for ``timeout`` seconds, ``ConnectionLost`` is raised.
+
+    Args:
+        dial: Connects another socket, within so many seconds.
+        opening: The frame that opens the session; it sees to it that the keys are there.
+        address: The server's, for messages.
+        timeout: Seconds that the server may be silent while something is awaited, or not be reached.
+        closed: Called when it was closed.
+
+    Attributes:
+        welcome: What the server said last of its limits.
+        notice: What it said of the budget of queries.
+        reconnects: How many sockets were replaced.
+    """
+
+    def __init__(
+        self,
+        dial: Callable[[float], Wire],
+        opening: Callable[[], Open],
+        address: str,
+        timeout: float,
+        closed: Callable[[RemoteSession], object] = lambda session: None,
+    ) -> None:
+        self._dial, self._opening, self._address, self._timeout, self._closed = dial, opening, address, timeout, closed
+        self.notice: Notice | None = None
+        self.reconnects = 0
+        self._turn, self._sending = threading.Condition(), threading.Lock()
+        self._driving = False
+        self._pending: OrderedDict[int, _Pending] = OrderedDict()
+        self._asked = self._in_flight = self._in_flight_bytes = 0
+        self._incoming, self._acknowledged, self._unacknowledged_bytes = Incoming(), 0, 0
+        self._lost: HeloraError | None = None
+        self._heard = time.monotonic()
+        self._wire: Wire | None = None
+        self._name, self._token = "", b""
+        self.welcome: Welcome
+        wire = dial(min(timeout, _DIAL_S))
+        try:
+            self._go_on(wire, timeout, new=True)
+        except WireBroken:  # somebody is there, or was
+            wire.close()
+            self._reconnect(new=True)
+        except BaseException:
+            wire.close()
+            raise
+
+    def answer(self, message: bytes) -> bytes:
+        """The server's answer to a message. Several may be on their way at once.
+
+        Raises:
+            ConnectionLost: The server could not be reached for too long, or it was silent for too long.
+            LimitExceeded: The message is longer than the server reads. The session goes on.
+            HeloraError: As ``Session.answer`` raises it. The session goes on.
+        """
+        if len(message) > self.welcome.message_bytes:
+            raise LimitExceeded(
+                f"Session: {len(message)} bytes for the server, which reads at most {self.welcome.message_bytes}.",
+                hint="Send fewer tokens per request.",
+            )
+        pending = _Pending(message)
+        self._take_credit(len(message))
+        try:
+            with self._sending:
+                if self._lost is not None:
+                    raise self._lost
+                self._asked += 1
+                self._pending[self._asked] = pending
+                self._send(self._asked, message)
+            return self._awaited(pending)
+        finally:
+            with self._turn:
+                self._in_flight -= 1
+                self._in_flight_bytes -= len(message)
+                self._turn.notify_all()
+
+    def close(self) -> None:
+        """End the session at the server, and here. It may be called twice."""
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            with suppress(WireBroken):
+                wire.send(encode(Close()))
+            wire.close()
+        self._lose(ConnectionLost(f"Session at {self._address}: it was closed.", hint="Open another one."))
+        self._closed(self)
+
+    def _take_credit(self, size: int) -> None:
+        deadline = time.monotonic() + self._timeout
+
+        def may() -> bool:
+            few = self._in_flight < self.welcome.credits
+            short = not self._in_flight or self._in_flight_bytes + size <= self.welcome.credit_bytes
+            return self._lost is not None or (few and short)
+
+        with self._turn:
+            if not self._turn.wait_for(may, max(0.0, deadline - time.monotonic())):
+                raise self._error(f"no request was answered for {self._timeout:g} seconds")
+            self._in_flight += 1
+            self._in_flight_bytes += size
+
+    def _send(self, request: int, message: bytes) -> None:
+        """Send a request, if there is a socket; otherwise it is sent once there is one."""
+        wire = self._wire
+        if wire is None:
+            return
+        try:
+            wire.send(encode(Ask(request=request, received=self._acknowledging()), message))
+        except WireBroken as error:
+            self._break(wire, str(error))
+
+    def _acknowledging(self) -> int:
+        self._acknowledged, self._unacknowledged_bytes = self._incoming.received, 0
+        return self._acknowledged
+
+    def _awaited(self, pending: _Pending) -> bytes:
+        """The answer. One of the threads that wait reads for all."""
+        since = time.monotonic()
+        while not pending.reply.done():
+            left = max(since, self._heard) + self._timeout - time.monotonic()
+            if left <= 0:
+                self._lose(self._error(f"the server was silent for {self._timeout:g} seconds"))
+                continue
+            with self._turn:
+                if self._driving:
+                    self._turn.wait(left)
+                    continue
+                self._driving = True
+            try:
+                self._drive(pending, left)
+            finally:
+                with self._turn:
+                    self._driving = False
+                    self._turn.notify_all()
+        return pending.reply.result()
+
+    def _drive(self, pending: _Pending, seconds: float) -> None:
+        """Take frames in until this answer is there, or nothing came for so long; replace a socket that breaks."""
+        wire = self._wire
+        try:
+            if wire is None:
+                self._reconnect()
+                return
+            while not pending.reply.done():
+                frame = wire.receive(min(seconds, self._timeout / 2))
+                if frame is None:
+                    self._break(wire, "the server was silent")
+                    return
+                self._heard = time.monotonic()
+                self._take(wire, frame)
+                with self._turn:
+                    self._turn.notify_all()
+        except WireBroken as error:
+            assert wire is not None
+            self._break(wire, str(error))
+        except HeloraError as error:
+            self._lose(error)
+
+    def _take(self, wire: Wire, frame: bytes) -> None:
+        try:
+            header, payload = decode_from_server(frame)
+            if isinstance(header, Answer):
+                self._settle(header, lambda reply: reply.set_result(bytes(payload)))
+                self._unacknowledged_bytes += len(payload)
+            elif isinstance(header, Refused):
+                refusal = Refusal(code=header.code, message=header.message, hint=header.hint, retry_s=header.retry_s)
+                self._settle(header, lambda reply: reply.set_exception(raised(refusal)))
+            elif isinstance(header, Notice):
+                self.notice = header
+                _LOG.warning("half of the budget of queries at %s is used", self._address)
+            elif isinstance(header, Goodbye):
+                self._parted(header)
+            else:
+                raise CorruptPayload("the server welcomes twice", hint="Connect again.")
+        except CorruptPayload as error:
+            raise WireBroken(error.message) from error
+        if self._unacknowledged_bytes * _ACK_SHARE > self.welcome.window_bytes:
+            wire.send(encode(Ack(received=self._acknowledging())))
+
+    def _settle(self, header: Answer | Refused, settle: Callable[[Future[bytes]], None]) -> None:
+        if not self._incoming.take(header.number):
+            return
+        with self._sending:
+            found = self._pending.pop(header.request, None)
+        if found is None:
+            raise CorruptPayload("the server answers what was not asked", hint="Connect again.")
+        settle(found.reply)
+
+    def _parted(self, goodbye: Goodbye) -> None:
+        """The server closes the socket; what it says of the session is met when another one is connected."""
+        raise WireBroken(goodbye.message)
+
+    def _break(self, wire: Wire, reason: str) -> None:
+        """A socket is gone."""
+        _LOG.info("socket to %s lost: %s", self._address, reason)
+        wire.close()
+        with self._turn:
+            if self._wire is wire:
+                self._wire = None
+            self._turn.notify_all()
+
+    def _reconnect(self, *, new: bool = False) -> None:
+        """Connect another socket, and go on there.
+
+        Args:
+            new: In another session.
+
+        Raises:
+            HeloraError: The server could not be reached in time, or refuses for good.
+        """
+        deadline, pause, reason = time.monotonic() + self._timeout, _FIRST_PAUSE_S, "nobody answers"
+        while self._lost is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise self._error(f"for {self._timeout:g} seconds {reason}")
+            try:
+                wire = self._dial(min(left, _DIAL_S))
+            except (WireBroken, ConnectionLost, LimitExceeded) as error:
+                reason = str(error.message if isinstance(error, HeloraError) else error)
+                time.sleep(min(pause, max(0.0, left)))
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+                continue
+            try:
+                self._go_on(wire, left, new=new)
+                self.reconnects += 1
+                self._heard = time.monotonic()
+                return
+            except UnexpectedMessage:  # the server has forgotten the session, or the keys since it was asked for them
+                wire.close()
+                new = True
+            except (WireBroken, ConnectionLost, LimitExceeded) as error:
+                wire.close()
+                reason = str(error.message if isinstance(error, HeloraError) else error)
+            except BaseException:
+                wire.close()
+                raise
+            time.sleep(min(pause, max(0.0, left)))
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    def _go_on(self, wire: Wire, seconds: float, *, new: bool) -> None:
+        """Take the session up on another socket, or open another one, and send what the server does not have."""
+        if not new:
+            received = self._incoming.received
+            frame = Resume(session=self._name, token=self._token, received=received)
+            self.welcome = self._greeted(wire, frame, seconds)
+            with self._sending:
+                self._acknowledged = received
+                self._resend(wire, self.welcome.requested)
+            return
+        try:
+            opening = self._opening()
+        except VersionMismatch as error:
+            raise ConnectionLost(error.message, hint=error.hint) from error
+        self.welcome = self._greeted(wire, opening, seconds)
+        self._name, self._token = self.welcome.session, self.welcome.token
+        with self._sending:
+            waiting = list(self._pending.values())
+            self._pending = OrderedDict(enumerate(waiting, 1))
+            self._asked, self._incoming, self._acknowledged = len(waiting), Incoming(), 0
+            self._resend(wire, 0)
+
+    def _resend(self, wire: Wire, requested: int) -> None:
+        for request, pending in self._pending.items():
+            if request > requested:
+                wire.send(encode(Ask(request=request, received=self._acknowledged), pending.message))
+        self._wire = wire
+
+    def _greeted(self, wire: Wire, first: Open | Resume, seconds: float) -> Welcome:
+        """Send the first frame, and wait for the welcome.
+
+        Raises:
+            WireBroken: None comes.
+            HeloraError: As the server refuses.
+        """
+        wire.send(encode(first))
+        frame = wire.receive(seconds)
+        if frame is None:
+            raise WireBroken("no welcome came")
+        header: FromServer
+        header, _ = decode_from_server(frame)
+        if isinstance(header, Goodbye):
+            raise raised(Refusal(code=header.code, message=header.message, hint=header.hint, retry_s=header.retry_s))
+        if not isinstance(header, Welcome):
+            raise WireBroken("the server does not say welcome")
+        return header
+
+    def _lose(self, error: HeloraError) -> None:
+        """Give up: all that wait learn why; the first reason stays."""
+        with self._sending:
+            self._lost = self._lost or error
+            waiting = list(self._pending.values())
+            self._pending.clear()
+        for pending in waiting:
+            if not pending.reply.done():
+                pending.reply.set_exception(self._lost)
+        with self._turn:
+            self._turn.notify_all()
+
+    def _error(self, reason: str) -> ConnectionLost:
+        return ConnectionLost(
+            f"Session at {self._address}: {reason.rstrip('.')}.",
+            hint="Connect again and open another session; a request without its answer has to be begun anew.",
+        )

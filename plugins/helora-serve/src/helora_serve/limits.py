@@ -1,0 +1,75 @@
+"""How much a server holds, reads and computes for its clients at most. Each limit has a default that is stated here."""
+
+from __future__ import annotations
+
+import msgspec
+
+from helora_core.parties.limits import ServerLimits
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of a server. What exceeds one is refused by name, and loses nothing that is held.
+
+    Attributes:
+        sessions: Sessions at once; a client that refills pools has two.
+        sockets: WebSockets at once.
+        ttl_s: Seconds without a frame after which a session is dropped, whether a socket is attached or not.
+        hello_s: Seconds in which a socket has to say which session it is for.
+        credits: Requests of one session that may be in flight.
+        credit_bytes: Bytes that they may have together, unless there is only one.
+        window_bytes: Bytes of answers that are kept until the client has acknowledged them. Nothing is computed for a
+            session whose window is full.
+        message_bytes: Largest message of a request.
+        tokens: Most tokens of one request.
+        answer_bytes: Bytes of answers that a session keeps for messages that are repeated under another number.
+        key_store_bytes: Bytes of evaluation keys on disk; those used longest ago go.
+        keys_ttl_s: Seconds that keys which nobody uses stay on disk.
+        uploads: Uploads of keys at once.
+        stall_s: Seconds that an upload of keys may stand still, and a socket may take nothing.
+        queries: Queries of each module that a client may ever have; None for any number.
+        correlations: Correlations prepared ahead of time that one client may have.
+        batches: Batches of them.
+        weight_bytes: Bytes of encoded weights that are kept.
+        drain_s: Seconds that answers in hand have when the server stops.
+    """
+
+    sessions: int = 32
+    sockets: int = 128
+    ttl_s: float = 300.0
+    hello_s: float = 10.0
+    credits: int = 8
+    credit_bytes: int = 64 << 20
+    window_bytes: int = 64 << 20
+    message_bytes: int = 32 << 20
+    tokens: int = 4096
+    answer_bytes: int = 128 << 20
+    key_store_bytes: int = 4 << 30
+    keys_ttl_s: float = 86400.0
+    uploads: int = 4
+    stall_s: float = 30.0
+    queries: int | None = None
+    correlations: int = 1 << 20
+    batches: int = 1024
+    weight_bytes: int = 4 << 30
+    drain_s: float = 30.0
+
+    @property
+    def of_server(self) -> ServerLimits:
+        """The same, as far as ``helora_core.Server`` keeps to them."""
+        return ServerLimits(
+            sessions=2 * self.sessions,  # one of an older version may be ending
+            requests=max(2 * self.credits, 16),
+            kept_bytes=self.answer_bytes,
+            idle_s=self.ttl_s,
+            message_bytes=self.message_bytes,
+            tokens=self.tokens,
+            correlations=self.correlations,
+            batches=self.batches,
+        )
+
+    @property
+    def session_bytes(self) -> int:
+        """Bytes that one session may hold beside its keys: messages in flight and one being read, answers that are not
+        acknowledged and one being made, and answers that core keeps.
+        """
+        return self.credit_bytes + self.window_bytes + 2 * self.message_bytes + self.answer_bytes

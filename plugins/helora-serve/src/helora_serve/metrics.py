@@ -1,0 +1,69 @@
+"""What ``/metrics`` says, and the watchdog of the event loop. Numbers only: no name, key, value or text."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_TICK_S = 0.01
+
+
+class Metrics:
+    """The metrics of one server; each server has its own registry.
+
+    Attributes:
+        registry: Where they are.
+        longest_lag_s: The longest time that the event loop was late.
+    """
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.longest_lag_s = 0.0
+        self.requests = Counter(
+            "helora_requests", "Requests answered or refused, by the refusal's code", ["code"], registry=registry
+        )
+        self.refusals = Counter(
+            "helora_http_refusals", "HTTP requests and sockets refused, by code", ["code"], registry=registry
+        )
+        self.compute = Histogram(
+            "helora_compute_seconds", "From begin to end of a request", buckets=_SECONDS, registry=registry
+        )
+        self.waiting = Histogram(
+            "helora_wait_seconds", "From arrival to the worker", buckets=_SECONDS, registry=registry
+        )
+        self.sent = Histogram("helora_send_seconds", "From answer to the socket", buckets=_SECONDS, registry=registry)
+        self.lag = Histogram(
+            "helora_event_loop_lag_seconds", "How late the loop runs", buckets=_SECONDS, registry=registry
+        )
+        self.bytes = Counter("helora_bytes", "Bytes of requests and answers", ["direction"], registry=registry)
+        self.keys = Counter("helora_key_uploads", "Uploads of evaluation keys", registry=registry)
+        self.queries = Counter("helora_queries", "Tokens times modules that were admitted", registry=registry)
+        self.opened = Counter("helora_sessions_opened", "Sessions opened", registry=registry)
+        self.resumed = Counter("helora_sessions_resumed", "Sockets that took a session up again", registry=registry)
+        self.expired = Counter("helora_sessions_expired", "Sessions dropped for want of frames", registry=registry)
+        self.sessions = Gauge("helora_sessions", "Sessions", registry=registry)
+        self.sockets = Gauge("helora_sockets", "WebSockets", registry=registry)
+        self.window = Gauge("helora_window_bytes", "Bytes of answers that wait to be acknowledged", registry=registry)
+        self.in_flight = Gauge("helora_in_flight_bytes", "Bytes of requests in flight", registry=registry)
+        self.key_bytes = Gauge("helora_key_store_bytes", "Bytes of evaluation keys on disk", registry=registry)
+        self.versions = Gauge("helora_versions", "Versions served, the current one included", registry=registry)
+        self.copied = Gauge(
+            "helora_share_of_copy", "Largest share of a copying client's queries that was had", registry=registry
+        )
+
+    def text(self) -> bytes:
+        """In Prometheus' format."""
+        return generate_latest(self.registry)
+
+    async def watch(self) -> None:
+        """Measure how late the event loop runs, until cancelled."""
+        while True:
+            due = time.perf_counter() + _TICK_S
+            await asyncio.sleep(_TICK_S)
+            late = max(0.0, time.perf_counter() - due)
+            self.lag.observe(late)
+            self.longest_lag_s = max(self.longest_lag_s, late)

@@ -1,0 +1,161 @@
+"""One server, put together: what is served, to whom, within which limits, and what is kept where."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from helora_core.parties.batches import AllBatches
+from helora_core.parties.directory_store import DirectoryStore
+from helora_core.parties.server import Server
+from helora_serve.auth import Access
+from helora_serve.budget import Budget
+from helora_serve.catalogue import Catalogue
+from helora_serve.keys import KeyStore
+from helora_serve.limits import Limits
+from helora_serve.metrics import Metrics
+from helora_serve.offer import Base
+from helora_serve.sessions import Sessions
+from helora_serve.worker import Threads, Worker
+
+_LOG = logging.getLogger("helora.serve")
+_SWEEP_S = 1.0
+_POOL_BYTES = 1 << 30
+_BUDGET_BYTES = 64 << 20
+
+
+class State:
+    """What outlives the server, in a folder: keys, counts of queries, and what clients prepared ahead of time.
+
+    Args:
+        folder: The folder; None for a temporary one, and nothing but keys is kept.
+
+    Attributes:
+        durable: Whether counts and pools outlive the server.
+        keys: The folder for keys.
+        budget, pools: The stores; None if they are not durable.
+
+    Raises:
+        InvalidInput: The folder cannot be used, or another server uses it.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.durable = folder is not None
+        self._temporary = None if folder else Path(tempfile.mkdtemp(prefix="helora-serve-"))
+        self._stores: list[DirectoryStore] = []
+        self.keys = (folder or self._temporary or Path()) / "keys"
+        self.budget = self.pools = None
+        if folder is not None:
+            self.budget = self._store(folder / "queries", _BUDGET_BYTES)
+            self.pools = self._store(folder / "pools", _POOL_BYTES)
+
+    def close(self) -> None:
+        """Unlock the stores, and remove a temporary folder."""
+        for store in self._stores:
+            store.close()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _store(self, folder: Path, most: int) -> DirectoryStore:
+        try:
+            self._stores.append(DirectoryStore(folder, most_bytes=most))
+        except BaseException:
+            self.close()
+            raise
+        return self._stores[-1]
+
+
+Load = Callable[[AllBatches], tuple[Server, tuple[bytes, ...]]]
+"""Loads what is to be served, with the batches that all versions share; as ``Catalogue`` takes it."""
+
+
+class Service:
+    """The server, but for HTTP.
+
+    Args:
+        load: Loads what is to be served.
+        limits: The limits.
+        access: Who is served; everybody at this machine if None.
+        state: What outlives it; closed with it.
+        worker: Computes; threads if None.
+        bases: Base models of adapters.
+
+    Attributes:
+        limits, access, worker, metrics, catalogue, keys, budget, sessions: Its parts.
+    """
+
+    def __init__(
+        self,
+        load: Load,
+        *,
+        limits: Limits | None = None,
+        access: Access | None = None,
+        state: State | None = None,
+        worker: Worker | None = None,
+        bases: Mapping[str, Base] | None = None,
+    ) -> None:
+        self.limits, self.access = limits or Limits(), access or Access(None)
+        self.state, self.worker, self.metrics = state or State(None), worker or Threads(), Metrics()
+        try:
+            batches = AllBatches(self.state.pools, self.limits.of_server)
+            self.catalogue = Catalogue(lambda: load(batches), self.limits, bases)
+            self.keys = KeyStore(self.state.keys, self.limits)
+            self.budget = Budget(self.state.budget, self.limits.queries)
+        except BaseException:
+            self.close()
+            raise
+        self.sessions = Sessions(self.catalogue, self.keys, self.budget, self.worker, self.limits, self.metrics)
+        self.sockets = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to sweep and to watch the event loop."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self.metrics.watch()), loop.create_task(self._sweep())]
+
+    async def stop(self) -> None:
+        """Finish the answers in hand, end all sessions, and stop."""
+        await self.sessions.drain()
+        for task in self._tasks:
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def close(self) -> None:
+        """Let go of threads and files."""
+        self.worker.stop()
+        self.state.close()
+
+    async def reload(self) -> bool:
+        """Load what is served anew and offer it; sessions of older versions go on. Returns whether it is another one.
+
+        Raises:
+            HeloraError: It cannot be loaded; what is served stays.
+        """
+        version = await asyncio.to_thread(self.catalogue.loaded)
+        changed = self.catalogue.offer(version)
+        _LOG.info("offer %s: %s", "changed" if changed else "unchanged", self.catalogue.current.name[:12])
+        return changed
+
+    def count(self) -> bytes:
+        """The metrics' text, as things stand."""
+        metrics, sessions = self.metrics, self.sessions.all
+        metrics.sessions.set(len(sessions))
+        metrics.sockets.set(self.sockets)
+        metrics.window.set(sum(each.exchange.window_bytes for each in sessions))
+        metrics.in_flight.set(sum(each.exchange.in_flight_bytes for each in sessions))
+        metrics.key_bytes.set(self.keys.used_bytes)
+        metrics.versions.set(len(self.catalogue.versions))
+        metrics.copied.set(max((each.usage.share_of_copy for each in sessions), default=0.0))
+        return metrics.text()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(min(_SWEEP_S, self.limits.ttl_s / 4))
+            self.sessions.sweep()
+            self.keys.sweep()

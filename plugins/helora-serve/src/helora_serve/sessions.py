@@ -1,0 +1,314 @@
+"""Sessions at the server. A socket only points at one: it goes on when the socket is gone, until nobody comes back.
+
+Everything here runs in the event loop. A session has one task that hands its requests to the worker, one after another,
+as long as its window has room; so the worker takes turns between sessions, and no client waits for a slow one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from helora_core.errors import ConnectionLost, LimitExceeded, UnexpectedMessage
+from helora_serve.auth import Identity
+from helora_serve.budget import Account, Budget, Usage, copies_of, parts_of
+from helora_serve.catalogue import Catalogue, Version
+from helora_serve.exchange import Exchange
+from helora_serve.frames import TOKEN_BYTES, Answer, Ask, Refused
+from helora_serve.keys import KeyStore
+from helora_serve.limits import Limits
+from helora_serve.metrics import Metrics
+from helora_serve.refusals import Refusing, refusal_of
+from helora_serve.worker import Worker
+
+_LOG = logging.getLogger("helora.serve")
+
+
+class Socket(Protocol):
+    """What a session is attached to."""
+
+    def wake(self) -> None:
+        """There is something to send."""
+        ...
+
+    def drop(self, error: Exception, *, resumable: bool) -> None:
+        """End it, and say why."""
+        ...
+
+
+class ServedSession:
+    """One session.
+
+    Args:
+        service: What all sessions share.
+        identity: Whose it is.
+        keys: Digest of its evaluation keys.
+        version: What it is for.
+        account: What counts its queries.
+
+    Attributes:
+        name, token: What resumes it; of the token its SHA-256 alone is kept.
+        exchange: Its requests and answers.
+        touched: When the last frame came.
+        socket: The socket that is attached.
+    """
+
+    def __init__(self, service: Sessions, identity: Identity, keys: str, version: Version, account: Account) -> None:
+        self.name, token = secrets.token_hex(16), secrets.token_bytes(TOKEN_BYTES)
+        self.first_token = token
+        self._token = hashlib.sha256(token).digest()
+        self.identity, self.keys, self.version, self.account = identity, keys, version, account
+        self.exchange = Exchange(service.limits)
+        self.touched = service.clock()
+        self.socket: Socket | None = None
+        self.noticed = False
+        self.core: Any = None
+        self._service = service
+        self._inbox: deque[tuple[Ask, bytes, float]] = deque()
+        self._changed = asyncio.Event()
+        self.ending = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, core: Any) -> None:
+        """Begin to compute, with the worker's own session."""
+        self.core = core
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"helora-session-{self.name[:8]}")
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request has no answer yet."""
+        return self.exchange.in_flight > 0
+
+    @property
+    def usage(self) -> Usage:
+        """The queries that its client has had."""
+        return self.account.usage(self._service.copies[self.version.name])
+
+    def matches(self, identity: Identity, token: bytes) -> bool:
+        """Whether it is resumed by this token, and by whom it belongs to."""
+        same = hmac.compare_digest(hashlib.sha256(token).digest(), self._token)
+        return same and identity == self.identity
+
+    def ask(self, header: Ask, message: memoryview) -> None:
+        """A request has come. Errors are those of ``Exchange.ask``."""
+        if self.exchange.ask(header.request, len(message), header.received):
+            self._inbox.append((header, bytes(message), time.perf_counter()))
+        self._changed.set()
+
+    def acknowledge(self, received: int) -> None:
+        """The client has answers. Errors are those of ``Exchange.acknowledge``."""
+        self.exchange.acknowledge(received)
+        self._changed.set()
+
+    def end(self) -> None:
+        """Compute nothing more; what is in hand is finished, and thrown away."""
+        self.ending = True
+        self._changed.set()
+
+    async def ended(self) -> None:
+        """Wait until it is."""
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        service, metrics = self._service, self._service.metrics
+        try:
+            while not self.ending:
+                if not self._inbox or not self.exchange.has_room:
+                    self._changed.clear()
+                    await self._changed.wait()
+                    continue
+                header, message, came = self._inbox.popleft()
+                start = time.perf_counter()
+                metrics.waiting.observe(start - came)
+                number, code, payload = self.exchange.answered + 1, "", b""
+                reply: Answer | Refused
+                try:
+                    payload = await service.worker.submit(self.core, message)
+                    reply = Answer(number=number, request=header.request)
+                except Exception as error:
+                    told = refusal_of(error)
+                    code = told.code
+                    reply = Refused(
+                        number=number, request=header.request, code=told.code, message=told.message, hint=told.hint,
+                        retry_s=told.retry_s,
+                    )  # fmt: skip
+                metrics.compute.observe(time.perf_counter() - start)
+                metrics.requests.labels(code).inc()
+                metrics.bytes.labels("up").inc(len(message))
+                metrics.bytes.labels("down").inc(len(payload))
+                self.exchange.answer(reply, payload)
+                if self.socket is not None:
+                    self.socket.wake()
+        finally:
+            self._inbox.clear()
+            await service.worker.end(self.core)
+
+
+class Sessions:
+    """All sessions.
+
+    Args:
+        catalogue: The versions served.
+        keys: The evaluation keys.
+        budget: Counts queries.
+        worker: Computes.
+        limits: The limits.
+        metrics: Counts.
+        clock: Seconds, monotonic.
+
+    Attributes:
+        limits, worker, metrics, clock: The same.
+        copies: By the names of versions how many queries give each module away.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        keys: KeyStore,
+        budget: Budget,
+        worker: Worker,
+        limits: Limits,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limits, self.worker, self.metrics, self.clock = limits, worker, metrics, clock
+        self.copies: dict[str, dict[str, int]] = {}
+        self.draining = False
+        self._catalogue, self._keys, self._budget = catalogue, keys, budget
+        self._sessions: dict[str, ServedSession] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._opening = 0
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def all(self) -> tuple[ServedSession, ...]:
+        """All sessions."""
+        return tuple(self._sessions.values())
+
+    async def open(self, identity: Identity, version: str, keys: str) -> ServedSession:
+        """A new session.
+
+        Raises:
+            Refusing: ``limit-exceeded``, as many are open as may be; ``connection-lost``, the server is stopping.
+            VersionMismatch: The version is not served.
+            UnexpectedMessage: The keys are not here.
+            HeloraError: As ``Server.open`` raises it.
+        """
+        self._require_open()
+        if len(self._sessions) + self._opening >= self.limits.sessions:
+            raise Refusing(
+                LimitExceeded(f"Server: {self.limits.sessions} sessions are open, and no more are allowed.",
+                              hint="Try again once one has ended."),
+                retry_s=self._soonest(),
+            )  # fmt: skip
+        found = self._catalogue.find(version)
+        parts = parts_of(found)
+        self.copies.setdefault(found.name, copies_of(found))
+        if not self._keys.has(identity, keys):
+            self._keys.read(identity, keys)
+        account = self._budget.account(identity.place if identity.name else keys[:32])
+        session = ServedSession(self, identity, keys, found, account)
+
+        def admit(modules: Any, tokens: int) -> None:
+            named = [part for module in modules for part in parts[module]]
+            account.admit(named, tokens)
+            self.metrics.queries.inc(len(named) * tokens)
+
+        self._opening += 1
+        found.sessions += 1
+        try:
+            core = await self.worker.open(found.server, lambda: self._keys.read(identity, keys), admit)
+        except BaseException:
+            found.sessions -= 1
+            raise
+        finally:
+            self._opening -= 1
+        session.start(core)
+        self._sessions[session.name] = session
+        self.metrics.opened.inc()
+        _LOG.info("session %s opened", session.name[:8])
+        return session
+
+    def resume(self, identity: Identity, name: str, token: bytes) -> ServedSession:
+        """A session that goes on.
+
+        Raises:
+            UnexpectedMessage: There is none, or no longer; or it is another client's.
+        """
+        self._require_open()
+        session = self._sessions.get(name)
+        if session is None or not session.matches(identity, token):
+            raise UnexpectedMessage(
+                "Server: there is no such session, or no longer.",
+                hint="Open another one; a request of several rounds has to be begun anew.",
+            )
+        self.metrics.resumed.inc()
+        return session
+
+    def end(self, session: ServedSession, why: str) -> None:
+        """End a session, and drop its version if it was its last."""
+        if self._sessions.pop(session.name, None) is None:
+            return
+        _LOG.info("session %s ended: %s", session.name[:8], why)
+        session.end()
+        task = asyncio.get_running_loop().create_task(self._let_go(session))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _let_go(self, session: ServedSession) -> None:
+        await session.ended()
+        session.version.sessions -= 1
+        self._catalogue.prune()
+        served = {each.name for each in self._catalogue.versions}
+        self.copies = {name: each for name, each in self.copies.items() if name in served}
+
+    def sweep(self) -> None:
+        """End the sessions that nothing came for."""
+        now = self.clock()
+        for session in self.all:
+            if now - session.touched > self.limits.ttl_s and not session.busy:
+                self.metrics.expired.inc()
+                if session.socket is not None:
+                    session.socket.drop(
+                        UnexpectedMessage("Server: nothing came for the session for too long.",
+                                          hint="Open another one."),
+                        resumable=False,
+                    )  # fmt: skip
+                self.end(session, "nothing came")
+
+    async def drain(self) -> None:
+        """Open and resume nothing more, and wait for the answers in hand to be taken, as long as the limits allow."""
+        self.draining = True
+        deadline = self.clock() + self.limits.drain_s
+        while self.clock() < deadline and any(
+            each.busy or (each.socket is not None and each.exchange.window_bytes) for each in self.all
+        ):
+            await asyncio.sleep(0.02)
+        stopping = ConnectionLost("Server: it is stopping.", hint="Connect again once it is back.")
+        for session in self.all:
+            if session.socket is not None:
+                session.socket.drop(stopping, resumable=False)
+            self.end(session, "the server stops")
+        if self._ending:
+            await asyncio.wait(list(self._ending), timeout=self.limits.drain_s)
+
+    def _require_open(self) -> None:
+        if self.draining:
+            raise Refusing(
+                ConnectionLost("Server: it is stopping.", hint="Connect again once it is back."), retry_s=5.0
+            )
+
+    def _soonest(self) -> float:
+        idle = [each.touched for each in self._sessions.values() if not each.busy]
+        return max(1.0, min(idle) + self.limits.ttl_s - self.clock()) if idle else self.limits.ttl_s

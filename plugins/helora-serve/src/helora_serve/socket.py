@@ -1,0 +1,206 @@
+"""``WS /v1/delta``: one socket, which opens a session or takes one up again, and carries its frames."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from helora_core.errors import ConnectionLost, CorruptPayload, InvalidInput, UnexpectedMessage
+from helora_serve.auth import Identity
+from helora_serve.frames import (
+    SUBPROTOCOL,
+    Ack,
+    Ask,
+    Close,
+    FromClient,
+    Goodbye,
+    Notice,
+    Open,
+    Resume,
+    Welcome,
+    decode_from_client,
+    encode,
+)
+from helora_serve.mode import CLIENT_KEY
+from helora_serve.refusals import Refusing, refusal_of
+from helora_serve.sessions import ServedSession, Sessions
+
+_LOG = logging.getLogger("helora.serve")
+
+NORMAL, GOING_AWAY, POLICY, TRY_LATER = 1000, 1001, 1008, 1013
+"""Codes that a socket is closed with; the goodbye before says why."""
+
+_CODES = {"connection-lost": GOING_AWAY, "limit-exceeded": TRY_LATER}
+
+
+class DeltaSocket:
+    """One socket, once it is accepted.
+
+    Args:
+        socket: The socket.
+        sessions: All sessions.
+        identity: Who is at the other end.
+    """
+
+    def __init__(self, socket: WebSocket, sessions: Sessions, identity: Identity) -> None:
+        self._socket, self._sessions, self._identity = socket, sessions, identity
+        self._session: ServedSession | None = None
+        self._wake = asyncio.Event()
+        self._sent = 0
+        self._farewell: tuple[Exception, bool] | None = None
+
+    def wake(self) -> None:
+        """There is something to send."""
+        self._wake.set()
+
+    def drop(self, error: Exception, *, resumable: bool) -> None:
+        """End the socket, and say why."""
+        self._farewell = self._farewell or (error, resumable)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until it ends."""
+        try:
+            session = await self._first()
+        except WebSocketDisconnect:
+            return
+        except Exception as error:
+            await self._say_goodbye(error, resumable=False)
+            return
+        writer = asyncio.create_task(self._write(session))
+        try:
+            await self._read(session)
+        except WebSocketDisconnect:
+            pass
+        except Exception as error:
+            self.drop(error, resumable=True)
+            with suppress(Exception):
+                await asyncio.wait_for(writer, self._sessions.limits.stall_s)
+        finally:
+            if session.socket is self:
+                session.socket = None
+            writer.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await writer
+
+    async def _first(self) -> ServedSession:
+        """Attach to the session that the first frame names, and welcome the client."""
+        try:
+            header, _ = await asyncio.wait_for(self._frame(), self._sessions.limits.hello_s)
+        except asyncio.TimeoutError:
+            raise InvalidInput(
+                "Server: the socket did not say in time which session it is for.",
+                hint="Send open or resume first.",
+            ) from None
+        limits = self._sessions.limits
+        if isinstance(header, Open):
+            session = await self._sessions.open(self._identity, header.version, header.keys)
+            token = session.first_token
+            session.first_token = b""
+        elif isinstance(header, Resume):
+            session, token = self._sessions.resume(self._identity, header.session, header.token), b""
+            session.acknowledge(header.received)
+            self._sent = header.received
+        else:
+            raise UnexpectedMessage("Server: the first frame is neither open nor resume.", hint="Send one of them.")
+        if session.socket is not None:
+            session.socket.drop(
+                UnexpectedMessage("Server: the session goes on at another socket.", hint="Use that one."),
+                resumable=True,
+            )
+        session.socket, self._session = self, session
+        session.touched = self._sessions.clock()
+        welcome = Welcome(
+            session=session.name,
+            token=token,
+            requested=session.exchange.requested,
+            credits=limits.credits,
+            credit_bytes=limits.credit_bytes,
+            message_bytes=limits.message_bytes,
+            window_bytes=limits.window_bytes,
+            ttl_s=limits.ttl_s,
+            mode=CLIENT_KEY,
+        )
+        await self._socket.send_bytes(encode(welcome))
+        return session
+
+    async def _read(self, session: ServedSession) -> None:
+        while True:
+            header, payload = await self._frame()
+            if session.socket is not self:
+                raise UnexpectedMessage("Server: the session goes on at another socket.", hint="Use that one.")
+            session.touched = self._sessions.clock()
+            if isinstance(header, Ask):
+                if len(payload) > self._sessions.limits.message_bytes:
+                    raise CorruptPayload("Server: the message is longer than the welcome allows.", hint="Send less.")
+                session.ask(header, payload)
+            elif isinstance(header, Ack):
+                session.acknowledge(header.received)
+            elif isinstance(header, Close):
+                self._sessions.end(session, "closed by the client")
+                raise WebSocketDisconnect(NORMAL)
+            else:
+                raise UnexpectedMessage("Server: the socket has its session already.", hint="Send requests.")
+
+    async def _frame(self) -> tuple[FromClient, memoryview]:
+        message = await self._socket.receive()
+        if message["type"] != "websocket.receive":
+            raise WebSocketDisconnect(message.get("code", NORMAL))
+        data = message.get("bytes")
+        if data is None:
+            raise CorruptPayload("The frame is text.", hint=f"{SUBPROTOCOL} has binary messages only.")
+        return decode_from_client(data)
+
+    async def _write(self, session: ServedSession) -> None:
+        """Send what the session's window has, as fast as the client takes it."""
+        limit = self._sessions.limits.stall_s
+        while self._farewell is None:
+            self._wake.clear()
+            for kept in session.exchange.after(self._sent):
+                start = time.perf_counter()
+                try:
+                    await asyncio.wait_for(self._socket.send_bytes(encode(kept.header, kept.payload)), limit)
+                except asyncio.TimeoutError:
+                    self.drop(
+                        ConnectionLost("Server: the client takes nothing.", hint="Connect again."), resumable=True
+                    )
+                    break
+                self._sessions.metrics.sent.observe(time.perf_counter() - start)
+                self._sent = kept.header.number
+                if self._farewell is not None:
+                    break
+            if not session.noticed and session.usage.notable:
+                session.noticed = True
+                queries, allowed, share = session.usage
+                await self._socket.send_bytes(encode(Notice(queries=queries, limit=allowed, share_of_copy=share)))
+                _LOG.warning("session %s: half of the budget of queries is used", session.name[:8])
+            if self._farewell is None:
+                await self._wake.wait()
+        await self._say_goodbye(*self._farewell)
+
+    async def _say_goodbye(self, error: Exception, resumable: bool) -> None:
+        told = refusal_of(error)
+        self._sessions.metrics.refusals.labels(told.code).inc()
+        goodbye = Goodbye(
+            code=told.code, message=told.message, hint=told.hint, retry_s=told.retry_s, resumable=resumable
+        )
+        with suppress(Exception):  # the client may be gone
+            await self._socket.send_bytes(encode(goodbye))
+            await self._socket.close(_CODES.get(told.code, POLICY), told.code)
+
+
+def accepted(socket: WebSocket) -> None:
+    """Check that the client speaks this version.
+
+    Raises:
+        Refusing: It does not, by status 400.
+    """
+    if SUBPROTOCOL not in socket.scope.get("subprotocols", ()):
+        error = InvalidInput(
+            f"Server: it speaks {SUBPROTOCOL}, which the client did not offer.", hint="Use the same version of helora."
+        )
+        raise Refusing(error, status=400)

@@ -1,0 +1,85 @@
+"""What ``helora serve`` says when it starts, in 80 columns or as JSON."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import msgspec
+
+from helora_core.host.manager import get_manager
+from helora_serve.host import Host
+from helora_serve.mode import CLIENT_KEY, SEES
+
+_WIDTH = 80
+
+
+def document_of(host: Host, artifacts: Sequence[str]) -> dict[str, Any]:
+    """What is served, where, to whom and within which limits."""
+    service, current = host.service, host.service.catalogue.current
+    backend = current.server.served.backend.name
+    return {
+        "event": "serving",
+        "mode": CLIENT_KEY,
+        "sees": list(SEES),
+        "address": host.url,
+        "artifacts": list(artifacts),
+        "version": current.name,
+        "backend": backend,
+        "encrypts": get_manager().backends()[backend].spec.provides_security,
+        "adapters": [
+            {
+                "name": each.name,
+                "modules": len(each.modules),
+                "queries_to_copy": each.queries_to_copy,
+            }
+            for each in current.document.adapters
+        ],
+        "packings": sorted({each.packing for each in current.document.plans}),
+        "leakage": sorted({each.leakage for each in current.document.plans}),
+        "assumes": sorted({what for each in current.document.plans for what in each.assumes}),
+        "authentication": host.asks_for or None,
+        "tls": host.tls is not None,
+        "insecure": host.warning if host.insecure else None,
+        "durable": service.state.durable,
+        "limits": msgspec.to_builtins(service.limits),
+        "key_bytes": current.document.limits.key_bytes,
+        "session_bytes": service.limits.session_bytes,
+    }
+
+
+def show(document: dict[str, Any], host: Host, *, as_json: bool) -> None:
+    """Print it."""
+    if as_json:
+        click.echo(msgspec.json.encode(document))
+        return
+    limits = host.service.limits
+    queries = "any number of" if limits.queries is None else f"at most {limits.queries}"
+    rows = [
+        ("mode", f"{CLIENT_KEY}: clients keep base model, text and secret keys"),
+        ("sees", f"{', '.join(SEES)}; no text, token, activation or Δ"),
+        ("address", document["address"]),
+        *(
+            ("adapter", f"{each['name']}: {each['modules']} modules; {each['queries_to_copy']} queries copy one")
+            for each in document["adapters"]
+        ),
+        ("plans", f"{', '.join(document['packings'])} on {document['backend']}; clients learn "
+                  f"{', '.join(document['leakage'])}; assumed of them: {', '.join(document['assumes']) or 'nothing'}"),
+        ("clients", f"{document['authentication'] or 'anybody, unauthenticated'}; "
+                    + ("TLS" if document["tls"] else "no TLS")),
+        ("limits", f"{limits.sessions} sessions, {limits.ttl_s:g} s without a frame, {limits.credits} requests in "
+                   f"flight, {limits.window_bytes >> 20} MiB a window, {document['key_bytes'] >> 20} MiB of keys, "
+                   f"{queries} queries a module"),
+        ("state", "counts of queries and prepared correlations are kept" if document["durable"] else
+                  "in memory: a restart forgets counts of queries (--state DIR keeps them)"),
+    ]  # fmt: skip
+    for name, text in rows:
+        lines = textwrap.wrap(text, _WIDTH - 10, break_long_words=False, break_on_hyphens=False)
+        click.echo("\n".join(f"{name if not i else '':<9} {line}" for i, line in enumerate(lines)))
+    if not document["encrypts"]:
+        click.secho(f"{document['backend']} is an emulation and encrypts nothing.", fg="red", bold=True, err=True)
+    if document["insecure"]:
+        click.secho(f"INSECURE: {document['insecure']} (docs/serving.md).", fg="red", bold=True, err=True)
+    click.echo("Ctrl-C ends it")

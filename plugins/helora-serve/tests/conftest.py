@@ -1,0 +1,212 @@
+"""Small adapters that take milliseconds on the emulation, servers in this process, and relays that fail on purpose."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import hypothesis
+import pytest
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
+from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.compiled import CompiledModule, Part
+from helora_core.errors import BackendUnavailable, HeloraError
+from helora_core.host.manager import get_manager
+from helora_core.parties.client import Client
+from helora_core.parties.compiled_lora import CompiledLoRA
+from helora_core.parties.server import Server
+from helora_core.privacy.leakage import Assumption
+from helora_serve.auth import Access, Tokens, new_token
+from helora_serve.catalogue import fixed
+from helora_serve.client import Remote, connect
+from helora_serve.host import Host
+from helora_serve.limits import Limits
+from helora_serve.loading import Artifacts
+from helora_serve.service import Service, State
+
+hypothesis.settings.register_profile("serve", deadline=None)
+hypothesis.settings.load_profile("serve")
+
+SHAPE = ModuleShape.parse("24:20:3")
+
+
+def beside(name: str) -> ModuleType:
+    """A module in this folder."""
+    full = f"helora_serve_tests_{name}"
+    if full not in sys.modules:
+        spec = importlib.util.spec_from_file_location(full, Path(__file__).parent / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[full] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[full])
+    return sys.modules[full]
+
+
+class World:
+    """An adapter of two modules, ``q`` and ``v``."""
+
+    assume = frozenset({Assumption.HONEST_KEYS})
+
+    def __init__(self, seed: int = 1) -> None:
+        self.modules = {name: synthetic_module(SHAPE, seed=seed + i, name=name) for i, name in enumerate("qv")}
+
+    @staticmethod
+    def x(tokens: int, seed: int = 0) -> Any:
+        """Activations."""
+        return synthetic_activations(SHAPE, tokens, seed=seed)
+
+    def lora(self, backend: str = "numpy", packing: str = "rank_bsgs") -> CompiledLoRA:
+        """It, on a backend; skips the test if that is not installed."""
+        try:
+            library = get_manager().load_backend(backend)
+        except BackendUnavailable as error:
+            pytest.skip(error.message)
+        made = tuple(self._compiled(name, packing) for name in self.modules)
+        return CompiledLoRA(made, library, secure=backend != "numpy")
+
+    def lora_ahead(self) -> CompiledLoRA:
+        """``q`` by a plan that runs ahead of time."""
+        made = self._compiled("q", "precomputed_exact", precision_bits=8.0, assume=self.assume)
+        return CompiledLoRA((made,), get_manager().load_backend("numpy"), secure=False, assume=self.assume)
+
+    def _compiled(self, name: str, packing: str, **options: Any) -> CompiledModule:
+        module = self.modules[name]
+        plan = compile_plan(SHAPE, get_manager().load_packing(packing), module=module, **options)
+        return CompiledModule(module, (Part(name=name, d_out=SHAPE.d_out),), plan)
+
+    def right(self, result: Any, x: Any, module: str = "q") -> bool:
+        """Whether Δ is what it should be, within the bound that the client states."""
+        errors = abs(result.deltas[module] - self.modules[module.rpartition("/")[2]].reference_delta(x)).max(axis=1)
+        return bool((errors <= result.error_bounds[module]).all())
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    return World()
+
+
+@pytest.fixture(scope="session")
+def other() -> World:
+    """An adapter with equal plans and other weights."""
+    return World(seed=100)
+
+
+@pytest.fixture(scope="session")
+def artifact(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The adapter, compiled into a folder."""
+    folder = tmp_path_factory.mktemp("serve") / "served"
+    world.lora().save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def artifact_ahead(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``q`` by a plan that runs ahead of time, compiled into a folder."""
+    folder = tmp_path_factory.mktemp("serve") / "ahead"
+    world.lora_ahead().save(folder)
+    return folder
+
+
+class Served:
+    """A server in this process."""
+
+    def __init__(self, host: Host, stack: ExitStack) -> None:
+        self.host, self.service, self._stack = host, host.service, stack
+
+    def connect(self, address: str | None = None, **options: Any) -> Remote:
+        """A client of it, closed with the test."""
+        return self._stack.enter_context(connect(address or self.host.url, **options))
+
+    def session(self, address: str | None = None, **options: Any) -> tuple[Client, Any]:
+        """A ``Client``, and its session."""
+        remote = self.connect(address, **options)
+        client = Client(remote.offer())
+        return client, remote.open(client.evaluation_keys())
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A sample of its metrics; 0 if there is none."""
+        self.service.count()
+        return self.service.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    @property
+    def computed(self) -> int:
+        """Requests that were answered."""
+        return int(self.metric("helora_requests_total", code=""))
+
+
+Serving = Callable[..., Served]
+
+
+@pytest.fixture
+def serving(artifact: Path) -> Iterator[Serving]:
+    """``serving(what, …)``: a server on loopback until the test is over, of artifacts by their names or of a compiled
+    adapter; of ``artifact`` if nothing is given.
+    """
+    with ExitStack() as stack:
+
+        def start(
+            directories: Any = None,
+            *,
+            state: Path | None = None,
+            tokens: Tokens | None = None,
+            access: Access | None = None,
+            assume: frozenset[Assumption] = frozenset(),
+            host: dict[str, Any] | None = None,
+            **limits: Any,
+        ) -> Served:
+            bounds = Limits(**limits)
+            if isinstance(directories, CompiledLoRA):
+                once = fixed(Server(directories, limits=bounds.of_server))
+                load: Any = lambda batches: once()  # noqa: E731
+            else:
+                load = Artifacts(directories or {"": artifact}, limits=bounds, backend="numpy", assume=assume)
+            service = Service(
+                load, limits=bounds, access=access or Access(tokens, any_host=tokens is not None), state=State(state)
+            )
+            return Served(stack.enter_context(Host(service, **(host or {}))), stack)
+
+        yield start
+
+
+@pytest.fixture
+def relayed() -> Iterator[Callable[..., Any]]:
+    """``relayed(port, (kind, up, frame, connection), …)``: a relay to a server, with faults; ended with the test."""
+    faults = beside("faults")
+    with ExitStack() as stack:
+
+        def start(port: int, *happen: tuple[str, bool, int, int], **options: Any) -> Any:
+            named = [faults.Fault(faults.Kind[kind], *which) for kind, *which in happen]
+            return stack.enter_context(faults.FaultyRelay(port, *named, **options))
+
+        yield start
+
+
+@pytest.fixture
+def alice() -> tuple[Tokens, str]:
+    """The tokens of alice and bob, and alice's own."""
+    made, line = new_token("alice")
+    _, others = new_token("bob")
+    return Tokens(dict(each.split(":") for each in (line, others))), made
+
+
+@pytest.fixture(scope="session")
+def refused() -> Callable[..., Any]:
+    """``with refused(kind, *words):`` – exactly that error is raised, names the words and has a hint."""
+
+    @contextmanager
+    def check(kind: type[HeloraError], *words: str) -> Iterator[None]:
+        with pytest.raises(HeloraError) as caught:
+            yield
+        assert type(caught.value) is kind, caught.value
+        assert caught.value.hint.strip()
+        for word in words:
+            assert word in str(caught.value)
+
+    return check
