@@ -11,8 +11,6 @@ import pytest
 
 from helora_core.adapter.lora import LoRAAdapter, LoRAModule
 from helora_core.compiler.exponents import normalized
-from helora_core.compiler.request import Constraints
-from helora_core.parties.compile import compile
 from helora_core.parties.compiled_lora import CompiledLoRA
 
 Begin = Callable[..., None]
@@ -26,37 +24,6 @@ PLANS = [
     ("cheetah_two_round", True, 1),
     ("cheetah_two_round", True, 3),
 ]
-
-
-def _module(name: str, d_out: int, d_in: int, rank: int, seed: int) -> LoRAModule:
-    rng = np.random.default_rng(seed)
-    down, up = rng.standard_normal((rank, d_in)), rng.standard_normal((d_out, rank))
-    return LoRAModule(name, down / np.sqrt(d_in), up / np.sqrt(rank), 2.0)
-
-
-@pytest.fixture(scope="module")
-def adapter() -> LoRAAdapter:
-    """Two modules of one input, one of another, and one whose Δ is zero in half of its outputs."""
-    half = _module("layers.0.o_proj", 320, 72, 4, 3)
-    half = LoRAModule(half.name, half.down, np.where(np.arange(320)[:, None] < 160, half.up, 0.0), half.scaling)
-    modules = [_module("layers.0.q_proj", 96, 64, 8, 0), _module("layers.0.v_proj", 48, 64, 4, 1),
-               _module("layers.0.down_proj", 64, 200, 6, 2), half]  # fmt: skip
-    return LoRAAdapter({module.name: module for module in modules}, "test")
-
-
-@pytest.fixture(scope="module")
-def compiled(adapter: LoRAAdapter) -> Callable[[str, bool, int], CompiledLoRA]:
-    """Compiles the adapter, once for each plan."""
-    known: dict[tuple[str, bool, int], CompiledLoRA] = {}
-
-    def make(packing: str, private: bool, tokens: int) -> CompiledLoRA:
-        key = packing, private, tokens
-        if key not in known:
-            constraints = Constraints(private_weights=private)
-            known[key] = compile(adapter, packing=packing, backend="rns", constraints=constraints, tokens=tokens)
-        return known[key]
-
-    return make
 
 
 def _ups(lora: CompiledLoRA) -> dict[str, str]:

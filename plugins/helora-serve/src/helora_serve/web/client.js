@@ -27,20 +27,29 @@ export class Client {
   /**
    * Keys for an offer.
    * @param {import("./engine.js").Engine} engine @param {Uint8Array} offer
-   * @param {{ up?: Map<string, Float64Array> }} [options] `up`: for packings whose client finishes, each module's matrix
-   * (d_out × rank, row-major) as helora_core.compiler.exponents scales it
+   * @param {{ up?: Map<string, Float64Array>, kept?: Uint8Array }} [options] `up`: for packings whose client finishes, each
+   * module's matrix (d_out × rank, row-major) as helora_core.compiler.exponents scales it. `kept`: what `kept` gave, of
+   * the same offer; the server has the evaluation keys then.
    */
-  static async make(engine, offer, { up = new Map() } = {}) {
-    const read = readOffer(offer);
+  static async make(engine, offer, { up = new Map(), kept } = {}) {
+    const read = readOffer(offer), sets = keySetsOf(read.plans);
     const client = new Client(read, engine, up);
+    const secrets = kept ? msgpack.decode(kept) : null;
+    if (secrets && secrets.length !== sets.length) throw corrupt("keys of another offer were kept");
     const bundle = [];
-    for (const set of keySetsOf(read.plans)) {
+    for (const [i, set] of sets.entries()) {
+      if (secrets) {
+        const [name, seed, keyId] = secrets[i];
+        if (name !== set.name) throw corrupt("keys of another offer were kept");
+        client.keys.set(set.name, await engine.restoreKeys(resolved(set.params), { seed, keyId }));
+        continue;
+      }
       const keys = await engine.generateKeys(resolved(set.params), { steps: set.steps, publicKey: set.publicKey });
       client.keys.set(set.name, keys);
       const payload = joined([await fingerprintOf(set.params), keys.evaluationKeys]);
       bundle.push(await wrap(PayloadKind.EVALUATION_KEYS, keys.keyId, read.origin, payload));
     }
-    client.evaluationKeys = msgpack.encode(bundle);
+    if (!secrets) client.evaluationKeys = msgpack.encode(bundle);
     return client;
   }
 
@@ -58,6 +67,11 @@ export class Client {
   /** Names that can be asked for: every part of every module. */
   get modules() {
     return [...new Set(this.offer.modules.flatMap((module) => module.parts.map((part) => part.name)))];
+  }
+
+  /** What `make` restores the keys from: secret. */
+  kept() {
+    return msgpack.encode([...this.keys].map(([name, keys]) => [name, keys.seed, keys.keyId]));
   }
 
   /** Clear all secret keys. */

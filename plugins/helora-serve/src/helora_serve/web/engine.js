@@ -51,6 +51,11 @@ export class Engine {
   async generateKeys(parameters, { steps = [], publicKey = false } = {}) {
     return new Keys(await this.ring(parameters), PRODUCER, { steps, publicKey });
   }
+
+  /** Keys whose server has its part already. @param {Parameters} parameters @param {{ seed: Uint8Array, keyId: Uint8Array }} kept */
+  async restoreKeys(parameters, kept) {
+    return new Keys(await this.ring(parameters), PRODUCER, { steps: [], publicKey: false }, kept);
+  }
 }
 
 /**

@@ -23,9 +23,10 @@ export class Keys {
   /**
    * @param {Ring} ring @param {string} producer version that is named in what is written
    * @param {{ steps: readonly number[], publicKey: boolean }} wanted
+   * @param {{ seed: Uint8Array, keyId: Uint8Array }} [kept] of keys that a server has: nothing is made for it then
    */
-  constructor(ring, producer, { steps, publicKey }) {
-    const { machine, n, row } = ring, all = ring.primes.length;
+  constructor(ring, producer, { steps, publicKey }, kept) {
+    const { machine, row } = ring, all = ring.primes.length;
     if (steps.length && !ring.specials) throw new EngineError("invalid-parameters", "Rotation keys need a special prime.");
     this.ring = ring;
     this.producer = producer;
@@ -33,19 +34,28 @@ export class Keys {
     this.minusBytes = row * ring.limbs;
     this.secret = machine.allocate(this.secretBytes);
     this.minus = machine.allocate(this.minusBytes);
-    this.seed = ring.random(SEED_BYTES);
+    this.seed = kept ? kept.seed.slice() : ring.random(SEED_BYTES);
     machine.scratch((take) => {
       const ternary = take(row);
       ring.ternary(ternary, this.seed);
       ring.call.hr_values_of_doubles(ring.ring, ring.basis, all, this.secret, ternary);
     });
     ring.call.hr_negate(ring.ring, ring.basis, ring.limbs, 1, this.minus, this.secret);
+    /** The bytes that a server gets. */
+    this.evaluationKeys = new Uint8Array(0);
+    this.keyId = new Uint8Array(0);
+    if (kept) this.keyId = kept.keyId.slice();
+    else this.#makeShared(steps, publicKey);
+  }
+
+  /** @param {readonly number[]} steps @param {boolean} publicKey */
+  #makeShared(steps, publicKey) {
+    const { ring } = this;
     const shared = publicKey ? publicKeyOf(ring, this.secret) : null;
     this.keyId = ring.random(KEY_ID_BYTES);
     const sorted = [...new Set(steps)].sort((a, b) => a - b);
     const rotations = sorted.map((step) => rotationKeyOf(ring, this.secret, step));
-    /** The bytes that a server gets. @type {Uint8Array} */
-    this.evaluationKeys = fields.written(Kind.EVALUATION_KEYS, ring.digest, producer, [
+    this.evaluationKeys = fields.written(Kind.EVALUATION_KEYS, ring.digest, this.producer, [
       [Tag.KEY_ID, this.keyId],
       ...(shared ? [/** @type {[number, Uint8Array]} */ ([Tag.PUBLIC_KEY, shared])] : []),
       [Tag.STEPS, ofNumbers(sorted)],

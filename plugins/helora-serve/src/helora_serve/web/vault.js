@@ -1,0 +1,54 @@
+// @ts-check
+/**
+ * What a page keeps of its secrets: encrypted by a key of the browser's that no script can read.
+ *
+ * The key is an AES-GCM CryptoKey that is not extractable, kept in IndexedDB. Whoever copies the profile's files without
+ * the browser's own protection, or runs code in the page, can use it; a script can not carry it away.
+ */
+
+import { durably, settled } from "./database.js";
+import { EngineError } from "./wasm.js";
+
+const KEY = "key";
+const NONCE_BYTES = 12;
+
+/** @param {IDBDatabase} database @returns {Promise<CryptoKey>} */
+async function keyOf(database) {
+  const stored = await settled(database.transaction("vault").objectStore("vault").get(KEY));
+  if (stored) return stored;
+  const made = await crypto.subtle.generateKey({ name: "AES-GCM", length: 256 }, false, ["encrypt", "decrypt"]);
+  // Of two pages that begin at once the first to write has the key.
+  return durably(database, ["vault"], (vault) => {
+    vault.add(made, KEY).onerror = (event) => {
+      event.preventDefault();
+      event.stopPropagation();
+    };
+    return vault.get(KEY);
+  }).then((request) => /** @type {IDBRequest} */ (request).result);
+}
+
+/** Keep a secret under a name. @param {IDBDatabase} database @param {string} name @param {Uint8Array} secret */
+export async function keep(database, name, secret) {
+  const key = await keyOf(database), iv = crypto.getRandomValues(new Uint8Array(NONCE_BYTES));
+  const additionalData = new TextEncoder().encode(name);
+  const sealed = await crypto.subtle.encrypt({ name: "AES-GCM", iv, additionalData }, key, /** @type {BufferSource} */ (secret));
+  await durably(database, ["vault"], (vault) => vault.put({ iv, sealed }, `secret ${name}`));
+}
+
+/** A secret that was kept, or null. @param {IDBDatabase} database @param {string} name @returns {Promise<Uint8Array | null>} */
+export async function kept(database, name) {
+  const found = await settled(database.transaction("vault").objectStore("vault").get(`secret ${name}`));
+  if (!found) return null;
+  const additionalData = new TextEncoder().encode(name);
+  try {
+    const key = await keyOf(database);
+    return new Uint8Array(await crypto.subtle.decrypt({ name: "AES-GCM", iv: found.iv, additionalData }, key, found.sealed));
+  } catch {
+    throw new EngineError("corrupt-payload", `What was kept as ${name} is damaged.`);
+  }
+}
+
+/** Forget a secret. @param {IDBDatabase} database @param {string} name */
+export async function forget(database, name) {
+  await durably(database, ["vault"], (vault) => vault.delete(`secret ${name}`));
+}
