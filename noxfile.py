@@ -20,7 +20,7 @@ PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 CORE = ["-e", ".[conformance,keys]"]
 PLUGINS = ["-e", "harness", "-e", "plugins/helora-numpy", "-e", "plugins/helora-rns", "-e",
            "plugins/helora-tenseal[native]", "-e", "plugins/helora-pyfhel", "-e", "plugins/helora-openfhe", "-e",
-           "plugins/helora-transformers"]  # fmt: skip
+           "plugins/helora-transformers", "-e", "plugins/helora-serve"]  # fmt: skip
 OTHER_LIBRARIES = ["-e", "plugins/helora-pyfhel[native]", "-e", "plugins/helora-openfhe[native]"]
 
 
@@ -136,7 +136,7 @@ def conformance(session: nox.Session) -> None:
         ["plugins/helora-openfhe"],
     )
     packages = {str(package.parent) for package in Path("plugins").glob("helora-*/pyproject.toml")}
-    elsewhere = {"plugins/helora-transformers"}  # ``models``
+    elsewhere = {"plugins/helora-serve", "plugins/helora-transformers"}  # ``serve``, ``models``
     if packages != elsewhere | {plugin for together in plugins for plugin in together}:
         session.error(f"not all plugins are tested here, or some are gone: {sorted(packages)}")
     for tests in ([slow, *plugins[0]], *plugins[1:], across):
@@ -233,6 +233,20 @@ def pool_soak(session: nox.Session) -> None:
     """
     session.install(*CORE)
     session.run("python", "-m", "tests.soaks.pools", *(session.posargs or ["--indices", "1000000"]))
+
+
+@nox.session(python="3.11")
+def serve(session: nox.Session) -> None:
+    """The server and its client: faults at every frame, limits, restarts, TLS with an authority of one's own."""
+    session.install(*CORE, *PLUGINS, "pytest-xdist>=3.8")
+    session.run("pytest", "-q", "-n", "2", "--dist", "worksteal", "plugins/helora-serve", *session.posargs)
+
+
+@nox.session(python="3.11", default=False)
+def serve_soak(session: nox.Session) -> None:
+    """100 000 malformed frames at a server, which goes on serving, and 32 clients at once; minutes."""
+    session.install(*CORE, *PLUGINS)
+    session.run("python", "plugins/helora-serve/tests/soak.py", *session.posargs)
 
 
 @nox.session(python="3.11", default=False)

@@ -188,6 +188,24 @@ def relayed() -> Iterator[Callable[..., Any]]:
         yield start
 
 
+@pytest.fixture(scope="session")
+def certificates() -> ModuleType:
+    """What makes certificates."""
+    return beside("certificates")
+
+
+@pytest.fixture(scope="session")
+def noise() -> ModuleType:
+    """What makes frames that nobody should send."""
+    return beside("noise")
+
+
+@pytest.fixture(scope="session")
+def transcript() -> ModuleType:
+    """What renews the transcript of the protocol page."""
+    return beside("transcript")
+
+
 @pytest.fixture
 def alice() -> tuple[Tokens, str]:
     """The tokens of alice and bob, and alice's own."""

@@ -9,6 +9,7 @@ adapter:* such a one makes other keys.
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from weakref import WeakValueDictionary
@@ -24,6 +25,9 @@ from helora_serve.offer import queries_to_copy
 
 AHEAD = 64
 """Queries that are written down as had with one synced write: after a crash up to so many count that were not had."""
+
+MOST_ACCOUNTS = 4096
+"""Clients whose counts stay in memory when they have no session. Without a store others are forgotten."""
 
 AHEAD_NAME = ".ahead"
 """The ending of an adapter's name that has the plans which run ahead of time: it counts as the adapter itself."""
@@ -79,6 +83,13 @@ class Account:
                 self._reserved = reserved
             self._had.update(after)
 
+    def settle(self) -> None:
+        """Write down what was had, and no more: nothing will be counted here any longer. Errors are the store's."""
+        with self._lock:
+            if self._store is not None and self._had != self._reserved:
+                self._store.put_many([Write(self._key, msgspec.msgpack.encode(self._had))])
+                self._reserved = dict(self._had)
+
     def usage(self, copies: Mapping[str, int]) -> Usage:
         """What the client has had.
 
@@ -102,7 +113,7 @@ class Budget:
         self._store, self._limit = None if store is None else SharedStore(store), limit
         self._lock = threading.Lock()
         self._open: WeakValueDictionary[str, Account] = WeakValueDictionary()
-        self._kept: dict[str, Account] = {}
+        self._recent: OrderedDict[str, Account] = OrderedDict()
 
     def account(self, who: str) -> Account:
         """The account of a client.
@@ -114,9 +125,18 @@ class Budget:
             account = self._open.get(who)
             if account is None:
                 account = self._open[who] = Account(self._store, f"queries.{who}", self._limit)
-                if self._store is None:  # nothing else remembers it
-                    self._kept[who] = account
+            self._recent[who] = account
+            self._recent.move_to_end(who)
+            if len(self._recent) > MOST_ACCOUNTS:
+                self._recent.popitem(last=False)
             return account
+
+    def close(self) -> None:
+        """Write down what all clients had. Errors are the store's."""
+        with self._lock:
+            accounts = list(self._open.values())
+        for account in accounts:
+            account.settle()
 
 
 def counted(part: str) -> str:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-from helora_core.artifact.manifest import MANIFEST
-from helora_core.errors import InvalidInput, VersionMismatch
+from helora_core.errors import VersionMismatch
 from helora_core.parties.server import Server
 from helora_serve.limits import Limits
 from helora_serve.offer import Base, OfferDocument, document_of, version_of
 
-_LOG = logging.getLogger("helora.serve")
+
+class Loaded(NamedTuple):
+    """What was loaded.
+
+    Attributes:
+        server: What answers.
+        stamps: What tells its weights from those of others with the same plans.
+        close: Lets go of the files that it reads.
+    """
+
+    server: Server
+    stamps: tuple[bytes, ...]
+    close: Callable[[], object] = lambda: None
 
 
 @dataclass(eq=False)
@@ -27,12 +37,14 @@ class Version:
         server: What answers.
         document: Its offer.
         json: The same, as bytes.
+        close: Lets go of the files that it reads.
         sessions: How many sessions it has.
     """
 
     server: Server
     document: OfferDocument
     json: bytes = field(repr=False)
+    close: Callable[[], object] = field(default=lambda: None, repr=False)
     sessions: int = 0
 
     @property
@@ -45,15 +57,14 @@ class Catalogue:
     """The versions.
 
     Args:
-        load: Loads what is to be served; called again by ``reload``. It gives the server, and what tells its weights
-            from those of others with the same plans.
+        load: Loads what is to be served; called again for another version.
         limits: The limits.
         bases: Base models of adapters, as ``document_of`` takes them.
     """
 
     def __init__(
         self,
-        load: Callable[[], tuple[Server, tuple[bytes, ...]]],
+        load: Callable[[], Loaded],
         limits: Limits,
         bases: Mapping[str, Base] | None = None,
     ) -> None:
@@ -87,8 +98,12 @@ class Catalogue:
     def offer(self, version: Version) -> bool:
         """Offer a version from now on. Returns whether it differs from the one before."""
         if version.name == self.current.name:
+            version.close()
             return False
-        self._versions.pop(version.name, None)
+        if (same := self._versions.get(version.name)) is not None:  # an older one, offered again
+            version.close()
+            version = same
+            del self._versions[version.name]
         self._versions[version.name] = self.current = version
         self.prune()
         return True
@@ -97,34 +112,21 @@ class Catalogue:
         """Drop older versions without sessions, and with them their encoded weights."""
         for name, each in list(self._versions.items()):
             if each is not self.current and not each.sessions:
-                del self._versions[name]
+                self._versions.pop(name).close()
+
+    def close(self) -> None:
+        """Let go of all versions' files."""
+        for each in self.versions:
+            each.close()
 
     def _made(self) -> Version:
-        server, stamps = self._load()
+        server, stamps, close = self._load()
         delta = server.offer()
         document = document_of(server, delta, version_of(delta, stamps), self._limits, self._bases)
-        return Version(server, document, msgspec.json.encode(document))
+        return Version(server, document, msgspec.json.encode(document), close)
 
 
-def fixed(server: Server) -> Callable[[], tuple[Server, tuple[bytes, ...]]]:
+def fixed(server: Server) -> Callable[[], Loaded]:
     """Loads nothing: always the same server, whose weights are told from others by chance."""
     stamp = secrets.token_bytes(16)
-    return lambda: (server, (stamp,))
-
-
-def stamps_of(directories: Mapping[str, str | Path]) -> tuple[bytes, ...]:
-    """What tells artifacts from others: their manifests, which have the digests of all their files.
-
-    Raises:
-        InvalidInput: A directory is no artifact.
-    """
-    found = []
-    for name, directory in sorted(directories.items()):
-        try:
-            found.append(name.encode() + b"\0" + (Path(directory) / MANIFEST).read_bytes())
-        except OSError as error:
-            raise InvalidInput(
-                f"Serve: {directory} is no compiled artifact ({error.strerror or error}).",
-                hint="Make one of an adapter: helora compile --adapter DIR --out served",
-            ) from error
-    return tuple(found)
+    return lambda: Loaded(server, (stamp,))

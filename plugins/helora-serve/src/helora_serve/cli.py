@@ -123,7 +123,14 @@ def serve(
     directories = by_name(artifacts)
     accepted = Tokens.read(tokens) if tokens else None
     service = Service(
-        Artifacts(directories, limits=limits, backend=backend, allow_emulation=allow_emulation, assume=assume),
+        Artifacts(
+            directories,
+            limits=limits,
+            backend=backend,
+            allow_emulation=allow_emulation,
+            assume=assume,
+            folder=state / "versions" if state else None,
+        ),
         limits=limits,
         access=Access(
             accepted, origins=origins, any_host=accepted is not None or insecure or tls_client_ca is not None

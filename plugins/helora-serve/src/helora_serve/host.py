@@ -108,6 +108,7 @@ class Host:
                 lifespan="on",
                 loop="asyncio",
                 log_config=None,
+                log_level="warning",  # below, headers with tokens and beginnings of frames are logged
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from helora_core.parties.batches import AllBatches
 from helora_core.parties.directory_store import DirectoryStore
-from helora_core.parties.server import Server
 from helora_serve.auth import Access
 from helora_serve.budget import Budget
-from helora_serve.catalogue import Catalogue
+from helora_serve.catalogue import Catalogue, Loaded
 from helora_serve.keys import KeyStore
 from helora_serve.limits import Limits
 from helora_serve.metrics import Metrics
@@ -70,8 +69,8 @@ class State:
         return self._stores[-1]
 
 
-Load = Callable[[AllBatches], tuple[Server, tuple[bytes, ...]]]
-"""Loads what is to be served, with the batches that all versions share; as ``Catalogue`` takes it."""
+Load = Callable[[AllBatches], Loaded]
+"""Loads what is to be served, with the batches that all versions share."""
 
 
 class Service:
@@ -101,15 +100,17 @@ class Service:
     ) -> None:
         self.limits, self.access = limits or Limits(), access or Access(None)
         self.state, self.worker, self.metrics = state or State(None), worker or Threads(), Metrics()
+        self.budget: Budget | None = None
+        self._catalogue: Catalogue | None = None
         try:
             batches = AllBatches(self.state.pools, self.limits.of_server)
-            self.catalogue = Catalogue(lambda: load(batches), self.limits, bases)
+            self._catalogue = self.catalogue = Catalogue(lambda: load(batches), self.limits, bases)
             self.keys = KeyStore(self.state.keys, self.limits)
-            self.budget = Budget(self.state.budget, self.limits.queries)
+            self.budget = budget = Budget(self.state.budget, self.limits.queries)
         except BaseException:
             self.close()
             raise
-        self.sessions = Sessions(self.catalogue, self.keys, self.budget, self.worker, self.limits, self.metrics)
+        self.sessions = Sessions(self.catalogue, self.keys, budget, self.worker, self.limits, self.metrics)
         self.sockets = 0
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -129,7 +130,13 @@ class Service:
     def close(self) -> None:
         """Let go of threads and files."""
         self.worker.stop()
-        self.state.close()
+        if self._catalogue is not None:
+            self._catalogue.close()
+        try:
+            if self.budget is not None:
+                self.budget.close()
+        finally:
+            self.state.close()
 
     async def reload(self) -> bool:
         """Load what is served anew and offer it; sessions of older versions go on. Returns whether it is another one.

@@ -32,7 +32,13 @@ _LOG = logging.getLogger("helora.serve")
 
 
 class Socket(Protocol):
-    """What a session is attached to."""
+    """What a session is attached to.
+
+    Attributes:
+        sent: The number of the last answer that was sent there.
+    """
+
+    sent: int
 
     def wake(self) -> None:
         """There is something to send."""
@@ -292,7 +298,7 @@ class Sessions:
         self.draining = True
         deadline = self.clock() + self.limits.drain_s
         while self.clock() < deadline and any(
-            each.busy or (each.socket is not None and each.exchange.window_bytes) for each in self.all
+            each.busy or (each.socket is not None and each.socket.sent < each.exchange.answered) for each in self.all
         ):
             await asyncio.sleep(0.02)
         stopping = ConnectionLost("Server: it is stopping.", hint="Connect again once it is back.")

@@ -44,13 +44,16 @@ class DeltaSocket:
         socket: The socket.
         sessions: All sessions.
         identity: Who is at the other end.
+
+    Attributes:
+        sent: The number of the last answer that was sent.
     """
 
     def __init__(self, socket: WebSocket, sessions: Sessions, identity: Identity) -> None:
         self._socket, self._sessions, self._identity = socket, sessions, identity
         self._session: ServedSession | None = None
         self._wake = asyncio.Event()
-        self._sent = 0
+        self.sent = 0
         self._farewell: tuple[Exception, bool] | None = None
 
     def wake(self) -> None:
@@ -104,7 +107,7 @@ class DeltaSocket:
         elif isinstance(header, Resume):
             session, token = self._sessions.resume(self._identity, header.session, header.token), b""
             session.acknowledge(header.received)
-            self._sent = header.received
+            self.sent = header.received
         else:
             raise UnexpectedMessage("Server: the first frame is neither open nor resume.", hint="Send one of them.")
         if session.socket is not None:
@@ -142,7 +145,8 @@ class DeltaSocket:
                 session.acknowledge(header.received)
             elif isinstance(header, Close):
                 self._sessions.end(session, "closed by the client")
-                raise WebSocketDisconnect(NORMAL)
+                await self._socket.close(NORMAL)
+                return
             else:
                 raise UnexpectedMessage("Server: the socket has its session already.", hint="Send requests.")
 
@@ -160,7 +164,12 @@ class DeltaSocket:
         limit = self._sessions.limits.stall_s
         while self._farewell is None:
             self._wake.clear()
-            for kept in session.exchange.after(self._sent):
+            if not session.noticed and session.usage.notable:
+                session.noticed = True
+                queries, allowed, share = session.usage
+                await self._socket.send_bytes(encode(Notice(queries=queries, limit=allowed, share_of_copy=share)))
+                _LOG.warning("session %s: half of the budget of queries is used", session.name[:8])
+            for kept in session.exchange.after(self.sent):
                 start = time.perf_counter()
                 try:
                     await asyncio.wait_for(self._socket.send_bytes(encode(kept.header, kept.payload)), limit)
@@ -170,14 +179,9 @@ class DeltaSocket:
                     )
                     break
                 self._sessions.metrics.sent.observe(time.perf_counter() - start)
-                self._sent = kept.header.number
+                self.sent = kept.header.number
                 if self._farewell is not None:
                     break
-            if not session.noticed and session.usage.notable:
-                session.noticed = True
-                queries, allowed, share = session.usage
-                await self._socket.send_bytes(encode(Notice(queries=queries, limit=allowed, share_of_copy=share)))
-                _LOG.warning("session %s: half of the budget of queries is used", session.name[:8])
             if self._farewell is None:
                 await self._wake.wait()
         await self._say_goodbye(*self._farewell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import selectors
 import socket
 import ssl
@@ -26,6 +27,9 @@ from helora_serve.refusals import raised, read_refusal
 
 _PIECE = 256 << 10
 """Bytes that are sent as one fragment, so that the server reads a long message as it comes."""
+
+_SILENT = logging.Logger("websockets", logging.CRITICAL)
+"""Nobody listens: the library would log headers with tokens, and beginnings of frames."""
 
 _DATA = (Opcode.BINARY, Opcode.TEXT, Opcode.CONT)
 
@@ -55,6 +59,7 @@ class Wire:
             parse_uri(target.websocket(PATH)),
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             max_size=MOST_MESSAGE_BYTES + FRAME_OVERHEAD,
+            logger=_SILENT,
         )
         self._state, self._sending = threading.Lock(), threading.Lock()
         self._frames: deque[bytes] = deque()

@@ -1,0 +1,55 @@
+"""docs/protocol.md says what the code does: its transcript is of real bytes, and its tables are complete."""
+
+from __future__ import annotations
+
+import re
+from types import ModuleType
+from typing import get_args
+
+import msgspec
+
+from helora_serve.client.target import SCHEMES
+from helora_serve.frames import PATH, SUBPROTOCOL, FromClient, FromServer, encode
+from helora_serve.limits import Limits
+from helora_serve.refusals import STATUS, TOLD
+
+
+def test_every_frame_on_the_page_is_what_its_header_says(transcript: ModuleType) -> None:
+    steps = transcript.read(transcript.PAGE.read_text("utf-8"))
+    assert len(steps) > 8
+    for step in steps:
+        if step.way != "cut":
+            assert encode(step.header) == step.head
+    kinds = {type(step.header) for step in steps if step.way != "cut"}
+    assert {each.__name__ for each in kinds} >= {"Open", "Welcome", "Ask", "Answer", "Resume", "Refused", "Close"}
+
+
+def test_client_and_server_still_say_the_same(transcript: ModuleType) -> None:
+    def outline(steps: list[object]) -> list[object]:
+        return [(s.way, s.way != "cut" and type(s.header), bool(s.payload_bytes)) for s in steps]  # type: ignore[attr-defined]
+
+    page = transcript.read(transcript.PAGE.read_text("utf-8"))
+    assert outline(transcript.record()) == outline(page), "run: python plugins/helora-serve/tests/transcript.py"
+
+
+def test_the_page_has_every_field_limit_and_error(transcript: ModuleType) -> None:
+    page = transcript.PAGE.read_text("utf-8")
+    assert SUBPROTOCOL in page
+    assert PATH in page
+    for kind in (*get_args(FromClient), *get_args(FromServer)):
+        row = re.search(rf"^\| `{kind.__struct_config__.tag}` \|.*$", page, re.MULTILINE)
+        assert row, kind
+        for field in kind.__struct_fields__:
+            assert f"`{field}`" in row[0], (kind, field)
+    for error in TOLD:
+        assert f"`{error.code}`" in page
+    for code, status in STATUS.items():
+        assert re.search(rf"^\| `{code}` \| {status} \|", page, re.MULTILINE), code
+
+
+def test_the_guide_has_every_limit_with_its_default(transcript: ModuleType) -> None:
+    guide = transcript.PAGE.with_name("serving.md").read_text("utf-8")
+    for field in msgspec.structs.fields(Limits):
+        assert f"`{field.name}`" in guide, field.name
+    for scheme in SCHEMES:
+        assert f"{scheme}://" in guide

@@ -1,0 +1,153 @@
+"""The transcript in docs/protocol.md, of a real client and server: ``python transcript.py`` renews it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from helora_core.adapter.lora import ModuleShape
+from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
+from helora_core.compiler.compile import compile_plan
+from helora_core.compiler.compiled import CompiledModule, Part
+from helora_core.errors import CorruptPayload
+from helora_core.host.manager import get_manager
+from helora_core.parties.client import Client
+from helora_core.parties.compiled_lora import CompiledLoRA
+from helora_core.parties.server import Server
+from helora_serve.catalogue import fixed
+from helora_serve.client import connect
+from helora_serve.client.wire import Wire
+from helora_serve.frames import Resume, decode_from_client, decode_from_server
+from helora_serve.host import Host
+from helora_serve.service import Service
+
+PAGE = Path(__file__).parents[3] / "docs" / "protocol.md"
+BEGIN, END = "<!-- transcript: begin -->", "<!-- transcript: end -->"
+_SHOWN = 24
+_STEP = re.compile(
+    r"(client|server): `(.*?)`\n\n```text\n([0-9a-f \n]+?)(?:\n\+ (\d+) bytes: ([0-9a-f ]+) …)?\n```"
+    r"|(\*The socket is cut)"
+)
+
+
+class Step(NamedTuple):
+    """One frame, or the end of a socket.
+
+    Attributes:
+        way: ``client``, ``server``, or ``cut``.
+        head: Length and header, as they are sent.
+        payload_bytes: Bytes of the payload.
+        payload: Its first ones.
+    """
+
+    way: str
+    head: bytes = b""
+    payload_bytes: int = 0
+    payload: bytes = b""
+
+    @property
+    def header(self) -> Any:
+        """The header."""
+        decode: Any = decode_from_client if self.way == "client" else decode_from_server
+        return decode(self.head + (b"x" if self.payload_bytes else b""))[0]
+
+
+@contextmanager
+def recorded() -> Iterator[list[Step]]:
+    """The frames of all sockets, while the context is open."""
+    steps: list[Step] = []
+    send, receive, close = Wire.send, Wire.receive, Wire.close
+
+    def note(way: str, frame: bytes) -> None:
+        end = 2 + int.from_bytes(frame[:2], "big")
+        steps.append(Step(way, frame[:end], len(frame) - end, frame[end : end + _SHOWN]))
+
+    def sending(wire: Wire, frame: bytes) -> None:
+        note("client", frame)
+        send(wire, frame)
+
+    def receiving(wire: Wire, seconds: float) -> bytes | None:
+        frame = receive(wire, seconds)
+        if frame is not None:
+            note("server", frame)
+        return frame
+
+    Wire.send, Wire.receive = sending, receiving  # type: ignore[method-assign]
+    try:
+        yield steps
+    finally:
+        Wire.send, Wire.receive, Wire.close = send, receive, close  # type: ignore[method-assign]
+
+
+def record() -> list[Step]:
+    """A session: Δ, the socket cut, Δ again, a refusal, the end."""
+    shape = ModuleShape.parse("24:20:3")
+    module = synthetic_module(shape, seed=1, name="q")
+    plan = compile_plan(shape, get_manager().load_packing("rank_bsgs"), module=module)
+    compiled = CompiledModule(module, (Part(name="q", d_out=20),), plan)
+    lora = CompiledLoRA((compiled,), get_manager().load_backend("numpy"), secure=False)
+    load, x = fixed(Server(lora)), synthetic_activations(shape, 1, seed=0)
+    with Host(Service(lambda batches: load())) as host, recorded() as steps:
+        remote = connect(host.url)
+        client = Client(remote.offer())
+        session = remote.open(client.evaluation_keys())
+        client.delta("q", x, session)
+        assert session._wire is not None
+        session._wire.close()
+        steps.append(Step("cut"))
+        message = client.begin("q", x).message()
+        session.answer(message)
+        with suppress(CorruptPayload):
+            session.answer(message[:40])
+        remote.close()
+    return [each for each, before in zip(steps, [None, *steps], strict=False) if not _lost(each, before)]
+
+
+def _lost(step: Step, before: Step | None) -> bool:
+    """Whether it is what the client tried on a socket that had ended, unknown to it."""
+    return before is not None and before.way == "cut" and not isinstance(step.header, Resume)
+
+
+def shown(step: Step) -> str:
+    """The header as JSON, bytes in hexadecimal."""
+    fields = {"type": step.header.__struct_config__.tag, **msgspec.structs.asdict(step.header)}
+    return json.dumps({name: value.hex() if isinstance(value, bytes) else value for name, value in fields.items()})
+
+
+def render(steps: list[Step]) -> str:
+    """The page's section."""
+    parts = []
+    for step in steps:
+        if step.way == "cut":
+            parts.append("*The socket is cut; what was on its way is lost. The client connects another one.*")
+            continue
+        dump = "\n".join(step.head.hex(" ")[i : i + 96].rstrip() for i in range(0, len(step.head) * 3 - 1, 96))
+        more = f"\n+ {step.payload_bytes} bytes: {step.payload.hex(' ')} …" if step.payload_bytes else ""
+        parts.append(f"{step.way}: `{shown(step)}`\n\n```text\n{dump}{more}\n```")
+    return "\n\n".join(parts)
+
+
+def read(page: str) -> list[Step]:
+    """The steps on the page."""
+    section = page.partition(BEGIN)[2].partition(END)[0]
+    steps = []
+    for way, header, dump, size, payload, cut in _STEP.findall(section):
+        if cut:
+            steps.append(Step("cut"))
+            continue
+        step = Step(way, bytes.fromhex(dump.replace("\n", " ")), int(size or 0), bytes.fromhex(payload))
+        assert json.loads(header) == json.loads(shown(step)), header
+        steps.append(step)
+    return steps
+
+
+if __name__ == "__main__":
+    text = PAGE.read_text("utf-8")
+    before, _, rest = text.partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n{render(record())}\n{END}{rest.partition(END)[2]}", "utf-8")
