@@ -159,9 +159,10 @@ def serving(artifact: Path) -> Iterator[Serving]:
             access: Access | None = None,
             assume: frozenset[Assumption] = frozenset(),
             host: dict[str, Any] | None = None,
+            most_tokens: int = 4096,
             **limits: Any,
         ) -> Served:
-            bounds = Limits(**limits)
+            bounds = Limits(tokens=most_tokens, **limits)
             if isinstance(directories, CompiledLoRA):
                 once = fixed(Server(directories, limits=bounds.of_server))
                 load: Any = lambda batches: once()  # noqa: E731

@@ -10,6 +10,8 @@ import random
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
 from helora_core.errors import HeloraError
 from helora_core.parties.client import Client
 from helora_serve import frames
@@ -28,7 +30,7 @@ class Noise:
         self._random, self._remote = random.Random(seed), remote
         client = Client(remote.offer())
         self.session = remote.open(client.evaluation_keys())
-        self._message = client.begin("q", __import__("numpy").ones((1, 24))).message()
+        self._message = client.begin("q", np.ones((1, 24))).message()
         self._digest = self._message.hex()[:64]
 
     def frame(self) -> bytes:
@@ -85,6 +87,7 @@ def soak(remote: Any, count: int, seed: int) -> None:
     noise, sent = Noise(remote, seed), 0
     while sent < count:
         sent += noise.send(noise._random.randrange(1, 12))
+    noise.session.close()
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ class Process:
 
 def malformed(frames: int, folder: Path) -> dict[str, Any]:
     """Send malformed frames; between them a client is served, and afterwards memory is what it was."""
-    server = Process(artifact(folder / "noise", NOISE_SHAPE, "numpy"), "numpy", "--ttl", "2", "--sessions", "64")
+    server = Process(artifact(folder / "noise", NOISE_SHAPE, "numpy"), "numpy", "--ttl", "2", "--sessions", "4096")
     x, right = synthetic_activations(NOISE_SHAPE, 1, seed=0), 0
     module = synthetic_module(NOISE_SHAPE, seed=1, name="q")
     try:

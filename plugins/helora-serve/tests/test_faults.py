@@ -95,16 +95,17 @@ def test_a_server_that_is_gone_is_given_up_in_time(serving: Any, relayed: Any, w
 
 def test_a_forgotten_session_is_opened_anew(serving: Any, relayed: Any, world: Any) -> None:
     """Idle for longer than the server remembers: keys are there, and the next request finds a new session."""
-    served = serving(ttl_s=0.3)
+    served = serving(ttl_s=0.5)
     client, session = served.session()
     client.delta("q", world.x(1), session)
-    for _ in range(200):
+    opened = served.metric("helora_sessions_opened_total")
+    for _ in range(500):
         if not len(served.service.sessions):
             break
         threading.Event().wait(0.02)
     assert not len(served.service.sessions)
     assert world.right(client.run("q", world.x(1), session), world.x(1))
-    assert served.metric("helora_sessions_opened_total") == 2
+    assert served.metric("helora_sessions_opened_total") > opened
     assert served.metric("helora_key_uploads_total") == 1
 
 

@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -113,6 +114,19 @@ def test_sessions_over_the_limit_are_told_when_to_come_again(serving: Any, refus
         except LimitExceeded:
             pass
     raise AssertionError("no session although one has ended")
+
+
+def test_a_session_that_was_left_makes_room(serving: Any, world: Any) -> None:
+    served = serving(sessions=1, hello_s=0.1)
+    client, left = served.session()
+    client.delta("q", world.x(1), left)
+    left._wire.close()
+    time.sleep(0.2)
+    second, session = served.session()
+    assert world.right(second.run("q", world.x(1), session), world.x(1))
+    session._wire.close()
+    time.sleep(0.2)
+    assert world.right(client.run("q", world.x(1), left), world.x(1))  # it comes back all the same
 
 
 def test_sockets_over_the_limit_are_refused(serving: Any, refused: Any) -> None:

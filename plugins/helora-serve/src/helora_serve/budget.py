@@ -53,13 +53,18 @@ class Usage(NamedTuple):
 
 
 class Account:
-    """The queries of one client; its sessions share it, in any threads."""
+    """The queries of one client; its sessions share it, in any threads.
+
+    Attributes:
+        most: Of the module that it asked most.
+    """
 
     def __init__(self, store: Store | None, key: str, limit: int | None) -> None:
         self._store, self._key, self._limit = store, key, limit
         self._lock = threading.Lock()
         self._reserved = _read(store.get(key) if store else None)
         self._had = dict(self._reserved)
+        self.most = max(self._had.values(), default=0)
 
     def admit(self, parts: Sequence[str], tokens: int) -> None:
         """Count queries of modules.
@@ -82,6 +87,7 @@ class Account:
                 self._store.put_many([Write(self._key, msgspec.msgpack.encode(reserved))])
                 self._reserved = reserved
             self._had.update(after)
+            self.most = max(self.most, most)
 
     def settle(self) -> None:
         """Write down what was had, and no more: nothing will be counted here any longer. Errors are the store's."""

@@ -100,7 +100,7 @@ def serve(
     keys, names of modules and numbers of tokens, and no text. SIGHUP loads the artifacts anew: new sessions get them,
     and open ones end with what they began with.
     """
-    from helora_serve.auth import Access, Tokens
+    from helora_serve.auth import Access, Tokens, is_loopback
     from helora_serve.host import TLS, Host
     from helora_serve.limits import Limits
     from helora_serve.loading import Artifacts, by_name
@@ -137,7 +137,9 @@ def serve(
         ),
         limits=limits,
         access=Access(
-            accepted, origins=origins, any_host=accepted is not None or insecure or tls_client_ca is not None
+            accepted,
+            origins=origins,
+            any_host=accepted is not None or tls_client_ca is not None or not is_loopback(host),
         ),
         state=State(state),
         worker=Threads(workers),

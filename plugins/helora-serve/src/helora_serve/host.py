@@ -7,6 +7,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -159,10 +160,30 @@ class Host:
     async def run(self) -> None:
         """Serve until ``stop``: then answers in hand are finished, and all clients are told."""
         self._loop = asyncio.get_running_loop()
+        aborting = self._loop.create_task(self._abort_stuck())
         try:
             await self._uvicorn.serve(sockets=[self._socket])
         finally:
+            aborting.cancel()
+            await asyncio.gather(aborting, return_exceptions=True)
             self.service.close()
+
+    async def _abort_stuck(self) -> None:
+        """Abort connections that were closed and whose peers do not take what is left: they would stay forever."""
+        since: dict[object, float] = {}
+        stall_s = self.service.limits.stall_s
+        while True:
+            await asyncio.sleep(min(1.0, stall_s))
+            now = time.monotonic()
+            closing = [
+                each.transport
+                for each in self._uvicorn.server_state.connections
+                if each.transport is not None and each.transport.is_closing()
+            ]
+            since = {each: since.get(each, now) for each in closing}
+            for transport, first in since.items():
+                if now - first > stall_s:
+                    transport.abort()  # type: ignore[attr-defined]
 
     def stop(self) -> None:
         """Begin to stop; from any thread."""

@@ -30,10 +30,13 @@ class Metrics:
             "helora_http_refusals", "HTTP requests and sockets refused, by code", ["code"], registry=registry
         )
         self.compute = Histogram(
-            "helora_compute_seconds", "From begin to end of a request", buckets=_SECONDS, registry=registry
+            "helora_compute_seconds",
+            "From the worker to the answer, waiting for a thread included",
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.waiting = Histogram(
-            "helora_wait_seconds", "From arrival to the worker", buckets=_SECONDS, registry=registry
+            "helora_wait_seconds", "From arrival until the session is ready for it", buckets=_SECONDS, registry=registry
         )
         self.sent = Histogram("helora_send_seconds", "From answer to the socket", buckets=_SECONDS, registry=registry)
         self.lag = Histogram(
@@ -54,6 +57,14 @@ class Metrics:
         self.copied = Gauge(
             "helora_share_of_copy", "Largest share of a copying client's queries that was had", registry=registry
         )
+        self._answered = self.requests.labels("")
+        self._up, self._down = self.bytes.labels("up"), self.bytes.labels("down")
+
+    def count(self, code: str, up: int, down: int) -> None:
+        """A request was answered, or refused by a code."""
+        (self.requests.labels(code) if code else self._answered).inc()
+        self._up.inc(up)
+        self._down.inc(down)
 
     def text(self) -> bytes:
         """In Prometheus' format."""

@@ -163,6 +163,6 @@ class Service:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(min(_SWEEP_S, self.limits.ttl_s / 4))
+            await asyncio.sleep(min(_SWEEP_S, self.limits.ttl_s / 4, self.limits.stall_s))
             self.sessions.sweep()
             self.keys.sweep()

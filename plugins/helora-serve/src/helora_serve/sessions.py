@@ -48,6 +48,10 @@ class Socket(Protocol):
         """End it, and say why."""
         ...
 
+    def require_taking(self, now: float) -> None:
+        """End it if its client takes nothing."""
+        ...
+
 
 class ServedSession:
     """One session.
@@ -75,6 +79,8 @@ class ServedSession:
         self.touched = service.clock()
         self.socket: Socket | None = None
         self.noticed = False
+        limits = [*service.copies[version.name].values(), *filter(None, [service.limits.queries])]
+        self._notable_from = min(limits, default=0) // 2
         self.core: Any = None
         self._service = service
         self._inbox: deque[tuple[Ask, bytes, float]] = deque()
@@ -91,6 +97,14 @@ class ServedSession:
     def busy(self) -> bool:
         """Whether a request has no answer yet."""
         return self.exchange.in_flight > 0
+
+    @property
+    def to_be_noticed(self) -> bool:
+        """Whether the client has to be told of its budget now: once, when half of it is used."""
+        if self.noticed or self.account.most < self._notable_from:
+            return False
+        self.noticed = self.usage.notable
+        return self.noticed
 
     @property
     def usage(self) -> Usage:
@@ -147,9 +161,7 @@ class ServedSession:
                         retry_s=told.retry_s,
                     )  # fmt: skip
                 metrics.compute.observe(time.perf_counter() - start)
-                metrics.requests.labels(code).inc()
-                metrics.bytes.labels("up").inc(len(message))
-                metrics.bytes.labels("down").inc(len(payload))
+                metrics.count(code, len(message), len(payload))
                 self.exchange.answer(reply, payload)
                 if self.socket is not None:
                     self.socket.wake()
@@ -212,7 +224,7 @@ class Sessions:
             HeloraError: As ``Server.open`` raises it.
         """
         self._require_open()
-        if len(self._sessions) + self._opening >= self.limits.sessions:
+        if len(self._sessions) + self._opening >= self.limits.sessions and not self._made_room():
             raise Refusing(
                 LimitExceeded(f"Server: {self.limits.sessions} sessions are open, and no more are allowed.",
                               hint="Try again once one has ended."),
@@ -281,8 +293,10 @@ class Sessions:
 
     def sweep(self) -> None:
         """End the sessions that nothing came for."""
-        now = self.clock()
+        now, tick = self.clock(), time.monotonic()
         for session in self.all:
+            if session.socket is not None:
+                session.socket.require_taking(tick)
             if now - session.touched > self.limits.ttl_s and not session.busy:
                 self.metrics.expired.inc()
                 if session.socket is not None:
@@ -314,6 +328,19 @@ class Sessions:
             raise Refusing(
                 ConnectionLost("Server: it is stopping.", hint="Connect again once it is back."), retry_s=5.0
             )
+
+    def _made_room(self) -> bool:
+        """End the session that was left longest ago and holds nothing that another one could not do again, if any."""
+        now = self.clock()
+        left = [
+            each
+            for each in self._sessions.values()
+            if each.socket is None and not each.busy and not each.core.in_flight
+            and now - each.touched > self.limits.hello_s
+        ]  # fmt: skip
+        if left:
+            self.end(min(left, key=lambda each: each.touched), "left, and another client came")
+        return bool(left)
 
     def _soonest(self) -> float:
         idle = [each.touched for each in self._sessions.values() if not each.busy]

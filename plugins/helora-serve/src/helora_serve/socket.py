@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from helora_core.errors import ConnectionLost, CorruptPayload, InvalidInput, UnexpectedMessage
+from helora_core.errors import CorruptPayload, InvalidInput, UnexpectedMessage
 from helora_serve.auth import Identity
 from helora_serve.frames import (
     SUBPROTOCOL,
@@ -55,6 +55,8 @@ class DeltaSocket:
         self._wake = asyncio.Event()
         self.sent = 0
         self._farewell: tuple[Exception, bool] | None = None
+        self._sending_since: float | None = None
+        self._writer: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
         """There is something to send."""
@@ -65,6 +67,17 @@ class DeltaSocket:
         self._farewell = self._farewell or (error, resumable)
         self._wake.set()
 
+    def require_taking(self, now: float) -> None:
+        """End the socket if what is sent there has not been taken for too long.
+
+        Args:
+            now: Of the monotonic clock.
+        """
+        since = self._sending_since
+        if since is not None and now - since > self._sessions.limits.stall_s and self._writer is not None:
+            _LOG.info("a socket takes nothing, and ends")
+            self._writer.cancel()
+
     async def run(self) -> None:
         """Until it ends."""
         try:
@@ -74,21 +87,20 @@ class DeltaSocket:
         except Exception as error:
             await self._say_goodbye(error, resumable=False)
             return
-        writer = asyncio.create_task(self._write(session))
+        reader, writer = asyncio.create_task(self._read(session)), asyncio.create_task(self._write(session))
+        self._writer = writer
         try:
-            await self._read(session)
-        except WebSocketDisconnect:
-            pass
-        except Exception as error:
-            self.drop(error, resumable=True)
-            with suppress(Exception):
-                await asyncio.wait_for(writer, self._sessions.limits.stall_s)
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            ended = reader.exception() if reader.done() else None
+            if isinstance(ended, Exception) and not isinstance(ended, WebSocketDisconnect):
+                self.drop(ended, resumable=True)
+                await asyncio.wait((writer,), timeout=2 * self._sessions.limits.stall_s)
         finally:
             if session.socket is self:
                 session.socket = None
+            reader.cancel()
             writer.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await writer
+            await asyncio.gather(reader, writer, return_exceptions=True)
 
     async def _first(self) -> ServedSession:
         """Attach to the session that the first frame names, and welcome the client."""
@@ -161,24 +173,17 @@ class DeltaSocket:
 
     async def _write(self, session: ServedSession) -> None:
         """Send what the session's window has, as fast as the client takes it."""
-        limit = self._sessions.limits.stall_s
         while self._farewell is None:
             self._wake.clear()
-            if not session.noticed and session.usage.notable:
-                session.noticed = True
+            if session.to_be_noticed:
                 queries, allowed, share = session.usage
                 await self._socket.send_bytes(encode(Notice(queries=queries, limit=allowed, share_of_copy=share)))
                 _LOG.warning("session %s: half of the budget of queries is used", session.name[:8])
             for kept in session.exchange.after(self.sent):
-                start = time.perf_counter()
-                try:
-                    await asyncio.wait_for(self._socket.send_bytes(encode(kept.header, kept.payload)), limit)
-                except asyncio.TimeoutError:
-                    self.drop(
-                        ConnectionLost("Server: the client takes nothing.", hint="Connect again."), resumable=True
-                    )
-                    break
-                self._sessions.metrics.sent.observe(time.perf_counter() - start)
+                self._sending_since = time.monotonic()
+                await self._socket.send_bytes(encode(kept.header, kept.payload))
+                self._sessions.metrics.sent.observe(time.monotonic() - self._sending_since)
+                self._sending_since = None
                 self.sent = kept.header.number
                 if self._farewell is not None:
                     break
@@ -192,9 +197,13 @@ class DeltaSocket:
         goodbye = Goodbye(
             code=told.code, message=told.message, hint=told.hint, retry_s=told.retry_s, resumable=resumable
         )
-        with suppress(Exception):  # the client may be gone
+
+        async def say() -> None:
             await self._socket.send_bytes(encode(goodbye))
             await self._socket.close(_CODES.get(told.code, POLICY), told.code)
+
+        with suppress(Exception):  # the client may be gone, or take nothing
+            await asyncio.wait_for(say(), self._sessions.limits.stall_s)
 
 
 def accepted(socket: WebSocket) -> None:

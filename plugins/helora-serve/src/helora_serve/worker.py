@@ -18,10 +18,21 @@ from helora_core.parties.session import Admit, Session
 T = TypeVar("T")
 
 
+class Opened(Protocol):
+    """A session where it is computed.
+
+    Attributes:
+        in_flight: Requests and preparations of several messages that are not over.
+    """
+
+    @property
+    def in_flight(self) -> int: ...
+
+
 class Worker(Protocol):
     """Computes for sessions. A session takes one call at a time; different ones may be computed at once."""
 
-    async def open(self, server: Server, keys: Callable[[], bytes], admit: Admit) -> Any:
+    async def open(self, server: Server, keys: Callable[[], bytes], admit: Admit) -> Opened:
         """A session. Errors are those of ``keys`` and of ``Server.open``.
 
         Args:

@@ -19,6 +19,7 @@ from helora_core.errors import (
     UnexpectedMessage,
     VersionMismatch,
 )
+from helora_serve.client.credit import Credit
 from helora_serve.client.wire import Wire, WireBroken
 from helora_serve.exchange import Incoming
 from helora_serve.frames import (
@@ -86,7 +87,7 @@ class RemoteSession:
         self._turn, self._sending = threading.Condition(), threading.Lock()
         self._driving = False
         self._pending: OrderedDict[int, _Pending] = OrderedDict()
-        self._asked = self._in_flight = self._in_flight_bytes = 0
+        self._asked, self._credit = 0, Credit()
         self._incoming, self._acknowledged, self._unacknowledged_bytes = Incoming(), 0, 0
         self._lost: HeloraError | None = None
         self._heard = time.monotonic()
@@ -117,7 +118,8 @@ class RemoteSession:
                 hint="Send fewer tokens per request.",
             )
         pending = _Pending(message)
-        self._take_credit(len(message))
+        if not self._credit.take(len(message), self._timeout):
+            raise self._error(f"no request was answered for {self._timeout:g} seconds")
         try:
             with self._sending:
                 if self._lost is not None:
@@ -127,10 +129,7 @@ class RemoteSession:
                 self._send(self._asked, message)
             return self._awaited(pending)
         finally:
-            with self._turn:
-                self._in_flight -= 1
-                self._in_flight_bytes -= len(message)
-                self._turn.notify_all()
+            self._credit.give_back(len(message))
 
     def close(self) -> None:
         """End the session at the server, and here. It may be called twice."""
@@ -141,20 +140,6 @@ class RemoteSession:
             wire.close()
         self._lose(ConnectionLost(f"Session at {self._address}: it was closed.", hint="Open another one."))
         self._closed(self)
-
-    def _take_credit(self, size: int) -> None:
-        deadline = time.monotonic() + self._timeout
-
-        def may() -> bool:
-            few = self._in_flight < self.welcome.credits
-            short = not self._in_flight or self._in_flight_bytes + size <= self.welcome.credit_bytes
-            return self._lost is not None or (few and short)
-
-        with self._turn:
-            if not self._turn.wait_for(may, max(0.0, deadline - time.monotonic())):
-                raise self._error(f"no request was answered for {self._timeout:g} seconds")
-            self._in_flight += 1
-            self._in_flight_bytes += size
 
     def _send(self, request: int, message: bytes) -> None:
         """Send a request, if there is a socket; otherwise it is sent once there is one."""
@@ -339,6 +324,7 @@ class RemoteSession:
             raise raised(Refusal(code=header.code, message=header.message, hint=header.hint, retry_s=header.retry_s))
         if not isinstance(header, Welcome):
             raise WireBroken("the server does not say welcome")
+        self._credit.allow(header.credits, header.credit_bytes)
         return header
 
     def _lose(self, error: HeloraError) -> None:
@@ -347,6 +333,7 @@ class RemoteSession:
             self._lost = self._lost or error
             waiting = list(self._pending.values())
             self._pending.clear()
+        self._credit.end()
         for pending in waiting:
             if not pending.reply.done():
                 pending.reply.set_exception(self._lost)

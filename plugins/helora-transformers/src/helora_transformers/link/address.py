@@ -41,7 +41,8 @@ def parse(address: str) -> Address:
     """
     scheme, _, rest = address.partition("://")
     if scheme not in ("tcp", "unix"):
-        raise InvalidInput(f"Link: {address!r} is no address of a link.", hint=_POSSIBLE)
+        other = " It is one for serving (helora serve)." if scheme in ("ws", "wss", "http", "https") else ""
+        raise InvalidInput(f"Link: {address!r} is no address of a link.{other}", hint=_POSSIBLE)
     if scheme == "unix":
         if not rest.startswith("/") or rest.endswith("/"):
             raise InvalidInput(f"Link: {address!r} has no absolute path of a socket.", hint=_POSSIBLE)

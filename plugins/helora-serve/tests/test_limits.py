@@ -1,0 +1,208 @@
+"""Each limit of a socket, exhausted by a client that breaks the rules: it is told why, and the session lives."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from typing import Any
+
+import pytest
+
+from helora_core.errors import CorruptPayload, HeloraError, LimitExceeded
+from helora_serve.client.wire import Wire, WireBroken
+from helora_serve.frames import PATH, Ack, Ask, Goodbye, Resume, Welcome, decode_from_server, encode
+
+
+class Raw:
+    """A socket of somebody who sends what he likes."""
+
+    def __init__(self, remote: Any, first: Any, stack: ExitStack) -> None:
+        self.wire: Wire = remote._connector.dial(10)
+        stack.callback(self.wire.close)
+        self._remote, self._stack = remote, stack
+        if first is not None:
+            self.send(first)
+        self.welcome = self.next()
+
+    def again(self, first: Any) -> Raw:
+        """Another socket."""
+        return Raw(self._remote, first, self._stack)
+
+    def send(self, header: Any, payload: bytes = b"") -> None:
+        """Send a frame, or bytes, if the socket still takes them."""
+        with suppress(WireBroken):
+            self.wire.send(header if isinstance(header, bytes) else encode(header, payload))
+
+    def next(self) -> Any:
+        """The next header."""
+        frame = self.wire.receive(10)
+        assert frame is not None, "nothing came"
+        return decode_from_server(frame)[0]
+
+    def end(self) -> WireBroken:
+        """How the socket ends."""
+        try:
+            while self.wire.receive(10) is not None:
+                pass
+        except WireBroken as error:
+            return error
+        raise AssertionError("the socket did not end")
+
+    def goodbye(self) -> Goodbye:
+        """The server's last frame, after which the socket ends."""
+        header = self.next()
+        while not isinstance(header, Goodbye):
+            header = self.next()
+        self.end()
+        return header
+
+
+@pytest.fixture
+def raw(serving: Any) -> Iterator[Any]:
+    """A server, a client with its session, and a socket of its own in another session."""
+    with ExitStack() as stack:
+
+        def start(first: Any = "open", **limits: Any) -> tuple[Any, Any, Any, Raw]:
+            served = serving(**limits)
+            client, session = served.session()
+            return (
+                served,
+                client,
+                session,
+                Raw(served.connect(), session._opening() if first == "open" else first, stack),
+            )
+
+        yield start
+
+
+def test_requests_beyond_the_credit_end_the_socket_and_not_the_session(raw: Any, world: Any) -> None:
+    _, client, session, peer = raw(credits=2)
+    message = client.begin("q", world.x(64)).message()
+    for number in range(1, 9):
+        peer.send(Ask(request=number, received=0), message)
+    goodbye = peer.goodbye()
+    assert (goodbye.code, goodbye.resumable) == ("limit-exceeded", True)
+    welcome = peer.welcome
+    again = peer.again(Resume(session=welcome.session, token=welcome.token, received=0))
+    assert isinstance(again.welcome, Welcome)
+    assert 2 <= again.welcome.requested < 8
+    assert world.right(client.run("q", world.x(1), session), world.x(1))
+
+
+def test_a_message_that_is_too_long_closes_by_1009(raw: Any, world: Any) -> None:
+    _, client, session, peer = raw(message_bytes=1 << 20)
+    peer.wire._socket.sendall(b"\x82\xff" + (2 << 20).to_bytes(8, "big") + bytes(4))  # a head, and nothing behind it
+    assert "1009" in str(peer.end())
+    assert world.right(client.run("q", world.x(1), session), world.x(1))
+
+
+def test_a_socket_that_says_nothing_is_told_to_go(raw: Any) -> None:
+    _, _, _, peer = raw(None, hello_s=0.2)
+    assert (peer.welcome.code, peer.welcome.resumable) == ("invalid-input", False)
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (Ask(request=3, received=0), "unexpected-message"),
+        (Ask(request=1, received=9), "unexpected-message"),
+        (Ack(received=1), "unexpected-message"),
+        (Resume(session="0" * 32, token=bytes(32), received=0), "unexpected-message"),
+        (b"\x00", "corrupt-payload"),
+        (b"\x00\x01\xc0", "corrupt-payload"),
+    ],
+)
+def test_what_breaks_the_rules_ends_the_socket(raw: Any, world: Any, frame: Any, code: str) -> None:
+    served, client, _, peer = raw()
+    payload = client.begin("q", world.x(1)).message() if isinstance(frame, Ask) else b""
+    peer.send(frame, payload)
+    goodbye = peer.goodbye()
+    assert (goodbye.code, goodbye.resumable) == (code, True)
+    assert served.computed == 0
+
+
+def test_a_token_is_needed_to_resume(raw: Any) -> None:
+    _, _, _, peer = raw()
+    answer = peer.again(Resume(session=peer.welcome.session, token=bytes(32), received=0)).welcome
+    assert (type(answer), answer.code) == (Goodbye, "unexpected-message")
+
+
+def test_text_is_refused(raw: Any) -> None:
+    _, _, _, peer = raw()
+    with peer.wire._state:
+        peer.wire._protocol.send_text(b"hello")
+        peer.wire._flush()
+    assert peer.goodbye().code == "corrupt-payload"
+
+
+def test_another_subprotocol_is_refused(serving: Any) -> None:
+    served = serving()
+    connection = http.client.HTTPConnection("127.0.0.1", served.host.port, timeout=10)
+    headers = {
+        "upgrade": "websocket", "connection": "Upgrade", "sec-websocket-version": "13",
+        "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==", "sec-websocket-protocol": "helora.delta.v9",
+    }  # fmt: skip
+    connection.request("GET", PATH, headers=headers)
+    response = connection.getresponse()
+    assert (response.status, b"helora.delta.v1" in response.read()) == (400, True)
+    connection.close()
+
+
+def test_too_many_tokens_are_refused_and_the_session_goes_on(serving: Any, world: Any, refused: Any) -> None:
+    client, session = serving(most_tokens=4).session()
+    with refused(LimitExceeded, "1 to 4"):
+        client.delta("q", world.x(5), session)
+    assert world.right(client.run("q", world.x(4), session), world.x(4))
+
+
+def test_an_upload_too_many_is_refused(serving: Any) -> None:
+    served = serving(uploads=1, stall_s=5)
+    slow = http.client.HTTPConnection("127.0.0.1", served.host.port, timeout=10)
+    slow.putrequest("PUT", "/v1/keys/" + "0" * 64)
+    slow.putheader("content-length", "100")
+    slow.endheaders()
+    slow.send(b"x")
+    remote = served.connect()
+    for _ in range(200):
+        try:
+            remote._connector.http.put("/v1/keys/" + "1" * 64, b"keys")
+        except LimitExceeded:
+            break
+        except CorruptPayload:
+            time.sleep(0.01)
+    else:
+        raise AssertionError("two uploads came in at once")
+    slow.close()
+    for _ in range(200):
+        try:
+            remote._connector.http.put("/v1/keys/" + "1" * 64, b"keys")
+        except HeloraError as error:
+            if isinstance(error, CorruptPayload):
+                return
+            time.sleep(0.01)
+    raise AssertionError("the upload that ended still counts")
+
+
+def test_a_client_that_takes_nothing_loses_its_socket_and_not_its_session(raw: Any, world: Any) -> None:
+    served, client, _, peer = raw(stall_s=0.3)
+    message = client.begin("q", world.x(1)).message()
+    (one,) = [each for each in served.service.sessions.all if each.name == peer.welcome.session]
+    number = 0
+    while one.socket is not None and number < 400:
+        number += 1
+        peer.send(Ask(request=number, received=0), message)
+        for _ in range(1000):
+            if one.exchange.answered == number or one.socket is None:
+                break
+            time.sleep(0.002)
+    assert one.socket is None
+    for _ in range(500):  # what was left for it is thrown away
+        if len(served.host._uvicorn.server_state.connections) == 1:
+            break
+        time.sleep(0.01)
+    assert len(served.host._uvicorn.server_state.connections) == 1
+    again = peer.again(Resume(session=peer.welcome.session, token=peer.welcome.token, received=0))
+    assert isinstance(again.welcome, Welcome)
+    assert again.next().number == 1
