@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from helora_core.errors import InvalidInput
 from helora_serve.base.convert import MANIFEST, blocks_of, convert
 
+Floats = NDArray[np.float64]
 HERE = Path(__file__).parent
 PLUGIN = HERE.parents[1]
 WEB = PLUGIN / "src" / "helora_serve" / "web" / "model"

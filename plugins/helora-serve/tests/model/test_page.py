@@ -14,8 +14,14 @@ import pytest
 
 from helora_core.adapter.lora import LoRAAdapter, LoRAModule
 from helora_core.parties.compile import compile
+from helora_core.parties.compiled_lora import CompiledLoRA
+from helora_core.parties.server import Server
+from helora_serve.auth import Access
 from helora_serve.base.convert import convert
+from helora_serve.catalogue import fixed
 from helora_serve.host import Host
+from helora_serve.limits import Limits
+from helora_serve.service import Service, State
 from tests.harness.history.chromium import Chromium, find_chromium
 
 if not os.environ.get("HELORA_REQUIRE_BROWSER") and (find_chromium() is None or sys.platform == "win32"):
@@ -70,14 +76,9 @@ def host(modules: dict[str, LoRAModule], tmp_path_factory: pytest.TempPathFactor
         yield running
 
 
-def _served(compiled: Any, pages: Path) -> Host:
-    from helora_serve.auth import Access
-    from helora_serve.catalogue import fixed
-    from helora_serve.limits import Limits
-    from helora_serve.service import Service, State
-
-    limits = Limits()
-    service = Service(fixed(compiled.server()), limits=limits, access=Access(None), state=State(None))
+def _served(compiled: CompiledLoRA, pages: Path) -> Host:
+    once = fixed(Server(compiled))
+    service = Service(lambda batches: once(), limits=Limits(), access=Access(None), state=State(None))
     return Host(service, pages=pages)
 
 

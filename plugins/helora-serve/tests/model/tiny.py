@@ -54,7 +54,7 @@ def saved(folder: Path, **changes: Any) -> Path:
 
 
 def _characters() -> list[str]:
-    """The character that stands for each byte in a tokenizer by bytes: itself if it is printed, else one from 256 on."""
+    """The character for each byte in a tokenizer by bytes: itself if it is printed, else one from 256 on."""
     printed = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = iter(range(256, 512))
     return [chr(byte) if byte in printed else chr(next(others)) for byte in range(256)]
