@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
@@ -33,12 +33,13 @@ _LENGTH = re.compile(r"[0-9]{1,15}")
 Handler = Callable[[Request, Identity], Awaitable[Response]]
 
 
-def app_of(service: Service, *, note: str = "") -> Starlette:
+def app_of(service: Service, *, note: str = "", pages: Sequence[BaseRoute] = ()) -> Starlette:
     """The ASGI application of a service.
 
     Args:
         service: The service; started and stopped with the application.
         note: What the header ``x-helora-insecure`` of every response says; none if empty.
+        pages: Routes of pages for browsers.
     """
     endpoints = _Endpoints(service)
 
@@ -70,6 +71,7 @@ def app_of(service: Service, *, note: str = "") -> Starlette:
             Route("/v1/models", endpoints.guarded(endpoints.models), methods=["GET"]),
             Route("/v1/keys/{digest}", endpoints.guarded(endpoints.keys), methods=["HEAD", "PUT"]),
             WebSocketRoute(PATH, endpoints.delta),
+            *pages,
         ],
         middleware=middleware,
         lifespan=lifespan,
@@ -166,7 +168,7 @@ class _Endpoints:
 
 
 class _Headers:
-    """Adds headers to every response."""
+    """Adds headers to every response that does not have them."""
 
     def __init__(self, app: ASGIApp, headers: dict[str, str]) -> None:
         self._app = app
@@ -175,7 +177,9 @@ class _Headers:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def sending(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start", "websocket.accept"):
-                message["headers"] = [*message.get("headers", ()), *self._headers]
+                own = list(message.get("headers", ()))
+                names = {name.lower() for name, _ in own}
+                message["headers"] = own + [each for each in self._headers if each[0] not in names]
             await send(message)
 
         await self._app(scope, receive, sending)

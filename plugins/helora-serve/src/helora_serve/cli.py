@@ -46,6 +46,8 @@ _GIB = 1 << 30
               help="Origin of pages that may ask, beside the server's own; may be repeated.")  # fmt: skip
 @click.option("--insecure", is_flag=True, help="Listen beyond this machine without TLS, or without asking who asks.")
 @click.option("--base", metavar="ID", help="The base model that the adapters are for, stated in the offer.")
+@click.option("--page", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
+              help="Serve the private page at / too, for browsers, with the base model in DIR.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(1, 256), help="Threads that compute; by default one a processor.")
 @click.option("--sessions", type=click.IntRange(1, 4096), default=32, show_default=True, help="Sessions at once.")
 @click.option("--ttl", "ttl_s", type=click.FloatRange(1, 1e6), default=300.0, show_default=True, metavar="SECONDS",
@@ -78,6 +80,7 @@ def serve(
     origins: tuple[str, ...],
     insecure: bool,
     base: str | None,
+    page: Path | None,
     workers: int | None,
     sessions: int,
     ttl_s: float,
@@ -120,6 +123,7 @@ def serve(
         window_bytes=window_mib << 20,
         credit_bytes=window_mib << 20,
     )
+    pages = _page(page)
     directories = by_name(artifacts)
     accepted = Tokens.read(tokens) if tokens else None
     service = Service(
@@ -145,7 +149,7 @@ def serve(
     tls = None
     if tls_certificate and tls_key:
         tls = TLS(certificate=tls_certificate, key=tls_key, key_password=password, client_ca=tls_client_ca)
-    listening = Host(service, host=host, port=port, tls=tls, insecure=insecure)
+    listening = Host(service, host=host, port=port, tls=tls, insecure=insecure, pages=pages)
     _log_to_stderr(f"INSECURE: {listening.warning}" if listening.insecure else "")
     from helora_serve.started import document_of, show
 
@@ -174,6 +178,20 @@ def token(name: str, tokens: Path, as_json: bool) -> None:
         file.write(line + "\n")
     Tokens.read(tokens)
     click.echo(msgspec.json.encode({"name": name, "token": made}) if as_json else made)
+
+
+def _page(folder: Path | None) -> Path | None:
+    """The base model that browsers load, converted if it has to be."""
+    if folder is None:
+        return None
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from helora_serve.base.cache import converted
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Converting the base model for browsers", total=1.0)
+        return converted(folder, on_share=lambda share: bar.update(task, completed=share))
 
 
 async def _until_stopped(host: Host, started: Any) -> None:

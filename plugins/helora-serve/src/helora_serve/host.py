@@ -18,6 +18,7 @@ from helora_core.errors import InvalidInput
 from helora_serve.app import app_of
 from helora_serve.auth import is_loopback
 from helora_serve.frames import FRAME_OVERHEAD
+from helora_serve.pages import page_routes
 from helora_serve.service import Service
 
 
@@ -54,6 +55,7 @@ class Host:
         tls: The certificate; None for none.
         insecure: Listen at an address that other machines reach though clients are not asked for tokens or
             certificates, or there is no TLS.
+        pages: A base model for browsers, as ``helora_serve.base`` converts it: the private page is served at ``/``.
 
     Attributes:
         url: Where it is, for ``connect``.
@@ -70,6 +72,7 @@ class Host:
         port: int = 0,
         tls: TLS | None = None,
         insecure: bool = False,
+        pages: Path | None = None,
     ) -> None:
         self.service, self.tls = service, tls
         self.asks_for = " and ".join(
@@ -100,7 +103,11 @@ class Host:
         limits = service.limits
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
-                app_of(service, note=self.warning if self.insecure else ""),
+                app_of(
+                    service,
+                    note=self.warning if self.insecure else "",
+                    pages=page_routes(pages) if pages else (),
+                ),
                 http="h11",
                 ws="websockets-sansio",
                 ws_max_size=limits.message_bytes + FRAME_OVERHEAD,

@@ -24,9 +24,9 @@ function sized(length, fixed, room, [one, two, four]) {
   return length < 0x10000 ? head(two, 2, length) : head(four, 4, length);
 }
 
-/** @typedef {number | string | Uint8Array | readonly any[]} Value */
+/** @typedef {number | string | Uint8Array | readonly any[] | Map<string, any>} Value */
 
-/** @param {Value} value non-negative integers below 2^53, strings, bytes and arrays @param {Uint8Array[]} out */
+/** @param {Value} value non-negative integers below 2^53, strings, bytes, arrays and maps @param {Uint8Array[]} out */
 function write(value, out) {
   if (typeof value === "number") {
     if (value < 0x80) out.push(Uint8Array.of(value));
@@ -38,6 +38,12 @@ function write(value, out) {
     out.push(sized(text.length, 0xa0, 32, [0xd9, 0xda, 0xdb]), text);
   } else if (value instanceof Uint8Array) {
     out.push(sized(value.length, 0, 0, [0xc4, 0xc5, 0xc6]), value);
+  } else if (value instanceof Map) {
+    out.push(sized(value.size, 0x80, 16, [0, 0xde, 0xdf]));
+    for (const [key, each] of value) {
+      write(key, out);
+      write(each, out);
+    }
   } else {
     out.push(sized(value.length, 0x90, 16, [0, 0xdc, 0xdd]));
     for (const each of value) write(each, out);

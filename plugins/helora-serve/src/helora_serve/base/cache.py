@@ -1,0 +1,47 @@
+"""Base models as browsers take them, converted once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from helora_core.errors import InvalidInput
+from helora_serve.base.convert import MANIFEST, Weights, convert
+
+
+def converted(
+    folder: Path,
+    *,
+    weights: Weights = "q8",
+    cache: Path | None = None,
+    on_share: Callable[[float], object] = lambda share: None,
+) -> Path:
+    """The folder of a base model's pieces, made if it is not there. A model whose file changes is converted anew.
+
+    Args:
+        folder: As transformers saves it, or the result of a conversion.
+        weights: As ``convert`` takes them.
+        cache: Where converted models are kept; ``~/.cache/helora/browser`` or ``XDG_CACHE_HOME``'s if None.
+        on_share: Called with the share that is converted.
+
+    Raises:
+        InvalidInput: As ``convert`` raises it.
+    """
+    if (folder / MANIFEST).is_file():
+        return folder
+    model = folder / "model.safetensors"
+    try:
+        found = model.stat()
+    except OSError:
+        raise InvalidInput(
+            f"Base model {folder}: there is no model.safetensors.",
+            hint="Name a folder that transformers saved, with its tokenizer; helora model fetch makes one.",
+        ) from None
+    of = (str(model.resolve()), found.st_size, found.st_mtime_ns, weights, (folder / "config.json").read_bytes())
+    root = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "helora" / "browser"
+    target = root / f"{folder.resolve().name}-{hashlib.sha256(repr(of).encode()).hexdigest()[:16]}"
+    if not (target / MANIFEST).is_file():
+        convert(folder, target, weights=weights, on_share=on_share)
+    return target

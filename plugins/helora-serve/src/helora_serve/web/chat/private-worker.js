@@ -1,0 +1,4 @@
+// @ts-check
+import { serve } from "./private.js";
+
+serve(self);

@@ -1,0 +1,180 @@
+// @ts-check
+/**
+ * A private client: base model, keys and conversation in this worker, ciphertexts and nothing else to the server.
+ *
+ * Messages in: {open: {server, base, token?, adapter?}}, {say: text, most}, {stop: true}, {forget: true}.
+ * Messages out: {stage, share}, {ready}, {text, tokens}, {sent: {bytes, head}}, {received: {bytes}}, {done}, {failed}.
+ */
+
+import { Client } from "../client.js";
+import { loadEngine } from "../engine.js";
+import { Link } from "../link.js";
+import { Model } from "../model/model.js";
+import { Kept, pieces } from "../model/pieces.js";
+import { Conversation } from "./conversation.js";
+import { answer } from "./generate.js";
+
+const SHOWN_BYTES = 48;
+
+export class Private {
+  /**
+   * @param {(message: any) => void} tell
+   * @param {{ positions?: number, kept?: Kept | null, patienceMs?: number }} [options]
+   */
+  constructor(tell, { positions = 1024, kept = null, patienceMs } = {}) {
+    this.tell = tell;
+    this.options = { positions, kept, patienceMs };
+    /** @type {number[]} */
+    this.cached = [];
+    /** @type {AbortController | null} */
+    this.running = null;
+    this.bytes = { up: 0, down: 0, requests: 0 };
+  }
+
+  /**
+   * Load the engine and the base model, make keys, open a session.
+   * @param {{ server: string, base: string, token?: string, adapter?: string }} where
+   */
+  async open({ server, base, token, adapter }) {
+    const stage = (/** @type {string} */ name, share = 0) => this.tell({ stage: name, share });
+    stage("engine");
+    this.engine = await loadEngine();
+    stage("offer");
+    this.link = await Link.connect(server, {
+      token, patienceMs: this.options.patienceMs,
+      watch: { ask: (_, message) => this.#sent(message), answer: (_, bytes) => this.#received(bytes) },
+    }); // prettier-ignore
+    stage("keys");
+    this.client = await Client.make(this.engine, this.link.delta);
+    await this.link.open(this.client.evaluationKeys);
+    this.names = namesOf(this.client.modules, adapter);
+    stage("base model");
+    const get = async (/** @type {string} */ name) => {
+      const found = await fetch(new URL(name, base));
+      if (!found.ok) throw new Error(`The base model's ${name} could not be loaded (${found.status}).`);
+      return found;
+    };
+    this.manifest = await (await get("manifest.json")).json();
+    const kernels = await WebAssembly.compile(await (await fetch(new URL("../model/kernels.wasm", import.meta.url))).arrayBuffer());
+    const { positions, kept } = this.options;
+    this.model = await Model.load(this.manifest, kernels, pieces(base, this.manifest.pieces, kept), {
+      positions, progress: (share) => stage("base model", share),
+    }); // prettier-ignore
+    await kept?.keep(this.manifest.pieces);
+    const [tokenizer, config] = await Promise.all([get(this.manifest.tokenizer), get(this.manifest.tokenizer_config)]);
+    this.conversation = new Conversation(this.manifest, await tokenizer.json(), await config.json());
+    const leakage = [...new Set(this.link.offer.plans.map((/** @type {any} */ plan) => plan.leakage))];
+    this.tell({ ready: {
+      build: this.engine.build, modules: this.names.size, keys: this.client.evaluationKeys.length, mode: this.link.welcome.get("mode"),
+      base: this.manifest.name, leakage,
+    } }); // prettier-ignore
+  }
+
+  /** Answer a turn. @param {string} text @param {number} most tokens @returns {Promise<string>} */
+  async say(text, most) {
+    const { model, manifest, conversation } = /** @type {any} */ (this);
+    const running = (this.running = new AbortController()), start = performance.now(), before = { ...this.bytes };
+    conversation.turns.push({ role: "user", content: text });
+    const prompt = conversation.prompt(), tokens = [];
+    let shown = "", first = 0;
+    try {
+      const how = { ends: manifest.ends, most, adapted: new Set(this.names?.keys()), ask: this.#delta.bind(this), signal: running.signal };
+      for await (const token of answer(model, this.cached, prompt, how)) {
+        tokens.push(token);
+        first ||= performance.now() - start;
+        shown = conversation.text(tokens);
+        this.tell({ text: shown, tokens: tokens.length });
+      }
+    } catch (error) {
+      conversation.turns.pop();
+      throw error;
+    } finally {
+      this.running = null;
+    }
+    conversation.turns.push({ role: "assistant", content: shown });
+    const ms = performance.now() - start, rest = tokens.length > 1 ? (ms - first) / (tokens.length - 1) : 0;
+    this.tell({ done: {
+      prompt: prompt.length, tokens: tokens.length, first_ms: first, token_ms: rest, stopped: running.signal.aborted,
+      up: this.bytes.up - before.up, down: this.bytes.down - before.down, requests: this.bytes.requests - before.requests,
+    }, ids: tokens }); // prettier-ignore
+    return shown;
+  }
+
+  /** End the answer after its present token. */
+  stop() {
+    this.running?.abort();
+  }
+
+  /** Begin another conversation. */
+  forget() {
+    if (this.conversation) this.conversation.turns = [];
+    this.model?.reset();
+    this.cached.length = 0;
+  }
+
+  /** Clear the keys, and end the session. */
+  close() {
+    this.client?.wipe();
+    this.link?.close();
+  }
+
+  /** @param {string[]} names @param {Float32Array} x @param {number} tokens */
+  async #delta(names, x, tokens) {
+    const { client, link } = /** @type {any} */ (this), found = Object.create(null);
+    const offered = names.map((name) => this.names?.get(name) ?? name);
+    const request = await client.begin(offered, Float64Array.from(x), tokens);
+    while (!request.done) await request.receive(await link.ask(request.message));
+    names.forEach((name, i) => (found[name] = Float32Array.from(request.deltas.get(offered[i]))));
+    return found;
+  }
+
+  /** @param {Uint8Array} message */
+  #sent(message) {
+    this.bytes.up += message.length;
+    this.bytes.requests++;
+    // From the middle, where ciphertexts are: what stands at the beginning is the same in all of them.
+    const middle = message.length >> 1;
+    this.tell({ sent: { bytes: message.length, head: message.slice(middle, middle + SHOWN_BYTES) } });
+  }
+
+  /** @param {number} bytes */
+  #received(bytes) {
+    this.bytes.down += bytes;
+    this.tell({ received: { bytes } });
+  }
+}
+
+/**
+ * Names in the model, and what the server calls them: `adapter/name`, or the name itself if there is one adapter.
+ * @param {string[]} modules @param {string} [adapter]
+ */
+export function namesOf(modules, adapter) {
+  const ahead = /\.ahead\//, all = modules.filter((module) => !ahead.test(module));
+  const adapters = [...new Set(all.map((module) => module.slice(0, Math.max(0, module.lastIndexOf("/")))))];
+  const chosen = adapter ?? adapters[0];
+  if (!adapters.includes(chosen)) throw new Error(`The server has no adapter ${chosen}; it has ${adapters.join(", ")}.`);
+  const prefix = chosen ? `${chosen}/` : "";
+  return new Map(all.filter((module) => module.startsWith(prefix)).map((module) => [module.slice(prefix.length), module]));
+}
+
+/** Run in a worker. @param {any} scope the worker's `self` */
+export function serve(scope) {
+  /** @type {Private | undefined} */
+  let own;
+  /** One thing at a time, in the order in which they are asked for. @type {Promise<void>} */
+  let queue = Promise.resolve();
+  scope.onmessage = (/** @type {MessageEvent} */ { data }) => {
+    if (data.stop) return own?.stop();
+    queue = queue.then(async () => {
+      try {
+        if (data.open) {
+          own = new Private((message) => scope.postMessage(message), { kept: await Kept.open().catch(() => null), ...data.open });
+          await own.open(data.open);
+        } else if (data.forget) own?.forget();
+        else if (data.say !== undefined) await own?.say(data.say, data.most ?? 200);
+      } catch (error) {
+        scope.postMessage({ failed: { message: /** @type {Error} */ (error).message, code: /** @type {any} */ (error).code ?? "" } });
+      }
+    });
+  };
+}

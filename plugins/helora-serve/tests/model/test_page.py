@@ -1,0 +1,141 @@
+"""The private page in headless Chromium, under its policy: base model, keys and conversation in the browser."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helora_core.adapter.lora import LoRAAdapter, LoRAModule
+from helora_core.parties.compile import compile
+from helora_core.parties.compiled_lora import CompiledLoRA
+from helora_core.parties.server import Server
+from helora_serve.auth import Access
+from helora_serve.base.convert import convert
+from helora_serve.catalogue import fixed
+from helora_serve.host import Host
+from helora_serve.limits import Limits
+from helora_serve.service import Service, State
+from tests.harness.history.chromium import Chromium, find_chromium
+
+if not os.environ.get("HELORA_REQUIRE_BROWSER") and (find_chromium() is None or sys.platform == "win32"):
+    pytest.skip("there is no Chromium: install it, or name it in HELORA_CHROMIUM", allow_module_level=True)
+
+ASKED, MOST = "where is the lighthouse?", 12
+SITES = {"self_attn.q_proj": (64, 64), "self_attn.v_proj": (32, 64), "mlp.down_proj": (64, 96)}
+RUN = """(async () => {
+  const {Private} = await import('/web/chat/private.js');
+  const told = [];
+  const own = new Private(message => told.push(message), {positions: 100});
+  await own.open({server: location.href, base: new URL('base/', location.href).href});
+  await own.say(%r, %d);
+  const {ids, done} = told.find(message => message.done);
+  own.forget();
+  await own.say(%r, 2);
+  own.close();
+  return {ids, done, again: told.at(-1).ids, ready: told.find(message => message.ready).ready};
+})()"""
+
+
+def _beside(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(
+        f"helora_serve_tests_model_{name}", Path(__file__).parent / f"{name}.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tiny = _beside("tiny")
+
+
+@pytest.fixture(scope="module")
+def modules() -> dict[str, LoRAModule]:
+    rng = np.random.default_rng(3)
+    names = {f"model.layers.{layer}.{site}": shape for layer in range(2) for site, shape in SITES.items()}
+    return {
+        name: LoRAModule(name, rng.normal(size=(4, d_in)) / 8, rng.normal(size=(d_out, 4)) / 2, 1.0)
+        for name, (d_out, d_in) in names.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def host(modules: dict[str, LoRAModule], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    folder = tmp_path_factory.mktemp("page")
+    convert(tiny.saved(folder / "model"), folder / "base", weights="f32")
+    compiled = compile(LoRAAdapter(modules, "test"), backend="rns", packing="rank_bsgs", tokens=(1, 16))
+    with _served(compiled, folder / "base") as running:
+        yield running
+
+
+def _served(compiled: CompiledLoRA, pages: Path) -> Host:
+    once = fixed(Server(compiled))
+    service = Service(lambda batches: once(), limits=Limits(), access=Access(None), state=State(None))
+    return Host(service, pages=pages)
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Chromium]:
+    program = find_chromium()
+    assert program is not None, "HELORA_REQUIRE_BROWSER is set, and there is no Chromium"
+    with Chromium(program, tmp_path / "profile") as running:
+        yield running
+
+
+def test_answers_are_those_of_the_adapter_in_the_clear(
+    browser: Chromium, host: Host, modules: dict[str, LoRAModule]
+) -> None:
+    browser.open(f"{host.url}/")
+    browser.wait("document.getElementById('size').textContent !== ''")
+    found = browser.evaluate(RUN % (ASKED, MOST, ASKED))
+    deltas = {name: module.scaled_up @ module.down for name, module in modules.items()}
+    expected = tiny.answer_of(ASKED, MOST, deltas)
+    assert expected != tiny.answer_of(ASKED, MOST)  # the adapter matters
+    assert found["ids"] == expected
+    assert found["again"] == expected[:2]
+    assert found["done"]["prompt"] == len(tiny.prompt_of(ASKED))
+    assert found["ready"]["mode"] == "client-key"
+    assert found["ready"]["modules"] == len(modules)
+    assert browser.complaints == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_answers_keeps_to_its_server_and_fits(
+    browser: Chromium, host: Host, width: int, tmp_path: Path
+) -> None:
+    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=width < 700)
+    browser.open(f"{host.url}/")
+    browser.wait("document.getElementById('size').textContent !== ''")
+    browser.click("#load")
+    browser.wait("!document.getElementById('form').hidden")
+    browser.evaluate(
+        f"document.getElementById('input').value = {ASKED!r}; document.getElementById('form').requestSubmit()"
+    )
+    browser.wait("!document.getElementById('send').disabled && document.querySelector('.assistant')")
+    assert int(browser.evaluate("document.getElementById('messages').textContent")) > 0
+    assert "tokens" in browser.evaluate("document.getElementById('figures').textContent")
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    assert len(browser.screenshot(tmp_path / "page.png")) > 0
+    assert {address.split("/")[2] for address in browser.requested if address.startswith(("http", "ws"))} == {
+        host.url.split("/")[2]
+    }
+    assert browser.complaints == []
+
+
+def test_a_server_that_is_gone_is_said_to_be(browser: Chromium, host: Host) -> None:
+    browser.open(f"{host.url}/")
+    browser.wait("document.getElementById('size').textContent !== ''")
+    browser.call("Network.enable")
+    browser.call("Network.setBlockedURLs", urls=["*/v1/offer"])
+    browser.click("#load")
+    browser.wait("document.getElementById('status').classList.contains('fault')")
+    assert "Nobody answers" in browser.evaluate("document.getElementById('status').textContent")
+    assert browser.evaluate("document.getElementById('load').disabled") is False
