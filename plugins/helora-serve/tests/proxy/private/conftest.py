@@ -76,7 +76,6 @@ def hosting(place: Place) -> Iterator[Callable[..., Any]]:
 @pytest.fixture
 def serving_host(place: Place, tmp_path: Path) -> Iterator[Callable[..., str]]:
     """``serving_host()``: the address of ``helora serve`` on this machine, without TLS, until the test is over."""
-    pytest.importorskip("helora_serve.cli", reason="there is no helora serve yet")
     place.compiled.save(tmp_path / "served")
     command = [sys.executable, "-m", "helora_core", "serve", str(tmp_path / "served"), "--port", "0", "--json"]
     started: list[subprocess.Popen[str]] = []

@@ -75,10 +75,11 @@ export class Private {
     const { model, manifest, conversation } = /** @type {any} */ (this);
     const running = (this.running = new AbortController()), start = performance.now(), before = { ...this.bytes };
     conversation.turns.push({ role: "user", content: text });
-    const prompt = conversation.prompt(), tokens = [];
+    const prompt = conversation.prompt(), tokens = [], room = model.positions - prompt.length;
     let shown = "", first = 0;
     try {
-      const how = { ends: manifest.ends, most, adapted: new Set(this.names?.keys()), ask: this.#delta.bind(this), signal: running.signal };
+      if (room < 1) throw new Error(`The conversation has ${prompt.length} tokens, and ${model.positions} are the most: begin a new one.`);
+      const how = { ends: manifest.ends, most: Math.min(most, room), adapted: new Set(this.names?.keys()), ask: this.#delta.bind(this), signal: running.signal };
       for await (const token of answer(model, this.cached, prompt, how)) {
         tokens.push(token);
         first ||= performance.now() - start;
@@ -173,7 +174,9 @@ export function serve(scope) {
         } else if (data.forget) own?.forget();
         else if (data.say !== undefined) await own?.say(data.say, data.most ?? 200);
       } catch (error) {
-        scope.postMessage({ failed: { message: /** @type {Error} */ (error).message, code: /** @type {any} */ (error).code ?? "" } });
+        // A request that nobody answered is a TypeError whose words depend on the browser.
+        const message = error instanceof TypeError ? "The server does not answer." : /** @type {Error} */ (error).message;
+        scope.postMessage({ failed: { message, code: /** @type {any} */ (error).code ?? "" } });
       }
     });
   };

@@ -103,7 +103,15 @@ worker.onmessage = ({ data }) => {
   }
 };
 
+/** Its files could not be loaded, or it has a fault that it did not catch. */
+let broken = "";
+worker.onerror = ({ message }) => {
+  broken = message ? `The page has a fault: ${message}` : "The server does not answer. Load the page again.";
+  say(broken, true);
+};
+
 at("load").onclick = () => {
+  if (broken) return say(broken, true);
   at("load").disabled = true;
   const here = new URL("./", location.href).href;
   worker.postMessage({ open: { server: here, base: new URL("base/", here).href, token: at("token").value } });
