@@ -77,19 +77,21 @@ function unpack(bytes, bits, N) {
   for (const byte of bytes) { held |= BigInt(byte) << BigInt(have); have += 8; while (have >= bits && out.length < N) { out.push(held & mask); held >>= BigInt(bits); have -= bits; } }
   return out;
 }
-const sha256 = (...parts) => parts.reduce((h, p) => h.update(p), createHash("sha256")).digest();
+export const sha256 = (...parts) => parts.reduce((h, p) => h.update(p), createHash("sha256")).digest();
 const u64be = (n) => { const b = Buffer.alloc(8); b.writeBigUInt64BE(BigInt(n)); return b; };
 const f64 = (x) => { const b = Buffer.alloc(8); b.writeDoubleLE(x); return b; };
-function bin(bytes) { const head = Buffer.alloc(5); head[0] = 0xc6; head.writeUInt32BE(bytes.length, 1); return Buffer.concat([head, bytes]); }
-const text = (s) => Buffer.concat([Buffer.from([0xd9, Buffer.byteLength(s)]), Buffer.from(s)]);
-const list = (items) => { const head = Buffer.alloc(5); head[0] = 0xdd; head.writeUInt32BE(items.length, 1); return Buffer.concat([head, ...items]); };
-const small = (n) => Buffer.from([n]);
-function read(b, at = { i: 0 }) { // arrays, maps as arrays, strings and whole numbers
+export function bin(bytes) { const head = Buffer.alloc(5); head[0] = 0xc6; head.writeUInt32BE(bytes.length, 1); return Buffer.concat([head, bytes]); }
+export const text = (s) => Buffer.concat([Buffer.from([0xd9, Buffer.byteLength(s)]), Buffer.from(s)]);
+export const list = (items) => { const head = Buffer.alloc(5); head[0] = 0xdd; head.writeUInt32BE(items.length, 1); return Buffer.concat([head, ...items]); };
+export const whole = (n) => Buffer.from([n]); // below 128
+export function read(b, at = { i: 0 }) { // arrays, maps as arrays, strings and whole numbers
   const t = b[at.i++], take = (n) => { const v = b.readUIntBE(at.i, n); at.i += n; return v; };
   const many = (n) => Array.from({ length: n }, () => read(b, at)), bytes = (n) => b.subarray(at.i, (at.i += n));
   if (t < 0x80) return t; if (t >> 4 === 9) return many(t & 15); if (t >> 4 === 8) return many(2 * (t & 15)); if (t >> 5 === 5) return bytes(t & 31).toString();
   if (t === 0xc4 || t === 0xc5 || t === 0xc6) return bytes(take(1 << (t - 0xc4)));
   if (t === 0xdc || t === 0xdd) return many(take(2 << (t - 0xdc)));
+  if (t === 0xc0) return null; if (t === 0xc2 || t === 0xc3) return t === 0xc3; if (t === 0xcb) return b.readDoubleBE((at.i += 8) - 8);
+  if (t === 0xd9 || t === 0xda) return bytes(take(1 << (t - 0xd9))).toString();
   if (t >= 0xcc && t <= 0xce) return take(1 << (t - 0xcc)); if (t === 0xcf) return Number(b.readBigUInt64BE((at.i += 8) - 8));
   throw new Error(`unexpected MessagePack byte ${t}`);
 }
@@ -145,7 +147,7 @@ export class Client {
     });
   }
   async message(ask, request, number, follows, ciphertexts) {
-    const answer = await ask(this.envelope(4, list([bin(request), small(number), list([text(this.module.name)]), list([text(this.plan.digest)]), small(1), bin(follows), list([list(ciphertexts.map(bin))])])));
+    const answer = await ask(this.envelope(4, list([bin(request), whole(number), list([text(this.module.name)]), list([text(this.plan.digest)]), whole(1), bin(follows), list([list(ciphertexts.map(bin))])])));
     return { follows: answer.subarray(-32), ciphertexts: read(this.open(5, answer))[2].flat() };
   }
   /** Δ of one token: x has d_in numbers, Δ d_out. */
