@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from helora_core.adapter.lora import LoRAAdapter, LoRAModule
+from helora_core.compiler.request import Constraints
 from helora_core.parties.compile import compile
 from helora_core.parties.compiled_lora import CompiledLoRA
 from helora_core.parties.server import Server
+from helora_core.privacy.leakage import Assumption
 from helora_serve.auth import Access
 from helora_serve.base.convert import convert
 from helora_serve.catalogue import fixed
@@ -85,7 +87,7 @@ def host(compiled: CompiledLoRA, base: Path) -> Iterator[Host]:
         yield running
 
 
-def _served(compiled: CompiledLoRA, pages: Path) -> Host:
+def _served(compiled: CompiledLoRA | dict[str, CompiledLoRA], pages: Path) -> Host:
     once = fixed(Server(compiled))
     service = Service(lambda batches: once(), limits=Limits(), access=Access(None), state=State(None))
     return Host(service, pages=pages)
@@ -98,6 +100,22 @@ def browser(tmp_path: Path) -> Iterator[Chromium]:
     with Chromium(program, tmp_path / "profile") as running:
         running.call("Network.disable")  # which would send the megabytes of keys here too
         yield running
+
+
+def test_answers_prepared_ahead_of_time_are_the_same(
+    browser: Chromium, modules: dict[str, LoRAModule], base: Path
+) -> None:
+    few = {name: module for name, module in modules.items() if ".0.self_attn." in name}
+    constraints = Constraints(assume=frozenset({Assumption.HONEST_KEYS}), target_bits=10)
+    ahead = compile(LoRAAdapter(few, "test"), backend="rns", packing="precomputed", constraints=constraints)
+    with _served({"default.ahead": ahead}, base) as host:
+        browser.open(f"{host.url}/")
+        browser.wait("document.getElementById('size').textContent !== ''")
+        found = browser.evaluate((RUN % (ASKED, MOST, ASKED)).replace("location.href,", "location.href, ahead: 40,"))
+    deltas = {name: module.scaled_up @ module.down for name, module in few.items()}
+    assert found["ids"] == tiny.answer_of(ASKED, MOST, deltas) != tiny.answer_of(ASKED, MOST)
+    assert found["again"] == found["ids"][:2]  # for which the pool did not last: it was filled again
+    assert found["done"]["up"] < 1 << 20
 
 
 def _complaints(browser: Chromium) -> list[str]:

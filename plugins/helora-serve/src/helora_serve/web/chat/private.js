@@ -2,7 +2,7 @@
 /**
  * A private client: base model, keys and conversation in this worker, ciphertexts and nothing else to the server.
  *
- * Messages in: {open: {server, base, token?, adapter?}}, {say: text, most}, {stop: true}, {forget: true}.
+ * Messages in: {open: {server, base, token?, adapter?, ahead?}}, {say: text, most}, {stop: true}, {forget: true}.
  * Messages out: {stage, share}, {ready}, {text, tokens}, {sent: {bytes, head}}, {received: {bytes}}, {done}, {failed}.
  */
 
@@ -14,7 +14,7 @@ import { Kept, pieces } from "../model/pieces.js";
 import { Conversation } from "./conversation.js";
 import { answer } from "./generate.js";
 
-const SHOWN_BYTES = 48;
+const SHOWN_BYTES = 48, AHEAD = ".ahead";
 
 export class Private {
   /**
@@ -33,9 +33,10 @@ export class Private {
 
   /**
    * Load the engine and the base model, make keys, open a session.
-   * @param {{ server: string, base: string, token?: string, adapter?: string }} where
+   * @param {{ server: string, base: string, token?: string, adapter?: string, ahead?: number }} where `ahead`: tokens to
+   * prepare for, so that Δ takes no encryption when it is asked for
    */
-  async open({ server, base, token, adapter }) {
+  async open({ server, base, token, adapter, ahead = 0 }) {
     const stage = (/** @type {string} */ name, share = 0) => this.tell({ stage: name, share });
     stage("engine");
     this.engine = await loadEngine();
@@ -47,7 +48,8 @@ export class Private {
     stage("keys");
     this.client = await Client.make(this.engine, this.link.delta);
     await this.link.open(this.client.evaluationKeys);
-    this.names = namesOf(this.client.modules, adapter);
+    this.names = namesOf(this.client.modules, adapter, ahead > 0);
+    this.ahead = ahead;
     stage("base model");
     const get = async (/** @type {string} */ name) => {
       const found = await fetch(new URL(name, base));
@@ -63,6 +65,13 @@ export class Private {
     await kept?.keep(this.manifest.pieces);
     const [tokenizer, config] = await Promise.all([get(this.manifest.tokenizer), get(this.manifest.tokenizer_config)]);
     this.conversation = new Conversation(this.manifest, await tokenizer.json(), await config.json());
+    if (ahead) {
+      const groups = this.model.groups(new Set(this.names.keys()));
+      for (const [number, group] of groups.entries()) {
+        stage("correlations", number / groups.length);
+        await this.#prepare(group);
+      }
+    }
     const leakage = [...new Set(this.link.offer.plans.map((/** @type {any} */ plan) => plan.leakage))];
     this.tell({ ready: {
       build: this.engine.build, modules: this.names.size, keys: this.client.evaluationKeys.length, mode: this.link.welcome.get("mode"),
@@ -122,11 +131,27 @@ export class Private {
   /** @param {string[]} names @param {Float32Array} x @param {number} tokens */
   async #delta(names, x, tokens) {
     const { client, link } = /** @type {any} */ (this), found = Object.create(null);
-    const offered = names.map((name) => this.names?.get(name) ?? name);
-    const request = await client.begin(offered, Float64Array.from(x), tokens);
+    const offered = this.#offered(names), numbers = Float64Array.from(x);
+    const request = await client.begin(offered, numbers, tokens).catch(async (/** @type {any} */ error) => {
+      if (error.code !== "pool-empty") throw error;
+      await this.#prepare(names);
+      return client.begin(offered, numbers, tokens);
+    });
     while (!request.done) await request.receive(await link.ask(request.message));
     names.forEach((name, i) => (found[name] = Float32Array.from(request.deltas.get(offered[i]))));
     return found;
+  }
+
+  /** What the server calls modules. @param {string[]} names */
+  #offered(names) {
+    return names.map((name) => this.names?.get(name) ?? name);
+  }
+
+  /** Make correlations for modules of one input. @param {string[]} names */
+  async #prepare(names) {
+    const { client, link, ahead } = /** @type {any} */ (this);
+    const preparation = await client.prepare(this.#offered(names), ahead);
+    while (!preparation.done) await preparation.receive(await link.ask(preparation.message));
   }
 
   /** @param {Uint8Array} message */
@@ -146,16 +171,19 @@ export class Private {
 }
 
 /**
- * Names in the model, and what the server calls them: `adapter/name`, or the name itself if there is one adapter.
- * @param {string[]} modules @param {string} [adapter]
+ * Names in the model, and what the server calls them: `adapter/name`, or the name itself if there is one adapter. Plans
+ * that run ahead of time go by the adapter's name and `.ahead`.
+ * @param {string[]} modules @param {string} [adapter] @param {boolean} [ahead]
  */
-export function namesOf(modules, adapter) {
-  const ahead = /\.ahead\//, all = modules.filter((module) => !ahead.test(module));
-  const adapters = [...new Set(all.map((module) => module.slice(0, Math.max(0, module.lastIndexOf("/")))))];
-  const chosen = adapter ?? adapters[0];
-  if (!adapters.includes(chosen)) throw new Error(`The server has no adapter ${chosen}; it has ${adapters.join(", ")}.`);
-  const prefix = chosen ? `${chosen}/` : "";
-  return new Map(all.filter((module) => module.startsWith(prefix)).map((module) => [module.slice(prefix.length), module]));
+export function namesOf(modules, adapter, ahead = false) {
+  const adapterOf = (/** @type {string} */ module) => module.slice(0, Math.max(0, module.lastIndexOf("/")));
+  const adapters = [...new Set(modules.map(adapterOf))];
+  const plain = adapters.filter((name) => !name.endsWith(AHEAD)), chosen = adapter ?? plain[0] ?? adapters[0]?.slice(0, -AHEAD.length);
+  const wanted = ahead ? `${chosen || "default"}${AHEAD}` : chosen;
+  if (!adapters.includes(wanted))
+    throw new Error(ahead ? `The server has no plans of adapter ${chosen || "default"} that run ahead of time.` : `The server has no adapter ${chosen} that runs online; it has ${adapters.join(", ")}.`);
+  const prefix = wanted ? `${wanted}/` : "";
+  return new Map(modules.filter((module) => adapterOf(module) === wanted).map((module) => [module.slice(prefix.length), module]));
 }
 
 /** Run in a worker. @param {any} scope the worker's `self` */

@@ -15,6 +15,10 @@
  */
 
 const PAGE = 65536, BLOCK = 32;
+/** Modules of a layer that read the same. */
+const INPUTS = [
+  ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], ["self_attn.o_proj"], ["mlp.gate_proj", "mlp.up_proj"], ["mlp.down_proj"],
+]; // prettier-ignore
 
 /** More tokens than the cache has room for. */
 export class ContextFull extends Error {}
@@ -69,6 +73,12 @@ export class Model {
     this._angles();
   }
 
+  /** Modules of one input, together, in the order in which they are asked for. @param {Set<string>} adapted */
+  groups(adapted) {
+    const layers = Array.from({ length: this.of.layers }, (_, layer) => INPUTS.map((names) => names.map((name) => `model.layers.${layer}.${name}`)));
+    return layers.flat().map((names) => names.filter((name) => adapted.has(name))).filter((names) => names.length);
+  }
+
   /** Forget all tokens. */
   reset() { this.length = 0; }
 
@@ -113,7 +123,7 @@ export class Model {
       const of = (name) => `layers.${layer}.${name}`, full = (name) => `model.${of(name)}`;
       const project = (names, from, outs, columns) => this._project(names.map(full), adapted, ask, from, outs, columns, count);
       this._norms(of("input_layernorm"), count);
-      await project(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], at.h, [at.q, at.k, at.v], hidden);
+      await project(INPUTS[0], at.h, [at.q, at.k, at.v], hidden);
       const cache = 4 * layer * this.positions * kv;
       for (let t = 0; t < count; t++) {
         const position = this.length + t, turn = 4 * position * (head_dim / 2);
@@ -124,12 +134,12 @@ export class Model {
         run.attention(at.seen + 4 * t * query, at.q + 4 * t * query, at.keys + cache, at.values + cache, at.scores,
           position + 1, heads, kv_heads, head_dim);
       }
-      await project(["self_attn.o_proj"], at.seen, [at.out], query);
+      await project(INPUTS[1], at.seen, [at.out], query);
       run.add(at.x, at.out, count * hidden);
       this._norms(of("post_attention_layernorm"), count);
-      await project(["mlp.gate_proj", "mlp.up_proj"], at.h, [at.gate, at.up], hidden);
+      await project(INPUTS[2], at.h, [at.gate, at.up], hidden);
       run.gated(at.gate, at.up, count * intermediate);
-      await project(["mlp.down_proj"], at.gate, [at.out], intermediate);
+      await project(INPUTS[3], at.gate, [at.out], intermediate);
       run.add(at.x, at.out, count * hidden);
     }
     this.length += count;

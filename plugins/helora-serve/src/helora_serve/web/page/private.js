@@ -58,7 +58,7 @@ function show() {
 
 const stages = /** @type {Record<string, string>} */ ({
   engine: "Compiling the engine …", offer: "Reading the server's offer …", keys: "Making keys and sending the evaluation keys …",
-  "base model": "Loading the base model …",
+  "base model": "Loading the base model …", correlations: "Preparing ahead of time …",
 }); // prettier-ignore
 
 worker.onmessage = ({ data }) => {
@@ -114,7 +114,7 @@ at("load").onclick = () => {
   if (broken) return say(broken, true);
   at("load").disabled = true;
   const here = new URL("./", location.href).href;
-  worker.postMessage({ open: { server: here, base: new URL("base/", here).href, token: at("token").value } });
+  worker.postMessage({ open: { server: here, base: new URL("base/", here).href, token: at("token").value, ahead: Number(at("ahead").value) } });
 };
 at("form").onsubmit = (/** @type {Event} */ event) => {
   event.preventDefault();
