@@ -171,7 +171,7 @@ class TestCompletion:
         assert "_helora_completion()" in shown.stdout
 
     def test_commands_and_options_are_completed(self, in_new_process: Callable[..., Any], program: str) -> None:
-        assert self.complete(in_new_process, program, "helora p") == ["packings", "plan", "predict"]
+        assert self.complete(in_new_process, program, "helora p") == ["packings", "plan", "predict", "proxy"]
         assert self.complete(in_new_process, program, "helora plan --sh") == ["--shape", "--share", "--show"]
 
 

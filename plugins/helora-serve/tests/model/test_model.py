@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -171,3 +173,12 @@ def test_the_kernels_are_what_their_source_compiles_to(tmp_path: Path) -> None:
     pytest.importorskip("ziglang")
     build.compile_kernels(tmp_path / "kernels.wasm")
     assert (tmp_path / "kernels.wasm").read_bytes() == (WEB / "kernels.wasm").read_bytes()
+
+
+def test_libraries_of_others_are_as_they_were_published() -> None:
+    vendor = WEB.parent / "vendor"
+    text = (vendor / "README.md").read_text("utf-8")
+    stated = re.findall(r"^\| `(\w+\.js)` .* ([0-9a-f]{64}) \|$", text, re.MULTILINE)
+    assert {name: hashlib.sha256((vendor / name).read_bytes()).hexdigest() for name, _ in stated} == dict(stated)
+    assert {path.name for path in vendor.glob("*.js")} == {name for name, _ in stated}
+    assert all((vendor / f"{Path(name).stem}.LICENSE").is_file() for name, _ in stated)

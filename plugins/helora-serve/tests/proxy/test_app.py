@@ -99,8 +99,9 @@ def test_whoever_leaves_is_not_answered_further(proxy: Any, words: Any, until: A
     assert [each["event"] for each in proxy.noted] == ["cancelled", "cancelled", "answered"]
 
 
-def test_a_reader_that_is_slow_holds_nobody_up(proxy: Any, words: Any) -> None:
+def test_a_reader_that_is_slow_holds_nobody_up(proxy: Any, words: Any, until: Any) -> None:
     with begun(proxy, " ".join(["word" * 50] * 4000), stream=True):  # and reads nothing of 2 MB
+        until(lambda: words.said)
         assert proxy.ask("next")[0] == 200
     assert words.said[-1] == "next"
 
