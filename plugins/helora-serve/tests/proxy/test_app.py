@@ -158,9 +158,9 @@ def test_an_answer_that_takes_too_long_is_cut_when_it_drains_and_says_so(
     serving: Callable[..., Any], words: Any, until: Any
 ) -> None:
     proxy = serving(words, drain_s=0.2)
+    words.go.clear()
     with begun(proxy, LONG, stream=True) as peer:
-        until(lambda: len(words.said) > 2)
-        words.go.clear()
+        until(lambda: len(words.asked) == 1)
         proxy.server.should_exit = True
         threading.Timer(1.0, words.go.set).start()
         response = http.client.HTTPResponse(peer)
