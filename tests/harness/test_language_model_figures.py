@@ -217,7 +217,9 @@ class TestCommand:
         assert "pip install torch" in done.exception.hint
 
     @pytest.mark.usefixtures("missing")
-    def test_shapes_need_none_of_them(self) -> None:
+    def test_shapes_need_none_of_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in conditions.THREADS:  # which the command sets, for libraries that are loaded later
+            monkeypatch.setenv(name, "1")
         asked = ["--shape", "smollm2-135m", "--backend", "numpy", "--mode", "online", "--packing", "rank_bsgs"]
         done = CliRunner().invoke(cli.lm, ["measure", "--only", "shapes", "--quick", "--json", *asked])
         assert done.exit_code == 0, done.output
