@@ -42,7 +42,7 @@ if "--wheels" in sys.argv:  # a wheel is a zip, but compiled modules are not imp
 from cuda_bench import Bench, measure_machine  # noqa: E402
 from cuda_measure import KEYSWITCH, measure_gemm, measure_keyswitch, measure_ntt  # noqa: E402
 
-from helora_cupy import building, checks, device, occupancy, ring_checks  # noqa: E402
+from helora_cupy import building, checks, device, occupancy, probing, ring_checks  # noqa: E402
 from helora_cupy.tables import FORMS  # noqa: E402
 
 DEGREES = (11, 12, 13, 14)
@@ -207,7 +207,7 @@ def main() -> int:
         return 0
     if asked.out is None:
         parser.error("--out is needed")
-    if (reason := building.why_not()) is not None:
+    if (reason := probing.card().reason) is not None:
         print(f"cannot run here: {reason}", file=sys.stderr)
         return 2
     asked.out.mkdir(parents=True, exist_ok=True)

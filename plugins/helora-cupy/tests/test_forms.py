@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helora_cupy import building, checks, reference, tables
+from helora_cupy import checks, probing, reference, tables
 from helora_cupy.device import Shim
 
 ROOT = Path(__file__).parents[3]
@@ -88,7 +88,7 @@ def test_a_wrong_kernel_is_noticed(shim: Shim) -> None:
 
 
 def test_without_a_card_the_script_says_why(tmp_path: Path) -> None:
-    reason = building.why_not()
+    reason = probing.card().reason
     if reason is None:
         pytest.skip("there is a card")
     command = [sys.executable, str(ROOT / "harness" / "cuda_check.py"), "--out", str(tmp_path / "out")]

@@ -7,29 +7,12 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from helora_cupy.tables import FORMS
 
 NATIVE = Path(__file__).parent / "native"
-_PROBE = """
-import ctypes
-try:
-    driver = ctypes.CDLL("libcuda.so.1")
-except OSError:
-    print("no CUDA driver (libcuda.so.1) on this machine")
-else:
-    count = ctypes.c_int()
-    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-    if status: print(f"the CUDA driver does not start (error {status})")
-    elif not count.value: print("a CUDA driver, but no card")
-    else:
-        try: import cupy; cupy.zeros(1).get()
-        except Exception as error: print(f"CuPy cannot use the card: {type(error).__name__}: {error}"[:300])
-"""
 
 
 class Unit(NamedTuple):
@@ -79,17 +62,6 @@ def products(*, wide: bool) -> Unit:
 
 
 SAMPLING, PACKING, WORDS = Unit("sampling.cu"), Unit("packing.cu"), Unit("words.cu")
-
-
-def why_not() -> str | None:
-    """Why there is no GPU to run on, in words, or None. Asked in a child process, since a driver may crash it."""
-    try:
-        child = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=120, check=False)
-    except subprocess.TimeoutExpired:
-        return "the CUDA driver did not answer within two minutes"
-    if child.returncode:
-        return f"the probe of the CUDA driver ended with {child.returncode}: {child.stderr.strip()[-200:]}"
-    return child.stdout.strip() or None
 
 
 def find_nvrtc() -> Path | None:

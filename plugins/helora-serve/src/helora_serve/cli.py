@@ -100,10 +100,11 @@ def serve(
     keys, names of modules and numbers of tokens, and no text. SIGHUP loads the artifacts anew: new sessions get them,
     and open ones end with what they began with.
     """
+    from helora_core.artifact.named import by_name
     from helora_serve.auth import Access, Tokens, is_loopback
     from helora_serve.host import TLS, Host
     from helora_serve.limits import Limits
-    from helora_serve.loading import Artifacts, by_name
+    from helora_serve.loading import Artifacts
     from helora_serve.offer import Base
     from helora_serve.service import Service, State
     from helora_serve.worker import Threads
@@ -124,7 +125,7 @@ def serve(
         credit_bytes=window_mib << 20,
     )
     pages = _page(page)
-    directories = by_name(artifacts)
+    directories = by_name(artifacts, "Serve")
     accepted = Tokens.read(tokens) if tokens else None
     service = Service(
         Artifacts(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,33 +18,6 @@ if TYPE_CHECKING:
     from helora_serve.limits import Limits
 
 
-def by_name(artifacts: Sequence[str]) -> dict[str, Path]:
-    """The directories by the names given to them; ``""`` for the only one, if it has none.
-
-    Raises:
-        InvalidInput: One is no artifact, or several have no name or the same.
-    """
-    from helora_core.artifact.manifest import MANIFEST
-
-    found: dict[str, Path] = {}
-    for each in artifacts:
-        name, equals, directory = each.rpartition("=")
-        if not (Path(directory) / MANIFEST).is_file():
-            raise InvalidInput(
-                f"Serve: {directory} is no compiled artifact (it has no {MANIFEST}).",
-                hint="Make one of an adapter: helora compile --adapter DIR --out served",
-            )
-        if not equals and len(artifacts) == 1:
-            return {"": Path(directory)}
-        if not name or name in found:
-            raise InvalidInput(
-                f"Serve: {each} has {'the name of another' if name else 'no name'}.",
-                hint="Several artifacts are told apart by names: legal=DIR medical=OTHER",
-            )
-        found[name] = Path(directory)
-    return found
-
-
 class Artifacts:
     """Loads artifacts; called again to load them anew.
 
@@ -53,7 +25,7 @@ class Artifacts:
     server reads from a folder of its own, which has links to the files, or copies of them.
 
     Args:
-        directories: As ``by_name`` gives them.
+        directories: As ``helora_core.artifact.named.by_name`` gives them.
         backend: Name of the backend; the best that can run all plans if None.
         allow_emulation: Let a backend be chosen that encrypts nothing.
         assume: What is accepted of clients.

@@ -7,13 +7,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from helora_core.cli import options
-from helora_core.errors import InvalidInput
 
 if TYPE_CHECKING:
     from helora_core.parties.server import Server
@@ -95,41 +93,19 @@ def _loaded(
     allow_emulation: bool,
     connections: int,
 ) -> Server:
+    from helora_core.artifact.named import by_name
     from helora_core.artifact.plan_file import Demands
     from helora_core.parties.limits import ServerLimits
     from helora_core.parties.server import Server
 
-    served = _by_name(artifacts)
+    directories = by_name(artifacts, "Link")
     return Server.load(
-        served,
+        directories.get("") or directories,
         backend=backend,
         allow_emulation=allow_emulation,
         demands=Demands(assume=assume),
         limits=ServerLimits(sessions=2 * connections, batches=_BATCHES),  # a client may refill by a second session
     )
-
-
-def _by_name(artifacts: Sequence[str]) -> Path | dict[str, str | Path]:
-    """The directories by the names given to them, or the only one."""
-    from helora_core.artifact.manifest import MANIFEST
-
-    found: dict[str, str | Path] = {}
-    for each in artifacts:
-        name, equals, directory = each.rpartition("=")
-        if not (Path(directory) / MANIFEST).is_file():
-            raise InvalidInput(
-                f"Link: {directory} is no compiled artifact (it has no {MANIFEST}).",
-                hint="Make one of an adapter: helora compile --adapter DIR --out served",
-            )
-        if not equals and len(artifacts) == 1:
-            return Path(directory)
-        if not name or name in found:
-            raise InvalidInput(
-                f"Link: {each} has {'the name of another' if name else 'no name'}.",
-                hint="Several artifacts are told apart by names: legal=DIR medical=OTHER",
-            )
-        found[name] = Path(directory)
-    return found
 
 
 @contextmanager
