@@ -96,15 +96,7 @@ export class Preparation {
 
   /** @param {Uint8Array[][]} ciphertexts @param {Uint8Array} follows */
   async #send(ciphertexts, follows) {
-    this.message = await sealedUpload(this.client.offer.origin, this.keyId, {
-      request: this.id,
-      number: this.number,
-      names: this.asked.map(({ name }) => name),
-      plans: this.asked.map(({ plan }) => plan.digest),
-      tokens: this.tokens,
-      follows,
-      ciphertexts,
-    });
+    this.message = await sealedUpload(this.client.offer.origin, this.keyId, this, ciphertexts, follows);
   }
 
   /** Take the answer to the message. A refused one changes nothing. @param {Uint8Array} answer */
