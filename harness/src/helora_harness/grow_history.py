@@ -98,10 +98,15 @@ def add_counts(
     files = {folder / f"{name}{SUFFIX}": cells for name, cells in FILES.items()}
     for file in files:
         append_deltas(file, ())  # repairs it
-    known = {file: {row.provenance.commit for row in read_deltas(file)} for file in files}
+    known = {file: {row.provenance.commit: row.provenance.commit_date for row in read_deltas(file)} for file in files}
+    first = {file: min(of.values(), default=None) for file, of in known.items()}
     added = 0
     for commit in commits:
-        missing = [file for file in files if commit.hash not in known[file]]
+        missing = [  # a commit before a file's first was not able to, and is not tried again
+            file
+            for file, of in known.items()
+            if commit.hash not in of and not (first[file] and commit.date < first[file])
+        ]
         if missing:
             found: dict[Path, list[Row | str]] = {}
             try:

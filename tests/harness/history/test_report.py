@@ -161,7 +161,7 @@ def site(rows: list[Row], repo: Path, tmp_path_factory: pytest.TempPathFactory) 
 @needs_asv
 def test_a_site_has_report_viewer_and_figures(site: Path, rows: list[Row]) -> None:
     index = (site / "index.html").read_text()
-    for link in re.findall(r'href="([^":#]+)', index):
+    for link in re.findall(r'href="([^":#]+)[#"]', index):
         assert (site / link).is_file()
     assert len(read_rows(site / "rows.jsonl")) == len(rows)
     assert (site / "viewer" / "index.json").is_file()

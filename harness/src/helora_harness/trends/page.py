@@ -74,7 +74,8 @@ def to_page(
 <h1>Performance history</h1>
 <p>{len(rows)} rows of {len(commits)} commits, {dates[commits[0]]} to {dates[newest]}; the newest is
 <code>{newest[:8]}</code> {escape(subjects.get(newest, ""))}. {_verdict(worse)}</p>
-<nav><a href="report.html">Phases, precision against time, backends</a> <a href="viewer/index.html{_first_benchmark(lines)}">asv's viewer</a>
+<nav><a href="report.html">Phases, precision against time, backends</a>
+<a href="viewer/index.html{_first_benchmark(lines)}">asv's viewer</a>
 <a href="rows.csv">rows.csv</a> <a href="rows.jsonl">rows.jsonl</a></nav>
 <noscript><p class="faint">Without JavaScript: every line, and no chart.</p></noscript>
 <form class="choices" id="choices" onsubmit="return false">{_selects(lines)}<label>metric<select id="metric"
