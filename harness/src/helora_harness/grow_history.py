@@ -99,7 +99,6 @@ def add_counts(
     for file in files:
         append_deltas(file, ())  # repairs it
     known = {file: {row.provenance.commit: row.provenance.commit_date for row in read_deltas(file)} for file in files}
-    first = {file: min(of.values(), default=None) for file, of in known.items()}
     added = 0
     for commit in commits:
         missing = [  # a commit before a file's first was not able to, and is not tried again
