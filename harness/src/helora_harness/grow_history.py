@@ -104,7 +104,7 @@ def add_counts(
         missing = [  # a commit before a file's first was not able to, and is not tried again
             file
             for file, of in known.items()
-            if commit.hash not in of and not (first[file] and commit.date < first[file])
+            if commit.hash not in of and commit.date >= min(of.values(), default=commit.date)
         ]
         if missing:
             found: dict[Path, list[Row | str]] = {}
