@@ -1,7 +1,6 @@
-"""The shell commands of the documentation: which blocks of a page have them, and what becomes of each.
+"""The shell commands of the documentation: which blocks of a page have them, and how they read.
 
-Blocks of ``sh`` are what a reader types; in ``console`` blocks that is what follows ``$``. A comment ``<!-- run: … -->``
-on the line above a fence says how a block is run, where that is not simply in its turn: see ``run_pages.py``.
+Blocks of ``sh`` are what a reader types; in ``console`` blocks that is what follows ``$``.
 """
 
 from __future__ import annotations
