@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FENCE = re.compile(r"^(?P<mark>`{3,})(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=mark)$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r"^(?P<indent> *)(?P<mark>`{3,})(?P<language>\w*)[^\n]*\n(?P<text>.*?)^ *(?P=mark)$", re.MULTILINE | re.DOTALL
+)
 
 _INLINE = re.compile(r"(?<!`)`(helora [^`\n]+)`(?!`)")
 _DESCRIPTOR = re.compile(r"(?<=\s)\d(?=[<>])")
@@ -37,6 +40,36 @@ class Line:
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}: helora {shlex.join(self.words)}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page: its language, its text, its line, and whether it shows what the one before printed."""
+
+    language: str
+    text: str
+    line: int
+    is_output: bool
+
+    @property
+    def first(self) -> str:
+        """The line that it is named by."""
+        return self.text.strip().partition("\n")[0]
+
+
+def blocks(page: Path) -> list[Block]:
+    """Every fenced block of a page, in order."""
+    content = page.read_text(encoding="utf-8")
+    found: list[Block] = []
+    end = None
+    for fence in FENCE.finditer(content):
+        close = end is not None and not content[end : fence.start()].strip()
+        after = close and found[-1].language in ("sh", "python")
+        text = textwrap.dedent(fence["text"])
+        line = content.count("\n", 0, fence.start()) + 1
+        found.append(Block(fence["language"], text, line, fence["language"] == "text" and after))
+        end = fence.end()
+    return found
 
 
 def typed(language: str, text: str) -> str | None:
@@ -88,12 +121,11 @@ def helora_lines(page: Path) -> Iterator[Line]:
     """Every command of ``helora``'s on a page."""
     content = page.read_text(encoding="utf-8")
     name = page.relative_to(ROOT).as_posix()
-    for fence in FENCE.finditer(content):
-        script = typed(fence["language"], fence["text"])
-        for command in simple_commands(script or ""):
+    for block in blocks(page):
+        for command in simple_commands(typed(block.language, block.text) or ""):
             words = _of_helora(command)
             if words is not None:
-                yield Line(name, content.count("\n", 0, fence.start()) + 1, tuple(words), inline=False)
+                yield Line(name, block.line, tuple(words), inline=False)
     prose = FENCE.sub(lambda fence: "\n" * fence[0].count("\n"), content)
     for found in _INLINE.finditer(prose):
         words = found[1].replace("…", "").split()[1:]
