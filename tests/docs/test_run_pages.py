@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-fcntl = pytest.importorskip("fcntl", reason="pages are run on POSIX")
-
 from tests.docs.command_lines import ROOT, blocks, pages
 from tests.docs.run_pages import GROUPS, PageFailed, Reader, listed, run
+
+fcntl = pytest.importorskip("fcntl", reason="pages are run on POSIX")
 
 LISTED = listed()
 ASKED = {"": (), "fast": ("fast",), "slow": ("fast", "slow")}[os.environ.get("HELORA_RUN_PAGES", "")]
