@@ -120,7 +120,7 @@ def _document(
 
 def _show(document: dict[str, Any]) -> None:
     from helora_core.cli.output import print_table, size
-    from helora_core.cli.tables import Column, Table
+    from helora_core.cli.tables import BEGINNINGS, Column, Table
 
     columns = [
         Column("module"), Column("shape"), Column("packing"), Column("tokens/run", number=True),
@@ -131,7 +131,7 @@ def _show(document: dict[str, Any]) -> None:
          row["digest"][:12])
         for row in document["modules"]
     ]  # fmt: skip
-    print_table(Table(columns, rows, spare=("plan", "plaintexts", "shape", "tokens/run"), names="module"))
+    print_table(Table(columns, rows, spare=("plan", "plaintexts", BEGINNINGS, "shape", "tokens/run"), names="module"))
     for line in _saved(document["modules"]):
         click.echo(line)
     sets = f"{document['key_sets']} key set{'s' * (document['key_sets'] > 1)}"

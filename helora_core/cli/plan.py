@@ -179,7 +179,7 @@ def _compare_rings(requests: list[PlanRequest], execution: options.Execution, as
 
 def _print(rows: list[dict[str, Any]]) -> None:
     from helora_core.cli.output import amount, field, print_table
-    from helora_core.cli.tables import Table
+    from helora_core.cli.tables import BEGINNINGS, Table
     from helora_core.cli.terminal import say
 
     numbers = (
@@ -204,8 +204,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
             for row in rows
         ],
         numbers=numbers,
-        spare=("digest", "depth", "rescales", "ct×pt", "rot/token", "security", "budget from", "keys", "N", "shape",
-               "tokens/run"),
+        spare=("digest", "depth", "rescales", "ct×pt", "rot/token", "security", "budget from", "keys", "N",
+               BEGINNINGS, "shape", "tokens/run"),
         names="module",
     )  # fmt: skip
     print_table(table)

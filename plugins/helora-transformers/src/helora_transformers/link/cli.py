@@ -166,7 +166,7 @@ class _Log:
             self._print(document)
             return
         from helora_core.cli.output import print_table
-        from helora_core.cli.tables import Table
+        from helora_core.cli.tables import BEGINNINGS, Table
         from helora_core.cli.terminal import say
 
         numbers = ("N", "tok/run", "security")
@@ -175,7 +175,7 @@ class _Log:
              f"{row['security_bits']} bits", row["leakage"])
             for row in document["modules"]
         ]  # fmt: skip
-        spare = ("security", "shape", "N", "tok/run", "packing")
+        spare = ("security", BEGINNINGS, "shape", "N", "tok/run", "packing")
         headings = ("module", "shape", "packing", *numbers, "leakage")
         print_table(Table.of_text(headings, rows, numbers=numbers, spare=spare, names="module"))
         assumes = ", ".join(document["assumes"]) or "nothing"
