@@ -41,7 +41,7 @@ def _colours(palette: dict[str, str]) -> str:
 
 STYLE = (
     "text{font-family:sans-serif;font-size:15px}.small{font-size:13.5px}.big{font-size:18px}.bold{font-weight:bold}"
-    ".code{font-family:monospace}.line{fill:none;stroke-width:1.6}.dashed{stroke-dasharray:5 4}"
+    ".code{font-family:monospace}.line{fill:none;stroke-width:1.6}.dashed{stroke-dasharray:5 4}.faint{stroke-width:.6}.flat{stroke:none!important}"
     f"{_colours(_LIGHT)}@media(prefers-color-scheme:dark){{{_colours(_DARK)}}}"
 )
 
@@ -101,9 +101,21 @@ class Picture:
 
     def cell(self, x: float, y: float, size: float, css: str, words: str = "", style: str = "small") -> None:
         """A slot or coefficient: a square with what it holds."""
-        self._add(f'<rect x="{x:g}" y="{y:g}" width="{size:g}" height="{size:g}" class="{css}"/>', y + size)
+        self.bar(x, y, size, size, css)
         if words:
             self.text(x + size / 2, y + size / 2 + 5, words, style, "middle", size + 2)
+
+    def bar(self, x: float, y: float, width: float, height: float, css: str) -> None:
+        """A plain rectangle."""
+        self._add(f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" class="{css}"/>', y + height)
+
+    def dot(self, x: float, y: float, css: str) -> None:
+        """A small circle around a point."""
+        self._add(f'<circle cx="{x:g}" cy="{y:g}" r="5" class="{css}"/>', y + 5)
+
+    def upright(self, x: float, y: float, words: str, css: str) -> None:
+        """A word that reads from below to above, from a point on its baseline."""
+        self._add(f'<text transform="translate({x:g} {y:g}) rotate(-90)" class="{css}">{escape(words)}</text>', y)
 
     def rule(self, x1: float, y1: float, x2: float, y2: float, css: str = "") -> None:
         """A straight line without a head."""
