@@ -41,7 +41,8 @@ def _colours(palette: dict[str, str]) -> str:
 
 STYLE = (
     "text{font-family:sans-serif;font-size:15px}.small{font-size:13.5px}.big{font-size:18px}.bold{font-weight:bold}"
-    ".code{font-family:monospace}.line{fill:none;stroke-width:1.6}.dashed{stroke-dasharray:5 4}.faint{stroke-width:.6}.flat{stroke:none!important}"
+    ".code{font-family:monospace}.line{fill:none;stroke-width:1.6}.dashed{stroke-dasharray:5 4}.faint{stroke-width:.6}"
+    ".flat{stroke:none!important}"
     f"{_colours(_LIGHT)}@media(prefers-color-scheme:dark){{{_colours(_DARK)}}}"
 )
 

@@ -23,7 +23,6 @@ def picture() -> Picture:
     p.box(318, 14, 148, 500, "room")
     p.text(392, 38, "Server: adapter", "small bold", "middle")
     p.box(38, 52, 210, 34, "plain", ["tokens, embedding"])
-    p.arrow((143, 86), (143, 130))
     p.box(26, 112, 234, 298, "paper")
     p.rule(26, 112, 260, 112, "dashed")
     p.rule(26, 410, 260, 410, "dashed")
