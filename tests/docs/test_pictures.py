@@ -1,4 +1,4 @@
-"""The pictures are what the scripts draw, say what they show to those who do not see them, and ask for no other file."""
+"""The pictures are what the scripts draw, say in words what they show, and ask for no other file."""
 
 from __future__ import annotations
 
