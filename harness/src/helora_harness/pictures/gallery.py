@@ -12,8 +12,8 @@ from helora_harness.places import DOCS
 ASSETS = DOCS / "assets"
 
 MODULES = (
-    "parties", "straight_line", "slots", "lowered", "coefficients", "key_switch", "planes", "learns", "rooms", "threats",
-    "choice",
+    "parties", "straight_line", "slots", "lowered", "coefficients", "key_switch", "planes", "learns", "rooms",
+    "threats", "choice",
 )  # fmt: skip
 """A module each, with a function ``picture``."""
 
