@@ -25,6 +25,9 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 JSON_ASKED = "helora_core.cli.json"
 """Key under which the root context notes that errors are wanted as JSON too."""
 
+WIDE = "helora_core.cli.wide"
+"""Key under which it notes whether tables are wanted whole."""
+
 
 def _known_table(ctx: click.Context, param: click.Parameter, value: str) -> str:
     from helora_core.params.security import TABLES
@@ -42,6 +45,16 @@ def _note_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
 as_json: Decorator = click.option(
     "--json", "as_json", is_flag=True, is_eager=True, callback=_note_json, help="Print JSON."
 )
+
+
+def _note_wide(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    ctx.find_root().meta[WIDE] = value
+
+
+wide: Decorator = click.option(
+    "--wide", is_flag=True, expose_value=False, callback=_note_wide,
+    help="Show every column and every row of tables, wider than the terminal if need be.",
+)  # fmt: skip
 packing: Decorator = click.option(
     "--packing", default=DEFAULT_PACKING, show_default=True, metavar="NAME",
     help="Packing strategy (`helora packings`); auto: the one predicted to be cheapest (`helora explain`).",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--rings", is_flag=True, help="Compare ring degrees instead, with times measured on --backend.")
 @click.option("--show", is_flag=True, help="Also print the program that the server executes.")
 @click.option("--passes", is_flag=True, help="With --show: print it after each pass of the compiler that changes it.")
+@options.wide
 @options.as_json
 def plan(
     adapter_path: Path | None,
@@ -176,6 +177,7 @@ def _compare_rings(requests: list[PlanRequest], execution: options.Execution, as
 
 def _print(rows: list[dict[str, Any]]) -> None:
     from helora_core.cli.output import amount, print_table
+    from helora_core.cli.tables import Table
 
     numbers = (
         "N",
@@ -189,7 +191,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
         "keys",
         "budget from",
     )
-    print_table(
+    table = Table.of_text(
         ("module", "shape", "packing", *numbers, "leakage", "digest"),
         [
             (row["module"], f"{row['d_in']}:{row['d_out']}:{row['rank']}", row["packing"], str(row["ring_degree"]),
@@ -199,8 +201,11 @@ def _print(rows: list[dict[str, Any]]) -> None:
             for row in rows
         ],
         numbers=numbers,
-        spare=("digest", "depth", "rescales", "ct×pt", "security", "rot/token", "shape", "budget from", "N", "keys"),
+        spare=("digest", "depth", "rescales", "ct×pt", "rot/token", "security", "budget from", "keys", "N", "shape",
+               "tokens/run"),
+        names="module",
     )  # fmt: skip
+    print_table(table)
     for digest, row in {row["digest"]: row for row in rows}.items():
         click.echo(f"\nplan {digest}")
         click.echo(f"  parameters      {_parameters(row)}")

@@ -29,6 +29,7 @@ _subject = (
         help="Tokens in flight.",
     ),
     options.execution,
+    options.wide,
     options.as_json,
 )
 
