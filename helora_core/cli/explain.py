@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import Any
-
-import click
 
 from helora_core.cli import options
 from helora_core.cli.ranking import batches_of, on_subjects, ranked_rows, when_it_pays
@@ -43,8 +40,6 @@ def _bytes_per_token(plan: dict[str, Any], runs: float) -> float:
         return float(online["bytes_up_per_token"] + online["bytes_down_per_token"])
     return runs * float(plan["bytes_up_estimate"] + plan["bytes_down_estimate"])
 
-
-_COLUMNS = 80
 
 _SPARE = ("enc", "dec", "compute", "N", "tok/run", "rot/tok", "bound by", "bytes/tok", "backend")
 
@@ -83,8 +78,7 @@ def _print_ranking(title: str, tokens: int, rows: list[dict[str, Any]]) -> None:
     print_table(Table.of_text(headings, table, numbers=numbers, spare=_SPARE))
     for row in rows:
         if row.get("ahead"):
-            for line in textwrap.wrap(_prepared(row), _COLUMNS, initial_indent="  ", subsequent_indent="    "):
-                click.echo(line)
+            say(f"  {_prepared(row)}", hanging=2)
     for row in rows:
         if row["refusal"]:
             say(

@@ -66,6 +66,16 @@ def _wide() -> bool:
     return bool(context.find_root().meta[WIDE])
 
 
+def field(label: str, *sentences: str) -> None:
+    """A label with its text beside it, each sentence on lines of its own; nothing without sentences."""
+    for i, sentence in enumerate(sentences):
+        say(f"  {'' if i else label:<{_LABEL}}{sentence}", margin=_LABEL + 2)
+
+
+_LABEL = 16
+"""Columns of a label."""
+
+
 def token_progress(total_tokens: int) -> AbstractContextManager[Any]:
     """A progress bar of the tokens that were run."""
     return progress("tokens × modules", total_tokens)

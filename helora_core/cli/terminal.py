@@ -35,35 +35,41 @@ def width(stream: TextIO | None = None) -> int | None:
         return _USUAL
 
 
-def wrapped(text: str, columns: int | None, *, indent: int = 0, hanging: int = 0) -> str:
+def wrapped(text: str, columns: int | None, *, hanging: int = 0, margin: int | None = None) -> str:
     """Lines of prose that fit, each line of ``text`` broken on its own; words stay whole.
 
     Args:
         text: What to break; its own leading spaces are kept, for continuations too.
         columns: Columns of the terminal; None to break nothing.
-        indent: Spaces before every line.
         hanging: Spaces before continuations, besides.
+        margin: Spaces before continuations, instead of all these.
     """
+    if columns is None:
+        return text
     lines: list[str] = []
+    room = min(columns, LONGEST_LINE)
     for line in text.split("\n"):
-        own = " " * (indent + len(line) - len(line.lstrip(" ")))
-        room = None if columns is None else min(columns, LONGEST_LINE)
-        if room is None or indent + len(line) <= room:
-            lines.append(" " * indent * bool(line) + line)
-        else:
-            lines += textwrap.wrap(
-                line.lstrip(" "),
-                room,
-                initial_indent=own,
-                subsequent_indent=own + " " * hanging,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
+        if len(line) <= room:
+            lines.append(line)
+            continue
+        own = len(line) - len(line.lstrip(" ")) if margin is None else 0
+        # Spaces that align columns within the line stay: it is broken after them.
+        head = line[: margin or own]
+        body = line[len(head) :]
+        lines += textwrap.wrap(
+            body,
+            room,
+            initial_indent=head,
+            subsequent_indent=" " * (own + hanging if margin is None else margin),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
     return "\n".join(lines)
 
 
-def say(text: str, *, err: bool = False, indent: int = 0, hanging: int = 0, colour: str | None = None) -> None:
+def say(
+    text: str, *, err: bool = False, hanging: int = 0, margin: int | None = None, colour: str | None = None
+) -> None:
     """Print prose, in lines that fit the terminal; whole where there is none."""
-    columns = width(sys.stderr if err else sys.stdout)
-    lines = wrapped(text, columns, indent=indent, hanging=hanging)
+    lines = wrapped(text, width(sys.stderr if err else sys.stdout), hanging=hanging, margin=margin)
     click.echo(click.style(lines, fg=colour) if colour else lines, err=err)

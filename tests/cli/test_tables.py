@@ -126,9 +126,7 @@ def test_names_of_several_modules(modules: list[str], name: str) -> None:
 
 def test_prose_is_broken_between_words_and_numbers_never() -> None:
     prose = "No rotations: the client sums after decryption. Only where the key holder owns the adapter."
-    table: Any = Table(
-        [Column("name"), Column("ms", number=True), Column("why", prose=True)], [("zero", "1234.5", prose)]
-    )
+    table = Table([Column("name"), Column("ms", number=True), Column("why", prose=True)], [("zero", "1234.5", prose)])
     printed = lines(fitted(table, 60), 60)
     assert max(map(cell_len, printed)) <= 60
     assert " ".join(" ".join(line.split("  ")[-1] for line in printed[2:]).split()) == prose

@@ -6,6 +6,8 @@ import importlib
 
 import click
 
+from helora_core.cli.groups import Group
+
 _COMMANDS = {
     "ab": "helora_harness.cli_ab:ab",
     "backends": "helora_harness.backends_page:backends_group",
@@ -28,7 +30,7 @@ _COMMANDS = {
 }
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
