@@ -11,15 +11,16 @@ PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.m
 
 COMMON = (
     # Programmers know these.
-    "API", "CI", "CPU", "DNS", "FSDP", "GCC", "GPU", "HTTP", "IO", "JSON", "NPY", "NPZ", "OK", "SHA-256", "SIGHUP", "SIGTERM", "SSH", "TCP",
-    "URL", "UTC", "UTF-8", "ETag", "AES",
+    "AES", "API", "CI", "CPU", "DNS", "ETag", "FSDP", "GCC", "GPU", "HTTP", "IO", "JSON", "NPY", "NPZ", "OK", "SHA-256",
+    "SIGHUP", "SIGTERM", "SSH", "TCP", "URL", "UTC", "UTF-16", "UTF-8",
     # Units.
     "GB", "GHz", "KB", "MB", "TB",
     # Makers, models, files, conferences, papers.
     "AMD", "EPYC", "NVIDIA", "RTX", "GPT", "XLabs", "CHANGELOG", "CONTRIBUTING", "LICENSE", "README", "SECURITY",
     "ASIACRYPT", "CCS", "CRYPTO", "EUROCRYPT", "IACR", "ICLR", "SAC", "USENIX", "DELPHI", "GAZELLE", "HElib",
     # Explained where they stand: verdicts of the harness, kinds of adapters that are refused, titles and quotations.
-    "BUDGET", "LOST", "REGRESS", "STALE", "BF16", "BOFT", "GLoRA", "OFT", "AB", "ARCHITECTURE", "CPMM", "DIR", "PACKING", "QP", "SOTA",
+    "BUDGET", "LOST", "REGRESS", "STALE", "BF16", "BOFT", "GLoRA", "OFT", "AB", "ARCHITECTURE",
+    "CPMM", "DIR", "PACKING", "QP", "SOTA",
 )  # fmt: skip
 
 _ACRONYM = re.compile(r"\b[A-Z][A-Z0-9]*[A-Z][A-Za-z0-9]*(?:-[A-Z0-9]+)*\b")
@@ -49,7 +50,9 @@ def unexplained(text: str, explained: set[str]) -> set[str]:
 
 def test_every_term_says_what_it_is_and_where_there_is_more() -> None:
     assert len(terms()) > 50
-    assert [term for term, said in terms().items() if not re.search(r"\. \[[^\]]+\]\([\w-]+\.md(#[\w-]+)?\)$", said)] == []
+    assert [
+        term for term, said in terms().items() if not re.search(r"\. \[[^\]]+\]\([\w-]+\.md(#[\w-]+)?\)$", said)
+    ] == []
 
 
 def test_every_term_is_used_on_another_page() -> None:

@@ -22,7 +22,10 @@ def costs() -> list[str]:
     pytest.importorskip("helora_rns", reason="the table is for its plans")
     manager = get_manager()
     traits = BackendTraits.of([manager.load_backend("rns").capabilities])
-    rows = ["| `--target-bits` | expected | N | data primes, bits | KiB a token, up and down |", "|--:|--:|--:|---|--:|"]
+    rows = [
+        "| `--target-bits` | expected | N | data primes, bits | KiB a token, up and down |",
+        "|--:|--:|--:|---|--:|",
+    ]
     for target in (12, 14, 16, 20, 24, 32):
         constraints = Constraints(target_bits=target)
         request = PlanRequest(shape=SHAPE, tokens=(TOKENS,), constraints=constraints, traits=traits)

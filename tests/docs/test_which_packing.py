@@ -42,7 +42,9 @@ def winners() -> list[str]:
         assert first.plan is not None
         weights = "private" if private else "the key holder's"
         costs = f"`{second.packing}`, {second.cost / first.cost:.1f} times the cost"
-        rows.append(f"| {shape} | {tokens} | {weights} | `{first.packing}` | {first.plan.params.ring_degree} | {costs} |")
+        rows.append(
+            f"| {shape} | {tokens} | {weights} | `{first.packing}` | {first.plan.params.ring_degree} | {costs} |"
+        )
     return rows
 
 

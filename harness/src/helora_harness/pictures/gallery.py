@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from helora_harness.pictures import terminal
 from helora_harness.pictures.drawn import Picture
 from helora_harness.places import DOCS
 
@@ -29,6 +30,7 @@ def files() -> Iterator[tuple[Path, str]]:
     """Where each picture is committed, and what the file has to hold."""
     for each in pictures():
         yield ASSETS / f"{each.name}.svg", each.svg()
+    yield ASSETS / f"{terminal.NAME}.svg", terminal.svg()
 
 
 def outdated() -> list[str]:

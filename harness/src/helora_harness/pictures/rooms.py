@@ -12,22 +12,16 @@ from helora_harness.pictures.drawn import Picture
 PACKAGE = Path(helora_core.__file__).parent
 
 
-def rooms() -> dict[str, int]:
-    """The top-level parts of helora_core, but for the package's own doors, and how many modules each has."""
-    found = {}
-    for path in sorted(PACKAGE.iterdir()):
-        modules = [each for each in path.rglob("*.py") if each.name != "__init__.py"]
-        if modules and not path.name.startswith("_"):
-            found[path.name] = len(modules)
-        elif path.suffix == ".py" and not path.stem.startswith("__"):
-            found[path.stem] = 1
-    return found
+def rooms() -> set[str]:
+    """The top-level parts of helora_core, but for the package's own doors."""
+    parts = [path for path in PACKAGE.iterdir() if path.suffix == ".py" or next(path.rglob("*.py"), None)]
+    return {path.stem for path in parts if not path.name.startswith("_")}
 
 
 def imports() -> dict[str, set[str]]:
     """For each room, the other rooms that any of its modules imports, for types too."""
     names = rooms()
-    found: dict[str, set[str]] = {name: set() for name in names}
+    found: dict[str, set[str]] = {name: set() for name in sorted(names)}
     for path in PACKAGE.rglob("*.py"):
         room = path.relative_to(PACKAGE).with_suffix("").parts[0]
         if room in found:
@@ -50,7 +44,7 @@ def floors(graph: dict[str, set[str]]) -> dict[str, int]:
     return found
 
 
-def _imported(path: Path, names: dict[str, int]) -> Iterator[str]:
+def _imported(path: Path, names: set[str]) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_bytes())):
         modules: list[str] = []
         if isinstance(node, ast.Import):
@@ -65,7 +59,7 @@ def _imported(path: Path, names: dict[str, int]) -> Iterator[str]:
 
 def picture() -> Picture:
     """A dot for each import; all lie on one side of the diagonal."""
-    graph, sizes = imports(), rooms()
+    graph = imports()
     height = floors(graph)
     order = sorted(graph, key=lambda name: (-height[name], name))
     p = Picture(
@@ -77,9 +71,9 @@ def picture() -> Picture:
             f"{name}: {', '.join(each for each in order if each in graph[name]) or 'nothing'}." for name in order
         ),
     )
-    left, size = 152.0, 320.0 / len(order)
+    left, size = 132.0, 336.0 / len(order)
     top = 116.0
-    p.text(14, 30, "room, modules", "small dim")
+    p.text(14, 30, "room", "small dim")
     for i, name in enumerate(order):
         p.upright(left + size * (i + 0.5) + 4.5, top - 8, name, "small")
     for i, name in enumerate(order):
@@ -87,7 +81,6 @@ def picture() -> Picture:
         if i and height[order[i - 1]] != height[name]:
             p.rule(14, y, left + size * len(order), y, "faint")
         p.text(14, y + size * 0.65 + 5, name, "small bold")
-        p.text(left - 8, y + size * 0.65 + 5, str(sizes[name]), "small dim", "end")
         for j, other in enumerate(order):
             x, middle = left + size * (j + 0.5), y + size * 0.65
             if i == j:
