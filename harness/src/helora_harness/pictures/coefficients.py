@@ -71,8 +71,8 @@ def picture() -> Picture:
     y += CELL + 36
     for i, place in enumerate(product):
         if i in wanted:
-            token, row = inner_product(place)
-            p.cell(LEFT + CELL * i, y, CELL, TOKEN[token], f"z{row}", "small bold")
+            of, row = inner_product(place)
+            p.cell(LEFT + CELL * i, y, CELL, TOKEN[of], f"z{row}", "small bold")
         else:
             p.cell(LEFT + CELL * i, y, CELL, "bad")
     p.text(LEFT, y + CELL + 17, "product modulo X¹⁶ + 1: z = down · x", "small")
