@@ -28,6 +28,10 @@ def _group(name: str) -> list[str]:
     return nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), name)
 
 
+def _has_browser() -> bool:
+    return bool(os.environ.get("HELORA_CHROMIUM")) or any(map(shutil.which, ("chromium", "google-chrome")))
+
+
 def _wheels() -> list[str]:
     """Where ready wheels of libraries lie that are published as sources only, if ``HELORA_WHEELS`` says so."""
     folder = os.environ.get("HELORA_WHEELS", "")
@@ -111,11 +115,19 @@ def _kernels(session: nox.Session, isa: str) -> None:
 
 @nox.session(python="3.11")
 def docs(session: nox.Session) -> None:
-    """The documentation: a broken link is an error, and README, tutorial and the guide to packings do what they say."""
-    session.install(*CORE, *PLUGINS, *_group("docs"))
-    session.run("mkdocs", "build", "--strict")
-    pages = ("tests/docs/test_tutorial.py", "tests/docs/test_write_a_packing.py")
-    session.run("pytest", "-q", "-m", "thorough", *pages, env={"HELORA_THOROUGH": "1"})
+    """The documentation: a broken link is an error, README, tutorial and the guide to packings do what they say, and
+    every page of the site is looked at in Chromium, without a network.
+    """
+    session.install(*CORE, *PLUGINS, *_group("docs"), "pytest-xdist>=3.8")
+    session.run("mkdocs", "build", "--quiet", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+    pages = ["tests/docs/test_tutorial.py", "tests/docs/test_write_a_packing.py"]
+    environment = {"HELORA_THOROUGH": "1", "HELORA_SITE": "site"}
+    if _has_browser():
+        pages.append("tests/docs/test_site.py")
+        environment["HELORA_REQUIRE_BROWSER"] = "1"
+    else:
+        session.warn("There is no Chromium: the site is not looked at in a browser.")
+    session.run("pytest", "-q", "-n", "2", "--dist", "worksteal", "-m", "thorough", *pages, env=environment)
 
 
 @nox.session(python="3.10")
@@ -206,8 +218,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "asv", "check", "--environment", "existing:python")
     session.run("pytest", "harness/pytest_bench", "--benchmark-disable")
     session.run("pytest", "-q", "-m", "thorough", "tests/harness/test_ab.py", env={"HELORA_THOROUGH": "1"})
-    has_browser = os.environ.get("HELORA_CHROMIUM") or any(map(shutil.which, ("chromium", "google-chrome")))
-    if has_browser:  # the history's other tests are among the default ones
+    if _has_browser():  # the history's other tests are among the default ones
         session.run(
             "pytest", "-q", "-m", "thorough", "tests/harness/history", *session.posargs,
             env={"HELORA_THOROUGH": "1", "HELORA_REQUIRE_BROWSER": "1"},

@@ -1,0 +1,72 @@
+"""Every page is run as a reader would run it, or ``pages.toml`` says why not.
+
+What is listed is tested always. Pages are run where ``HELORA_RUN_PAGES`` names a group: the sessions ``docs`` and
+``docs_commands``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.command_lines import ROOT, blocks, pages
+from tests.docs.run_pages import GROUPS, PageFailed, Reader, listed, run
+
+LISTED = listed()
+ASKED = {"": (), "fast": ("fast",), "slow": ("fast", "slow")}[os.environ.get("HELORA_RUN_PAGES", "")]
+
+
+def test_every_page_with_blocks_is_listed_and_no_other() -> None:
+    assert sorted(LISTED) == sorted(page.relative_to(ROOT).as_posix() for page in pages() if blocks(page))
+    assert {page.group for page in LISTED.values()} <= set(GROUPS)
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_what_is_not_run_has_a_reason_and_is_there(name: str) -> None:
+    page, found = LISTED[name], blocks(ROOT / name)
+    content = (ROOT / name).read_text(encoding="utf-8")
+    assert (page.group == "elsewhere") == bool(page.reason)
+    assert all(page.not_run.values())
+    for first in (*page.not_run, *page.serves):
+        assert sum(block.first.startswith(first) for block in found) == 1, f"{name} has no block {first!r}"
+    assert [text for text in page.instead if text not in content] == []
+    assert sum(page.text.values()) == sum(block.language == "text" and not block.is_output for block in found)
+    runs = [block for block in found if page.why_not(block) is None]
+    assert page.group == "elsewhere" or runs
+
+
+def test_every_group_that_is_run_has_pages() -> None:
+    assert {page.group for page in LISTED.values()} >= {"fast", "slow"}
+
+
+@pytest.mark.parametrize("name", [name for name, page in LISTED.items() if page.group in ASKED])
+def test_the_page_runs(name: str, tmp_path: Path) -> None:
+    assert run(name, LISTED[name], tmp_path) > 0
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    if not ASKED:
+        pytest.skip("makes an environment: the sessions docs and docs_commands")
+    with Reader(tmp_path) as running:
+        yield running
+
+
+def test_a_failing_command_is_noticed(reader: Reader) -> None:
+    for script in ("false", "exit 3", "false; true", "helora demo"):
+        with pytest.raises(PageFailed):
+            reader.shell(script)
+    with pytest.raises(PageFailed, match="ZeroDivisionError"):
+        reader.python("1 / 0")
+    with pytest.raises(PageFailed, match="does not serve"):
+        reader.shell("exit 0", serves="false")
+
+
+def test_directories_and_names_outlast_their_block(reader: Reader) -> None:
+    reader.shell("mkdir a\ncd a")
+    reader.shell("test $(basename $PWD) = a && touch b")
+    reader.python("import pathlib")
+    reader.python("assert pathlib.Path('b').exists()")
