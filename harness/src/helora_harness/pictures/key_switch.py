@@ -5,6 +5,7 @@ from __future__ import annotations
 from helora_core.adapter.lora import ModuleShape
 from helora_harness.pictures.drawn import Picture
 from helora_harness.pictures.plans import demo_plan
+from helora_rns.programs.steps import Kind, Step, transforms
 
 
 def picture() -> Picture:
@@ -12,7 +13,8 @@ def picture() -> Picture:
     shape = ModuleShape(d_in=576, d_out=576, rank=8)
     params = demo_plan(shape).params
     ring, data, special = params.ring_degree, len(params.data_bits), len(params.special_bits)
-    decompose, divide = data * (data + special), 2 * (data + special)
+    decompose = transforms((Step(Kind.DECOMPOSE, data, data, ()),), special)["transforms"]
+    divide = transforms((Step(Kind.DIVIDE, data, data, ()),) * 2, special)["transforms"]
     key_mib = 2 * data * (data + special) * ring * 8 / 2**20
     p = Picture(
         "key-switch",
