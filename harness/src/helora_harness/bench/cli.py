@@ -23,6 +23,7 @@ _COMMANDS = {
     "micro": "helora_harness.bench.cli_micro:micro",
     "mutation": "helora_harness.mutation.cli:mutation",
     "overhead": "helora_harness.cli_overhead:overhead",
+    "pictures": "helora_harness.pictures.cli:pictures_group",
     "planner": "helora_harness.planner.cli:planner_group",
     "security-tables": "helora_harness.security_costs:security_tables",
     "sessions": "helora_harness.sessions:sessions",
