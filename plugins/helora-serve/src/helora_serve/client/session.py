@@ -7,9 +7,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from helora_core.errors import (
     ConnectionLost,
@@ -45,12 +44,16 @@ _DIAL_S = 10.0
 _ACK_SHARE = 4
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Pending:
-    """A request without its answer."""
+    """A request, and what became of it: who waits for it reads the socket itself, or is woken by who does.
+
+    Attributes:
+        outcome: Its answer, or why there is none; None as long as it is waited for.
+    """
 
     message: bytes
-    reply: Future[bytes] = field(default_factory=Future)
+    outcome: bytes | HeloraError | None = None
 
 
 class RemoteSession:
@@ -158,7 +161,7 @@ class RemoteSession:
     def _awaited(self, pending: _Pending) -> bytes:
         """The answer. One of the threads that wait reads for all."""
         since = time.monotonic()
-        while not pending.reply.done():
+        while pending.outcome is None:
             left = max(since, self._heard) + self._timeout - time.monotonic()
             if left <= 0:
                 self._lose(self._error(f"the server was silent for {self._timeout:g} seconds"))
@@ -174,7 +177,9 @@ class RemoteSession:
                 with self._turn:
                     self._driving = False
                     self._turn.notify_all()
-        return pending.reply.result()
+        if isinstance(pending.outcome, bytes):
+            return pending.outcome
+        raise pending.outcome
 
     def _drive(self, pending: _Pending, seconds: float) -> None:
         """Take frames in until this answer is there, or nothing came for so long; replace a socket that breaks."""
@@ -183,7 +188,7 @@ class RemoteSession:
             if wire is None:
                 self._reconnect()
                 return
-            while not pending.reply.done():
+            while pending.outcome is None:
                 frame = wire.receive(min(seconds, self._timeout / 2))
                 if frame is None:
                     self._break(wire, "the server was silent")
@@ -202,11 +207,11 @@ class RemoteSession:
         try:
             header, payload = decode_from_server(frame)
             if isinstance(header, Answer):
-                self._settle(header, lambda reply: reply.set_result(bytes(payload)))
+                self._settle(header, bytes(payload))
                 self._unacknowledged_bytes += len(payload)
             elif isinstance(header, Refused):
                 refusal = Refusal(code=header.code, message=header.message, hint=header.hint, retry_s=header.retry_s)
-                self._settle(header, lambda reply: reply.set_exception(raised(refusal)))
+                self._settle(header, raised(refusal))
             elif isinstance(header, Notice):
                 self.notice = header
                 _LOG.warning("half of the budget of queries at %s is used", self._address)
@@ -219,14 +224,14 @@ class RemoteSession:
         if self._unacknowledged_bytes * _ACK_SHARE > self.welcome.window_bytes:
             wire.send(encode(Ack(received=self._acknowledging())))
 
-    def _settle(self, header: Answer | Refused, settle: Callable[[Future[bytes]], None]) -> None:
+    def _settle(self, header: Answer | Refused, outcome: bytes | HeloraError) -> None:
         if not self._incoming.take(header.number):
             return
         with self._sending:
             found = self._pending.pop(header.request, None)
         if found is None:
             raise CorruptPayload("the server answers what was not asked", hint="Connect again.")
-        settle(found.reply)
+        found.outcome = outcome
 
     def _parted(self, goodbye: Goodbye) -> None:
         """The server closes the socket; what it says of the session is met when another one is connected."""
@@ -335,8 +340,8 @@ class RemoteSession:
             self._pending.clear()
         self._credit.end()
         for pending in waiting:
-            if not pending.reply.done():
-                pending.reply.set_exception(self._lost)
+            if pending.outcome is None:
+                pending.outcome = self._lost
         with self._turn:
             self._turn.notify_all()
 
