@@ -167,7 +167,7 @@ def test_an_upload_too_many_is_refused(serving: Any) -> None:
     remote = served.connect()
     for _ in range(200):
         try:
-            remote._connector.http.put("/v1/keys/" + "1" * 64, b"keys")
+            remote._connector.http.ask("PUT", "/v1/keys/" + "1" * 64, b"keys")
         except LimitExceeded:
             break
         except CorruptPayload:
@@ -177,12 +177,25 @@ def test_an_upload_too_many_is_refused(serving: Any) -> None:
     slow.close()
     for _ in range(200):
         try:
-            remote._connector.http.put("/v1/keys/" + "1" * 64, b"keys")
+            remote._connector.http.ask("PUT", "/v1/keys/" + "1" * 64, b"keys")
         except HeloraError as error:
             if isinstance(error, CorruptPayload):
                 return
             time.sleep(0.01)
     raise AssertionError("the upload that ended still counts")
+
+
+def test_keys_that_are_refused_for_now_are_sent_again(serving: Any, world: Any) -> None:
+    served = serving(uploads=1, stall_s=0.5)
+    slow = http.client.HTTPConnection("127.0.0.1", served.host.port, timeout=10)
+    slow.putrequest("PUT", "/v1/keys/" + "0" * 64)
+    slow.putheader("content-length", "100")
+    slow.endheaders()
+    slow.send(b"x")
+    client, session = served.session()  # the other upload ends when nothing more comes
+    assert world.right(client.run("q", world.x(1), session), world.x(1))
+    assert served.metric("helora_http_refusals_total", code="limit-exceeded") > 0
+    slow.close()
 
 
 def test_a_client_that_takes_nothing_loses_its_socket_and_not_its_session(raw: Any, world: Any) -> None:
