@@ -69,7 +69,7 @@ def malformed(frames: int, folder: Path, say: Say) -> Malformed:
     plan = compile_plan(NOISE_SHAPE, get_manager().load_packing("rank_bsgs"), module=module)
     lora = (CompiledModule(module, (Part(name="q", d_out=NOISE_SHAPE.d_out),), plan),)
     CompiledLoRA(lora, get_manager().load_backend("numpy"), secure=False).save(folder)
-    server = Process(folder, "numpy", "--ttl", "2", "--sessions", "4096")
+    server = Process(folder, "numpy", "--ttl", "2", "--sessions", "4096", "--client-sessions", "4096")
     x, right = synthetic_activations(NOISE_SHAPE, 1, seed=0), 0
     try:
         with connect(server.url) as remote, connect(server.url) as other:

@@ -17,6 +17,7 @@ import uvicorn
 from helora_core.errors import InvalidInput
 from helora_serve.app import app_of
 from helora_serve.auth import is_loopback
+from helora_serve.certificates import CertifiedProtocol
 from helora_serve.frames import FRAME_OVERHEAD
 from helora_serve.pages import page_routes
 from helora_serve.service import Service
@@ -108,7 +109,7 @@ class Host:
                     note=self.warning if self.insecure else "",
                     pages=page_routes(pages) if pages else (),
                 ),
-                http="h11",
+                http=CertifiedProtocol,
                 ws="websockets-sansio",
                 ws_max_size=limits.message_bytes + FRAME_OVERHEAD,
                 ws_per_message_deflate=False,

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from helora_core.errors import ConnectionLost, LimitExceeded, UnexpectedMessage
@@ -59,7 +60,7 @@ class Sessions:
         self._catalogue, self._keys, self._budget = catalogue, keys, budget
         self._sessions: dict[str, ServedSession] = {}
         self._ending: set[asyncio.Task[None]] = set()
-        self._opening = 0
+        self._opening: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -73,24 +74,26 @@ class Sessions:
         """A new session.
 
         Raises:
-            Refusing: ``limit-exceeded``, as many are open as may be; ``connection-lost``, the server is stopping.
+            Refusing: ``limit-exceeded``, as many are open as may be, in all or of this client; ``connection-lost``, the
+                server is stopping.
             VersionMismatch: The version is not served.
             UnexpectedMessage: The keys are not here.
             HeloraError: As ``Server.open`` raises it.
         """
         self._require_open()
-        if len(self._sessions) + self._opening >= self.limits.sessions and not self._made_room():
-            raise Refusing(
-                LimitExceeded(f"Server: {self.limits.sessions} sessions are open, and no more are allowed.",
-                              hint="Try again once one has ended."),
-                retry_s=self._soonest(),
-            )  # fmt: skip
+        who = identity.place if identity.name else keys[:32]
+        own = [each for each in self.all if each.account.who == who]
+        limits = self.limits
+        if len(own) + self._opening[who] >= limits.client_sessions and not self._made_room(own):
+            raise self._full(f"this client has {_sessions(limits.client_sessions)}", own)
+        if len(self._sessions) + self._opening.total() >= limits.sessions and not self._made_room(self.all):
+            raise self._full(f"there are {_sessions(limits.sessions)}", self.all)
         found = self._catalogue.find(version)
         parts = parts_of(found)
         self.copies.setdefault(found.name, copies_of(found))
         if not self._keys.has(identity, keys):
             self._keys.read(identity, keys)
-        account = self._budget.account(identity.place if identity.name else keys[:32])
+        account = self._budget.account(who)
         session = ServedSession(self, identity, keys, found, account)
 
         def admit(modules: Any, tokens: int) -> None:
@@ -98,7 +101,7 @@ class Sessions:
             account.admit(named, tokens)
             self.metrics.queries.inc(len(named) * tokens)
 
-        self._opening += 1
+        self._opening[who] += 1
         found.sessions += 1
         try:
             core = await self.worker.open(found.server, lambda: self._keys.read(identity, keys), admit)
@@ -106,7 +109,8 @@ class Sessions:
             found.sessions -= 1
             raise
         finally:
-            self._opening -= 1
+            self._opening[who] -= 1
+            self._opening += Counter()  # forgets those that are 0
         session.start(core)
         self._sessions[session.name] = session
         self.metrics.opened.inc()
@@ -184,19 +188,27 @@ class Sessions:
                 ConnectionLost("Server: it is stopping.", hint="Connect again once it is back."), retry_s=5.0
             )
 
-    def _made_room(self) -> bool:
+    def _made_room(self, among: Sequence[ServedSession]) -> bool:
         """End the session that was left longest ago and holds nothing that another one could not do again, if any."""
         now = self.clock()
         left = [
             each
-            for each in self._sessions.values()
+            for each in among
             if each.socket is None and not each.busy and not each.core.in_flight
             and now - each.touched > self.limits.hello_s
         ]  # fmt: skip
         if left:
-            self.end(min(left, key=lambda each: each.touched), "left, and another client came")
+            self.end(min(left, key=lambda each: each.touched), "left, and another one came")
         return bool(left)
 
-    def _soonest(self) -> float:
-        idle = [each.touched for each in self._sessions.values() if not each.busy]
-        return max(1.0, min(idle) + self.limits.ttl_s - self.clock()) if idle else self.limits.ttl_s
+    def _full(self, what: str, among: Sequence[ServedSession]) -> Refusing:
+        idle = [each.touched for each in among if not each.busy]
+        soonest = max(1.0, min(idle) + self.limits.ttl_s - self.clock()) if idle else self.limits.ttl_s
+        return Refusing(
+            LimitExceeded(f"Server: {what}, and no more are allowed.", hint="Try again once one has ended."),
+            retry_s=soonest,
+        )
+
+
+def _sessions(count: int) -> str:
+    return f"{count} session{'s' * (count != 1)}"

@@ -19,6 +19,7 @@ from helora_core.errors import (
     VersionMismatch,
 )
 from helora_serve.client.credit import Credit
+from helora_serve.client.patience import DEFAULT_RESTART_S, Patience
 from helora_serve.client.wire import Wire, WireBroken
 from helora_serve.exchange import Incoming
 from helora_serve.frames import (
@@ -39,7 +40,6 @@ from helora_serve.frames import (
 from helora_serve.refusals import Refusal, raised
 
 _LOG = logging.getLogger("helora.serve.client")
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
 _DIAL_S = 10.0
 _ACK_SHARE = 4
 
@@ -61,7 +61,8 @@ class RemoteSession:
 
     A lost socket is replaced, and the session goes on where it was. If the server has forgotten it, after a restart for
     instance, another one is opened with the same keys and what has no answer is asked again; the server refuses what it
-    cannot begin anew. Only when all that fails for ``timeout`` seconds, ``ConnectionLost`` is raised.
+    cannot begin anew. Only when all that fails for ``timeout`` seconds, or nobody listens at the address for as long as
+    a restart takes, ``ConnectionLost`` is raised.
 
     Args:
         dial: Connects another socket, within so many seconds.
@@ -69,6 +70,7 @@ class RemoteSession:
         address: The server's, for messages.
         timeout: Seconds that the server may be silent while something is awaited, or not be reached.
         closed: Called when it was closed.
+        restart: Seconds in which connections may be refused, since nobody listens.
 
     Attributes:
         welcome: What the server said last of its limits.
@@ -83,7 +85,10 @@ class RemoteSession:
         address: str,
         timeout: float,
         closed: Callable[[RemoteSession], object] = lambda session: None,
+        *,
+        restart: float = DEFAULT_RESTART_S,
     ) -> None:
+        self._restart = restart
         self._dial, self._opening, self._address, self._timeout, self._closed = dial, opening, address, timeout, closed
         self.notice: Notice | None = None
         self.reconnects = 0
@@ -255,34 +260,25 @@ class RemoteSession:
         Raises:
             HeloraError: The server could not be reached in time, or refuses for good.
         """
-        deadline, pause, reason = time.monotonic() + self._timeout, _FIRST_PAUSE_S, "nobody answers"
+        patience = Patience(self._timeout, self._restart)
         while self._lost is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise self._error(f"for {self._timeout:g} seconds {reason}")
+            wire = None
+            if not patience.left:
+                raise self._error(patience.reason)
             try:
-                wire = self._dial(min(left, _DIAL_S))
-            except (WireBroken, ConnectionLost, LimitExceeded) as error:
-                reason = str(error.message if isinstance(error, HeloraError) else error)
-                time.sleep(min(pause, max(0.0, left)))
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
-                continue
-            try:
-                self._go_on(wire, left, new=new)
+                wire = self._dial(min(patience.left, _DIAL_S))
+                self._go_on(wire, patience.left, new=new)
                 self.reconnects += 1
                 self._heard = time.monotonic()
                 return
-            except UnexpectedMessage:  # the server has forgotten the session, or the keys since it was asked for them
-                wire.close()
-                new = True
-            except (WireBroken, ConnectionLost, LimitExceeded) as error:
-                wire.close()
-                reason = str(error.message if isinstance(error, HeloraError) else error)
-            except BaseException:
-                wire.close()
-                raise
-            time.sleep(min(pause, max(0.0, left)))
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            except BaseException as error:
+                if wire is not None:
+                    wire.close()
+                # UnexpectedMessage: it has forgotten the session, or the keys since it was asked for them.
+                new = new or isinstance(error, UnexpectedMessage)
+                if not isinstance(error, (WireBroken, ConnectionLost, LimitExceeded, UnexpectedMessage)):
+                    raise
+                time.sleep(patience.failed(error))
 
     def _go_on(self, wire: Wire, seconds: float, *, new: bool) -> None:
         """Take the session up on another socket, or open another one, and send what the server does not have."""
