@@ -201,6 +201,8 @@ def _page(folder: Path | None) -> Path | None:
 
 async def _until_stopped(host: Host, started: Any) -> None:
     """Run until Ctrl-C or SIGTERM; SIGHUP loads anew."""
+    from helora_serve.host import settle
+
     loop, reloading = asyncio.get_running_loop(), set[asyncio.Task[None]]()
 
     async def reload() -> None:
@@ -224,6 +226,7 @@ async def _until_stopped(host: Host, started: Any) -> None:
     while not host.started and not serving.done():
         await asyncio.sleep(0.005)
     if not serving.done():
+        settle()
         started()
     await serving
 

@@ -56,6 +56,7 @@ class Sessions:
     ) -> None:
         self.limits, self.worker, self.metrics, self.clock = limits, worker, metrics, clock
         self.copies: dict[str, dict[str, int]] = {}
+        self._parts: dict[str, dict[str, tuple[str, ...]]] = {}
         self.draining = False
         self._catalogue, self._keys, self._budget = catalogue, keys, budget
         self._sessions: dict[str, ServedSession] = {}
@@ -89,8 +90,9 @@ class Sessions:
         if len(self._sessions) + self._opening.total() >= limits.sessions and not self._made_room(self.all):
             raise self._full(f"there are {_sessions(limits.sessions)}", self.all)
         found = self._catalogue.find(version)
-        parts = parts_of(found)
-        self.copies.setdefault(found.name, copies_of(found))
+        if found.name not in self.copies:
+            self.copies[found.name], self._parts[found.name] = copies_of(found), parts_of(found)
+        parts = self._parts[found.name]
         if not self._keys.has(identity, keys):
             self._keys.read(identity, keys)
         account = self._budget.account(who)
@@ -148,7 +150,8 @@ class Sessions:
         session.version.sessions -= 1
         self._catalogue.prune()
         served = {each.name for each in self._catalogue.versions}
-        self.copies = {name: each for name, each in self.copies.items() if name in served}
+        for name in self.copies.keys() - served:
+            del self.copies[name], self._parts[name]
 
     def sweep(self) -> None:
         """End the sessions that nothing came for."""
