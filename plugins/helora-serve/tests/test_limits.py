@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import time
 from collections.abc import Iterator
@@ -9,10 +10,12 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
+from websockets.frames import Frame, Opcode
 
 from helora_core.errors import CorruptPayload, HeloraError, LimitExceeded
 from helora_serve.client.wire import Wire, WireBroken
 from helora_serve.frames import PATH, Ack, Ask, Goodbye, Resume, Welcome, decode_from_server, encode
+from helora_serve.reading import MOST_SHORT, EagerProtocol
 
 
 class Raw:
@@ -148,6 +151,40 @@ def test_another_subprotocol_is_refused(serving: Any) -> None:
     response = connection.getresponse()
     assert (response.status, b"helora.delta.v1" in response.read()) == (400, True)
     connection.close()
+
+
+def test_many_short_messages_are_read_ahead_and_then_held_back(raw: Any, world: Any) -> None:
+    served, client, _, peer = raw(credits=64)
+    (protocol,) = [
+        each for each in served.host._uvicorn.server_state.connections
+        if getattr(each, "queue", None) is not None and each.transport.get_extra_info("peername")[1]
+        == peer.wire._socket.getsockname()[1]
+    ]  # fmt: skip
+    assert isinstance(protocol, EagerProtocol)
+    loop, most, paused = served.host._loop, [0], [False]
+
+    def look() -> None:
+        most[0] = max(most[0], protocol.queue.qsize())
+        paused[0] |= protocol.read_paused
+
+    def feed() -> None:  # all at once, as if they had come in one piece
+        frame = encode(Ack(received=0))
+        for _ in range(MOST_SHORT):
+            protocol.handle_bytes(Frame(Opcode.BINARY, frame))
+            look()
+        assert (most[0], paused[0]) == (MOST_SHORT, False)
+        protocol.handle_bytes(Frame(Opcode.BINARY, frame))
+        look()
+
+    asyncio.run_coroutine_threadsafe(_called(feed), loop).result()
+    assert paused[0]
+    message = client.begin("q", world.x(1)).message()
+    peer.send(Ask(request=1, received=0), message)  # it goes on reading
+    assert peer.next().number == 1
+
+
+async def _called(what: Any) -> None:
+    what()
 
 
 def test_too_many_tokens_are_refused_and_the_session_goes_on(serving: Any, world: Any, refused: Any) -> None:

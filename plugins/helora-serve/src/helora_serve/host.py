@@ -22,6 +22,7 @@ from helora_serve.auth import is_loopback
 from helora_serve.certificates import CertifiedProtocol
 from helora_serve.frames import FRAME_OVERHEAD
 from helora_serve.pages import page_routes
+from helora_serve.reading import EagerProtocol
 from helora_serve.service import Service
 
 _SWITCH_S = 0.0005
@@ -114,7 +115,7 @@ class Host:
                     pages=page_routes(pages) if pages else (),
                 ),
                 http=CertifiedProtocol,
-                ws="websockets-sansio",
+                ws=EagerProtocol,
                 ws_max_size=limits.message_bytes + FRAME_OVERHEAD,
                 ws_per_message_deflate=False,
                 ws_ping_interval=None,
