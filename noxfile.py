@@ -313,7 +313,9 @@ def serve(session: nox.Session) -> None:
 
 @nox.session(python="3.11", default=False)
 def serve_soak(session: nox.Session) -> None:
-    """100 000 malformed frames at a server, which goes on serving, and 32 clients at once; minutes."""
+    """100 000 malformed frames at a server, which goes on serving; then 1, 8 and 32 clients that generate at once, ten
+    minutes each, online and precomputed: ``docs/serving-figures.md``. An hour and more; ``-- --seconds 20`` tries it.
+    """
     session.install(*CORE, *PLUGINS)
     session.run("python", "plugins/helora-serve/tests/soak.py", *session.posargs)
 
