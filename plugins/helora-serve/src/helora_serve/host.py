@@ -203,14 +203,16 @@ class Host:
         return asyncio.run_coroutine_threadsafe(self.service.reload(), self._loop).result()
 
     async def _stop(self) -> None:
-        await self.service.sessions.drain()  # while sockets still carry what is in hand
+        await self.service.drain()  # while sockets still carry what is in hand
         self._uvicorn.should_exit = True
 
 
 def _listening(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, name = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening = socket.socket(
+            family, socket.SOCK_STREAM, socket.IPPROTO_TCP
+        )  # named, or asyncio delays small writes
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(name)
