@@ -99,7 +99,7 @@ def test_posts_are_held_to_what_sockets_are(serving: Any, alice: Any, refused: A
     with refused(AccessRefused):
         served.session(transport="http")
     client, session = served.session(transport="http", token=token)
-    with refused(LimitExceeded, "1 sessions"):
+    with refused(LimitExceeded, "1 session,"):
         served.connect(transport="http", token=token).open(client.evaluation_keys())
     with refused(LimitExceeded, "bytes for the server"):
         session.answer(bytes(session.welcome.message_bytes + 1))
