@@ -49,10 +49,11 @@ def compile(
     """
     from helora_core.artifact.place import taking_the_place
     from helora_core.artifact.write import fill
-    from helora_core.cli.output import print_json, progress, tell_zeros, warn_of_security
+    from helora_core.cli.output import print_json, progress, tell_zeros, warn_of_security, working
 
     with taking_the_place(target, replace=force) as unfinished:  # before the work, which may take long
-        modules, shared = _compiled(adapter_path, module_name, tokens, execution)
+        with working("compiling plans"):
+            modules, shared = _compiled(adapter_path, module_name, tokens, execution)
         with progress("plaintexts", sum(len(compiled.plan.constant_specs) for compiled in modules)) as advance:
             written = fill(unfinished, modules, advance)
     if as_json:

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from unittest import mock
 
+import click
+
 from helora_core.cli.main import main
 
 _PROGRESS = re.compile(r"\x1b\[\?25l.*?\x1b\[\?25h(?:\r?\x1b\[1A\x1b\[2K|\r\x1b\[2K)*", re.DOTALL)
@@ -23,10 +25,11 @@ _STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Screen(NamedTuple):
-    """What was printed, without styles and without what was erased again, and the exit status."""
+    """What was printed, without styles and without what was erased again; the exit status; and all that was printed."""
 
     text: str
     status: int
+    raw: str
 
     @property
     def widest(self) -> int:
@@ -34,13 +37,16 @@ class Screen(NamedTuple):
         return max(map(len, self.text.splitlines()), default=0)
 
 
-def screen(arguments: Sequence[object], *, width: int, lines: int = 50, until: str = "") -> Screen:
+def screen(
+    arguments: Sequence[object], *, width: int, lines: int = 50, until: str = "", command: click.Command = main
+) -> Screen:
     """Run ``helora *arguments`` with standard output and standard error on a terminal of that size.
 
     Args:
         arguments: The command line.
         width, lines: The terminal's size.
         until: Press Ctrl-C as soon as this is shown.
+        command: What is run instead of ``helora``.
     """
     reading, writing = os.openpty()
     fcntl.ioctl(writing, termios.TIOCSWINSZ, struct.pack("HHHH", lines, width, 0, 0))
@@ -56,14 +62,14 @@ def screen(arguments: Sequence[object], *, width: int, lines: int = 50, until: s
         contextlib.redirect_stderr(terminal),
     ):
         try:
-            main([str(argument) for argument in arguments], prog_name="helora")
+            command.main([str(argument) for argument in arguments], prog_name="helora")
         except SystemExit as ended:
             status = int(ended.code or 0)
     reader.join()
     os.close(reading)
-    text = _PROGRESS.sub("", b"".join(said).decode().replace("\r\n", "\n"))
-    text = _STYLE.sub("", text)
-    return Screen("\n".join(line.rstrip() for line in text.split("\n")), status)
+    raw = b"".join(said).decode().replace("\r\n", "\n")
+    text = _STYLE.sub("", _PROGRESS.sub("", raw))
+    return Screen("\n".join(line.rstrip() for line in text.split("\n")), status, raw)
 
 
 def _read_all(reading: int, said: list[bytes], until: bytes) -> None:
