@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from helora_core.cli.output import amount, print_table, seconds, size, tell_zeros, warn_of_security
-from helora_core.cli.tables import Column, Table
+from helora_core.cli.tables import BEGINNINGS, Column, Table
 from helora_core.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def verdict(document: dict[str, Any]) -> str:
     )
 
 
-_SPARE = ("resc/tok", "ks/tok", "packing", "rot/tok", "tok/run", "tok/s", "pack+enc", "dec+unp", "compute", "shape",
-          "leakage", "down", "up")  # fmt: skip
+_SPARE = ("resc/tok", "ks/tok", "packing", "rot/tok", "tok/run", "tok/s", "pack+enc", "dec+unp", "compute",
+          BEGINNINGS, "shape", "leakage", "down", "up")  # fmt: skip
 
 
 def table_of(rows: Rows) -> Table:

@@ -5,8 +5,8 @@ decided here, for every command alike:
 
 - Rows that differ in nothing but the module and what was measured are one row, as soon as there are many: the modules'
   names become a pattern, measured values their median with the least and the most.
-- A terminal too narrow for all columns is spared some, in the table's own order. Names of modules lose the beginning
-  that all have in common before they take the room of a column.
+- A terminal too narrow for all columns is spared some, in the table's own order, in which the beginning that all names
+  of modules have in common has its place too.
 - Prose is broken between words, in the room that is left.
 
 Nothing is left out or told as one with ``--wide``, and nothing is left out where there is no terminal.
@@ -27,6 +27,12 @@ GAP = 2
 
 MANY_ROWS = 8
 """Tables with more rows than this have equal ones folded."""
+
+BEGINNINGS = "…"
+"""Stands in ``Table.spare`` for what all names of modules begin with."""
+
+_ALIKE = 0.01
+"""Measured values that differ by less than this part of their median are told by the median alone."""
 
 _PROSE = 36
 """Columns that prose needs at least."""
@@ -61,7 +67,8 @@ class Table:
         columns: Its columns.
         rows: The values of each row, as many as columns.
         total: The cells of a last row that is set apart; None for none.
-        spare: Headings of the columns that a narrow terminal is spared, the first one first.
+        spare: Headings of the columns that a narrow terminal is spared, the first one first; where ``BEGINNINGS``
+            stands among them, or else last, the beginning that all names of modules have in common is spared.
         names: Heading of the column of modules' names, by which rows are folded; empty if none are.
     """
 
@@ -158,11 +165,14 @@ def _cell(table: Table, i: int, values: Sequence[Any]) -> str:
 
 
 def _spread(column: Column, values: Sequence[Any]) -> str:
-    """The median, and in brackets the least and the most if they look different; a unit is not said twice."""
-    least, most = column.show(min(values)), column.show(max(values))
-    middle = column.show(statistics.median(values))
-    if least == most:
-        return middle
+    """The median, and in brackets the least and the most if they differ by more; a unit is not said twice."""
+    middle, least, most = statistics.median(values), min(values), max(values)
+    if most - least <= _ALIKE * abs(middle):
+        return column.show(middle)
+    return _range(column.show(middle), column.show(least), column.show(most))
+
+
+def _range(middle: str, least: str, most: str) -> str:
     number, space, unit = least.partition(" ")
     return f"{middle} ({number if space and most.endswith(f' {unit}') else least}–{most})"
 
@@ -205,16 +215,16 @@ def _common(split: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _narrowed(table: Table, whole: Fitted, width: int) -> Fitted:
-    """Without the spare columns for which there is no room, the names as long as there is room for."""
-    *longer, shortest = _by_length_of_names(table, whole)
-    for spared in range(len(table.spare) + 1):
-        kept = _without(shortest, table.spare[:spared])
-        if _width(kept) <= width:
-            break
-    return next(
-        (fuller for fuller in (_without(each, table.spare[:spared]) for each in longer) if _width(fuller) <= width),
-        kept,
-    )
+    """Without what is spared first, for which there is no room; the names as long as there is room for."""
+    by_length = list(_by_length_of_names(table, whole))
+    spare = [*table.spare] if BEGINNINGS in table.spare else [*table.spare, BEGINNINGS]
+    for given_up in range(len(spare) + 1):
+        gone = spare[:given_up]
+        kept = [_without(each, gone) for each in (by_length if BEGINNINGS in gone else by_length[:1])]
+        fitting = next((each for each in kept if _width(each) <= width), None)
+        if fitting is not None:
+            return fitting
+    return kept[-1]
 
 
 def _by_length_of_names(table: Table, whole: Fitted) -> Iterator[Fitted]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from helora_core.cli import options
+from helora_core.cli.terminal import say
 
 if TYPE_CHECKING:
     from helora_core.parties.server import Server
@@ -166,8 +167,7 @@ class _Log:
             self._print(document)
             return
         from helora_core.cli.output import print_table
-        from helora_core.cli.tables import Table
-        from helora_core.cli.terminal import say
+        from helora_core.cli.tables import BEGINNINGS, Table
 
         numbers = ("N", "tok/run", "security")
         rows = [
@@ -175,7 +175,7 @@ class _Log:
              f"{row['security_bits']} bits", row["leakage"])
             for row in document["modules"]
         ]  # fmt: skip
-        spare = ("security", "shape", "N", "tok/run", "packing")
+        spare = ("security", BEGINNINGS, "shape", "N", "tok/run", "packing")
         headings = ("module", "shape", "packing", *numbers, "leakage")
         print_table(Table.of_text(headings, rows, numbers=numbers, spare=spare, names="module"))
         assumes = ", ".join(document["assumes"]) or "nothing"
@@ -202,7 +202,7 @@ class _Log:
                 self._print({"event": "stopped", **self._totals})
             else:
                 what = ", ".join(f"{self._totals[name]} {name}" for name in ("connections", "sessions"))
-                click.echo(f"in all: {what}, {_traffic(self._totals)}")
+                say(f"in all: {what}, {_traffic(self._totals)}", hanging=2)
 
     def _print(self, document: dict[str, Any]) -> None:
         import msgspec
