@@ -115,19 +115,31 @@ def _kernels(session: nox.Session, isa: str) -> None:
 
 @nox.session(python="3.11")
 def docs(session: nox.Session) -> None:
-    """The documentation: a broken link is an error, README, tutorial and the guide to packings do what they say, and
-    every page of the site is looked at in Chromium, without a network.
+    """The documentation: a broken link is an error, README, tutorial and the guide to packings do what they say, the
+    pages on serving do in environments that they make, and every page is looked at in Chromium, without a network.
     """
-    session.install(*CORE, *PLUGINS, *_group("docs"), "pytest-xdist>=3.8")
+    session.install(*CORE, *PLUGINS, *_group("docs"), "pytest-xdist>=3.8", "uv")
     session.run("mkdocs", "build", "--quiet", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
-    pages = ["tests/docs/test_tutorial.py", "tests/docs/test_write_a_packing.py"]
-    environment = {"HELORA_THOROUGH": "1", "HELORA_SITE": "site"}
+    pages = [f"tests/docs/test_{name}.py" for name in ("run_pages", "tutorial", "write_a_packing")]
+    environment = {"HELORA_THOROUGH": "1", "HELORA_SITE": "site", "HELORA_RUN_PAGES": "fast"}
+    environment["HELORA_OBJECTS"] = str(Path(session.create_tmp()) / "objects")
     if _has_browser():
         pages.append("tests/docs/test_site.py")
         environment["HELORA_REQUIRE_BROWSER"] = "1"
     else:
         session.warn("There is no Chromium: the site is not looked at in a browser.")
-    session.run("pytest", "-q", "-n", "2", "--dist", "worksteal", "-m", "thorough", *pages, env=environment)
+    session.run("pytest", "-q", "-n", "2", "--dist", "worksteal", *pages, env=environment)
+
+
+@nox.session(python="3.11", default=False)
+def docs_commands(session: nox.Session) -> None:
+    """Every page that can be run here, command by command, in the environment that it makes; some minutes."""
+    session.install(*CORE, *PLUGINS, "uv")
+    folder = Path(session.create_tmp()).resolve()
+    environment = {"HELORA_RUN_PAGES": "slow", "HELORA_OBJECTS": str(folder / "objects")}
+    environment["HELORA_WHEELHOUSE"] = str(folder / "wheels")  # in place of what is not published yet
+    session.run("uv", "build", "--quiet", "--all-packages", "--wheel", "--out-dir", str(folder / "wheels"))
+    session.run("pytest", "-q", "tests/docs/test_run_pages.py", *session.posargs, env=environment)
 
 
 @nox.session(python="3.10")

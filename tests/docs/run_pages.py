@@ -1,14 +1,15 @@
 """Runs a page as a reader would: block by block, in a checkout of its own and the environment that the page makes.
 
 ``sh`` blocks run in order, each in ``bash -e`` in the directory that the one before ended in; what they leave in the
-background runs until the page ends. ``python`` blocks run in one namespace, by the Python of the page's environment. A
-``pip`` line is run by ``uv pip``, which keeps what it downloaded; where a page installs what is not published yet, it is
-found among the wheels of this checkout, in ``HELORA_WHEELHOUSE``. ``pages.toml`` says for each page what it takes for
-granted, what serves and goes on, and which block is not run, and why.
+background runs until the page ends. ``python`` blocks run in one namespace, by the Python of the page's environment.
+``pip`` is ``uv pip`` there, which keeps what it downloaded, and compiled kernels are kept in ``HELORA_OBJECTS``. What a
+page installs that is not published yet is found among the wheels of this checkout, in ``HELORA_WHEELHOUSE``.
+``pages.toml`` says for each page what it takes for granted, what serves and goes on, and what is not run, and why.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -128,8 +129,8 @@ class Reader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._python is not None:
-            self._python.kill()
-            self._python.wait()
+            with self._python:  # closes its pipes
+                self._python.kill()
         for process in self._background:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
@@ -152,7 +153,7 @@ class Reader:
             "VIRTUAL_ENV": str(self._environment), "CXX": "c++-cached", "HELORA_OBJECTS": str(objects),
             "PATH": os.pathsep.join([str(self._environment / "bin"), kept["PATH"]]),
             "HELORA_CONFIG": str(settings / "empty.toml"), "HELORA_PROFILES": str(settings / "profiles"),
-            "OMP_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(settings / "cache"), "UV_CACHE_DIR": _uv_cache(),
         }  # fmt: skip
         if wheels := os.environ.get("HELORA_WHEELHOUSE"):
             kept["UV_FIND_LINKS"] = wheels
@@ -185,8 +186,13 @@ class Reader:
             ["bash", "-c", serves], cwd=self.cwd, env=self.variables(), capture_output=True
         ).returncode:
             if process.poll() is not None or time.monotonic() > until:
-                raise PageFailed(f"does not serve:\n{script}\n{_tail(log)}")
+                break
             time.sleep(0.2)
+        else:
+            time.sleep(0.2)
+            if process.poll() is None:
+                return
+        raise PageFailed(f"does not serve:\n{script}\n{_tail(log)}")
 
     def python(self, snippet: str) -> None:
         """Run Python after what ran before it.
@@ -206,6 +212,11 @@ class Reader:
         answer = self._python.stdout.readline()
         if not answer or json.loads(answer) is not None:
             raise PageFailed(f"of\n{snippet}\n{json.loads(answer) if answer else 'Python ended'}")
+
+
+@functools.cache
+def _uv_cache() -> str:
+    return subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _tail(log: Path) -> str:

@@ -83,9 +83,7 @@ def test_a_wrong_command_line_is_noticed(words: str, why: str) -> None:
 
 
 def test_commands_are_found_in_scripts() -> None:
-    script = (
-        "A=1 helora demo --tokens 8 > a 2>&1 &\nuv run helora plan \\\n  --shape 8:8:2 && cat x | helora chat # why\n"
-    )
+    script = "A=1 helora demo --tokens 8 > a 2>&1 &\nuv run helora plan \\\n --shape 8:8:2 && cat x | helora chat # a"
     assert list(filter(None, simple_commands(script))) == [
         ["A=1", "helora", "demo", "--tokens", "8"],
         ["uv", "run", "helora", "plan", "--shape", "8:8:2"],

@@ -7,13 +7,17 @@ What is listed is tested always. Pages are run where ``HELORA_RUN_PAGES`` names 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.docs.command_lines import ROOT, blocks, pages
 from tests.docs.run_pages import GROUPS, PageFailed, Reader, listed, run
+
+fcntl = pytest.importorskip("fcntl", reason="pages are run on POSIX")
 
 LISTED = listed()
 ASKED = {"": (), "fast": ("fast",), "slow": ("fast", "slow")}[os.environ.get("HELORA_RUN_PAGES", "")]
@@ -44,7 +48,16 @@ def test_every_group_that_is_run_has_pages() -> None:
 
 @pytest.mark.parametrize("name", [name for name, page in LISTED.items() if page.group in ASKED])
 def test_the_page_runs(name: str, tmp_path: Path) -> None:
-    assert run(name, LISTED[name], tmp_path) > 0
+    with _no_other_page():
+        assert run(name, LISTED[name], tmp_path) > 0
+
+
+@contextmanager
+def _no_other_page() -> Iterator[None]:
+    """Servers of several pages have the same port."""
+    with (Path(tempfile.gettempdir()) / "helora-pages.lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture
