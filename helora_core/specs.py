@@ -36,7 +36,7 @@ def needs(module: str, install: str) -> Callable[[], str | None]:
 
     Args:
         module: What ``import`` calls it.
-        install: What to do where it is missing, as in ``pip install 'helora-tenseal[native]'``.
+        install: What to do where it is missing, as ``installing.install_line`` words it.
     """
 
     def missing() -> str | None:

@@ -48,3 +48,11 @@ def bench() -> None:
 
     Counts gate, clocks inform: see docs/benchmarks.md.
     """
+    from helora_core.errors import InvalidInput
+    from helora_harness.places import DATA, REPO
+
+    if not (DATA / "counts.lock.json").is_file():
+        raise InvalidInput(
+            f"helora bench works on the checkout that it lies in, and {REPO} is none.",
+            hint="In a checkout of helora, run `uv sync`, or `pip install -e . -e harness`.",
+        )

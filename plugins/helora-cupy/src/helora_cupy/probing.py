@@ -17,6 +17,8 @@ import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from helora_core.installing import install_line
+
 VARIABLE = "HELORA_CUPY_DEVICE"
 """``card`` or nothing for the card that CUDA lists first; ``shim`` for the kernels on the CPU, compiled by g++: a test
 of the kernels, as slow as it is exact."""
@@ -28,7 +30,7 @@ LEAST_CAPABILITY = (8, 0)
 
 SECONDS = 60
 
-INSTALL = "pip install 'helora-cupy[cuda12]' or 'helora-cupy[cuda13]', whichever CUDA the driver has"
+INSTALL = f"{install_line('helora-cupy', 'cuda12')}; or [cuda13], whichever CUDA the driver has"
 
 _PROBE = """
 import ctypes, json, sys

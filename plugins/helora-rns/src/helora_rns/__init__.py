@@ -8,6 +8,7 @@ from pathlib import Path
 
 from helora_core.errors import BackendUnavailable
 from helora_core.hookspecs import hookimpl
+from helora_core.installing import install_line
 from helora_core.specs import BackendSpec
 
 COMPILED = Path(__file__).parent / "_library"
@@ -17,7 +18,7 @@ COMPILED = Path(__file__).parent / "_library"
 def availability() -> str | None:
     """Why the engine cannot be used here, or None."""
     if importlib.util.find_spec("cryptography") is None:
-        return "the library cryptography is not installed: pip install helora-rns"
+        return f"the library cryptography is not installed: {install_line('helora-rns')}"
     from helora_rns.choice import chosen
 
     try:
