@@ -214,6 +214,26 @@ def stranger(session: nox.Session) -> None:
     session.run("python", "tests/scaffold/outside_checkout.py")
 
 
+@nox.session(python="3.11")
+def install(session: nox.Session) -> None:
+    """Wheels of everything, held to what they promise, and installed in an empty environment of each Python named:
+    ``nox -s install -- 3.10 3.13``, 3.12 by default. Workflows and the list of dependencies of a release too.
+    """
+    session.install("uv", *_group("release"))
+    wheels = Path(session.create_tmp(), "wheels").resolve()
+    shutil.rmtree(wheels, ignore_errors=True)
+    session.run("python", ".ci/release.py", "build", str(wheels))
+    session.run("python", ".ci/release.py", "check", str(wheels))
+    workflows = sorted(map(str, Path(".github/workflows").glob("*.yml")))
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+    session.run("zizmor", "--offline", "--min-severity", "medium", *workflows)
+    session.run(
+        "cyclonedx-py", "requirements", "constraints.txt", "--output-file", str(wheels.parent / "helora.cdx.json")
+    )
+    for python in session.posargs or ["3.12"]:
+        session.run("python", "tests/scaffold/from_wheels.py", str(wheels), python)
+
+
 @nox.session(python="3.10", default=False)
 def backends_page(session: nox.Session) -> None:
     """Measure every library and rewrite docs/backends.md; some minutes, on an otherwise idle machine."""
@@ -293,7 +313,9 @@ def serve(session: nox.Session) -> None:
 
 @nox.session(python="3.11", default=False)
 def serve_soak(session: nox.Session) -> None:
-    """100 000 malformed frames at a server, which goes on serving, and 32 clients at once; minutes."""
+    """100 000 malformed frames at a server, which goes on serving; then 1, 8 and 32 clients that generate at once, ten
+    minutes each, online and precomputed: ``docs/serving-figures.md``. An hour and more; ``-- --seconds 20`` tries it.
+    """
     session.install(*CORE, *PLUGINS)
     session.run("python", "plugins/helora-serve/tests/soak.py", *session.posargs)
 

@@ -15,7 +15,7 @@ from helora_harness.benchmarks.shim import NotThere, Prepared, plan_counts, plan
 
 pytest.importorskip("pytest_benchmark")
 
-BACKENDS = ("numpy", "tenseal", "openfhe", "pyfhel")
+BACKENDS = ("numpy", "rns", "tenseal", "openfhe", "pyfhel")
 PACKINGS = ("rank_bsgs", "zero_moai", "halevi_shoup_bsgs")
 SHAPE = "256:256:8"
 MIN_BITS = 8.0

@@ -201,9 +201,15 @@ def check_peft_directory(root: Path) -> None:
         raise _no_tensors(root)
 
 
+_OF_ARTIFACTS = "manifest.json"
+"""The file that makes a directory an artifact (``helora_core.artifact``)."""
+
+
 def _no_config(root: Path) -> AdapterFormatError:
     found = sorted(nested_adapters(root), key=lambda path: natural_key(str(path)))
-    if found:
+    if (root / _OF_ARTIFACTS).exists():
+        hint = f"{_OF_ARTIFACTS} is there: what helora compile wrote is run with helora run --artifact {root}"
+    elif found:
         shown = ", ".join(map(str, found[:_NESTED_SHOWN]))
         more = f" and {len(found) - _NESTED_SHOWN} more" if len(found) > _NESTED_SHOWN else ""
         hint = f"Give one of the adapters in it: {shown}{more}."

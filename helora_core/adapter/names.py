@@ -33,8 +33,15 @@ def close_names(wanted: str, names: Iterable[str], *, limit: int = 4) -> list[st
     """Up to ``limit`` names, or endings of names, that ``wanted`` may be a misspelling of, closest first.
 
     Endings of as many components as ``wanted`` has are compared, so that ``q_prj`` finds ``q_proj`` and not forty
-    full names that contain it.
+    full names that contain it; if none is close, those of one more, and of two. For a pattern with ``*``, patterns are.
     """
     components = wanted.count(".") + 1
-    endings = dict.fromkeys(".".join(name.split(".")[-components:]) for name in names)
-    return get_close_matches(wanted, endings, n=limit, cutoff=0.6)
+    if "*" in wanted:  # a pattern is close to patterns
+        names = (".".join("*" if part.isdecimal() else part for part in name.split(".")) for name in names)
+    names = list(names)
+    for more in range(3):  # components that were left out
+        endings = dict.fromkeys(".".join(name.split(".")[-components - more :]) for name in names)
+        close = get_close_matches(wanted, endings, n=limit, cutoff=0.6)
+        if close:
+            return close
+    return []

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from helora_core.adapter.containers import CONFIG_FILE, TENSOR_FILE
 from helora_core.adapter.lora import ModuleShape
 from helora_core.adapter.names import close_names, matches
 from helora_core.artifact.constants import most_bytes, read_constants
@@ -28,7 +29,7 @@ from helora_core.compiler.compiled import CompiledModule, Part
 from helora_core.compiler.key_sets import KeySet, key_sets
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.recipe import LoadPacking
-from helora_core.errors import InvalidInput
+from helora_core.errors import ArtifactInvalid, InvalidInput
 from helora_core.packing.protocol import Vector
 from helora_core.params.security import DEFAULT_SECURITY_BITS, DEFAULT_TABLE
 from helora_core.privacy.leakage import Assumption
@@ -175,6 +176,7 @@ def read_artifact(
         table=table,
         assume=frozenset(assume),
     )
+    _check_place(directory)
     data = read_file(directory / MANIFEST, most=MANIFEST_BYTES)
     manifest = parse_manifest(data, directory / MANIFEST)
     _check_listing(directory, manifest)
@@ -195,6 +197,22 @@ def read_artifact(
         of_plan = [module for module in modules if module.plan is plans[digest]]
         check_modules(plans[digest], directory / name, of_plan)
     return Artifact(directory, hashlib.sha256(data).hexdigest(), manifest, modules)
+
+
+def _check_place(directory: Path) -> None:
+    """Refuse what cannot be an artifact with what it is instead."""
+    if not directory.exists():
+        raise ArtifactInvalid(
+            f"{directory}: there is no such directory.",
+            hint=f"Make it of an adapter: helora compile --adapter DIR --out {directory}",
+        )
+    named = any((directory / name).exists() for name in (CONFIG_FILE, TENSOR_FILE))
+    if not (directory / MANIFEST).exists() and (directory.is_file() or named):
+        raise ArtifactInvalid(
+            f"{directory}: {'an adapter' if named else 'a file'}, not an artifact.",
+            hint=f"Give an adapter as --adapter, or make an artifact of it: helora compile --adapter {directory} --out "
+            "served",
+        )
 
 
 def _check_listing(directory: Path, manifest: Manifest) -> None:

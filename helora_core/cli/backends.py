@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@options.wide
 @options.as_json
 def backends(as_json: bool) -> None:
     """List the CKKS backends.
@@ -20,6 +21,8 @@ def backends(as_json: bool) -> None:
     Where each comes from, whether it can be used here or why not, whether it encrypts, and what it can do.
     """
     from helora_core.cli.output import print_json, print_table, warn
+    from helora_core.cli.tables import Column, Table
+    from helora_core.cli.terminal import say
     from helora_core.host.manager import get_manager
 
     manager = get_manager()
@@ -32,10 +35,14 @@ def backends(as_json: bool) -> None:
     if as_json:
         print_json({"backends": rows, "failures": failures})
         return
-    print_table(
-        ("backend", "distribution", "library", "ready", "secure", "capabilities", "summary"),
-        [_cells(row) for row in rows],
-    )
+    columns = [
+        Column("backend"), Column("distribution"), Column("library"), Column("ready"), Column("secure"),
+        Column("capabilities", prose=True), Column("summary", prose=True),
+    ]  # fmt: skip
+    print_table(Table(columns, [_cells(row) for row in rows], spare=("capabilities", "distribution", "library")))
+    for row in rows:
+        if row["reason"] or row["only_by_name"]:
+            say(f"{row['name']}: {row['reason'] or row['only_by_name']}", hanging=2)
     for failure in failures:
         warn(f"{failure['reason']}. {failure['next_step']}")
 
@@ -69,8 +76,8 @@ def _row(manager: PluginManager, name: str) -> dict[str, Any]:
 
 def _ready(row: dict[str, Any]) -> str:
     if not row["available"]:
-        return f"no: {row['reason']}"
-    return f"only by name: {row['only_by_name']}" if row["only_by_name"] else "yes"
+        return "no"
+    return "by name" if row["only_by_name"] else "yes"
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

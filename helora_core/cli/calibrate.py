@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 )
 @options.force
 @options.security_table
+@options.wide
 @options.as_json
 def calibrate(
     backend: str | None, rings: tuple[int, ...], rounds: int, output_path: Path | None, force: bool,
@@ -119,18 +120,25 @@ _SHOWN_AHEAD = ("ahead_encrypt", "ahead_receive", "ahead_multiply_down", "ahead_
 
 def _show(profile: Profile) -> None:
     from helora_core.cli.output import print_table, warn
+    from helora_core.cli.tables import Table
+    from helora_core.cli.terminal import say
 
+    headings = [name.replace("_", " ") for name in _SHOWN]
     print_table(
-        ("ring", "chain", "primes left", *_SHOWN),
-        [row for chain in profile.chains if not chain.wrap_bits for row in _rows(chain)],
-        numbers=("ring", "primes left", *_SHOWN),
-        spare=("encode_scalar", "rotate_further", "encode_slots", "add", "decrypt_slots", "encrypt_slots"),
-    )
+        Table.of_text(
+            ("ring", "chain", "primes left", *headings),
+            [row for chain in profile.chains if not chain.wrap_bits for row in _rows(chain)],
+            numbers=("ring", "primes left", *headings),
+            spare=("encode scalar", "rotate further", "encode slots", "add", "decrypt slots", "encrypt slots",
+                   "rescale", "multiply plain"),
+        )
+    )  # fmt: skip
     ahead = [_row_ahead(chain) for chain in profile.chains if chain.wrap_bits]
     if ahead:
         shown = [name.replace("_", " ") for name in _SHOWN_AHEAD]
-        print_table(("ring", "chain", *shown), ahead, numbers=("ring", *shown), spare=(shown[-1], shown[-2]))
-    click.echo("ms, medians; chain: bits of the data primes | of the special primes, or + of the wrap limb")
+        spare = [*shown[:0:-1]]
+        print_table(Table.of_text(("ring", "chain", *shown), ahead, numbers=("ring", *shown), spare=spare))
+    say("ms, medians; chain: bits of the data primes | of the special primes, or + of the wrap limb", hanging=2)
     for chain in profile.refused:
         warn(f"no times for ring degree {chain.ring_degree}, primes of {chain.data_bits} bits: {chain.reason}")
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace an existing artifact at --out.")
 @options.tokens("as few as a run can have")
 @options.execution
+@options.wide
 @options.as_json
 def compile(
     adapter_path: Path,
@@ -119,18 +120,18 @@ def _document(
 
 def _show(document: dict[str, Any]) -> None:
     from helora_core.cli.output import print_table, size
+    from helora_core.cli.tables import BEGINNINGS, Column, Table
 
-    numbers = ("tokens/run", "plaintexts", "size")
-    print_table(
-        ("module", "shape", "packing", *numbers, "plan"),
-        [
-            (row["module"], row["shape"], row["packing"], str(row["tokens_per_run"]), str(row["constants"]),
-             size(row["bytes"]), row["digest"][:12])
-            for row in document["modules"]
-        ],
-        numbers=numbers,
-        spare=("plan", "plaintexts", "shape"),
-    )  # fmt: skip
+    columns = [
+        Column("module"), Column("shape"), Column("packing"), Column("tokens/run", number=True),
+        Column("plaintexts", number=True), Column("size", size, number=True, measured=True), Column("plan"),
+    ]  # fmt: skip
+    rows = [
+        (row["module"], row["shape"], row["packing"], row["tokens_per_run"], row["constants"], row["bytes"],
+         row["digest"][:12])
+        for row in document["modules"]
+    ]  # fmt: skip
+    print_table(Table(columns, rows, spare=("plan", "plaintexts", BEGINNINGS, "shape", "tokens/run"), names="module"))
     for line in _saved(document["modules"]):
         click.echo(line)
     sets = f"{document['key_sets']} key set{'s' * (document['key_sets'] > 1)}"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import click
 
+from helora_core.cli.groups import closest
 from helora_core.errors import InvalidInput
 from helora_core.files.malformed import Malformed
 from helora_core.files.strict_toml import read_toml
@@ -64,7 +65,7 @@ def read_defaults() -> dict[str, str]:
     if unknown:
         raise InvalidInput(
             f"{path}: there is no setting {', '.join(unknown)}.",
-            hint=f"The settings are {', '.join(KEYS)}.",
+            hint=closest(unknown[0], list(KEYS)),
         )
     for key, value in defaults.items():
         _check_value(path, key, value)

@@ -10,7 +10,7 @@ from helora_core.cli import options
 
 
 @click.command()
-@click.argument("backend")
+@click.argument("backend", shell_complete=options.backends)
 @click.option("-k", "keyword", default="", metavar="EXPRESSION", help="Run only the laws that match, as in pytest.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the report as JSON.")
 @click.option("--html", "html_path", type=click.Path(path_type=Path, dir_okay=False), help="Write it as a page.")

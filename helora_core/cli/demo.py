@@ -6,6 +6,8 @@ import click
 
 from helora_core.cli import options
 
+NEXT = "Try next: helora plan --adapter DIR for your own adapter; helora doctor for what runs on this machine."
+
 
 @click.command()
 @options.module
@@ -18,6 +20,7 @@ from helora_core.cli import options
     help="Tokens of the prompt to run, 1 to 32.",
 )
 @options.execution
+@options.wide
 @options.as_json
 def demo(module_name: str, tokens: int, execution: options.Execution, as_json: bool) -> None:
     """Run the bundled adapter encrypted and check every Δ.
@@ -25,8 +28,10 @@ def demo(module_name: str, tokens: int, execution: options.Execution, as_json: b
     The adapter is a LoRA of SmolLM2-135M-Instruct on q_proj and v_proj of its 30 layers, the activations are those of
     a real prompt. Exit status 1 if any module falls below --min-bits.
     """
-    from helora_core.cli.execution import run_work, show, warn_of
+    from helora_core.cli.execution import run_work
     from helora_core.cli.output import print_json
+    from helora_core.cli.results import show, warn_of
+    from helora_core.cli.terminal import say
     from helora_core.data.bundled import bundled_activations, bundled_adapter
     from helora_core.parties.report import require_precision
 
@@ -35,6 +40,8 @@ def demo(module_name: str, tokens: int, execution: options.Execution, as_json: b
     if not as_json:
         show(results, document)
     require_precision(document["modules"], execution.min_bits)
-    if as_json:  # after the check, since a command prints one JSON document, which may be a refusal
+    if not as_json:
+        say(NEXT, hanging=2)
+    else:  # after the check, since a command prints one JSON document, which may be a refusal
         print_json(document)
         warn_of(results, document)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import Any
-
-import click
 
 from helora_core.cli import options
 from helora_core.cli.ranking import batches_of, on_subjects, ranked_rows, when_it_pays
@@ -44,15 +41,15 @@ def _bytes_per_token(plan: dict[str, Any], runs: float) -> float:
     return runs * float(plan["bytes_up_estimate"] + plan["bytes_down_estimate"])
 
 
-_COLUMNS = 80
-
-_SPARE = ("bound by", "enc", "dec", "compute", "N", "tok/run", "rot/tok")
+_SPARE = ("enc", "dec", "compute", "N", "tok/run", "rot/tok", "bound by", "bytes/tok", "backend")
 
 
 def _print_ranking(title: str, tokens: int, rows: list[dict[str, Any]]) -> None:
     from helora_core.cli.output import print_table, seconds, size
+    from helora_core.cli.tables import Table
+    from helora_core.cli.terminal import say
 
-    click.echo(f"\n{title}")
+    say(f"\n{title}")
     numbers = ("N", "tok/run", "ms/tok", "enc", "compute", "dec", "rot/tok", "bits", "bytes/tok")
     table = []
     for rank, row in enumerate(row for row in rows if not row["refusal"]):
@@ -77,15 +74,16 @@ def _print_ranking(title: str, tokens: int, rows: list[dict[str, Any]]) -> None:
                 row.get("bottleneck", "not calibrated"),
             )
         )
-    print_table(("", "packing", "backend", *numbers, "leakage", "bound by"), table, numbers=numbers, spare=_SPARE)
+    headings = ("", "packing", "backend", *numbers, "leakage", "bound by")
+    print_table(Table.of_text(headings, table, numbers=numbers, spare=_SPARE))
     for row in rows:
         if row.get("ahead"):
-            for line in textwrap.wrap(_prepared(row), _COLUMNS, initial_indent="  ", subsequent_indent="    "):
-                click.echo(line)
+            say(f"  {_prepared(row)}", hanging=2)
     for row in rows:
         if row["refusal"]:
-            click.echo(
-                f"  not {row['packing']}" + (f" on {row['backend']}" if row["backend"] else "") + f": {row['refusal']}"
+            say(
+                f"  not {row['packing']}" + (f" on {row['backend']}" if row["backend"] else "") + f": {row['refusal']}",
+                hanging=2,
             )
 
 

@@ -7,21 +7,24 @@ are imported inside the callbacks.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 import click
 
 from helora_core import __version__
+from helora_core.cli.groups import Group
 from helora_core.cli.options import JSON_ASKED
+from helora_core.cli.terminal import say, width, wrapped
 from helora_core.errors import HeloraError
 
 _COMMANDS = (
-    "backends", "calibrate", "compile", "conform", "demo", "explain", "new-backend", "packings", "plan", "predict",
-    "run",
+    "backends", "calibrate", "compile", "conform", "demo", "doctor", "explain", "new-backend", "packings", "plan",
+    "predict", "run",
 )  # fmt: skip
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """Core's commands by name, then those of plugins. Only the command asked for is imported."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -59,9 +62,10 @@ def _refuse(error: HeloraError, *, as_json: bool) -> None:
 
         print_json({"error": {"code": error.code, "message": _as_text(error.message), "hint": _as_text(error.hint)}})
         return
-    click.secho(f"error [{error.code}]", fg="red", bold=True, err=True, nl=False)
-    click.echo(f" {error.message}", err=True)
-    click.echo(f"  hint: {error.hint}", err=True)
+    what = f"error [{error.code}]"
+    lines = wrapped(f"{what} {error.message}", width(sys.stderr), hanging=2)
+    click.echo(click.style(what, fg="red", bold=True) + lines.removeprefix(what), err=True)
+    say(f"  hint: {error.hint}", err=True, hanging=2)
 
 
 def _as_text(message: str) -> str:

@@ -41,7 +41,7 @@ def new_backend(name: str, directory: Path, as_json: bool) -> None:
         return
     click.echo(f"wrote {folder}: an emulation that passes the kit, for you to put a library into.\n")
     click.echo(f"  cd {folder}")
-    click.echo("  pip install -e . 'helora-core[conformance]'")
+    click.echo("  pip install -e . hypothesis pytest")
     click.echo(f"  helora conform {name}")
     click.echo("  pytest")
     click.echo("\nTo fill in, in the order in which that goes best (pytest lists what is left):\n")

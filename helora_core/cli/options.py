@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from helora_core.cli.groups import closest
+
 if TYPE_CHECKING:
     from helora_core.compiler.request import Constraints
     from helora_core.privacy.leakage import Assumption
@@ -25,12 +27,42 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 JSON_ASKED = "helora_core.cli.json"
 """Key under which the root context notes that errors are wanted as JSON too."""
 
+WIDE = "helora_core.cli.wide"
+"""Key under which it notes whether tables are wanted whole."""
+
+
+def _names_of(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Completes the names of backends or packings, for shells."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        from helora_core.host.manager import get_manager
+
+        return [name for name in ("auto", *getattr(get_manager(), kind)()) if name.startswith(incomplete)]
+
+    return complete
+
+
+backends = _names_of("backends")
+
+
+def _tables(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from helora_core.params.security import TABLES
+
+    return [name for name in TABLES if name.startswith(incomplete)]
+
+
+def models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Completes the names of models whose shapes are known."""
+    from helora_core.adapter.synthetic import LLM_SHAPES
+
+    return [name for name in LLM_SHAPES if name.startswith(incomplete)]
+
 
 def _known_table(ctx: click.Context, param: click.Parameter, value: str) -> str:
     from helora_core.params.security import TABLES
 
     if value not in TABLES:
-        raise click.BadParameter(f"there is no table {value!r}; choose from {', '.join(TABLES)}.", ctx, param)
+        raise click.BadParameter(f"there is no table {value!r}. {closest(value, list(TABLES))}", ctx, param)
     return value
 
 
@@ -42,12 +74,22 @@ def _note_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
 as_json: Decorator = click.option(
     "--json", "as_json", is_flag=True, is_eager=True, callback=_note_json, help="Print JSON."
 )
+
+
+def _note_wide(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    ctx.find_root().meta[WIDE] = value
+
+
+wide: Decorator = click.option(
+    "--wide", is_flag=True, expose_value=False, callback=_note_wide,
+    help="Show every column and every row of tables, wider than the terminal if need be.",
+)  # fmt: skip
 packing: Decorator = click.option(
-    "--packing", default=DEFAULT_PACKING, show_default=True, metavar="NAME",
+    "--packing", default=DEFAULT_PACKING, show_default=True, metavar="NAME", shell_complete=_names_of("packings"),
     help="Packing strategy (`helora packings`); auto: the one predicted to be cheapest (`helora explain`).",
 )  # fmt: skip
 backend: Decorator = click.option(
-    "--backend", envvar="HELORA_BACKEND", show_envvar=True, metavar="NAME",
+    "--backend", envvar="HELORA_BACKEND", show_envvar=True, metavar="NAME", shell_complete=backends,
     help="CKKS backend (`helora backends`); by default auto: the best that can run here.",
 )  # fmt: skip
 ring: Decorator = click.option(
@@ -69,7 +111,7 @@ def _assumptions(ctx: click.Context, param: click.Parameter, value: tuple[str, .
     known = {each.option: each for each in Assumption}
     for name in value:
         if name not in known:
-            raise click.BadParameter(f"there is no assumption {name!r}; choose from {', '.join(known)}.", ctx, param)
+            raise click.BadParameter(f"there is no assumption {name!r}. {closest(name, list(known))}", ctx, param)
     return frozenset(known[name] for name in value)
 
 
@@ -90,6 +132,7 @@ security: Decorator = click.option(
 )  # fmt: skip
 security_table: Decorator = click.option(
     "--security-table", default="guidelines-2024", show_default=True, metavar="NAME", callback=_known_table,
+    shell_complete=_tables,
     help="Published table of secure parameters: guidelines-2024 or he-standard-2018; against quantum computers "
     "he-standard-2018-quantum or, stricter, adps16-quantum.",
 )  # fmt: skip

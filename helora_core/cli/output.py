@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
+from helora_core.cli import terminal
+from helora_core.cli.terminal import say
+
 if TYPE_CHECKING:
+    from helora_core.cli.tables import Table
     from helora_core.compiler.plan import Plan
     from helora_core.planning.selection import Selection
-
-_GAP = 3
-"""Columns between two cells of a table."""
-
-_PIPE_WIDTH = 200
-"""Columns assumed if output is not a terminal: a table in a file or a CI log should not be folded."""
 
 
 def print_json(data: object) -> None:
@@ -26,60 +24,56 @@ def print_json(data: object) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(data), indent=2))
 
 
-def print_table(
-    columns: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    numbers: Collection[str] = (),
-    footer: bool = False,
-    spare: Sequence[str] = (),
-) -> None:
-    """A table on standard output.
+def print_table(table: Table) -> None:
+    """A table on standard output with its legend; standard error names columns that its terminal has no room for.
 
-    Args:
-        columns: Headings.
-        rows: Cells, as many as columns.
-        numbers: Headings of the columns that are aligned as numbers.
-        footer: Set the last row apart, as a total.
-        spare: Headings of the columns that a terminal too narrow for all is spared, the first one first. A note on
-            standard error names them.
+    Raises:
+        LookupError: The command that runs does not take ``--wide``, so that nobody could see all of the table.
     """
     from rich.console import Console
-    from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False)
-    rows = list(rows)
-    left_out = _left_out(columns, rows, console.width, spare) if sys.stdout.isatty() else []
-    kept = [i for i, column in enumerate(columns) if column not in left_out]
-    table = Table(box=None if not sys.stdout.isatty() else _box(), pad_edge=False)
-    for i in kept:
-        table.add_column(columns[i], justify="right" if columns[i] in numbers else "left", overflow="fold")
-    for number, row in enumerate(rows):
-        table.add_row(*(row[i] for i in kept), end_section=footer and number == len(rows) - 2)
-    console.print(table)
-    if left_out:
-        names = ", ".join(column for column in columns if column in left_out)
-        click.echo(f"too narrow for {names}: --json or a pipe has them", err=True)
+    from helora_core.cli.tables import drawn, fitted
 
-
-def _left_out(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, spare: Sequence[str]) -> list[str]:
-    """The spare columns to leave out, so that the others fit the width unfolded if they can."""
-    from rich.cells import cell_len
-
-    widths = {name: max(map(cell_len, cells)) for name, *cells in zip(columns, columns, *rows, strict=True)}
-    left_out: list[str] = []
-    for name in spare:
-        if sum(widths.values()) + _GAP * len(widths) <= width:
-            break
-        del widths[name]
-        left_out.append(name)
-    return left_out
+    columns, wide = terminal.width(), _wide()
+    shown = fitted(table, columns, wide=wide)
+    room = None if wide else columns
+    console = Console(file=sys.stdout, width=room or _UNBROKEN, highlight=False, markup=False)
+    with console.capture() as capture:
+        console.print(drawn(shown, width=room, plain=columns is None))
+    for line in capture.get().splitlines():
+        click.echo(line.rstrip())
+    if shown.legend:
+        say(shown.legend, hanging=2)
+    if columns is not None and shown.left_out:
+        count = len(shown.left_out)
+        more = f"--wide has {count} column{'s' * (count > 1)} more: {', '.join(shown.left_out)}"
+        click.echo(more if len(more) <= columns else f"{more[: columns - 1]}…", err=True)
 
 
-def _box() -> Any:
-    from rich import box
+_UNBROKEN = 10_000
+"""Columns of a file, a pipe or a terminal that is asked for all: more than any table has."""
 
-    return box.SIMPLE_HEAD
+
+def _wide() -> bool:
+    """Whether ``--wide`` was given to the command that runs, if one does."""
+    from helora_core.cli.options import WIDE
+
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return False
+    if WIDE not in context.find_root().meta:
+        raise LookupError(f"{context.command_path} prints a table, but does not take --wide")
+    return bool(context.find_root().meta[WIDE])
+
+
+def field(label: str, *sentences: str) -> None:
+    """A label with its text beside it, each sentence on lines of its own; nothing without sentences."""
+    for i, sentence in enumerate(sentences):
+        say(f"  {'' if i else label:<{_LABEL}}{sentence}", margin=_LABEL + 2)
+
+
+_LABEL = 16
+"""Columns of a label."""
 
 
 def token_progress(total_tokens: int) -> AbstractContextManager[Any]:
@@ -111,17 +105,18 @@ def tell_selection(selection: Selection) -> None:
     """Print to standard error which backend ``auto`` chose, and why it skipped others."""
     if selection.skipped:
         skipped = "; ".join(f"{name}: {reason}" for name, reason in selection.skipped)
-        click.echo(f"backend {selection.name} (skipped {skipped})", err=True)
+        say(f"backend {selection.name} (skipped {skipped})", err=True, hanging=2)
 
 
 def tell_zeros(names: Sequence[str]) -> None:
     """Print to standard error which modules have a Δ of zero, so that nothing was run: the first few by name."""
     if names:
         more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
-        click.echo(
+        say(
             f"note: Δ = 0 whatever x is, for up, down or α are zero: {', '.join(names[:_FEW])}{more}. "
             "Nothing is encrypted or computed there.",
             err=True,
+            hanging=2,
         )
 
 
@@ -130,7 +125,7 @@ _FEW = 3
 
 def warn(message: str) -> None:
     """One warning on standard error."""
-    click.secho(f"warning: {message}", fg="yellow", err=True)
+    say(f"warning: {message}", err=True, hanging=2, colour="yellow")
 
 
 def warn_of_security(plans: Iterable[Plan], *, backend: str = "", secure: bool = True) -> None:

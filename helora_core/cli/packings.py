@@ -10,6 +10,7 @@ from helora_core.cli import options
 
 
 @click.command()
+@options.wide
 @options.as_json
 def packings(as_json: bool) -> None:
     """List the packing strategies.
@@ -17,6 +18,8 @@ def packings(as_json: bool) -> None:
     Depth, whether they rotate, what the key holder learns, and when to use them.
     """
     from helora_core.cli.output import print_json, print_table
+    from helora_core.cli.tables import Column, Table
+    from helora_core.cli.terminal import say
     from helora_core.host.manager import get_manager
 
     manager = get_manager()
@@ -41,14 +44,17 @@ def packings(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    print_table(
-        ("packing", "depth", "rotates", "key holder learns, beyond Δ", "summary"),
-        [
-            (row["name"], str(row["depth"]), "yes" if row["rotates"] else "no",
-             row["leakage"] + "*" * row["needs_sanitize"] + "†" * bool(row["assumes"]), row["summary"])
-            for row in rows
-        ],
-    )  # fmt: skip
-    click.echo("* holds for sanitised results, which private weights (the default) are given as (SECURITY.md).")
+    columns = [
+        Column("packing"), Column("depth", number=True), Column("rotates"), Column("key holder learns", prose=True),
+        Column("summary", prose=True),
+    ]  # fmt: skip
+    cells = [
+        (row["name"], str(row["depth"]), "yes" if row["rotates"] else "no",
+         row["leakage"] + "*" * row["needs_sanitize"] + "†" * bool(row["assumes"]), row["summary"])
+        for row in rows
+    ]  # fmt: skip
+    print_table(Table(columns, cells, spare=("depth", "rotates")))
+    say("key holder learns: beyond Δ, which it decrypts", hanging=2)
+    say("* holds for sanitised results, which private weights (the default) are given as (SECURITY.md).", hanging=2)
     for assumption in dict.fromkeys(name for row in rows for name in row["assumes"]):
-        click.echo(f"† rests on {assumption} of every client, which has to be accepted (--assume).")
+        say(f"† rests on {assumption} of every client, which has to be accepted (--assume).", hanging=2)

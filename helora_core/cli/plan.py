@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +21,16 @@ if TYPE_CHECKING:
 @options.adapter(required=False)
 @options.module
 @click.option("--shape", metavar="D_IN:D_OUT:R", help="A module's shape, instead of an adapter, such as 1536:256:16.")
-@click.option("--model", metavar="NAME", help="The modules of a model, instead of an adapter, such as qwen2.5-1.5b.")
+@click.option(
+    "--model", metavar="NAME", shell_complete=options.models,
+    help="The modules of a model, instead of an adapter, such as qwen2.5-1.5b.",
+)  # fmt: skip
 @options.tokens("as few as a run can have, filling it")
 @options.execution
 @click.option("--rings", is_flag=True, help="Compare ring degrees instead, with times measured on --backend.")
 @click.option("--show", is_flag=True, help="Also print the program that the server executes.")
 @click.option("--passes", is_flag=True, help="With --show: print it after each pass of the compiler that changes it.")
+@options.wide
 @options.as_json
 def plan(
     adapter_path: Path | None,
@@ -175,7 +178,9 @@ def _compare_rings(requests: list[PlanRequest], execution: options.Execution, as
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    from helora_core.cli.output import amount, print_table
+    from helora_core.cli.output import amount, field, print_table
+    from helora_core.cli.tables import BEGINNINGS, Table
+    from helora_core.cli.terminal import say
 
     numbers = (
         "N",
@@ -189,7 +194,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
         "keys",
         "budget from",
     )
-    print_table(
+    table = Table.of_text(
         ("module", "shape", "packing", *numbers, "leakage", "digest"),
         [
             (row["module"], f"{row['d_in']}:{row['d_out']}:{row['rank']}", row["packing"], str(row["ring_degree"]),
@@ -199,35 +204,28 @@ def _print(rows: list[dict[str, Any]]) -> None:
             for row in rows
         ],
         numbers=numbers,
-        spare=("digest", "depth", "rescales", "ct×pt", "security", "rot/token", "shape", "budget from", "N", "keys"),
+        spare=("digest", "depth", "rescales", "ct×pt", "rot/token", "security", "budget from", "keys", "N",
+               BEGINNINGS, "shape", "tokens/run"),
+        names="module",
     )  # fmt: skip
+    print_table(table)
     for digest, row in {row["digest"]: row for row in rows}.items():
-        click.echo(f"\nplan {digest}")
-        click.echo(f"  parameters      {_parameters(row)}")
-        click.echo(f"  rotation steps  {', '.join(map(str, row['rotation_steps'])) or 'none'}")
-        click.echo(f"  leakage         {row['leakage_note']}" + _sanitize_note(row))
+        say(f"\nplan {digest}")
+        field("parameters", _parameters(row))
+        field("rotation steps", ", ".join(map(str, row["rotation_steps"])) or "none")
+        field("leakage", row["leakage_note"] + _sanitize_note(row))
         for assumption in row["assumes"]:
-            _field("assumes", f"{assumption}: {_explained(assumption)}")
-        click.echo(f"  default budget  {row['over_budget'] or 'kept'}{_fits(row)}")
+            field("assumes", f"{assumption}: {_explained(assumption)}")
+        field("default budget", f"{row['over_budget'] or 'kept'}{_fits(row)}")
         if "phases" in row:
-            _field("ahead of time", *_ahead(row["phases"]["offline"]))
-            _field("online", *_online(row["phases"]["online"]))
+            field("ahead of time", *_ahead(row["phases"]["offline"]))
+            field("online", *_online(row["phases"]["online"]))
         if "separately" in row:
-            click.echo(f"  shared input    {_saved(row)}")
+            field("shared input", _saved(row))
         if "joint" in row:
-            click.echo(f"  key set         {_one_key_set(row['joint'])}")
+            field("key set", _one_key_set(row["joint"]))
         if "program" in row:
             click.echo("\n" + row["program"])
-
-
-def _field(label: str, *sentences: str) -> None:
-    """A label with its text, each sentence on lines of its own."""
-    for i, sentence in enumerate(sentences):
-        for j, line in enumerate(textwrap.wrap(sentence, _COLUMNS - _INDENT)):
-            click.echo(f"  {'' if i or j else label}".ljust(_INDENT) + line)
-
-
-_COLUMNS, _INDENT = 80, 18
 
 
 def _explained(assumption: str) -> str:

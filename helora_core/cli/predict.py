@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import Any
 
-import click
-
 from helora_core.cli import options
 from helora_core.cli.ranking import batches_of, on_subjects, ranked_rows, when_it_pays
-
-_COLUMNS = 80
 
 
 @on_subjects
@@ -50,9 +45,10 @@ def predict(
 
 def _print_prediction(row: dict[str, Any]) -> None:
     from helora_core.cli.output import seconds
+    from helora_core.cli.terminal import say
 
     plan, ahead = row["plan"], row["ahead"]
-    click.echo(
+    say(
         f"{row['module']}: {seconds(row['ms_per_token'])} ms per token with {row['packing']} on {row['backend']}, "
         f"N={plan['ring_degree']}" + ("" if ahead else f", {plan['tokens_per_run']} tokens a run")
     )
@@ -64,23 +60,24 @@ def _print_prediction(row: dict[str, Any]) -> None:
         ("decrypt", "decrypt_ms"),
         ("network", "round_trip_ms"),
     )
-    click.echo(("  online " if ahead else "  ") + ", ".join(f"{name} {seconds(row[key])}" for name, key in phases))
+    say(("  online " if ahead else "  ") + ", ".join(f"{name} {seconds(row[key])}" for name, key in phases))
     parts = ", ".join(f"{name} {seconds(ms)}" for name, ms in row["by_operation_ms"].items())
-    click.echo(f"  compute is {parts}")
+    say(f"  compute is {parts}", hanging=2)
     if ahead and when_it_pays(ahead):
-        click.echo(f"  it {when_it_pays(ahead)}")
+        say(f"  it {when_it_pays(ahead)}")
     bound = f"{row['bottleneck']} ({row['bottleneck_share']:.0%}): {row['advice']}"
-    click.echo(textwrap.fill(bound, _COLUMNS, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False))
+    say(f"  {bound}", hanging=2)
 
 
 def _print_ahead(ahead: dict[str, Any], online: dict[str, Any]) -> None:
     """What is prepared, and what each phase moves."""
     from helora_core.cli.output import seconds, size
+    from helora_core.cli.terminal import say
 
     share = ahead["batches"] / ahead["expected_tokens"]
     sides = (f"{side} {seconds(share * ahead[f'{side}_ms_per_batch'])}" for side in ("client", "server"))
-    click.echo(f"  ahead {', '.join(sides)}: {batches_of(ahead)}")
+    say(f"  ahead {', '.join(sides)}: {batches_of(ahead)}")
     kept = size(ahead["kept_bytes_per_token"])
     for start, phase, end in (("bytes a token: ahead", ahead, f", {kept} stored;"), ("  online", online, "")):
         up, down = size(phase["bytes_up_per_token"]), size(phase["bytes_down_per_token"])
-        click.echo(f"  {start} {up} up and {down} down{end}")
+        say(f"  {start} {up} up and {down} down{end}")

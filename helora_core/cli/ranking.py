@@ -19,7 +19,12 @@ _subject = (
     options.adapter(required=False),
     options.module,
     click.option("--shape", metavar="D_IN:D_OUT:R", help="A module's shape, instead of an adapter, as 1536:256:16."),
-    click.option("--model", metavar="NAME", help="The modules of a model, instead of an adapter."),
+    click.option(
+        "--model",
+        metavar="NAME",
+        shell_complete=options.models,
+        help="The modules of a model, instead of an adapter.",
+    ),
     click.option(
         "--tokens",
         type=click.IntRange(1, options.MOST_TOKENS),
@@ -29,6 +34,7 @@ _subject = (
         help="Tokens in flight.",
     ),
     options.execution,
+    options.wide,
     options.as_json,
 )
 

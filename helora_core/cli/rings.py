@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from helora_core.cli.output import amount, print_table, seconds
+from helora_core.cli.tables import Column, Table
+from helora_core.cli.terminal import say
 
 if TYPE_CHECKING:
     from helora_core.backend.protocol import Backend
@@ -72,11 +72,14 @@ def _predicted_ms(row: dict[str, Any], plan: Plan, backend: Backend, table: str)
 def print_rings(rows: list[dict[str, Any]], *, backend: str | None) -> None:
     """Print the table."""
     numbers = ("ring", "slots", "security", "log2(QP)", "tokens/run", "rot/token", "ms/run", "ms/token")
-    print_table(
-        ("shape", *numbers, "note"), [_cells(row) for row in rows], numbers=numbers, spare=("log2(QP)", "slots")
-    )
+    columns = [Column("shape"), *(Column(heading, number=True) for heading in numbers), Column("note", prose=True)]
+    cells = [_cells(row) for row in rows]
+    if not any(row[-1] for row in cells):
+        columns, cells = columns[:-1], [row[:-1] for row in cells]
+    spare = ("log2(QP)", "slots", "ms/run", "security", "rot/token", "shape")
+    print_table(Table(columns, cells, spare=spare))
     source = f"operations timed on {backend} just now" if backend else "no backend to time operations on"
-    click.echo(f"ms: predicted, counts × operation times ({source}); a full run's tokens share its cost")
+    say(f"ms: predicted, counts × operation times ({source}); a full run's tokens share its cost", hanging=2)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

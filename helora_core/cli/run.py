@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 @options.force
 @options.tokens("all of them")
 @options.execution
+@options.wide
 @options.as_json
 def run(
     adapter_path: Path | None,
@@ -65,8 +66,8 @@ def run(
     off by more than the bound: with --adapter each is checked against the plaintext reference.
     """
     from helora_core.adapter.arrays import check_target
-    from helora_core.cli.execution import show, warn_of
     from helora_core.cli.output import print_json
+    from helora_core.cli.results import show, warn_of
     from helora_core.files.outputs import opened
 
     check_target(output_path)

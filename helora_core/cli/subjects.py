@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from helora_core.cli.groups import closest
+
 if TYPE_CHECKING:
     from helora_core.adapter.lora import LoRAModule, ModuleShape
     from helora_core.cli.options import Execution
@@ -62,7 +64,7 @@ def subjects(
     from helora_core.adapter.combine import compact, stack
     from helora_core.adapter.load import load_adapter
     from helora_core.adapter.lora import ModuleShape
-    from helora_core.adapter.names import matches
+    from helora_core.adapter.names import close_names, matches
     from helora_core.adapter.sharing import input_groups
     from helora_core.adapter.synthetic import LLM_SHAPES
 
@@ -71,17 +73,15 @@ def subjects(
         return {None: Subject(parsed, None, (parsed,))}
     if model is not None:
         if model not in LLM_SHAPES:
-            raise click.BadParameter(
-                f"there is no {model!r}; choose from {', '.join(LLM_SHAPES)}.", param_hint="--model"
-            )
+            raise click.BadParameter(f"there is no {model!r}. {closest(model, list(LLM_SHAPES))}", param_hint="--model")
         shapes = {
             name: each for name, each in LLM_SHAPES[model] if module_name in ("all", name) or matches(name, module_name)
         }
         if not shapes:
-            raise click.BadParameter(
-                f"{model} has no module {module_name!r}; it has {', '.join(name for name, _ in LLM_SHAPES[model])}.",
-                param_hint="--module",
-            )
+            names = [name for name, _ in LLM_SHAPES[model]]
+            close = close_names(module_name, names)
+            what = f"Did you mean {', '.join(close)}?" if close else f"It has {', '.join(names)}."
+            raise click.BadParameter(f"{model} has no module {module_name!r}. {what}", param_hint="--module")
         groups = input_groups(list(shapes)) if share else [[name] for name in shapes]
         return {_together(names): _of_shapes([shapes[name] for name in names]) for names in groups}
     if adapter is None:

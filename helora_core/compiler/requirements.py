@@ -34,10 +34,18 @@ def require_capabilities(backend: Backend | CheckedBackend, plan: Plan) -> None:
         missing.append("plaintext scales of their own")
     if _needs_exact_integers(plan) and not abilities.exact_integers:
         missing.append("exact integers")
+    otherwise = len(missing)
     if plan.needs_public_key and not abilities.public_key:
         missing.append("public-key encryption at the server")
     if plan.needs_public_key and abilities.rescale is not RescaleMode.EXPLICIT:
         missing.append("levels and scales that the program decides")
+    if missing and not otherwise and plan.sanitize_bits and not isinstance(plan.layout, Interactive):
+        raise CapabilityMissing(
+            f"Backend {backend.name} lacks {', '.join(missing)}, by which plan {plan.packing.name} {plan.shape} "
+            "sanitises its results.",
+            hint="If the key holder may learn the weights, --no-private-weights (private_weights=False) leaves that out; "
+            "otherwise choose another backend: `helora backends` lists what each can do.",
+        )
     if missing:
         raise CapabilityMissing(
             f"Backend {backend.name} lacks {', '.join(missing)}, which plan {plan.packing.name} {plan.shape} needs.",

@@ -86,7 +86,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     kit = config.stash.get(REPORT, None)
     if kit is None:
         return
-    for line in kit.lines():
+    for line in (*kit.lines(), *kit.left_out()):
         terminalreporter.write_line(line)
     for option, write in (("--helora-json", kit.write_json), ("--helora-html", kit.write_html)):
         path = config.getoption(option)

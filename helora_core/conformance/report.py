@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import platform
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from helora_core import __version__
 from helora_core.conformance import KIT_VERSION
 from helora_core.conformance.bench import Bench
 from helora_core.conformance.plugin import suite_of
+from helora_core.conformance.requirements import NOT_CLAIMED
 from helora_core.files.atomic import replacing
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -102,6 +104,14 @@ class KitReport:
         )
         return lines
 
+    def left_out(self) -> list[str]:
+        """Which laws were not run, by reason, for a terminal: those of abilities that are not claimed by count alone."""
+        reasons = Counter(law["reason"] for law in self._laws.values() if law["outcome"] == "skipped")
+        unclaimed = sum(count for reason, count in reasons.items() if (reason or "").startswith(NOT_CLAIMED))
+        others = [f"  {count} law{'s' * (count > 1)} did not run: {reason}" for reason, count in reasons.items()
+                  if not (reason or "").startswith(NOT_CLAIMED)]  # fmt: skip
+        return ([f"  laws about abilities that it does not claim, not run: {unclaimed}"] if unclaimed else []) + others
+
     def write_json(self, path: Path) -> None:
         """Write the document, whole or not at all."""
         with replacing(path) as file:
@@ -114,7 +124,8 @@ class KitReport:
 
 
 def _backend_lines(backend: dict[str, Any]) -> list[str]:
-    origin = f"{backend['distribution']}, {backend['library']}" if backend["distribution"] else "not registered"
+    library = (backend["library"] or "").removesuffix(" None").strip()
+    origin = ", ".join(filter(None, (backend["distribution"], library))) or "not registered"
     secure = "" if backend["secure"] is not False else "; an emulation, which hides nothing"
     params, bits = backend["params"], backend["achieved_bits_least"]
     if params is None:

@@ -29,6 +29,10 @@ _ABILITIES: dict[str, Callable[[Capabilities], bool]] = {
 }
 
 
+NOT_CLAIMED = "not claimed: "
+"""How the reason begins for which a law about an ability is left out."""
+
+
 def requires(*abilities: str) -> Callable[[Law], Law]:
     """Mark a law as holding only for backends with these abilities (keys of the table above).
 
@@ -56,4 +60,4 @@ def unmet(law: Callable[..., object], capabilities: Capabilities, *, thorough: b
     if getattr(law, "helora_slow", False) and not thorough:
         return "slow: runs with --thorough"
     missing = [ability for ability in getattr(law, "helora_requires", ()) if not _ABILITIES[ability](capabilities)]
-    return f"not claimed: {', '.join(missing)}" if missing else None
+    return f"{NOT_CLAIMED}{', '.join(missing)}" if missing else None

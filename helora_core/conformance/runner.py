@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from helora_core.errors import BackendUnavailable
+from helora_core.installing import install_line
 
 _DOOR = Path(__file__).with_name("door.py")
 
@@ -36,7 +37,7 @@ def conform(
     """
     if importlib.util.find_spec("pytest") is None or importlib.util.find_spec("hypothesis") is None:
         raise BackendUnavailable(
-            "The conformance kit needs pytest and Hypothesis.", hint="pip install 'helora-core[conformance]'"
+            "The conformance kit needs pytest and Hypothesis.", hint=install_line("helora-core", "conformance")
         )
     import pytest
 
@@ -51,7 +52,7 @@ def conform(
         arguments = [
             str(_DOOR),
             "-c", str(config), "--rootdir", str(_DOOR.parent), "--import-mode=importlib", "-p", "no:cacheprovider",
-            "--helora-backend", backend, "--helora-require", "-rfEsx", "--tb=short",
+            "--helora-backend", backend, "--helora-require", "-rfEx", "--tb=short",
             # pytest wants to rewrite the assertions of all of helora-core, part of which is already imported.
             "-W", "ignore::pytest.PytestAssertRewriteWarning",
         ]  # fmt: skip

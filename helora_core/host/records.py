@@ -161,6 +161,18 @@ class RegisteredBackend(Originated):
             self.report(PluginFailure(self.origin, "availability", error))
             return ""
 
+    @cached_property
+    def facts(self) -> dict[str, str]:
+        """What the plugin found on this machine and would run with, by name; empty if it has nothing to say."""
+        doing = f"the facts of backend {self.spec.name!r} of {self.origin}"
+        hint = f"Tell the author of {self.origin.who}: they must be texts by name."
+        try:
+            facts = run_plugin_code(lambda: dict(self.spec.facts()), doing, hint)
+        except PluginLoadError as error:
+            self.report(PluginFailure(self.origin, "availability", error))
+            return {}
+        return {str(name): str(fact) for name, fact in facts.items()}
+
     def _asked(self, check: Callable[[], str | None], what: str) -> str | None:
         """A check's answer; one that fails is a reason itself."""
         doing = f"{what} of backend {self.spec.name!r} of {self.origin}"

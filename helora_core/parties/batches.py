@@ -27,6 +27,9 @@ from helora_core.parties.pool import RESERVED
 from helora_core.parties.store import SharedStore, Store, Write, under
 from helora_core.parties.weights import ModularWeights
 
+AT_ONCE_PRODUCTS = 1 << 17
+"""Products of words that an answer may take to be given at once: about 0.1 ms at most, whatever the library."""
+
 _MOST_TOGETHER = 16
 """Sets of modules of a batch that are remembered: clients choose them."""
 
@@ -47,6 +50,10 @@ class KeptBatch(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     modules: tuple[tuple[str, str, bytes], ...]
 
 
+class TakesTime(Exception):
+    """An answer cannot be given at once. Nothing changed."""
+
+
 class Serving(Protocol):
     """What is served, as ``Served`` says."""
 
@@ -56,11 +63,12 @@ class Serving(Protocol):
 
 
 class _Bound(NamedTuple):
-    """A module of a batch, as it is served now."""
+    """A module of a batch, as it is served now; an answer takes so many products for each token."""
 
     turn: OnlineRound
     weights: OnlineWeights
     masks: Upcoming
+    products: int
 
 
 @dataclass(eq=False)
@@ -107,7 +115,8 @@ class _Batch:
             turn, weights = served
             name, _, fingerprint = found[0]
             masks = Upcoming(modular.masks(self.kept.secret, name, fingerprint), turn.outputs)
-            self.bound[place] = _Bound(turn, weights.online, masks)
+            products = sum(matrix.size for matrix in weights.matrices)
+            self.bound[place] = _Bound(turn, weights.online, masks, products)
         return self.bound[place]
 
 
@@ -208,7 +217,7 @@ class Batches:
             modules = [batch.modules(upload.modules, serving) for batch, _ in found]
             _require_numbers(upload, sum([span.count for _, span in found]), modules[0])
             results = []
-            for place, (turn, weights, masks) in enumerate(modules[0]):
+            for place, (turn, weights, masks, _) in enumerate(modules[0]):
                 if len(found) == 1:
                     rows = masks.take(found[0][1].start, found[0][1].count)
                 else:
@@ -218,6 +227,30 @@ class Batches:
                 rows.fill(0)
             self._use(found)
             return tuple(results)
+
+    def answers_at_once(self, upload: MaskedUpload, serving: Serving) -> tuple[bytes, ...]:
+        """The same without waiting, for a thread that has other things to do: neither for another thread, nor for the
+        store, nor for what has to be made ready first, nor for more than ``AT_ONCE_PRODUCTS``.
+
+        Raises:
+            TakesTime: It cannot be done so.
+            HeloraError: As ``answers`` raises it.
+        """
+        if not self.lock.acquire(blocking=False):
+            raise TakesTime
+        try:
+            found = self._unused(upload.spans)
+            if self._owner.store is not None and any(
+                span.start + span.count > batch.mark.reserved or span.count == batch.left for batch, span in found
+            ):
+                raise TakesTime
+            ready = [batch.together.get(upload.modules) for batch, _ in found]
+            tokens = sum([span.count for span in upload.spans])
+            if None in ready or tokens * sum([each.products for each in ready[0] or ()]) > AT_ONCE_PRODUCTS:
+                raise TakesTime
+            return self.answers(upload, serving)
+        finally:
+            self.lock.release()
 
     def _unused(self, spans: Sequence[Span]) -> list[tuple[_Batch, Span]]:
         """The batches of correlations, each with its span.

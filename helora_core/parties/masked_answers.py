@@ -50,10 +50,19 @@ class MaskedAnswers:
         self._kept.clear()
         self.kept_bytes = 0
 
-    def answer(self, channel: Channel, batches: Batches, message: bytes, payload: bytes | memoryview) -> bytes:
+    def answer(
+        self,
+        channel: Channel,
+        batches: Batches,
+        message: bytes,
+        payload: bytes | memoryview,
+        *,
+        at_once: bool = False,
+    ) -> bytes:
         """The answer to a message, whose payload was checked.
 
         Raises:
+            TakesTime: It is wanted at once, and takes longer. Nothing changes.
             CorruptPayload: It does not hold the numbers expected.
             LimitExceeded: It is for too many tokens.
             CorrelationUsed: Its correlations are used, gone, or for other weights.
@@ -77,7 +86,7 @@ class MaskedAnswers:
                 f"Session: the request is for {tokens} tokens; 1 to {limits.tokens} are served at once.",
                 hint="Send fewer tokens per request.",
             )
-        results = batches.answers(upload, self._served)
+        results = (batches.answers_at_once if at_once else batches.answers)(upload, self._served)
         elapsed = time.perf_counter_ns() - start
         answer = channel.seal(PayloadKind.MASKED_DOWNLOAD, encode(MaskedDownload(*first, results, elapsed)))
         kept = self._kept[first] = _Kept(fingerprint, answer, Ticket(self._served.batches.store))

@@ -13,8 +13,9 @@ from typing import NamedTuple
 from helora_core.compiler.plan import Plan
 from helora_core.execution.modular import online_of
 
-PIECE_BYTES = 16 << 20
-"""What a piece has at most, unless a single feature or output has more."""
+PIECE_BYTES = 4 << 20
+"""What a piece has at most, unless a single feature or output has more. An event loop copies a message of so many bytes
+some times over; smaller ones make the sums slower."""
 
 
 class Piece(NamedTuple):

@@ -21,7 +21,7 @@ from helora_core.compiler.plan import Plan
 from helora_core.errors import ForeignCiphertext, InvalidInput, LimitExceeded, UnexpectedMessage
 from helora_core.execution.executor import Execution
 from helora_core.params.ckks import CKKSParams
-from helora_core.parties.batches import Batches
+from helora_core.parties.batches import Batches, TakesTime
 from helora_core.parties.channel import Channel
 from helora_core.parties.making import Making
 from helora_core.parties.masked_answers import MaskedAnswers
@@ -32,6 +32,9 @@ from helora_core.parties.work import Answer, Held, Keys, Rounds, Work
 
 Admit: TypeAlias = Callable[[Sequence[str], int], object]
 """Called with the names of modules and a number of tokens. It raises to refuse them."""
+
+AT_ONCE_BYTES = 64 << 10
+"""Longest message that is answered at once."""
 
 _NO_KEYS = None, None
 _MASKED = int(PayloadKind.MASKED_UPLOAD)
@@ -173,7 +176,23 @@ class Session:
         held.ticket.require("Session")
         return held.answer
 
-    def _masked(self, message: bytes) -> bytes:
+    def answer_at_once(self, message: bytes) -> bytes | None:
+        """The answer to a message that uses correlations, if it takes about as long as to hand it to another thread:
+        no write, no waiting and few products. Otherwise None, and nothing changes: ``answer`` is for it.
+
+        Raises:
+            HeloraError: As ``answer`` raises it.
+        """
+        if len(message) > AT_ONCE_BYTES or envelope.kind_of(message) != _MASKED:
+            return None
+        if envelope.key_id_of(message) not in self._batches:  # they may have to be read
+            return None
+        try:
+            return self._masked(message, at_once=True)
+        except TakesTime:
+            return None
+
+    def _masked(self, message: bytes, *, at_once: bool = False) -> bytes:
         _, keys = self._keys.get(envelope.key_id_of(message), _NO_KEYS)
         if isinstance(keys, Channel):
             payload = keys.open(_MASKED, message, most_bytes=self._served.limits.message_bytes)
@@ -183,7 +202,7 @@ class Session:
                 "Session: masked activations are for keys of plans that run online.",
                 hint="Send each client's messages to the session that its keys opened.",
             )
-        return self._answers.answer(keys, self._prepared(keys.key_id), message, payload)
+        return self._answers.answer(keys, self._prepared(keys.key_id), message, payload, at_once=at_once)
 
     def _opened(self, kind: PayloadKind, message: bytes) -> tuple[tuple[CKKSParams, Keys], bytes]:
         limit = self._served.limits.message_bytes

@@ -13,7 +13,7 @@ from helora_core.compiler.plan_cache import PlanCache
 from helora_core.compiler.request import AUTO, BackendTraits, PlanRequest
 from helora_core.compiler.requirements import why_not_storable
 from helora_core.compiler.settings import settings_for
-from helora_core.errors import BackendUnavailable, BudgetExceeded, ProfileMissing
+from helora_core.errors import BackendUnavailable, BudgetExceeded, HeloraError, NothingEligible, ProfileMissing
 from helora_core.host.manager import PluginManager, get_manager
 from helora_core.host.records import RegisteredBackend
 from helora_core.packing.protocol import Packing
@@ -133,12 +133,35 @@ def compile_plans(request: PlanRequest) -> tuple[Plan, ...]:
         check_budget(plan, request.count or plan.tokens_per_run, request)
         plans = (plan,)
     else:
-        chosen = choose(candidates(replace(request, tokens=(request.count or 1,)))).plan
+        chosen = _chosen(replace(request, tokens=(request.count or 1,))).plan
         assert chosen is not None  # an eligible candidate has one
         plans = (chosen,)
     for plan in {each.digest: each for each in plans}.values():
         manager.notify_plan_compiled(plan)
     return plans
+
+
+def _chosen(request: PlanRequest) -> Candidate:
+    """The planner's choice; if nothing can be chosen but something could if weights were not private, the hint says so.
+
+    Raises:
+        NothingEligible, CapabilityMissing, …: As ``choose`` raises them.
+    """
+    try:
+        return choose(candidates(request))
+    except NothingEligible as refusal:
+        if not request.constraints.private_weights:
+            raise
+        try:
+            other = choose(candidates(request.within(private_weights=False, sanitize_bits=None)))
+        except HeloraError:
+            raise refusal from None
+        raise NothingEligible(
+            refusal.message,
+            hint="If the key holder may learn the weights, --no-private-weights (private_weights=False) runs it by "
+            f"{other.packing}; otherwise choose another backend, or loosen a constraint. `helora explain` shows each "
+            "packing's refusal.",
+        ) from refusal
 
 
 def plan_cache() -> PlanCache:

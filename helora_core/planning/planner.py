@@ -138,9 +138,11 @@ def choose(candidates: Sequence[Candidate]) -> Candidate:
     telling = [each.refusal for each in candidates if each.refusal and each.refusal.code not in _OF_THE_PACKING]
     if telling and len({refusal.code for refusal in telling}) == 1:
         raise telling[0]
-    reasons = "; ".join(
-        f"{each.packing} on {each.backend}: {each.refusal.message.rstrip('.')}" for each in candidates if each.refusal
-    )
+    found: dict[tuple[str, str], list[str]] = {}
+    for each in candidates:
+        if each.refusal:
+            found.setdefault((each.backend, each.refusal.message.rstrip(".")), []).append(each.packing)
+    reasons = "; ".join(f"{', '.join(names)} on {backend}: {reason}" for (backend, reason), names in found.items())
     raise NothingEligible(
         f"No packing can run this module under these constraints: {reasons or 'there are no packings or backends'}.",
         hint="Loosen a constraint; `helora explain` shows each packing's refusal.",

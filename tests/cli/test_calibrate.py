@@ -44,7 +44,7 @@ def test_people_see_chains_levels_and_that_an_emulation_encrypts_nothing(
     helora: Callable[..., Any], profiles: Path
 ) -> None:
     shown = helora("calibrate", *QUICK)
-    assert "rotate_further" in shown.stdout
+    assert "rotate further" in shown.stdout
     assert "43,40|20" in shown.stdout
     assert "ahead encrypt" in shown.stdout
     assert [line.split()[:2] for line in shown.stdout.splitlines()].count(["4096", "41+64"]) == 1

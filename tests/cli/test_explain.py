@@ -10,6 +10,7 @@ import pytest
 
 from helora_core.host.manager import get_manager
 from helora_core.planning.profile_files import write_profile
+from tests.cli.screens import screen
 
 SHAPE = ("--shape", "96:64:8", "--backend", "numpy")
 
@@ -127,10 +128,11 @@ class TestAheadOfTime:
             assert (row["refusal"] is None) == allowed
 
     @pytest.mark.usefixtures("profile")
-    def test_people_are_told_in_eighty_columns(self, helora: Callable[..., Any]) -> None:
-        shown = helora("explain", *SHAPE, *AHEAD, "--tokens", 4, "--packing", "precomputed", "--ahead", 10_000).stdout
-        _, _, told = shown.partition("  precomputed on numpy: ")
-        assert all(len(line) <= 80 for line in told.splitlines())
+    def test_people_are_told_in_eighty_columns(self) -> None:
+        asked = ["explain", *SHAPE, *AHEAD, "--tokens", 4, "--packing", "precomputed", "--ahead", 10_000]
+        shown = screen(asked, width=80)
+        assert shown.widest <= 80
+        _, _, told = shown.text.partition("  precomputed on numpy: ")
         words = " ".join(told.split())
         assert "2 batches of 8192 for 10000 tokens" in words
         assert "pays" not in words  # nothing else was compared

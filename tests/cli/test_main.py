@@ -18,8 +18,8 @@ from helora_core.cli.main import main
 from helora_core.errors import HeloraError
 
 COMMANDS = (
-    "backends", "calibrate", "compile", "conform", "demo", "explain", "new-backend", "packings", "plan", "predict",
-    "run",
+    "backends", "calibrate", "compile", "conform", "demo", "doctor", "explain", "new-backend", "packings", "plan",
+    "predict", "run",
 )  # fmt: skip
 
 

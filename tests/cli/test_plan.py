@@ -103,7 +103,8 @@ def test_a_plan_over_the_default_budget_says_so(helora: Callable[..., Any], helo
 def test_equal_shapes_are_explained_once(helora: Callable[..., Any]) -> None:
     shown = helora("plan", "--adapter", ADAPTER).stdout
     assert shown.count("\nplan ") == 2
-    assert shown.count("self_attn.q_proj") == 30
+    assert "30 × model.layers.*.self_attn.q_proj" in shown
+    assert helora("plan", "--adapter", ADAPTER, "--wide").stdout.count("self_attn.q_proj") == 30
 
 
 def test_each_shape_is_compiled_and_told_to_observers_once(

@@ -15,6 +15,7 @@ from helora_core.host.manager import get_manager
 from helora_core.planning.predict import predict
 from helora_core.planning.profile import Profile
 from helora_core.planning.profile_files import write_profile
+from tests.cli.screens import screen
 
 SHAPE = ("--shape", "96:64:8", "--backend", "numpy")
 RANK_BSGS = ("--packing", "rank_bsgs")
@@ -83,13 +84,12 @@ def test_people_see_phases_operations_and_what_it_is_bound_by(helora: Callable[.
 
 
 @pytest.mark.usefixtures("profile")
-def test_people_see_both_phases_in_eighty_columns(helora: Callable[..., Any]) -> None:
+def test_people_see_both_phases_in_eighty_columns() -> None:
     ahead = ("--assume", "honest-keys", "--target-bits", 10, "--ahead", 10_000)
     for packing in (("--packing", "precomputed"), ()):
-        shown = helora("predict", *SHAPE, *ahead, *packing, "--rtt-ms", 1)
-        assert shown.exit_code == 0
-        assert all(len(line) <= 80 for line in shown.stdout.splitlines())
-        words = " ".join(shown.stdout.split())
+        shown = screen(["predict", *SHAPE, *ahead, *packing, "--rtt-ms", 1], width=80)
+        assert (shown.status, shown.widest <= 80) == (0, True)
+        words = " ".join(shown.text.split())
         for said in ("with precomputed on numpy", "ahead client", "2 batches of 8192", "stored", "online encrypt"):
             assert said in words
         assert ("pays from" in words) == (not packing)

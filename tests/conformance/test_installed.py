@@ -156,7 +156,8 @@ def test_an_emulation_is_called_one_and_is_spared_the_laws_of_secrecy(
     installed.plugin(secure=False, double="sends its values in the clear")
     assert conform("fake", keyword="the_bytes_do_not_contain") == 0
     shown = capsys.readouterr().out
-    assert "not claimed: security" in shown
+    assert "  laws about abilities that it does not claim, not run: " in shown
+    assert "SKIPPED" not in shown
     assert "  fake: helora-fake 1.2, fakelib 1.2; an emulation, which hides nothing\n" in shown
 
 

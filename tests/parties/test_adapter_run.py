@@ -202,8 +202,9 @@ class TestCapabilities:
         plan = plan_for(Q, sanitize_bits=20)
         require_capabilities(counting, plan)
         counting.capabilities = msgspec.structs.replace(counting.capabilities, **lacking)
-        with pytest.raises(CapabilityMissing, match=f"lacks {named}, which plan"):
+        with pytest.raises(CapabilityMissing, match=f"lacks {named}, by which plan") as refused:
             require_capabilities(counting, plan)
+        assert "--no-private-weights" in refused.value.hint
         require_capabilities(counting, plan_for(Q))
 
 

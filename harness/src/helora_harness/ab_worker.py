@@ -5,10 +5,11 @@ lies in is imported but ``benchmarks/shim.py`` and modules of ``bench`` that imp
 goes to standard error.
 
 Requests: ``plan`` (counts and parameters of a cell), ``time`` (wall time of some runs), ``run`` (one run: phases, time
-inside the library, bytes, precision), ``predict`` (its time by the backend's profile), ``close`` (forget its keys),
-``peak`` (memory of this process), ``operations`` (one round of single operations), ``overhead`` (the cost of Python). A
-cell's keys are made by the first request that needs them. A failed request answers ``{"error": …}``; if something
-is absent rather than broken also has ``"absent": true``.
+inside the library, bytes, precision), ``ahead`` (batches and requests of a cell that runs ahead of time), ``predict``
+(its time by the backend's profile), ``close`` (forget its keys), ``peak`` (memory of this process), ``operations`` (one
+round of single operations), ``overhead`` (the cost of Python). A cell's keys are made by the first request that needs
+them. Where ``private`` is true its plan keeps the weights private. A failed request answers ``{"error": …}``; if
+something is absent rather than broken also has ``"absent": true``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
+from types import ModuleType
 from typing import Any
 
 Request = dict[str, Any]
@@ -25,7 +27,8 @@ Request = dict[str, Any]
 
 def _beside(folder: str, name: str) -> Any:
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), folder, f"{name}.py")
-    spec = spec_from_file_location(f"helora_{name}", path)
+    sys.modules.setdefault(folder, ModuleType(folder))  # what lies beside each other imports each other by these names
+    spec = spec_from_file_location(f"{folder}.{name}", path)
     if spec is None or spec.loader is None:
         raise ImportError(path)
     module = module_from_spec(spec)
@@ -55,23 +58,20 @@ class Worker:
 
     def _plan(self, request: Request) -> Request:
         _, packing, shape, tokens = request["cell"]
-        return self._told(self._shim.compiled(packing, shape, tokens=tokens))
+        return self._told(self._shim.compiled(packing, shape, tokens=tokens, private=request.get("private", False)))
 
     def _told(self, plan: Any) -> Request:
         shim = self._shim
         return {"counts": shim.plan_counts(plan), "plan": shim.plan_facts(plan), "bytes": shim.plan_bytes(plan)}
 
-    def _open_cell(self, cell: list[Any], seed: int | None) -> Any:
-        name = json.dumps(cell)
+    def _opened(self, request: Request) -> Any:
+        private, name = request.get("private", False), _name(request)
         if name not in self._open:
-            self._open[name] = self._shim.Prepared(*cell, seed=seed)
+            self._open[name] = self._shim.Prepared(*request["cell"], seed=request.get("seed"), private=private)
         return self._open[name]
 
-    def _opened(self, request: Request) -> Any:
-        return self._open_cell(request["cell"], request.get("seed"))
-
     def _close(self, request: Request) -> Request:
-        self._open.pop(json.dumps(request["cell"]), None)
+        self._open.pop(_name(request), None)
         return {}
 
     def _time(self, request: Request) -> Request:
@@ -100,6 +100,20 @@ class Worker:
             "precision_bits": prepared.precision_bits(run.delta),
         }
 
+    def _ahead(self, request: Request) -> Request:
+        backend, packing, shape, _ = request["cell"]
+        name = _name(request)
+        if name not in self._open:
+            self._open[name] = _beside("benchmarks", "shim_ahead").PreparedAhead(backend, packing, shape)
+        prepared = self._open[name]
+        return {
+            **self._told(prepared.plan),
+            "library": prepared.library,
+            "library_version": prepared.library_version,
+            "provides_security": prepared.provides_security,
+            **prepared.figures(request["requests"]),
+        }
+
     def _predict(self, request: Request) -> Request:
         return {"ms": self._opened(request).predicted_ms()}
 
@@ -121,6 +135,10 @@ class Worker:
         if asked not in self._operations_of:
             self._operations_of[asked] = _beside("bench", "operations").Operations(*asked)
         return dict(self._operations_of[asked].round())
+
+
+def _name(request: Request) -> str:
+    return json.dumps([*request["cell"], request.get("private", False)])
 
 
 def main() -> None:

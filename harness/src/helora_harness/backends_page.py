@@ -22,6 +22,7 @@ from helora_core.adapter.lora import ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.backend.capabilities import Capabilities, Encoding
 from helora_core.backend.protocol import Backend
+from helora_core.cli.groups import Group
 from helora_core.compiler.compile import compile_plan
 from helora_core.errors import CapabilityMissing
 from helora_core.execution.reference import precision_bits
@@ -210,7 +211,7 @@ They compare orders of magnitude; for a decision, measure on your own machine: `
 """
 
 
-@click.group("backends")
+@click.group("backends", cls=Group)
 def backends_group() -> None:
     """Figures and page of the backends."""
 

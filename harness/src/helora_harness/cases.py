@@ -13,7 +13,7 @@ No cell is dropped because its backend is missing on a machine: ``absent`` says 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -58,9 +58,44 @@ whatever the tokens; they are measured by benchmarks of their own."""
 AHEAD_BACKENDS = ("numpy", "rns")
 """The backends that can."""
 
+TIMED_SHAPES = ("576:768:16", "1536:1536:16", "1536:8960:32", "4096:4096:16")
+"""The shapes whose wall times are history: q and v of SmolLM2-135M together, Qwen2.5-1.5B, and Llama-2-7B."""
+
+_TIMED_TOKENS = {"rank_bsgs": (1, 16), "cheetah_two_round": (1, 16), "cpmm": (1024,)}
+_COMPARED = ("1536:1536:16",)
+
 _QUICK = ("512:512:8", "1536:1536:16")
 _BATCHES = (1, 8)
 _FOR_MODELS = ("rank_bsgs", "zero_moai", "cheetah", "cheetah_two_round")
+
+
+def timed(backends: Iterable[str], client_finishes: Collection[str]) -> tuple[Cell, ...]:
+    """The cells whose wall times are history, on backends that encrypt: sanitised wherever the weights can be private.
+
+    Packings that are there to be compared with have one cell.
+
+    Args:
+        backends: Names.
+        client_finishes: Packings whose client owns the adapter, so that there is nothing to keep from it.
+    """
+    found = []
+    for backend in backends:
+        for packing in SHAPES:
+            shapes, tokens = (TIMED_SHAPES, _TIMED_TOKENS[packing]) if packing in _TIMED_TOKENS else (_COMPARED, (1,))
+            private = packing not in client_finishes
+            found += [
+                Cell(backend=backend, packing=packing, shape=shape, tokens=number, sanitized=private)
+                for shape in shapes
+                for number in tokens
+            ]
+        if backend in AHEAD_BACKENDS:
+            found += [
+                Cell(backend=backend, packing=packing, shape=shape, tokens=1, sanitized=True)
+                for packing in AHEAD
+                for shape in AHEAD[packing]
+                if shape in TIMED_SHAPES
+            ]
+    return tuple(found)
 
 
 class UnknownPreset(HeloraError):

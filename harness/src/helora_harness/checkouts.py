@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 
 from helora_core.errors import HeloraError
+from helora_harness.rows import Cell
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -128,9 +129,18 @@ def code_of(checkout: Path, metadata: Path) -> Code:
 
 
 @contextmanager
-def code_at(repo: Path, commit: str) -> Iterator[Code]:
-    """The code of a commit, for as long as the block runs."""
+def code_at(repo: Path, commit: str, *, compiled: bool = False) -> Iterator[Code]:
+    """The code of a commit, for as long as the block runs.
+
+    Args:
+        repo: A checkout of the repository.
+        commit: Its hash.
+        compiled: Compile its own engine, for times: without, the engine's kernels are NumPy's.
+    """
     with worktree(repo, commit) as checkout, tempfile.TemporaryDirectory(prefix="helora-metadata-") as metadata:
+        if compiled:
+            for build in checkout.glob("plugins/*/build.py"):
+                subprocess.run([sys.executable, str(build)], cwd=build.parent, capture_output=True, check=False)
         yield code_of(checkout, Path(metadata))
 
 
@@ -190,3 +200,9 @@ class Worker:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def asked(cell: Cell, do: str, **more: Any) -> dict[str, Any]:
+    """The request to a worker about a cell."""
+    of = [cell.backend, cell.packing, cell.shape, cell.tokens]
+    return {"do": do, "cell": of, "private": cell.sanitized, **more}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from helora_core.cli.options import wide
 from helora_harness.places import REPO
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def _cells(context: click.Context, parameter: click.Parameter, values: tuple[str
     help="Exit with 1 if a slowdown is certainly larger than this, and is so again when measured once more.",
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Append the JSON document to this file.")
+@wide
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def ab(
     commits: tuple[str, ...],
@@ -185,14 +187,17 @@ def _document(names: tuple[str, str], found: list[Comparison], plan: Plan) -> by
 
 
 def _show(names: tuple[str, str], found: list[Comparison], plan: Plan) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from helora_core.cli.output import print_table
+    from helora_core.cli.tables import Column, Table
+    from helora_core.cli.terminal import say
 
-    table = Table(title=f"{names[1]} against {names[0]}, {plan.spawns} spawns, {plan.confidence:.0%} confidence")
-    for heading in ("cell", "base ms", "head ms", "head / base", "A/A floor", "verdict", "because"):
-        table.add_column(heading, overflow="fold")
+    say(f"{names[1]} against {names[0]}, {plan.spawns} spawns, {plan.confidence:.0%} confidence", hanging=2)
+    numbers = ("base ms", "head ms", "head / base", "A/A floor")
+    columns = [Column("cell"), *(Column(heading, number=True) for heading in numbers), Column("verdict"),
+               Column("because", prose=True)]  # fmt: skip
+    rows = []
     for each in found:
         ms = ["–" if value is None else f"{value:.2f}" for value in (each.base_ms, each.head_ms)]
         ratios = ["–" if value is None else str(value) for value in (each.time, each.floor)]
-        table.add_row(str(each.cell), *ms, *ratios, each.verdict, "; ".join(each.causes))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+        rows.append((str(each.cell), *ms, *ratios, each.verdict, "; ".join(each.causes)))
+    print_table(Table(columns, rows, spare=("A/A floor", "because", "base ms", "head ms")))

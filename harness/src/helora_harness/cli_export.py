@@ -60,7 +60,7 @@ def history(
     if out is not None:
         _check_folder(out, force=force)
     with tempfile.TemporaryDirectory() as folder:
-        site = build_site(_read(paths), repo, out or Path(folder, "site"))
+        site = build_site(_read(paths), repo, out or Path(folder, "site"), _annotations(paths))
         if as_json:
             print_json({"schema": 1, "index": str(site.index) if out else None, "left_out": site.left_out})
         else:
@@ -119,6 +119,14 @@ def export(
     _tell_left_out(left_out)
     if asv_dir is not None:
         click.echo(f"asv show --config {asv_dir / 'asv.conf.json'}", err=True)
+
+
+def _annotations(paths: tuple[Path, ...]) -> Path:
+    """The file of annotations beside the rows."""
+    from helora_harness.trends.annotations import FILE
+
+    folders = [path if path.is_dir() else path.parent for path in paths or (HISTORY,)]
+    return next((folder / FILE for folder in folders if (folder / FILE).exists()), folders[0] / FILE)
 
 
 def _check_folder(folder: Path, *, force: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from helora_core.cli.options import as_json
+from helora_core.cli.options import as_json, wide
 from helora_harness.places import REPO
 
 SCHEMA = 1
@@ -21,6 +21,7 @@ CELLS = (("rank_bsgs", "512:512:8", 1), ("rank_bsgs", "4096:4096:16", 8), ("chee
 @click.argument("commits", nargs=-1)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Turns of each commit.")
 @click.option("--repo", type=click.Path(path_type=Path, exists=True, file_okay=False), default=REPO, hidden=True)
+@wide
 @as_json
 def overhead(commits: tuple[str, ...], rounds: int, repo: Path, as_json: bool) -> None:
     """Time the executor on a library that does nothing, and a whole run on the emulation.
@@ -29,6 +30,7 @@ def overhead(commits: tuple[str, ...], rounds: int, repo: Path, as_json: bool) -
     rounds, of a request the median wall time. They gate nothing.
     """
     from helora_core.cli.output import print_json, print_table, progress
+    from helora_core.cli.tables import Table
     from helora_harness.checkouts import CommitUnusable, Worker, code_at, code_here
     from helora_harness.machine import machine_facts
 
@@ -54,7 +56,8 @@ def overhead(commits: tuple[str, ...], rounds: int, repo: Path, as_json: bool) -
     )  # fmt: skip
     good = [row.values() for row in rows if "error" not in row]
     shown = [["–" if value is None else str(value) for value in values] for values in good]
-    print_table(list(columns), shown, numbers=list(columns[2:]))
+    spare = ("ns of it metering", "run whole", "operations", "µs in library")
+    print_table(Table.of_text(columns, shown, numbers=columns[2:], spare=spare))
     for row in rows:
         if "error" in row:
             click.echo(f"{row['code']} {row['cell']}: {row['error']}", err=True)

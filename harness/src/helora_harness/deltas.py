@@ -161,7 +161,7 @@ def _one_line(row: Row) -> tuple[object, ...]:
 
 def _name(row: Row) -> str:
     cell = row.cell
-    return " ".join(str(word) or "-" for word in (row.kind, cell.backend, cell.packing, cell.shape, cell.tokens))
+    return " ".join(str(word) or "-" for word in (row.kind, cell.backend, cell.variant, cell.shape, cell.tokens))
 
 
 def _flat(row: Row) -> Fields:

@@ -1,4 +1,4 @@
-"""The history site: asv's published results in a viewer that loads nothing from outside, next to our own report.
+"""The history site: the page of trends, our own report, and asv's results in a viewer that loads nothing from outside.
 
 asv's own pages load ten files from content networks; they are replaced by the viewer of the distribution asv-tachyon,
 which reads the same data and brings its scripts and fonts along. ``serve`` shows a site to this machine only.
@@ -12,10 +12,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from html import escape
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,8 +24,10 @@ import msgspec
 from helora_core.errors import HeloraError
 from helora_harness.export.asv import write_asv
 from helora_harness.export.csv import to_csv
-from helora_harness.export.html import STYLE, to_html
+from helora_harness.export.html import to_html
 from helora_harness.rows import Row, append_rows, latest
+from helora_harness.trends.annotations import read_annotations
+from helora_harness.trends.page import to_page
 
 VIEWER = "viewer"
 _MARK = "written-by-helora"
@@ -52,15 +53,17 @@ class Site(msgspec.Struct, frozen=True):
     left_out: tuple[str, ...]
 
 
-def build_site(rows: Iterable[Row], repo: Path, out_dir: Path) -> Site:
+def build_site(rows: Iterable[Row], repo: Path, out_dir: Path, annotations: Path | None = None) -> Site:
     """Make the site of the commits that led to the one checked out in ``repo``.
 
     Args:
         rows: Of any commits; those with uncommitted changes, or on other branches, are left out.
         repo: A git repository.
         out_dir: Replaced as a whole, if it was made by this function before.
+        annotations: A file of changes that were meant; it need not exist.
 
     Raises:
+        AnnotationsRefused: That file is not one, or names a commit that this history does not have.
         HistoryUnavailable: asv or its viewer is not installed, asv fails, no row is of this history, or ``out_dir``
             holds something else.
     """
@@ -75,16 +78,20 @@ def build_site(rows: Iterable[Row], repo: Path, out_dir: Path) -> Site:
             f"{out_dir} holds something other than a history site.", hint="Name a new or an empty directory."
         )
     every = latest(rows)
-    shown, left_out = _of_history(every, repo)
+    subjects = _subjects(repo)
+    shown, left_out = _of_history(every, subjects)
+    meant = read_annotations(annotations, subjects) if annotations else ()
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out_dir.parent, prefix=f".{out_dir.name}.") as folder:
         made = Path(folder, "site")
         made.mkdir()
         (made / "report.html").write_text(to_html(shown, notes=left_out), encoding="utf-8")
-        left_out += [f"from asv's results: {line}" for line in _publish(shown, repo, Path(folder), made / VIEWER)]
+        left_out += [
+            f"from asv's results: {line}" for line in _publish(shown, subjects, repo, Path(folder), made / VIEWER)
+        ]
         (made / "rows.csv").write_text(to_csv(shown), encoding="utf-8")
         append_rows(made / "rows.jsonl", shown)
-        (made / "index.html").write_text(_index(shown, left_out), encoding="utf-8")
+        (made / "index.html").write_text(to_page(shown, subjects, meant, left_out), encoding="utf-8")
         (made / _MARK).write_text("A new build replaces this directory.\n", encoding="utf-8")
         if out_dir.exists():
             shutil.move(out_dir, Path(folder, "old"))
@@ -92,8 +99,13 @@ def build_site(rows: Iterable[Row], repo: Path, out_dir: Path) -> Site:
     return Site(out_dir / "index.html", tuple(left_out))
 
 
-def _of_history(rows: list[Row], repo: Path) -> tuple[list[Row], list[str]]:
-    commits = set(_git(repo, "rev-list", "--first-parent", "HEAD").split())
+def _subjects(repo: Path) -> dict[str, str]:
+    """The subject of every commit that led to the one checked out, by hash."""
+    lines = _git(repo, "log", "--first-parent", "--format=%H %s").splitlines()
+    return {commit: subject for commit, _, subject in (line.partition(" ") for line in lines)}
+
+
+def _of_history(rows: list[Row], commits: Collection[str]) -> tuple[list[Row], list[str]]:
     clean = [row for row in rows if not row.provenance.dirty]
     shown = [row for row in clean if row.provenance.commit in commits]
     left_out = []
@@ -103,7 +115,7 @@ def _of_history(rows: list[Row], repo: Path) -> tuple[list[Row], list[str]]:
         left_out.append(f"{len(clean) - len(shown)} rows of commits that are not in this branch's history")
     if not shown:
         raise HistoryUnavailable(
-            f"No row is of a commit in the history of {repo}: {'; '.join(left_out) or 'there are no rows'}.",
+            f"No row is of a commit in this history: {'; '.join(left_out) or 'there are no rows'}.",
             hint="Measure a committed state first, and clone with full history, not only the last commits.",
         )
     return shown, left_out
@@ -142,7 +154,7 @@ def write_asv_project(rows: Iterable[Row], repo: Path, folder: Path) -> list[str
     return left_out
 
 
-def _publish(rows: list[Row], repo: Path, scratch: Path, html_dir: Path) -> list[str]:
+def _publish(rows: list[Row], subjects: Mapping[str, str], repo: Path, scratch: Path, html_dir: Path) -> list[str]:
     left_out = write_asv_project(rows, repo, scratch)
     _run("asv", "publish", "--no-pull", "--config", str(scratch / "asv.conf.json"), "--html-dir", str(html_dir))
     _run("asv_tachyon", "install", "--no-backup", str(html_dir))
@@ -150,9 +162,8 @@ def _publish(rows: list[Row], repo: Path, scratch: Path, html_dir: Path) -> list
         for path in html_dir.glob(pattern):
             path.unlink()
     # The viewer also asks for subjects of commits for its tooltips.
-    subjects = (line.partition(" ") for line in _git(repo, "log", "--first-parent", "--format=%H %s").splitlines())
     measured = {row.provenance.commit for row in rows}
-    of_hash = {commit: subject for commit, _, subject in subjects if commit in measured}
+    of_hash = {commit: subject for commit, subject in subjects.items() if commit in measured}
     for name, data in (("commits", of_hash), ("profiles", {"paths": {}}), ("regressions-ignore", [])):
         (html_dir / f"{name}.json").write_text(json.dumps(data), encoding="utf-8")
     return left_out
@@ -165,40 +176,6 @@ def _run(module: str, *arguments: str) -> None:
         raise HistoryUnavailable(
             f"{module} {arguments[0]} failed: {last}", hint="Run `uv sync --group history`, and try again."
         )
-
-
-def _index(rows: list[Row], left_out: list[str]) -> str:
-    commits = sorted({(row.provenance.commit_date, row.provenance.commit) for row in rows})
-    (first, _), (last, newest) = commits[0], commits[-1]
-    missing = "".join(f"<li>left out: {escape(line)}</li>" for line in left_out)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>helora: performance history</title>
-<style>{STYLE}</style>
-</head>
-<body class="index">
-<main>
-<h1>Performance history</h1>
-<p>{len(rows)} rows of {len(commits)} commits, {first:%Y-%m-%d} to {last:%Y-%m-%d}; the newest is
-<code>{newest[:8]}</code>.</p>
-<ul class="cards">
-<li><a href="report.html"><strong>Report</strong></a> History of each cell, phases, precision against time, predictions,
-and what each backend takes.</li>
-<li><a href="{VIEWER}/index.html"><strong>asv results</strong></a> Every metric that is better when lower, by commit:
-zoom, heat map, comparison of commits, regressions. Where it shows one value per metric, that is an average over cells:
-one that is new or failed moves it.</li>
-<li><a href="rows.csv"><strong>rows.csv</strong></a> <a href="rows.jsonl"><strong>rows.jsonl</strong></a> The figures
-themselves, with their provenance.</li>
-</ul>
-<ul class="notes">{missing}</ul>
-</main>
-</body>
-</html>
-"""
 
 
 class _Handler(SimpleHTTPRequestHandler):

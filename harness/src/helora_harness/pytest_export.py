@@ -16,9 +16,9 @@ from typing import Any
 import click
 
 from helora_harness.checkouts import Commit, CommitUnusable, resolve
-from helora_harness.grow_history import provenance
 from helora_harness.metrics import lost_bits
 from helora_harness.rows import Cell, Row, RowsRefused, append_rows
+from helora_harness.timings import provenance
 
 _COUNTS = {"rotations": "rotations_per_token", "keyswitches": "keyswitches_per_token", "rescales": "rescales_per_token"}
 

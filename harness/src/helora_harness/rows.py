@@ -40,7 +40,7 @@ class IncomparableRows(HeloraError):
     code: ClassVar[str] = "incomparable-rows"
 
 
-class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What was measured.
 
     Attributes:
@@ -48,16 +48,23 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         packing: Name of the packing; empty for a single operation.
         shape: ``d_in:d_out:r`` of the module; empty for a single operation.
         tokens: Activation vectors in the batch.
+        sanitized: Whether the plan keeps the weights private, so that the server sanitises its results.
     """
 
     backend: str
     packing: str
     shape: Shape
     tokens: Positive
+    sanitized: bool = False
 
     def __str__(self) -> str:
-        words = [self.backend, self.packing, self.shape, f"{self.tokens} token{'s' * (self.tokens != 1)}"]
+        words = [self.backend, self.variant, self.shape, f"{self.tokens} token{'s' * (self.tokens != 1)}"]
         return " ".join(word for word in words if word)
+
+    @property
+    def variant(self) -> str:
+        """The packing, and whether results are sanitised: what one line of a drawing is about."""
+        return f"{self.packing}, sanitised" if self.sanitized else self.packing
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -147,7 +154,7 @@ def key(row: Row) -> Key:
     """Identifies a measurement: kind, cell, commit and where it ran, but not its date."""
     cell, of = row.cell, row.provenance
     where: tuple[object, ...] = () if row.kind == "counts" else (of.machine, of.cpu_model, of.threads, of.python)
-    what = (row.kind, cell.backend, cell.packing, cell.shape, cell.tokens)
+    what = (row.kind, cell.backend, cell.variant, cell.shape, cell.tokens)
     return tuple(map(str, (*what, of.commit, of.dirty, of.library, of.library_version, *where)))
 
 
@@ -288,7 +295,7 @@ def comparable(a: Row, b: Row, *, across: Collection[Across] = _COMMITS) -> str 
             return f"{row.cell} ran with changes that commit {row.provenance.commit[:8]} does not have"
     if a.kind != b.kind:
         return f"one row is of kind {a.kind}, the other of {b.kind}"
-    for name in ("backend", "packing", "shape", "tokens"):
+    for name in ("backend", "packing", "shape", "tokens", "sanitized"):
         if name not in across and getattr(a.cell, name) != getattr(b.cell, name):
             return f"{name} is {getattr(a.cell, name)} in one row and {getattr(b.cell, name)} in the other"
     if "commit" not in across and a.provenance.commit != b.provenance.commit:

@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from helora_core.cli.options import as_json
+from helora_core.cli.options import as_json, wide
 from helora_harness.places import DATA
 
 SCHEMA = 1
@@ -117,10 +117,12 @@ def measured(backend: str, modules: str, sessions: int, step: Callable[[], objec
     help="How many; may be given several times.",
 )  # fmt: skip
 @click.option("--write", is_flag=True, help="Write the figures to harness/sessions.json too.")
+@wide
 @as_json
 def sessions(backend: str | None, modules: str, numbers: Sequence[int], write: bool, as_json: bool) -> None:
     """Measure the memory of a server with one session and with several."""
     from helora_core.cli.output import print_json, print_table, progress, size
+    from helora_core.cli.tables import Table
     from helora_core.data.bundled import bundled_adapter
     from helora_core.host.manager import get_manager
     from helora_harness.bench import record
@@ -146,20 +148,12 @@ def sessions(backend: str | None, modules: str, numbers: Sequence[int], write: b
         print_json(document)
         return
     headings = ("sessions", "modules", "encoded weights", "keys of each", "resident memory")
-    print_table(
-        headings,
-        [
-            (
-                str(row.sessions),
-                str(row.modules),
-                size(row.constants_bytes),
-                size(row.keys_bytes_each),
-                "–" if row.rss_bytes is None else size(row.rss_bytes),
-            )
-            for row in rows
-        ],
-        numbers=headings,
-    )
+    cells = [
+        (str(row.sessions), str(row.modules), size(row.constants_bytes), size(row.keys_bytes_each),
+         "–" if row.rss_bytes is None else size(row.rss_bytes))
+        for row in rows
+    ]  # fmt: skip
+    print_table(Table.of_text(headings, cells, numbers=headings))
 
 
 def main(arguments: Sequence[str]) -> None:

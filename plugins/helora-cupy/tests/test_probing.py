@@ -47,7 +47,7 @@ def test_importing_the_plugin_starts_nothing_and_imports_no_array_library() -> N
     assert child.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(("name", "words"), [("", "pip install 'helora-cupy[cuda12]'"), ("gpu", "is 'gpu'")])
+@pytest.mark.parametrize(("name", "words"), [("", "pip install -e 'plugins/helora-cupy[cuda12]'"), ("gpu", "is 'gpu'")])
 def test_without_cupy_or_under_an_unknown_name_it_is_unavailable(
     monkeypatch: pytest.MonkeyPatch, name: str, words: str
 ) -> None:

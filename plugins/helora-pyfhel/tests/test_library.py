@@ -34,7 +34,7 @@ class TestAvailability:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         reason = availability()
         assert reason is not None
-        assert "pip install 'helora-pyfhel[native]'" in reason
+        assert "pip install -e 'plugins/helora-pyfhel[native]'" in reason
 
     def test_listing_does_not_import_it(self) -> None:
         """In a process of its own, for this one has imported it."""

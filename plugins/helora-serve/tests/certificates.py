@@ -16,11 +16,12 @@ _DAY = datetime.timedelta(days=1)
 
 
 def make(folder: Path) -> Path:
-    """``ca``, ``server`` and ``client``, each ``.pem`` and ``.key``; and ``other``, another authority."""
+    """``ca``, ``server``, ``client`` and ``second``, each ``.pem`` and ``.key``; and ``other``, another authority."""
     folder.mkdir(exist_ok=True)
     authority = _signed(folder / "ca", "helora test authority")
     _signed(folder / "server", "server", authority, names=["localhost"], usage=ExtendedKeyUsageOID.SERVER_AUTH)
-    _signed(folder / "client", "client", authority, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+    for name in ("client", "second"):
+        _signed(folder / name, name, authority, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
     _signed(folder / "other", "another authority")
     return folder
 

@@ -202,6 +202,12 @@ def noise() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def soak() -> ModuleType:
+    """What measures many clients at once, and the page of its figures."""
+    return beside("soak")
+
+
+@pytest.fixture(scope="session")
 def transcript() -> ModuleType:
     """What renews the transcript of the protocol page."""
     return beside("transcript")

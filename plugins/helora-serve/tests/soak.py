@@ -1,91 +1,84 @@
-"""Two soaks of a server in a process of its own: malformed frames, and many clients at once. ``python soak.py --help``.
+"""A soak of a server in a process of its own: malformed frames, then 1, 8 and 32 clients that generate at once.
 
-The clients replay activations with real encryption: latency of a request, fairness between clients, memory of the
-server, and how late its event loop ran are printed as JSON, and bounds on them are held.
+``python soak.py`` takes an hour and more on an idle machine, and writes ``harness/serving.json`` and from it
+``docs/serving-figures.md``; ``--seconds 20`` is for a try, ``--render`` writes the page alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import noise
+import soak_figures
+import soak_page
+import soak_server
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from soak_clients import Clients, recorded
+from soak_figures import Figures, Load, Malformed
+from soak_server import BareLoop, Process
 
 from helora_core.adapter.lora import ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.compiled import CompiledModule, Part
+from helora_core.data.bundled import DIRECTORY
 from helora_core.host.manager import get_manager
 from helora_core.parties.client import Client
 from helora_core.parties.compiled_lora import CompiledLoRA
+from helora_harness.lm import conditions
 from helora_serve.client import connect
 
 NOISE_SHAPE = ModuleShape.parse("24:20:3")
+PLANS: dict[str, tuple[str, ...]] = {
+    "online": (),
+    "precomputed": ("--packing", "precomputed", "--assume", "honest-keys"),
+}
+SHARES = (0.5, 0.95, 0.99, 1.0)
+LAG_SHARES = (0.5, 0.99, 0.999)
+BACKEND = "rns"
+
+Say = Callable[[str, float], None]
+"""Tells what is being done, and how far it is."""
 
 
-def artifact(folder: Path, shape: ModuleShape, backend: str) -> Path:
-    """A module ``q``, compiled."""
-    module = synthetic_module(shape, seed=1, name="q")
-    plan = compile_plan(shape, get_manager().load_packing("rank_bsgs"), module=module)
-    compiled = CompiledModule(module, (Part(name="q", d_out=shape.d_out),), plan)
-    CompiledLoRA((compiled,), get_manager().load_backend(backend), secure=backend != "numpy").save(folder)
+def compiled(folder: Path, plan: str) -> Path:
+    """The bundled adapter, compiled in a process of its own: this one is going to be forked."""
+    command = [sys.executable, "-m", "helora_core", "compile", "--adapter", str(DIRECTORY / "adapter"), "--tokens", "1"]
+    subprocess.run(
+        [*command, "--share", "--backend", BACKEND, *PLANS[plan], "--out", str(folder)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     return folder
 
 
-class Process:
-    """``helora serve`` as a process."""
-
-    def __init__(self, served: Path, backend: str, *arguments: str) -> None:
-        command = [sys.executable, "-m", "helora_core", "serve", str(served), "--backend", backend, "--port", "0"]
-        self._process = subprocess.Popen(
-            [*command, "--json", *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        assert self._process.stdout
-        self.started = json.loads(self._process.stdout.readline())
-        self.url = self.started["address"]
-
-    @property
-    def mib(self) -> float:
-        """Resident memory."""
-        pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
-
-    def metrics(self) -> dict[str, float]:
-        """Its metrics."""
-        with urllib.request.urlopen(f"{self.url}/metrics") as answer:
-            lines = answer.read().decode().splitlines()
-        return {name: float(value) for name, _, value in (each.rpartition(" ") for each in lines if each[:1] != "#")}
-
-    def stop(self) -> None:
-        """End it."""
-        self._process.terminate()
-        self._process.wait(60)
-
-
-def malformed(frames: int, folder: Path) -> dict[str, Any]:
+def malformed(frames: int, folder: Path, say: Say) -> Malformed:
     """Send malformed frames; between them a client is served, and afterwards memory is what it was."""
-    server = Process(artifact(folder / "noise", NOISE_SHAPE, "numpy"), "numpy", "--ttl", "2", "--sessions", "4096")
+    module, steps = synthetic_module(NOISE_SHAPE, seed=1, name="q"), 10
+    plan = compile_plan(NOISE_SHAPE, get_manager().load_packing("rank_bsgs"), module=module)
+    lora = (CompiledModule(module, (Part(name="q", d_out=NOISE_SHAPE.d_out),), plan),)
+    CompiledLoRA(lora, get_manager().load_backend("numpy"), secure=False).save(folder)
+    server = Process(folder, "numpy", "--ttl", "2", "--sessions", "4096", "--client-sessions", "4096")
     x, right = synthetic_activations(NOISE_SHAPE, 1, seed=0), 0
-    module = synthetic_module(NOISE_SHAPE, seed=1, name="q")
     try:
         with connect(server.url) as remote, connect(server.url) as other:
             client = Client(remote.offer())
             session = remote.open(client.evaluation_keys())
             noise.soak(other, max(1, frames // 10), seed=0)
-            before, steps = server.mib, 10
+            before = server.mib
             for step in range(steps):
+                say("malformed frames", step / steps)
                 noise.soak(other, frames // steps, seed=1 + step)
                 delta = client.delta("q", x, session)
                 right += bool(abs(delta - module.reference_delta(x)).max() < 1e-3)
@@ -93,90 +86,137 @@ def malformed(frames: int, folder: Path) -> dict[str, Any]:
             after, found = server.mib, server.metrics()
     finally:
         server.stop()
-    report = {
-        "frames": frames,
-        "right": f"{right} of {steps}",
-        "mib_before": round(before),
-        "mib_after": round(after),
-        "faults_of_the_server": found.get('helora_http_refusals_total{code="helora-error"}', 0.0),
-    }
-    assert right == steps, report
-    assert after - before < 100, report
-    assert not report["faults_of_the_server"], report
-    return report
-
-
-def many(clients: int, seconds: float, folder: Path, shape: str, backend: str) -> dict[str, Any]:
-    """Clients that ask one after another as fast as they get answers."""
-    of = ModuleShape.parse(shape)
-    server = Process(
-        artifact(folder / f"many{clients}", of, backend), backend, "--sessions", str(max(32, clients)), "--ttl", "600"
+    return Malformed(
+        frames=frames,
+        right=right,
+        asked=steps,
+        mib_before=round(before),
+        mib_after=round(after),
+        faults=int(found.get('helora_http_refusals_total{code="helora-error"}', 0)),
     )
-    times: list[list[float]] = [[] for _ in range(clients)]
-    ready, end = threading.Barrier(clients + 1), [0.0]
 
-    def ask(number: int) -> None:
-        with connect(server.url, timeout=120) as remote:
-            client = Client(remote.offer())
-            session = remote.open(client.evaluation_keys())
-            messages = [client.begin("q", synthetic_activations(of, 1, seed=seed)).message() for seed in range(1)]
-            ready.wait()
-            while time.monotonic() < end[0]:
-                # Another request each time: the same one would be answered from memory.
-                messages[0] = client.begin("q", synthetic_activations(of, 1, seed=number)).message()
-                start = time.perf_counter()
-                session.answer(messages[0])
-                times[number].append(time.perf_counter() - start)
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(clients)]
+def generating(plan: str, count: int, seconds: float, inputs: int, served: Path, say: Say) -> Load:
+    """Clients that generate at once."""
+    what, ahead, options = f"{plan}, {count} clients", plan == "precomputed", list(PLANS[plan][2:])
+    server = Process(
+        served, BACKEND, "--sessions", str(count), "--ttl", "900", "--window", str(soak_page.WINDOW_MIB), *options
+    )
     try:
-        for each in threads:
-            each.start()
-        end[0] = time.monotonic() + 1e9
-        ready.wait()
-        end[0] = time.monotonic() + seconds
-        for each in threads:
-            each.join()
-        found, memory = server.metrics(), server.mib
+        idle = server.mib
+        clients = Clients(
+            server.url, count, inputs, ahead=ahead, on_ready=lambda ready: say(f"{what}: connecting", ready / count)
+        )
+        opened, bare, before, cpu, machine = server.mib, BareLoop(), server.metrics(), server.cpu_s(), _stolen()
+        start = time.monotonic()
+        clients.begin(seconds)
+        while (elapsed := time.monotonic() - start) < seconds:
+            say(what, elapsed / seconds)
+            time.sleep(min(0.5, seconds - elapsed))
+        whole, after, used, machine_after = time.monotonic() - start, server.metrics(), server.cpu_s(), _stolen()
+        alone, done, most = bare.stop(), clients.done(), server.most_mib
     finally:
         server.stop()
-    counts = [len(each) for each in times]
-    every = sorted(one for each in times for one in each)
+    counts, per_token = [len(each.answers) for each in done], len(recorded(1 << 10))
 
-    def percentile(share: float) -> float:
-        return round(1e3 * every[min(len(every) - 1, int(share * len(every)))], 1)
+    def mean_ms(name: str) -> float:
+        many = after[f"{name}_count"] - before[f"{name}_count"]
+        return round(1e3 * (after[f"{name}_sum"] - before[f"{name}_sum"]) / many, 3) if many else 0.0
 
-    return {
-        "clients": clients,
-        "requests_per_s": round(len(every) / seconds, 1),
-        "ms_p50_p95_p99": [percentile(0.5), percentile(0.95), percentile(0.99)],
-        "fairness_least_of_mean": round(min(counts) / statistics.mean(counts), 2),
-        "server_mib": round(memory),
-        "loop_lag_ms_p99.9": _lag(found, 0.999),
-        "compute_ms_mean": round(1e3 * found["helora_compute_seconds_sum"] / found["helora_compute_seconds_count"], 2),
-    }
+    p50, p95, p99, longest = soak_figures.percentiles([each.answers for each in done], SHARES)
+    limits = server.started["limits"]
+    holds = limits["weight_bytes"] + count * (server.started["session_bytes"] + server.started["key_bytes"])
+    lags, alones = (
+        [soak_server.lag_ms(of, since, share) for share in LAG_SHARES] for of, since in ((after, before), (alone, {}))
+    )
+    return Load(
+        plan=plan,
+        clients=count,
+        seconds=seconds,
+        inputs=len(clients.inputs),
+        requests=sum(counts),
+        tokens_per_s=round(sum(counts) / per_token / whole, 3),
+        per_token=per_token,
+        answer_ms=(p50, p95, p99, longest),
+        delta_ms=soak_figures.percentiles([each.deltas for each in done], (0.5,))[0],
+        jain=round(soak_figures.jain(counts), 4),
+        least_of_most=round(min(counts) / max(counts), 3),
+        ahead_share=round(sum(each.ahead_s for each in done) / (count * whole), 3),
+        server_cores=round((used[0] - cpu[0]) / whole, 2),
+        loop_cores=round((used[1] - cpu[1]) / whole, 2),
+        client_cores=round(sum(each.cpu_s for each in done) / whole, 2),
+        idle_mib=round(idle),
+        opened_mib=round(opened),
+        most_mib=round(most),
+        bound_mib=round(idle + holds / (1 << 20)),
+        lag_ms=(lags[0], lags[1], lags[2]),
+        bare_lag_ms=(alones[0], alones[1], alones[2]),
+        compute_ms=mean_ms("helora_compute_seconds"),
+        wait_ms=mean_ms("helora_wait_seconds"),
+        right=all(each.right for each in done),
+        steal=round((machine_after[0] - machine[0]) / max(1, machine_after[1] - machine[1]), 4),
+    )
 
 
-def _lag(found: dict[str, float], share: float) -> float:
-    """The upper end of the histogram's bucket that the quantile is in, in milliseconds."""
-    name = "helora_event_loop_lag_seconds"
-    total = found[f"{name}_count"]
-    for key, count in found.items():
-        if key.startswith(f'{name}_bucket{{le="') and count >= share * total:
-            return 1e3 * float(key.split('"')[1])
-    return float("inf")
+def _stolen() -> tuple[int, int]:
+    """Ticks of all processors that others took, and all ticks."""
+    ticks = [int(each) for each in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return ticks[7], sum(ticks)
+
+
+@contextlib.contextmanager
+def _telling() -> Iterator[Say]:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        last = [""]
+
+        def say(what: str, share: float) -> None:
+            if what != last[0]:
+                bar.reset(task, description=what)
+                last[0] = what
+            bar.update(task, completed=share)
+
+        yield say
+
+
+def main(given: argparse.Namespace) -> None:
+    """Measure what was asked for; each part is written as soon as it is there."""
+    ended = conditions.begin(BACKEND, threads=1, link="WebSocket, loopback", adapter=DIRECTORY / "adapter")
+    found: list[Load] = []
+    noisy: Malformed | None = None
+    with tempfile.TemporaryDirectory() as place, _telling() as say:
+        if given.frames:
+            noisy = malformed(given.frames, Path(place) / "noise", say)
+        for plan in filter(None, given.plans.split(",")):
+            say(f"compiling for {plan}", 0.0)
+            served = compiled(Path(place) / plan, plan)
+            for count in (int(each) for each in given.clients.split(",")):
+                inputs = given.inputs if plan == "precomputed" else 1 << 10
+                found.append(generating(plan, count, given.seconds, inputs, served, say))
+                figures = Figures(conditions=ended(), loads=tuple(found), malformed=noisy)
+                soak_figures.write(figures, given.output)
+    print(soak_page.tables(figures))
+    if given.output == soak_figures.FIGURES:
+        soak_page.PAGE.write_text(soak_page.rendered(figures), encoding="utf-8")
+    problems = soak_page.problems(figures)
+    if problems:
+        sys.exit("\n".join(problems))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--frames", type=int, default=100_000)
-    parser.add_argument("--clients", default="1,8,32")
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--shape", default="576:768:16")
-    parser.add_argument("--backend", default="rns")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        if given.frames:
-            print(json.dumps(malformed(given.frames, Path(place))), flush=True)
-        for count in filter(None, given.clients.split(",")):
-            print(json.dumps(many(int(count), given.seconds, Path(place), given.shape, given.backend)), flush=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=100_000, help="malformed frames; 0 for none")
+    parser.add_argument("--clients", default="1,8,32", help="how many at once, one after another")
+    parser.add_argument("--seconds", type=float, default=600.0, help="that each number of clients generates for")
+    parser.add_argument("--plans", default="online,precomputed")
+    parser.add_argument("--inputs", type=int, default=2, help="that each client has pools for, precomputed")
+    parser.add_argument("--output", type=Path, default=soak_figures.FIGURES)
+    parser.add_argument("--render", action="store_true", help="write the page alone")
+    asked = parser.parse_args()
+    if asked.render:
+        soak_page.PAGE.write_text(soak_page.rendered(soak_figures.read(asked.output)), encoding="utf-8")
+    else:
+        os.environ["HELORA_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+        main(asked)

@@ -18,7 +18,7 @@ import click.testing
 import pytest
 
 from helora_core.cli.main import main
-from helora_core.errors import CorrelationUsed
+from helora_core.errors import ConnectionLost, CorrelationUsed
 from helora_core.parties.client import Client
 from helora_serve.client import connect
 
@@ -75,7 +75,7 @@ def test_a_server_killed_in_the_middle_and_started_again_is_not_noticed(
 ) -> None:
     options = ("--port", port, "--state", str(tmp_path / "state"), "--queries", "10000")
     process, serving = serve(artifact, *options)
-    with connect(serving["address"], timeout=30) as remote:
+    with connect(serving["address"], timeout=30, restart=30) as remote:
         client = Client(remote.offer())
         session = remote.open(client.evaluation_keys())
         for restart in range(2):
@@ -99,12 +99,33 @@ def test_a_server_killed_in_the_middle_and_started_again_is_not_noticed(
     assert json.loads(rest)["queries"] == 2
 
 
+def test_a_server_that_is_killed_and_does_not_come_back_is_not_waited_for(
+    serve: Serve, world: Any, artifact: Path, refused: Any
+) -> None:
+    process, serving = serve(artifact, "--port", "0")
+    with connect(serving["address"], timeout=60, restart=2) as remote:
+        client = Client(remote.offer())
+        session = remote.open(client.evaluation_keys())
+        assert world.right(client.run("q", world.x(1), session), world.x(1))
+        os.kill(process.pid, signal.SIGSTOP)  # so that a request is surely on its way
+        killed = threading.Timer(0.3, process.kill)
+        killed.start()
+        start = time.monotonic()
+        with refused(ConnectionLost, "2 seconds", "nobody listens"):
+            client.run("q", world.x(1), session)
+        assert 2 <= time.monotonic() - start < 20
+        start = time.monotonic()
+        with refused(ConnectionLost):  # and no later one waits at all
+            client.run("q", world.x(1), session)
+        assert time.monotonic() - start < 1
+
+
 def test_no_correlation_is_used_twice_through_kills(
     serve: Serve, world: Any, artifact_ahead: Path, port: str, tmp_path: Path
 ) -> None:
     options = ("--port", port, "--state", str(tmp_path / "state"), "--assume", "honest-keys")
     process, serving = serve(artifact_ahead, *options)
-    with connect(serving["address"], timeout=30) as remote:
+    with connect(serving["address"], timeout=30, restart=30) as remote:
         client = Client(remote.offer())
         session = remote.open(client.evaluation_keys())
         preparation = client.prepare("q", 300)

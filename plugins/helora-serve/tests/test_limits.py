@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import time
 from collections.abc import Iterator
@@ -9,10 +10,12 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
+from websockets.frames import Frame, Opcode
 
 from helora_core.errors import CorruptPayload, HeloraError, LimitExceeded
 from helora_serve.client.wire import Wire, WireBroken
 from helora_serve.frames import PATH, Ack, Ask, Goodbye, Resume, Welcome, decode_from_server, encode
+from helora_serve.reading import MOST_SHORT, EagerProtocol
 
 
 class Raw:
@@ -150,6 +153,40 @@ def test_another_subprotocol_is_refused(serving: Any) -> None:
     connection.close()
 
 
+def test_many_short_messages_are_read_ahead_and_then_held_back(raw: Any, world: Any) -> None:
+    served, client, _, peer = raw(credits=64)
+    (protocol,) = [
+        each for each in served.host._uvicorn.server_state.connections
+        if getattr(each, "queue", None) is not None and each.transport.get_extra_info("peername")[1]
+        == peer.wire._socket.getsockname()[1]
+    ]  # fmt: skip
+    assert isinstance(protocol, EagerProtocol)
+    loop, most, paused = served.host._loop, [0], [False]
+
+    def look() -> None:
+        most[0] = max(most[0], protocol.queue.qsize())
+        paused[0] |= protocol.read_paused
+
+    def feed() -> None:  # all at once, as if they had come in one piece
+        frame = encode(Ack(received=0))
+        for _ in range(MOST_SHORT):
+            protocol.handle_bytes(Frame(Opcode.BINARY, frame))
+            look()
+        assert (most[0], paused[0]) == (MOST_SHORT, False)
+        protocol.handle_bytes(Frame(Opcode.BINARY, frame))
+        look()
+
+    asyncio.run_coroutine_threadsafe(_called(feed), loop).result()
+    assert paused[0]
+    message = client.begin("q", world.x(1)).message()
+    peer.send(Ask(request=1, received=0), message)  # it goes on reading
+    assert peer.next().number == 1
+
+
+async def _called(what: Any) -> None:
+    what()
+
+
 def test_too_many_tokens_are_refused_and_the_session_goes_on(serving: Any, world: Any, refused: Any) -> None:
     client, session = serving(most_tokens=4).session()
     with refused(LimitExceeded, "1 to 4"):
@@ -167,7 +204,7 @@ def test_an_upload_too_many_is_refused(serving: Any) -> None:
     remote = served.connect()
     for _ in range(200):
         try:
-            remote._connector.http.put("/v1/keys/" + "1" * 64, b"keys")
+            remote._connector.http.ask("PUT", "/v1/keys/" + "1" * 64, b"keys")
         except LimitExceeded:
             break
         except CorruptPayload:
@@ -177,12 +214,25 @@ def test_an_upload_too_many_is_refused(serving: Any) -> None:
     slow.close()
     for _ in range(200):
         try:
-            remote._connector.http.put("/v1/keys/" + "1" * 64, b"keys")
+            remote._connector.http.ask("PUT", "/v1/keys/" + "1" * 64, b"keys")
         except HeloraError as error:
             if isinstance(error, CorruptPayload):
                 return
             time.sleep(0.01)
     raise AssertionError("the upload that ended still counts")
+
+
+def test_keys_that_are_refused_for_now_are_sent_again(serving: Any, world: Any) -> None:
+    served = serving(uploads=1, stall_s=0.5)
+    slow = http.client.HTTPConnection("127.0.0.1", served.host.port, timeout=10)
+    slow.putrequest("PUT", "/v1/keys/" + "0" * 64)
+    slow.putheader("content-length", "100")
+    slow.endheaders()
+    slow.send(b"x")
+    client, session = served.session()  # the other upload ends when nothing more comes
+    assert world.right(client.run("q", world.x(1), session), world.x(1))
+    assert served.metric("helora_http_refusals_total", code="limit-exceeded") > 0
+    slow.close()
 
 
 def test_a_client_that_takes_nothing_loses_its_socket_and_not_its_session(raw: Any, world: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def test_a_thousand_malformed_frames(serving: Any, world: Any, noise: ModuleType) -> None:
-    served = serving(sessions=64, ttl_s=2)
+    served = serving(sessions=64, client_sessions=64, ttl_s=2)
     client, session = served.session()
     remote = served.connect()
     noise.soak(remote, 200, seed=1)

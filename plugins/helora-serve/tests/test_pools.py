@@ -96,3 +96,22 @@ def test_a_reload_keeps_what_was_prepared(serving: Any, world: Any, artifact_ahe
     assert not served.host.reload()
     for seed in range(10):
         assert world.right(client.run("q", world.x(5, seed), session), world.x(5, seed))
+
+
+def test_activations_under_a_pad_are_answered_in_the_loop(serving: Any, world: Any, artifact_ahead: Path) -> None:
+    served = serving({"": artifact_ahead}, assume=world.assume)
+    client, session = served.session()
+    prepare(client, session)
+    assert world.right(client.run("q", world.x(1), session), world.x(1))  # the first one makes the module ready
+    handed_over = served.metric("helora_wait_seconds_count")
+    for seed in range(10):
+        assert world.right(client.run("q", world.x(2, seed), session), world.x(2, seed))
+    assert served.metric("helora_wait_seconds_count") == handed_over
+
+
+def test_ciphertexts_are_never_computed_in_the_loop(serving: Any, world: Any) -> None:
+    served = serving()
+    client, session = served.session()
+    for seed in range(3):
+        assert world.right(client.run("q", world.x(1, seed), session), world.x(1, seed))
+    assert served.metric("helora_wait_seconds_count") == served.computed == 3

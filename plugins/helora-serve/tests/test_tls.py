@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from helora_core.errors import AccessRefused, ConnectionLost, InvalidInput
+from helora_core.errors import AccessRefused, ConnectionLost, InvalidInput, LimitExceeded
 from helora_serve.client import connect
 from helora_serve.host import TLS
 
@@ -52,6 +52,23 @@ def test_clients_show_certificates_if_asked(serving: Any, world: Any, folder: Pa
     for other in ({}, {"certificate": folder / "other.pem", "key": folder / "other.key"}):
         with pytest.raises(ConnectionLost):
             connect(served.host.url, ca=folder / "ca.pem", **other)
+
+
+def test_clients_are_told_apart_by_their_certificates(serving: Any, world: Any, folder: Path, refused: Any) -> None:
+    served = serving(host=tls(folder, client_ca=folder / "ca.pem"), queries=5)
+
+    def session_of(name: str) -> Any:
+        own = {"certificate": folder / f"{name}.pem", "key": folder / f"{name}.key"}
+        return served.session(ca=folder / "ca.pem", **own)
+
+    client, session = session_of("client")
+    assert world.right(client.run("q", world.x(4), session), world.x(4))
+    again, another = session_of("client")  # other keys, and the same certificate
+    with refused(LimitExceeded, "4 queries"):
+        again.run("q", world.x(2), another)
+    other, theirs = session_of("second")
+    assert world.right(other.run("q", world.x(5), theirs), world.x(5))
+    assert len({each.identity for each in served.service.sessions.all}) == 2
 
 
 def test_with_tls_and_tokens_it_may_listen_anywhere(serving: Any, alice: Any, folder: Path, refused: Any) -> None:

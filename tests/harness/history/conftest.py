@@ -64,7 +64,7 @@ def make_row() -> MakeRow:
     """A row of plausible values; keywords replace any of its fields, its cell's or its provenance's."""
 
     def make(**changes: Any) -> Row:
-        cell = {"backend": "tenseal", "packing": "rank_bsgs", "shape": "1536:1536:16", "tokens": 8}
+        cell = {"backend": "tenseal", "packing": "rank_bsgs", "shape": "1536:1536:16", "tokens": 8, "sanitized": False}
         provenance = {
             "commit": "c0ffee" + 34 * "0",
             "commit_date": DAY_ONE,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -21,6 +23,7 @@ from helora_harness.export.charts import Spot, frontier
 from helora_harness.export.html import to_html
 from helora_harness.export.svg import log_ticks, number, quantity, spread, ticks
 from helora_harness.history_site import HistoryUnavailable, build_site, server
+from helora_harness.places import REPO
 from helora_harness.rows import Row, RowsRefused, append_rows, read_rows
 
 MakeRow = Callable[..., Row]
@@ -161,7 +164,7 @@ def site(rows: list[Row], repo: Path, tmp_path_factory: pytest.TempPathFactory) 
 @needs_asv
 def test_a_site_has_report_viewer_and_figures(site: Path, rows: list[Row]) -> None:
     index = (site / "index.html").read_text()
-    for link in re.findall(r'href="([^":]+)"', index):
+    for link in re.findall(r'href="([^":#]+)[#"]', index):
         assert (site / link).is_file()
     assert len(read_rows(site / "rows.jsonl")) == len(rows)
     assert (site / "viewer" / "index.json").is_file()
@@ -279,3 +282,13 @@ def test_commands_refuse_in_words(tmp_path: Path) -> None:
     status, _, err = _command("export", "--rows", tmp_path, "--csv", "-")
     assert status == 1
     assert "error [rows-refused] There are no rows to show.\n  hint:" in err
+
+
+@pytest.mark.parametrize("off", [["--benchmark-disable"], ["-n", "1"], []], ids=["disabled", "in processes", "on"])
+def test_pytest_benchmark_says_whether_anything_was_timed(off: list[str]) -> None:
+    pytest.importorskip("pytest_benchmark", reason="pytest-benchmark is not installed")
+    of = ["harness/pytest_bench", "-k", "numpy and zero_moai and 1", "-p", "no:cacheprovider"]
+    done = subprocess.run([sys.executable, "-m", "pytest", *of, *off], cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert ("nothing was timed" in done.stdout) == bool(off)
+    assert ("benchmark: 1 tests" in done.stdout) != bool(off)

@@ -217,7 +217,9 @@ def test_metrics_are_known_by_name_or_ending(name: str, label: str, unit: str, b
 def test_csv_has_a_column_per_metric_and_says_what_failed(make_row: MakeRow) -> None:
     failed = make_row(outcome="failed", reason='no "key"', metrics={}, tokens=1)
     lines = to_csv([make_row(metrics={"ms_per_token": 1.5, "lost_bits": 37}), failed]).splitlines()
-    assert lines[0].startswith("kind,backend,packing,shape,tokens,outcome,reason,lost_bits,ms_per_token,commit,")
-    assert lines[1].startswith("e2e,tenseal,rank_bsgs,1536:1536:16,8,ok,,37,1.5,c0ffee")
+    assert lines[0].startswith(
+        "kind,backend,packing,shape,tokens,sanitized,outcome,reason,lost_bits,ms_per_token,commit,"
+    )
+    assert lines[1].startswith("e2e,tenseal,rank_bsgs,1536:1536:16,8,false,ok,,37,1.5,c0ffee")
     assert ",false,9f2a,8192,60 40 40 60,40,2," in lines[1]
-    assert lines[2].startswith('e2e,tenseal,rank_bsgs,1536:1536:16,1,failed,"no ""key""",,,c0ffee')
+    assert lines[2].startswith('e2e,tenseal,rank_bsgs,1536:1536:16,1,false,failed,"no ""key""",,,c0ffee')

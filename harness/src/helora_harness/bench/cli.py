@@ -6,6 +6,8 @@ import importlib
 
 import click
 
+from helora_core.cli.groups import Group
+
 _COMMANDS = {
     "ab": "helora_harness.cli_ab:ab",
     "backends": "helora_harness.backends_page:backends_group",
@@ -21,13 +23,14 @@ _COMMANDS = {
     "micro": "helora_harness.bench.cli_micro:micro",
     "mutation": "helora_harness.mutation.cli:mutation",
     "overhead": "helora_harness.cli_overhead:overhead",
+    "pictures": "helora_harness.pictures.cli:pictures_group",
     "planner": "helora_harness.planner.cli:planner_group",
     "security-tables": "helora_harness.security_costs:security_tables",
     "sessions": "helora_harness.sessions:sessions",
 }
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -45,3 +48,11 @@ def bench() -> None:
 
     Counts gate, clocks inform: see docs/benchmarks.md.
     """
+    from helora_core.errors import InvalidInput
+    from helora_harness.places import DATA, REPO
+
+    if not (DATA / "counts.lock.json").is_file():
+        raise InvalidInput(
+            f"helora bench works on the checkout that it lies in, and {REPO} is none.",
+            hint="In a checkout of helora, run `uv sync`, or `pip install -e . -e harness`.",
+        )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from helora_core.cli.options import as_json
+from helora_core.cli.options import as_json, wide
 
 if TYPE_CHECKING:
     from helora_harness.bench.counts import Difference
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Append the counts to this file of rows.")
 @click.option("--lock", type=click.Path(path_type=Path, dir_okay=False), help="Another lock file.", hidden=True)
 @click.option("--budgets", type=click.Path(path_type=Path, dir_okay=False), help="Other budgets.", hidden=True)
+@wide
 @as_json
 def counts(
     check: bool,
@@ -102,6 +103,7 @@ _COLUMNS = {
 
 def _show_counts(now: Mapping[str, dict[str, int] | str]) -> None:
     from helora_core.cli.output import print_table
+    from helora_core.cli.tables import Table
 
     def words(name: str, value: int) -> str:
         return str(value // 1024 if name.startswith("bytes") else value)
@@ -111,7 +113,8 @@ def _show_counts(now: Mapping[str, dict[str, int] | str]) -> None:
         for cell, found in now.items()
         if not isinstance(found, str)
     ]
-    print_table(["one run of", *_COLUMNS.values()], rows, numbers=list(_COLUMNS.values()))
+    numbers = list(_COLUMNS.values())
+    print_table(Table.of_text(["one run of", *numbers], rows, numbers=numbers, spare=numbers[:3:-1]))
     for cell, found in now.items():
         if isinstance(found, str):
             click.echo(f"{cell}: {found}", err=True)

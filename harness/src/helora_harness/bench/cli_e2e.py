@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from helora_core.cli.options import Decorator, as_json
+from helora_core.cli.options import Decorator, as_json, wide
 from helora_harness.bench.cli_rows import again_option, out_option, tell_exercised, tell_file, warn_of_emulations
 from helora_harness.places import REPO
 
@@ -63,6 +63,7 @@ def _several(name: str, convert: Convert | None, default: str | None, metavar: s
 )
 @out_option
 @again_option
+@wide
 @as_json
 def e2e(
     hidden_sizes: tuple[int, ...], ranks: tuple[int, ...], batch_sizes: tuple[int, ...], backend: tuple[str, ...],
@@ -142,17 +143,21 @@ _NUMBERS = ("batch", "tok/s", "per sequence", "ms/tok", "p90 step", "max step", 
             "down/tok", "keys", "bits", "in library", "peak memory", "predicted")  # fmt: skip
 
 
+_SPARE = ("max step", "p90 step", "per sequence", "predicted", "in library", "peak memory", "keys", "down/tok",
+          "up/tok", "rot/tok", "bound by", "bits", "tok/s")  # fmt: skip
+
+
 def _print(out: Path, found: Sequence[Measured], dirty: bool) -> None:
     from helora_core.cli.output import amount, print_table, size
+    from helora_core.cli.tables import Table
     from helora_harness.bench.e2e import best, bound_by, bytes_per_token, off_profile
 
     rows = [each.row for each in found if each.row is not None]
     good = [row for row in rows if row.outcome == "ok"]
     if good:
-        print_table(
-            ("backend", "packing", "shape", *_NUMBERS, "bound by"), [_cells(row, bound_by(row)) for row in good],
-            numbers=_NUMBERS,
-        )  # fmt: skip
+        headings = ("backend", "packing", "shape", *_NUMBERS, "bound by")
+        cells = [_cells(row, bound_by(row)) for row in good]
+        print_table(Table.of_text(headings, cells, numbers=_NUMBERS, spare=_SPARE))
         click.echo("steps in ms: one token for each sequence; bound by: what takes most of a step, and its share of it")
         click.echo("results are not sanitised: these plans do not keep weights from the key holder (docs/security.md)")
     for row in rows:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from helora_core.cli.options import as_json
+from helora_core.cli.options import as_json, wide
 from helora_harness.bench.cli_rows import again_option, out_option, tell_exercised, tell_file, warn_of_emulations
 from helora_harness.places import REPO
 
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 )
 @out_option
 @again_option
+@wide
 @as_json
 def micro(
     backends: tuple[str, ...], rings: tuple[int, ...], levels: tuple[int, ...], rounds: int, out: Path, again: bool,
@@ -119,18 +120,18 @@ def _fastest(rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
 
 def _print(out: Path, found: Sequence[Measured], dirty: bool) -> None:
     from helora_core.cli.output import print_table
+    from helora_core.cli.tables import Table
+    from helora_core.cli.terminal import say
 
     rows = [each.row for each in found if each.row is not None]
     for ring_degree in dict.fromkeys(row.provenance.ring_degree for row in rows):
         ours = [row for row in rows if row.provenance.ring_degree == ring_degree]
         names = dict.fromkeys(name for row in ours for name in row.metrics if "_ms@" in name and "_min_" not in name)
         headings = [f"{row.cell.backend} {what}" for row in ours for what in ("median", "min")]
-        click.echo(f"\nN = {ring_degree}, ms per operation; {'; '.join(map(_chain, ours))}")
-        print_table(
-            ("operation", "level", *headings),
-            [_line(name, ours) for name in sorted(names, key=_by_operation)],
-            numbers=("level", *headings),
-        )
+        say(f"\nN = {ring_degree}, ms per operation; {'; '.join(map(_chain, ours))}", hanging=2)
+        cells = [_line(name, ours) for name in sorted(names, key=_by_operation)]
+        spare = [*headings[1::2], *headings[:0:-2]]  # the minima, then whole backends from the last one on
+        print_table(Table.of_text(("operation", "level", *headings), cells, numbers=("level", *headings), spare=spare))
     for each in found:
         if each.refused:
             click.echo(f"not measured, {each.backend} at N = {each.ring_degree}: {each.refused}", err=True)

@@ -43,7 +43,16 @@ def _accepted(function: Any, options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in inspect.signature(function).parameters}
 
 
-def compiled(packing: str, shape: str, *, tokens: int = 1, free_scales: bool = True, ahead: bool = False) -> Any:
+def compiled(
+    packing: str,
+    shape: str,
+    *,
+    tokens: int = 1,
+    free_scales: bool = True,
+    ahead: bool = False,
+    private: bool = False,
+    capabilities: Any = None,
+) -> Any:
     """The plan of a packing by its name for ``d_in:d_out:r``, with the defaults of this commit.
 
     Args:
@@ -52,6 +61,8 @@ def compiled(packing: str, shape: str, *, tokens: int = 1, free_scales: bool = T
         tokens: Activation vectors that will be run together; commits that lay out for no batch leave it out.
         free_scales: Whether the backend gives plaintexts scales of their own.
         ahead: Accept a plan that runs ahead of time: what it assumes of clients, and the bits that it keeps.
+        private: Keep the weights private, so that results are sanitised; commits that cannot are refused.
+        capabilities: Those of the backend, for what a private plan has to know of it; None for a usual one.
 
     Raises:
         NotThere: The commit has no such packing, or refuses the shape; its own words are the message.
@@ -61,12 +72,16 @@ def compiled(packing: str, shape: str, *, tokens: int = 1, free_scales: bool = T
     refusal = found("HeloraError", "helora_core.errors")
     try:
         strategy = found("get_manager", *MANAGERS)().load_packing(packing)
-        # History is of results sent as they are, which a commit with private weights by default has to be asked for.
-        options: dict[str, Any] = {"free_scales": free_scales, "private_weights": False}
+        if private and "private_weights" not in inspect.signature(compile_plan).parameters:
+            raise NotThere("this commit cannot keep weights private")
+        # A commit with private weights by default has to be asked for results sent as they are.
+        options: dict[str, Any] = {"free_scales": free_scales, "private_weights": private}
         if tokens > 1:  # cells of one token keep the plan that the published history has of them
             options["tokens"] = tokens
         with contextlib.suppress(NotThere):  # commits that take the trait by itself
-            options["traits"] = found("BackendTraits", "helora_core.compiler.request")(free_scales=free_scales)
+            traits = found("BackendTraits", "helora_core.compiler.request")
+            exact = private and capabilities is not None and hasattr(traits, "of")
+            options["traits"] = traits.of([capabilities]) if exact else traits(free_scales=free_scales)
         if ahead:
             options |= {"assume": assumptions(), "precision_bits": 0.0}
         return compile_plan(parse(shape), strategy, **_accepted(compile_plan, options))
@@ -130,6 +145,7 @@ class Prepared:
         shape: ``d_in:d_out:r``.
         tokens: Activation vectors per run.
         seed: Seed of the keys, for emulations; real libraries use their own randomness.
+        private: Keep the weights private, so that results are sanitised.
         wrap: Wraps the backend.
 
     Raises:
@@ -144,10 +160,11 @@ class Prepared:
         tokens: int,
         *,
         seed: int | None = None,
+        private: bool = False,
         wrap: Callable[[Any], Any] = lambda backend: backend,
     ) -> None:
         refusal = found("HeloraError", "helora_core.errors")
-        self._wrap = wrap
+        self._wrap, self._private = wrap, private
         try:
             self._open(backend, packing, shape, tokens, seed)
         except refusal as error:
@@ -159,7 +176,14 @@ class Prepared:
         self.library, self.library_version = library_of(manager, name)
         self.provides_security = manager.backends()[name].spec.provides_security
         free = bool(getattr(self.backend.capabilities, "free_plaintext_scale", True))
-        self.plan = compiled(packing, shape, tokens=tokens, free_scales=free)
+        self.plan = compiled(
+            packing,
+            shape,
+            tokens=tokens,
+            free_scales=free,
+            private=self._private,
+            capabilities=self.backend.capabilities,
+        )
         parsed = found("ModuleShape", "helora_core.adapter.lora").parse(shape)
         synthetic = "helora_core.adapter.synthetic"
         self.module = found("synthetic_module", synthetic)(parsed, seed=SEED)
@@ -285,7 +309,11 @@ class Prepared:
 
 
 def library_of(manager: Any, backend: str) -> tuple[str, str]:
-    """Name and version of the library that does the arithmetic."""
+    """Name and version of the library that does the arithmetic; of our own engine, the kernels that run too."""
+    if backend == "rns":
+        with contextlib.suppress(NotThere, PackageNotFoundError):
+            chosen = found("chosen", "helora_rns.choice")
+            return "helora-rns", f"{version('helora-rns')}, kernels {chosen()}"
     registered = manager.backends()[backend]
     library = registered.spec.library or backend
     known = getattr(registered, "library_version", None)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.shim import MANAGERS, SEED, NotThere, assumptions, compiled, found
+from benchmarks.shim import MANAGERS, SEED, NotThere, assumptions, compiled, found, library_of
 
 
 class PreparedAhead:
@@ -45,6 +45,9 @@ class PreparedAhead:
         self._client = found("Client", "helora_core.parties.client")(server.offer(), backend=library)
         self._session = server.open(self._client.evaluation_keys())
         self._name = name
+        self.library, self.library_version = library_of(manager, backend)
+        self.provides_security = manager.backends()[backend].spec.provides_security
+        self._bytes = [0, 0]
 
     @property
     def batch(self) -> int:
@@ -55,11 +58,18 @@ class PreparedAhead:
         """Make a batch, from random numbers to a pool that is full."""
         preparation = self._client.prepare(self._name, self.batch)
         while not preparation.done:
-            preparation.receive(self._session.answer(preparation.message()))
+            preparation.receive(self.answer(preparation.message()))
+
+    def answer(self, message: bytes) -> bytes:
+        """The server's answer; both are counted."""
+        answer: bytes = self._session.answer(message)
+        self._bytes[0] += len(message)
+        self._bytes[1] += len(answer)
+        return answer
 
     def ask(self) -> Any:
         """One request for one token, from activations to Δ; it uses up a correlation."""
-        return self._client.run(self._name, self.x, self._session)
+        return self._client.run(self._name, self.x, self)
 
     def ahead_ms_per_token(self, batches: int = 2) -> float:
         """Wall time of a batch over its tokens, both sides; the least of several."""
@@ -68,6 +78,24 @@ class PreparedAhead:
     def online_us_per_token(self, requests: int = 200) -> float:
         """Wall time of a request, both sides; the median of several."""
         return statistics.median(self._elapsed_ns(self.ask) for _ in range(requests)) / 1e3
+
+    def figures(self, requests: int) -> dict[str, Any]:
+        """What a batch and so many requests took, and the bytes of each, for one token."""
+        ahead_ms, batch = self.ahead_ms_per_token(), self.batch
+        self._bytes = [0, 0]
+        self.prepare()
+        prepared, self._bytes = self._bytes, [0, 0]
+        online_us = self.online_us_per_token(requests)
+        asked = self._bytes
+        return {
+            "ahead_ms_per_token": ahead_ms,
+            "ms_per_token": online_us / 1e3,
+            "bytes_ahead_up_per_token": prepared[0] / batch,
+            "bytes_ahead_down_per_token": prepared[1] / batch,
+            "bytes_up_per_token": asked[0] / requests,
+            "bytes_down_per_token": asked[1] / requests,
+            "precision_bits": self.precision_bits(self.ask().delta),
+        }
 
     def precision_bits(self, delta: Any) -> float:
         """Precision of a result, compared with the plain adapter."""

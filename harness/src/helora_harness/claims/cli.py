@@ -7,13 +7,14 @@ import sys
 import click
 import msgspec
 
+from helora_core.cli.groups import Group
 from helora_core.cli.output import progress
 from helora_harness.claims import measure as measuring
 from helora_harness.claims import page
 from helora_harness.claims.figures import figures
 
 
-@click.group()
+@click.group(cls=Group)
 def claims() -> None:
     """Published figures beside what is measured here: docs/claims.md."""
 

@@ -1,8 +1,8 @@
 """Rows as asv results (its format 2), so that ``asv publish``, ``asv show`` and ``asv compare`` work on them.
 
-A benchmark is ``kind.backend.metric`` with the parameters packing, shape and tokens: asv averages over parameters, and
-a backend that comes or goes must not move another's line. asv takes lower for better, so only metrics for which that
-holds are written. What was not measured is n/a; what failed is ``failed``.
+A benchmark is one metric of one cell, such as ``e2e.rns.rank_bsgs.1536x1536r16.t1.ms_per_token``, without parameters:
+asv averages over parameters, and a cell that comes, goes or fails would move the average of the others. asv takes lower
+for better, so only metrics for which that holds are written. What was not measured is n/a; what failed is ``failed``.
 
 asv's machine is a hardware class with its CPU, threads and Python: viewers offer every combination of what they are
 given apart, and most would be empty. Counts are the same everywhere, and stand with the times of every machine.
@@ -11,9 +11,7 @@ Versions of libraries do not split a line of asv's plots: our own report marks w
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
 import re
 import shutil
 from collections import defaultdict
@@ -25,18 +23,14 @@ from typing import Any
 import msgspec
 
 from helora_harness.metrics import Better, metric
-from helora_harness.rows import Cell, Row, RowsRefused, latest
+from helora_harness.rows import Row, RowsRefused, latest
 
 ANY_MACHINE = "any"
-PARAMETERS = ("packing", "shape", "tokens")
 VERSION = "1"
 """Of every benchmark: results of another version are not shown with these."""
 
 _COLUMNS = ["result", "params", "version", "started_at", "duration"]
 _MARK = "written-by-helora"
-
-Point = tuple[str, ...]
-"""A cell's parameters, each as ``repr`` gives it: asv wants them so."""
 
 
 def write_asv(rows: Iterable[Row], results_dir: Path) -> list[str]:
@@ -106,13 +100,18 @@ def _minor(python: str) -> str:
     return ".".join(python.split(".")[:2])
 
 
-def _point(cell: Cell) -> Point:
-    return tuple(repr(getattr(cell, name)) for name in PARAMETERS)
+def benchmark_name(row: Row, name: str) -> str:
+    """The benchmark of a metric of a row's cell."""
+    return f"{_family(row)}.{name}"
 
 
 def _family(row: Row) -> str:
-    """What the names of a row's benchmarks begin with."""
-    return ".".join(part for part in (row.kind, row.cell.backend) if part)
+    """What the names of a cell's benchmarks begin with."""
+    cell = row.cell
+    d_in, d_out, rank = shape_order(cell.shape) or (0, 0, 0)
+    shape = f"{d_in}x{d_out}r{rank}" if cell.shape else ""
+    parts = (row.kind, cell.backend, cell.variant.replace(", ", "-").replace("+", "-"), shape, f"t{cell.tokens}")
+    return ".".join(part for part in parts if part)
 
 
 class _Benchmark(msgspec.Struct):
@@ -124,26 +123,22 @@ class _Benchmark(msgspec.Struct):
 
 def _benchmarks(rows: list[Row]) -> tuple[dict[str, list[_Benchmark]], set[str]]:
     """The benchmarks of every family, and the metrics that asv cannot show."""
-    cells: dict[tuple[str, str], set[Cell]] = defaultdict(set)
+    names: dict[str, set[str]] = defaultdict(set)
     unfit: set[str] = set()
     for row in rows:
         for name in row.metrics:
             if metric(name).better is Better.LOWER:
-                cells[_family(row), name].add(row.cell)
+                names[_family(row)].add(name)
             else:
                 unfit.add(name)
-    for row in rows:  # a cell that never ran is a parameter all the same, or its failure would not show
-        if row.outcome == "failed":
-            for family, name in cells:
-                if family == _family(row):
-                    cells[family, name].add(row.cell)
-    found: dict[str, list[_Benchmark]] = defaultdict(list)
-    for (family, name), of in sorted(cells.items()):
-        found[family].append(_Benchmark(name, _description(family, name, of)))
+    found = {
+        family: [_Benchmark(name, _description(family, name)) for name in sorted(of)]
+        for family, of in sorted(names.items())
+    }
     return found, unfit
 
 
-def _description(family: str, name: str, cells: set[Cell]) -> dict[str, Any]:
+def _description(family: str, name: str) -> dict[str, Any]:
     about = metric(name)
     return {
         "name": f"{family}.{name}",
@@ -151,8 +146,8 @@ def _description(family: str, name: str, cells: set[Cell]) -> dict[str, Any]:
         "type": "track",
         "unit": _unit(about.unit),
         "less_is_better": True,  # asv-tachyon takes a benchmark of type track for a throughput otherwise
-        "param_names": list(PARAMETERS),
-        "params": [[repr(value) for value in _values(cells, parameter)] for parameter in PARAMETERS],
+        "param_names": [],
+        "params": [],
         "timeout": 60,
         "version": VERSION,
     }
@@ -163,11 +158,6 @@ def _unit(unit: str) -> str:
     return unit.removesuffix("/token").removesuffix("per token")
 
 
-def _values(cells: set[Cell], parameter: str) -> list[Any]:
-    values = {getattr(cell, parameter) for cell in cells}
-    return sorted(values, key=shape_order) if parameter == "shape" else sorted(values)
-
-
 def shape_order(shape: str) -> list[int]:
     """For sorting shapes by their numbers."""
     return [int(part) for part in shape.split(":") if part]
@@ -175,21 +165,15 @@ def shape_order(shape: str) -> list[int]:
 
 def _results(rows: list[Row], benchmarks: dict[str, list[_Benchmark]]) -> dict[str, Any]:
     """What a result file says of the rows of one commit."""
-    found: dict[str, dict[Point, float | None]] = defaultdict(dict)
-    params: dict[str, list[list[str]]] = {}
+    started = _milliseconds(max(row.provenance.date for row in rows))
+    results = {}
     for row in rows:
         for benchmark in benchmarks.get(_family(row), ()):
             if benchmark.metric in row.metrics or row.outcome == "failed":
-                name = benchmark.description["name"]
-                params[name] = benchmark.description["params"]
-                found[name][_point(row.cell)] = row.metrics.get(benchmark.metric)
-    started = _milliseconds(max(row.provenance.date for row in rows))
-    results = {}
-    for name, values in found.items():
-        in_order = [values.get(point, math.nan) for point in itertools.product(*params[name])]
-        # asv takes one null for a list of nothing but nulls.
-        result = None if all(value is None for value in in_order) else in_order
-        results[name] = [result, params[name], VERSION, started, 0.0]
+                value = row.metrics.get(benchmark.metric)
+                # asv takes one null for a list of nothing but nulls.
+                of = [None if value is None else [value], [], VERSION, started, 0.0]
+                results[benchmark.description["name"]] = of
     return {
         "date": _milliseconds(rows[-1].provenance.commit_date),
         "requirements": {},

@@ -20,7 +20,7 @@ def to_csv(rows: Iterable[Row]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     for row in rows:
-        cell, provenance = msgspec.to_builtins(row.cell), msgspec.to_builtins(row.provenance)
+        cell, provenance = msgspec.structs.asdict(row.cell), msgspec.to_builtins(row.provenance)
         fields = {"kind": row.kind, **cell, "outcome": row.outcome, "reason": row.reason, **row.metrics, **provenance}
         writer.writerow([_field(fields.get(name, "")) for name in header])
     return text.getvalue()

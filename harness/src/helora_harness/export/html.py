@@ -72,7 +72,7 @@ def to_html(
         commits = commits[-most_commits:]
         kept = set(commits)
         clean = [row for row in clean if row.provenance.commit in kept]
-    packings = sorted({row.cell.packing for row in clean})
+    packings = sorted({row.cell.variant for row in clean})
     colours = {packing: number_of for number_of, packing in enumerate(packings)}
     last = max(clean, key=lambda row: row.provenance.commit_date).provenance
     parts = [
@@ -156,7 +156,7 @@ def _history_section(rows: Sequence[Row], commits: Sequence[str], colours: Mappi
     for (kind, where, cell), of_cell in by_series(rows).items():
         for name in sorted({name for row in of_cell for name in row.metrics}):
             having = [row for row in of_cell if name in row.metrics or row.outcome == "failed"]
-            lines[f"{kind}.{name}", where, cell.backend, cell.shape, str(cell.tokens)].append((cell.packing, having))
+            lines[f"{kind}.{name}", where, cell.backend, cell.shape, str(cell.tokens)].append((cell.variant, having))
     if not lines:
         return "<h2>History</h2><p>Nothing has run yet.</p>"
     dates = {row.provenance.commit: f"{row.provenance.commit_date:%Y-%m-%d}" for row in rows}
@@ -281,12 +281,12 @@ def _pareto(rows: Sequence[Row], commit: str, colours: Mapping[str, int], shapes
     for row in precise:
         bits, ms = row.metrics["precision_bits"], row.metrics["ms_per_token"]
         tip = tip_of(label(row, commit), ms, "ms/token", f"{number(bits)} bits of precision", *provenance_lines(row))
-        colour, shape = colours[row.cell.packing], shapes[row.cell.backend]
+        colour, shape = colours[row.cell.variant], shapes[row.cell.backend]
         spots.append(Spot(label(row, commit), bits, ms, colour, shape, tip, not is_emulation(row)))
     legend = [
         f'<li class="s{colours[packing] % COLOURS}"><svg viewBox="-7 -7 14 14">{mark(0, 0, colours[packing], shape=1)}'
         f"</svg>{escape(packing)}</li>"
-        for packing in sorted({row.cell.packing for row in precise})
+        for packing in sorted({row.cell.variant for row in precise})
     ] + [
         f'<li><svg viewBox="-7 -7 14 14">{mark(0, 0, 7, shape=shapes[backend])}</svg>{escape(backend)}</li>'
         for backend in sorted({row.cell.backend for row in precise})

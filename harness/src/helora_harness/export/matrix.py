@@ -28,7 +28,7 @@ def _matrix(rows: Sequence[Row]) -> str:
     emulated = {row.cell.backend for row in rows if is_emulation(row)}
     table: dict[tuple[str, str, int], dict[str, Row]] = defaultdict(dict)
     for row in rows:
-        table[row.cell.shape, row.cell.packing, row.cell.tokens][row.cell.backend] = row
+        table[row.cell.shape, row.cell.variant, row.cell.tokens][row.cell.backend] = row
     body = []
     for shape, packing, tokens in sorted(table, key=lambda of: (shape_order(of[0]), of[1:])):
         found = table[shape, packing, tokens]

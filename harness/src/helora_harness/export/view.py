@@ -28,7 +28,7 @@ def is_emulation(row: Row) -> bool:
 
 def label(row: Row, newest_commit: str = "") -> str:
     """Backend and packing of a row, and its commit if that is not the newest."""
-    words = [row.cell.backend, row.cell.packing, "(emulation)" if is_emulation(row) else ""]
+    words = [row.cell.backend, row.cell.variant, "(emulation)" if is_emulation(row) else ""]
     if newest_commit and row.provenance.commit != newest_commit:
         words.append(f"at {row.provenance.commit[:8]}")
     return " ".join(word for word in words if word)

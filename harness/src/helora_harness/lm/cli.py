@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from helora_core.cli import options
+from helora_core.cli.groups import Group
 from helora_core.cli.output import print_json
 from helora_core.compiler.request import AUTO
 from helora_core.data.bundled import DIRECTORY
@@ -33,7 +34,7 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
         return tuple(int(one.convert(each.strip(), param, ctx)) for each in str(value).split(","))
 
 
-@click.group()
+@click.group(cls=Group)
 def lm() -> None:
     """A language model with encrypted LoRA beside PEFT in the clear: docs/language-model-figures.md."""
 

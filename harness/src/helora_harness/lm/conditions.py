@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Callable
 from datetime import datetime, timezone
-from importlib.metadata import version as installed
 from pathlib import Path
 
 from helora_core.host.manager import get_manager
@@ -55,13 +54,8 @@ def begin(
 
 
 def library(backend: str) -> str:
-    """A backend's library and version; of our own engine, its own version and the kernels that run."""
-    name, version = library_of(get_manager(), backend)
-    if backend == "rns":
-        from helora_rns.choice import chosen
-
-        return f"helora-rns {installed('helora-rns')}, kernels {chosen()}"
-    return f"{name} {version}"
+    """A backend's library and version."""
+    return " ".join(library_of(get_manager(), backend))
 
 
 def digest(adapter: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from helora_core.cli.options import as_json
+from helora_core.cli.options import as_json, wide
 from helora_harness.mutation.mutants import Mutant
 from helora_harness.places import REPO
 
@@ -24,6 +24,7 @@ FATES = ("killed", "survived", "timed out")
 @click.option("--only", default="*", metavar="GLOB", help="Of these files alone, such as '*/params/*'.")
 @click.option("--list", "list_only", is_flag=True, help="Name the mutants and run nothing.")
 @click.option("--repo", type=click.Path(path_type=Path, exists=True, file_okay=False), default=REPO, hidden=True)
+@wide
 @as_json
 def mutation(limit: int, every: bool, seed: int, only: str, list_only: bool, repo: Path, as_json: bool) -> None:
     """Change core's sources one step at a time, in a copy, and name the changes that no test notices.
@@ -32,6 +33,7 @@ def mutation(limit: int, every: bool, seed: int, only: str, list_only: bool, rep
     harness/mutation.toml does not explain.
     """
     from helora_core.cli.output import print_json, print_table, progress
+    from helora_core.cli.tables import Column, Table
     from helora_harness.mutation.runs import CheckFailed, Outcome, all_mutants, checker, known_equivalents, sample
     from helora_harness.mutation.runs import package_of as package
 
@@ -42,7 +44,8 @@ def mutation(limit: int, every: bool, seed: int, only: str, list_only: bool, rep
     try:
         known = known_equivalents(there, repo / "harness" / "mutation.toml")
         if list_only:
-            print_table(["where", "kind", "change"], [[f"{m.file}:{m.line}", m.kind, m.new] for m in mutants])
+            columns = [Column("where"), Column("kind"), Column("change", prose=True)]
+            print_table(Table(columns, [(f"{m.file}:{m.line}", m.kind, m.new) for m in mutants], spare=("kind",)))
             return
         with checker(repo) as checks, progress("mutants", len(mutants)) as advance:
             for name in dict.fromkeys(map(package, mutants)):
@@ -77,7 +80,7 @@ def mutation(limit: int, every: bool, seed: int, only: str, list_only: bool, rep
         ]
         headings = ["package", *FATES, "of these equivalent"]
         totals = [str(sum(int(row[column]) for row in table)) for column in range(1, len(headings))]
-        print_table(headings, [*table, ["all", *totals]], numbers=headings[1:], footer=True)
+        print_table(Table.of_text(headings, table, numbers=headings[1:], total=["all", *totals]))
         for each in survivors:
             click.echo(_shown(each.mutant, known.get(each.mutant.name, "")))
     if unexplained:

@@ -15,13 +15,14 @@ from pathlib import Path
 import click
 import msgspec
 
+from helora_core.cli.groups import Group
 from helora_core.cli.options import force as force_option
 from helora_core.files.outputs import opened
 from helora_harness.planner import page as planner
 from helora_harness.planner.measure import SHAPES, measured_again, measured_figures
 
 
-@click.group("planner")
+@click.group("planner", cls=Group)
 def planner_group() -> None:
     """Predicted and measured times of every packing, and how the planner's choices fare."""
 

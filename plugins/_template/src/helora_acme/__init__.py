@@ -14,7 +14,7 @@ LIBRARY = ""  # FILL IN 1: what `import` calls the library, as in "libfoo"
 def availability() -> str | None:
     """Why the library cannot be used here, or None."""
     if LIBRARY and importlib.util.find_spec(LIBRARY) is None:
-        return f"the library {LIBRARY} is not installed: pip install 'helora-acme[native]'"
+        return f"the library {LIBRARY} is not installed: it is the extra native of helora-acme"
     return None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from helora_core.hookspecs import hookimpl
 from helora_core.specs import BackendSpec
-from helora_cupy.probing import availability, device, library, only_by_name
+from helora_cupy.probing import availability, device, facts, library, only_by_name
 
 __all__ = ["availability", "helora_backends"]
 
@@ -24,4 +24,5 @@ def helora_backends() -> Iterable[BackendSpec]:
         availability=availability,
         device=device,
         only_by_name=only_by_name,
+        facts=facts,
     )

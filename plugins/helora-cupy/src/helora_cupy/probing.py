@@ -14,7 +14,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import NamedTuple
+
+from helora_core.installing import install_line
 
 VARIABLE = "HELORA_CUPY_DEVICE"
 """``card`` or nothing for the card that CUDA lists first; ``shim`` for the kernels on the CPU, compiled by g++: a test
@@ -27,7 +30,7 @@ LEAST_CAPABILITY = (8, 0)
 
 SECONDS = 60
 
-INSTALL = "pip install 'helora-cupy[cuda12]' or 'helora-cupy[cuda13]', whichever CUDA the driver has"
+INSTALL = f"{install_line('helora-cupy', 'cuda12')}; or [cuda13], whichever CUDA the driver has"
 
 _PROBE = """
 import ctypes, json, sys
@@ -153,6 +156,15 @@ def only_by_name() -> str | None:
 def device() -> str:
     """The kind of device that the backend runs on, which it is calibrated for."""
     return SHIM if wanted() == SHIM else card().card
+
+
+def facts() -> Mapping[str, str]:
+    """The card, and the CUDA that its driver speaks."""
+    found = card()
+    if not found.card:
+        return {}
+    driver = f"CUDA {found.driver // 1000}.{found.driver % 1000 // 10}"
+    return {"card": f"{found.card}, compute capability {'.'.join(map(str, found.capability))}", "driver": driver}
 
 
 def library() -> str:

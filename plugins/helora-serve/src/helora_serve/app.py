@@ -19,6 +19,7 @@ from starlette.websockets import WebSocket
 
 from helora_core.errors import HeloraError, InvalidInput, LimitExceeded
 from helora_serve.auth import Identity
+from helora_serve.certificates import certificate_of
 from helora_serve.frames import PATH, SUBPROTOCOL
 from helora_serve.metrics import CONTENT_TYPE
 from helora_serve.mode import CLIENT_KEY, HEADER
@@ -88,7 +89,7 @@ class _Endpoints:
 
         async def handle(request: Request) -> Response:
             try:
-                identity = self._service.access.identity(request.headers)
+                identity = self._service.access.identity(request.headers, certificate=certificate_of(request.scope))
                 return await handler(request, identity)
             except HeloraError as error:
                 return self._refused(Refusing(error))
@@ -140,7 +141,8 @@ class _Endpoints:
         """A socket: refused before it is accepted, or run."""
         service = self._service
         try:
-            identity = service.access.identity(socket.headers, socket.scope.get("subprotocols", ()))
+            subprotocols, certificate = socket.scope.get("subprotocols", ()), certificate_of(socket.scope)
+            identity = service.access.identity(socket.headers, subprotocols, certificate=certificate)
             accepted(socket)
             if service.sockets >= service.limits.sockets:
                 raise Refusing(

@@ -29,7 +29,8 @@ class Identity(msgspec.Struct, frozen=True):
     """Who asks.
 
     Attributes:
-        name: The name of the token; empty if nobody is asked for one.
+        name: The name of the token; ``certificate:`` and the beginning of its SHA-256, if clients are asked for
+            certificates alone; empty if nobody is asked for anything.
     """
 
     name: str
@@ -114,15 +115,21 @@ class Access:
     def __init__(self, tokens: Tokens | None, *, origins: Sequence[str] = (), any_host: bool = False) -> None:
         self.tokens, self.origins, self._any_host = tokens, tuple(origins), any_host
 
-    def identity(self, headers: Mapping[str, str], subprotocols: Sequence[str] = ()) -> Identity:
+    def identity(
+        self, headers: Mapping[str, str], subprotocols: Sequence[str] = (), *, certificate: str = ""
+    ) -> Identity:
         """Who asks.
+
+        Args:
+            headers, subprotocols: Of the request.
+            certificate: SHA-256 of the certificate that it came by, in hexadecimal; empty if there is none.
 
         Raises:
             Refusing: ``access-refused``, by status 401 for tokens and 403 for pages.
         """
         self.require_page(headers)
         if self.tokens is None:
-            return Identity("")
+            return Identity(f"certificate:{certificate[:32]}" if certificate else "")
         offered = [each.removeprefix(BEARER_PREFIX) for each in subprotocols if each.startswith(BEARER_PREFIX)]
         scheme, _, said = headers.get("authorization", "").partition(" ")
         token = said.strip() if scheme.lower() == "bearer" else (offered[0] if offered else "")

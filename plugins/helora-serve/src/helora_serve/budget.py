@@ -55,14 +55,21 @@ class Usage(NamedTuple):
 class Account:
     """The queries of one client; its sessions share it, in any threads.
 
+    Args:
+        store: Where it outlives the server.
+        who: The client, as ``Budget.account`` names it.
+        limit: Queries of each module that it may ever have.
+
     Attributes:
+        who: The same.
         most: Of the module that it asked most.
     """
 
-    def __init__(self, store: Store | None, key: str, limit: int | None) -> None:
-        self._store, self._key, self._limit = store, key, limit
+    def __init__(self, store: Store | None, who: str, limit: int | None) -> None:
+        self.who = who
+        self._store, self._key, self._limit = store, f"queries.{who}", limit
         self._lock = threading.Lock()
-        self._reserved = _read(store.get(key) if store else None)
+        self._reserved = _read(store.get(self._key) if store else None)
         self._had = dict(self._reserved)
         self.most = max(self._had.values(), default=0)
 
@@ -130,7 +137,7 @@ class Budget:
         with self._lock:
             account = self._open.get(who)
             if account is None:
-                account = self._open[who] = Account(self._store, f"queries.{who}", self._limit)
+                account = self._open[who] = Account(self._store, who, self._limit)
             self._recent[who] = account
             self._recent.move_to_end(who)
             if len(self._recent) > MOST_ACCOUNTS:

@@ -50,6 +50,8 @@ _GIB = 1 << 30
               help="Serve the private page at / too, for browsers, with the base model in DIR.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(1, 256), help="Threads that compute; by default one a processor.")
 @click.option("--sessions", type=click.IntRange(1, 4096), default=32, show_default=True, help="Sessions at once.")
+@click.option("--client-sessions", type=click.IntRange(1, 4096), default=8, show_default=True,
+              help="Sessions of one client at once.")  # fmt: skip
 @click.option("--ttl", "ttl_s", type=click.FloatRange(1, 1e6), default=300.0, show_default=True, metavar="SECONDS",
               help="Drop a session that nothing comes for.")  # fmt: skip
 @click.option("--credits", "credits_", type=click.IntRange(1, 1024), default=8, show_default=True,
@@ -83,6 +85,7 @@ def serve(
     page: Path | None,
     workers: int | None,
     sessions: int,
+    client_sessions: int,
     ttl_s: float,
     credits_: int,
     queries: int | None,
@@ -116,6 +119,7 @@ def serve(
         )
     limits = Limits(
         sessions=sessions,
+        client_sessions=client_sessions,
         sockets=4 * sessions,
         ttl_s=ttl_s,
         credits=credits_,
@@ -197,6 +201,8 @@ def _page(folder: Path | None) -> Path | None:
 
 async def _until_stopped(host: Host, started: Any) -> None:
     """Run until Ctrl-C or SIGTERM; SIGHUP loads anew."""
+    from helora_serve.host import settle
+
     loop, reloading = asyncio.get_running_loop(), set[asyncio.Task[None]]()
 
     async def reload() -> None:
@@ -220,6 +226,7 @@ async def _until_stopped(host: Host, started: Any) -> None:
     while not host.started and not serving.done():
         await asyncio.sleep(0.005)
     if not serving.done():
+        settle()
         started()
     await serving
 

@@ -12,6 +12,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         sessions: Sessions at once; a client that refills pools has two.
+        client_sessions: Sessions of one client at once: of a token's name, of a certificate, or, where nobody is asked
+            for either, of the same evaluation keys.
         sockets: WebSockets at once.
         ttl_s: Seconds without a frame after which a session is dropped, whether a socket is attached or not.
         hello_s: Seconds in which a socket has to say which session it is for.
@@ -34,6 +36,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     sessions: int = 32
+    client_sessions: int = 8
     sockets: int = 128
     ttl_s: float = 300.0
     hello_s: float = 10.0

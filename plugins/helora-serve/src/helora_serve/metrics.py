@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_LATE_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 _TICK_S = 0.01
 
 
@@ -40,7 +41,7 @@ class Metrics:
         )
         self.sent = Histogram("helora_send_seconds", "From answer to the socket", buckets=_SECONDS, registry=registry)
         self.lag = Histogram(
-            "helora_event_loop_lag_seconds", "How late the loop runs", buckets=_SECONDS, registry=registry
+            "helora_event_loop_lag_seconds", "How late the loop runs", buckets=_LATE_S, registry=registry
         )
         self.bytes = Counter("helora_bytes", "Bytes of requests and answers", ["direction"], registry=registry)
         self.keys = Counter("helora_key_uploads", "Uploads of evaluation keys", registry=registry)

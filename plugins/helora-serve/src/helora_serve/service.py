@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import shutil
 import tempfile
@@ -14,7 +15,7 @@ from helora_core.parties.batches import AllBatches
 from helora_core.parties.directory_store import DirectoryStore
 from helora_serve.auth import Access
 from helora_serve.budget import Budget
-from helora_serve.catalogue import Catalogue, Loaded
+from helora_serve.catalogue import Catalogue, Loaded, Version
 from helora_serve.keys import KeyStore
 from helora_serve.limits import Limits
 from helora_serve.metrics import Metrics
@@ -71,6 +72,19 @@ class State:
 
 Load = Callable[[AllBatches], Loaded]
 """Loads what is to be served, with the batches that all versions share."""
+
+
+def _without_collections(load: Callable[[], Version]) -> Version:
+    """Load, while no garbage is collected: loading makes so many objects that all are looked through again and again,
+    and each time everything waits.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return load()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 class Service:
@@ -144,7 +158,7 @@ class Service:
         Raises:
             HeloraError: It cannot be loaded; what is served stays.
         """
-        version = await asyncio.to_thread(self.catalogue.loaded)
+        version = await asyncio.to_thread(_without_collections, self.catalogue.loaded)
         changed = self.catalogue.offer(version)
         _LOG.info("offer %s: %s", "changed" if changed else "unchanged", self.catalogue.current.name[:12])
         return changed

@@ -1,173 +1,29 @@
-"""Sessions at the server. A socket only points at one: it goes on when the socket is gone, until nobody comes back.
+"""All sessions at the server. A socket only points at one: it goes on when the socket is gone, until nobody comes back.
 
-Everything here runs in the event loop. A session has one task that hands its requests to the worker, one after another,
-as long as its window has room; so the worker takes turns between sessions, and no client waits for a slow one.
+Everything here runs in the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import logging
-import secrets
 import time
-from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from helora_core.errors import ConnectionLost, LimitExceeded, UnexpectedMessage
 from helora_serve.auth import Identity
-from helora_serve.budget import Account, Budget, Usage, copies_of, parts_of
-from helora_serve.catalogue import Catalogue, Version
-from helora_serve.exchange import Exchange
-from helora_serve.frames import TOKEN_BYTES, Answer, Ask, Refused
+from helora_serve.budget import Budget, copies_of, parts_of
+from helora_serve.catalogue import Catalogue
 from helora_serve.keys import KeyStore
 from helora_serve.limits import Limits
 from helora_serve.metrics import Metrics
-from helora_serve.refusals import Refusing, refusal_of
+from helora_serve.refusals import Refusing
+from helora_serve.session import ServedSession
 from helora_serve.worker import Worker
 
 _LOG = logging.getLogger("helora.serve")
-
-
-class Socket(Protocol):
-    """What a session is attached to.
-
-    Attributes:
-        sent: The number of the last answer that was sent there.
-    """
-
-    sent: int
-
-    def wake(self) -> None:
-        """There is something to send."""
-        ...
-
-    def drop(self, error: Exception, *, resumable: bool) -> None:
-        """End it, and say why."""
-        ...
-
-    def require_taking(self, now: float) -> None:
-        """End it if its client takes nothing."""
-        ...
-
-
-class ServedSession:
-    """One session.
-
-    Args:
-        service: What all sessions share.
-        identity: Whose it is.
-        keys: Digest of its evaluation keys.
-        version: What it is for.
-        account: What counts its queries.
-
-    Attributes:
-        name, token: What resumes it; of the token its SHA-256 alone is kept.
-        exchange: Its requests and answers.
-        touched: When the last frame came.
-        socket: The socket that is attached.
-    """
-
-    def __init__(self, service: Sessions, identity: Identity, keys: str, version: Version, account: Account) -> None:
-        self.name, token = secrets.token_hex(16), secrets.token_bytes(TOKEN_BYTES)
-        self.first_token = token
-        self._token = hashlib.sha256(token).digest()
-        self.identity, self.keys, self.version, self.account = identity, keys, version, account
-        self.exchange = Exchange(service.limits)
-        self.touched = service.clock()
-        self.socket: Socket | None = None
-        self.noticed = False
-        limits = [*service.copies[version.name].values(), *filter(None, [service.limits.queries])]
-        self._notable_from = min(limits, default=0) // 2
-        self.core: Any = None
-        self._service = service
-        self._inbox: deque[tuple[Ask, bytes, float]] = deque()
-        self._changed = asyncio.Event()
-        self.ending = False
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self, core: Any) -> None:
-        """Begin to compute, with the worker's own session."""
-        self.core = core
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"helora-session-{self.name[:8]}")
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request has no answer yet."""
-        return self.exchange.in_flight > 0
-
-    @property
-    def to_be_noticed(self) -> bool:
-        """Whether the client has to be told of its budget now: once, when half of it is used."""
-        if self.noticed or self.account.most < self._notable_from:
-            return False
-        self.noticed = self.usage.notable
-        return self.noticed
-
-    @property
-    def usage(self) -> Usage:
-        """The queries that its client has had."""
-        return self.account.usage(self._service.copies[self.version.name])
-
-    def matches(self, identity: Identity, token: bytes) -> bool:
-        """Whether it is resumed by this token, and by whom it belongs to."""
-        same = hmac.compare_digest(hashlib.sha256(token).digest(), self._token)
-        return same and identity == self.identity
-
-    def ask(self, header: Ask, message: memoryview) -> None:
-        """A request has come. Errors are those of ``Exchange.ask``."""
-        if self.exchange.ask(header.request, len(message), header.received):
-            self._inbox.append((header, bytes(message), time.perf_counter()))
-        self._changed.set()
-
-    def acknowledge(self, received: int) -> None:
-        """The client has answers. Errors are those of ``Exchange.acknowledge``."""
-        self.exchange.acknowledge(received)
-        self._changed.set()
-
-    def end(self) -> None:
-        """Compute nothing more; what is in hand is finished, and thrown away."""
-        self.ending = True
-        self._changed.set()
-
-    async def ended(self) -> None:
-        """Wait until it is."""
-        if self._task is not None:
-            await self._task
-
-    async def _run(self) -> None:
-        service, metrics = self._service, self._service.metrics
-        try:
-            while not self.ending:
-                if not self._inbox or not self.exchange.has_room:
-                    self._changed.clear()
-                    await self._changed.wait()
-                    continue
-                header, message, came = self._inbox.popleft()
-                start = time.perf_counter()
-                metrics.waiting.observe(start - came)
-                number, code, payload = self.exchange.answered + 1, "", b""
-                reply: Answer | Refused
-                try:
-                    payload = await service.worker.submit(self.core, message)
-                    reply = Answer(number=number, request=header.request)
-                except Exception as error:
-                    told = refusal_of(error)
-                    code = told.code
-                    reply = Refused(
-                        number=number, request=header.request, code=told.code, message=told.message, hint=told.hint,
-                        retry_s=told.retry_s,
-                    )  # fmt: skip
-                metrics.compute.observe(time.perf_counter() - start)
-                metrics.count(code, len(message), len(payload))
-                self.exchange.answer(reply, payload)
-                if self.socket is not None:
-                    self.socket.wake()
-        finally:
-            self._inbox.clear()
-            await service.worker.end(self.core)
 
 
 class Sessions:
@@ -200,11 +56,12 @@ class Sessions:
     ) -> None:
         self.limits, self.worker, self.metrics, self.clock = limits, worker, metrics, clock
         self.copies: dict[str, dict[str, int]] = {}
+        self._parts: dict[str, dict[str, tuple[str, ...]]] = {}
         self.draining = False
         self._catalogue, self._keys, self._budget = catalogue, keys, budget
         self._sessions: dict[str, ServedSession] = {}
         self._ending: set[asyncio.Task[None]] = set()
-        self._opening = 0
+        self._opening: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -218,24 +75,27 @@ class Sessions:
         """A new session.
 
         Raises:
-            Refusing: ``limit-exceeded``, as many are open as may be; ``connection-lost``, the server is stopping.
+            Refusing: ``limit-exceeded``, as many are open as may be, in all or of this client; ``connection-lost``, the
+                server is stopping.
             VersionMismatch: The version is not served.
             UnexpectedMessage: The keys are not here.
             HeloraError: As ``Server.open`` raises it.
         """
         self._require_open()
-        if len(self._sessions) + self._opening >= self.limits.sessions and not self._made_room():
-            raise Refusing(
-                LimitExceeded(f"Server: {self.limits.sessions} sessions are open, and no more are allowed.",
-                              hint="Try again once one has ended."),
-                retry_s=self._soonest(),
-            )  # fmt: skip
+        who = identity.place if identity.name else keys[:32]
+        own = [each for each in self.all if each.account.who == who]
+        limits = self.limits
+        if len(own) + self._opening[who] >= limits.client_sessions and not self._made_room(own):
+            raise self._full(f"this client has {_sessions(limits.client_sessions)}", own)
+        if len(self._sessions) + self._opening.total() >= limits.sessions and not self._made_room(self.all):
+            raise self._full(f"there are {_sessions(limits.sessions)}", self.all)
         found = self._catalogue.find(version)
-        parts = parts_of(found)
-        self.copies.setdefault(found.name, copies_of(found))
+        if found.name not in self.copies:
+            self.copies[found.name], self._parts[found.name] = copies_of(found), parts_of(found)
+        parts = self._parts[found.name]
         if not self._keys.has(identity, keys):
             self._keys.read(identity, keys)
-        account = self._budget.account(identity.place if identity.name else keys[:32])
+        account = self._budget.account(who)
         session = ServedSession(self, identity, keys, found, account)
 
         def admit(modules: Any, tokens: int) -> None:
@@ -243,7 +103,7 @@ class Sessions:
             account.admit(named, tokens)
             self.metrics.queries.inc(len(named) * tokens)
 
-        self._opening += 1
+        self._opening[who] += 1
         found.sessions += 1
         try:
             core = await self.worker.open(found.server, lambda: self._keys.read(identity, keys), admit)
@@ -251,7 +111,8 @@ class Sessions:
             found.sessions -= 1
             raise
         finally:
-            self._opening -= 1
+            self._opening[who] -= 1
+            self._opening += Counter()  # forgets those that are 0
         session.start(core)
         self._sessions[session.name] = session
         self.metrics.opened.inc()
@@ -289,7 +150,8 @@ class Sessions:
         session.version.sessions -= 1
         self._catalogue.prune()
         served = {each.name for each in self._catalogue.versions}
-        self.copies = {name: each for name, each in self.copies.items() if name in served}
+        for name in self.copies.keys() - served:
+            del self.copies[name], self._parts[name]
 
     def sweep(self) -> None:
         """End the sessions that nothing came for."""
@@ -329,19 +191,27 @@ class Sessions:
                 ConnectionLost("Server: it is stopping.", hint="Connect again once it is back."), retry_s=5.0
             )
 
-    def _made_room(self) -> bool:
+    def _made_room(self, among: Sequence[ServedSession]) -> bool:
         """End the session that was left longest ago and holds nothing that another one could not do again, if any."""
         now = self.clock()
         left = [
             each
-            for each in self._sessions.values()
+            for each in among
             if each.socket is None and not each.busy and not each.core.in_flight
             and now - each.touched > self.limits.hello_s
         ]  # fmt: skip
         if left:
-            self.end(min(left, key=lambda each: each.touched), "left, and another client came")
+            self.end(min(left, key=lambda each: each.touched), "left, and another one came")
         return bool(left)
 
-    def _soonest(self) -> float:
-        idle = [each.touched for each in self._sessions.values() if not each.busy]
-        return max(1.0, min(idle) + self.limits.ttl_s - self.clock()) if idle else self.limits.ttl_s
+    def _full(self, what: str, among: Sequence[ServedSession]) -> Refusing:
+        idle = [each.touched for each in among if not each.busy]
+        soonest = max(1.0, min(idle) + self.limits.ttl_s - self.clock()) if idle else self.limits.ttl_s
+        return Refusing(
+            LimitExceeded(f"Server: {what}, and no more are allowed.", hint="Try again once one has ended."),
+            retry_s=soonest,
+        )
+
+
+def _sessions(count: int) -> str:
+    return f"{count} session{'s' * (count != 1)}"

@@ -27,7 +27,8 @@ from helora_serve.frames import (
 )
 from helora_serve.mode import CLIENT_KEY
 from helora_serve.refusals import Refusing, refusal_of
-from helora_serve.sessions import ServedSession, Sessions
+from helora_serve.session import ServedSession
+from helora_serve.sessions import Sessions
 
 _LOG = logging.getLogger("helora.serve")
 
@@ -152,7 +153,8 @@ class DeltaSocket:
             if isinstance(header, Ask):
                 if len(payload) > self._sessions.limits.message_bytes:
                     raise CorruptPayload("Server: the message is longer than the welcome allows.", hint="Send less.")
-                session.ask(header, payload)
+                if session.ask(header, payload):
+                    await self._send(session)
             elif isinstance(header, Ack):
                 session.acknowledge(header.received)
             elif isinstance(header, Close):
@@ -179,17 +181,23 @@ class DeltaSocket:
                 queries, allowed, share = session.usage
                 await self._socket.send_bytes(encode(Notice(queries=queries, limit=allowed, share_of_copy=share)))
                 _LOG.warning("session %s: half of the budget of queries is used", session.name[:8])
-            for kept in session.exchange.after(self.sent):
-                self._sending_since = time.monotonic()
-                await self._socket.send_bytes(encode(kept.header, kept.payload))
-                self._sessions.metrics.sent.observe(time.monotonic() - self._sending_since)
-                self._sending_since = None
-                self.sent = kept.header.number
-                if self._farewell is not None:
-                    break
+            await self._send(session)
             if self._farewell is None:
                 await self._wake.wait()
         await self._say_goodbye(*self._farewell)
+
+    async def _send(self, session: ServedSession) -> None:
+        """Send the answers in the window; whoever is at it sends those too that come meanwhile."""
+        if self._sending_since is not None:
+            return
+        for kept in session.exchange.after(self.sent):
+            if self._farewell is not None:
+                return
+            self._sending_since = time.monotonic()
+            await self._socket.send_bytes(encode(kept.header, kept.payload))
+            self._sessions.metrics.sent.observe(time.monotonic() - self._sending_since)
+            self._sending_since = None
+            self.sent = kept.header.number
 
     async def _say_goodbye(self, error: Exception, resumable: bool) -> None:
         told = refusal_of(error)

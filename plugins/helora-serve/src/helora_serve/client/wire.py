@@ -82,18 +82,25 @@ class Wire:
         Raises:
             WireBroken: The socket has ended.
         """
+        if len(frame) <= _PIECE:
+            with self._sending, self._state:
+                self._put(frame, first=True, last=True)
+            return
         with self._sending, memoryview(frame) as view:
             for start in range(0, len(view), _PIECE):
                 piece, last = view[start : start + _PIECE], start + _PIECE >= len(view)
                 with self._state:
-                    try:
-                        if start:
-                            self._protocol.send_continuation(piece, fin=last)
-                        else:
-                            self._protocol.send_binary(piece, fin=last)
-                        self._flush()
-                    except (OSError, WebSocketException) as error:
-                        raise WireBroken(_reason(error)) from error
+                    self._put(piece, first=not start, last=last)
+
+    def _put(self, piece: bytes | memoryview, *, first: bool, last: bool) -> None:
+        try:
+            if first:
+                self._protocol.send_binary(piece, fin=last)
+            else:
+                self._protocol.send_continuation(piece, fin=last)
+            self._flush()
+        except (OSError, WebSocketException) as error:
+            raise WireBroken(_reason(error)) from error
 
     def receive(self, seconds: float) -> bytes | None:
         """The next frame; None if none has come in time. One thread at a time.

@@ -17,7 +17,7 @@ import { EngineError } from "./wasm.js";
 /** @typedef {import("./offer.js").OfferedModule} OfferedModule */
 /** @typedef {import("./offer.js").Plan} Plan */
 
-const PIECE_BYTES = 16 << 20;
+const PIECE_BYTES = 4 << 20;
 const WRAP_BITS = 64;
 const GRID_BITS = 62;
 const NONE = new Uint8Array(0);

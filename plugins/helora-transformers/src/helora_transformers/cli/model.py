@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from helora_core.cli import options
+from helora_core.cli.groups import Group
 
 
-@click.group()
+@click.group(cls=Group)
 def model() -> None:
     """Get base models that need no model hub."""
 

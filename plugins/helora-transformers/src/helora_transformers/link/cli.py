@@ -50,6 +50,7 @@ are filled again.
     "--insecure-plain-tcp", "anywhere", is_flag=True,
     help="Listen at any TCP address. Peers are not authenticated, and anyone on the way can take their place.",
 )  # fmt: skip
+@options.wide
 @options.as_json
 def link(
     artifacts: tuple[str, ...],
@@ -165,6 +166,8 @@ class _Log:
             self._print(document)
             return
         from helora_core.cli.output import print_table
+        from helora_core.cli.tables import BEGINNINGS, Table
+        from helora_core.cli.terminal import say
 
         numbers = ("N", "tok/run", "security")
         rows = [
@@ -172,10 +175,12 @@ class _Log:
              f"{row['security_bits']} bits", row["leakage"])
             for row in document["modules"]
         ]  # fmt: skip
-        print_table(("module", "shape", "packing", *numbers, "leakage"), rows, numbers=numbers)
+        spare = ("security", BEGINNINGS, "shape", "N", "tok/run", "packing")
+        headings = ("module", "shape", "packing", *numbers, "leakage")
+        print_table(Table.of_text(headings, rows, numbers=numbers, spare=spare, names="module"))
         assumes = ", ".join(document["assumes"]) or "nothing"
-        click.echo(f"backend {document['backend']} ({document['library']}); assumed of clients: {assumes}")
-        click.echo(f"serving {', '.join(document['artifacts'])} at {document['address']}; Ctrl-C ends it")
+        say(f"backend {document['backend']} ({document['library']}); assumed of clients: {assumes}", hanging=2)
+        say(f"serving {', '.join(document['artifacts'])} at {document['address']}; Ctrl-C ends it", hanging=2)
 
     def ended(self, ended: Ended) -> None:
         """A connection."""
