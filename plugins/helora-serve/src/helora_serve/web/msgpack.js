@@ -17,7 +17,12 @@ function head(tag, size, value) {
   return new Uint8Array(out.buffer);
 }
 
-/** @param {number} length @param {number} fixed @param {number} room @param {number[]} tags for 1, 2 and 4 bytes; 0 for none */
+/**
+ * @param {number} length
+ * @param {number} fixed
+ * @param {number} room
+ * @param {number[]} tags for 1, 2 and 4 bytes; 0 for none
+ */
 function sized(length, fixed, room, [one, two, four]) {
   if (length < room) return Uint8Array.of(fixed | length);
   if (one && length < 0x100) return head(one, 1, length);

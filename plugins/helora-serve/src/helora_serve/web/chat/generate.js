@@ -2,6 +2,14 @@
 /** Greedy answers of a model, token by token. */
 
 /** @typedef {import("../model/model.js").Model} Model */
+/**
+ * @typedef {object} How
+ * @property {number[]} ends tokens that end an answer
+ * @property {number} most tokens
+ * @property {Set<string>} adapted modules that get a Δ
+ * @property {import("../model/model.js").Ask} ask gives it
+ * @property {AbortSignal} [signal] an end from outside, between two tokens
+ */
 
 /**
  * The tokens of an answer. What the cache has of the prompt already is not run again.
@@ -9,8 +17,7 @@
  * @param {Model} model
  * @param {number[]} cached the tokens that the model's cache holds; kept up to date
  * @param {number[]} prompt
- * @param {{ ends: number[], most: number, adapted: Set<string>, ask: import("../model/model.js").Ask, signal?: AbortSignal }} how
- *   tokens that end an answer; most tokens; modules that get a Δ, and who gives it; an end from outside, between two tokens
+ * @param {How} how
  * @returns {AsyncGenerator<number>}
  */
 export async function* answer(model, cached, prompt, { ends, most, adapted, ask, signal }) {

@@ -14,7 +14,8 @@ import { Kept, pieces } from "../model/pieces.js";
 import { Conversation } from "./conversation.js";
 import { answer } from "./generate.js";
 
-const SHOWN_BYTES = 48, AHEAD = ".ahead";
+const SHOWN_BYTES = 48,
+  AHEAD = ".ahead";
 
 export class Private {
   /**
@@ -33,7 +34,8 @@ export class Private {
 
   /**
    * Load the engine and the base model, make keys, open a session.
-   * @param {{ server: string, base: string, token?: string, adapter?: string, ahead?: number }} where `ahead`: tokens to
+   * @param {{ server: string, base: string, token?: string, adapter?: string, ahead?: number }} where `ahead`: tokens
+   *   to
    * prepare for, so that Δ takes no encryption when it is asked for
    */
   async open({ server, base, token, adapter, ahead = 0 }) {
@@ -42,9 +44,10 @@ export class Private {
     this.engine = await loadEngine();
     stage("offer");
     this.link = await Link.connect(server, {
-      token, patienceMs: this.options.patienceMs,
+      token,
+      patienceMs: this.options.patienceMs,
       watch: { ask: (_, message) => this.#sent(message), answer: (_, bytes) => this.#received(bytes) },
-    }); // prettier-ignore
+    });
     stage("keys");
     this.client = await Client.make(this.engine, this.link.delta);
     await this.link.open(this.client.evaluationKeys);
@@ -57,11 +60,14 @@ export class Private {
       return found;
     };
     this.manifest = await (await get("manifest.json")).json();
-    const kernels = await WebAssembly.compile(await (await fetch(new URL("../model/kernels.wasm", import.meta.url))).arrayBuffer());
+    const kernels = await WebAssembly.compile(
+      await (await fetch(new URL("../model/kernels.wasm", import.meta.url))).arrayBuffer(),
+    );
     const { positions, kept } = this.options;
     this.model = await Model.load(this.manifest, kernels, pieces(base, this.manifest.pieces, kept), {
-      positions, progress: (share) => stage("base model", share),
-    }); // prettier-ignore
+      positions,
+      progress: (share) => stage("base model", share),
+    });
     await kept?.keep(this.manifest.pieces);
     const [tokenizer, config] = await Promise.all([get(this.manifest.tokenizer), get(this.manifest.tokenizer_config)]);
     this.conversation = new Conversation(this.manifest, await tokenizer.json(), await config.json());
@@ -73,22 +79,42 @@ export class Private {
       }
     }
     const leakage = [...new Set(this.link.offer.plans.map((/** @type {any} */ plan) => plan.leakage))];
-    this.tell({ ready: {
-      build: this.engine.build, modules: this.names.size, keys: this.client.evaluationKeys.length, mode: this.link.welcome.get("mode"),
-      base: this.manifest.name, leakage,
-    } }); // prettier-ignore
+    this.tell({
+      ready: {
+        build: this.engine.build,
+        modules: this.names.size,
+        keys: this.client.evaluationKeys.length,
+        mode: this.link.welcome.get("mode"),
+        base: this.manifest.name,
+        leakage,
+      },
+    });
   }
 
   /** Answer a turn. @param {string} text @param {number} most tokens @returns {Promise<string>} */
   async say(text, most) {
     const { model, manifest, conversation } = /** @type {any} */ (this);
-    const running = (this.running = new AbortController()), start = performance.now(), before = { ...this.bytes };
+    const running = (this.running = new AbortController()),
+      start = performance.now(),
+      before = { ...this.bytes };
     conversation.turns.push({ role: "user", content: text });
-    const prompt = conversation.prompt(), tokens = [], room = model.positions - prompt.length;
-    let shown = "", first = 0;
+    const prompt = conversation.prompt(),
+      tokens = [],
+      room = model.positions - prompt.length;
+    let shown = "",
+      first = 0;
     try {
-      if (room < 1) throw new Error(`The conversation has ${prompt.length} tokens, and ${model.positions} are the most: begin a new one.`);
-      const how = { ends: manifest.ends, most: Math.min(most, room), adapted: new Set(this.names?.keys()), ask: this.#delta.bind(this), signal: running.signal };
+      if (room < 1)
+        throw new Error(
+          `The conversation has ${prompt.length} tokens, and ${model.positions} are the most: begin a new one.`,
+        );
+      const how = {
+        ends: manifest.ends,
+        most: Math.min(most, room),
+        adapted: new Set(this.names?.keys()),
+        ask: this.#delta.bind(this),
+        signal: running.signal,
+      };
       for await (const token of answer(model, this.cached, prompt, how)) {
         tokens.push(token);
         first ||= performance.now() - start;
@@ -102,11 +128,21 @@ export class Private {
       this.running = null;
     }
     conversation.turns.push({ role: "assistant", content: shown });
-    const ms = performance.now() - start, rest = tokens.length > 1 ? (ms - first) / (tokens.length - 1) : 0;
-    this.tell({ done: {
-      prompt: prompt.length, tokens: tokens.length, first_ms: first, token_ms: rest, stopped: running.signal.aborted,
-      up: this.bytes.up - before.up, down: this.bytes.down - before.down, requests: this.bytes.requests - before.requests,
-    }, ids: tokens }); // prettier-ignore
+    const ms = performance.now() - start,
+      rest = tokens.length > 1 ? (ms - first) / (tokens.length - 1) : 0;
+    this.tell({
+      done: {
+        prompt: prompt.length,
+        tokens: tokens.length,
+        first_ms: first,
+        token_ms: rest,
+        stopped: running.signal.aborted,
+        up: this.bytes.up - before.up,
+        down: this.bytes.down - before.down,
+        requests: this.bytes.requests - before.requests,
+      },
+      ids: tokens,
+    });
     return shown;
   }
 
@@ -130,8 +166,10 @@ export class Private {
 
   /** @param {string[]} names @param {Float32Array} x @param {number} tokens */
   async #delta(names, x, tokens) {
-    const { client, link } = /** @type {any} */ (this), found = Object.create(null);
-    const offered = this.#offered(names), numbers = Float64Array.from(x);
+    const { client, link } = /** @type {any} */ (this),
+      found = Object.create(null);
+    const offered = this.#offered(names),
+      numbers = Float64Array.from(x);
     const request = await client.begin(offered, numbers, tokens).catch(async (/** @type {any} */ error) => {
       if (error.code !== "pool-empty") throw error;
       await this.#prepare(names);
@@ -178,12 +216,19 @@ export class Private {
 export function namesOf(modules, adapter, ahead = false) {
   const adapterOf = (/** @type {string} */ module) => module.slice(0, Math.max(0, module.lastIndexOf("/")));
   const adapters = [...new Set(modules.map(adapterOf))];
-  const plain = adapters.filter((name) => !name.endsWith(AHEAD)), chosen = adapter ?? plain[0] ?? adapters[0]?.slice(0, -AHEAD.length);
+  const plain = adapters.filter((name) => !name.endsWith(AHEAD)),
+    chosen = adapter ?? plain[0] ?? adapters[0]?.slice(0, -AHEAD.length);
   const wanted = ahead ? `${chosen || "default"}${AHEAD}` : chosen;
   if (!adapters.includes(wanted))
-    throw new Error(ahead ? `The server has no plans of adapter ${chosen || "default"} that run ahead of time.` : `The server has no adapter ${chosen} that runs online; it has ${adapters.join(", ")}.`);
+    throw new Error(
+      ahead
+        ? `The server has no plans of adapter ${chosen || "default"} that run ahead of time.`
+        : `The server has no adapter ${chosen} that runs online; it has ${adapters.join(", ")}.`,
+    );
   const prefix = wanted ? `${wanted}/` : "";
-  return new Map(modules.filter((module) => adapterOf(module) === wanted).map((module) => [module.slice(prefix.length), module]));
+  return new Map(
+    modules.filter((module) => adapterOf(module) === wanted).map((module) => [module.slice(prefix.length), module]),
+  );
 }
 
 /** Run in a worker. @param {any} scope the worker's `self` */
@@ -197,13 +242,17 @@ export function serve(scope) {
     queue = queue.then(async () => {
       try {
         if (data.open) {
-          own = new Private((message) => scope.postMessage(message), { kept: await Kept.open().catch(() => null), ...data.open });
+          own = new Private((message) => scope.postMessage(message), {
+            kept: await Kept.open().catch(() => null),
+            ...data.open,
+          });
           await own.open(data.open);
         } else if (data.forget) own?.forget();
         else if (data.say !== undefined) await own?.say(data.say, data.most ?? 200);
       } catch (error) {
         // A request that nobody answered is a TypeError whose words depend on the browser.
-        const message = error instanceof TypeError ? "The server does not answer." : /** @type {Error} */ (error).message;
+        const message =
+          error instanceof TypeError ? "The server does not answer." : /** @type {Error} */ (error).message;
         scope.postMessage({ failed: { message, code: /** @type {any} */ (error).code ?? "" } });
       }
     });

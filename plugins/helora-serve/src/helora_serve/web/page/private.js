@@ -1,3 +1,4 @@
+// biome-ignore-all format: tables
 // @ts-check
 /** The view of a private conversation: what its worker tells, and what is typed. It has no keys and computes nothing. */
 
