@@ -10,6 +10,9 @@ FORMAT, SCHEMA = "helora-base", 1
 PIECE_BYTES = 8 << 20
 """Bytes of a piece; the last may have fewer."""
 
+Part = Literal["whole", "ends"]
+Weights = Literal["f32", "q8"]
+
 
 class Tensor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One tensor: float32, or blocks of 32 signed bytes with a float32 scale each.
@@ -34,6 +37,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         format, schema: ``helora-base`` and its version.
         name: The folder's.
+        part: ``whole``, or ``ends``: the embedding and the head alone, for clients whose server runs the layers.
         weights: ``f32``, as they are, or ``q8``: matrices in blocks of bytes.
         hidden, layers, heads, kv_heads, head_dim, intermediate, vocabulary, norm_eps, rope_theta: Its shape.
         positions: Most tokens of a context.
@@ -49,7 +53,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     format: str = FORMAT
     schema: int = SCHEMA
     name: str
-    weights: Literal["f32", "q8"]
+    part: Part = "whole"
+    weights: Weights
     hidden: int
     layers: int
     heads: int

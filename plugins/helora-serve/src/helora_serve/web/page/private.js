@@ -1,4 +1,3 @@
-// biome-ignore-all format: tables
 // @ts-check
 /** The view of a private conversation: what its worker tells, and what is typed. It has no keys and computes nothing. */
 
