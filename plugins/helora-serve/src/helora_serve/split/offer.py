@@ -91,5 +91,7 @@ def _sha256(path: Path) -> str:
             while piece := file.read(_PIECE):
                 digest.update(piece)
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read ({error.strerror or error}).", hint="Check its permissions.") from error
+        raise InvalidInput(
+            f"{path} cannot be read ({error.strerror or error}).", hint="Check its permissions."
+        ) from error
     return digest.hexdigest()
