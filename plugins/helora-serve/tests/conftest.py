@@ -189,6 +189,19 @@ def relayed() -> Iterator[Callable[..., Any]]:
         yield start
 
 
+@pytest.fixture
+def posting() -> Iterator[Callable[..., Any]]:
+    """``posting(port, {number: kind})``: a relay that lets HTTP through alone, with faults; ended with the test."""
+    faults = beside("post_faults")
+    with ExitStack() as stack:
+
+        def start(port: int, happen: dict[int, str] | None = None) -> Any:
+            named = {number: faults.PostKind[kind] for number, kind in (happen or {}).items()}
+            return stack.enter_context(faults.PostRelay(port, named))
+
+        yield start
+
+
 @pytest.fixture(scope="session")
 def certificates() -> ModuleType:
     """What makes certificates."""

@@ -1,4 +1,5 @@
-"""HTTP: ``/v1/offer``, ``/v1/keys``, ``/v1/models``, ``/v1/delta``, ``/healthz`` and ``/metrics``."""
+"""HTTP: ``/v1/offer``, ``/v1/keys``, ``/v1/models``, ``/v1/delta``, ``/healthz`` and ``/metrics``; and what other modes
+add to them."""
 
 from __future__ import annotations
 
@@ -19,9 +20,10 @@ from starlette.websockets import WebSocket
 
 from helora_core.errors import HeloraError, InvalidInput, LimitExceeded
 from helora_serve.auth import Identity
-from helora_serve.frames import PATH, SUBPROTOCOL
+from helora_serve.channel import Channel, Frames, WebSocketChannel, require_length
+from helora_serve.frames import FRAME_OVERHEAD, PATH, SUBPROTOCOL
 from helora_serve.metrics import CONTENT_TYPE
-from helora_serve.mode import CLIENT_KEY, HEADER
+from helora_serve.mode import HEADER, of_route
 from helora_serve.refusals import RefusalDocument, Refusing
 from helora_serve.service import Service
 from helora_serve.socket import DeltaSocket, accepted
@@ -31,6 +33,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LENGTH = re.compile(r"[0-9]{1,15}")
 
 Handler = Callable[[Request, Identity], Awaitable[Response]]
+Run = Callable[[Channel, Identity], Awaitable[None]]
 
 
 def app_of(service: Service, *, note: str = "", pages: Sequence[BaseRoute] = ()) -> Starlette:
@@ -49,7 +52,7 @@ def app_of(service: Service, *, note: str = "", pages: Sequence[BaseRoute] = ())
         yield
         await service.stop()
 
-    headers = {HEADER: CLIENT_KEY, "cache-control": "no-store", "x-content-type-options": "nosniff"}
+    headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
     if note:
         headers["x-helora-insecure"] = note
     middleware = [Middleware(_Headers, headers=headers)]
@@ -58,7 +61,7 @@ def app_of(service: Service, *, note: str = "", pages: Sequence[BaseRoute] = ())
             Middleware(
                 CORSMiddleware,
                 allow_origins=list(service.access.origins),
-                allow_methods=["GET", "HEAD", "PUT"],
+                allow_methods=["GET", "HEAD", "PUT", "POST"],
                 allow_headers=["authorization", "content-type"],
                 expose_headers=[HEADER],
             )
@@ -71,6 +74,7 @@ def app_of(service: Service, *, note: str = "", pages: Sequence[BaseRoute] = ())
             Route("/v1/models", endpoints.guarded(endpoints.models), methods=["GET"]),
             Route("/v1/keys/{digest}", endpoints.guarded(endpoints.keys), methods=["HEAD", "PUT"]),
             WebSocketRoute(PATH, endpoints.delta),
+            Route(PATH, endpoints.guarded(endpoints.delta_by_post), methods=["POST"]),
             *pages,
         ],
         middleware=middleware,
@@ -138,24 +142,57 @@ class _Endpoints:
 
     async def delta(self, socket: WebSocket) -> None:
         """A socket: refused before it is accepted, or run."""
+        await self.socket(socket, SUBPROTOCOL, self._delta)
+
+    async def delta_by_post(self, request: Request, identity: Identity) -> Response:
+        """A socket that lasts as long as its answer."""
+        return self.post(request, identity, self._delta)
+
+    async def socket(self, socket: WebSocket, subprotocol: str, run: Run) -> None:
+        """Accept a WebSocket and run it, or refuse it before."""
         service = self._service
         try:
             identity = service.access.identity(socket.headers, socket.scope.get("subprotocols", ()))
-            accepted(socket)
-            if service.sockets >= service.limits.sockets:
-                raise Refusing(
-                    LimitExceeded(f"Server: {service.limits.sockets} sockets are open.", hint="Try again later."),
-                    retry_s=5.0,
-                )
+            accepted(socket, subprotocol)
+            self._require_socket()
         except Refusing as refusing:
             await socket.send_denial_response(self._refused(refusing))
             return
         service.sockets += 1
         try:
-            await socket.accept(subprotocol=SUBPROTOCOL)
-            await DeltaSocket(socket, service.sessions, identity).run()
+            await socket.accept(subprotocol=subprotocol)
+            await run(WebSocketChannel(socket, subprotocol), identity)
         finally:
             service.sockets -= 1
+
+    def post(self, request: Request, identity: Identity, run: Run) -> Response:
+        """The response to a POST of frames.
+
+        Raises:
+            Refusing: Its body has no length, or is too long; or as many sockets are open as may be.
+        """
+        service = self._service
+        limits = service.limits
+        require_length(request.headers.get("content-length", ""), limits.post_bytes)
+        self._require_socket()
+
+        async def counted(channel: Channel) -> None:
+            service.sockets += 1
+            try:
+                await run(channel, identity)
+            finally:
+                service.sockets -= 1
+
+        most = limits.message_bytes + FRAME_OVERHEAD
+        return Frames(counted, most=most, stall_s=limits.stall_s, seconds=limits.post_s)
+
+    async def _delta(self, channel: Channel, identity: Identity) -> None:
+        await DeltaSocket(channel, self._service.sessions, identity).run()
+
+    def _require_socket(self) -> None:
+        most = self._service.limits.sockets
+        if self._service.sockets >= most:
+            raise Refusing(LimitExceeded(f"Server: {most} sockets are open.", hint="Try again later."), retry_s=5.0)
 
     def _refused(self, refusing: Refusing) -> Response:
         self._service.metrics.refusals.labels(refusing.refusal.code).inc()
@@ -168,18 +205,20 @@ class _Endpoints:
 
 
 class _Headers:
-    """Adds headers to every response that does not have them."""
+    """Adds headers to every response that does not have them, and the mode of its route."""
 
     def __init__(self, app: ASGIApp, headers: dict[str, str]) -> None:
         self._app = app
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [*self._headers, (HEADER.encode(), of_route(scope.get("path", "")).encode())]
+
         async def sending(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start", "websocket.accept"):
                 own = list(message.get("headers", ()))
                 names = {name.lower() for name, _ in own}
-                message["headers"] = own + [each for each in self._headers if each[0] not in names]
+                message["headers"] = own + [each for each in headers if each[0] not in names]
             await send(message)
 
         await self._app(scope, receive, sending)
