@@ -24,6 +24,7 @@ export class Socket {
     this.waiting = null;
     /** @type {Error | null} */
     this.ended = null;
+    this.welcomed = false;
   }
 
   /** Connect, and say which session it is for. @param {Uint8Array} first @returns {Promise<Map<string, any>>} the welcome */
@@ -43,12 +44,16 @@ export class Socket {
     socket.onopen = () => socket.send(first);
     const [header] = await this.#next();
     if (header.get("type") !== "welcome") throw new EngineError("corrupt-payload", "The server does not begin with a welcome.");
+    this.welcomed = true;
     return header;
   }
 
   /** @param {Uint8Array} asked @returns {Promise<Frame>} the answer to a frame */
   ask(asked) {
-    if (!this.ended) this.socket?.send(/** @type {BufferSource} */ (asked));
+    if (!this.ended) {
+      this.link.options.watch.sent?.(asked);
+      this.socket?.send(/** @type {BufferSource} */ (asked));
+    }
     return this.#next();
   }
 
@@ -69,7 +74,7 @@ export class Socket {
     this.link.options.watch.received?.(bytes);
     try {
       const found = parts(bytes);
-      if (found[0].get("type") === "goodbye") return this.#end(farewell(found[0]));
+      if (found[0].get("type") === "goodbye") return this.#end(farewell(found[0], this.welcomed));
       this.waiting?.resolve(found);
       this.waiting = null;
     } catch (error) {
@@ -105,6 +110,7 @@ export class Requests {
   async ask(asked) {
     const end = performance.now() + this.link.options.silenceMs;
     while (performance.now() < end) {
+      this.link.options.watch.sent?.(asked);
       const [[welcome], answer] = await this.#post([this.#resume(), asked]);
       if (answer) return answer;
       this.link.welcome = welcome; // it is not answered yet: a response lasts only so long
@@ -145,7 +151,7 @@ export class Requests {
       if (end > bytes.length) throw lost(); // cut short
       const one = bytes.subarray(at + 4, end), read = parts(one);
       options.watch.received?.(one);
-      if (read[0].get("type") === "goodbye") throw farewell(read[0]);
+      if (read[0].get("type") === "goodbye") throw farewell(read[0], found.length > 0);
       found.push(read);
       at = end;
     }
@@ -159,9 +165,12 @@ export function refusal(header) {
   return Object.assign(new EngineError(header.get("code"), `${header.get("message")} ${header.get("hint")}`.trim()), { retry_s: header.get("retry_s") });
 }
 
-/** @param {Map<string, any>} header of a goodbye @returns {Error} */
-function farewell(header) {
-  return header.get("resumable") ? Object.assign(refusal(header), { code: "connection-lost" }) : refusal(header);
+/**
+ * A goodbye as an error: of a session that was welcomed it is a loss, after which the session or another one goes on.
+ * @param {Map<string, any>} header @param {boolean} welcomed @returns {Error}
+ */
+function farewell(header, welcomed) {
+  return welcomed ? Object.assign(refusal(header), { code: "connection-lost" }) : refusal(header);
 }
 
 /** @param {number} status @param {Uint8Array} bytes @returns {Error} */
