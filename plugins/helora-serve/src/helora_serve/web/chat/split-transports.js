@@ -75,6 +75,7 @@ export class Socket {
     try {
       const found = parts(bytes);
       if (found[0].get("type") === "goodbye") return this.#end(farewell(found[0], this.welcomed));
+      if (found[0].get("request") < this.link.requested) return; // an earlier answer, which came again
       this.waiting?.resolve(found);
       this.waiting = null;
     } catch (error) {
@@ -102,7 +103,7 @@ export class Requests {
 
   /** As `Socket` does. @param {Uint8Array} first @returns {Promise<Map<string, any>>} */
   async begin(first) {
-    const [[welcome]] = await this.#post([first]);
+    const [[welcome]] = await this.#post([first], false);
     return welcome;
   }
 
@@ -128,8 +129,8 @@ export class Requests {
     return frame({ type: "resume", session: welcome.get("session"), token: /** @type {Uint8Array} */ (secret), position: 0 });
   }
 
-  /** @param {Uint8Array[]} frames @returns {Promise<Frame[]>} what is answered, of which the first is a welcome */
-  async #post(frames) {
+  /** @param {Uint8Array[]} frames @param {boolean} [welcomed] before @returns {Promise<Frame[]>} what is answered, of which the first is a welcome */
+  async #post(frames, welcomed = true) {
     const { base, offer, options, headers } = this.link;
     const address = new URL(offer.path.replace(/^\//, ""), base);
     const body = joined(frames.flatMap((each) => [Uint8Array.of(each.length >>> 24, each.length >>> 16, each.length >>> 8, each.length), each]));
@@ -151,7 +152,7 @@ export class Requests {
       if (end > bytes.length) throw lost(); // cut short
       const one = bytes.subarray(at + 4, end), read = parts(one);
       options.watch.received?.(one);
-      if (read[0].get("type") === "goodbye") throw farewell(read[0], found.length > 0);
+      if (read[0].get("type") === "goodbye") throw farewell(read[0], welcomed);
       found.push(read);
       at = end;
     }
