@@ -160,6 +160,7 @@ def serving(artifact: Path) -> Iterator[Serving]:
             assume: frozenset[Assumption] = frozenset(),
             host: dict[str, Any] | None = None,
             most_tokens: int = 4096,
+            layers: Any = None,
             **limits: Any,
         ) -> Served:
             bounds = Limits(tokens=most_tokens, **limits)
@@ -169,7 +170,11 @@ def serving(artifact: Path) -> Iterator[Serving]:
             else:
                 load = Artifacts(directories or {"": artifact}, limits=bounds, backend="numpy", assume=assume)
             service = Service(
-                load, limits=bounds, access=access or Access(tokens, any_host=tokens is not None), state=State(state)
+                load,
+                limits=bounds,
+                access=access or Access(tokens, any_host=tokens is not None),
+                state=State(state),
+                layers=layers,
             )
             return Served(stack.enter_context(Host(service, **(host or {}))), stack)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -16,24 +16,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocket
 
-from helora_core.errors import HeloraError, InvalidInput, LimitExceeded
+from helora_core.errors import InvalidInput
 from helora_serve.auth import Identity
-from helora_serve.channel import Channel, Frames, WebSocketChannel, require_length
-from helora_serve.frames import FRAME_OVERHEAD, PATH, SUBPROTOCOL
+from helora_serve.channel import Channel
+from helora_serve.frames import PATH, SUBPROTOCOL
+from helora_serve.gate import JSON, Gate
 from helora_serve.metrics import CONTENT_TYPE
-from helora_serve.mode import HEADER, of_route
-from helora_serve.refusals import RefusalDocument, Refusing
+from helora_serve.mode import HEADER, modes_of, of_route
+from helora_serve.refusals import Refusing
 from helora_serve.service import Service
-from helora_serve.socket import DeltaSocket, accepted
+from helora_serve.socket import DeltaSocket
+from helora_serve.split.routes import split_routes
 
-JSON = "application/json"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LENGTH = re.compile(r"[0-9]{1,15}")
-
-Handler = Callable[[Request, Identity], Awaitable[Response]]
-Run = Callable[[Channel, Identity], Awaitable[None]]
 
 
 def app_of(service: Service, *, note: str = "", pages: Sequence[BaseRoute] = ()) -> Starlette:
@@ -44,7 +41,7 @@ def app_of(service: Service, *, note: str = "", pages: Sequence[BaseRoute] = ())
         note: What the header ``x-helora-insecure`` of every response says; none if empty.
         pages: Routes of pages for browsers.
     """
-    endpoints = _Endpoints(service)
+    endpoints, gate = _Endpoints(service), Gate(service)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -69,12 +66,14 @@ def app_of(service: Service, *, note: str = "", pages: Sequence[BaseRoute] = ())
     return Starlette(
         routes=[
             Route("/healthz", endpoints.health, methods=["GET"]),
-            Route("/metrics", endpoints.guarded(endpoints.metrics), methods=["GET"]),
-            Route("/v1/offer", endpoints.guarded(endpoints.offer), methods=["GET"]),
-            Route("/v1/models", endpoints.guarded(endpoints.models), methods=["GET"]),
-            Route("/v1/keys/{digest}", endpoints.guarded(endpoints.keys), methods=["HEAD", "PUT"]),
-            WebSocketRoute(PATH, endpoints.delta),
-            Route(PATH, endpoints.guarded(endpoints.delta_by_post), methods=["POST"]),
+            Route("/metrics", gate.guarded(endpoints.metrics), methods=["GET"]),
+            Route("/v1/offer", gate.guarded(endpoints.offer), methods=["GET"]),
+            Route("/v1/models", gate.guarded(endpoints.models), methods=["GET"]),
+            Route("/v1/keys/{digest}", gate.guarded(endpoints.keys), methods=["HEAD", "PUT"]),
+            WebSocketRoute(PATH, gate.sockets(SUBPROTOCOL, endpoints.delta)),
+            Route(PATH, gate.posts(endpoints.delta), methods=["POST"]),
+            Route("/v1/modes", gate.guarded(endpoints.modes), methods=["GET"]),
+            *(split_routes(service.split, gate) if service.split is not None else ()),
             *pages,
         ],
         middleware=middleware,
@@ -86,20 +85,6 @@ class _Endpoints:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._began = int(time.time())
-
-    def guarded(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """A handler behind the check of who asks; refusals become JSON."""
-
-        async def handle(request: Request) -> Response:
-            try:
-                identity = self._service.access.identity(request.headers)
-                return await handler(request, identity)
-            except HeloraError as error:
-                return self._refused(Refusing(error))
-            except Refusing as refusing:
-                return self._refused(refusing)
-
-        return handle
 
     async def health(self, request: Request) -> Response:
         """Whether new sessions are opened."""
@@ -140,68 +125,13 @@ class _Endpoints:
         self._service.metrics.keys.inc()
         return Response(status_code=201)
 
-    async def delta(self, socket: WebSocket) -> None:
-        """A socket: refused before it is accepted, or run."""
-        await self.socket(socket, SUBPROTOCOL, self._delta)
-
-    async def delta_by_post(self, request: Request, identity: Identity) -> Response:
-        """A socket that lasts as long as its answer."""
-        return self.post(request, identity, self._delta)
-
-    async def socket(self, socket: WebSocket, subprotocol: str, run: Run) -> None:
-        """Accept a WebSocket and run it, or refuse it before."""
-        service = self._service
-        try:
-            identity = service.access.identity(socket.headers, socket.scope.get("subprotocols", ()))
-            accepted(socket, subprotocol)
-            self._require_socket()
-        except Refusing as refusing:
-            await socket.send_denial_response(self._refused(refusing))
-            return
-        service.sockets += 1
-        try:
-            await socket.accept(subprotocol=subprotocol)
-            await run(WebSocketChannel(socket, subprotocol), identity)
-        finally:
-            service.sockets -= 1
-
-    def post(self, request: Request, identity: Identity, run: Run) -> Response:
-        """The response to a POST of frames.
-
-        Raises:
-            Refusing: Its body has no length, or is too long; or as many sockets are open as may be.
-        """
-        service = self._service
-        limits = service.limits
-        require_length(request.headers.get("content-length", ""), limits.post_bytes)
-        self._require_socket()
-
-        async def counted(channel: Channel) -> None:
-            service.sockets += 1
-            try:
-                await run(channel, identity)
-            finally:
-                service.sockets -= 1
-
-        most = limits.message_bytes + FRAME_OVERHEAD
-        return Frames(counted, most=most, stall_s=limits.stall_s, seconds=limits.post_s)
-
-    async def _delta(self, channel: Channel, identity: Identity) -> None:
+    async def delta(self, channel: Channel, identity: Identity) -> None:
+        """One socket."""
         await DeltaSocket(channel, self._service.sessions, identity).run()
 
-    def _require_socket(self) -> None:
-        most = self._service.limits.sockets
-        if self._service.sockets >= most:
-            raise Refusing(LimitExceeded(f"Server: {most} sockets are open.", hint="Try again later."), retry_s=5.0)
-
-    def _refused(self, refusing: Refusing) -> Response:
-        self._service.metrics.refusals.labels(refusing.refusal.code).inc()
-        headers = {"www-authenticate": "Bearer"} if refusing.status == 401 else {}
-        if refusing.refusal.retry_s is not None:
-            headers["retry-after"] = str(max(1, round(refusing.refusal.retry_s)))
-        body = msgspec.json.encode(RefusalDocument(error=refusing.refusal))
-        # What is left of a request's body is not read: the connection ends.
-        return Response(body, refusing.status, {**headers, "connection": "close"}, JSON)
+    async def modes(self, request: Request, identity: Identity) -> Response:
+        """What is served here, and what the server sees of each."""
+        return Response(msgspec.json.encode(modes_of(self._service.modes)), media_type=JSON)
 
 
 class _Headers:

@@ -199,7 +199,7 @@ class Host:
         return asyncio.run_coroutine_threadsafe(self.service.reload(), self._loop).result()
 
     async def _stop(self) -> None:
-        await self.service.sessions.drain()  # while sockets still carry what is in hand
+        await self.service.drain()  # while sockets still carry what is in hand
         self._uvicorn.should_exit = True
 
 

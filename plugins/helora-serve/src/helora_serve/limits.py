@@ -33,6 +33,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         batches: Batches of them.
         weight_bytes: Bytes of encoded weights that are kept.
         drain_s: Seconds that answers in hand have when the server stops.
+        split_tokens: Rows of a request in mode ``split``.
+        split_cache_bytes: Bytes of keys and values that all sessions of mode ``split`` have together.
     """
 
     sessions: int = 32
@@ -55,6 +57,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     batches: int = 1024
     weight_bytes: int = 4 << 30
     drain_s: float = 30.0
+    split_tokens: int = 1024
+    split_cache_bytes: int = 2 << 30
 
     @property
     def of_server(self) -> ServerLimits:

@@ -59,12 +59,32 @@ def connect(
         AccessRefused: The server asks for a token, and this is none of its own.
         CorruptPayload, VersionMismatch: What answers is no server of helora, or of another version.
     """
+    return Remote(
+        connector(
+            address, token=token, timeout=timeout, ca=ca, certificate=certificate, key=key, insecure=insecure,
+            transport=transport,
+        )
+    )  # fmt: skip
+
+
+def connector(
+    address: str,
+    *,
+    token: str | None = None,
+    timeout: float = DEFAULT_TIMEOUT_S,
+    ca: str | Path | None = None,
+    certificate: str | Path | None = None,
+    key: str | Path | None = None,
+    insecure: bool = False,
+    transport: Transport = "auto",
+) -> Connector:
+    """How a server is reached: arguments and errors as ``connect``'s, but nothing is asked yet."""
     target = parse(address, insecure=insecure)
     if transport not in get_args(Transport):
         raise InvalidInput(
             f"Connect: there is no transport {transport}.", hint=f"Choose one of {', '.join(get_args(Transport))}."
         )
-    return Remote(Connector(target, token, timeout, context(target, ca, certificate, key), transport))
+    return Connector(target, token, timeout, context(target, ca, certificate, key), transport)
 
 
 class Connector:
