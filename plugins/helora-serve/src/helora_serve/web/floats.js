@@ -5,7 +5,8 @@ import { view } from "./bytes.js";
 
 /** @typedef {"float32" | "float16"} DType */
 
-const scratch = new Float32Array(1), bits = new Uint32Array(scratch.buffer);
+const scratch = new Float32Array(1),
+  bits = new Uint32Array(scratch.buffer);
 
 /** @param {Float32Array} numbers @param {DType} dtype @returns {Uint8Array} */
 export function toBytes(numbers, dtype) {
@@ -25,7 +26,8 @@ export function fromBytes(bytes, dtype) {
 /** The nearest number of 16 bits, ties to even. @param {number} number */
 export function half(number) {
   scratch[0] = number;
-  const sign = (bits[0] >>> 16) & 0x8000, size = bits[0] & 0x7fffffff;
+  const sign = (bits[0] >>> 16) & 0x8000,
+    size = bits[0] & 0x7fffffff;
   if (size > 0x7f800000) return sign | 0x7e00; // not a number
   if (size >= 0x477ff000) return sign | 0x7c00; // too large
   if (size < 0x38800000) {
@@ -37,7 +39,15 @@ export function half(number) {
 
 /** @param {number} half its bits */
 export function whole(half) {
-  const exponent = (half >>> 10) & 31, fraction = half & 0x3ff;
-  const size = exponent === 31 ? (fraction ? NaN : Infinity) : exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24;
+  const exponent = (half >>> 10) & 31,
+    fraction = half & 0x3ff;
+  const size =
+    exponent === 31
+      ? fraction
+        ? NaN
+        : Infinity
+      : exponent
+        ? (1 + fraction / 1024) * 2 ** (exponent - 15)
+        : fraction * 2 ** -24;
   return half & 0x8000 ? -size : size;
 }

@@ -17,7 +17,12 @@ function head(tag, size, value) {
   return new Uint8Array(out.buffer);
 }
 
-/** @param {number} length @param {number} fixed @param {number} room @param {number[]} tags for 1, 2 and 4 bytes; 0 for none */
+/**
+ * @param {number} length
+ * @param {number} fixed
+ * @param {number} room
+ * @param {number[]} tags for 1, 2 and 4 bytes; 0 for none
+ */
 function sized(length, fixed, room, [one, two, four]) {
   if (length < room) return Uint8Array.of(fixed | length);
   if (one && length < 0x100) return head(one, 1, length);
@@ -26,7 +31,10 @@ function sized(length, fixed, room, [one, two, four]) {
 
 /** @typedef {null | boolean | number | string | Uint8Array | readonly any[] | Map<string, any>} Value */
 
-/** @param {Value} value null, booleans, non-negative integers below 2^53, strings, bytes, arrays and maps @param {Uint8Array[]} out */
+/**
+ * @param {Value} value null, booleans, non-negative integers below 2^53, strings, bytes, arrays and maps
+ * @param {Uint8Array[]} out
+ */
 function write(value, out) {
   if (value === null || typeof value === "boolean") {
     out.push(Uint8Array.of(value === null ? 0xc0 : value ? 0xc3 : 0xc2));

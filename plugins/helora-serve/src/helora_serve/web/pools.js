@@ -15,7 +15,14 @@ export const RESERVED = 64;
 /** @typedef {{ batch: Uint8Array, start: number, count: number }} Span */
 
 class Batch {
-  /** @param {Uint8Array} name @param {number} number @param {number} size @param {Uint8Array} seed @param {PreparedModule[]} modules @param {Mark} mark */
+  /**
+   * @param {Uint8Array} name
+   * @param {number} number
+   * @param {number} size
+   * @param {Uint8Array} seed
+   * @param {PreparedModule[]} modules
+   * @param {Mark} mark
+   */
   constructor(name, number, size, seed, modules, mark) {
     this.name = name;
     this.number = number;
@@ -37,8 +44,10 @@ class Batch {
 export class Pools {
   /**
    * Read what a store has for a client.
-   * @param {import("./wasm.js").Machine} machine @param {Uint8Array} keyId the client's name
-   * @param {(plan: string) => number | undefined} rowBytes bytes of a correlation by a plan; undefined if there is no such plan
+   * @param {import("./wasm.js").Machine} machine
+   * @param {Uint8Array} keyId the client's name
+   * @param {(plan: string) => number | undefined} rowBytes bytes of a correlation by a plan; undefined if there is no
+   *   such plan
    * @param {import("./store.js").Store} [store]
    */
   static async open(machine, keyId, rowBytes, store = new MemoryStore()) {
@@ -51,7 +60,12 @@ export class Pools {
     return pools;
   }
 
-  /** @param {import("./wasm.js").Machine} machine @param {Uint8Array} keyId @param {(plan: string) => number | undefined} rowBytes @param {import("./store.js").Store} store */
+  /**
+   * @param {import("./wasm.js").Machine} machine
+   * @param {Uint8Array} keyId
+   * @param {(plan: string) => number | undefined} rowBytes
+   * @param {import("./store.js").Store} store
+   */
   constructor(machine, keyId, rowBytes, store) {
     this.machine = machine;
     this.keyId = keyId;
@@ -88,7 +102,13 @@ export class Pools {
       ]);
   }
 
-  /** Add a batch, durably. @param {Uint8Array} name @param {number} size @param {Uint8Array} seed @param {PreparedModule[]} modules */
+  /**
+   * Add a batch, durably.
+   * @param {Uint8Array} name
+   * @param {number} size
+   * @param {Uint8Array} seed
+   * @param {PreparedModule[]} modules
+   */
   async add(name, size, seed, modules) {
     const key = hex(name),
       mark = new Mark(this.put, `mark.${key}`, size, RESERVED);
@@ -98,7 +118,10 @@ export class Pools {
     this.batches.push(batch);
   }
 
-  /** Correlations that are left for these modules, together with whatever else their batches are for. @param {readonly { name: string, plan: string }[]} wanted */
+  /**
+   * Correlations that are left for these modules, together with whatever else their batches are for.
+   * @param {readonly { name: string, plan: string }[]} wanted
+   */
   left(wanted) {
     return this.#fitting(wanted).reduce(
       (most, pool) =>
@@ -110,7 +133,10 @@ export class Pools {
     );
   }
 
-  /** Pools for modules by these plans, those with the fewest others first. @param {readonly { name: string, plan: string }[]} wanted */
+  /**
+   * Pools for modules by these plans, those with the fewest others first.
+   * @param {readonly { name: string, plan: string }[]} wanted
+   */
   #fitting(wanted) {
     const fits = (/** @type {Batch} */ batch) =>
       wanted.every(({ name, plan }) => batch.modules.some((each) => each.name === name && each.plan === plan));

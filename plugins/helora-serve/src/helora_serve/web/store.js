@@ -1,7 +1,8 @@
 // @ts-check
 /**
  * Where correlations are kept, and up to where they may have been used. A mark is durable before the first use of what
- * it covers: after a crash all of that counts as used. The rules are those of helora_core/parties/store.py and marks.py.
+ * it covers: after a crash all of that counts as used. The rules are those of helora_core/parties/store.py and
+ * marks.py.
  *
  * A store gets the values of keys, and writes several at once: all or, after a crash, none, durably, and only if its
  * owner is still the one that is named.
@@ -104,7 +105,13 @@ export class DatabaseStore {
 
 /** The mark of one batch: all correlations below `reserved`, durably, may have been used. */
 export class Mark {
-  /** @param {(writes: readonly Write[]) => Promise<void>} put @param {string} key @param {number} size @param {number} ahead @param {Uint8Array} [kept] */
+  /**
+   * @param {(writes: readonly Write[]) => Promise<void>} put
+   * @param {string} key
+   * @param {number} size
+   * @param {number} ahead
+   * @param {Uint8Array} [kept]
+   */
   constructor(put, key, size, ahead, kept) {
     this.put = put;
     this.key = key;

@@ -14,7 +14,8 @@
  * @param {Speaker} model
  * @param {number[]} cached the tokens that the model's cache holds; kept up to date
  * @param {number[]} prompt
- * @param {{ ends: number[], most: number, signal?: AbortSignal }} how tokens that end an answer; most tokens; an end from
+ * @param {{ ends: number[], most: number, signal?: AbortSignal }} how tokens that end an answer; most tokens; an end
+ *   from
  *   outside, between two tokens
  * @returns {AsyncGenerator<number>}
  */

@@ -7,7 +7,8 @@ import { Link } from "../link.js";
 import { Model } from "../model/model.js";
 import { Talk } from "./talk.js";
 
-const SHOWN_BYTES = 48, AHEAD = ".ahead";
+const SHOWN_BYTES = 48,
+  AHEAD = ".ahead";
 
 export class Private extends Talk {
   /**
@@ -21,7 +22,8 @@ export class Private extends Talk {
 
   /**
    * Load the engine and the base model, make keys, open a session.
-   * @param {{ server: string, base: string, token?: string, adapter?: string, ahead?: number }} where `ahead`: tokens to
+   * @param {{ server: string, base: string, token?: string, adapter?: string, ahead?: number }} where `ahead`: tokens
+   *   to
    * prepare for, so that Δ takes no encryption when it is asked for
    */
   async open({ server, base, token, adapter, ahead = 0 }) {
@@ -29,9 +31,10 @@ export class Private extends Talk {
     this.engine = await loadEngine();
     this.stage("offer");
     this.link = await Link.connect(server, {
-      token, patienceMs: this.options.patienceMs,
+      token,
+      patienceMs: this.options.patienceMs,
       watch: { ask: (_, message) => this.#sent(message), answer: (_, bytes) => this.#received(bytes) },
-    }); // prettier-ignore
+    });
     this.stage("keys");
     this.client = await Client.make(this.engine, this.link.delta);
     await this.link.open(this.client.evaluationKeys);
@@ -48,10 +51,16 @@ export class Private extends Talk {
       }
     }
     const leakage = [...new Set(this.link.offer.plans.map((/** @type {any} */ plan) => plan.leakage))];
-    this.tell({ ready: {
-      build: this.engine.build, modules: this.names.size, keys: this.client.evaluationKeys.length, mode: this.link.welcome.get("mode"),
-      base: model.of.name, leakage,
-    } }); // prettier-ignore
+    this.tell({
+      ready: {
+        build: this.engine.build,
+        modules: this.names.size,
+        keys: this.client.evaluationKeys.length,
+        mode: this.link.welcome.get("mode"),
+        base: model.of.name,
+        leakage,
+      },
+    });
   }
 
   get positions() {
@@ -80,8 +89,10 @@ export class Private extends Talk {
 
   /** @param {string[]} names @param {Float32Array} x @param {number} tokens */
   async #delta(names, x, tokens) {
-    const { client, link } = /** @type {any} */ (this), found = Object.create(null);
-    const offered = this.#offered(names), numbers = Float64Array.from(x);
+    const { client, link } = /** @type {any} */ (this),
+      found = Object.create(null);
+    const offered = this.#offered(names),
+      numbers = Float64Array.from(x);
     const request = await client.begin(offered, numbers, tokens).catch(async (/** @type {any} */ error) => {
       if (error.code !== "pool-empty") throw error;
       await this.#prepare(names);
@@ -128,10 +139,17 @@ export class Private extends Talk {
 export function namesOf(modules, adapter, ahead = false) {
   const adapterOf = (/** @type {string} */ module) => module.slice(0, Math.max(0, module.lastIndexOf("/")));
   const adapters = [...new Set(modules.map(adapterOf))];
-  const plain = adapters.filter((name) => !name.endsWith(AHEAD)), chosen = adapter ?? plain[0] ?? adapters[0]?.slice(0, -AHEAD.length);
+  const plain = adapters.filter((name) => !name.endsWith(AHEAD)),
+    chosen = adapter ?? plain[0] ?? adapters[0]?.slice(0, -AHEAD.length);
   const wanted = ahead ? `${chosen || "default"}${AHEAD}` : chosen;
   if (!adapters.includes(wanted))
-    throw new Error(ahead ? `The server has no plans of adapter ${chosen || "default"} that run ahead of time.` : `The server has no adapter ${chosen} that runs online; it has ${adapters.join(", ")}.`);
+    throw new Error(
+      ahead
+        ? `The server has no plans of adapter ${chosen || "default"} that run ahead of time.`
+        : `The server has no adapter ${chosen} that runs online; it has ${adapters.join(", ")}.`,
+    );
   const prefix = wanted ? `${wanted}/` : "";
-  return new Map(modules.filter((module) => adapterOf(module) === wanted).map((module) => [module.slice(prefix.length), module]));
+  return new Map(
+    modules.filter((module) => adapterOf(module) === wanted).map((module) => [module.slice(prefix.length), module]),
+  );
 }

@@ -41,7 +41,7 @@ export class Socket {
     socket.binaryType = "arraybuffer";
     socket.onmessage = ({ data }) => this.#take(new Uint8Array(data));
     socket.onclose = () => this.#end(lost());
-    socket.onopen = () => socket.send(first);
+    socket.onopen = () => socket.send(/** @type {BufferSource} */ (first));
     const [header] = await this.#next();
     if (header.get("type") !== "welcome") throw new EngineError("corrupt-payload", "The server does not begin with a welcome.");
     this.welcomed = true;

@@ -33,10 +33,10 @@ export class Talk {
 
   /** Most tokens of a conversation. @returns {number} */
   get positions() { throw new Error("not implemented"); } // prettier-ignore
-  /** Forget tokens from a position on. @param {number} length */
-  rewind(length) { throw new Error("not implemented"); } // prettier-ignore
-  /** Run tokens after those in the cache. @param {number[]} tokens @returns {Promise<unknown>} */
-  forward(tokens) { throw new Error("not implemented"); } // prettier-ignore
+  /** Forget tokens from a position on. @param {number} _length */
+  rewind(_length) { throw new Error("not implemented"); } // prettier-ignore
+  /** Run tokens after those in the cache. @param {number[]} _tokens @returns {Promise<unknown>} */
+  forward(_tokens) { throw new Error("not implemented"); } // prettier-ignore
   /** The token that follows. @returns {number} */
   choose() { throw new Error("not implemented"); } // prettier-ignore
 

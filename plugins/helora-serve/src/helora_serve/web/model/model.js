@@ -16,8 +16,11 @@ import { Weights } from "./weights.js";
 
 /** Modules of a layer that read the same. */
 const INPUTS = [
-  ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], ["self_attn.o_proj"], ["mlp.gate_proj", "mlp.up_proj"], ["mlp.down_proj"],
-]; // prettier-ignore
+  ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+  ["self_attn.o_proj"],
+  ["mlp.gate_proj", "mlp.up_proj"],
+  ["mlp.down_proj"],
+];
 
 /** More tokens than the cache has room for. */
 export class ContextFull extends Error {}
@@ -30,7 +33,8 @@ export class Model extends Weights {
    * @param {Manifest} manifest What is loaded.
    * @param {WebAssembly.Module} kernels The compiled kernels, `kernels.wasm`.
    * @param {import("./weights.js").Piece} piece Gives the bytes of a piece; see `pieces.js`.
-   * @param {{positions?: number, together?: number, progress?: (share: number) => void}} [options] Tokens that the cache
+   * @param {{positions?: number, together?: number, progress?: (share: number) => void}} [options] Tokens that the
+   *   cache
    *   holds; tokens that go through a layer together; told of the share that is loaded.
    * @returns {Promise<Model>}
    */
@@ -40,16 +44,33 @@ export class Model extends Weights {
     return model;
   }
 
-  /** Use `load`. @param {Manifest} manifest @param {WebAssembly.Module} kernels @param {number} positions @param {number} together */
+  /**
+   * Use `load`.
+   * @param {Manifest} manifest
+   * @param {WebAssembly.Module} kernels
+   * @param {number} positions
+   * @param {number} together
+   */
   constructor(manifest, kernels, positions, together) {
     const { hidden, heads, kv_heads, head_dim, intermediate, vocabulary, layers } = manifest;
     const [query, kv] = [heads * head_dim, kv_heads * head_dim];
     super(manifest, kernels, {
-      x: together * hidden, h: together * hidden, q: together * query, k: together * kv, v: together * kv,
-      seen: together * query, out: together * hidden, gate: together * intermediate, up: together * intermediate,
-      keys: layers * positions * kv, values: layers * positions * kv, scores: positions,
-      cosines: (positions * head_dim) / 2, sines: (positions * head_dim) / 2, logits: vocabulary,
-    }); // prettier-ignore
+      x: together * hidden,
+      h: together * hidden,
+      q: together * query,
+      k: together * kv,
+      v: together * kv,
+      seen: together * query,
+      out: together * hidden,
+      gate: together * intermediate,
+      up: together * intermediate,
+      keys: layers * positions * kv,
+      values: layers * positions * kv,
+      scores: positions,
+      cosines: (positions * head_dim) / 2,
+      sines: (positions * head_dim) / 2,
+      logits: vocabulary,
+    });
     this.positions = positions;
     this.together = together;
     this.length = 0;
@@ -58,15 +79,24 @@ export class Model extends Weights {
 
   /** Modules of one input, together, in the order in which they are asked for. @param {Set<string>} adapted */
   groups(adapted) {
-    const layers = Array.from({ length: this.of.layers }, (_, layer) => INPUTS.map((names) => names.map((name) => `model.layers.${layer}.${name}`)));
-    return layers.flat().map((names) => names.filter((name) => adapted.has(name))).filter((names) => names.length);
+    const layers = Array.from({ length: this.of.layers }, (_, layer) =>
+      INPUTS.map((names) => names.map((name) => `model.layers.${layer}.${name}`)),
+    );
+    return layers
+      .flat()
+      .map((names) => names.filter((name) => adapted.has(name)))
+      .filter((names) => names.length);
   }
 
   /** Forget all tokens. */
-  reset() { this.length = 0; }
+  reset() {
+    this.length = 0;
+  }
 
   /** Forget tokens from a position on. @param {number} length */
-  rewind(length) { this.length = Math.min(this.length, length); }
+  rewind(length) {
+    this.length = Math.min(this.length, length);
+  }
 
   /**
    * Run tokens after those that are in the cache.
@@ -86,38 +116,60 @@ export class Model extends Weights {
       this.length = before;
       throw error;
     }
-    const { hidden, vocabulary, tied, norm_eps } = this.of, last = (tokens.length - 1) % this.together;
+    const { hidden, vocabulary, tied, norm_eps } = this.of,
+      last = (tokens.length - 1) % this.together;
     this.run.rms_norm(this.at.h, this.at.x + 4 * last * hidden, this.place("norm"), hidden, norm_eps);
     this.multiply(tied ? "embed" : "head", this.at.h, this.at.logits, 1);
     return this.floats(this.at.logits, vocabulary);
   }
 
   /** The token of the greatest of the last logits. */
-  greatest() { return this.run.greatest(this.at.logits, this.of.vocabulary); }
+  greatest() {
+    return this.run.greatest(this.at.logits, this.of.vocabulary);
+  }
 
   /** @param {number[]} tokens @param {Set<string>} adapted @param {Ask} ask */
   async _chunk(tokens, adapted, ask) {
-    const { hidden, intermediate, heads, kv_heads, head_dim, layers } = this.of, { at, run } = this, count = tokens.length;
+    const { hidden, intermediate, heads, kv_heads, head_dim, layers } = this.of,
+      { at, run } = this,
+      count = tokens.length;
     if (this.length + count > this.positions) {
-      throw new ContextFull(`${this.length} tokens are in the cache of ${this.positions}, and ${count} more do not fit`);
+      throw new ContextFull(
+        `${this.length} tokens are in the cache of ${this.positions}, and ${count} more do not fit`,
+      );
     }
     const [query, kv] = [heads * head_dim, kv_heads * head_dim];
     tokens.forEach((token, t) => this.embed(token, at.x + 4 * t * hidden));
     for (let layer = 0; layer < layers; layer++) {
-      const of = (/** @type {string} */ name) => `layers.${layer}.${name}`, full = (/** @type {string} */ name) => `model.${of(name)}`;
-      const project = (/** @type {string[]} */ names, /** @type {number} */ from, /** @type {number[]} */ outs, /** @type {number} */ columns) =>
-        this._project(names.map(full), adapted, ask, from, outs, columns, count);
+      const of = (/** @type {string} */ name) => `layers.${layer}.${name}`,
+        full = (/** @type {string} */ name) => `model.${of(name)}`;
+      const project = (
+        /** @type {string[]} */ names,
+        /** @type {number} */ from,
+        /** @type {number[]} */ outs,
+        /** @type {number} */ columns,
+      ) => this._project(names.map(full), adapted, ask, from, outs, columns, count);
       this._norms(of("input_layernorm"), count);
       await project(INPUTS[0], at.h, [at.q, at.k, at.v], hidden);
       const cache = 4 * layer * this.positions * kv;
       for (let t = 0; t < count; t++) {
-        const position = this.length + t, turn = 4 * position * (head_dim / 2);
+        const position = this.length + t,
+          turn = 4 * position * (head_dim / 2);
         run.rotate(at.q + 4 * t * query, heads, head_dim, at.cosines + turn, at.sines + turn);
         run.rotate(at.k + 4 * t * kv, kv_heads, head_dim, at.cosines + turn, at.sines + turn);
         this.floats(at.keys + cache + 4 * position * kv, kv).set(this.floats(at.k + 4 * t * kv, kv));
         this.floats(at.values + cache + 4 * position * kv, kv).set(this.floats(at.v + 4 * t * kv, kv));
-        run.attention(at.seen + 4 * t * query, at.q + 4 * t * query, at.keys + cache, at.values + cache, at.scores,
-          position + 1, heads, kv_heads, head_dim);
+        run.attention(
+          at.seen + 4 * t * query,
+          at.q + 4 * t * query,
+          at.keys + cache,
+          at.values + cache,
+          at.scores,
+          position + 1,
+          heads,
+          kv_heads,
+          head_dim,
+        );
       }
       await project(INPUTS[1], at.seen, [at.out], query);
       run.add(at.x, at.out, count * hidden);
@@ -143,7 +195,9 @@ export class Model extends Weights {
     if (!asked) return;
     const deltas = await asked;
     for (const name of wanted) {
-      const delta = deltas[name], out = outs[names.indexOf(name)], rows = this.tensor(name.replace(/^model\./, "")).rows;
+      const delta = deltas[name],
+        out = outs[names.indexOf(name)],
+        rows = this.tensor(name.replace(/^model\./, "")).rows;
       if (delta?.length !== count * rows) throw new Error(`${name} got no Δ of ${count} × ${rows}`);
       const sum = this.floats(out, delta.length);
       for (let i = 0; i < sum.length; i++) sum[i] += delta[i];
@@ -159,8 +213,10 @@ export class Model extends Weights {
   }
 
   _angles() {
-    const { head_dim, rope_theta } = this.of, half = head_dim / 2;
-    const cosines = this.floats(this.at.cosines, this.positions * half), sines = this.floats(this.at.sines, this.positions * half);
+    const { head_dim, rope_theta } = this.of,
+      half = head_dim / 2;
+    const cosines = this.floats(this.at.cosines, this.positions * half),
+      sines = this.floats(this.at.sines, this.positions * half);
     for (let i = 0; i < half; i++) {
       const step = rope_theta ** (-i / half);
       for (let position = 0; position < this.positions; position++) {

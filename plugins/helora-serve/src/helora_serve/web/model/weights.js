@@ -12,11 +12,13 @@
  * @typedef {(index: number) => Promise<Uint8Array>} Piece Gives the bytes of a piece; see `pieces.js`.
  */
 
-const PAGE = 65536, BLOCK = 32;
+const PAGE = 65536,
+  BLOCK = 32;
 
 export class Weights {
   /**
-   * @param {Manifest} manifest What is loaded. @param {WebAssembly.Module} kernels The compiled kernels, `kernels.wasm`.
+   * @param {Manifest} manifest What is loaded.
+   * @param {WebAssembly.Module} kernels The compiled kernels, `kernels.wasm`.
    * @param {Record<string, number>} floats How many numbers each buffer beside the tensors holds.
    */
   constructor(manifest, kernels, floats) {
@@ -40,7 +42,11 @@ export class Weights {
     this.run = new WebAssembly.Instance(kernels, { env: { memory: this.memory } }).exports;
   }
 
-  /** Load the tensors, piece by piece. @param {Piece} piece @param {(share: number) => void} progress told of the share that is loaded */
+  /**
+   * Load the tensors, piece by piece.
+   * @param {Piece} piece
+   * @param {(share: number) => void} progress told of the share that is loaded
+   */
   async fill(piece, progress = () => {}) {
     const { pieces, piece_bytes } = this.of;
     for (let i = 0; i < pieces.length; i++) {
@@ -66,9 +72,17 @@ export class Weights {
     return this.start + (this.tensor(name).scales_at ?? 0);
   }
 
-  /** Products of a matrix with vectors, one after another. @param {string} name @param {number} from @param {number} to @param {number} count */
+  /**
+   * Products of a matrix with vectors, one after another.
+   * @param {string} name
+   * @param {number} from
+   * @param {number} to
+   * @param {number} count
+   */
   multiply(name, from, to, count) {
-    const { rows, columns } = this.tensor(name), place = this.place(name), { at, run } = this;
+    const { rows, columns } = this.tensor(name),
+      place = this.place(name),
+      { at, run } = this;
     for (let t = 0; t < count; t++) {
       const [x, out] = [from + 4 * t * columns, to + 4 * t * rows];
       if (this.of.weights === "f32") {
@@ -82,7 +96,8 @@ export class Weights {
 
   /** A token's row of the embedding. @param {number} token @param {number} to */
   embed(token, to) {
-    const { hidden, vocabulary } = this.of, place = this.place("embed");
+    const { hidden, vocabulary } = this.of,
+      place = this.place("embed");
     if (!(token >= 0 && token < vocabulary)) throw new RangeError(`no token has the number ${token}`);
     if (this.of.weights === "f32") {
       this.floats(to, hidden).set(this.floats(place + 4 * token * hidden, hidden));
