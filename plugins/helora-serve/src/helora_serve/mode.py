@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
+
 CLIENT_KEY = "client-key"
 SPLIT = "split"
 HOSTED = "hosted"
@@ -30,6 +34,45 @@ SPLIT_WARNING = (
     "The server sees hidden states in clear, and can read every token in them: this is not private from the server."
 )
 HOSTED_WARNING = "The server sees everything; encryption protects nothing from it."
+
+
+class ModeDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A mode, as ``GET /v1/modes`` names it.
+
+    Attributes:
+        mode: Its name.
+        routes: Paths of its own.
+        sees: What the server sees.
+        warning: What clients have to know before they use it; empty if the server sees nothing in clear.
+    """
+
+    mode: str
+    routes: tuple[str, ...]
+    sees: tuple[str, ...]
+    warning: str = ""
+
+
+class ModesDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """All modes that a server has."""
+
+    modes: tuple[ModeDocument, ...]
+
+
+_ALL = {
+    CLIENT_KEY: ModeDocument(mode=CLIENT_KEY, routes=("/v1/offer", "/v1/keys", "/v1/delta"), sees=SEES),
+    SPLIT: ModeDocument(
+        mode=SPLIT,
+        routes=("/v1/split/offer", "/v1/split", "/v1/split/selftest"),
+        sees=SPLIT_SEES,
+        warning=SPLIT_WARNING,
+    ),
+    HOSTED: ModeDocument(mode=HOSTED, routes=("/v1/chat/compare",), sees=HOSTED_SEES, warning=HOSTED_WARNING),
+}
+
+
+def modes_of(names: Sequence[str]) -> ModesDocument:
+    """The document of the modes of these names."""
+    return ModesDocument(modes=tuple(_ALL[name] for name in names))
 
 
 def of_route(path: str) -> str:

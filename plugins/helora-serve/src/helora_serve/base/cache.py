@@ -7,9 +7,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from helora_core.errors import InvalidInput
 from helora_serve.base.convert import MANIFEST, convert
-from helora_serve.base.manifest import Part, Weights
+from helora_serve.base.manifest import SCHEMA, Manifest, Part, Weights
 
 
 def converted(
@@ -29,9 +31,10 @@ def converted(
         on_share: Called with the share that is converted.
 
     Raises:
-        InvalidInput: As ``convert`` raises it.
+        InvalidInput: As ``convert`` raises it; or the folder has the result of another conversion.
     """
     if (folder / MANIFEST).is_file():
+        _require(folder, part)
         return folder
     model = folder / "model.safetensors"
     try:
@@ -47,3 +50,16 @@ def converted(
     if not (target / MANIFEST).is_file():
         convert(folder, target, weights=weights, part=part, on_share=on_share)
     return target
+
+
+def _require(folder: Path, part: Part) -> None:
+    try:
+        found = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+        fits = (found.schema, found.part) == (SCHEMA, part)
+    except (OSError, msgspec.DecodeError):
+        fits = False
+    if not fits:
+        raise InvalidInput(
+            f"Base model {folder}: it was converted for another page, or by another version.",
+            hint="Name the folder that it was converted from.",
+        )

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from helora_core.errors import InvalidInput
 from helora_serve.base.manifest import PIECE_BYTES, Manifest, Part, Tensor, Weights
+from helora_serve.split.offer import digest_of
 
 MANIFEST, TOKENIZER, TOKENIZER_CONFIG = "manifest.json", "tokenizer.json", "tokenizer_config.json"
 BLOCK = 32
@@ -225,6 +226,7 @@ def _manifest(
     ends = config.eos_token_id
     return Manifest(
         name=os.path.basename(os.path.abspath(folder)),
+        source=digest_of(folder),
         part=part,
         weights=weights,
         hidden=config.hidden_size,

@@ -64,9 +64,10 @@ class SplitOffer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def digest_of(folder: Path) -> str:
-    """The digest that names a base model: SHA-256 over a line ``NAME SHA256`` for ``config.json``, ``tokenizer.json`` and
-    each file of weights, ``*.safetensors``, sorted by name, each line with its line feed. A file that is not there has no
-    line.
+    """The digest that names a base model.
+
+    It is SHA-256 over a line ``NAME SHA256``, with its line feed, for ``config.json``, each ``*.safetensors``, and
+    ``tokenizer.json`` if there is one, sorted by name.
 
     Raises:
         InvalidInput: There is no ``config.json``, or no weights; or a file cannot be read.

@@ -18,7 +18,7 @@ import { Requests, Socket, refusal } from "./split-transports.js";
 /** @typedef {{ sent: (frame: Uint8Array) => void, received: (frame: Uint8Array) => void, waiting: (why: string) => void }} Watch */
 
 const FORMAT = "helora-split-offer", SCHEMA = 1;
-const FIRST_PAUSE_MS = 100, LONGEST_PAUSE_MS = 3000;
+const FIRST_PAUSE_MS = 100, LONGEST_PAUSE_MS = 3000, MOST_LOSSES = 5;
 
 /** The server's cache ends before what is asked for: go on from where it ends. */
 export class CacheLost extends Error {
@@ -117,37 +117,35 @@ export class SplitLink {
     this.transport?.close();
   }
 
-  /** The answer to a request, through as many connections as it takes. @param {Uint8Array} asked @param {number} position @returns {Promise<Frame>} */
+  /** The answer to a request, over as many connections as it takes. @param {Uint8Array} asked @param {number} position @returns {Promise<Frame>} */
   async #asked(asked, position) {
-    for (;;) {
+    for (let losses = 0; ; losses++) {
       try {
         if (!this.transport) throw new EngineError("connection-lost", "There is no connection.");
-        this.options.watch.sent?.(asked);
         return await this.transport.ask(asked);
       } catch (error) {
-        if (this.closed || /** @type {any} */ (error).code !== "connection-lost") throw error;
-        await this.#resumed();
-        if (this.welcome.get("position") < position) {
-          this.requested = this.welcome.get("requested");
-          throw new CacheLost(this.welcome.get("position"));
-        }
+        if (this.closed || losses === MOST_LOSSES || /** @type {any} */ (error).code !== "connection-lost") throw error;
+        const same = await this.#resumed();
+        if (same && this.welcome.get("position") >= position) continue;
+        this.requested = this.welcome.get("requested");
+        throw new CacheLost(this.welcome.get("position"));
       }
     }
   }
 
-  /** Take the session up again, or open another one if the server has forgotten it. */
+  /** Take the session up again, or open another one if the server has forgotten it. @returns {Promise<boolean>} whether it is the same */
   async #resumed() {
     const end = performance.now() + this.options.patienceMs;
     this.options.watch.waiting?.("The connection was lost; it is taken up again …");
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
       try {
-        const resume = { type: "resume", session: this.welcome.get("session"), token: this.secret, position: 0 };
-        await this.#welcomed(resume).catch((error) => {
+        const { secret } = this, session = this.welcome.get("session");
+        await this.#welcomed({ type: "resume", session, token: secret, position: 0 }).catch((error) => {
           if (error.code === "connection-lost" || error.retry_s) throw error;
           return this.#welcomed(this.first);
         });
         this.reconnects++;
-        return;
+        return this.welcome.get("session") === session;
       } catch (error) {
         if (performance.now() > end || this.closed) throw error;
       }

@@ -24,6 +24,7 @@ export class Socket {
     this.waiting = null;
     /** @type {Error | null} */
     this.ended = null;
+    this.welcomed = false;
   }
 
   /** Connect, and say which session it is for. @param {Uint8Array} first @returns {Promise<Map<string, any>>} the welcome */
@@ -43,12 +44,16 @@ export class Socket {
     socket.onopen = () => socket.send(/** @type {BufferSource} */ (first));
     const [header] = await this.#next();
     if (header.get("type") !== "welcome") throw new EngineError("corrupt-payload", "The server does not begin with a welcome.");
+    this.welcomed = true;
     return header;
   }
 
   /** @param {Uint8Array} asked @returns {Promise<Frame>} the answer to a frame */
   ask(asked) {
-    if (!this.ended) this.socket?.send(/** @type {BufferSource} */ (asked));
+    if (!this.ended) {
+      this.link.options.watch.sent?.(asked);
+      this.socket?.send(/** @type {BufferSource} */ (asked));
+    }
     return this.#next();
   }
 
@@ -69,7 +74,8 @@ export class Socket {
     this.link.options.watch.received?.(bytes);
     try {
       const found = parts(bytes);
-      if (found[0].get("type") === "goodbye") return this.#end(farewell(found[0]));
+      if (found[0].get("type") === "goodbye") return this.#end(farewell(found[0], this.welcomed));
+      if (found[0].get("request") < this.link.requested) return; // an earlier answer, which came again
       this.waiting?.resolve(found);
       this.waiting = null;
     } catch (error) {
@@ -97,7 +103,7 @@ export class Requests {
 
   /** As `Socket` does. @param {Uint8Array} first @returns {Promise<Map<string, any>>} */
   async begin(first) {
-    const [[welcome]] = await this.#post([first]);
+    const [[welcome]] = await this.#post([first], false);
     return welcome;
   }
 
@@ -105,6 +111,7 @@ export class Requests {
   async ask(asked) {
     const end = performance.now() + this.link.options.silenceMs;
     while (performance.now() < end) {
+      this.link.options.watch.sent?.(asked);
       const [[welcome], answer] = await this.#post([this.#resume(), asked]);
       if (answer) return answer;
       this.link.welcome = welcome; // it is not answered yet: a response lasts only so long
@@ -122,8 +129,8 @@ export class Requests {
     return frame({ type: "resume", session: welcome.get("session"), token: /** @type {Uint8Array} */ (secret), position: 0 });
   }
 
-  /** @param {Uint8Array[]} frames @returns {Promise<Frame[]>} what is answered, of which the first is a welcome */
-  async #post(frames) {
+  /** @param {Uint8Array[]} frames @param {boolean} [welcomed] before @returns {Promise<Frame[]>} what is answered, of which the first is a welcome */
+  async #post(frames, welcomed = true) {
     const { base, offer, options, headers } = this.link;
     const address = new URL(offer.path.replace(/^\//, ""), base);
     const body = joined(frames.flatMap((each) => [Uint8Array.of(each.length >>> 24, each.length >>> 16, each.length >>> 8, each.length), each]));
@@ -145,7 +152,7 @@ export class Requests {
       if (end > bytes.length) throw lost(); // cut short
       const one = bytes.subarray(at + 4, end), read = parts(one);
       options.watch.received?.(one);
-      if (read[0].get("type") === "goodbye") throw farewell(read[0]);
+      if (read[0].get("type") === "goodbye") throw farewell(read[0], welcomed);
       found.push(read);
       at = end;
     }
@@ -159,9 +166,12 @@ export function refusal(header) {
   return Object.assign(new EngineError(header.get("code"), `${header.get("message")} ${header.get("hint")}`.trim()), { retry_s: header.get("retry_s") });
 }
 
-/** @param {Map<string, any>} header of a goodbye @returns {Error} */
-function farewell(header) {
-  return header.get("resumable") ? Object.assign(refusal(header), { code: "connection-lost" }) : refusal(header);
+/**
+ * A goodbye as an error: of a session that was welcomed it is a loss, after which the session or another one goes on.
+ * @param {Map<string, any>} header @param {boolean} welcomed @returns {Error}
+ */
+function farewell(header, welcomed) {
+  return welcomed ? Object.assign(refusal(header), { code: "connection-lost" }) : refusal(header);
 }
 
 /** @param {number} status @param {Uint8Array} bytes @returns {Error} */

@@ -12,7 +12,7 @@ export class Ends extends Weights {
    * @param {{ progress?: (share: number) => void }} [options]
    */
   static async load(manifest, kernels, piece, { progress } = {}) {
-    const ends = new Ends(manifest, kernels, { x: manifest.hidden, row: manifest.hidden, logits: manifest.vocabulary });
+    const ends = new Ends(manifest, kernels, { x: manifest.hidden, row: manifest.hidden, logits: manifest.vocabulary, products: manifest.vocabulary });
     await ends.fill(piece, progress);
     return ends;
   }
@@ -34,8 +34,10 @@ export class Ends extends Weights {
     return this.floats(this.at.logits, this.of.vocabulary);
   }
 
-  /** Half of each row's squared length, once asked for. @type {Float32Array | undefined} */
-  halves;
+  /** The token of the greatest of the last logits. @returns {number} */
+  greatest() {
+    return this.run.greatest(this.at.logits, this.of.vocabulary);
+  }
 
   /**
    * The token whose row of the embedding is nearest to a vector: what anybody who has the model can tell from it.
@@ -43,10 +45,10 @@ export class Ends extends Weights {
    */
   nearest(vector) {
     this.floats(this.at.x, this.of.hidden).set(vector);
-    this.multiply("embed", this.at.x, this.at.logits, 1);
-    const products = this.floats(this.at.logits, this.of.vocabulary), halves = (this.halves ??= this.#halves());
+    this.multiply("embed", this.at.x, this.at.products, 1);
+    const products = this.floats(this.at.products, this.of.vocabulary), halves = (this.halves ??= this.#halves());
     for (let token = 0; token < products.length; token++) products[token] -= halves[token];
-    return /** @type {number} */ (this.run.greatest(this.at.logits, this.of.vocabulary));
+    return /** @type {number} */ (this.run.greatest(this.at.products, this.of.vocabulary));
   }
 
   /** Half the squared length of each row: |x − e|² is |x|² less twice x · e − |e|²/2. */

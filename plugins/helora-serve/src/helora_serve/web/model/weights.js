@@ -4,7 +4,7 @@
 /** @typedef {{ name: string, rows: number, columns: number, at: number, scales_at?: number }} Tensor */
 /**
  * @typedef {{
- *   name: string, weights: "q8" | "f16" | "f32", hidden: number, layers: number, heads: number, kv_heads: number,
+ *   name: string, source: string, weights: "q8" | "f32", hidden: number, layers: number, heads: number, kv_heads: number,
  *   head_dim: number, intermediate: number, vocabulary: number, norm_eps: number, rope_theta: number,
  *   positions: number, tied: boolean, ends: number[], chat_template: string, tokenizer: string,
  *   tokenizer_config: string, bytes: number, piece_bytes: number, pieces: string[], tensors: Tensor[],
