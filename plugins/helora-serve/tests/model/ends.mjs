@@ -12,7 +12,8 @@ const manifest = JSON.parse(readFileSync(join(folder, "manifest.json"), "utf8"))
 const kernels = new WebAssembly.Module(readFileSync(join(web, "model", "kernels.wasm")));
 const ends = await Ends.load(manifest, kernels, async (i) => readFileSync(join(folder, manifest.pieces[i])));
 const tokens = Array.from({ length: manifest.vocabulary }, (_, token) => token);
-const width = manifest.hidden, rows = ends.rows(tokens);
+const width = manifest.hidden,
+  rows = ends.rows(tokens);
 const heard = floats.fromBytes(floats.toBytes(rows, "float16"), "float16");
 const nearest = (all) => tokens.map((token) => ends.nearest(all.subarray(token * width, (token + 1) * width)));
 const logits = states.map((state) => [Array.from(ends.logits(Float32Array.from(state))), ends.greatest()]);
