@@ -48,6 +48,15 @@ _GIB = 1 << 30
 @click.option("--base", metavar="ID", help="The base model that the adapters are for, stated in the offer.")
 @click.option("--page", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
               help="Serve the private page at / too, for browsers, with the base model in DIR.")  # fmt: skip
+@click.option("--split", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="BASE",
+              help="Serve mode split too: run the layers of the base model in BASE on hidden states that clients send, "
+                   "which this server SEES.")  # fmt: skip
+@click.option("--adapter", "adapters", multiple=True, metavar="[NAME=]DIR",
+              help="An adapter for --split, as PEFT saves it; may be repeated.")  # fmt: skip
+@click.option(
+    "--split-encrypted", is_flag=True, help="Compute its Δ encrypted here; protects nothing from this server."
+)
+@click.option("--hosted", is_flag=True, help="Serve mode hosted too: answers to text that clients send, compared.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Threads that compute; by default one a processor.")
 @click.option("--sessions", type=click.IntRange(1, 4096), default=32, show_default=True, help="Sessions at once.")
 @click.option("--ttl", "ttl_s", type=click.FloatRange(1, 1e6), default=300.0, show_default=True, metavar="SECONDS",
@@ -81,6 +90,10 @@ def serve(
     insecure: bool,
     base: str | None,
     page: Path | None,
+    split: Path | None,
+    adapters: tuple[str, ...],
+    split_encrypted: bool,
+    hosted: bool,
     workers: int | None,
     sessions: int,
     ttl_s: float,
@@ -99,6 +112,9 @@ def serve(
     plans of an adapter that run ahead of time go by its name and `.ahead`. The server sees ciphertexts, evaluation
     keys, names of modules and numbers of tokens, and no text. SIGHUP loads the artifacts anew: new sessions get them,
     and open ones end with what they began with.
+
+    With --split, clients may keep the ends of the base model alone, and with --hosted nothing: then the server sees
+    what they send. Each route, log line and page names its mode.
     """
     from helora_core.artifact.named import by_name
     from helora_serve.auth import Access, Tokens, is_loopback
@@ -107,6 +123,7 @@ def serve(
     from helora_serve.loading import Artifacts
     from helora_serve.offer import Base
     from helora_serve.service import Service, State
+    from helora_serve.split.loading import models_of
     from helora_serve.worker import Threads
 
     if (tls_certificate is None) != (tls_key is None) or (tls_client_ca and not tls_certificate):
@@ -124,6 +141,7 @@ def serve(
         window_bytes=window_mib << 20,
         credit_bytes=window_mib << 20,
     )
+    layers, whole = models_of(split, adapters, encrypted=split_encrypted, hosted=hosted)
     pages = _page(page)
     directories = by_name(artifacts, "Serve")
     accepted = Tokens.read(tokens) if tokens else None
@@ -145,6 +163,8 @@ def serve(
         state=State(state),
         worker=Threads(workers),
         bases={"": Base(id=base)} if base else {},
+        layers=layers,
+        hosted=whole,
     )
     password = os.environ.get("HELORA_TLS_KEY_PASSWORD")
     tls = None
@@ -225,11 +245,16 @@ async def _until_stopped(host: Host, started: Any) -> None:
 
 
 def _log_to_stderr(note: str) -> None:
-    """Our own log lines, each with the mode and the note; of uvicorn's the errors."""
-    from helora_serve.mode import CLIENT_KEY
+    """Our own log lines, each with its mode and the note; of uvicorn's the errors."""
+    from helora_serve.mode import of_logger
+
+    class Formatter(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            record.mode = of_logger(record.name)
+            return super().format(record)
 
     logger, handler = logging.getLogger("helora.serve"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(f"%(asctime)s [{CLIENT_KEY}]{f' [{note}]' if note else ''} %(message)s"))
+    handler.setFormatter(Formatter(f"%(asctime)s [%(mode)s]{f' [{note}]' if note else ''} %(message)s"))
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
