@@ -13,7 +13,6 @@ import pytest
 
 from helora_serve.base.convert import convert
 from helora_serve.capture import messages
-from helora_serve.channel import LENGTH
 from helora_serve.host import Host
 from helora_serve.split.frames import Forward, decode_from_client, rows_of
 from tests.harness.history.chromium import Chromium
@@ -283,6 +282,6 @@ def _in_posts(stream: bytes) -> Iterator[bytes]:
         sizes = [line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
         body, stream = stream[: int(sizes[0])] if sizes else b"", stream[int(sizes[0]) if sizes else 0 :]
         while b"/v1/split " in head and body:
-            end = LENGTH.size + LENGTH.unpack_from(body)[0]
-            yield body[LENGTH.size : end]
+            end = 4 + int.from_bytes(body[:4], "big")
+            yield body[4:end]
             body = body[end:]
