@@ -161,6 +161,7 @@ def serving(artifact: Path) -> Iterator[Serving]:
             host: dict[str, Any] | None = None,
             most_tokens: int = 4096,
             layers: Any = None,
+            hosted: Any = None,
             **limits: Any,
         ) -> Served:
             bounds = Limits(tokens=most_tokens, **limits)
@@ -175,6 +176,7 @@ def serving(artifact: Path) -> Iterator[Serving]:
                 access=access or Access(tokens, any_host=tokens is not None),
                 state=State(state),
                 layers=layers,
+                hosted=hosted,
             )
             return Served(stack.enter_context(Host(service, **(host or {}))), stack)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -22,6 +22,7 @@ from helora_serve.auth import Identity
 from helora_serve.channel import Channel
 from helora_serve.frames import PATH, SUBPROTOCOL
 from helora_serve.gate import JSON, Gate
+from helora_serve.hosted.routes import hosted_routes
 from helora_serve.metrics import CONTENT_TYPE
 from helora_serve.mode import HEADER, modes_of, of_route
 from helora_serve.refusals import Refusing
@@ -73,12 +74,19 @@ def app_of(service: Service, *, note: str = "", pages: Sequence[BaseRoute] = ())
             WebSocketRoute(PATH, gate.sockets(SUBPROTOCOL, endpoints.delta)),
             Route(PATH, gate.posts(endpoints.delta), methods=["POST"]),
             Route("/v1/modes", gate.guarded(endpoints.modes), methods=["GET"]),
-            *(split_routes(service.split, gate) if service.split is not None else ()),
+            *_other_modes(service, gate),
             *pages,
         ],
         middleware=middleware,
         lifespan=lifespan,
     )
+
+
+def _other_modes(service: Service, gate: Gate) -> Iterator[BaseRoute]:
+    if service.split is not None:
+        yield from split_routes(service.split, gate)
+        if service.hosted is not None:
+            yield from hosted_routes(service.hosted, service.split.run, service.access, service.limits)
 
 
 class _Endpoints:

@@ -6,7 +6,6 @@ The body of a POST is frames, each behind its length (u32, big-endian); so is th
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from helora_core.errors import CorruptPayload, InvalidInput, LimitExceeded
+from helora_serve.frames import BODY_LENGTH, MEDIA_TYPE
 from helora_serve.refusals import Refusing
 
 NORMAL, GOING_AWAY, POLICY, TRY_LATER = 1000, 1001, 1008, 1013
@@ -22,9 +22,6 @@ NORMAL, GOING_AWAY, POLICY, TRY_LATER = 1000, 1001, 1008, 1013
 
 CODES = {"connection-lost": GOING_AWAY, "limit-exceeded": TRY_LATER}
 """The same by the codes of errors; ``POLICY`` for all others."""
-
-MEDIA_TYPE = "application/x-helora-frames"
-LENGTH = struct.Struct(">I")
 
 
 class Gone(Exception):
@@ -148,7 +145,9 @@ class PostChannel:
     async def send(self, frame: bytes) -> None:
         """As said."""
         await self._begin()
-        await self._send({"type": "http.response.body", "body": LENGTH.pack(len(frame)) + frame, "more_body": True})
+        await self._send(
+            {"type": "http.response.body", "body": BODY_LENGTH.pack(len(frame)) + frame, "more_body": True}
+        )
 
     async def close(self, code: int = NORMAL, reason: str = "") -> None:
         """As said."""
@@ -158,14 +157,14 @@ class PostChannel:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _frame(self) -> bytes | None:
-        if len(self._buffer) < LENGTH.size:
+        if len(self._buffer) < BODY_LENGTH.size:
             return None
-        end = LENGTH.size + LENGTH.unpack_from(self._buffer)[0]
-        if end > LENGTH.size + self._most:
+        end = BODY_LENGTH.size + BODY_LENGTH.unpack_from(self._buffer)[0]
+        if end > BODY_LENGTH.size + self._most:
             raise CorruptPayload("The frame is longer than the server reads.", hint="Send less at a time.")
         if len(self._buffer) < end:
             return None
-        frame = bytes(self._buffer[LENGTH.size : end])
+        frame = bytes(self._buffer[BODY_LENGTH.size : end])
         del self._buffer[:end]
         return frame
 

@@ -24,6 +24,10 @@ PATH = "/v1/delta"
 TOKEN_BYTES = 32
 MOST_HEADER_BYTES = 16 << 10
 _LENGTH = struct.Struct(">H")
+BODY_LENGTH = struct.Struct(">I")
+MEDIA_TYPE = "application/x-helora-frames"
+"""Where frames go by POST, this length is before each, and bodies are of this type."""
+
 FRAME_OVERHEAD = _LENGTH.size + MOST_HEADER_BYTES
 
 Number = Annotated[int, msgspec.Meta(ge=1, le=(1 << 53) - 1)]
@@ -194,7 +198,8 @@ def decode_from_client(frame: bytes) -> tuple[FromClient, memoryview]:
     Raises:
         CorruptPayload: It is no such frame.
     """
-    return parts_of(frame, FromClient, (Ask,), SUBPROTOCOL)
+    found: tuple[FromClient, memoryview] = parts_of(frame, FromClient, (Ask,), SUBPROTOCOL)
+    return found
 
 
 def decode_from_server(frame: bytes) -> tuple[FromServer, memoryview]:
@@ -203,7 +208,8 @@ def decode_from_server(frame: bytes) -> tuple[FromServer, memoryview]:
     Raises:
         CorruptPayload: It is no such frame.
     """
-    return parts_of(frame, FromServer, (Answer,), SUBPROTOCOL)
+    found: tuple[FromServer, memoryview] = parts_of(frame, FromServer, (Answer,), SUBPROTOCOL)
+    return found
 
 
 def parts_of(frame: bytes, kind: Any, with_payload: tuple[type, ...], protocol: str) -> Any:

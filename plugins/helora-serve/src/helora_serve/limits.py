@@ -35,6 +35,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         drain_s: Seconds that answers in hand have when the server stops.
         split_tokens: Rows of a request in mode ``split``.
         split_cache_bytes: Bytes of keys and values that all sessions of mode ``split`` have together.
+        compare_tokens: Tokens of an answer that is compared in mode ``hosted``.
     """
 
     sessions: int = 32
@@ -59,6 +60,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: float = 30.0
     split_tokens: int = 1024
     split_cache_bytes: int = 2 << 30
+    compare_tokens: int = 128
 
     @property
     def of_server(self) -> ServerLimits:

@@ -15,10 +15,11 @@ from helora_core.parties.directory_store import DirectoryStore
 from helora_serve.auth import Access
 from helora_serve.budget import Budget
 from helora_serve.catalogue import Catalogue, Loaded
+from helora_serve.hosted.whole import Whole
 from helora_serve.keys import KeyStore
 from helora_serve.limits import Limits
 from helora_serve.metrics import Metrics
-from helora_serve.mode import CLIENT_KEY, SPLIT
+from helora_serve.mode import CLIENT_KEY, HOSTED, SPLIT
 from helora_serve.offer import Base
 from helora_serve.sessions import Sessions
 from helora_serve.split.layers import Layers
@@ -87,6 +88,7 @@ class Service:
         worker: Computes; threads if None.
         bases: Base models of adapters.
         layers: What runs in mode ``split``; None not to serve it. Closed with the service.
+        hosted: The same model with text at both ends, for mode ``hosted``; None not to serve it.
 
     Attributes:
         split: The sessions of mode ``split``; None if it is not served.
@@ -103,9 +105,11 @@ class Service:
         worker: Worker | None = None,
         bases: Mapping[str, Base] | None = None,
         layers: Layers | None = None,
+        hosted: Whole | None = None,
     ) -> None:
         self.limits, self.access = limits or Limits(), access or Access(None)
         self.state, self.worker, self.metrics = state or State(None), worker or Threads(), Metrics()
+        self.hosted = hosted
         self.split = None if layers is None else SplitSessions(layers, self.limits, self.metrics)
         self.budget: Budget | None = None
         self._catalogue: Catalogue | None = None
@@ -124,7 +128,8 @@ class Service:
     @property
     def modes(self) -> tuple[str, ...]:
         """Names of the modes that are served."""
-        return (CLIENT_KEY, *([SPLIT] if self.split is not None else []))
+        served = {CLIENT_KEY: True, SPLIT: self.split is not None, HOSTED: self.hosted is not None}
+        return tuple(mode for mode, there in served.items() if there)
 
     async def start(self) -> None:
         """Begin to sweep and to watch the event loop."""

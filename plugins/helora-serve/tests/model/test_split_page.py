@@ -9,11 +9,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 
 from helora_serve.base.convert import convert
-from helora_serve.channel import LENGTH
+from helora_serve.capture import messages
 from helora_serve.host import Host
 from helora_serve.split.frames import Forward, decode_from_client, rows_of
 from tests.harness.history.chromium import Chromium
@@ -270,19 +269,10 @@ def _forwards(recorded: list[bytearray], sockets: bool) -> Iterator[tuple[Forwar
 
 
 def _in_sockets(stream: bytes) -> Iterator[bytes]:
-    """Messages of a client in a recorded WebSocket (RFC 6455, 5.2)."""
-    head, _, rest = stream.partition(b"\r\n\r\n")
-    if b"helora.split.v1" not in head:
-        return
-    while rest:
-        size, at = rest[1] & 127, 2
-        if size > 125:
-            width = 2 if size == 126 else 8
-            size, at = int.from_bytes(rest[2 : 2 + width], "big"), 2 + width
-        mask, data, opcode = rest[at : at + 4], rest[at + 4 : at + 4 + size], rest[0] & 15
-        if opcode == 2:
-            yield bytes(np.frombuffer(data, np.uint8) ^ np.resize(np.frombuffer(mask, np.uint8), size))
-        rest = rest[at + 4 + size :]
+    """Messages of a client in a recorded WebSocket."""
+    head, *found = messages(stream)
+    if b"helora.split.v1" in head:
+        yield from (each for each in found if len(each) > 2)  # and not the code with which it was closed
 
 
 def _in_posts(stream: bytes) -> Iterator[bytes]:
@@ -292,6 +282,6 @@ def _in_posts(stream: bytes) -> Iterator[bytes]:
         sizes = [line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
         body, stream = stream[: int(sizes[0])] if sizes else b"", stream[int(sizes[0]) if sizes else 0 :]
         while b"/v1/split " in head and body:
-            end = LENGTH.size + LENGTH.unpack_from(body)[0]
-            yield body[LENGTH.size : end]
+            end = 4 + int.from_bytes(body[:4], "big")
+            yield body[4:end]
             body = body[end:]

@@ -11,11 +11,10 @@ from contextlib import closing, suppress
 
 from helora_core.errors import CorruptPayload
 from helora_core.parties.messages import MOST_MESSAGE_BYTES
-from helora_serve.channel import LENGTH, MEDIA_TYPE
 from helora_serve.client.http import Http
 from helora_serve.client.resuming import Resuming
 from helora_serve.client.wire import WireBroken
-from helora_serve.frames import FRAME_OVERHEAD
+from helora_serve.frames import BODY_LENGTH, FRAME_OVERHEAD, MEDIA_TYPE
 from helora_serve.refusals import MOST_REFUSAL_BYTES, raised, read_refusal
 
 _IDLE_S = 2.0
@@ -34,13 +33,13 @@ class PostWire:
     answered, or after some seconds: then another POST goes on waiting.
 
     Args:
-        http: How the server is reached.
+        server: How it is reached.
         path: Where frames are posted.
         resuming: How the session is taken up again.
     """
 
-    def __init__(self, http: Http, path: str, resuming: Resuming) -> None:
-        self._http, self._path, self._resuming = http, http.path(path), resuming
+    def __init__(self, server: Http, path: str, resuming: Resuming) -> None:
+        self._server, self._path, self._resuming = server, server.path(path), resuming
         self._lock, self._queue = threading.Lock(), list[bytes]()
         self._connection: http.client.HTTPConnection | None = None
         self._socket: socket.socket | None = None
@@ -53,7 +52,10 @@ class PostWire:
         if self._closed:
             raise WireBroken("it was closed here")
         if self._resuming.ends(frame):
-            with suppress(OSError, http.client.HTTPException), closing(self._http.connection(_GOODBYE_S)) as connection:
+            with (
+                suppress(OSError, http.client.HTTPException),
+                closing(self._server.connection(_GOODBYE_S)) as connection,
+            ):
                 self._request(connection, [frame])
                 connection.getresponse().read(MOST_REFUSAL_BYTES)  # to its end: the session is over then
             return
@@ -94,13 +96,13 @@ class PostWire:
         response = self._response or self._posted(seconds)
         assert self._socket is not None
         self._socket.settimeout(seconds)
-        head = response.read(LENGTH.size)
+        head = response.read(BODY_LENGTH.size)
         if not head:
             self._response, self._used = None, time.monotonic()
             if new:
                 time.sleep(max(0.0, min(seconds, _LEAST_S - (time.monotonic() - began))))
             return None
-        length = LENGTH.unpack(head)[0] if len(head) == LENGTH.size else 0
+        length = BODY_LENGTH.unpack(head)[0] if len(head) == BODY_LENGTH.size else 0
         if not 0 < length <= MOST_MESSAGE_BYTES + FRAME_OVERHEAD:
             raise WireBroken("what came is no frame")
         frame = response.read(length)
@@ -116,7 +118,7 @@ class PostWire:
         if self._connection is None or time.monotonic() - self._used > _IDLE_S or self._connection.sock is None:
             if self._connection is not None:
                 self._connection.close()
-            self._connection = self._http.connection(seconds)
+            self._connection = self._server.connection(seconds)
             self._connection.connect()
             self._socket = self._connection.sock
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -128,9 +130,9 @@ class PostWire:
         return response
 
     def _request(self, connection: http.client.HTTPConnection, frames: Sequence[bytes]) -> None:
-        body = b"".join(LENGTH.pack(len(each)) + each for each in self._resuming.posting(frames))
+        body = b"".join(BODY_LENGTH.pack(len(each)) + each for each in self._resuming.posting(frames))
         with suppress(BrokenPipeError, ConnectionResetError):  # a refusal may come before all is sent
-            connection.request("POST", self._path, body, {**self._http.headers, "content-type": MEDIA_TYPE})
+            connection.request("POST", self._path, body, {**self._server.headers, "content-type": MEDIA_TYPE})
 
     def _refused(self, response: http.client.HTTPResponse) -> Exception:
         body = response.read(MOST_REFUSAL_BYTES)

@@ -174,7 +174,8 @@ def decode_from_client(frame: bytes) -> tuple[FromSplitClient, memoryview]:
     Raises:
         CorruptPayload: It is no such frame.
     """
-    return parts_of(frame, FromSplitClient, (Forward,), SUBPROTOCOL)
+    found: tuple[FromSplitClient, memoryview] = parts_of(frame, FromSplitClient, (Forward,), SUBPROTOCOL)
+    return found
 
 
 def decode_from_server(frame: bytes) -> tuple[FromSplitServer, memoryview]:
@@ -183,7 +184,8 @@ def decode_from_server(frame: bytes) -> tuple[FromSplitServer, memoryview]:
     Raises:
         CorruptPayload: It is no such frame.
     """
-    return parts_of(frame, FromSplitServer, (Hidden,), SUBPROTOCOL)
+    found: tuple[FromSplitServer, memoryview] = parts_of(frame, FromSplitServer, (Hidden,), SUBPROTOCOL)
+    return found
 
 
 def payload_of(rows: NDArray[Any], dtype: str) -> bytes:

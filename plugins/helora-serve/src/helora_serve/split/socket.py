@@ -20,7 +20,8 @@ from helora_serve.split.frames import (
     decode_from_client,
     encode,
 )
-from helora_serve.split.sessions import SplitSession, SplitSessions, require_forward
+from helora_serve.split.session import SplitSession, require_forward
+from helora_serve.split.sessions import SplitSessions
 
 
 class SplitSocket:
@@ -58,8 +59,8 @@ class SplitSocket:
             if self._dropped.done():
                 answering.cancel()
                 await asyncio.gather(answering, return_exceptions=True)
-                error, resumable = self._dropped.result()
-                await self._say_goodbye(error, resumable=resumable)
+                why, resumable = self._dropped.result()
+                await self._say_goodbye(why, resumable=resumable)
             elif answering.done() and isinstance(ended := answering.exception(), HeloraError):
                 await self._say_goodbye(ended, resumable=True)
         finally:

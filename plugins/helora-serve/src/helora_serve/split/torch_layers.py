@@ -37,6 +37,7 @@ class TorchLayers:
 
     Attributes:
         model, tokenizer: The model.
+        cache_name: What its ``forward`` calls a cache.
 
     Raises:
         InvalidInput: A folder is no base model, or an adapter is another model's.
@@ -63,8 +64,8 @@ class TorchLayers:
         self.bytes_per_position = 2 * 4 * heads * size * config.num_hidden_layers
         self._decoder = self.model.get_decoder()
         known = inspect.signature(self._decoder.forward).parameters
-        self._cache_name = next((name for name in ("cache", "past_key_values") if name in known), "")
-        if not self._cache_name or not all(each.is_croppable for each in DynamicCache(config=config).layers):
+        self.cache_name = next((name for name in ("cache", "past_key_values") if name in known), "")
+        if not self.cache_name or not all(each.is_croppable for each in DynamicCache(config=config).layers):
             raise _unfit("its cache cannot be cut back")
         loaded = {name: load_adapter(each) for name, each in adapters.items()}
         self._plaintext = {name: PlaintextModel(self.model, each) for name, each in loaded.items()}
@@ -86,7 +87,7 @@ class TorchLayers:
                     inputs_embeds=torch.from_numpy(rows)[None],
                     position_ids=torch.arange(position, position + len(rows))[None],
                     use_cache=True,
-                    **{self._cache_name: cache},
+                    **{self.cache_name: cache},
                 )
         except BaseException:
             _cut(cache, position)

@@ -28,9 +28,12 @@ export class Eavesdropper {
   heard(frame) {
     const [header, payload] = parts(frame);
     if (header.get("type") !== "forward") return;
-    const rows = fromBytes(payload, this.dtype), position = header.get("position"), count = header.get("tokens");
+    const rows = fromBytes(payload, this.dtype),
+      position = header.get("position"),
+      count = header.get("tokens");
     this.idle = this.idle.then(async () => {
-      const width = rows.length / count, tokens = [];
+      const width = rows.length / count,
+        tokens = [];
       for (let i = 0; i < count; i++) {
         await this.#turn(); // what has come from the server goes first
         tokens.push(this.ends.nearest(rows.subarray(i * width, (i + 1) * width)));

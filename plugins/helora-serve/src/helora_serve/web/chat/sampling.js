@@ -7,7 +7,8 @@
  * @param {() => number} [random] from 0 to 1, without 1
  */
 export function drawn(logits, { temperature, share }, random = Math.random) {
-  let most = -Infinity, total = 0;
+  let most = -Infinity,
+    total = 0;
   for (const logit of logits) if (logit > most) most = logit;
   const weights = Float64Array.from(logits, (logit) => Math.exp((logit - most) / temperature));
   for (const weight of weights) total += weight;
@@ -16,7 +17,8 @@ export function drawn(logits, { temperature, share }, random = Math.random) {
   const kept = [];
   for (let token = 0; token < weights.length; token++) if (weights[token] >= least) kept.push(token);
   kept.sort((a, b) => weights[b] - weights[a]);
-  let end = 0, held = 0;
+  let end = 0,
+    held = 0;
   while (end < kept.length && held < share * total) held += weights[kept[end++]];
   let left = random() * held;
   for (const token of kept.slice(0, end)) if ((left -= weights[token]) < 0) return token;

@@ -17,8 +17,11 @@ import { Requests, Socket, refusal } from "./split-transports.js";
 /** @typedef {[Map<string, any>, Uint8Array]} Frame */
 /** @typedef {{ sent: (frame: Uint8Array) => void, received: (frame: Uint8Array) => void, waiting: (why: string) => void }} Watch */
 
-const FORMAT = "helora-split-offer", SCHEMA = 1;
-const FIRST_PAUSE_MS = 100, LONGEST_PAUSE_MS = 3000, MOST_LOSSES = 5;
+const FORMAT = "helora-split-offer",
+  SCHEMA = 1;
+const FIRST_PAUSE_MS = 100,
+  LONGEST_PAUSE_MS = 3000,
+  MOST_LOSSES = 5;
 
 /** The server's cache ends before what is asked for: go on from where it ends. */
 export class CacheLost extends Error {
@@ -44,9 +47,17 @@ export class SplitLink {
     } catch {
       throw new EngineError("connection-lost", `Nobody answers at ${link.base.host}.`);
     }
-    if (answer.status === 404) throw new EngineError("invalid-input", "This server has no split mode: it does not run a model's layers for others. Its owner starts it with --split.");
+    if (answer.status === 404)
+      throw new EngineError(
+        "invalid-input",
+        "This server has no split mode: it does not run a model's layers for others. Its owner starts it with --split.",
+      );
     const document = await answer.json().catch(() => null);
-    if (!answer.ok) throw new EngineError(document?.error?.code ?? "connection-lost", document?.error?.message ?? `The server answers ${answer.status}.`);
+    if (!answer.ok)
+      throw new EngineError(
+        document?.error?.code ?? "connection-lost",
+        document?.error?.message ?? `The server answers ${answer.status}.`,
+      );
     if (document?.format !== FORMAT || document.schema !== SCHEMA)
       throw new EngineError("version-mismatch", "The server's offer is of another version; load this page anew.");
     link.offer = document;
@@ -70,7 +81,9 @@ export class SplitLink {
   }
 
   get headers() {
-    return this.options.token ? { authorization: `Bearer ${this.options.token}` } : /** @type {Record<string, string>} */ ({});
+    return this.options.token
+      ? { authorization: `Bearer ${this.options.token}` }
+      : /** @type {Record<string, string>} */ ({});
   }
 
   /** Which way frames go: `websocket` or `http`. */
@@ -91,7 +104,9 @@ export class SplitLink {
    * @returns {Promise<Float32Array>} (tokens, hidden), or (1, hidden) if the last one's is enough
    */
   async forward(rows, position, last) {
-    const dtype = /** @type {DType} */ (this.dtype), hidden = this.welcome.get("hidden"), tokens = rows.length / hidden;
+    const dtype = /** @type {DType} */ (this.dtype),
+      hidden = this.welcome.get("hidden"),
+      tokens = rows.length / hidden;
     const asked = frame({ type: "forward", request: ++this.requested, position, tokens, last }, toBytes(rows, dtype));
     const end = performance.now() + this.options.patienceMs;
     for (;;) {
@@ -139,7 +154,8 @@ export class SplitLink {
     this.options.watch.waiting?.("The connection was lost; it is taken up again …");
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
       try {
-        const { secret } = this, session = this.welcome.get("session");
+        const { secret } = this,
+          session = this.welcome.get("session");
         await this.#welcomed({ type: "resume", session, token: secret, position: 0 }).catch((error) => {
           if (error.code === "connection-lost" || error.retry_s) throw error;
           return this.#welcomed(this.first);
@@ -155,7 +171,8 @@ export class SplitLink {
 
   /** @param {any} first */
   async #welcomed(first) {
-    const bytes = frame(first), ways = this.transport ? [this.transport.constructor] : this.options.sockets ? [Socket, Requests] : [Requests];
+    const bytes = frame(first),
+      ways = this.transport ? [this.transport.constructor] : this.options.sockets ? [Socket, Requests] : [Requests];
     for (const [i, Way] of ways.entries()) {
       const transport = /** @type {Socket | Requests} */ (new /** @type {any} */ (Way)(this));
       try {

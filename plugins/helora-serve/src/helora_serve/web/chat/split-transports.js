@@ -8,7 +8,9 @@ import { EngineError } from "../wasm.js";
 /** @typedef {import("./split-link.js").SplitLink} SplitLink */
 /** @typedef {import("./split-link.js").Frame} Frame */
 
-const SUBPROTOCOL = "helora.split.v1", BEARER = "helora.bearer.", MEDIA_TYPE = "application/x-helora-frames";
+const SUBPROTOCOL = "helora.split.v1",
+  BEARER = "helora.bearer.",
+  MEDIA_TYPE = "application/x-helora-frames";
 const PAUSE_MS = 50;
 
 const lost = () => new EngineError("connection-lost", "The connection to the server was lost.");
@@ -43,7 +45,8 @@ export class Socket {
     socket.onclose = () => this.#end(lost());
     socket.onopen = () => socket.send(/** @type {BufferSource} */ (first));
     const [header] = await this.#next();
-    if (header.get("type") !== "welcome") throw new EngineError("corrupt-payload", "The server does not begin with a welcome.");
+    if (header.get("type") !== "welcome")
+      throw new EngineError("corrupt-payload", "The server does not begin with a welcome.");
     this.welcomed = true;
     return header;
   }
@@ -66,7 +69,9 @@ export class Socket {
   #next() {
     if (this.ended) return Promise.reject(this.ended);
     const silence = setTimeout(() => this.#end(lost()), this.link.options.silenceMs);
-    return /** @type {Promise<Frame>} */ (new Promise((resolve, reject) => (this.waiting = { resolve, reject }))).finally(() => clearTimeout(silence));
+    return /** @type {Promise<Frame>} */ (
+      new Promise((resolve, reject) => (this.waiting = { resolve, reject }))
+    ).finally(() => clearTimeout(silence));
   }
 
   /** @param {Uint8Array} bytes */
@@ -126,20 +131,33 @@ export class Requests {
 
   #resume() {
     const { welcome, secret } = this.link;
-    return frame({ type: "resume", session: welcome.get("session"), token: /** @type {Uint8Array} */ (secret), position: 0 });
+    return frame({
+      type: "resume",
+      session: welcome.get("session"),
+      token: /** @type {Uint8Array} */ (secret),
+      position: 0,
+    });
   }
 
   /** @param {Uint8Array[]} frames @param {boolean} [welcomed] before @returns {Promise<Frame[]>} what is answered, of which the first is a welcome */
   async #post(frames, welcomed = true) {
     const { base, offer, options, headers } = this.link;
     const address = new URL(offer.path.replace(/^\//, ""), base);
-    const body = joined(frames.flatMap((each) => [Uint8Array.of(each.length >>> 24, each.length >>> 16, each.length >>> 8, each.length), each]));
-    let status = 0, bytes = new Uint8Array(0);
+    const body = joined(
+      frames.flatMap((each) => [
+        Uint8Array.of(each.length >>> 24, each.length >>> 16, each.length >>> 8, each.length),
+        each,
+      ]),
+    );
+    let status = 0,
+      bytes = new Uint8Array(0);
     try {
       const answer = await fetch(address, {
-        method: "POST", body: /** @type {BodyInit} */ (body), headers: { ...headers, "content-type": MEDIA_TYPE },
+        method: "POST",
+        body: /** @type {BodyInit} */ (body),
+        headers: { ...headers, "content-type": MEDIA_TYPE },
         signal: AbortSignal.timeout(options.silenceMs),
-      }); // prettier-ignore
+      });
       status = answer.status;
       bytes = new Uint8Array(await answer.arrayBuffer());
     } catch {
@@ -150,7 +168,8 @@ export class Requests {
     for (let at = 0; at < bytes.length; ) {
       const end = at + 4 + (at + 4 <= bytes.length ? view(bytes).getUint32(at) : Infinity);
       if (end > bytes.length) throw lost(); // cut short
-      const one = bytes.subarray(at + 4, end), read = parts(one);
+      const one = bytes.subarray(at + 4, end),
+        read = parts(one);
       options.watch.received?.(one);
       if (read[0].get("type") === "goodbye") throw farewell(read[0], welcomed);
       found.push(read);
@@ -163,7 +182,9 @@ export class Requests {
 
 /** @param {Map<string, any>} header of a refusal or a goodbye */
 export function refusal(header) {
-  return Object.assign(new EngineError(header.get("code"), `${header.get("message")} ${header.get("hint")}`.trim()), { retry_s: header.get("retry_s") });
+  return Object.assign(new EngineError(header.get("code"), `${header.get("message")} ${header.get("hint")}`.trim()), {
+    retry_s: header.get("retry_s"),
+  });
 }
 
 /**

@@ -16,6 +16,7 @@ export class Split extends Talk {
    */
   constructor(tell, options = {}) {
     super(tell, options);
+    /** @type {Float32Array} */
     this.logits = new Float32Array(0);
     /** The tokens that were sent last, with those before them. @type {number[]} */
     this.context = [];
@@ -31,22 +32,42 @@ export class Split extends Talk {
     this.sampling = { temperature, share };
     this.stage("offer");
     const link = (this.link = await SplitLink.connect(server, {
-      token, sockets, patienceMs: this.options.patienceMs, silenceMs: this.options.silenceMs,
-      watch: { sent: (frame) => this.#sent(frame), received: (frame) => this.#received(frame), waiting: (why) => this.tell({ waiting: why }) },
-    })); // prettier-ignore
-    const ends = (this.ends = await this.loaded(base, "ends", (manifest, kernels, piece, progress) => Ends.load(manifest, kernels, piece, { progress })));
-    const { weights, source, name } = ends.of, { offer } = link;
+      token,
+      sockets,
+      patienceMs: this.options.patienceMs,
+      silenceMs: this.options.silenceMs,
+      watch: {
+        sent: (frame) => this.#sent(frame),
+        received: (frame) => this.#received(frame),
+        waiting: (why) => this.tell({ waiting: why }),
+      },
+    }));
+    const ends = (this.ends = await this.loaded(base, "ends", (manifest, kernels, piece, progress) =>
+      Ends.load(manifest, kernels, piece, { progress }),
+    ));
+    const { weights, source, name } = ends.of,
+      { offer } = link;
     if (source !== offer.base.sha256)
-      throw new Error(`The embedding here is that of ${name}, and the server runs another model, ${offer.base.name}: load this page from that server.`);
+      throw new Error(
+        `The embedding here is that of ${name}, and the server runs another model, ${offer.base.name}: load this page from that server.`,
+      );
     const dtype = weights === "f32" ? "float32" : "float16";
     this.eavesdropper = new Eavesdropper(ends, dtype, (found) => this.#recovered(found));
     this.stage("session");
     const chosen = adapter === undefined ? (offer.adapters[0] ?? null) : adapter;
     await link.open(source, chosen, dtype);
-    this.tell({ ready: {
-      base: name, adapter: chosen, mode: link.welcome.get("mode"), sees: link.welcome.get("sees"), encrypted: offer.encrypted,
-      way: link.way, bytes: ends.of.bytes, memory: ends.memory.buffer.byteLength,
-    } }); // prettier-ignore
+    this.tell({
+      ready: {
+        base: name,
+        adapter: chosen,
+        mode: link.welcome.get("mode"),
+        sees: link.welcome.get("sees"),
+        encrypted: offer.encrypted,
+        way: link.way,
+        bytes: ends.of.bytes,
+        memory: ends.memory.buffer.byteLength,
+      },
+    });
   }
 
   get positions() {
@@ -60,7 +81,9 @@ export class Split extends Talk {
   async forward(tokens) {
     const { ends, link } = /** @type {{ ends: Ends, link: SplitLink }} */ (/** @type {unknown} */ (this));
     const all = (this.context = [...this.cached, ...tokens]);
-    let states = new Float32Array(0), repeats = 0;
+    /** @type {Float32Array} */
+    let states = new Float32Array(0);
+    let repeats = 0;
     for (let at = this.cached.length; at < all.length; ) {
       const some = all.slice(at, at + link.welcome.get("most_tokens"));
       try {
@@ -75,7 +98,8 @@ export class Split extends Talk {
   }
 
   choose() {
-    const ends = /** @type {Ends} */ (this.ends), { sampling } = this;
+    const ends = /** @type {Ends} */ (this.ends),
+      { sampling } = this;
     return sampling?.temperature ? drawn(this.logits, sampling) : ends.greatest();
   }
 
@@ -106,9 +130,13 @@ export class Split extends Talk {
 
   /** @param {{ position: number, tokens: number[] }} found */
   #recovered({ position, tokens }) {
-    const { eavesdropper, conversation, context } = this, all = eavesdropper?.tokens ?? [];
-    const text = (/** @type {number[]} */ some) => conversation?.tokenizer.decode(some, { skip_special_tokens: false }) ?? "";
+    const { eavesdropper, conversation, context } = this,
+      all = eavesdropper?.tokens ?? [];
+    const text = (/** @type {number[]} */ some) =>
+      conversation?.tokenizer.decode(some, { skip_special_tokens: false }) ?? "";
     const right = all.filter((token, i) => token === context[i]).length;
-    this.tell({ recovered: { text: text(all), words: text(tokens), count: tokens.length, position, right, of: all.length } });
+    this.tell({
+      recovered: { text: text(all), words: text(tokens), count: tokens.length, position, right, of: all.length },
+    });
   }
 }

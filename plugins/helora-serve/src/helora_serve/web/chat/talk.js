@@ -32,13 +32,21 @@ export class Talk {
   // What each kind does by itself.
 
   /** Most tokens of a conversation. @returns {number} */
-  get positions() { throw new Error("not implemented"); } // prettier-ignore
+  get positions() {
+    throw new Error("not implemented");
+  }
   /** Forget tokens from a position on. @param {number} _length */
-  rewind(_length) { throw new Error("not implemented"); } // prettier-ignore
+  rewind(_length) {
+    throw new Error("not implemented");
+  }
   /** Run tokens after those in the cache. @param {number[]} _tokens @returns {Promise<unknown>} */
-  forward(_tokens) { throw new Error("not implemented"); } // prettier-ignore
+  forward(_tokens) {
+    throw new Error("not implemented");
+  }
   /** The token that follows. @returns {number} */
-  choose() { throw new Error("not implemented"); } // prettier-ignore
+  choose() {
+    throw new Error("not implemented");
+  }
 
   /** @param {string} name @param {number} [share] of it that is done */
   stage(name, share = 0) {
@@ -49,13 +57,25 @@ export class Talk {
   async say(text, most) {
     const { manifest, conversation } = this;
     if (!manifest || !conversation) throw new Error("Nothing is loaded yet.");
-    const running = (this.running = new AbortController()), start = performance.now(), before = { ...this.bytes };
+    const running = (this.running = new AbortController()),
+      start = performance.now(),
+      before = { ...this.bytes };
     conversation.turns.push({ role: "user", content: text });
-    const prompt = conversation.prompt(), tokens = [], room = this.positions - prompt.length;
-    let shown = "", first = 0;
+    const prompt = conversation.prompt(),
+      tokens = [],
+      room = this.positions - prompt.length;
+    let shown = "",
+      first = 0;
     try {
-      if (room < 1) throw new Error(`The conversation has ${prompt.length} tokens, and ${this.positions} are the most: begin a new one.`);
-      for await (const token of answer(this, this.cached, prompt, { ends: manifest.ends, most: Math.min(most, room), signal: running.signal })) {
+      if (room < 1)
+        throw new Error(
+          `The conversation has ${prompt.length} tokens, and ${this.positions} are the most: begin a new one.`,
+        );
+      for await (const token of answer(this, this.cached, prompt, {
+        ends: manifest.ends,
+        most: Math.min(most, room),
+        signal: running.signal,
+      })) {
         tokens.push(token);
         first ||= performance.now() - start;
         shown = conversation.text(tokens);
@@ -68,11 +88,21 @@ export class Talk {
       this.running = null;
     }
     conversation.turns.push({ role: "assistant", content: shown });
-    const ms = performance.now() - start, rest = tokens.length > 1 ? (ms - first) / (tokens.length - 1) : 0;
-    this.tell({ done: {
-      prompt: prompt.length, tokens: tokens.length, first_ms: first, token_ms: rest, stopped: running.signal.aborted,
-      up: this.bytes.up - before.up, down: this.bytes.down - before.down, requests: this.bytes.requests - before.requests,
-    }, ids: tokens }); // prettier-ignore
+    const ms = performance.now() - start,
+      rest = tokens.length > 1 ? (ms - first) / (tokens.length - 1) : 0;
+    this.tell({
+      done: {
+        prompt: prompt.length,
+        tokens: tokens.length,
+        first_ms: first,
+        token_ms: rest,
+        stopped: running.signal.aborted,
+        up: this.bytes.up - before.up,
+        down: this.bytes.down - before.down,
+        requests: this.bytes.requests - before.requests,
+      },
+      ids: tokens,
+    });
     return shown;
   }
 
@@ -111,9 +141,14 @@ export class Talk {
       if (!found.ok) throw new Error(`The base model's ${name} could not be loaded (${found.status}).`);
       return found;
     };
-    const manifest = (this.manifest = /** @type {Manifest} */ (await (await get("manifest.json")).json())), { kept = null } = this.options;
-    const kernels = await WebAssembly.compile(await (await fetch(new URL("../model/kernels.wasm", import.meta.url))).arrayBuffer());
-    const model = await load(manifest, kernels, pieces(base, manifest.pieces, kept), (share) => this.stage(stage, share));
+    const manifest = (this.manifest = /** @type {Manifest} */ (await (await get("manifest.json")).json())),
+      { kept = null } = this.options;
+    const kernels = await WebAssembly.compile(
+      await (await fetch(new URL("../model/kernels.wasm", import.meta.url))).arrayBuffer(),
+    );
+    const model = await load(manifest, kernels, pieces(base, manifest.pieces, kept), (share) =>
+      this.stage(stage, share),
+    );
     await kept?.keep(manifest.pieces);
     const [tokenizer, config] = await Promise.all([get(manifest.tokenizer), get(manifest.tokenizer_config)]);
     this.conversation = new Conversation(manifest, await tokenizer.json(), await config.json());
@@ -138,7 +173,10 @@ export function serve(scope, Kind, database) {
       try {
         if (data.open) {
           own?.close();
-          own = new Kind((message) => scope.postMessage(message), { kept: await Kept.open(database).catch(() => null), ...data.open });
+          own = new Kind((message) => scope.postMessage(message), {
+            kept: await Kept.open(database).catch(() => null),
+            ...data.open,
+          });
           await own.open(data.open);
         } else if (data.erase) {
           own ??= new Kind(scope.postMessage.bind(scope), { kept: await Kept.open(database).catch(() => null) });
@@ -148,7 +186,8 @@ export function serve(scope, Kind, database) {
         else if (data.say !== undefined) await own?.say(data.say, data.most ?? 200);
       } catch (error) {
         // A request that nobody answered is a TypeError whose words depend on the browser.
-        const message = error instanceof TypeError ? "The server does not answer." : /** @type {Error} */ (error).message;
+        const message =
+          error instanceof TypeError ? "The server does not answer." : /** @type {Error} */ (error).message;
         scope.postMessage({ failed: { message, code: /** @type {any} */ (error).code ?? "" } });
       }
     });

@@ -24,7 +24,8 @@ await begin({
     temperature: Number(at("temperature").value),
   }),
   ready: ({ base, adapter, mode, encrypted, way }) => {
-    at("figures").textContent = `Over ${way === "http" ? "plain requests" : "a WebSocket"}.${encrypted ? " The server computes the adapter encrypted, with keys of its own: that hides nothing from it." : ""}`;
+    at("figures").textContent =
+      `Over ${way === "http" ? "plain requests" : "a WebSocket"}.${encrypted ? " The server computes the adapter encrypted, with keys of its own: that hides nothing from it." : ""}`;
     return `Ready: ${base}${adapter === null ? "" : `, adapter ${adapter}`}, mode ${mode}.`;
   },
   sent: () => {
@@ -34,7 +35,8 @@ await begin({
   },
   other: ({ recovered }) => {
     if (!recovered) return;
-    const { text, words, count, right, of } = recovered, item = unread.shift();
+    const { text, words, count, right, of } = recovered,
+      item = unread.shift();
     if (item) item.textContent = count > 1 ? `${count} hidden states` : JSON.stringify(words);
     at("recovered").textContent = text;
     at("recovered").scrollTop = at("recovered").scrollHeight;

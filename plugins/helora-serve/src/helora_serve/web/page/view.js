@@ -1,7 +1,8 @@
 // @ts-check
 /** What pages with a conversation show, whatever their worker does: it has no model and no keys, and computes nothing. */
 
-const MOST_SHOWN = 60, MOST_TOKENS = 256;
+const MOST_SHOWN = 60,
+  MOST_TOKENS = 256;
 
 /** @param {string} id @returns {any} */
 export const at = (id) => document.getElementById(id);
@@ -148,9 +149,12 @@ export async function begin({ worker, manifest, none, stages, opening, ready, se
     forgotten?.();
   };
   for (const button of document.querySelectorAll(".erase"))
-    /** @type {HTMLButtonElement} */ (button).onclick = () => worker.postMessage({ erase: true });
+    button.addEventListener("click", () => worker.postMessage({ erase: true }));
 
-  const found = await fetch(manifest).then((answer) => (answer.ok ? answer.json() : null), () => null); // prettier-ignore
+  const found = await fetch(manifest).then(
+    (answer) => (answer.ok ? answer.json() : null),
+    () => null,
+  );
   if (found) at("size").textContent = `(${size(found.bytes)})`;
   else say(none, true);
 }
