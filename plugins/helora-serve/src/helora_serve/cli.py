@@ -18,6 +18,7 @@ from helora_core.errors import HeloraError, InvalidInput
 
 if TYPE_CHECKING:
     from helora_core.privacy.leakage import Assumption
+    from helora_serve.base.manifest import Part
     from helora_serve.host import Host
 
 _PORT = 7460
@@ -49,8 +50,8 @@ _GIB = 1 << 30
 @click.option("--page", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
               help="Serve the private page at / too, for browsers, with the base model in DIR.")  # fmt: skip
 @click.option("--split", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="BASE",
-              help="Serve mode split too: run the layers of the base model in BASE on hidden states that clients send, "
-                   "which this server SEES.")  # fmt: skip
+              help="Serve mode split too, with a page at /split: run the layers of the base model in BASE on hidden "
+                   "states that clients send, which this server SEES.")  # fmt: skip
 @click.option("--adapter", "adapters", multiple=True, metavar="[NAME=]DIR",
               help="An adapter for --split, as PEFT saves it; may be repeated.")  # fmt: skip
 @click.option(
@@ -146,7 +147,7 @@ def serve(
         credit_bytes=window_mib << 20,
     )
     layers, whole = models_of(split, adapters, encrypted=split_encrypted, hosted=hosted)
-    pages = _page(page)
+    pages, ends = _converted(page, "whole") if page else None, _ends(split)
     directories = by_name(artifacts, "Serve")
     accepted = Tokens.read(tokens) if tokens else None
     service = Service(
@@ -174,7 +175,7 @@ def serve(
     tls = None
     if tls_certificate and tls_key:
         tls = TLS(certificate=tls_certificate, key=tls_key, key_password=password, client_ca=tls_client_ca)
-    listening = Host(service, host=host, port=port, tls=tls, insecure=insecure, pages=pages)
+    listening = Host(service, host=host, port=port, tls=tls, insecure=insecure, pages=pages, ends=ends)
     _log_to_stderr(f"INSECURE: {listening.warning}" if listening.insecure else "")
     from helora_serve.started import document_of, show
 
@@ -205,10 +206,8 @@ def token(name: str, tokens: Path, as_json: bool) -> None:
     click.echo(msgspec.json.encode({"name": name, "token": made}) if as_json else made)
 
 
-def _page(folder: Path | None) -> Path | None:
-    """The base model that browsers load, converted if it has to be."""
-    if folder is None:
-        return None
+def _converted(folder: Path, part: Part) -> Path:
+    """What browsers load of a base model, converted if it has to be."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -216,7 +215,18 @@ def _page(folder: Path | None) -> Path | None:
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Converting the base model for browsers", total=1.0)
-        return converted(folder, on_share=lambda share: bar.update(task, completed=share))
+        return converted(folder, part=part, on_share=lambda share: bar.update(task, completed=share))
+
+
+def _ends(folder: Path | None) -> Path | None:
+    """What the split page loads; None if there is no split mode, or its model is one that browsers cannot begin."""
+    if folder is None:
+        return None
+    try:
+        return _converted(folder, "ends")
+    except InvalidInput as error:
+        click.secho(f"No split page: {error}", fg="yellow", err=True)
+        return None
 
 
 async def _until_stopped(host: Host, started: Any) -> None:
