@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import logging
+import socket
 import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -123,3 +124,15 @@ def test_a_body_that_is_no_frames_gets_a_goodbye_that_says_why(serving: Any, bod
     assert isinstance(header, frames.Goodbye)
     assert header.hint
     assert time.monotonic() - start < 5
+
+
+def test_small_writes_are_not_delayed(serving: Any) -> None:
+    """A response is several of them: with Nagle's algorithm each would wait 40 ms for the one before to be taken."""
+    served = serving()
+    with socket.create_connection(("127.0.0.1", served.host.port)) as peer:
+        peer.sendall(b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+        assert peer.recv(1 << 12)
+        connections = list(served.host._uvicorn.server_state.connections)
+        sockets = [each.transport.get_extra_info("socket") for each in connections]
+        assert sockets
+        assert all(each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in sockets)
