@@ -1,4 +1,4 @@
-"""A tiny base model and an adapter for pages, a server of both, and a browser, without which no page is tested."""
+"""A tiny base model and an adapter for pages, a server of both, and a browser."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from helora_core.adapter.lora import LoRAModule
 from helora_core.parties.compiled_lora import CompiledLoRA
 from helora_core.parties.server import Server
+from helora_core.privacy.leakage import Assumption
 from helora_serve.auth import Access
 from helora_serve.base.convert import convert
 from helora_serve.catalogue import fixed
@@ -23,9 +24,6 @@ from helora_serve.limits import Limits
 from helora_serve.service import Service, State
 from tests.harness.history.chromium import Chromium, find_chromium
 
-WITHOUT = find_chromium() is None or sys.platform == "win32"
-IN_A_BROWSER = ["test_page.py", "test_capture.py", "test_split_page.py"]
-collect_ignore = IN_A_BROWSER if WITHOUT and not os.environ.get("HELORA_REQUIRE_BROWSER") else []
 SITES = {"self_attn.q_proj": (64, 64), "self_attn.v_proj": (32, 64), "mlp.down_proj": (64, 96)}
 Serving = Callable[..., Host]
 
@@ -66,18 +64,26 @@ def served() -> Serving:
     """``served(compiled, base)``: a server of adapters and of the page."""
 
     def start(compiled: CompiledLoRA | dict[str, CompiledLoRA], pages: Path) -> Host:
-        once = fixed(Server(compiled))
+        once = fixed(Server(compiled, assume={Assumption.HONEST_KEYS}))
         service = Service(lambda batches: once(), limits=Limits(), access=Access(None), state=State(None))
         return Host(service, pages=pages)
 
     return start
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Chromium]:
-    """Chromium, with a profile of its own."""
+@pytest.fixture(scope="session")
+def program() -> str:
+    """Where Chromium is; a test that asks for it is skipped where there is none."""
     program = find_chromium()
+    if not os.environ.get("HELORA_REQUIRE_BROWSER") and (program is None or sys.platform == "win32"):
+        pytest.skip("there is no Chromium: install it, or name it in HELORA_CHROMIUM")
     assert program is not None, "HELORA_REQUIRE_BROWSER is set, and there is no Chromium"
+    return program
+
+
+@pytest.fixture
+def browser(program: str, tmp_path: Path) -> Iterator[Chromium]:
+    """It, with a profile of its own."""
     with Chromium(program, tmp_path / "profile") as running:
         running.call("Network.disable")  # which would send the megabytes of keys here too
         yield running

@@ -113,3 +113,25 @@ def test_a_server_that_is_gone_is_said_to_be(
     browser.wait("document.getElementById('status').classList.contains('fault')")
     assert browser.evaluate("document.getElementById('status').textContent").startswith("The server does not answer.")
     assert browser.evaluate("document.getElementById('load').disabled") is False
+
+
+def test_the_page_keeps_its_keys_until_it_is_told_to_forget_everything(browser: Chromium, host: Host) -> None:
+    def loaded() -> None:
+        browser.open(f"{host.url}/")
+        browser.wait("document.getElementById('size').textContent !== ''")
+        browser.click("#load")
+        browser.wait("!document.getElementById('form').hidden")
+
+    kept = """(async () => {
+      const {openDatabase, settled} = await import('/web/database.js');
+      const vault = (await openDatabase()).transaction('vault').objectStore('vault');
+      return (await settled(vault.getAllKeys())).length;
+    })()"""
+    loaded()
+    loaded()
+    assert browser.evaluate(kept) == 2  # the vault's key, and what it encrypts
+    loaded()
+    browser.click("#form .erase")
+    browser.wait("document.getElementById('form').hidden")
+    assert browser.evaluate("indexedDB.databases().then(all => all.map(each => each.name))") == ["helora-base"]
+    assert _complaints(browser) == []

@@ -16,7 +16,7 @@ import { PayloadKind, wrap } from "./envelope.js";
 import { corrupt } from "./fields.js";
 import * as msgpack from "./msgpack.js";
 import { fingerprintOf, keySetsOf, readOffer, resolved } from "./offer.js";
-import { Pools } from "./pools.js";
+import { Pools, newOwner } from "./pools.js";
 import { MaskedRequest, Preparation, correlationOf, splitInto } from "./preparation.js";
 import { Request } from "./request.js";
 import { KEY_ID_BYTES } from "./scheme.js";
@@ -78,6 +78,7 @@ export class Client {
     /** @type {Map<string, Keys>} */
     this.keys = new Map();
     this.store = store;
+    this.owner = newOwner();
     /** Names of this client for plans that run ahead of time. @type {Map<string, Uint8Array>} */
     this.channels = new Map();
     /** @type {Map<string, Promise<Pools>>} */
@@ -117,7 +118,13 @@ export class Client {
           .filter((each) => each.keySet === plan.keySet)
           .map((each) => [each.digest, correlationOf(each).rowBytes]),
       );
-      found = Pools.open(this.engine.machine, this.keyIdOf(plan), (digest) => rowBytes.get(digest), this.store);
+      found = Pools.open(
+        this.engine.machine,
+        this.keyIdOf(plan),
+        (digest) => rowBytes.get(digest),
+        this.store,
+        this.owner,
+      );
       this.opened.set(plan.keySet, found);
     }
     return found;
@@ -145,6 +152,12 @@ export class Client {
   async left(names) {
     const asked = this.asked(names, 1).filter(({ plan }) => !isZero(plan));
     return (await this.pools(asked[0].plan)).left(asked.map(({ name, plan }) => ({ name, plan: plan.digest })));
+  }
+
+  /** Give up the correlations that are left for parts of modules. @param {readonly string[]} names */
+  async discard(names) {
+    const asked = this.asked(names, 1).filter(({ plan }) => !isZero(plan));
+    await (await this.pools(asked[0].plan)).discard(asked.map(({ name, plan }) => ({ name, plan: plan.digest })));
   }
 
   /** Clear all secret keys. */

@@ -14,6 +14,11 @@ export const RESERVED = 64;
 /** @typedef {{ name: string, plan: string, masked: Uint8Array, rowBytes: number }} PreparedModule */
 /** @typedef {{ batch: Uint8Array, start: number, count: number }} Span */
 
+/** A name for whoever opens a store. */
+export function newOwner() {
+  return hex(crypto.getRandomValues(new Uint8Array(16)));
+}
+
 class Batch {
   /**
    * @param {Uint8Array} name
@@ -49,9 +54,10 @@ export class Pools {
    * @param {(plan: string) => number | undefined} rowBytes bytes of a correlation by a plan; undefined if there is no
    *   such plan
    * @param {import("./store.js").Store} [store]
+   * @param {string} [owner] of the store, which pools of several clients' names may share
    */
-  static async open(machine, keyId, rowBytes, store = new MemoryStore()) {
-    const pools = new Pools(machine, keyId, rowBytes, store);
+  static async open(machine, keyId, rowBytes, store = new MemoryStore(), owner = newOwner()) {
+    const pools = new Pools(machine, keyId, rowBytes, store, owner);
     await store.own(pools.owner);
     const kept = await store.all();
     for (const [key, value] of kept) if (key.startsWith("pool.")) await pools.#restore(key.slice(5), value, kept);
@@ -65,13 +71,14 @@ export class Pools {
    * @param {Uint8Array} keyId
    * @param {(plan: string) => number | undefined} rowBytes
    * @param {import("./store.js").Store} store
+   * @param {string} owner
    */
-  constructor(machine, keyId, rowBytes, store) {
+  constructor(machine, keyId, rowBytes, store, owner) {
     this.machine = machine;
     this.keyId = keyId;
     this.rowBytes = rowBytes;
     this.store = store;
-    this.owner = hex(crypto.getRandomValues(new Uint8Array(16)));
+    this.owner = owner;
     /** @type {Batch[]} */
     this.batches = [];
     this.number = 0;
@@ -191,6 +198,11 @@ export class Pools {
     }
     const places = wanted.map(({ name }) => pool[0].modules.findIndex((each) => each.name === name));
     return { spans, pads, masked, places };
+  }
+
+  /** Give up all batches for these modules. @param {readonly { name: string, plan: string }[]} wanted */
+  async discard(wanted) {
+    for (const batch of this.#fitting(wanted).flat()) await this.#drop(batch);
   }
 
   /** @param {Batch} batch */

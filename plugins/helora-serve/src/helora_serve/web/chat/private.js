@@ -2,13 +2,19 @@
 /** A private client: base model, keys and conversation in this worker, ciphertexts and nothing else to the server. */
 
 import { Client } from "../client.js";
+import { deleteDatabase } from "../database.js";
 import { loadEngine } from "../engine.js";
+import { Keeping } from "../keeping.js";
 import { Link } from "../link.js";
 import { Model } from "../model/model.js";
+import { RESERVED } from "../pools.js";
 import { Talk } from "./talk.js";
 
 const SHOWN_BYTES = 48,
   AHEAD = ".ahead";
+/** Another batch is made at the beginning if fewer than one in so many of the tokens asked for are left. */
+const WORTH = 4;
+const FULL = "The browser's storage is full: not everything is kept for the next visit.";
 
 export class Private extends Talk {
   /**
@@ -22,11 +28,21 @@ export class Private extends Talk {
 
   /**
    * Load the engine and the base model, make keys, open a session.
-   * @param {{ server: string, base: string, token?: string, adapter?: string, ahead?: number }} where `ahead`: tokens
-   *   to
-   * prepare for, so that Δ takes no encryption when it is asked for
+   * @param {{ server: string, base: string, token?: string, adapter?: string, ahead?: number, keep?: boolean }} where
+   *   `ahead`: tokens to prepare for, so that Δ takes no encryption when it is asked for. `keep`: whether keys and what
+   *   was prepared are there again at the next visit
    */
-  async open({ server, base, token, adapter, ahead = 0 }) {
+  async open(where) {
+    try {
+      await this.#open(where);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  /** @param {Parameters<Private["open"]>[0]} where */
+  async #open({ server, base, token, adapter, ahead = 0, keep = false }) {
     this.stage("engine");
     this.engine = await loadEngine();
     this.stage("offer");
@@ -36,8 +52,9 @@ export class Private extends Talk {
       watch: { ask: (_, message) => this.#sent(message), answer: (_, bytes) => this.#received(bytes) },
     });
     this.stage("keys");
-    this.client = await Client.make(this.engine, this.link.delta);
-    await this.link.open(this.client.evaluationKeys);
+    const { client, keys, restored } = await this.#keys(keep, new URL(server).href);
+    this.client = client;
+    await this.link.open(keys);
     this.names = namesOf(this.client.modules, adapter, ahead > 0);
     this.ahead = ahead;
     const model = (this.model = await this.loaded(base, "base model", (manifest, kernels, piece, progress) =>
@@ -47,7 +64,7 @@ export class Private extends Talk {
       const groups = model.groups(new Set(this.names.keys()));
       for (const [number, group] of groups.entries()) {
         this.stage("correlations", number / groups.length);
-        await this.#prepare(group);
+        if (WORTH * (await client.left(this.#offered(group))) < ahead) await this.#prepare(group);
       }
     }
     const leakage = [...new Set(this.link.offer.plans.map((/** @type {any} */ plan) => plan.leakage))];
@@ -55,12 +72,34 @@ export class Private extends Talk {
       ready: {
         build: this.engine.build,
         modules: this.names.size,
-        keys: this.client.evaluationKeys.length,
+        keys: keys.length,
+        restored,
+        keeping: this.refused || (this.keeping?.full ? FULL : ""),
         mode: this.link.welcome.get("mode"),
         base: model.of.name,
         leakage,
       },
     });
+  }
+
+  /** Keys as they were kept, or new ones. @param {boolean} keep @param {string} server */
+  async #keys(keep, server) {
+    const { engine, link } = /** @type {{ engine: import("../engine.js").Engine, link: Link }} */ (
+      /** @type {any} */ (this)
+    );
+    if (keep)
+      try {
+        this.keeping = await Keeping.open(server);
+        return await this.keeping.client(engine, link.delta);
+      } catch (error) {
+        const { code, message } = /** @type {any} */ (error);
+        if (code === "in-use") throw error;
+        this.refused = `Nothing is kept for the next visit. ${message}`;
+        this.keeping?.close();
+        this.keeping = undefined;
+      }
+    const client = await Client.make(engine, link.delta);
+    return { client, keys: client.evaluationKeys, restored: false };
   }
 
   get positions() {
@@ -81,10 +120,16 @@ export class Private extends Talk {
     return /** @type {Model} */ (this.model).greatest();
   }
 
-  /** Clear the keys, and end the session. */
+  /** Clear the keys in memory, and end the session. */
   close() {
     this.client?.wipe();
     this.link?.close();
+    this.keeping?.close();
+  }
+
+  async erase() {
+    await super.erase();
+    await deleteDatabase();
   }
 
   /** @param {string[]} names @param {Float32Array} x @param {number} tokens */
@@ -93,12 +138,18 @@ export class Private extends Talk {
       found = Object.create(null);
     const offered = this.#offered(names),
       numbers = Float64Array.from(x);
-    const request = await client.begin(offered, numbers, tokens).catch(async (/** @type {any} */ error) => {
-      if (error.code !== "pool-empty") throw error;
-      await this.#prepare(names);
-      return client.begin(offered, numbers, tokens);
-    });
-    while (!request.done) await request.receive(await link.ask(request.message));
+    let request;
+    for (let refused = 0; !request?.done; )
+      try {
+        request = await client.begin(offered, numbers, tokens);
+        while (!request.done) await request.receive(await link.ask(request.message));
+      } catch (error) {
+        const { code } = /** @type {any} */ (error);
+        // A server that was started again takes those for used that it had reserved, and may have none any more.
+        if (code === "correlation-used" && ++refused > RESERVED) await client.discard(offered);
+        else if (code === "pool-empty") await this.#prepare(names);
+        else if (code !== "correlation-used") throw error;
+      }
     names.forEach((name, i) => (found[name] = Float32Array.from(request.deltas.get(offered[i]))));
     return found;
   }

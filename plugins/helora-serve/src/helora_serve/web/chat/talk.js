@@ -2,8 +2,8 @@
 /**
  * What the private page and the split page have in common, in a worker: a conversation, and answers to its turns.
  *
- * Messages in: {open: {…}}, {say: text, most}, {stop: true}, {forget: true}. Messages out: {stage, share}, {ready},
- * {text, tokens}, {sent}, {received: {bytes}}, {done, ids}, {failed}, and what a kind of its own tells.
+ * Messages in: {open: {…}}, {say: text, most}, {stop: true}, {forget: true}, {erase: true}. Messages out: {stage, share}, {ready},
+ * {text, tokens}, {sent}, {received: {bytes}}, {done, ids}, {failed}, {erased}, and what a kind of its own tells.
  */
 
 import { Kept, pieces } from "../model/pieces.js";
@@ -118,6 +118,15 @@ export class Talk {
     this.cached.length = 0;
   }
 
+  /** End what is open. */
+  close() {}
+
+  /** Delete all that this browser keeps for the page. */
+  async erase() {
+    this.close();
+    await this.options.kept?.erase();
+  }
+
   /**
    * Load a base model, or a part of one.
    * @template T
@@ -163,11 +172,16 @@ export function serve(scope, Kind, database) {
     queue = queue.then(async () => {
       try {
         if (data.open) {
+          own?.close();
           own = new Kind((message) => scope.postMessage(message), {
             kept: await Kept.open(database).catch(() => null),
             ...data.open,
           });
           await own.open(data.open);
+        } else if (data.erase) {
+          own ??= new Kind(scope.postMessage.bind(scope), { kept: await Kept.open(database).catch(() => null) });
+          await own.erase();
+          scope.postMessage({ erased: true });
         } else if (data.forget) own?.forget();
         else if (data.say !== undefined) await own?.say(data.say, data.most ?? 200);
       } catch (error) {

@@ -36,6 +36,12 @@ export class Kept {
     }
   }
 
+  /** Delete all pieces; nothing is kept afterwards. */
+  async erase() {
+    await this.keep([]);
+    this.database.close();
+  }
+
   /** Keep no pieces but these. @param {string[]} digests */
   async keep(digests) {
     const store = this.database.transaction(STORE, "readwrite").objectStore(STORE),

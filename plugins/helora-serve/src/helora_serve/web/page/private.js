@@ -19,8 +19,10 @@ await begin({
     base: new URL("base/", here).href,
     token: at("token").value,
     ahead: Number(at("ahead").value),
+    keep: at("keep").checked,
   }),
-  ready: ({ base, modules, keys, mode, leakage }) => {
+  ready: ({ base, modules, keys, mode, leakage, keeping }) => {
+    at("keeping").textContent = keeping;
     at("figures").textContent =
       `Evaluation keys ${size(keys)}. You, the key holder, learn of the adapter beyond its results: ${leakage.join(", ")}.`;
     return `Ready: ${base}, ${modules} modules encrypted, mode ${mode}.`;

@@ -104,6 +104,8 @@ export async function begin({ worker, manifest, none, stages, opening, ready, se
       answering = null;
       busy(false);
       at("input").focus();
+    } else if (data.erased) {
+      location.reload();
     } else if (data.failed) {
       say(data.failed.message, true);
       if (at("form").hidden) at("load").disabled = false;
@@ -121,6 +123,7 @@ export async function begin({ worker, manifest, none, stages, opening, ready, se
   at("load").onclick = () => {
     if (broken) return say(broken, true);
     at("load").disabled = true;
+    void navigator.storage?.persist?.(); // so that the browser does not make room at the cost of what is kept
     worker.postMessage({ open: opening(new URL("./", location.href).href) });
   };
   at("form").onsubmit = (/** @type {Event} */ event) => {
@@ -145,6 +148,8 @@ export async function begin({ worker, manifest, none, stages, opening, ready, se
     at("turns").replaceChildren();
     forgotten?.();
   };
+  for (const button of document.querySelectorAll(".erase"))
+    button.addEventListener("click", () => worker.postMessage({ erase: true }));
 
   const found = await fetch(manifest).then(
     (answer) => (answer.ok ? answer.json() : null),
