@@ -50,7 +50,7 @@ def test_one_fault_at_any_frame(splitting: Any, relayed: Any, layers: Any, kind:
 def test_one_fault_at_any_post(splitting: Any, posting: Any, layers: Any, kind: str) -> None:
     served, model = splitting()
     right = layers.greedy(PROMPT, MOST, "legal")
-    for number in range(1, MOST + 1):  # the first opens the session
+    for number in range(MOST + 1):  # the first opens the session
         before = layers.forwards
         relay = posting(served.host.port, {number: kind})
         assert model(relay.url, adapter="legal", transport="http").generate(PROMPT, MOST) == right

@@ -126,7 +126,7 @@ class Hidden(_Header, tag="hidden", frozen=True, kw_only=True):
 
 
 class SplitRefused(_Header, tag="refused", frozen=True, kw_only=True):
-    """The refusal of a request. The session goes on, with the cache as it was.
+    """The refusal of a request. The session goes on.
 
     Attributes:
         request: The request's number.
