@@ -60,5 +60,5 @@ def test_messages_are_whole_and_without_their_masks(sizes: list[tuple[int, int, 
     ],
 )
 def test_what_is_compressed_is_not_taken_for_searched(stream: bytes) -> None:
-    with pytest.raises(ValueError, match="compressed|extension"):
+    with pytest.raises(ValueError, match=r"compressed|extension"):
         messages(stream)

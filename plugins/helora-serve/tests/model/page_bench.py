@@ -2,7 +2,7 @@
 
 Start ``helora serve … --page DIR``, or ``--split DIR``, on an idle machine first. Of the private page, ``--ahead``
 prepares for so many tokens; a batch has N of them whatever is asked for. Prints JSON: milliseconds until each stage was
-over, of a first visit and of one that finds the model in the browser's store, then of the answer.
+over, of a first visit and of one that finds in the browser's store what the first kept, then of the answer.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ RUN = """(async ({kind, options, text, most}) => {
     return {own, stages, told, ms: performance.now() - start};
   };
   const first = await opened();
-  if (Split) first.own.close();
-  const {own, stages, told, ms} = Split ? await opened() : first;
+  first.own.close();
+  const {own, stages, told, ms} = await opened();
   const prepared = {...own.bytes}, said = await own.say(text, most);
   await own.eavesdropper?.idle;
   const model = own.model ?? own.ends, of = name => told.findLast(message => message[name])?.[name];
@@ -48,7 +48,7 @@ RUN = """(async ({kind, options, text, most}) => {
     for (let i = 0; i < 20; i++) model.logits(state);
     head_ms = (performance.now() - start) / 20;
   }
-  return {first: {ms: first.ms, stages: first.stages}, again: Split ? {ms, stages} : null, prepared, text: said,
+  return {first: {ms: first.ms, stages: first.stages}, again: {ms, stages}, prepared, text: said,
           answer: of('done'), recovered: of('recovered') ?? null, ready: of('ready'), head_ms,
           memory: model.memory.buffer.byteLength};
 })(%s)"""
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--say", default="Tell me about the history of Rome in a few sentences.", help="the prompt")
     asked = parser.parse_args()
     kind = "split" if asked.address.rstrip("/").endswith("/split") else "private"
-    options = {"ahead": asked.ahead} if kind == "private" else {"sockets": not asked.http}
+    options = {"ahead": asked.ahead, "keep": True} if kind == "private" else {"sockets": not asked.http}
     if asked.base:
         options["adapter"] = None
     job = {"kind": kind, "options": options, "text": asked.say, "most": asked.tokens}

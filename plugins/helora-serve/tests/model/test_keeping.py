@@ -26,16 +26,17 @@ from tests.harness.history.chromium import Chromium
 
 ASKED, MOST, AHEAD = "where is the lighthouse?", 4, 600
 MASKED_UPLOAD = 6
-OPEN = """globalThis.opened = async (keep = true) => {
+OPEN = (
+    """globalThis.opened = async (keep = true) => {
   const {Private} = await import('/web/chat/private.js');
   globalThis.told = [];
   globalThis.own = new Private(message => told.push(message), {positions: 100});
-  await own.open({server: location.href, base: new URL('base/', location.href).href, ahead: %d, keep});
+  await own.open({server: location.href, base: new URL('base/', location.href).href, ahead: AHEAD, keep});
   const {ready} = told.find(message => message.ready);
   return {restored: ready.restored, keeping: ready.keeping, requests: own.bytes.requests};
 };
 globalThis.said = async () => {
-  await own.say(%r, %d);
+  await own.say(ASKED, MOST);
   return told.findLast(message => message.done).ids;
 };
 globalThis.hung = point => new Promise(hangs => {
@@ -47,8 +48,11 @@ globalThis.hung = point => new Promise(hangs => {
     await answer;
     return hangs(), forever;
   };
-  own.say(%r, %d).catch(() => null);
-}); null""" % (AHEAD, ASKED, MOST, ASKED, MOST)
+  own.say(ASKED, MOST).catch(() => null);
+}); null""".replace("AHEAD", str(AHEAD))
+    .replace("ASKED", repr(ASKED))
+    .replace("MOST", str(MOST))
+)
 
 
 class Visits:
@@ -135,6 +139,7 @@ def test_a_second_visit_makes_sends_and_prepares_nothing(
         const store = database.transaction(name).objectStore(name);
         all[name] = (await settled(store.getAll())).map(each => each.constructor.name + Object.keys(each).sort());
       }
+      database.close();
       return all;
     })()"""
     found = visits.browser.evaluate(kept)

@@ -124,14 +124,16 @@ def test_the_page_keeps_its_keys_until_it_is_told_to_forget_everything(browser: 
 
     kept = """(async () => {
       const {openDatabase, settled} = await import('/web/database.js');
-      const vault = (await openDatabase()).transaction('vault').objectStore('vault');
-      return (await settled(vault.getAllKeys())).length;
+      const database = await openDatabase(), vault = database.transaction('vault').objectStore('vault');
+      const keys = await settled(vault.getAllKeys());
+      database.close();
+      return keys.length;
     })()"""
     loaded()
     loaded()
     assert browser.evaluate(kept) == 2  # the vault's key, and what it encrypts
     loaded()
     browser.click("#form .erase")
-    browser.wait("document.getElementById('form').hidden")
+    browser.wait("document.getElementById('form')?.hidden")
     assert browser.evaluate("indexedDB.databases().then(all => all.map(each => each.name))") == ["helora-base"]
     assert _complaints(browser) == []
