@@ -25,7 +25,10 @@ export function openDatabase() {
   return settled(request);
 }
 
-/** Delete a database with all that is in it. Others that have it open keep it until they close it. @param {string} [name] */
+/**
+ * Delete a database with all that is in it. Others that have it open keep it until they close it.
+ * @param {string} [name]
+ */
 export async function deleteDatabase(name = NAME) {
   const request = indexedDB.deleteDatabase(name);
   await new Promise((resolve, reject) => {

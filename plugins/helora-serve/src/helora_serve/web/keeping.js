@@ -1,7 +1,8 @@
 // @ts-check
 /**
  * What a page keeps from one visit to the next: the seeds of its keys and its correlations, encrypted by the vault's
- * key, and the evaluation keys, which a server has anyway. One page at a time has them: a lock of the browser's says which.
+ * key, and the evaluation keys, which a server has anyway. One page at a time has them: a lock of the browser's says
+ * which.
  */
 
 import { hex, sha256 } from "./bytes.js";
