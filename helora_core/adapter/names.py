@@ -35,6 +35,8 @@ def close_names(wanted: str, names: Iterable[str], *, limit: int = 4) -> list[st
     Endings of as many components as ``wanted`` has are compared, so that ``q_prj`` finds ``q_proj`` and not forty
     full names that contain it; if none is close, those of one more, and of two. For a pattern with ``*``, patterns are.
     """
+    if wanted.startswith("*."):
+        return [f"*.{name}" for name in close_names(wanted[2:], names, limit=limit)]
     components = wanted.count(".") + 1
     if "*" in wanted:  # a pattern is close to patterns
         names = (".".join("*" if part.isdecimal() else part for part in name.split(".")) for name in names)

@@ -120,12 +120,14 @@ def _check_leakage(plan: Plan, path: Path, demands: Demands) -> None:
     if plan.correlation is not None:
         require_hidden(plan.packing.name, plan.correlation, demands.sanitize_bits)
     if demands.private_weights:
-        require_private_weights(
-            plan.packing.name,
-            plan.packing.leakage,
-            sanitize_bits=plan.sanitize_bits,
-            qualifying=["one that keeps them private (`helora packings`)"],
-        )
+        try:
+            require_private_weights(plan.packing.name, plan.packing.leakage, sanitize_bits=plan.sanitize_bits)
+        except LeakageRefused as error:
+            raise LeakageRefused(
+                f"{path}: {error.message}",
+                hint="Compile the adapter with private weights, as helora compile does by default; or, if the key "
+                "holder owns the adapter, run this one with helora run --no-private-weights (private_weights=False).",
+            ) from error
     if plan.packing.leakage.needs_sanitize and (plan.sanitize_bits or 0) < (demands.sanitize_bits or 0):
         raise LeakageRefused(
             f"{path}: results are sanitised to {plan.sanitize_bits or 0} bits; {demands.sanitize_bits} are asked for.",

@@ -49,10 +49,11 @@ def compile(
     """
     from helora_core.artifact.place import taking_the_place
     from helora_core.artifact.write import fill
-    from helora_core.cli.output import print_json, progress, tell_zeros, warn_of_security
+    from helora_core.cli.output import print_json, progress, tell_zeros, warn_of_security, working
 
     with taking_the_place(target, replace=force) as unfinished:  # before the work, which may take long
-        modules, shared = _compiled(adapter_path, module_name, tokens, execution)
+        with working("compiling plans"):
+            modules, shared = _compiled(adapter_path, module_name, tokens, execution)
         with progress("plaintexts", sum(len(compiled.plan.constant_specs) for compiled in modules)) as advance:
             written = fill(unfinished, modules, advance)
     if as_json:
@@ -121,6 +122,7 @@ def _document(
 def _show(document: dict[str, Any]) -> None:
     from helora_core.cli.output import print_table, size
     from helora_core.cli.tables import BEGINNINGS, Column, Table
+    from helora_core.cli.terminal import say
 
     columns = [
         Column("module"), Column("shape"), Column("packing"), Column("tokens/run", number=True),
@@ -133,9 +135,9 @@ def _show(document: dict[str, Any]) -> None:
     ]  # fmt: skip
     print_table(Table(columns, rows, spare=("plan", "plaintexts", BEGINNINGS, "shape", "tokens/run"), names="module"))
     for line in _saved(document["modules"]):
-        click.echo(line)
+        say(line, hanging=2)
     sets = f"{document['key_sets']} key set{'s' * (document['key_sets'] > 1)}"
-    click.echo(f"{document['plans']} plans under {sets}, {size(document['key_bytes_estimate'])} of rotation keys")
+    say(f"{document['plans']} plans under {sets}, {size(document['key_bytes_estimate'])} of rotation keys")
     click.echo(f"wrote {document['output']}: {document['files']} files, {size(document['bytes'])}")
     click.echo(f"artifact {document['artifact_digest']}")
 

@@ -96,7 +96,7 @@ def _calibrated(profile: dict[str, Any] | None) -> str:
         return "damaged"
     if profile["date"] is None:
         return "no"
-    return profile["date"][:10] + (f", other {', '.join(profile['differs'])}" if profile["differs"] else "")
+    return f"{profile['date'][:10]}" + (f", other {', '.join(profile['differs'])}" if profile["differs"] else "")
 
 
 def _verdict(found: dict[str, Any]) -> str:

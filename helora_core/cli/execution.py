@@ -33,6 +33,7 @@ def run_work(
         The results, and the JSON document ``{"backend", "secure", "modules"}``.
     """
     from helora_core.adapter.sharing import shared_inputs
+    from helora_core.cli.output import working
     from helora_core.compiler.compiled import by_name
     from helora_core.parties.adapter_run import ModuleJob
     from helora_core.parties.compile import Asked, compiled_modules
@@ -40,7 +41,8 @@ def run_work(
     inputs = [(module, activations[module.name]) for module in modules]
     groups = shared_inputs(inputs) if execution.share else [((module,), x) for module, x in inputs]
     asked = [Asked.of(parts, **execution.wishes(tokens or (x.shape[0],))) for parts, x in groups]
-    compiled, backend, over = compiled_modules(asked)
+    with working("compiling plans"):
+        compiled, backend, over = compiled_modules(asked)
     versions = iter(by_name(compiled).values())
     work = [ModuleJob.of(next(versions), x) for _, x in groups]
     return run_plans(work, replace(execution, backend=backend), over)

@@ -45,6 +45,11 @@ class _Commands(Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            if (columns := width(sys.stderr)) is None:
+                raise
+            lines = wrapped(f"Error: {error.format_message()}", columns, hanging=2)
+            raise click.UsageError(lines.removeprefix("Error: "), error.ctx) from error
         except HeloraError as error:
             _refuse(error, as_json=bool(ctx.meta.get(JSON_ASKED)))
             ctx.exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,30 @@ def progress(unit: str, total: int) -> Iterator[Any]:
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task(unit, total=total)
         yield lambda done: bar.advance(task, done)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Says on standard error what is being done, with a moving sign, if it takes long and that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    status = Console(stderr=True).status(f"{what} …")
+    timer = threading.Timer(_PATIENCE_S, status.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        status.stop()
+
+
+_PATIENCE_S = 1.0
+"""Seconds after which somebody who waits wants to know what for."""
 
 
 def tell_selection(selection: Selection) -> None:

@@ -49,7 +49,7 @@ def plan(
     Operations, depth, exact rotation keys, parameters with their security, leakage, digest. Nothing is run, and no
     library for homomorphic encryption is needed. JSON is one object for --shape or a full module name, else a list.
     """
-    from helora_core.cli.output import print_json, tell_zeros
+    from helora_core.cli.output import print_json, tell_zeros, working
     from helora_core.cli.subjects import subjects
     from helora_core.planning.compiling import plan_cache
 
@@ -64,13 +64,13 @@ def plan(
     known: dict[object, list[dict[str, Any]]] = {}
     rows: list[dict[str, Any]] = []
     for name, each in wanted.items():
-        request = each.request(execution, tokens)
-        plans = cache.plans(request)
-        if each.key not in known:
-            known[each.key] = [
-                _found(compiled, count, plans, each, execution, cache)
-                for compiled, count in zip(plans, counts, strict=True)
-            ]
+        with working(f"compiling plans for {each.shape}"):
+            plans = cache.plans(each.request(execution, tokens))
+            if each.key not in known:
+                known[each.key] = [
+                    _found(compiled, count, plans, each, execution, cache)
+                    for compiled, count in zip(plans, counts, strict=True)
+                ]
         for compiled, count, found in zip(plans, counts, known[each.key], strict=True):
             rows.append({"module": name or shape, **compiled.to_dict(tokens=count), **found})
             if show:
@@ -150,7 +150,7 @@ def _program(plan: Plan, subject: Subject, *, passes: bool) -> str:
 
 
 def _compare_rings(requests: list[PlanRequest], execution: options.Execution, as_json: bool) -> None:
-    from helora_core.cli.output import print_json
+    from helora_core.cli.output import print_json, working
     from helora_core.cli.rings import print_rings, ring_rows
     from helora_core.errors import BackendUnavailable
     from helora_core.host.manager import get_manager
@@ -168,9 +168,10 @@ def _compare_rings(requests: list[PlanRequest], execution: options.Execution, as
     library = manager.load_backend(name) if name else None
     shapes = {str(each.shape): replace(each, module=None) for each in requests}
     rows = []
-    for _, request in sorted(shapes.items()):
-        (plan,) = compile_plans(request)
-        rows += ring_rows(request, plan.packing, backend=library)
+    for shape, request in sorted(shapes.items()):
+        with working(f"compiling and timing every ring for {shape}"):
+            (plan,) = compile_plans(request)
+            rows += ring_rows(request, plan.packing, backend=library)
     if as_json:
         print_json(rows)
     else:

@@ -55,6 +55,7 @@ def ranked_rows(
     execution: options.Execution,
 ) -> list[tuple[str | None, list[dict[str, Any]]]]:
     """For each subject by name, JSON-ready rows of its candidates; the keys are documented in docs/cli.md."""
+    from helora_core.cli.output import working
     from helora_core.cli.subjects import subjects
     from helora_core.planning.compiling import candidates
 
@@ -65,7 +66,8 @@ def ranked_rows(
     ranked = []
     for name, each in found.items():
         if each.key not in known:
-            known[each.key] = candidates(each.request(execution, (tokens,)))
+            with working(f"compiling every packing for {each.shape}"):
+                known[each.key] = candidates(each.request(execution, (tokens,)))
         exponents = _exponents(each, known[each.key])
         ranked.append((name or shape, _rows(known[each.key], exponents)))
     return ranked

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from helora_core.cli.terminal import say
 from helora_core.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def run_artifact(
 def tell_unchecked(artifact_digest: str) -> None:
     """Print to standard error which artifact was run, and that Δ was not checked."""
     click.echo(f"artifact {artifact_digest}", err=True)
-    click.echo(
+    say(
         "Without the adapter Δ cannot be compared with the plaintext reference: bits in brackets are those that the "
         "bound on its error leaves.",
         err=True,

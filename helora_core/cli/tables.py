@@ -31,6 +31,9 @@ MANY_ROWS = 8
 BEGINNINGS = "…"
 """Stands in ``Table.spare`` for what all names of modules begin with."""
 
+_ALIKE = 0.01
+"""Measured values that differ by less than this part of their median are told by the median alone."""
+
 _PROSE = 36
 """Columns that prose needs at least."""
 
@@ -162,11 +165,14 @@ def _cell(table: Table, i: int, values: Sequence[Any]) -> str:
 
 
 def _spread(column: Column, values: Sequence[Any]) -> str:
-    """The median, and in brackets the least and the most if they look different; a unit is not said twice."""
-    least, most = column.show(min(values)), column.show(max(values))
-    middle = column.show(statistics.median(values))
-    if least == most:
-        return middle
+    """The median, and in brackets the least and the most if they differ by more; a unit is not said twice."""
+    middle, least, most = statistics.median(values), min(values), max(values)
+    if most - least <= _ALIKE * abs(middle):
+        return column.show(middle)
+    return _range(column.show(middle), column.show(least), column.show(most))
+
+
+def _range(middle: str, least: str, most: str) -> str:
     number, space, unit = least.partition(" ")
     return f"{middle} ({number if space and most.endswith(f' {unit}') else least}–{most})"
 

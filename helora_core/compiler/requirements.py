@@ -43,8 +43,8 @@ def require_capabilities(backend: Backend | CheckedBackend, plan: Plan) -> None:
         raise CapabilityMissing(
             f"Backend {backend.name} lacks {', '.join(missing)}, by which plan {plan.packing.name} {plan.shape} "
             "sanitises its results.",
-            hint="If the key holder may learn the weights, --no-private-weights (private_weights=False) leaves that out; "
-            "otherwise choose another backend: `helora backends` lists what each can do.",
+            hint="If the key holder may learn the weights, --no-private-weights (private_weights=False) leaves that "
+            "out; otherwise choose another backend: `helora backends` lists what each can do.",
         )
     if missing:
         raise CapabilityMissing(

@@ -105,7 +105,7 @@ class KitReport:
         return lines
 
     def left_out(self) -> list[str]:
-        """Which laws were not run, by reason, for a terminal: those of abilities that are not claimed by count alone."""
+        """Which laws were not run, by reason, for a terminal; those of abilities that are not claimed are counted."""
         reasons = Counter(law["reason"] for law in self._laws.values() if law["outcome"] == "skipped")
         unclaimed = sum(count for reason, count in reasons.items() if (reason or "").startswith(NOT_CLAIMED))
         others = [f"  {count} law{'s' * (count > 1)} did not run: {reason}" for reason, count in reasons.items()

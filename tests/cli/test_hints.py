@@ -34,7 +34,7 @@ _PROSE = {"on", "there", "that", "artifact", "payload", "hook", "which", "or", "
 
 
 def texts(tree: ast.Module, node: ast.AST, depth: int = 0) -> Iterator[str]:
-    """The texts that an expression can be, with ``…`` for what is filled in; by names and functions of the module too."""
+    """The texts that an expression can be, by names and functions of the module too; ``…`` for what is filled in."""
     if isinstance(node, ast.Constant):
         if isinstance(node.value, str):
             yield node.value
@@ -52,7 +52,8 @@ def texts(tree: ast.Module, node: ast.AST, depth: int = 0) -> Iterator[str]:
         yield from (*texts(tree, node.body, depth), *texts(tree, node.orelse, depth))
     elif depth < 3 and isinstance(node, ast.Name):
         for each in ast.walk(tree):
-            if isinstance(each, ast.Assign) and any(isinstance(to, ast.Name) and to.id == node.id for to in each.targets):
+            named = each.targets if isinstance(each, ast.Assign) else []
+            if isinstance(each, ast.Assign) and any(isinstance(to, ast.Name) and to.id == node.id for to in named):
                 yield from texts(tree, each.value, depth + 1)
     elif depth < 3 and isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         for each in ast.walk(tree):

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 
 import pytest
 
+import helora_core
 from helora_core import __version__, errors
 from helora_core.cli.main import main
 from helora_core.errors import HeloraError
 
+ADAPTER = Path(helora_core.__file__).parent / "data" / "smollm2_lora" / "adapter"
 COMMANDS = (
     "backends", "calibrate", "compile", "conform", "demo", "doctor", "explain", "new-backend", "packings", "plan",
     "predict", "run",
@@ -82,6 +85,38 @@ class TestRefusals:
         error = refusal("demo", "--module", "q_prj")
         assert error["code"] == "invalid-input"
         assert "q_proj" in error["hint"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "meant"),
+        [
+            (["dmeo"], "'demo'"),
+            (["bench", "cuonts"], "'counts'"),
+            (["bench", "planner", "chekc"], "'check'"),
+            (["model", "fecth"], "'fetch'"),
+            (["demo", "--modul", "q_proj"], "--module"),
+            (["plan", "--shape", "8:8:2", "--security-table", "guidlines-2024"], "'guidelines-2024'"),
+            (["plan", "--shape", "8:8:2", "--assume", "honest-key"], "'honest-keys'"),
+            (["plan", "--model", "qwen2.5-1.b"], "'qwen2.5-1.5b'"),
+            (["plan", "--model", "qwen2.5-1.5b", "--module", "q_prj"], "q_proj"),
+        ],
+        ids=" ".join,
+    )
+    def test_what_may_have_been_meant_is_named(
+        self, helora: Callable[..., Any], arguments: list[str], meant: str
+    ) -> None:
+        shown = helora(*arguments)
+        assert shown.exit_code == 2
+        assert "Did you mean" in shown.stderr
+        assert meant in shown.stderr.partition("Did you mean")[2]
+
+    @pytest.mark.parametrize("pattern", ["layers.*.q_prj", "layers.3.q_proj", "*.q_poj"])
+    def test_what_a_misspelt_pattern_is_said_to_mean_is_there(
+        self, refusal: Callable[..., Any], helora_json: Callable[..., Any], pattern: str
+    ) -> None:
+        hint = refusal("demo", "--module", pattern)["hint"]
+        first = hint.partition("Did you mean ")[2].partition(",")[0].rstrip("?")
+        found = helora_json("plan", "--adapter", ADAPTER, "--module", first)
+        assert found
 
     def test_json_may_stand_anywhere_among_the_arguments(self, helora: Callable[..., Any]) -> None:
         shown = helora("plan", "--json", "--shape", "8:8:0")
@@ -169,6 +204,35 @@ class TestCompletion:
         shown = in_new_process(program, _HELORA_COMPLETE="bash_source")
         assert shown.returncode == 0
         assert "_helora_completion()" in shown.stdout
+
+    @pytest.mark.parametrize(
+        ("words", "completed"),
+        [
+            (["helora", "calib"], ["calibrate"]),
+            (["helora", "plan", "--sha"], ["--shape", "--share"]),
+            (["helora", "plan", "--packing", "rank"], ["rank_bsgs"]),
+            (["helora", "demo", "--backend", "tens"], ["tenseal"]),
+            (["helora", "explain", "--model", "qwen2.5-1"], ["qwen2.5-1.5b"]),
+            (["helora", "conform", "nump"], ["numpy"]),
+            (["helora", "bench", "over"], ["overhead"]),
+        ],
+        ids=" ".join,
+    )
+    def test_bash_completes_what_was_begun(self, program: str, words: list[str], completed: list[str]) -> None:
+        bash = shutil.which("bash")
+        if bash is None:
+            pytest.skip("bash is not installed")
+        script = (
+            'eval "$(_HELORA_COMPLETE=bash_source helora)"; complete -p helora >&2; '
+            'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _helora_completion helora; printf "%s\\n" "${COMPREPLY[@]}"'
+        )
+        path = os.pathsep.join([str(Path(program).parent), os.environ["PATH"]])
+        shown = subprocess.run(
+            [bash, "--norc", "-c", script, "bash", *words],
+            env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=120, check=True,
+        )  # fmt: skip
+        assert shown.stdout.split() == completed
+        assert "-F _helora_completion helora" in shown.stderr
 
     def test_commands_and_options_are_completed(self, in_new_process: Callable[..., Any], program: str) -> None:
         assert self.complete(in_new_process, program, "helora p") == ["packings", "plan", "predict", "proxy"]

@@ -72,7 +72,7 @@ def test_a_wider_terminal_shows_no_less(table: Table, width: int, more: int) -> 
     assert list(narrow.left_out) == [column.heading for column in table.columns if column.heading in narrow.left_out]
     columns = [heading for heading in table.spare if heading != BEGINNINGS]
     assert set(narrow.left_out) == set(columns[: len(narrow.left_out)])
-    if columns != list(table.spare) and table.spare.index(BEGINNINGS) >= len(narrow.left_out) < len(columns):
+    if table.spare.index(BEGINNINGS) > len(narrow.left_out):
         assert narrow.rows[0][0] == fitted(table, None).rows[0][0], "names are whole until it is their turn"
 
 
@@ -102,7 +102,7 @@ def test_what_was_measured_is_told_by_median_least_and_most(times: list[float]) 
     (row,) = fitted(Table(columns, [(f"a.{i}", ms) for i, ms in enumerate(times)], names="module"), None).rows
     found = [float(number) for number in re.findall(r"[\d.]+", row[1])]
     expected = [statistics.median(times), min(times), max(times)]
-    same = f"{expected[1]:.2f}" == f"{expected[2]:.2f}"
+    same = expected[2] - expected[1] <= 0.01 * expected[0]
     assert found == [float(f"{value:.2f}") for value in (expected[:1] if same else expected)]
     assert row[1].count("ms") == (1 if same else 2), "the unit is not said with the least"
 

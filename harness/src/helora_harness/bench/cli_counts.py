@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from helora_core.cli.options import as_json, wide
+from helora_core.cli.terminal import say
 
 if TYPE_CHECKING:
     from helora_harness.bench.counts import Difference
@@ -76,9 +77,9 @@ def counts(
         if not (check or update):
             _show_counts(now)
         for each in found:
-            click.echo(f"{each.state:8} {each.cell}: {each.what}")
+            say(f"{each.state:8} {each.cell}: {each.what}")
         _show_absent({cell.backend for cell in cells}, missing)
-        click.echo(f"counts: {state}, {len(now)} cells" if check or update else f"{len(now)} cells")
+        say(f"counts: {state}, {len(now)} cells" if check or update else f"{len(now)} cells")
     sys.exit(gate.EXIT[state])
 
 
@@ -90,7 +91,7 @@ def _append(out: Path, cells: Sequence[Cell]) -> None:
     new = [cell for cell in cells if not record.known("counts", cell, of)]
     for cell in new:
         record.add(gate.row_of(cell, gate.plan_of(cell), of))
-    click.echo(f"{len(new)} rows added to {out}, {len(cells) - len(new)} were there", err=True)
+    say(f"{len(new)} rows added to {out}, {len(cells) - len(new)} were there", err=True)
 
 
 _COLUMNS = {
@@ -117,11 +118,11 @@ def _show_counts(now: Mapping[str, dict[str, int] | str]) -> None:
     print_table(Table.of_text(["one run of", *numbers], rows, numbers=numbers, spare=numbers[:3:-1]))
     for cell, found in now.items():
         if isinstance(found, str):
-            click.echo(f"{cell}: {found}", err=True)
+            say(f"{cell}: {found}", err=True)
 
 
 def _show_absent(backends: set[str], missing: Mapping[str, str]) -> None:
     if missing:
-        click.echo(f"{len(backends) - len(missing)} of {len(backends)} backends counted:", err=True)
+        say(f"{len(backends) - len(missing)} of {len(backends)} backends counted:", err=True)
         for backend, reason in missing.items():
-            click.echo(f"  {backend}: {reason}", err=True)
+            say(f"  {backend}: {reason}", err=True)

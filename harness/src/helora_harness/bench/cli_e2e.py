@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from helora_core.cli.options import Decorator, as_json, wide
+from helora_core.cli.terminal import say
 from helora_harness.bench.cli_rows import again_option, out_option, tell_exercised, tell_file, warn_of_emulations
 from helora_harness.places import REPO
 
@@ -158,19 +159,19 @@ def _print(out: Path, found: Sequence[Measured], dirty: bool) -> None:
         headings = ("backend", "packing", "shape", *_NUMBERS, "bound by")
         cells = [_cells(row, bound_by(row)) for row in good]
         print_table(Table.of_text(headings, cells, numbers=_NUMBERS, spare=_SPARE))
-        click.echo("steps in ms: one token for each sequence; bound by: what takes most of a step, and its share of it")
-        click.echo("results are not sanitised: these plans do not keep weights from the key holder (docs/security.md)")
+        say("steps in ms: one token for each sequence; bound by: what takes most of a step, and its share of it")
+        say("results are not sanitised: these plans do not keep weights from the key holder (docs/security.md)")
     for row in rows:
         if row.outcome == "failed":
-            click.secho(f"FAILED {row.cell}: {row.reason}", fg="red", err=True)
+            say(f"FAILED {row.cell}: {row.reason}", err=True, colour="red")
     for each in found:
         if each.refused:
-            click.echo(f"not measured, {each.cell}: {each.refused}", err=True)
+            say(f"not measured, {each.cell}: {each.refused}", err=True)
     for reason in sorted({each.unpredicted for each in found if each.unpredicted}):
-        click.echo(f"no predicted times, so no cell is called overhead-bound: {reason}", err=True)
+        say(f"no predicted times, so no cell is called overhead-bound: {reason}", err=True)
     busier = sum(map(off_profile, good))
     if busier:
-        click.echo(
+        say(
             f"{busier} of {len(good)} cells spent more time in the library than was predicted for the whole: "
             "the machine is busier than when it was calibrated, or slower",
             err=True,
@@ -178,9 +179,9 @@ def _print(out: Path, found: Sequence[Measured], dirty: bool) -> None:
     leaders = best(rows)
     if leaders:
         first, fewest, least = leaders.values()
-        click.echo(f"highest throughput    {first.metrics['tokens_per_second']:.1f} tokens/s: {first.cell}")
-        click.echo(f"fewest rotations      {amount(fewest.metrics['rotations_per_token'])} per token: {fewest.cell}")
-        click.echo(f"fewest bytes          {size(bytes_per_token(least))} per token, up and down: {least.cell}")
+        say(f"highest throughput    {first.metrics['tokens_per_second']:.1f} tokens/s: {first.cell}")
+        say(f"fewest rotations      {amount(fewest.metrics['rotations_per_token'])} per token: {fewest.cell}")
+        say(f"fewest bytes          {size(bytes_per_token(least))} per token, up and down: {least.cell}")
     tell_file(out, "cells", [each.resumed for each in found], dirty=dirty)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from helora_core.cli.options import as_json, wide
+from helora_core.cli.terminal import say
 from helora_harness.bench.cli_rows import again_option, out_option, tell_exercised, tell_file, warn_of_emulations
 from helora_harness.places import REPO
 
@@ -121,7 +122,6 @@ def _fastest(rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
 def _print(out: Path, found: Sequence[Measured], dirty: bool) -> None:
     from helora_core.cli.output import print_table
     from helora_core.cli.tables import Table
-    from helora_core.cli.terminal import say
 
     rows = [each.row for each in found if each.row is not None]
     for ring_degree in dict.fromkeys(row.provenance.ring_degree for row in rows):
@@ -134,7 +134,7 @@ def _print(out: Path, found: Sequence[Measured], dirty: bool) -> None:
         print_table(Table.of_text(("operation", "level", *headings), cells, numbers=("level", *headings), spare=spare))
     for each in found:
         if each.refused:
-            click.echo(f"not measured, {each.backend} at N = {each.ring_degree}: {each.refused}", err=True)
+            say(f"not measured, {each.backend} at N = {each.ring_degree}: {each.refused}", err=True)
     tell_file(out, "rows", [each.resumed for each in found], dirty=dirty)
 
 

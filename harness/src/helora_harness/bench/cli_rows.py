@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from helora_core.cli.options import Decorator
+from helora_core.cli.terminal import say
 
 out_option: Decorator = click.option(
     "--out",
@@ -23,10 +24,10 @@ again_option: Decorator = click.option("--again", is_flag=True, help="Measure wh
 def tell_file(out: Path, what: str, resumed: Sequence[bool], *, dirty: bool) -> None:
     """Print where the rows are, how many already existed, and whether a later run will reuse them."""
     if any(resumed):
-        click.echo(f"{sum(resumed)} of {len(resumed)} {what} were in {out} already; --again measures them again")
+        say(f"{sum(resumed)} of {len(resumed)} {what} were in {out} already; --again measures them again")
     if dirty:
-        click.echo("the code has changes that its commit does not have: these rows are not taken up by a later run")
-    click.echo(f"rows are in {out}")
+        say("the code has changes that its commit does not have: these rows are not taken up by a later run")
+    say(f"rows are in {out}")
 
 
 def tell_exercised(present: Sequence[str], missing: dict[str, str]) -> None:
@@ -34,7 +35,7 @@ def tell_exercised(present: Sequence[str], missing: dict[str, str]) -> None:
     from helora_harness.bench.record import exercised
 
     for line in exercised(present, missing):
-        click.echo(line, err=bool(missing))
+        say(line, err=bool(missing))
 
 
 def warn_of_emulations(present: Iterable[str], what: str) -> None:

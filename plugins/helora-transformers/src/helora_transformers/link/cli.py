@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from helora_core.cli import options
+from helora_core.cli.terminal import say
 
 if TYPE_CHECKING:
     from helora_core.parties.server import Server
@@ -167,7 +168,6 @@ class _Log:
             return
         from helora_core.cli.output import print_table
         from helora_core.cli.tables import BEGINNINGS, Table
-        from helora_core.cli.terminal import say
 
         numbers = ("N", "tok/run", "security")
         rows = [
@@ -202,7 +202,7 @@ class _Log:
                 self._print({"event": "stopped", **self._totals})
             else:
                 what = ", ".join(f"{self._totals[name]} {name}" for name in ("connections", "sessions"))
-                click.echo(f"in all: {what}, {_traffic(self._totals)}")
+                say(f"in all: {what}, {_traffic(self._totals)}", hanging=2)
 
     def _print(self, document: dict[str, Any]) -> None:
         import msgspec
