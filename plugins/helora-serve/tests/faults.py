@@ -49,15 +49,18 @@ class FaultyRelay:
         port: Where to.
         faults: What happens; each once.
         delay_s: Seconds by which ``DELAY`` is late.
+        sockets: Whether WebSockets get through.
 
     Attributes:
         url: Where it listens.
+        recorded: All bytes of the clients, by connection.
         happened: The faults that did.
         frames: Frames that were passed on.
     """
 
-    def __init__(self, port: int, *faults: Fault, delay_s: float = 0.1) -> None:
-        self.port, self.faults, self.delay_s = port, list(faults), delay_s
+    def __init__(self, port: int, *faults: Fault, delay_s: float = 0.1, sockets: bool = True) -> None:
+        self.port, self.faults, self.delay_s, self.sockets = port, list(faults), delay_s, sockets
+        self.recorded: list[bytearray] = []
         self.happened: list[Fault] = []
         self.frames = 0
         self.connections = 0
@@ -136,6 +139,8 @@ class _Pair:
         self._relay, self._ends = relay, (near, far)
         self._number = -1
         self._left, self._lock = 2, threading.Lock()
+        self._recorded = bytearray()
+        relay.recorded.append(self._recorded)
         for up, source, sink in ((True, near, far), (False, far, near)):
             relay._start(self._pump, up, source, sink)
 
@@ -145,8 +150,12 @@ class _Pair:
             head = self._head(stream)
             if not head:
                 return
-            sink.sendall(head)
             upgrade = b"upgrade: websocket" in head.lower()
+            if upgrade and not self._relay.sockets:
+                raise EOFError
+            sink.sendall(head)
+            if up:
+                self._recorded += head
             if upgrade and up:
                 with self._relay._lock:
                     self._number = self._relay.connections
@@ -155,6 +164,7 @@ class _Pair:
                 self._frames(up, stream, sink)
             else:
                 while data := stream.read1(1 << 16):
+                    self._recorded += data if up else b""
                     sink.sendall(data)
                 sink.shutdown(socket.SHUT_WR)
         except (OSError, ValueError, EOFError):
@@ -170,6 +180,7 @@ class _Pair:
         number, held = 0, b""
         while True:
             frame = _frame(stream)
+            self._recorded += frame if up else b""
             kind = self._relay.take(self._number, up, number)
             number += 1
             if kind is Kind.KILL:

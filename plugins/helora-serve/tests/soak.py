@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from soak_clients import Clients, recorded
 from soak_figures import Figures, Load, Malformed
+from soak_overhead import Overhead, overhead
 from soak_server import BareLoop, Process
 
 from helora_core.adapter.lora import ModuleShape
@@ -44,6 +45,7 @@ PLANS: dict[str, tuple[str, ...]] = {
     "online": (),
     "precomputed": ("--packing", "precomputed", "--assume", "honest-keys"),
 }
+REQUESTS = {"online": 200, "precomputed": 4000}
 SHARES = (0.5, 0.95, 0.99, 1.0)
 LAG_SHARES = (0.5, 0.99, 0.999)
 BACKEND = "rns"
@@ -126,9 +128,8 @@ def generating(plan: str, count: int, seconds: float, inputs: int, served: Path,
     p50, p95, p99, longest = soak_figures.percentiles([each.answers for each in done], SHARES)
     limits = server.started["limits"]
     holds = limits["weight_bytes"] + count * (server.started["session_bytes"] + server.started["key_bytes"])
-    lags, alones = (
-        [soak_server.lag_ms(of, since, share) for share in LAG_SHARES] for of, since in ((after, before), (alone, {}))
-    )
+    lags = [soak_server.lag_ms(after, before, share) for share in LAG_SHARES]
+    alones = [soak_server.lag_ms(alone, {}, share) for share in LAG_SHARES]
     return Load(
         plan=plan,
         clients=count,
@@ -185,6 +186,7 @@ def main(given: argparse.Namespace) -> None:
     """Measure what was asked for; each part is written as soon as it is there."""
     ended = conditions.begin(BACKEND, threads=1, link="WebSocket, loopback", adapter=DIRECTORY / "adapter")
     found: list[Load] = []
+    over: list[Overhead] = []
     noisy: Malformed | None = None
     with tempfile.TemporaryDirectory() as place, _telling() as say:
         if given.frames:
@@ -192,10 +194,16 @@ def main(given: argparse.Namespace) -> None:
         for plan in filter(None, given.plans.split(",")):
             say(f"compiling for {plan}", 0.0)
             served = compiled(Path(place) / plan, plan)
+            say(f"{plan}: one request, served and in process", 0.0)
+            server = Process(served, BACKEND, "--ttl", "900", *PLANS[plan][2:])
+            try:
+                over.append(overhead(plan, served, server.url, BACKEND, REQUESTS[plan]))
+            finally:
+                server.stop()
             for count in (int(each) for each in given.clients.split(",")):
                 inputs = given.inputs if plan == "precomputed" else 1 << 10
                 found.append(generating(plan, count, given.seconds, inputs, served, say))
-                figures = Figures(conditions=ended(), loads=tuple(found), malformed=noisy)
+                figures = Figures(conditions=ended(), loads=tuple(found), overheads=tuple(over), malformed=noisy)
                 soak_figures.write(figures, given.output)
     print(soak_page.tables(figures))
     if given.output == soak_figures.FIGURES:

@@ -122,7 +122,7 @@ def _client(
         client = Client(remote.offer())
         session = remote.open(client.evaluation_keys())
         for each in inputs if ahead else ():
-            _prepare(client, session, each.modules)
+            prepare(client, session, each.modules)
         # The first client asks for all, so that the server has encoded all weights.
         right = all(_is_right(client, session, each) for each in (inputs if ahead or not number else inputs[:1]))
         with ready.get_lock():
@@ -136,7 +136,7 @@ def _client(
             try:
                 request = client.begin(each.modules, x)
             except PoolEmpty:
-                ahead_s += _prepare(client, session, each.modules)
+                ahead_s += prepare(client, session, each.modules)
                 continue
             message = request.message()
             asked = time.perf_counter()
@@ -158,7 +158,8 @@ def _tokens(inputs: list[Recorded], first: int) -> Iterator[tuple[Recorded, Any]
         token += 1
 
 
-def _prepare(client: Client, session: Any, modules: list[str]) -> float:
+def prepare(client: Client, session: Any, modules: list[str]) -> float:
+    """Fill a pool. Returns the seconds that it took."""
     start = time.perf_counter()
     preparation = client.prepare(modules, AHEAD)
     while not preparation.done:

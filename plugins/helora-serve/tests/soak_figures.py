@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from soak_overhead import Overhead
 
 from helora_core.files.atomic import replacing
 from helora_harness.lm.figures import Conditions
@@ -92,11 +93,13 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     Attributes:
         conditions: Where and how; its load is that before and after.
         loads: By plan and clients.
+        overheads: By plan, of one client.
         malformed: None if that was left out.
     """
 
     conditions: Conditions
     loads: tuple[Load, ...]
+    overheads: tuple[Overhead, ...] = ()
     malformed: Malformed | None = None
 
 

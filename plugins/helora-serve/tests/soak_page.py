@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from soak_figures import Figures, Load, Malformed
+from soak_overhead import Overhead
 
 from helora_harness.lm.page import conditions
 from helora_harness.places import DOCS
@@ -35,6 +36,13 @@ loop which does nothing, in a process beside it at the same time: what the machi
 before clients came, when all were connected, at most, and what the limits allow, with a window of {window} MiB.
 *Stolen* is processor time that others on the same hardware took."""
 
+_COSTS = """\
+One client, a request of one token and layer with the client's own work: both parties in one process, and served over
+loopback, by turns; the median, and the least, which others on the machine stretch least. *Echo* is what as many bytes
+take to another process and back over a bare socket with no work at all: nothing that is served can cost less than that
+on top. *More* is what serving adds to a token of the whole adapter, least to least; the base model takes its own time
+beside it."""
+
 
 def rendered(figures: Figures) -> str:
     """The page."""
@@ -45,7 +53,11 @@ def rendered(figures: Figures) -> str:
 
 def tables(figures: Figures) -> str:
     """Its tables."""
-    parts = []
+    parts = (
+        ["## What serving costs", _COSTS, _costs(figures.overheads, figures.loads[0].per_token)]
+        if figures.overheads
+        else []
+    )
     for plan in dict.fromkeys(each.plan for each in figures.loads):
         loads = [each for each in figures.loads if each.plan == plan]
         parts += [f"## {plan.capitalize()}", _about(loads[0]), _speed(loads), _resources(loads)]
@@ -71,6 +83,24 @@ def _wrong(figures: Figures) -> Iterator[str]:
     noise = figures.malformed
     if noise is not None and (noise.right < noise.asked or noise.faults or noise.mib_after > noise.mib_before + 100):
         yield f"malformed frames: {noise}"
+
+
+def _costs(overheads: Sequence[Overhead], per_token: int) -> str:
+    heads = (
+        "plan", "bytes up", "down", "in process, µs", "least", "served, µs", "least", "echo, µs", "least",
+        "more, ms a token",
+    )  # fmt: skip
+    return _table(
+        heads,
+        [
+            (
+                each.plan, each.bytes_up, each.bytes_down,
+                *(f"{time:.0f}" for pair in (each.in_process, each.served, each.echo) for time in pair),
+                f"{1e-3 * per_token * (each.served[1] - each.in_process[1]):.1f}",
+            )
+            for each in overheads
+        ],
+    )  # fmt: skip
 
 
 def _about(load: Load) -> str:

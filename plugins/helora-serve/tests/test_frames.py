@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from helora_core.errors import CorruptPayload
 from helora_serve import frames
 from helora_serve.schema import schema
+from helora_serve.split import frames as split_frames
 
 DOCS = Path(__file__).parents[3] / "docs"
 NUMBERS = st.integers(1, (1 << 53) - 1)
@@ -83,5 +84,6 @@ def test_the_schema_in_the_documentation_is_that_of_the_code() -> None:
 
 def test_every_header_and_document_is_in_the_schema() -> None:
     names = set(schema()["$defs"])
-    headers = {each.__name__ for kind in (frames.FromClient, frames.FromServer) for each in get_args(kind)}
-    assert names >= headers | {"OfferDocument", "RefusalDocument"}
+    unions = (frames.FromClient, frames.FromServer, split_frames.FromSplitClient, split_frames.FromSplitServer)
+    headers = {each.__name__ for kind in unions for each in get_args(kind)}
+    assert names >= headers | {"OfferDocument", "RefusalDocument", "SplitOffer", "ModesDocument", "Comparison"}

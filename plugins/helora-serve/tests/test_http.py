@@ -60,7 +60,9 @@ def test_offer_models_health_and_metrics(serving: Any, world: Any) -> None:
         ("PUT", "/v1/keys/" + "0" * 64, {"transfer-encoding": "chunked"}, 411),
         ("PUT", "/v1/keys/" + "0" * 64, {"content-length": "999999999999"}, 413),
         ("HEAD", "/v1/keys/" + "0" * 64, {}, 404),
-        ("GET", PATH, {}, 404),
+        ("GET", PATH, {}, 405),
+        ("POST", PATH, {"transfer-encoding": "chunked"}, 411),
+        ("POST", PATH, {"content-length": "999999999999"}, 413),
     ],
 )
 def test_what_is_wrong_is_refused_before_its_body_is_read(

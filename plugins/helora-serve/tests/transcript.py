@@ -1,9 +1,11 @@
-"""The transcript in docs/protocol.md, of a real client and server: ``python transcript.py`` renews it."""
+"""The transcripts in docs/protocol.md, of real clients and servers: ``python transcript.py`` renews them."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +17,7 @@ from helora_core.adapter.lora import ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.compiled import CompiledModule, Part
-from helora_core.errors import CorruptPayload
+from helora_core.errors import CorruptPayload, UnexpectedMessage
 from helora_core.host.manager import get_manager
 from helora_core.parties.client import Client
 from helora_core.parties.compiled_lora import CompiledLoRA
@@ -26,10 +28,16 @@ from helora_serve.client.wire import Wire
 from helora_serve.frames import Resume, decode_from_client, decode_from_server
 from helora_serve.host import Host
 from helora_serve.service import Service
+from helora_serve.split import frames as split_frames
+from helora_serve.split.client import connect_split
 
 PAGE = Path(__file__).parents[3] / "docs" / "protocol.md"
-BEGIN, END = "<!-- transcript: begin -->", "<!-- transcript: end -->"
+MARKS = {
+    each: (f"<!-- {name}: begin -->", f"<!-- {name}: end -->")
+    for each, name in ((False, "transcript"), (True, "split transcript"))
+}
 _SHOWN = 24
+_SHAPE = ModuleShape.parse("24:20:3")
 _STEP = re.compile(
     r"(client|server): `(.*?)`\n\n```text\n([0-9a-f \n]+?)(?:\n\+ (\d+) bytes: ([0-9a-f ]+) …)?\n```"
     r"|(\*The socket is cut)"
@@ -44,29 +52,35 @@ class Step(NamedTuple):
         head: Length and header, as they are sent.
         payload_bytes: Bytes of the payload.
         payload: Its first ones.
+        split: Whether it is of mode ``split``.
     """
 
     way: str
     head: bytes = b""
     payload_bytes: int = 0
     payload: bytes = b""
+    split: bool = False
 
     @property
     def header(self) -> Any:
         """The header."""
-        decode: Any = decode_from_client if self.way == "client" else decode_from_server
+        decode: Any
+        if self.split:
+            decode = split_frames.decode_from_client if self.way == "client" else split_frames.decode_from_server
+        else:
+            decode = decode_from_client if self.way == "client" else decode_from_server
         return decode(self.head + (b"x" if self.payload_bytes else b""))[0]
 
 
 @contextmanager
-def recorded() -> Iterator[list[Step]]:
+def recorded(split: bool = False) -> Iterator[list[Step]]:
     """The frames of all sockets, while the context is open."""
     steps: list[Step] = []
     send, receive, close = Wire.send, Wire.receive, Wire.close
 
     def note(way: str, frame: bytes) -> None:
         end = 2 + int.from_bytes(frame[:2], "big")
-        steps.append(Step(way, frame[:end], len(frame) - end, frame[end : end + _SHOWN]))
+        steps.append(Step(way, frame[:end], len(frame) - end, frame[end : end + _SHOWN], split))
 
     def sending(wire: Wire, frame: bytes) -> None:
         note("client", frame)
@@ -87,12 +101,7 @@ def recorded() -> Iterator[list[Step]]:
 
 def record() -> list[Step]:
     """A session: Δ, the socket cut, Δ again, a refusal, the end."""
-    shape = ModuleShape.parse("24:20:3")
-    module = synthetic_module(shape, seed=1, name="q")
-    plan = compile_plan(shape, get_manager().load_packing("rank_bsgs"), module=module)
-    compiled = CompiledModule(module, (Part(name="q", d_out=20),), plan)
-    lora = CompiledLoRA((compiled,), get_manager().load_backend("numpy"), secure=False)
-    load, x = fixed(Server(lora)), synthetic_activations(shape, 1, seed=0)
+    load, x = _loading(), synthetic_activations(_SHAPE, 1, seed=0)
     with Host(Service(lambda batches: load())) as host, recorded() as steps:
         remote = connect(host.url)
         client = Client(remote.offer())
@@ -107,6 +116,38 @@ def record() -> list[Step]:
             session.answer(message[:40])
         remote.close()
     return [each for each, before in zip(steps, [None, *steps], strict=False) if not _lost(each, before)]
+
+
+def record_split() -> list[Step]:
+    """A session of mode ``split`` on the tiny model: three rows, one row, a row that skips a position, the end."""
+    tiny, layers, load = _beside("model/tiny"), _beside("split/numpy_layers"), _loading()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = tiny.saved(Path(temporary) / "base")
+        service = Service(lambda batches: load(), layers=layers.NumpyLayers(tiny, folder))
+        with Host(service) as host, recorded(split=True) as steps:
+            with connect_split(host.url, folder, adapter="legal", dtype="float16") as model:
+                rows = model.ends.embedding
+                model.forward(rows[[117, 58, 104]], 0, last=True)
+                model.forward(rows[[105]], 3)
+                with suppress(UnexpectedMessage):
+                    model.forward(rows[[33]], 5)
+            return list(steps)
+
+
+def _loading() -> Any:
+    module = synthetic_module(_SHAPE, seed=1, name="q")
+    plan = compile_plan(_SHAPE, get_manager().load_packing("rank_bsgs"), module=module)
+    compiled = CompiledModule(module, (Part(name="q", d_out=20),), plan)
+    return fixed(Server(CompiledLoRA((compiled,), get_manager().load_backend("numpy"), secure=False)))
+
+
+def _beside(path: str) -> Any:
+    spec = importlib.util.spec_from_file_location(path.replace("/", "_"), Path(__file__).parent / f"{path}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
 
 
 def _lost(step: Step, before: Step | None) -> bool:
@@ -133,15 +174,16 @@ def render(steps: list[Step]) -> str:
     return "\n\n".join(parts)
 
 
-def read(page: str) -> list[Step]:
+def read(page: str, split: bool = False) -> list[Step]:
     """The steps on the page."""
-    section = page.partition(BEGIN)[2].partition(END)[0]
+    begin, end = MARKS[split]
+    section = page.partition(begin)[2].partition(end)[0]
     steps = []
     for way, header, dump, size, payload, cut in _STEP.findall(section):
         if cut:
             steps.append(Step("cut"))
             continue
-        step = Step(way, bytes.fromhex(dump.replace("\n", " ")), int(size or 0), bytes.fromhex(payload))
+        step = Step(way, bytes.fromhex(dump.replace("\n", " ")), int(size or 0), bytes.fromhex(payload), split)
         assert json.loads(header) == json.loads(shown(step)), header
         steps.append(step)
     return steps
@@ -149,5 +191,8 @@ def read(page: str) -> list[Step]:
 
 if __name__ == "__main__":
     text = PAGE.read_text("utf-8")
-    before, _, rest = text.partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{render(record())}\n{END}{rest.partition(END)[2]}", "utf-8")
+    for mode, steps in ((False, record()), (True, record_split())):
+        begin, end = MARKS[mode]
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}\n{render(steps)}\n{end}{rest.partition(end)[2]}"
+    PAGE.write_text(text, "utf-8")

@@ -62,9 +62,10 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     work: str
     published: tuple[dict[str, str], ...]
     columns: str
-    variants: tuple[Variant, ...]
     same: tuple[str, ...]
     modules: int = 1
+    variants: tuple[Variant, ...] = ()
+    stated: tuple[dict[str, str], ...] = ()
     adapters: tuple[WholeAdapter, ...] = ()
 
 

@@ -16,7 +16,7 @@ from helora_harness.places import DOCS
 
 PAGE = DOCS / "claims.md"
 _SPECIAL, _ESCAPED = re.compile(r"[|*\[\]]"), r"\\\g<0>"
-_WORDS = ("work", "modulus_bits", "security", "sanitised", "leakage")
+_WORDS = ("work", "modulus_bits", "security", "sanitised", "leakage", "model", "seen", "measured")
 
 
 def problems(rows: Sequence[ClaimRow], page: str) -> list[str]:
@@ -81,6 +81,7 @@ def _table(claim: Claim, rows: Sequence[ClaimRow]) -> str:
         lines.append([_shown(name, values.get(name), claim.modules) for name in columns.values()])
     of_adapters = map(values_of, claim.adapters)
     lines += ([_shown(name, values.get(name), 1) for name in columns.values()] for values in of_adapters)
+    lines += [[row.get(name, "–") for name in columns] for row in claim.stated]
     numbers = ["---" if name in _WORDS else "--:" for name in columns.values()]
     return "\n".join(f"| {' | '.join(line)} |" for line in ([*columns], numbers, *lines))
 

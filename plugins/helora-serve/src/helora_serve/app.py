@@ -1,10 +1,11 @@
-"""HTTP: ``/v1/offer``, ``/v1/keys``, ``/v1/models``, ``/v1/delta``, ``/healthz`` and ``/metrics``."""
+"""HTTP: ``/v1/offer``, ``/v1/keys``, ``/v1/models``, ``/v1/delta``, ``/healthz`` and ``/metrics``; and what other modes
+add to them."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -15,23 +16,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocket
 
-from helora_core.errors import HeloraError, InvalidInput, LimitExceeded
+from helora_core.errors import InvalidInput
 from helora_serve.auth import Identity
-from helora_serve.certificates import certificate_of
+from helora_serve.channel import Channel
 from helora_serve.frames import PATH, SUBPROTOCOL
+from helora_serve.gate import JSON, Gate
+from helora_serve.hosted.routes import hosted_routes
 from helora_serve.metrics import CONTENT_TYPE
-from helora_serve.mode import CLIENT_KEY, HEADER
-from helora_serve.refusals import RefusalDocument, Refusing
+from helora_serve.mode import HEADER, modes_of, of_route
+from helora_serve.refusals import Refusing
 from helora_serve.service import Service
-from helora_serve.socket import DeltaSocket, accepted
+from helora_serve.socket import DeltaSocket
+from helora_serve.split.routes import split_routes
 
-JSON = "application/json"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LENGTH = re.compile(r"[0-9]{1,15}")
-
-Handler = Callable[[Request, Identity], Awaitable[Response]]
 
 
 def app_of(service: Service, *, note: str = "", pages: Sequence[BaseRoute] = ()) -> Starlette:
@@ -42,7 +42,7 @@ def app_of(service: Service, *, note: str = "", pages: Sequence[BaseRoute] = ())
         note: What the header ``x-helora-insecure`` of every response says; none if empty.
         pages: Routes of pages for browsers.
     """
-    endpoints = _Endpoints(service)
+    endpoints, gate = _Endpoints(service), Gate(service)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -50,7 +50,7 @@ def app_of(service: Service, *, note: str = "", pages: Sequence[BaseRoute] = ())
         yield
         await service.stop()
 
-    headers = {HEADER: CLIENT_KEY, "cache-control": "no-store", "x-content-type-options": "nosniff"}
+    headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
     if note:
         headers["x-helora-insecure"] = note
     middleware = [Middleware(_Headers, headers=headers)]
@@ -59,7 +59,7 @@ def app_of(service: Service, *, note: str = "", pages: Sequence[BaseRoute] = ())
             Middleware(
                 CORSMiddleware,
                 allow_origins=list(service.access.origins),
-                allow_methods=["GET", "HEAD", "PUT"],
+                allow_methods=["GET", "HEAD", "PUT", "POST"],
                 allow_headers=["authorization", "content-type"],
                 expose_headers=[HEADER],
             )
@@ -67,11 +67,14 @@ def app_of(service: Service, *, note: str = "", pages: Sequence[BaseRoute] = ())
     return Starlette(
         routes=[
             Route("/healthz", endpoints.health, methods=["GET"]),
-            Route("/metrics", endpoints.guarded(endpoints.metrics), methods=["GET"]),
-            Route("/v1/offer", endpoints.guarded(endpoints.offer), methods=["GET"]),
-            Route("/v1/models", endpoints.guarded(endpoints.models), methods=["GET"]),
-            Route("/v1/keys/{digest}", endpoints.guarded(endpoints.keys), methods=["HEAD", "PUT"]),
-            WebSocketRoute(PATH, endpoints.delta),
+            Route("/metrics", gate.guarded(endpoints.metrics), methods=["GET"]),
+            Route("/v1/offer", gate.guarded(endpoints.offer), methods=["GET"]),
+            Route("/v1/models", gate.guarded(endpoints.models), methods=["GET"]),
+            Route("/v1/keys/{digest}", gate.guarded(endpoints.keys), methods=["HEAD", "PUT"]),
+            WebSocketRoute(PATH, gate.sockets(SUBPROTOCOL, endpoints.delta)),
+            Route(PATH, gate.posts(endpoints.delta), methods=["POST"]),
+            Route("/v1/modes", gate.guarded(endpoints.modes), methods=["GET"]),
+            *_other_modes(service, gate),
             *pages,
         ],
         middleware=middleware,
@@ -79,24 +82,17 @@ def app_of(service: Service, *, note: str = "", pages: Sequence[BaseRoute] = ())
     )
 
 
+def _other_modes(service: Service, gate: Gate) -> Iterator[BaseRoute]:
+    if service.split is not None:
+        yield from split_routes(service.split, gate)
+        if service.hosted is not None:
+            yield from hosted_routes(service.hosted, service.split.run, service.access, service.limits)
+
+
 class _Endpoints:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._began = int(time.time())
-
-    def guarded(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """A handler behind the check of who asks; refusals become JSON."""
-
-        async def handle(request: Request) -> Response:
-            try:
-                identity = self._service.access.identity(request.headers, certificate=certificate_of(request.scope))
-                return await handler(request, identity)
-            except HeloraError as error:
-                return self._refused(Refusing(error))
-            except Refusing as refusing:
-                return self._refused(refusing)
-
-        return handle
 
     async def health(self, request: Request) -> Response:
         """Whether new sessions are opened."""
@@ -137,51 +133,30 @@ class _Endpoints:
         self._service.metrics.keys.inc()
         return Response(status_code=201)
 
-    async def delta(self, socket: WebSocket) -> None:
-        """A socket: refused before it is accepted, or run."""
-        service = self._service
-        try:
-            subprotocols, certificate = socket.scope.get("subprotocols", ()), certificate_of(socket.scope)
-            identity = service.access.identity(socket.headers, subprotocols, certificate=certificate)
-            accepted(socket)
-            if service.sockets >= service.limits.sockets:
-                raise Refusing(
-                    LimitExceeded(f"Server: {service.limits.sockets} sockets are open.", hint="Try again later."),
-                    retry_s=5.0,
-                )
-        except Refusing as refusing:
-            await socket.send_denial_response(self._refused(refusing))
-            return
-        service.sockets += 1
-        try:
-            await socket.accept(subprotocol=SUBPROTOCOL)
-            await DeltaSocket(socket, service.sessions, identity).run()
-        finally:
-            service.sockets -= 1
+    async def delta(self, channel: Channel, identity: Identity) -> None:
+        """One socket."""
+        await DeltaSocket(channel, self._service.sessions, identity).run()
 
-    def _refused(self, refusing: Refusing) -> Response:
-        self._service.metrics.refusals.labels(refusing.refusal.code).inc()
-        headers = {"www-authenticate": "Bearer"} if refusing.status == 401 else {}
-        if refusing.refusal.retry_s is not None:
-            headers["retry-after"] = str(max(1, round(refusing.refusal.retry_s)))
-        body = msgspec.json.encode(RefusalDocument(error=refusing.refusal))
-        # What is left of a request's body is not read: the connection ends.
-        return Response(body, refusing.status, {**headers, "connection": "close"}, JSON)
+    async def modes(self, request: Request, identity: Identity) -> Response:
+        """What is served here, and what the server sees of each."""
+        return Response(msgspec.json.encode(modes_of(self._service.modes)), media_type=JSON)
 
 
 class _Headers:
-    """Adds headers to every response that does not have them."""
+    """Adds headers to every response that does not have them, and the mode of its route."""
 
     def __init__(self, app: ASGIApp, headers: dict[str, str]) -> None:
         self._app = app
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [*self._headers, (HEADER.encode(), of_route(scope.get("path", "")).encode())]
+
         async def sending(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start", "websocket.accept"):
                 own = list(message.get("headers", ()))
                 names = {name.lower() for name, _ in own}
-                message["headers"] = own + [each for each in self._headers if each[0] not in names]
+                message["headers"] = own + [each for each in headers if each[0] not in names]
             await send(message)
 
         await self._app(scope, receive, sending)

@@ -18,6 +18,7 @@ from helora_core.errors import HeloraError, InvalidInput
 
 if TYPE_CHECKING:
     from helora_core.privacy.leakage import Assumption
+    from helora_serve.base.manifest import Part
     from helora_serve.host import Host
 
 _PORT = 7460
@@ -48,6 +49,15 @@ _GIB = 1 << 30
 @click.option("--base", metavar="ID", help="The base model that the adapters are for, stated in the offer.")
 @click.option("--page", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
               help="Serve the private page at / too, for browsers, with the base model in DIR.")  # fmt: skip
+@click.option("--split", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="BASE",
+              help="Serve mode split too, with a page at /split: run the layers of the base model in BASE on hidden "
+                   "states that clients send, which this server SEES.")  # fmt: skip
+@click.option("--adapter", "adapters", multiple=True, metavar="[NAME=]DIR",
+              help="An adapter for --split, as PEFT saves it; may be repeated.")  # fmt: skip
+@click.option(
+    "--split-encrypted", is_flag=True, help="Compute its Δ encrypted here; protects nothing from this server."
+)
+@click.option("--hosted", is_flag=True, help="Serve mode hosted too: answers to text that clients send, compared.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Threads that compute; by default one a processor.")
 @click.option("--sessions", type=click.IntRange(1, 4096), default=32, show_default=True, help="Sessions at once.")
 @click.option("--client-sessions", type=click.IntRange(1, 4096), default=8, show_default=True,
@@ -83,6 +93,10 @@ def serve(
     insecure: bool,
     base: str | None,
     page: Path | None,
+    split: Path | None,
+    adapters: tuple[str, ...],
+    split_encrypted: bool,
+    hosted: bool,
     workers: int | None,
     sessions: int,
     client_sessions: int,
@@ -102,6 +116,9 @@ def serve(
     plans of an adapter that run ahead of time go by its name and `.ahead`. The server sees ciphertexts, evaluation
     keys, names of modules and numbers of tokens, and no text. SIGHUP loads the artifacts anew: new sessions get them,
     and open ones end with what they began with.
+
+    With --split, clients may keep the ends of the base model alone, and with --hosted nothing: then the server sees
+    what they send. Each route, log line and page names its mode.
     """
     from helora_core.artifact.named import by_name
     from helora_serve.auth import Access, Tokens, is_loopback
@@ -110,6 +127,7 @@ def serve(
     from helora_serve.loading import Artifacts
     from helora_serve.offer import Base
     from helora_serve.service import Service, State
+    from helora_serve.split.loading import models_of
     from helora_serve.worker import Threads
 
     if (tls_certificate is None) != (tls_key is None) or (tls_client_ca and not tls_certificate):
@@ -128,7 +146,8 @@ def serve(
         window_bytes=window_mib << 20,
         credit_bytes=window_mib << 20,
     )
-    pages = _page(page)
+    layers, whole = models_of(split, adapters, encrypted=split_encrypted, hosted=hosted)
+    pages, ends = _converted(page, "whole") if page else None, _ends(split)
     directories = by_name(artifacts, "Serve")
     accepted = Tokens.read(tokens) if tokens else None
     service = Service(
@@ -149,12 +168,14 @@ def serve(
         state=State(state),
         worker=Threads(workers),
         bases={"": Base(id=base)} if base else {},
+        layers=layers,
+        hosted=whole,
     )
     password = os.environ.get("HELORA_TLS_KEY_PASSWORD")
     tls = None
     if tls_certificate and tls_key:
         tls = TLS(certificate=tls_certificate, key=tls_key, key_password=password, client_ca=tls_client_ca)
-    listening = Host(service, host=host, port=port, tls=tls, insecure=insecure, pages=pages)
+    listening = Host(service, host=host, port=port, tls=tls, insecure=insecure, pages=pages, ends=ends)
     _log_to_stderr(f"INSECURE: {listening.warning}" if listening.insecure else "")
     from helora_serve.started import document_of, show
 
@@ -185,10 +206,8 @@ def token(name: str, tokens: Path, as_json: bool) -> None:
     click.echo(msgspec.json.encode({"name": name, "token": made}) if as_json else made)
 
 
-def _page(folder: Path | None) -> Path | None:
-    """The base model that browsers load, converted if it has to be."""
-    if folder is None:
-        return None
+def _converted(folder: Path, part: Part) -> Path:
+    """What browsers load of a base model, converted if it has to be."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -196,7 +215,18 @@ def _page(folder: Path | None) -> Path | None:
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Converting the base model for browsers", total=1.0)
-        return converted(folder, on_share=lambda share: bar.update(task, completed=share))
+        return converted(folder, part=part, on_share=lambda share: bar.update(task, completed=share))
+
+
+def _ends(folder: Path | None) -> Path | None:
+    """What the split page loads; None if there is no split mode, or its model is one that browsers cannot begin."""
+    if folder is None:
+        return None
+    try:
+        return _converted(folder, "ends")
+    except InvalidInput as error:
+        click.secho(f"No split page: {error}", fg="yellow", err=True)
+        return None
 
 
 async def _until_stopped(host: Host, started: Any) -> None:
@@ -232,11 +262,16 @@ async def _until_stopped(host: Host, started: Any) -> None:
 
 
 def _log_to_stderr(note: str) -> None:
-    """Our own log lines, each with the mode and the note; of uvicorn's the errors."""
-    from helora_serve.mode import CLIENT_KEY
+    """Our own log lines, each with its mode and the note; of uvicorn's the errors."""
+    from helora_serve.mode import of_logger
+
+    class Formatter(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            record.mode = of_logger(record.name)
+            return super().format(record)
 
     logger, handler = logging.getLogger("helora.serve"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(f"%(asctime)s [{CLIENT_KEY}]{f' [{note}]' if note else ''} %(message)s"))
+    handler.setFormatter(Formatter(f"%(asctime)s [%(mode)s]{f' [{note}]' if note else ''} %(message)s"))
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False

@@ -24,6 +24,10 @@ PATH = "/v1/delta"
 TOKEN_BYTES = 32
 MOST_HEADER_BYTES = 16 << 10
 _LENGTH = struct.Struct(">H")
+BODY_LENGTH = struct.Struct(">I")
+MEDIA_TYPE = "application/x-helora-frames"
+"""Where frames go by POST, this length is before each, and bodies are of this type."""
+
 FRAME_OVERHEAD = _LENGTH.size + MOST_HEADER_BYTES
 
 Number = Annotated[int, msgspec.Meta(ge=1, le=(1 << 53) - 1)]
@@ -182,7 +186,7 @@ FromServer: TypeAlias = Union[Welcome, Answer, Refused, Goodbye, Notice]  # noqa
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-def encode(header: FromClient | FromServer, payload: bytes | memoryview = b"") -> bytes:
+def encode(header: msgspec.Struct, payload: bytes | memoryview = b"") -> bytes:
     """The bytes of a frame."""
     head = _ENCODER.encode(header)
     return b"".join((_LENGTH.pack(len(head)), head, payload))
@@ -194,9 +198,8 @@ def decode_from_client(frame: bytes) -> tuple[FromClient, memoryview]:
     Raises:
         CorruptPayload: It is no such frame.
     """
-    head, payload = _parts(frame)
-    header: FromClient = _header(head, FromClient)
-    return header, _belonging(payload, header, isinstance(header, Ask))
+    found: tuple[FromClient, memoryview] = parts_of(frame, FromClient, (Ask,), SUBPROTOCOL)
+    return found
 
 
 def decode_from_server(frame: bytes) -> tuple[FromServer, memoryview]:
@@ -205,34 +208,39 @@ def decode_from_server(frame: bytes) -> tuple[FromServer, memoryview]:
     Raises:
         CorruptPayload: It is no such frame.
     """
-    head, payload = _parts(frame)
-    header: FromServer = _header(head, FromServer)
-    return header, _belonging(payload, header, isinstance(header, Answer))
+    found: tuple[FromServer, memoryview] = parts_of(frame, FromServer, (Answer,), SUBPROTOCOL)
+    return found
 
 
-def _parts(frame: bytes) -> tuple[memoryview, memoryview]:
+def parts_of(frame: bytes, kind: Any, with_payload: tuple[type, ...], protocol: str) -> Any:
+    """Header and payload of a frame.
+
+    Args:
+        frame: The frame.
+        kind: The headers that it may have, a union.
+        with_payload: Those that have a payload, and always one.
+        protocol: Its name, for messages.
+
+    Raises:
+        CorruptPayload: It is no such frame.
+    """
     view = memoryview(frame)
     length = _LENGTH.unpack_from(view)[0] if len(view) >= _LENGTH.size else 0
     end = _LENGTH.size + length
     if not 0 < length <= MOST_HEADER_BYTES or len(view) < end:
-        raise _corrupt("is shorter than its header says, or has none")
-    return view[_LENGTH.size : end], view[end:]
-
-
-def _header(head: memoryview, kind: Any) -> Any:
+        raise _corrupt("is shorter than its header says, or has none", protocol)
     try:
-        return strict_msgpack.decode(head, kind)
+        header = strict_msgpack.decode(view[_LENGTH.size : end], kind)
     except Malformed as error:
-        raise _corrupt(error.reason) from error
+        raise _corrupt(error.reason, protocol) from error
+    has_one = isinstance(header, with_payload)
+    if bool(view[end:]) != has_one:
+        tag = header.__struct_config__.tag
+        raise _corrupt(f"is {tag}, which has {'a' if has_one else 'no'} payload", protocol)
+    return header, view[end:]
 
 
-def _belonging(payload: memoryview, header: FromClient | FromServer, has_one: bool) -> memoryview:
-    if bool(payload) != has_one:
-        raise _corrupt(f"is {type(header).__name__.lower()}, which has {'a' if has_one else 'no'} payload")
-    return payload
-
-
-def _corrupt(reason: str) -> CorruptPayload:
+def _corrupt(reason: str, protocol: str) -> CorruptPayload:
     return CorruptPayload(
-        f"The frame {reason}.", hint=f"Speak {SUBPROTOCOL} as docs/protocol.md says; each frame is one binary message."
+        f"The frame {reason}.", hint=f"Speak {protocol} as docs/protocol.md says; each frame is one binary message."
     )

@@ -62,6 +62,7 @@ class Host:
         insecure: Listen at an address that other machines reach though clients are not asked for tokens or
             certificates, or there is no TLS.
         pages: A base model for browsers, as ``helora_serve.base`` converts it: the private page is served at ``/``.
+        ends: The embedding and the head of one: the split page is served at ``/split``.
 
     Attributes:
         url: Where it is, for ``connect``.
@@ -79,6 +80,7 @@ class Host:
         tls: TLS | None = None,
         insecure: bool = False,
         pages: Path | None = None,
+        ends: Path | None = None,
     ) -> None:
         self.service, self.tls = service, tls
         self.asks_for = " and ".join(
@@ -112,7 +114,7 @@ class Host:
                 app_of(
                     service,
                     note=self.warning if self.insecure else "",
-                    pages=page_routes(pages) if pages else (),
+                    pages=page_routes(pages, ends) if pages or ends else (),
                 ),
                 http=CertifiedProtocol,
                 ws=EagerProtocol,
@@ -203,14 +205,16 @@ class Host:
         return asyncio.run_coroutine_threadsafe(self.service.reload(), self._loop).result()
 
     async def _stop(self) -> None:
-        await self.service.sessions.drain()  # while sockets still carry what is in hand
+        await self.service.drain()  # while sockets still carry what is in hand
         self._uvicorn.should_exit = True
 
 
 def _listening(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, name = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening = socket.socket(
+            family, socket.SOCK_STREAM, socket.IPPROTO_TCP
+        )  # named, or asyncio delays small writes
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(name)

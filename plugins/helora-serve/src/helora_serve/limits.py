@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from helora_core.parties.limits import ServerLimits
+from helora_serve.frames import FRAME_OVERHEAD
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,11 +29,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         keys_ttl_s: Seconds that keys which nobody uses stay on disk.
         uploads: Uploads of keys at once.
         stall_s: Seconds that an upload of keys may stand still, and a socket may take nothing.
+        post_s: Seconds that a POST of frames waits for answers.
         queries: Queries of each module that a client may ever have; None for any number.
         correlations: Correlations prepared ahead of time that one client may have.
         batches: Batches of them.
         weight_bytes: Bytes of encoded weights that are kept.
         drain_s: Seconds that answers in hand have when the server stops.
+        split_tokens: Rows of a request in mode ``split``.
+        split_cache_bytes: Bytes of keys and values that all sessions of mode ``split`` have together.
+        compare_tokens: Tokens of an answer that is compared in mode ``hosted``.
     """
 
     sessions: int = 32
@@ -50,11 +55,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     keys_ttl_s: float = 86400.0
     uploads: int = 4
     stall_s: float = 30.0
+    post_s: float = 25.0
     queries: int | None = None
     correlations: int = 1 << 20
     batches: int = 1024
     weight_bytes: int = 4 << 30
     drain_s: float = 30.0
+    split_tokens: int = 1024
+    split_cache_bytes: int = 2 << 30
+    compare_tokens: int = 128
 
     @property
     def of_server(self) -> ServerLimits:
@@ -69,6 +78,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             correlations=self.correlations,
             batches=self.batches,
         )
+
+    @property
+    def post_bytes(self) -> int:
+        """Most bytes of the body of a POST of frames: all that may be in flight, and one message more."""
+        return self.credit_bytes + self.message_bytes + (self.credits + 4) * (FRAME_OVERHEAD + 4)
 
     @property
     def session_bytes(self) -> int:

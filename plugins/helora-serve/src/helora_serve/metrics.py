@@ -58,6 +58,15 @@ class Metrics:
         self.copied = Gauge(
             "helora_share_of_copy", "Largest share of a copying client's queries that was had", registry=registry
         )
+        self.split_requests = Counter(
+            "helora_split_requests", "Requests of mode split answered or refused, by code", ["code"], registry=registry
+        )
+        self.split_tokens = Counter("helora_split_tokens", "Rows of hidden states answered", registry=registry)
+        self.split_compute = Histogram(
+            "helora_split_seconds", "From request to answer in mode split", buckets=_SECONDS, registry=registry
+        )
+        self.split_sessions = Gauge("helora_split_sessions", "Sessions of mode split", registry=registry)
+        self.split_cache = Gauge("helora_split_cache_bytes", "Bytes of their keys and values", registry=registry)
         self._answered = self.requests.labels("")
         self._up, self._down = self.bytes.labels("up"), self.bytes.labels("down")
 
@@ -66,6 +75,13 @@ class Metrics:
         (self.requests.labels(code) if code else self._answered).inc()
         self._up.inc(up)
         self._down.inc(down)
+
+    def count_split(self, code: str, tokens: int, seconds: float) -> None:
+        """A request of mode ``split`` was answered, or refused by a code."""
+        self.split_requests.labels(code).inc()
+        self.split_compute.observe(seconds)
+        if not code:
+            self.split_tokens.inc(tokens)
 
     def text(self) -> bytes:
         """In Prometheus' format."""

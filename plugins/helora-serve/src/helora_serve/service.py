@@ -16,11 +16,15 @@ from helora_core.parties.directory_store import DirectoryStore
 from helora_serve.auth import Access
 from helora_serve.budget import Budget
 from helora_serve.catalogue import Catalogue, Loaded, Version
+from helora_serve.hosted.whole import Whole
 from helora_serve.keys import KeyStore
 from helora_serve.limits import Limits
 from helora_serve.metrics import Metrics
+from helora_serve.mode import CLIENT_KEY, HOSTED, SPLIT
 from helora_serve.offer import Base
 from helora_serve.sessions import Sessions
+from helora_serve.split.layers import Layers
+from helora_serve.split.sessions import SplitSessions
 from helora_serve.worker import Threads, Worker
 
 _LOG = logging.getLogger("helora.serve")
@@ -97,8 +101,11 @@ class Service:
         state: What outlives it; closed with it.
         worker: Computes; threads if None.
         bases: Base models of adapters.
+        layers: What runs in mode ``split``; None not to serve it. Closed with the service.
+        hosted: The same model with text at both ends, for mode ``hosted``; None not to serve it.
 
     Attributes:
+        split: The sessions of mode ``split``; None if it is not served.
         limits, access, worker, metrics, catalogue, keys, budget, sessions: Its parts.
     """
 
@@ -111,9 +118,13 @@ class Service:
         state: State | None = None,
         worker: Worker | None = None,
         bases: Mapping[str, Base] | None = None,
+        layers: Layers | None = None,
+        hosted: Whole | None = None,
     ) -> None:
         self.limits, self.access = limits or Limits(), access or Access(None)
         self.state, self.worker, self.metrics = state or State(None), worker or Threads(), Metrics()
+        self.hosted = hosted
+        self.split = None if layers is None else SplitSessions(layers, self.limits, self.metrics)
         self.budget: Budget | None = None
         self._catalogue: Catalogue | None = None
         try:
@@ -128,6 +139,12 @@ class Service:
         self.sockets = 0
         self._tasks: list[asyncio.Task[None]] = []
 
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Names of the modes that are served."""
+        served = {CLIENT_KEY: True, SPLIT: self.split is not None, HOSTED: self.hosted is not None}
+        return tuple(mode for mode, there in served.items() if there)
+
     async def start(self) -> None:
         """Begin to sweep and to watch the event loop."""
         loop = asyncio.get_running_loop()
@@ -135,15 +152,21 @@ class Service:
 
     async def stop(self) -> None:
         """Finish the answers in hand, end all sessions, and stop."""
-        await self.sessions.drain()
+        await self.drain()
         for task in self._tasks:
             task.cancel()
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def drain(self) -> None:
+        """Open nothing more, finish the answers in hand, and end all sessions."""
+        await asyncio.gather(self.sessions.drain(), *([self.split.drain()] if self.split is not None else []))
+
     def close(self) -> None:
         """Let go of threads and files."""
         self.worker.stop()
+        if self.split is not None:
+            self.split.close()
         if self._catalogue is not None:
             self._catalogue.close()
         try:
@@ -173,10 +196,15 @@ class Service:
         metrics.key_bytes.set(self.keys.used_bytes)
         metrics.versions.set(len(self.catalogue.versions))
         metrics.copied.set(max((each.usage.share_of_copy for each in sessions), default=0.0))
+        if self.split is not None:
+            metrics.split_sessions.set(len(self.split))
+            metrics.split_cache.set(self.split.cache_bytes)
         return metrics.text()
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(min(_SWEEP_S, self.limits.ttl_s / 4, self.limits.stall_s))
             self.sessions.sweep()
+            if self.split is not None:
+                self.split.sweep()
             self.keys.sweep()

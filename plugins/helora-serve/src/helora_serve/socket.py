@@ -1,4 +1,4 @@
-"""``WS /v1/delta``: one socket, which opens a session or takes one up again, and carries its frames."""
+"""``/v1/delta``: one socket, which opens a session or takes one up again, and carries its frames."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import logging
 import time
 from contextlib import suppress
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from helora_core.errors import CorruptPayload, InvalidInput, UnexpectedMessage
 from helora_serve.auth import Identity
+from helora_serve.channel import CODES, POLICY, Channel, Ended, Gone
 from helora_serve.frames import (
     SUBPROTOCOL,
     Ack,
@@ -32,17 +33,12 @@ from helora_serve.sessions import Sessions
 
 _LOG = logging.getLogger("helora.serve")
 
-NORMAL, GOING_AWAY, POLICY, TRY_LATER = 1000, 1001, 1008, 1013
-"""Codes that a socket is closed with; the goodbye before says why."""
-
-_CODES = {"connection-lost": GOING_AWAY, "limit-exceeded": TRY_LATER}
-
 
 class DeltaSocket:
     """One socket, once it is accepted.
 
     Args:
-        socket: The socket.
+        channel: What carries its frames.
         sessions: All sessions.
         identity: Who is at the other end.
 
@@ -50,12 +46,13 @@ class DeltaSocket:
         sent: The number of the last answer that was sent.
     """
 
-    def __init__(self, socket: WebSocket, sessions: Sessions, identity: Identity) -> None:
-        self._socket, self._sessions, self._identity = socket, sessions, identity
+    def __init__(self, channel: Channel, sessions: Sessions, identity: Identity) -> None:
+        self._channel, self._sessions, self._identity = channel, sessions, identity
         self._session: ServedSession | None = None
         self._wake = asyncio.Event()
         self.sent = 0
         self._farewell: tuple[Exception, bool] | None = None
+        self._all_has_come = False
         self._sending_since: float | None = None
         self._writer: asyncio.Task[None] | None = None
 
@@ -83,7 +80,7 @@ class DeltaSocket:
         """Until it ends."""
         try:
             session = await self._first()
-        except WebSocketDisconnect:
+        except Gone:
             return
         except Exception as error:
             await self._say_goodbye(error, resumable=False)
@@ -91,9 +88,9 @@ class DeltaSocket:
         reader, writer = asyncio.create_task(self._read(session)), asyncio.create_task(self._write(session))
         self._writer = writer
         try:
-            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED, timeout=self._channel.seconds)
             ended = reader.exception() if reader.done() else None
-            if isinstance(ended, Exception) and not isinstance(ended, WebSocketDisconnect):
+            if isinstance(ended, Exception) and not isinstance(ended, Gone):
                 self.drop(ended, resumable=True)
                 await asyncio.wait((writer,), timeout=2 * self._sessions.limits.stall_s)
         finally:
@@ -107,7 +104,7 @@ class DeltaSocket:
         """Attach to the session that the first frame names, and welcome the client."""
         try:
             header, _ = await asyncio.wait_for(self._frame(), self._sessions.limits.hello_s)
-        except asyncio.TimeoutError:
+        except (asyncio.TimeoutError, Ended):
             raise InvalidInput(
                 "Server: the socket did not say in time which session it is for.",
                 hint="Send open or resume first.",
@@ -141,12 +138,18 @@ class DeltaSocket:
             ttl_s=limits.ttl_s,
             mode=CLIENT_KEY,
         )
-        await self._socket.send_bytes(encode(welcome))
+        await self._channel.send(encode(welcome))
         return session
 
     async def _read(self, session: ServedSession) -> None:
         while True:
-            header, payload = await self._frame()
+            try:
+                header, payload = await self._frame()
+            except Ended:
+                self._all_has_come = True
+                self._wake.set()
+                await self._channel.gone()
+                return
             if session.socket is not self:
                 raise UnexpectedMessage("Server: the session goes on at another socket.", hint="Use that one.")
             session.touched = self._sessions.clock()
@@ -159,19 +162,13 @@ class DeltaSocket:
                 session.acknowledge(header.received)
             elif isinstance(header, Close):
                 self._sessions.end(session, "closed by the client")
-                await self._socket.close(NORMAL)
+                await self._channel.close()
                 return
             else:
                 raise UnexpectedMessage("Server: the socket has its session already.", hint="Send requests.")
 
     async def _frame(self) -> tuple[FromClient, memoryview]:
-        message = await self._socket.receive()
-        if message["type"] != "websocket.receive":
-            raise WebSocketDisconnect(message.get("code", NORMAL))
-        data = message.get("bytes")
-        if data is None:
-            raise CorruptPayload("The frame is text.", hint=f"{SUBPROTOCOL} has binary messages only.")
-        return decode_from_client(data)
+        return decode_from_client(await self._channel.receive())
 
     async def _write(self, session: ServedSession) -> None:
         """Send what the session's window has, as fast as the client takes it."""
@@ -179,9 +176,12 @@ class DeltaSocket:
             self._wake.clear()
             if session.to_be_noticed:
                 queries, allowed, share = session.usage
-                await self._socket.send_bytes(encode(Notice(queries=queries, limit=allowed, share_of_copy=share)))
+                await self._channel.send(encode(Notice(queries=queries, limit=allowed, share_of_copy=share)))
                 _LOG.warning("session %s: half of the budget of queries is used", session.name[:8])
             await self._send(session)
+            if self._all_has_come and self._answered(session):
+                await self._channel.close()
+                return
             if self._farewell is None:
                 await self._wake.wait()
         await self._say_goodbye(*self._farewell)
@@ -194,10 +194,15 @@ class DeltaSocket:
             if self._farewell is not None:
                 return
             self._sending_since = time.monotonic()
-            await self._socket.send_bytes(encode(kept.header, kept.payload))
+            await self._channel.send(encode(kept.header, kept.payload))
             self._sessions.metrics.sent.observe(time.monotonic() - self._sending_since)
             self._sending_since = None
             self.sent = kept.header.number
+
+    def _answered(self, session: ServedSession) -> bool:
+        """Whether all is sent that can be made without a word from the client."""
+        exchange = session.exchange
+        return self.sent >= exchange.answered and not (session.busy and exchange.has_room)
 
     async def _say_goodbye(self, error: Exception, resumable: bool) -> None:
         told = refusal_of(error)
@@ -207,21 +212,21 @@ class DeltaSocket:
         )
 
         async def say() -> None:
-            await self._socket.send_bytes(encode(goodbye))
-            await self._socket.close(_CODES.get(told.code, POLICY), told.code)
+            await self._channel.send(encode(goodbye))
+            await self._channel.close(CODES.get(told.code, POLICY), told.code)
 
         with suppress(Exception):  # the client may be gone, or take nothing
             await asyncio.wait_for(say(), self._sessions.limits.stall_s)
 
 
-def accepted(socket: WebSocket) -> None:
-    """Check that the client speaks this version.
+def accepted(socket: WebSocket, subprotocol: str = SUBPROTOCOL) -> None:
+    """Check that the client speaks a version that is spoken here.
 
     Raises:
         Refusing: It does not, by status 400.
     """
-    if SUBPROTOCOL not in socket.scope.get("subprotocols", ()):
+    if subprotocol not in socket.scope.get("subprotocols", ()):
         error = InvalidInput(
-            f"Server: it speaks {SUBPROTOCOL}, which the client did not offer.", hint="Use the same version of helora."
+            f"Server: it speaks {subprotocol}, which the client did not offer.", hint="Use the same version of helora."
         )
         raise Refusing(error, status=400)

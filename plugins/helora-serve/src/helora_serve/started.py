@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -11,7 +11,8 @@ import msgspec
 
 from helora_core.host.manager import get_manager
 from helora_serve.host import Host
-from helora_serve.mode import CLIENT_KEY, SEES
+from helora_serve.mode import CLIENT_KEY, HOSTED_WARNING, SEES, SPLIT_WARNING, modes_of
+from helora_serve.split.routes import offer_of
 
 _WIDTH = 80
 
@@ -24,6 +25,8 @@ def document_of(host: Host, artifacts: Sequence[str]) -> dict[str, Any]:
         "event": "serving",
         "mode": CLIENT_KEY,
         "sees": list(SEES),
+        "modes": msgspec.to_builtins(modes_of(service.modes).modes),
+        "split": None if service.split is None else msgspec.to_builtins(offer_of(service.split)),
         "address": host.url,
         "artifacts": list(artifacts),
         "version": current.name,
@@ -60,6 +63,7 @@ def show(document: dict[str, Any], host: Host, *, as_json: bool) -> None:
     rows = [
         ("mode", f"{CLIENT_KEY}: clients keep base model, text and secret keys"),
         ("sees", f"{', '.join(SEES)}; no text, token, activation or Δ"),
+        *_others(host),
         ("address", document["address"]),
         *(
             ("adapter", f"{each['name']}: {each['modules']} modules; {each['queries_to_copy']} queries copy one")
@@ -83,3 +87,17 @@ def show(document: dict[str, Any], host: Host, *, as_json: bool) -> None:
     if document["insecure"]:
         click.secho(f"INSECURE: {document['insecure']} (docs/serving.md).", fg="red", bold=True, err=True)
     click.echo("Ctrl-C ends it")
+
+
+def _others(host: Host) -> Iterator[tuple[str, str]]:
+    """What is served beside ``client-key``."""
+    service = host.service
+    if service.split is not None:
+        layers = service.split.layers
+        adapters = ", ".join(layers.adapters) or "no adapter"
+        how = ", encrypted within this server" if layers.encrypted else ""
+        yield "mode", f"split, at /v1/split: {layers.base.name} with {adapters}{how}; clients keep both ends"
+        yield "sees", SPLIT_WARNING
+    if service.hosted is not None:
+        yield "mode", "hosted, at /v1/chat/compare: clients send text"
+        yield "sees", HOSTED_WARNING

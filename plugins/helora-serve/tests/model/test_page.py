@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
-import numpy as np
 import pytest
 
 from helora_core.adapter.lora import LoRAAdapter, LoRAModule
 from helora_core.compiler.request import Constraints
 from helora_core.parties.compile import compile
 from helora_core.parties.compiled_lora import CompiledLoRA
-from helora_core.parties.server import Server
 from helora_core.privacy.leakage import Assumption
-from helora_serve.auth import Access
-from helora_serve.base.convert import convert
-from helora_serve.catalogue import fixed
 from helora_serve.host import Host
-from helora_serve.limits import Limits
-from helora_serve.service import Service, State
-from tests.harness.history.chromium import Chromium, find_chromium
+from tests.harness.history.chromium import Chromium
 
-if not os.environ.get("HELORA_REQUIRE_BROWSER") and (find_chromium() is None or sys.platform == "win32"):
-    pytest.skip("there is no Chromium: install it, or name it in HELORA_CHROMIUM", allow_module_level=True)
-
+Serving = Callable[..., Host]
 ASKED, MOST = "where is the lighthouse?", 12
-SITES = {"self_attn.q_proj": (64, 64), "self_attn.v_proj": (32, 64), "mlp.down_proj": (64, 96)}
 RUN = """(async () => {
   const {Private} = await import('/web/chat/private.js');
   const told = [];
@@ -45,70 +32,24 @@ RUN = """(async () => {
 })()"""
 
 
-def _beside(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(
-        f"helora_serve_tests_model_{name}", Path(__file__).parent / f"{name}.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = _beside("tiny")
-
-
-@pytest.fixture(scope="module")
-def modules() -> dict[str, LoRAModule]:
-    rng = np.random.default_rng(3)
-    names = {f"model.layers.{layer}.{site}": shape for layer in range(2) for site, shape in SITES.items()}
-    return {
-        name: LoRAModule(name, rng.normal(size=(4, d_in)) / 8, rng.normal(size=(d_out, 4)) / 2, 1.0)
-        for name, (d_out, d_in) in names.items()
-    }
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("page")
-    convert(tiny.saved(folder / "model"), folder / "base", weights="f32")
-    return folder / "base"
-
-
 @pytest.fixture(scope="module")
 def compiled(modules: dict[str, LoRAModule]) -> CompiledLoRA:
     return compile(LoRAAdapter(modules, "test"), backend="rns", packing="rank_bsgs", tokens=(1, 16))
 
 
 @pytest.fixture(scope="module")
-def host(compiled: CompiledLoRA, base: Path) -> Iterator[Host]:
-    with _served(compiled, base) as running:
-        yield running
-
-
-def _served(compiled: CompiledLoRA | dict[str, CompiledLoRA], pages: Path) -> Host:
-    once = fixed(Server(compiled))
-    service = Service(lambda batches: once(), limits=Limits(), access=Access(None), state=State(None))
-    return Host(service, pages=pages)
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Chromium]:
-    program = find_chromium()
-    assert program is not None, "HELORA_REQUIRE_BROWSER is set, and there is no Chromium"
-    with Chromium(program, tmp_path / "profile") as running:
-        running.call("Network.disable")  # which would send the megabytes of keys here too
+def host(compiled: CompiledLoRA, served: Serving, base: Path) -> Iterator[Host]:
+    with served(compiled, base) as running:
         yield running
 
 
 def test_answers_prepared_ahead_of_time_are_the_same(
-    browser: Chromium, modules: dict[str, LoRAModule], base: Path
+    browser: Chromium, modules: dict[str, LoRAModule], served: Serving, base: Path, tiny: ModuleType
 ) -> None:
     few = {name: module for name, module in modules.items() if ".0.self_attn." in name}
     constraints = Constraints(assume=frozenset({Assumption.HONEST_KEYS}), target_bits=10)
     ahead = compile(LoRAAdapter(few, "test"), backend="rns", packing="precomputed", constraints=constraints)
-    with _served({"default.ahead": ahead}, base) as host:
+    with served({"default.ahead": ahead}, base) as host:
         browser.open(f"{host.url}/")
         browser.wait("document.getElementById('size').textContent !== ''")
         found = browser.evaluate((RUN % (ASKED, MOST, ASKED)).replace("location.href,", "location.href, ahead: 40,"))
@@ -124,7 +65,7 @@ def _complaints(browser: Chromium) -> list[str]:
 
 
 def test_answers_are_those_of_the_adapter_in_the_clear(
-    browser: Chromium, host: Host, modules: dict[str, LoRAModule]
+    browser: Chromium, host: Host, modules: dict[str, LoRAModule], tiny: ModuleType
 ) -> None:
     browser.open(f"{host.url}/")
     browser.wait("document.getElementById('size').textContent !== ''")
@@ -162,11 +103,37 @@ def test_the_page_answers_keeps_to_its_server_and_fits(
     assert _complaints(browser) == []
 
 
-def test_a_server_that_is_gone_is_said_to_be(browser: Chromium, compiled: CompiledLoRA, base: Path) -> None:
-    with _served(compiled, base) as host:
+def test_a_server_that_is_gone_is_said_to_be(
+    browser: Chromium, compiled: CompiledLoRA, served: Serving, base: Path
+) -> None:
+    with served(compiled, base) as host:
         browser.open(f"{host.url}/")
         browser.wait("document.getElementById('size').textContent !== ''")
     browser.click("#load")
     browser.wait("document.getElementById('status').classList.contains('fault')")
     assert browser.evaluate("document.getElementById('status').textContent").startswith("The server does not answer.")
     assert browser.evaluate("document.getElementById('load').disabled") is False
+
+
+def test_the_page_keeps_its_keys_until_it_is_told_to_forget_everything(browser: Chromium, host: Host) -> None:
+    def loaded() -> None:
+        browser.open(f"{host.url}/")
+        browser.wait("document.getElementById('size').textContent !== ''")
+        browser.click("#load")
+        browser.wait("!document.getElementById('form').hidden")
+
+    kept = """(async () => {
+      const {openDatabase, settled} = await import('/web/database.js');
+      const database = await openDatabase(), vault = database.transaction('vault').objectStore('vault');
+      const keys = await settled(vault.getAllKeys());
+      database.close();
+      return keys.length;
+    })()"""
+    loaded()
+    loaded()
+    assert browser.evaluate(kept) == 2  # the vault's key, and what it encrypts
+    loaded()
+    browser.click("#form .erase")
+    browser.wait("document.getElementById('form')?.hidden")
+    assert browser.evaluate("indexedDB.databases().then(all => all.map(each => each.name))") == ["helora-base"]
+    assert _complaints(browser) == []

@@ -81,15 +81,29 @@ def prompt_of(text: str) -> list[int]:
 def logits_of(
     tokens: Sequence[int], model: Mapping[str, NDArray[np.float32]], deltas: Mapping[str, Floats] | None = None
 ) -> Floats:
-    """Llama's forward pass (Touvron and others, 2023, with grouped queries), of all tokens at once in float64.
+    """Logits of the last token.
 
     Args:
         tokens: One or more.
+        model, deltas: As ``states_of`` takes them.
+    """
+    states = states_of(model["model.embed_tokens.weight"][list(tokens)], model, deltas)
+    logits: Floats = (states @ model["lm_head.weight"].astype(np.float64).T)[-1]
+    return logits
+
+
+def states_of(
+    rows: NDArray[Any], model: Mapping[str, NDArray[np.float32]], deltas: Mapping[str, Floats] | None = None
+) -> Floats:
+    """Llama's forward pass (Touvron and others, 2023, with grouped queries), of all tokens at once in float64.
+
+    Args:
+        rows: Rows of the embedding, (tokens, hidden).
         model: As ``weights`` gives it.
         deltas: What is added to the weights of modules, by their names.
 
     Returns:
-        Logits of the last token.
+        Hidden states after the final norm.
     """
     at = {name: value.astype(np.float64) for name, value in model.items()}
 
@@ -108,7 +122,7 @@ def logits_of(
         a, b = x[..., :8], x[..., 8:]
         return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=2)
 
-    x = at["model.embed_tokens.weight"][list(tokens)]
+    x = rows.astype(np.float64)
     for layer in range(2):
         own = f"model.layers.{layer}."
         h = normed(f"{own}input_layernorm", x)
@@ -121,8 +135,7 @@ def logits_of(
         h = normed(f"{own}post_attention_layernorm", x)
         gate, up = project(f"{own}mlp.gate_proj", h), project(f"{own}mlp.up_proj", h)
         x = x + project(f"{own}mlp.down_proj", gate / (1 + np.exp(-gate)) * up)
-    logits: Floats = (normed("model.norm", x) @ at["lm_head.weight"].T)[-1]
-    return logits
+    return normed("model.norm", x)
 
 
 def answer_of(text: str, most: int, deltas: Mapping[str, Floats] | None = None) -> list[int]:

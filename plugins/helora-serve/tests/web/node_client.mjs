@@ -9,11 +9,17 @@ import { base64, bytes, counted, doubles } from "./random.mjs";
 
 setFlagsFromString("--experimental-wasm-relaxed-simd");
 const folder = new URL("../../src/helora_serve/web/", import.meta.url);
-const read = (name) => readFile(new URL(name, folder));
+const read = (/** @type {string} */ name) => readFile(new URL(name, folder));
 const random = counted();
 const store = new MemoryStore();
-let engine, client, request;
+/** @type {import("../../src/helora_serve/web/engine.js").Engine} */
+let engine;
+/** @type {Client} */
+let client;
+/** @type {any} */
+let request;
 
+/** @type {Record<string, (command: any) => Promise<object>>} */
 const commands = {
   async load({ builds, counts }) {
     engine = await loadEngine({ read, builds, random: counts ? random : undefined });
@@ -54,8 +60,9 @@ for await (const line of createInterface({ input: process.stdin })) {
   let answer;
   try {
     answer = await commands[op](rest);
-  } catch (error) {
+  } catch (caught) {
+    const error = /** @type {any} */ (caught);
     answer = { error: error.code ?? String(error.stack), message: error.message };
   }
-  process.stdout.write(JSON.stringify(answer) + "\n");
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
 }

@@ -10,25 +10,28 @@ import { Stream } from "../../src/helora_serve/web/ring.js";
 const job = JSON.parse(await readFile(process.argv[2], "utf8"));
 if (job.relaxed) setFlagsFromString("--experimental-wasm-relaxed-simd"); // which newer ones have without it
 const folder = new URL("../../src/helora_serve/web/", import.meta.url);
-const read = (name) => readFile(new URL(name, folder));
-const parameters = ({ n, data, special }) => ({
+const read = (/** @type {string} */ name) => readFile(new URL(name, folder));
+const parameters = (/** @type {{ n: number, data: number[], special: number[] }} */ { n, data, special }) => ({
   ringDegree: n,
   dataPrimes: data.map(BigInt),
   specialPrimes: special.map(BigInt),
 });
 
 const engine = await loadEngine({ read, builds: job.builds, random: job.random ? undefined : counted() });
+/** @type {Record<string, any>} */
 const out = { build: engine.build };
 if (job.stream) {
   const { machine } = engine;
   out.stream = machine.scratch((take) => {
     const stream = new Stream(machine, bytes(job.stream.seed), take, bytes(job.stream.nonce));
-    return job.stream.counts.map((count) => base64(machine.bytes(stream.words(count), 8 * count)));
+    return job.stream.counts.map((/** @type {number} */ count) =>
+      base64(machine.bytes(stream.words(count), 8 * count)),
+    );
   });
 }
 if (job.rows) {
   const ring = await engine.ring(parameters(job.rows)),
-    { machine, call, n, row } = ring,
+    { machine, call, row } = ring,
     all = ring.primes.length;
   out.rows = machine.scratch((take) => {
     const at = take(row * all),
@@ -47,7 +50,9 @@ if (job.rows) {
 }
 if (job.batch) {
   const { n, bits, count, opened, top, key: keyBits } = job.batch;
-  const ring = await engine.ring(wordParameters({ ring_degree: n, data_bits: bits, special_bits: [], wrap_bits: 64 }));
+  const ring = await engine.ring(
+    wordParameters({ ring_degree: n, data_bits: bits, special_bits: [], scale_bits: 0, wrap_bits: 64 }),
+  );
   const key = await BatchKey.make(ring, bytes(job.batch.nonces)),
     numbers = bytes(job.batch.numbers);
   const upload = key.encrypt(count, (row, at) =>
@@ -63,14 +68,14 @@ if (job.batch) {
 if (job.keys) {
   const keys = await engine.generateKeys(parameters(job.keys), { steps: job.keys.steps, publicKey: job.keys.public });
   out.keys = base64(keys.evaluationKeys);
-  out.encrypted = (job.encrypt ?? []).map(({ values, scale, encoding }) =>
+  out.encrypted = (job.encrypt ?? []).map((/** @type {any} */ { values, scale, encoding }) =>
     base64(keys.encrypt(doubles(values), scale, encoding)),
   );
-  out.decrypted = (job.decrypt ?? []).map(({ payload, encoding, lowBits }) => {
+  out.decrypted = (job.decrypt ?? []).map((/** @type {any} */ { payload, encoding, lowBits }) => {
     try {
       return base64(keys.decrypt(bytes(payload), encoding, lowBits));
     } catch (error) {
-      return { refused: error.code ?? String(error) };
+      return { refused: /** @type {any} */ (error).code ?? String(error) };
     }
   });
   const before = engine.machine.bytes(keys.secret, keys.secretBytes).some((byte) => byte);

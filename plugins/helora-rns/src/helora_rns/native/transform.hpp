@@ -105,6 +105,20 @@ static HR_INLINE void forward_tile(const Policy &f, const Prime &p, u64 *x, u64 
 static HR_INLINE int stages_of(const Ring *ring) { return (int)ring->log_n - LOG_W; }
 static HR_INLINE int odd_stages(int stages) { return stages % Policy::STAGES ? stages % Policy::STAGES : Policy::STAGES; }
 
+#if defined(HR_CLIENT)
+// All that comes after the first pass, which is where transforms differ: pages have this code once.
+template <bool LIGHT>
+__attribute__((noinline)) static void forward_rest(const Ring *ring, const Prime &p, u64 *x, int done) {
+    constexpr int R = Policy::STAGES;
+    const Policy f(p);
+    const u64 n = ring->n;
+    for (const int stages = stages_of(ring); done < stages; done += R)
+        forward_pass<R, LIGHT>(f, p, [&](u64 at) HR_INLINED { return f.raw(x + at); }, x, n, (u64)1 << done);
+    for (u64 tile = 0; tile < n / TILE; tile++)
+        forward_tile<LIGHT>(f, p, x, tile, [&](u64 at, auto v) HR_INLINED { f.store_settled(x + at, v); });
+}
+#endif
+
 template <bool LIGHT, class Load, class Store>
 static HR_INLINE void forward_all(const Ring *ring, const Policy &f, const Prime &p, u64 *x, Load load, Store store) {
     constexpr int R = Policy::STAGES;
@@ -113,9 +127,14 @@ static HR_INLINE void forward_all(const Ring *ring, const Policy &f, const Prime
     if (first == R) forward_pass<R, LIGHT>(f, p, load, x, n, 1);
     if (R > 1 && first == R - 1) forward_pass<(R > 1 ? R - 1 : 1), LIGHT>(f, p, load, x, n, 1);
     if (R > 2 && first == R - 2) forward_pass<(R > 2 ? R - 2 : 1), LIGHT>(f, p, load, x, n, 1);
+#if defined(HR_CLIENT)
+    forward_rest<LIGHT>(ring, p, x, first);
+    (void)store;
+#else
     for (int done = first; done < stages; done += R)
         forward_pass<R, LIGHT>(f, p, [&](u64 at) HR_INLINED { return f.raw(x + at); }, x, n, (u64)1 << done);
     for (u64 tile = 0; tile < n / TILE; tile++) forward_tile<LIGHT>(f, p, x, tile, store);
+#endif
 }
 
 template <class Load, class Store>

@@ -7,14 +7,18 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from helora_core.errors import InvalidInput
-from helora_serve.base.convert import MANIFEST, Weights, convert
+from helora_serve.base.convert import MANIFEST, convert
+from helora_serve.base.manifest import SCHEMA, Manifest, Part, Weights
 
 
 def converted(
     folder: Path,
     *,
     weights: Weights = "q8",
+    part: Part = "whole",
     cache: Path | None = None,
     on_share: Callable[[float], object] = lambda share: None,
 ) -> Path:
@@ -22,14 +26,15 @@ def converted(
 
     Args:
         folder: As transformers saves it, or the result of a conversion.
-        weights: As ``convert`` takes them.
+        weights, part: As ``convert`` takes them.
         cache: Where converted models are kept; ``~/.cache/helora/browser`` or ``XDG_CACHE_HOME``'s if None.
         on_share: Called with the share that is converted.
 
     Raises:
-        InvalidInput: As ``convert`` raises it.
+        InvalidInput: As ``convert`` raises it; or the folder has the result of another conversion.
     """
     if (folder / MANIFEST).is_file():
+        _require(folder, part)
         return folder
     model = folder / "model.safetensors"
     try:
@@ -39,9 +44,22 @@ def converted(
             f"Base model {folder}: there is no model.safetensors.",
             hint="Name a folder that transformers saved, with its tokenizer; helora model fetch makes one.",
         ) from None
-    of = (str(model.resolve()), found.st_size, found.st_mtime_ns, weights, (folder / "config.json").read_bytes())
+    of = (str(model.resolve()), found.st_size, found.st_mtime_ns, weights, part, (folder / "config.json").read_bytes())
     root = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "helora" / "browser"
     target = root / f"{folder.resolve().name}-{hashlib.sha256(repr(of).encode()).hexdigest()[:16]}"
     if not (target / MANIFEST).is_file():
-        convert(folder, target, weights=weights, on_share=on_share)
+        convert(folder, target, weights=weights, part=part, on_share=on_share)
     return target
+
+
+def _require(folder: Path, part: Part) -> None:
+    try:
+        found = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+        fits = (found.schema, found.part) == (SCHEMA, part)
+    except (OSError, msgspec.DecodeError):
+        fits = False
+    if not fits:
+        raise InvalidInput(
+            f"Base model {folder}: it was converted for another page, or by another version.",
+            hint="Name the folder that it was converted from.",
+        )

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from helora_core.errors import InvalidInput
-from helora_serve.base.manifest import PIECE_BYTES, Manifest, Tensor
+from helora_serve.base.manifest import PIECE_BYTES, Manifest, Part, Tensor, Weights
+from helora_serve.split.offer import digest_of
 
 MANIFEST, TOKENIZER, TOKENIZER_CONFIG = "manifest.json", "tokenizer.json", "tokenizer_config.json"
 BLOCK = 32
 _ALIGNED = 16
 
-Weights = Literal["f32", "q8"]
+_PLAIN = ("llama", "mistral", "qwen2", "qwen3")
+"""Types whose first layer reads the embedding's rows, and whose logits are the head's products, as they are."""
 
 
 class _Config(msgspec.Struct):
@@ -49,7 +51,12 @@ class _Config(msgspec.Struct):
 
 
 def convert(
-    folder: Path, target: Path, *, weights: Weights = "q8", on_share: Callable[[float], object] = lambda share: None
+    folder: Path,
+    target: Path,
+    *,
+    weights: Weights = "q8",
+    part: Part = "whole",
+    on_share: Callable[[float], object] = lambda share: None,
 ) -> Manifest:
     """Write a base model as a manifest and pieces, each a file named by its SHA-256. What is there already stays.
 
@@ -57,20 +64,21 @@ def convert(
         folder: With ``config.json``, ``model.safetensors``, ``tokenizer.json`` and ``tokenizer_config.json``.
         target: The folder to make; it appears when all of it is written.
         weights: ``q8`` for a quarter of the bytes, ``f32`` for the same numbers.
+        part: ``ends`` for the embedding and the head alone.
         on_share: Called with the share that is written, for progress bars.
 
     Raises:
         InvalidInput: A file is missing or damaged, or the model is of another shape than Llama's.
     """
-    config = _config(folder)
+    config = _config(folder, part)
     target.parent.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         blob = making / "weights"
         with blob.open("wb") as out:
-            tensors = tuple(_written(out, folder, config, weights, on_share))
+            tensors = tuple(_written(out, folder, config, weights, part, on_share))
             size = out.tell()
-        manifest = _manifest(folder, config, weights, tensors, size, tuple(_cut(blob, making)))
+        manifest = _manifest(folder, config, weights, part, tensors, size, tuple(_cut(blob, making)))
         blob.unlink()
         for name, digest in ((TOKENIZER, manifest.tokenizer), (TOKENIZER_CONFIG, manifest.tokenizer_config)):
             shutil.copyfile(folder / name, making / digest)
@@ -85,7 +93,7 @@ def convert(
         shutil.rmtree(making, ignore_errors=True)
 
 
-def _config(folder: Path) -> _Config:
+def _config(folder: Path, part: Part) -> _Config:
     for name in ("config.json", "model.safetensors", TOKENIZER, TOKENIZER_CONFIG):
         if not (folder / name).is_file():
             raise InvalidInput(
@@ -96,9 +104,22 @@ def _config(folder: Path) -> _Config:
         config = msgspec.json.decode((folder / "config.json").read_bytes(), type=_Config)
     except msgspec.DecodeError as error:
         raise _unfit(folder, f"its config.json is not that of a model of Llama's shape ({error})") from error
+    for what, so in _faults(config, part).items():
+        if so:
+            raise _unfit(folder, what)
+    return config
+
+
+def _faults(config: _Config, part: Part) -> dict[str, bool]:
+    """What may be wrong with a model, and whether it is."""
+    if part == "ends":
+        return {
+            f"it is of type {config.model_type}": config.model_type not in _PLAIN,
+            "its width is no multiple of 32": bool(config.hidden_size % BLOCK),
+        }
     rope = {**(config.rope_scaling or {}), **(config.rope_parameters or {})}
     head = config.head_dim or config.hidden_size // config.num_attention_heads
-    wrong = {
+    return {
         f"it is of type {config.model_type}": config.model_type != "llama",
         "it has biases": config.attention_bias or config.mlp_bias,
         f"its activation is {config.hidden_act}": config.hidden_act != "silu",
@@ -107,10 +128,6 @@ def _config(folder: Path) -> _Config:
             config.hidden_size % BLOCK or config.intermediate_size % BLOCK or head % 8
         ),
     }
-    for what, so in wrong.items():
-        if so:
-            raise _unfit(folder, what)
-    return config
 
 
 def _unfit(folder: Path, what: str) -> InvalidInput:
@@ -120,24 +137,25 @@ def _unfit(folder: Path, what: str) -> InvalidInput:
     )
 
 
-def _names(config: _Config) -> Iterator[tuple[str, str]]:
+def _names(config: _Config, part: Part) -> Iterator[tuple[str, str]]:
     """Each tensor's name here, and in the file."""
     yield "embed", "model.embed_tokens.weight"
-    for layer in range(config.num_hidden_layers):
+    for layer in range(config.num_hidden_layers if part == "whole" else 0):
         for name in (
             "input_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
             "post_attention_layernorm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
         ):  # fmt: skip
             yield f"layers.{layer}.{name}", f"model.layers.{layer}.{name}.weight"
-    yield "norm", "model.norm.weight"
+    if part == "whole":
+        yield "norm", "model.norm.weight"
     if not config.tie_word_embeddings:
         yield "head", "lm_head.weight"
 
 
 def _written(
-    out: BinaryIO, folder: Path, config: _Config, weights: Weights, on_share: Callable[[float], object]
+    out: BinaryIO, folder: Path, config: _Config, weights: Weights, part: Part, on_share: Callable[[float], object]
 ) -> Iterator[Tensor]:
-    names = list(_names(config))
+    names = list(_names(config, part))
     try:
         with safe_open(folder / "model.safetensors", framework="np") as file:
             for number, (name, stored) in enumerate(names):
@@ -196,12 +214,20 @@ def _cut(blob: Path, folder: Path) -> Iterator[str]:
 
 
 def _manifest(
-    folder: Path, config: _Config, weights: Weights, tensors: tuple[Tensor, ...], size: int, pieces: tuple[str, ...]
+    folder: Path,
+    config: _Config,
+    weights: Weights,
+    part: Part,
+    tensors: tuple[Tensor, ...],
+    size: int,
+    pieces: tuple[str, ...],
 ) -> Manifest:
     template = folder / "chat_template.jinja"
     ends = config.eos_token_id
     return Manifest(
         name=os.path.basename(os.path.abspath(folder)),
+        source=digest_of(folder),
+        part=part,
         weights=weights,
         hidden=config.hidden_size,
         layers=config.num_hidden_layers,

@@ -6,9 +6,12 @@ from typing import Literal
 
 import msgspec
 
-FORMAT, SCHEMA = "helora-base", 1
+FORMAT, SCHEMA = "helora-base", 2
 PIECE_BYTES = 8 << 20
 """Bytes of a piece; the last may have fewer."""
+
+Part = Literal["whole", "ends"]
+Weights = Literal["f32", "q8"]
 
 
 class Tensor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -34,6 +37,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         format, schema: ``helora-base`` and its version.
         name: The folder's.
+        source: Digest of the model that it was made of, as ``helora_serve.split.offer.digest_of`` computes it.
+        part: ``whole``, or ``ends``: the embedding and the head alone, for clients whose server runs the layers.
         weights: ``f32``, as they are, or ``q8``: matrices in blocks of bytes.
         hidden, layers, heads, kv_heads, head_dim, intermediate, vocabulary, norm_eps, rope_theta: Its shape.
         positions: Most tokens of a context.
@@ -49,7 +54,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     format: str = FORMAT
     schema: int = SCHEMA
     name: str
-    weights: Literal["f32", "q8"]
+    source: str
+    part: Part
+    weights: Weights
     hidden: int
     layers: int
     heads: int

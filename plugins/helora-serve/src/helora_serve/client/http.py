@@ -61,8 +61,8 @@ class Http:
         until = time.monotonic() + patience
         while True:
             try:
-                with closing(self._connection()) as connection:
-                    status, answer = self._exchanged(connection, method, self._target.prefix + path, body)
+                with closing(self.connection()) as connection:
+                    status, answer = self._exchanged(connection, method, self.path(path), body)
             except (OSError, http.client.HTTPException) as error:
                 raise unreachable(self._target, error) from error
             if status in (200, 201) or (missing and status == 404):
@@ -88,8 +88,17 @@ class Http:
             raise CorruptPayload(f"{self._target} answered {_MOST_BYTES} bytes and more.", hint="Check the address.")
         return response.status, answer
 
-    def _connection(self) -> http.client.HTTPConnection:
-        host, port, timeout = self._target.host, self._target.port, self._timeout
+    def path(self, path: str) -> str:
+        """A path there, behind what all of them begin with."""
+        return self._target.prefix + path
+
+    def connection(self, timeout: float | None = None) -> http.client.HTTPConnection:
+        """Another connection, which is made when it is used.
+
+        Args:
+            timeout: Seconds that the server may be silent; those of all requests if None.
+        """
+        host, port, timeout = self._target.host, self._target.port, timeout or self._timeout
         if self._context is None:
             return http.client.HTTPConnection(host, port, timeout=timeout, blocksize=_PIECE)
         return http.client.HTTPSConnection(host, port, timeout=timeout, context=self._context, blocksize=_PIECE)

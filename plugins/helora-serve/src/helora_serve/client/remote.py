@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import ssl
 import threading
 from pathlib import Path
+from typing import Literal, get_args
 
 import msgspec
 
-from helora_core.errors import ConnectionLost, CorruptPayload, LimitExceeded, VersionMismatch
+from helora_core.errors import ConnectionLost, CorruptPayload, InvalidInput, LimitExceeded, VersionMismatch
 from helora_core.files import strict_json
 from helora_core.files.malformed import Malformed
 from helora_core.parties.offer import MOST_OFFER_BYTES
 from helora_serve.client.http import Http
 from helora_serve.client.patience import DEFAULT_RESTART_S
+from helora_serve.client.post import PostWire
+from helora_serve.client.resuming import Delta, Resuming
 from helora_serve.client.session import RemoteSession
 from helora_serve.client.target import Target, context, parse
-from helora_serve.client.wire import Wire, WireBroken
-from helora_serve.frames import Open
+from helora_serve.client.wire import Carrier, HandshakeRefused, Wire, WireBroken
+from helora_serve.frames import PATH, SUBPROTOCOL, Open
 from helora_serve.offer import FORMAT, SCHEMA, OfferDocument
 
 DEFAULT_TIMEOUT_S = 60.0
+Transport = Literal["auto", "websocket", "http"]
+
+_LOG = logging.getLogger("helora.serve.client")
 
 
 def connect(
@@ -33,6 +41,7 @@ def connect(
     certificate: str | Path | None = None,
     key: str | Path | None = None,
     insecure: bool = False,
+    transport: Transport = "auto",
 ) -> Remote:
     """Connect to a server that ``helora serve`` runs.
 
@@ -45,6 +54,8 @@ def connect(
         ca: PEM file with the authority of the server's certificate; those of the system if None.
         certificate, key: PEM files of the client's own certificate, if the server asks for one.
         insecure: Accept an address without TLS on another machine.
+        transport: ``websocket``; ``http`` for a POST a request, where there are no WebSockets; ``auto`` for WebSockets,
+            and HTTP once something on the way has refused one.
 
     Raises:
         InvalidInput: The address is none, or not secure; or a certificate cannot be read.
@@ -52,8 +63,33 @@ def connect(
         AccessRefused: The server asks for a token, and this is none of its own.
         CorruptPayload, VersionMismatch: What answers is no server of helora, or of another version.
     """
+    return Remote(
+        connector(
+            address, token=token, timeout=timeout, restart=restart, ca=ca, certificate=certificate, key=key,
+            insecure=insecure, transport=transport,
+        )
+    )  # fmt: skip
+
+
+def connector(
+    address: str,
+    *,
+    token: str | None = None,
+    timeout: float = DEFAULT_TIMEOUT_S,
+    restart: float = DEFAULT_RESTART_S,
+    ca: str | Path | None = None,
+    certificate: str | Path | None = None,
+    key: str | Path | None = None,
+    insecure: bool = False,
+    transport: Transport = "auto",
+) -> Connector:
+    """How a server is reached: arguments and errors as ``connect``'s, but nothing is asked yet."""
     target = parse(address, insecure=insecure)
-    return Remote(Connector(target, token, timeout, restart, context(target, ca, certificate, key)))
+    if transport not in get_args(Transport):
+        raise InvalidInput(
+            f"Connect: there is no transport {transport}.", hint=f"Choose one of {', '.join(get_args(Transport))}."
+        )
+    return Connector(target, token, timeout, restart, context(target, ca, certificate, key), transport)
 
 
 class Connector:
@@ -64,15 +100,44 @@ class Connector:
         token: The bearer token.
         timeout, restart: Seconds.
         tls: How TLS is spoken.
+        transport: As for ``connect``.
+
+    Attributes:
+        transport: The same; ``http`` once a WebSocket was refused.
     """
 
-    def __init__(self, target: Target, token: str | None, timeout: float, restart: float, tls: object) -> None:
-        self.target, self.timeout, self.restart, self._tls = target, timeout, restart, tls
-        self.http = Http(target, tls, token, timeout)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        target: Target,
+        token: str | None,
+        timeout: float,
+        restart: float,
+        tls: ssl.SSLContext | None,
+        transport: Transport,
+    ) -> None:
+        self.target, self.timeout, self.restart = target, timeout, restart
+        self.transport, self._tls = transport, tls
+        self.http = Http(target, tls, token, timeout)
 
-    def dial(self, seconds: float) -> Wire:
-        """Another socket. Errors are those of ``Wire``."""
-        return Wire(self.target, self._tls, self.http.headers, seconds)  # type: ignore[arg-type]
+    def dial(
+        self, seconds: float, *, path: str = PATH, subprotocol: str = SUBPROTOCOL, resuming: type[Resuming] = Delta
+    ) -> Carrier:
+        """Another socket, or what stands for one over HTTP. Errors are those of ``Wire``.
+
+        Args:
+            seconds: Time for it.
+            path, subprotocol: What is spoken, and where.
+            resuming: How a session of it is taken up again.
+        """
+        if self.transport != "http":
+            try:
+                return Wire(self.target, self._tls, self.http.headers, seconds, path=path, subprotocol=subprotocol)
+            except HandshakeRefused:
+                if self.transport != "auto":
+                    raise
+                self.transport = "http"
+                _LOG.warning("a WebSocket to %s was refused on the way: HTTP is used from now on", self.target)
+        return PostWire(self.http, path, resuming())
 
 
 class Remote:
@@ -88,6 +153,11 @@ class Remote:
         self._connector = connector
         self._lock, self._sessions = threading.Lock(), set[RemoteSession]()
         self.document = self._read()
+
+    @property
+    def transport(self) -> Transport:
+        """``http`` if frames go by POST: because it was asked for, or because a WebSocket was refused on the way."""
+        return self._connector.transport
 
     def __enter__(self) -> Remote:
         return self

@@ -20,7 +20,7 @@ from helora_core.errors import (
 )
 from helora_serve.client.credit import Credit
 from helora_serve.client.patience import DEFAULT_RESTART_S, Patience
-from helora_serve.client.wire import Wire, WireBroken
+from helora_serve.client.wire import Carrier, WireBroken
 from helora_serve.exchange import Incoming
 from helora_serve.frames import (
     Ack,
@@ -80,7 +80,7 @@ class RemoteSession:
 
     def __init__(
         self,
-        dial: Callable[[float], Wire],
+        dial: Callable[[float], Carrier],
         opening: Callable[[], Open],
         address: str,
         timeout: float,
@@ -99,7 +99,7 @@ class RemoteSession:
         self._incoming, self._acknowledged, self._unacknowledged_bytes = Incoming(), 0, 0
         self._lost: HeloraError | None = None
         self._heard = time.monotonic()
-        self._wire: Wire | None = None
+        self._wire: Carrier | None = None
         self._name, self._token = "", b""
         self.welcome: Welcome
         wire = dial(min(timeout, _DIAL_S))
@@ -208,7 +208,7 @@ class RemoteSession:
         except HeloraError as error:
             self._lose(error)
 
-    def _take(self, wire: Wire, frame: bytes) -> None:
+    def _take(self, wire: Carrier, frame: bytes) -> None:
         try:
             header, payload = decode_from_server(frame)
             if isinstance(header, Answer):
@@ -242,7 +242,7 @@ class RemoteSession:
         """The server closes the socket; what it says of the session is met when another one is connected."""
         raise WireBroken(goodbye.message)
 
-    def _break(self, wire: Wire, reason: str) -> None:
+    def _break(self, wire: Carrier, reason: str) -> None:
         """A socket is gone."""
         _LOG.info("socket to %s lost: %s", self._address, reason)
         wire.close()
@@ -280,7 +280,7 @@ class RemoteSession:
                     raise
                 time.sleep(patience.failed(error))
 
-    def _go_on(self, wire: Wire, seconds: float, *, new: bool) -> None:
+    def _go_on(self, wire: Carrier, seconds: float, *, new: bool) -> None:
         """Take the session up on another socket, or open another one, and send what the server does not have."""
         if not new:
             received = self._incoming.received
@@ -302,13 +302,13 @@ class RemoteSession:
             self._asked, self._incoming, self._acknowledged = len(waiting), Incoming(), 0
             self._resend(wire, 0)
 
-    def _resend(self, wire: Wire, requested: int) -> None:
+    def _resend(self, wire: Carrier, requested: int) -> None:
         for request, pending in self._pending.items():
             if request > requested:
                 wire.send(encode(Ask(request=request, received=self._acknowledged), pending.message))
         self._wire = wire
 
-    def _greeted(self, wire: Wire, first: Open | Resume, seconds: float) -> Welcome:
+    def _greeted(self, wire: Carrier, first: Open | Resume, seconds: float) -> Welcome:
         """Send the first frame, and wait for the welcome.
 
         Raises:

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Protocol
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus, WebSocketException
@@ -38,26 +39,56 @@ class WireBroken(Exception):
     """The socket has ended, in words."""
 
 
+class HandshakeRefused(CorruptPayload):
+    """What answers takes no WebSocket there, and is no server of helora: something on the way, perhaps."""
+
+
+class Carrier(Protocol):
+    """Carries frames to a server and back."""
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame. Raises ``WireBroken`` if it cannot be."""
+        ...
+
+    def receive(self, seconds: float) -> bytes | None:
+        """The next frame; None if none has come in time. Raises ``WireBroken`` when there are no more."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
 class Wire:
-    """A socket, connected.
+    """A WebSocket, connected: a ``Carrier``.
 
     Args:
         target: Where.
         context: How TLS is spoken.
         headers: Further headers of the handshake.
         timeout: Seconds for the handshake, and for a piece of a message to be taken.
+        path, subprotocol: What is spoken, and where.
 
     Raises:
         WireBroken: Nobody answers, or not in time.
+        HandshakeRefused: What answers takes no WebSocket.
         HeloraError: As the server refused it; ``VersionMismatch`` if it speaks another protocol.
     """
 
     def __init__(
-        self, target: Target, context: ssl.SSLContext | None, headers: Mapping[str, str], timeout: float
+        self,
+        target: Target,
+        context: ssl.SSLContext | None,
+        headers: Mapping[str, str],
+        timeout: float,
+        *,
+        path: str = PATH,
+        subprotocol: str = SUBPROTOCOL,
     ) -> None:
+        self._subprotocol = subprotocol
         self._protocol = ClientProtocol(
-            parse_uri(target.websocket(PATH)),
-            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            parse_uri(target.websocket(path)),
+            subprotocols=[Subprotocol(subprotocol)],
             max_size=MOST_MESSAGE_BYTES + FRAME_OVERHEAD,
             logger=_SILENT,
         )
@@ -192,9 +223,9 @@ class Wire:
             raise WireBroken(_reason(error)) from error
         if self._protocol.handshake_exc is not None:
             raise _refused(self._protocol.handshake_exc, response)
-        if self._protocol.subprotocol != SUBPROTOCOL:
+        if self._protocol.subprotocol != self._subprotocol:
             raise VersionMismatch(
-                f"The server does not speak {SUBPROTOCOL}.", hint="Use the same version of helora on both sides."
+                f"The server does not speak {self._subprotocol}.", hint="Use the same version of helora on both sides."
             )
 
 
@@ -212,10 +243,10 @@ def _refused(error: Exception, response: Response) -> HeloraError | WireBroken:
     if isinstance(error, InvalidStatus) and response.body:
         try:
             return raised(read_refusal(bytes(response.body)))
-        except CorruptPayload as wrong:
-            return wrong
+        except CorruptPayload:
+            pass
     if isinstance(error, WebSocketException):
-        return CorruptPayload(
+        return HandshakeRefused(
             "What answers is no server of helora: it takes no WebSocket there.", hint="Check the address."
         )
     return WireBroken(_reason(error))

@@ -119,7 +119,7 @@ class CompletionRequest(_Common, frozen=True, kw_only=True, forbid_unknown_field
         return Asked(prompt=self.prompt, **self._asked(self.max_tokens))
 
 
-Request = TypeVar("Request", ChatRequest, CompletionRequest)
+Request = TypeVar("Request", bound=msgspec.Struct)
 
 
 def read(body: bytes, kind: type[Request]) -> Request:
@@ -166,7 +166,7 @@ def _without_nulls(value: Any) -> Any:
 def _unsupported(name: str) -> Failure:
     shown = "".join(each if each.isprintable() else "?" for each in name[:64])
     return bad_request(
-        f"`{shown}` is not supported by this proxy, and is refused rather than ignored. Leave it out.",
+        f"`{shown}` is not supported here, and is refused rather than ignored. Leave it out.",
         param=shown,
         code="unsupported_parameter",
     )

@@ -1,7 +1,7 @@
 // @ts-check
 /** Bytes: joining, comparing, hexadecimal, little-endian numbers, SHA-256. */
 
-/** @param {readonly Uint8Array[]} parts @returns {Uint8Array} */
+/** @param {readonly Uint8Array[]} parts @returns {Uint8Array<ArrayBuffer>} */
 export function joined(parts) {
   const out = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
   let at = 0;

@@ -16,7 +16,7 @@ import { PayloadKind, wrap } from "./envelope.js";
 import { corrupt } from "./fields.js";
 import * as msgpack from "./msgpack.js";
 import { fingerprintOf, keySetsOf, readOffer, resolved } from "./offer.js";
-import { Pools } from "./pools.js";
+import { Pools, newOwner } from "./pools.js";
 import { MaskedRequest, Preparation, correlationOf, splitInto } from "./preparation.js";
 import { Request } from "./request.js";
 import { KEY_ID_BYTES } from "./scheme.js";
@@ -28,11 +28,12 @@ import { EngineError } from "./wasm.js";
 export class Client {
   /**
    * Keys for an offer.
-   * @param {import("./engine.js").Engine} engine @param {Uint8Array} offer
-   * @param {{ up?: Map<string, Float64Array>, kept?: Uint8Array, store?: import("./store.js").Store }} [options] `up`: for packings whose client finishes, each
-   * module's matrix (d_out × rank, row-major) as helora_core.compiler.exponents scales it. `kept`: what `kept` gave, of
-   * the same offer; the server has the evaluation keys then.
-   * `store`: where prepared correlations are kept; in memory if there is none.
+   * @param {import("./engine.js").Engine} engine
+   * @param {Uint8Array} offer
+   * @param {{ up?: Map<string, Float64Array>, kept?: Uint8Array, store?: import("./store.js").Store }} [options]
+   *   `up`: for packings whose client finishes, each module's matrix (d_out × rank, row-major) as
+   *   helora_core.compiler.exponents scales it. `kept`: what `kept` gave, of the same offer; the server has the
+   *   evaluation keys then. `store`: where prepared correlations are kept; in memory if there is none.
    */
   static async make(engine, offer, { up = new Map(), kept, store } = {}) {
     const read = readOffer(offer),
@@ -64,7 +65,12 @@ export class Client {
     return client;
   }
 
-  /** @param {ReturnType<typeof readOffer>} offer @param {import("./engine.js").Engine} engine @param {Map<string, Float64Array>} up @param {import("./store.js").Store} [store] */
+  /**
+   * @param {ReturnType<typeof readOffer>} offer
+   * @param {import("./engine.js").Engine} engine
+   * @param {Map<string, Float64Array>} up
+   * @param {import("./store.js").Store} [store]
+   */
   constructor(offer, engine, up, store) {
     this.offer = offer;
     this.engine = engine;
@@ -72,6 +78,7 @@ export class Client {
     /** @type {Map<string, Keys>} */
     this.keys = new Map();
     this.store = store;
+    this.owner = newOwner();
     /** Names of this client for plans that run ahead of time. @type {Map<string, Uint8Array>} */
     this.channels = new Map();
     /** @type {Map<string, Promise<Pools>>} */
@@ -111,7 +118,13 @@ export class Client {
           .filter((each) => each.keySet === plan.keySet)
           .map((each) => [each.digest, correlationOf(each).rowBytes]),
       );
-      found = Pools.open(this.engine.machine, this.keyIdOf(plan), (digest) => rowBytes.get(digest), this.store);
+      found = Pools.open(
+        this.engine.machine,
+        this.keyIdOf(plan),
+        (digest) => rowBytes.get(digest),
+        this.store,
+        this.owner,
+      );
       this.opened.set(plan.keySet, found);
     }
     return found;
@@ -122,7 +135,11 @@ export class Client {
     return this.engine.ring(wordParameters(plan.params));
   }
 
-  /** Make correlations, one for each token of later requests, for modules of one input. @param {readonly string[]} names @param {number} correlations */
+  /**
+   * Make correlations, one for each token of later requests, for modules of one input.
+   * @param {readonly string[]} names
+   * @param {number} correlations
+   */
   async prepare(names, correlations) {
     const asked = this.asked(names, 1).filter(({ plan }) => !isZero(plan));
     if (!asked.length) throw new EngineError("invalid-input", "Nothing is prepared for modules whose Δ is zero.");
@@ -135,6 +152,12 @@ export class Client {
   async left(names) {
     const asked = this.asked(names, 1).filter(({ plan }) => !isZero(plan));
     return (await this.pools(asked[0].plan)).left(asked.map(({ name, plan }) => ({ name, plan: plan.digest })));
+  }
+
+  /** Give up the correlations that are left for parts of modules. @param {readonly string[]} names */
+  async discard(names) {
+    const asked = this.asked(names, 1).filter(({ plan }) => !isZero(plan));
+    await (await this.pools(asked[0].plan)).discard(asked.map(({ name, plan }) => ({ name, plan: plan.digest })));
   }
 
   /** Clear all secret keys. */
@@ -163,15 +186,19 @@ export class Client {
     const request = alive[0]?.plan.params.wrap_bits
       ? new MaskedRequest(this, alive, x, tokens)
       : new Request(this, alive, x, tokens);
+    // of modules whose Δ is zero nothing is asked
     for (const { parts, plan: own } of found)
-      // of modules whose Δ is zero nothing is asked
       if (isZero(own)) splitInto(request.deltas, new Float64Array(tokens * own.recipe.shape.d_out), tokens, parts);
     if (alive.length) await request.start();
     else request.done = true;
     return request;
   }
 
-  /** The modules that names mean, each once, by the plans with the fewest runs. @param {readonly string[]} names @param {number} tokens */
+  /**
+   * The modules that names mean, each once, by the plans with the fewest runs.
+   * @param {readonly string[]} names
+   * @param {number} tokens
+   */
   asked(names, tokens) {
     /** @type {Map<string, OfferedModule>} */
     const found = new Map();

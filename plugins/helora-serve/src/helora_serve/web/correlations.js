@@ -1,6 +1,7 @@
 // @ts-check
 /**
- * The client's side of a batch of correlations: its key pair, uploads, and results; and the arithmetic of online rounds.
+ * The client's side of a batch of correlations: its key pair, uploads, and results; and the arithmetic of online
+ * rounds.
  *
  * The modulus is 2^64·q₁. A polynomial is a row of words and, for each prime of q₁, a row of values. An auxiliary prime
  * of 49 bits is no part of q: products with short words are computed by it.
@@ -24,7 +25,10 @@ const NONCES = "helora-rns: the uniform polynomial of a public key for correlati
 const DIGEST = "helora-rns: the digest of nonces in a public key for correlations";
 const PAIR = 0xffffffff;
 
-/** The ring's parameters, with the auxiliary prime in the place of a special one. @param {import("./offer.js").Params} params */
+/**
+ * The ring's parameters, with the auxiliary prime in the place of a special one.
+ * @param {import("./offer.js").Params} params
+ */
 export function wordParameters(params) {
   const dataPrimes = nttPrimes(params.data_bits, params.ring_degree);
   const taken = dataPrimes.filter((q) => bitLength(q) === AUXILIARY_BITS).length;
@@ -116,7 +120,7 @@ export class BatchKey {
         machine.bytes(words, row).set(machine.bytes(drawn, row));
         [drawn, left] = [drawn + row, left - n];
         for (let i = 0; i < limbs; i++)
-          for (let out = values + i * row, missing = n; missing;) {
+          for (let out = values + i * row, missing = n; missing; ) {
             const found = call.hr_uniform(ring.ring, i, out, missing, drawn, left, used);
             const gone = Number(machine.words(used, 1)[0]);
             [out, missing, drawn, left] = [out + 8 * found, missing - found, drawn + 8 * gone, left - gone];
@@ -127,7 +131,13 @@ export class BatchKey {
     };
   }
 
-  /** @param {number} out @param {number[]} uniform @param {number} random @param {number} numbers @param {number} spare four rows */
+  /**
+   * @param {number} out
+   * @param {number[]} uniform
+   * @param {number} random
+   * @param {number} numbers
+   * @param {number} spare four rows
+   */
   #encrypted(out, [words, values], random, numbers, spare) {
     const { ring } = this;
     ring.call.hr_words_encrypted(
@@ -144,7 +154,16 @@ export class BatchKey {
     );
   }
 
-  /** @param {(bytes: number) => number} take @param {number} out @param {number} packed @param {number} count @param {number} stride @param {number} added @param {number} topBits @param {number} keyBits */
+  /**
+   * @param {(bytes: number) => number} take
+   * @param {number} out
+   * @param {number} packed
+   * @param {number} count
+   * @param {number} stride
+   * @param {number} added
+   * @param {number} topBits
+   * @param {number} keyBits
+   */
   #opened(take, out, packed, count, stride, added, topBits, keyBits) {
     const { ring } = this,
       auxiliary = ring.limbs;
@@ -169,7 +188,11 @@ export class BatchKey {
     if (!this.minus) throw new EngineError("keys-wiped", "This batch's secret key was erased.");
   }
 
-  /** Ciphertexts of rows of words, (count, N), as bytes. @param {number} count @param {(row: number, out: number) => void} fill writes the words of a row */
+  /**
+   * Ciphertexts of rows of words, (count, N), as bytes.
+   * @param {number} count
+   * @param {(row: number, out: number) => void} fill writes the words of a row
+   */
   encrypt(count, fill) {
     this.#require();
     const { ring } = this,
@@ -266,7 +289,14 @@ export class Pads {
     this.seed = seed;
   }
 
-  /** Give words `start` to `end` of some rows to `use`, a row at a time. @param {number} first @param {number} count @param {number} start @param {number} end @param {(row: number, words: number) => void} use */
+  /**
+   * Give words `start` to `end` of some rows to `use`, a row at a time.
+   * @param {number} first
+   * @param {number} count
+   * @param {number} start
+   * @param {number} end
+   * @param {(row: number, words: number) => void} use
+   */
   rows(first, count, start, end, use) {
     this.machine.scratch((take) => {
       const stream = new Stream(this.machine, this.seed, take);

@@ -55,7 +55,12 @@ const methods = {
   /** The bytes that open a session. */
   evaluationKeys: () => theClient().evaluationKeys,
 
-  /** A request's number and its first message. @param {string[]} names @param {Float64Array} x @param {number} tokens */
+  /**
+   * A request's number and its first message.
+   * @param {string[]} names
+   * @param {Float64Array} x
+   * @param {number} tokens
+   */
   async begin(names, x, tokens) {
     const request = await theClient().begin(names, x, tokens);
     requests.set(++named, request);
@@ -72,7 +77,11 @@ const methods = {
   /** Correlations that are left. @param {string[]} names */
   left: (names) => theClient().left(names),
 
-  /** The next message; or Δ of each part, or nothing if it was a preparation. @param {number} number @param {Uint8Array} answer */
+  /**
+   * The next message; or Δ of each part, or nothing if it was a preparation.
+   * @param {number} number
+   * @param {Uint8Array} answer
+   */
   async receive(number, answer) {
     const request = requests.get(number);
     if (!request) throw new EngineError("unexpected-message", "There is no such request.");

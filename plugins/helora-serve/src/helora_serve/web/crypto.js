@@ -22,7 +22,12 @@ export class CryptoWorker {
     };
   }
 
-  /** Call a method of the worker (crypto-worker.js). @param {string} method @param {...any} args @returns {Promise<any>} */
+  /**
+   * Call a method of the worker (crypto-worker.js).
+   * @param {string} method
+   * @param {...any} args
+   * @returns {Promise<any>}
+   */
   call(method, ...args) {
     return new Promise((resolve, reject) => {
       this.waiting.set(++this.last, { resolve, reject });

@@ -1,9 +1,11 @@
 // @ts-check
 /** IndexedDB by promises: one database with a store for each kind of record. */
 
+import { EngineError } from "./wasm.js";
+
 const NAME = "helora";
-const VERSION = 1;
-export const STORES = Object.freeze(["vault", "marks", "pools"]);
+const VERSION = 2;
+export const STORES = Object.freeze(["vault", "marks", "pools", "shared"]);
 
 /** @template T @param {IDBRequest<T>} request @returns {Promise<T>} */
 export function settled(request) {
@@ -16,8 +18,20 @@ export function settled(request) {
 /** @returns {Promise<IDBDatabase>} */
 export function openDatabase() {
   const request = indexedDB.open(NAME, VERSION);
-  request.onupgradeneeded = () => STORES.forEach((name) => request.result.createObjectStore(name));
+  request.onupgradeneeded = () => {
+    for (const name of STORES)
+      if (!request.result.objectStoreNames.contains(name)) request.result.createObjectStore(name);
+  };
   return settled(request);
+}
+
+/** Delete a database with all that is in it. Others that have it open keep it until they close it. @param {string} [name] */
+export async function deleteDatabase(name = NAME) {
+  const request = indexedDB.deleteDatabase(name);
+  await new Promise((resolve, reject) => {
+    request.onblocked = () => reject(new EngineError("in-use", "Another tab has this open: close it, and try again."));
+    settled(request).then(resolve, reject);
+  });
 }
 
 /**

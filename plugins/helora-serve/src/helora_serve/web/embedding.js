@@ -53,7 +53,11 @@ export function powers(ringDegree) {
   return out;
 }
 
-/** For slot j the place among the transform's values that holds it. @param {number} ringDegree @returns {Uint32Array} */
+/**
+ * For slot j the place among the transform's values that holds it.
+ * @param {number} ringDegree
+ * @returns {Uint32Array}
+ */
 export function slotPlaces(ringDegree) {
   const placeOf = new Uint32Array(2 * ringDegree);
   exponents(ringDegree)

@@ -45,14 +45,19 @@ export class Engine {
   /**
    * Fresh keys.
    * @param {Parameters} parameters
-   * @param {{ steps?: readonly number[], publicKey?: boolean }} [wanted] rotation keys, and whether the server may encrypt
+   * @param {{ steps?: readonly number[], publicKey?: boolean }} [wanted] rotation keys, and whether the server may
+   *   encrypt
    * @returns {Promise<Keys>}
    */
   async generateKeys(parameters, { steps = [], publicKey = false } = {}) {
     return new Keys(await this.ring(parameters), PRODUCER, { steps, publicKey });
   }
 
-  /** Keys whose server has its part already. @param {Parameters} parameters @param {{ seed: Uint8Array, keyId: Uint8Array }} kept */
+  /**
+   * Keys whose server has its part already.
+   * @param {Parameters} parameters
+   * @param {{ seed: Uint8Array, keyId: Uint8Array }} kept
+   */
   async restoreKeys(parameters, kept) {
     return new Keys(await this.ring(parameters), PRODUCER, { steps: [], publicKey: false }, kept);
   }

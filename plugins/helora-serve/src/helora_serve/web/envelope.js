@@ -1,5 +1,7 @@
 // @ts-check
-/** The checked envelope around every message: which kind, for which keys, by which library, and SHA-256 of all of it. */
+/**
+ * The checked envelope around every message: which kind, for which keys, by which library, and SHA-256 of all of it.
+ */
 
 import { equal, joined, sha256, utf8, view } from "./bytes.js";
 import { corrupt } from "./fields.js";
@@ -18,7 +20,12 @@ const VERSION = 2;
 const HEADER_BYTES = 32;
 export const CHECKSUM_BYTES = 32;
 
-/** @param {number} kind @param {Uint8Array} keyId @param {string} origin backend and library, a line each @param {Uint8Array} payload */
+/**
+ * @param {number} kind
+ * @param {Uint8Array} keyId
+ * @param {string} origin backend and library, a line each
+ * @param {Uint8Array} payload
+ */
 export async function wrap(kind, keyId, origin, payload) {
   const madeBy = utf8(origin);
   const head = new Uint8Array(HEADER_BYTES);
@@ -31,7 +38,13 @@ export async function wrap(kind, keyId, origin, payload) {
   return joined([whole, await sha256(whole)]);
 }
 
-/** The payload, after all checks. @param {number} kind @param {Uint8Array} keyId @param {string} origin @param {Uint8Array} envelope */
+/**
+ * The payload, after all checks.
+ * @param {number} kind
+ * @param {Uint8Array} keyId
+ * @param {string} origin
+ * @param {Uint8Array} envelope
+ */
 export async function unwrap(kind, keyId, origin, envelope) {
   if (envelope.length < HEADER_BYTES + CHECKSUM_BYTES || !equal(envelope.subarray(0, 4), MAGIC))
     throw corrupt("this is no message of helora");

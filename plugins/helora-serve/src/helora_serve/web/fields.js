@@ -48,6 +48,7 @@ export function header(kind, digest) {
  * @param {readonly [number, Uint8Array][]} fields
  */
 export function written(kind, digest, producer, fields) {
+  /** @type {Uint8Array[]} */
   const parts = [header(kind, digest)];
   for (const [tag, value] of /** @type {[number, Uint8Array][]} */ ([[Tag.PRODUCER, utf8(producer)], ...fields]))
     parts.push(Uint8Array.of(tag), ofNumbers([value.length]), value);
@@ -62,7 +63,7 @@ export function read(kind, digest, payload) {
   checkHeader(kind, digest, payload);
   const found = new Map();
   const whole = view(payload);
-  for (let at = HEADER_BYTES, last = 0; at < payload.length;) {
+  for (let at = HEADER_BYTES, last = 0; at < payload.length; ) {
     if (at + 5 > payload.length) throw corrupt("it ends within a field's header");
     const [tag, length] = [payload[at], whole.getUint32(at + 1, true)];
     at += 5;

@@ -13,12 +13,18 @@ import { hex, joined, sha256, utf8 } from "./bytes.js";
 import * as msgpack from "./msgpack.js";
 import { EngineError } from "./wasm.js";
 
-const SUBPROTOCOL = "helora.delta.v1", BEARER = "helora.bearer.";
-const FORMAT = "helora-serve-offer", SCHEMA = 1;
-const FIRST_PAUSE_MS = 100, LONGEST_PAUSE_MS = 3000;
+const SUBPROTOCOL = "helora.delta.v1",
+  BEARER = "helora.bearer.";
+const FORMAT = "helora-serve-offer",
+  SCHEMA = 1;
+const FIRST_PAUSE_MS = 100,
+  LONGEST_PAUSE_MS = 3000;
 
 /** @typedef {{ message: Uint8Array, resolve: (answer: Uint8Array) => void, reject: (error: Error) => void }} Pending */
-/** @typedef {{ answer: (request: number, bytes: number) => void, ask: (request: number, message: Uint8Array) => void }} Watch */
+/**
+ * @typedef {{ answer: (request: number, bytes: number) => void, ask: (request: number, message: Uint8Array) => void }}
+ *   Watch
+ */
 
 export class Link {
   /**
@@ -73,7 +79,13 @@ export class Link {
     const path = `v1/keys/${this.keys.digest}`;
     const there = await fetch(new URL(path, this.base), { method: "HEAD", headers: this.#headers });
     if (there.status === 404) await this.#fetch(path, { method: "PUT", body: /** @type {any} */ (keys) });
-    await this.#dial(new Map([["type", "open"], ["version", this.offer.version], ["keys", this.keys.digest]]));
+    await this.#dial(
+      new Map([
+        ["type", "open"],
+        ["version", this.offer.version],
+        ["keys", this.keys.digest],
+      ]),
+    );
   }
 
   /** The answer to a message. @param {Uint8Array} message @returns {Promise<Uint8Array>} */
@@ -107,7 +119,10 @@ export class Link {
     }
     if (answer.ok) return answer;
     const refusal = await answer.json().catch(() => null);
-    throw new EngineError(refusal?.error?.code ?? "connection-lost", refusal?.error?.message ?? `The server answers ${answer.status}.`);
+    throw new EngineError(
+      refusal?.error?.code ?? "connection-lost",
+      refusal?.error?.message ?? `The server answers ${answer.status}.`,
+    );
   }
 
   /** @param {number} request @param {Uint8Array} message */
@@ -122,32 +137,36 @@ export class Link {
     address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(address, [SUBPROTOCOL, ...(this.token ? [BEARER + this.token] : [])]);
     socket.binaryType = "arraybuffer";
-    return /** @type {Promise<void>} */ (new Promise((resolve, reject) => {
-      let welcomed = false;
-      /** @type {EngineError & { final?: boolean }} */
-      let why = new EngineError("connection-lost", "The socket to the server was lost.");
-      socket.onopen = () => socket.send(frame(first));
-      socket.onmessage = ({ data }) => {
-        const [header, payload] = parts(new Uint8Array(data));
-        if (header.get("type") === "welcome") {
-          welcomed = true;
-          this.#welcomed(socket, header);
-          resolve();
-        } else if (header.get("type") === "goodbye") {
-          why = Object.assign(new EngineError(header.get("code"), header.get("message")), { final: !header.get("resumable") && header.get("retry_s") === null });
-        } else {
-          this.#take(header, payload);
-        }
-      };
-      socket.onclose = () => {
-        if (!welcomed) reject(why);
-        else if (this.socket === socket) {
-          this.socket = null;
-          if (why.final) this.#lose(why);
-          else void this.#resume();
-        }
-      };
-    }));
+    return /** @type {Promise<void>} */ (
+      new Promise((resolve, reject) => {
+        let welcomed = false;
+        /** @type {EngineError & { final?: boolean }} */
+        let why = new EngineError("connection-lost", "The socket to the server was lost.");
+        socket.onopen = () => socket.send(frame(first));
+        socket.onmessage = ({ data }) => {
+          const [header, payload] = parts(new Uint8Array(data));
+          if (header.get("type") === "welcome") {
+            welcomed = true;
+            this.#welcomed(socket, header);
+            resolve();
+          } else if (header.get("type") === "goodbye") {
+            why = Object.assign(new EngineError(header.get("code"), header.get("message")), {
+              final: !header.get("resumable") && header.get("retry_s") === null,
+            });
+          } else {
+            this.#take(header, payload);
+          }
+        };
+        socket.onclose = () => {
+          if (!welcomed) reject(why);
+          else if (this.socket === socket) {
+            this.socket = null;
+            if (why.final) this.#lose(why);
+            else void this.#resume();
+          }
+        };
+      })
+    );
   }
 
   /** @param {WebSocket} socket @param {Map<string, any>} welcome */
@@ -156,7 +175,8 @@ export class Link {
     this.welcome = welcome;
     this.session = welcome.get("session");
     if (welcome.get("token").length) this.secret = welcome.get("token").slice();
-    for (const [request, { message }] of this.pending) if (request > welcome.get("requested")) this.#send(request, message);
+    for (const [request, { message }] of this.pending)
+      if (request > welcome.get("requested")) this.#send(request, message);
   }
 
   async #resume() {

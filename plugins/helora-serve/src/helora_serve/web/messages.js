@@ -13,14 +13,23 @@ const isBytes = (/** @type {unknown} */ each) => each instanceof Uint8Array;
 
 /**
  * A client's message of one round.
- * @param {string} origin @param {Uint8Array} keyId
- * @param {{ id: Uint8Array, number: number, asked: { name: string, plan: { digest: string } }[], tokens: number }} of what
+ * @param {string} origin
+ * @param {Uint8Array} keyId
+ * @param {{ id: Uint8Array, number: number, asked: { name: string, plan: { digest: string } }[], tokens: number }} of
+ *   what
  * the round belongs to
- * @param {Uint8Array[][]} ciphertexts @param {Uint8Array} follows
+ * @param {Uint8Array[][]} ciphertexts
+ * @param {Uint8Array} follows
  */
 export function sealedUpload(origin, keyId, { id, number, asked, tokens }, ciphertexts, follows) {
-  const names = asked.map(({ name }) => name), plans = asked.map(({ plan }) => plan.digest); // prettier-ignore
-  return wrap(PayloadKind.UPLOAD, keyId, origin, msgpack.encode([id, number, names, plans, tokens, follows, ciphertexts]));
+  const names = asked.map(({ name }) => name),
+    plans = asked.map(({ plan }) => plan.digest);
+  return wrap(
+    PayloadKind.UPLOAD,
+    keyId,
+    origin,
+    msgpack.encode([id, number, names, plans, tokens, follows, ciphertexts]),
+  );
 }
 
 /**

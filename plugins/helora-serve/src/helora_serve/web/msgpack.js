@@ -1,5 +1,5 @@
 // @ts-check
-/** MessagePack, as far as helora's messages go: integers, doubles, strings, bytes, arrays, maps. */
+/** MessagePack, as far as helora's messages go: null, booleans, integers, doubles, strings, bytes, arrays, maps. */
 
 import { joined, utf8, view } from "./bytes.js";
 import { corrupt } from "./fields.js";
@@ -17,18 +17,28 @@ function head(tag, size, value) {
   return new Uint8Array(out.buffer);
 }
 
-/** @param {number} length @param {number} fixed @param {number} room @param {number[]} tags for 1, 2 and 4 bytes; 0 for none */
+/**
+ * @param {number} length
+ * @param {number} fixed
+ * @param {number} room
+ * @param {number[]} tags for 1, 2 and 4 bytes; 0 for none
+ */
 function sized(length, fixed, room, [one, two, four]) {
   if (length < room) return Uint8Array.of(fixed | length);
   if (one && length < 0x100) return head(one, 1, length);
   return length < 0x10000 ? head(two, 2, length) : head(four, 4, length);
 }
 
-/** @typedef {number | string | Uint8Array | readonly any[] | Map<string, any>} Value */
+/** @typedef {null | boolean | number | string | Uint8Array | readonly any[] | Map<string, any>} Value */
 
-/** @param {Value} value non-negative integers below 2^53, strings, bytes, arrays and maps @param {Uint8Array[]} out */
+/**
+ * @param {Value} value null, booleans, non-negative integers below 2^53, strings, bytes, arrays and maps
+ * @param {Uint8Array[]} out
+ */
 function write(value, out) {
-  if (typeof value === "number") {
+  if (value === null || typeof value === "boolean") {
+    out.push(Uint8Array.of(value === null ? 0xc0 : value ? 0xc3 : 0xc2));
+  } else if (typeof value === "number") {
     if (value < 0x80) out.push(Uint8Array.of(value));
     else if (value < 0x100) out.push(head(0xcc, 1, value));
     else if (value < 0x10000) out.push(head(0xcd, 2, value));

@@ -16,10 +16,16 @@ const FORMAT = "helora-offer";
 const SCHEMA = 2;
 const MOST_BYTES = 64 << 20;
 
-/** log2(QP) at most for 128 bits against classical attacks: the 2024 guidelines for a ternary secret. @type {Record<number, number>} */
+/**
+ * log2(QP) at most for 128 bits against classical attacks: the 2024 guidelines for a ternary secret.
+ * @type {Record<number, number>}
+ */
 const MOST_MODULUS_BITS = { 1024: 26, 2048: 53, 4096: 106, 8192: 214, 16384: 430, 32768: 868, 65536: 1747 };
 
-/** @typedef {{ ring_degree: number, data_bits: number[], special_bits: number[], scale_bits: number, wrap_bits: number }} Params */
+/**
+ * @typedef {{ ring_degree: number, data_bits: number[], special_bits: number[], scale_bits: number, wrap_bits: number
+ *   }} Params
+ */
 
 /**
  * @typedef {object} Plan
@@ -120,7 +126,11 @@ function requireSecure(params) {
     );
 }
 
-/** The parameters as the engine takes them, with the primes that helora-rns takes. @param {Params} params @returns {import("./ring.js").Parameters} */
+/**
+ * The parameters as the engine takes them, with the primes that helora-rns takes.
+ * @param {Params} params
+ * @returns {import("./ring.js").Parameters}
+ */
 export function resolved(params) {
   const primes = nttPrimes([...params.data_bits, ...params.special_bits], params.ring_degree);
   return {

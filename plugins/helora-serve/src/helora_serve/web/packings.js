@@ -84,7 +84,13 @@ function rankBsgs({ shape, layout, settings }) {
 
 /** Inner products by reversed rows. */
 class InnerProducts {
-  /** @param {number} height @param {number} columns @param {number} width @param {number} rows @param {number} tokens */
+  /**
+   * @param {number} height
+   * @param {number} columns
+   * @param {number} width
+   * @param {number} rows
+   * @param {number} tokens
+   */
   constructor(height, columns, width, rows, tokens) {
     this.height = height;
     this.columns = columns;
@@ -149,7 +155,14 @@ function together(tokens, most = tokens) {
 /** @template T @param {T[]} all @param {(each: T) => number} cost @returns {T} */
 const least = (all, cost) => all.reduce((best, each) => (cost(each) < cost(best) ? each : best));
 
-/** The figures that a recipe states are those of one of these. @template T @param {any} recipe @param {T[]} found @param {(each: T) => Record<string, number>} figures @returns {T} */
+/**
+ * The figures that a recipe states are those of one of these.
+ * @template T
+ * @param {any} recipe
+ * @param {T[]} found
+ * @param {(each: T) => Record<string, number>} figures
+ * @returns {T}
+ */
 function stated(recipe, found, figures) {
   const wanted = JSON.stringify(Object.entries(recipe.layout).sort());
   const match = found.find((each) => JSON.stringify(Object.entries(figures(each)).sort()) === wanted);
@@ -232,7 +245,10 @@ function cheetahTwoRound(recipe) {
     rows_out: each.up.rows,
     blocks_out: each.up.groups,
   }));
-  /** Where each masked number goes: its ciphertext, its coefficient, and its coefficient in the answer. @type {[number, number, number][]} */
+  /**
+   * Where each masked number goes: its ciphertext, its coefficient, and its coefficient in the answer.
+   * @type {[number, number, number][]}
+   */
   const moves = [];
   for (let t = 0; t < down.tokens; t++)
     for (let row = 0; row < shape.rank; row++) {

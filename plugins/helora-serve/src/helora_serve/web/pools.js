@@ -14,8 +14,20 @@ export const RESERVED = 64;
 /** @typedef {{ name: string, plan: string, masked: Uint8Array, rowBytes: number }} PreparedModule */
 /** @typedef {{ batch: Uint8Array, start: number, count: number }} Span */
 
+/** A name for whoever opens a store. */
+export function newOwner() {
+  return hex(crypto.getRandomValues(new Uint8Array(16)));
+}
+
 class Batch {
-  /** @param {Uint8Array} name @param {number} number @param {number} size @param {Uint8Array} seed @param {PreparedModule[]} modules @param {Mark} mark */
+  /**
+   * @param {Uint8Array} name
+   * @param {number} number
+   * @param {number} size
+   * @param {Uint8Array} seed
+   * @param {PreparedModule[]} modules
+   * @param {Mark} mark
+   */
   constructor(name, number, size, seed, modules, mark) {
     this.name = name;
     this.number = number;
@@ -37,12 +49,15 @@ class Batch {
 export class Pools {
   /**
    * Read what a store has for a client.
-   * @param {import("./wasm.js").Machine} machine @param {Uint8Array} keyId the client's name
-   * @param {(plan: string) => number | undefined} rowBytes bytes of a correlation by a plan; undefined if there is no such plan
+   * @param {import("./wasm.js").Machine} machine
+   * @param {Uint8Array} keyId the client's name
+   * @param {(plan: string) => number | undefined} rowBytes bytes of a correlation by a plan; undefined if there is no
+   *   such plan
    * @param {import("./store.js").Store} [store]
+   * @param {string} [owner] of the store, which pools of several clients' names may share
    */
-  static async open(machine, keyId, rowBytes, store = new MemoryStore()) {
-    const pools = new Pools(machine, keyId, rowBytes, store);
+  static async open(machine, keyId, rowBytes, store = new MemoryStore(), owner = newOwner()) {
+    const pools = new Pools(machine, keyId, rowBytes, store, owner);
     await store.own(pools.owner);
     const kept = await store.all();
     for (const [key, value] of kept) if (key.startsWith("pool.")) await pools.#restore(key.slice(5), value, kept);
@@ -51,13 +66,19 @@ export class Pools {
     return pools;
   }
 
-  /** @param {import("./wasm.js").Machine} machine @param {Uint8Array} keyId @param {(plan: string) => number | undefined} rowBytes @param {import("./store.js").Store} store */
-  constructor(machine, keyId, rowBytes, store) {
+  /**
+   * @param {import("./wasm.js").Machine} machine
+   * @param {Uint8Array} keyId
+   * @param {(plan: string) => number | undefined} rowBytes
+   * @param {import("./store.js").Store} store
+   * @param {string} owner
+   */
+  constructor(machine, keyId, rowBytes, store, owner) {
     this.machine = machine;
     this.keyId = keyId;
     this.rowBytes = rowBytes;
     this.store = store;
-    this.owner = hex(crypto.getRandomValues(new Uint8Array(16)));
+    this.owner = owner;
     /** @type {Batch[]} */
     this.batches = [];
     this.number = 0;
@@ -88,7 +109,13 @@ export class Pools {
       ]);
   }
 
-  /** Add a batch, durably. @param {Uint8Array} name @param {number} size @param {Uint8Array} seed @param {PreparedModule[]} modules */
+  /**
+   * Add a batch, durably.
+   * @param {Uint8Array} name
+   * @param {number} size
+   * @param {Uint8Array} seed
+   * @param {PreparedModule[]} modules
+   */
   async add(name, size, seed, modules) {
     const key = hex(name),
       mark = new Mark(this.put, `mark.${key}`, size, RESERVED);
@@ -98,7 +125,10 @@ export class Pools {
     this.batches.push(batch);
   }
 
-  /** Correlations that are left for these modules, together with whatever else their batches are for. @param {readonly { name: string, plan: string }[]} wanted */
+  /**
+   * Correlations that are left for these modules, together with whatever else their batches are for.
+   * @param {readonly { name: string, plan: string }[]} wanted
+   */
   left(wanted) {
     return this.#fitting(wanted).reduce(
       (most, pool) =>
@@ -110,7 +140,10 @@ export class Pools {
     );
   }
 
-  /** Pools for modules by these plans, those with the fewest others first. @param {readonly { name: string, plan: string }[]} wanted */
+  /**
+   * Pools for modules by these plans, those with the fewest others first.
+   * @param {readonly { name: string, plan: string }[]} wanted
+   */
   #fitting(wanted) {
     const fits = (/** @type {Batch} */ batch) =>
       wanted.every(({ name, plan }) => batch.modules.some((each) => each.name === name && each.plan === plan));
@@ -165,6 +198,11 @@ export class Pools {
     }
     const places = wanted.map(({ name }) => pool[0].modules.findIndex((each) => each.name === name));
     return { spans, pads, masked, places };
+  }
+
+  /** Give up all batches for these modules. @param {readonly { name: string, plan: string }[]} wanted */
+  async discard(wanted) {
+    for (const batch of this.#fitting(wanted).flat()) await this.#drop(batch);
   }
 
   /** @param {Batch} batch */

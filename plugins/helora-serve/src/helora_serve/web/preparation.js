@@ -1,6 +1,7 @@
 // @ts-check
 /**
- * Plans that run ahead of time: batches of correlations are made with a key pair each, which is erased when the batch is
+ * Plans that run ahead of time: batches of correlations are made with a key pair each, which is erased when the batch
+ * is
  * ready; online, activations travel under a pad (helora_core/parties/preparation.py and prepared.py).
  */
 
@@ -59,7 +60,11 @@ function pieces(module, count, bytesEach) {
 
 /** The making of one batch: the same message until its answer is received. */
 export class Preparation {
-  /** @param {Client} client @param {OfferedModule[]} asked of one input, none of them zero @param {number} correlations N at most */
+  /**
+   * @param {Client} client
+   * @param {OfferedModule[]} asked of one input, none of them zero
+   * @param {number} correlations N at most
+   */
   constructor(client, asked, correlations) {
     const { plan } = asked[0],
       n = plan.params.ring_degree;
@@ -280,7 +285,13 @@ export class MaskedRequest {
   }
 }
 
-/** Δ of each part, from that of all side by side. @param {Map<string, Float64Array>} deltas @param {Float64Array} whole @param {number} tokens @param {{ name: string, d_out: number }[]} parts */
+/**
+ * Δ of each part, from that of all side by side.
+ * @param {Map<string, Float64Array>} deltas
+ * @param {Float64Array} whole
+ * @param {number} tokens
+ * @param {{ name: string, d_out: number }[]} parts
+ */
 export function splitInto(deltas, whole, tokens, parts) {
   const width = whole.length / tokens;
   let start = 0;

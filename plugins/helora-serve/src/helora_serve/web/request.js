@@ -57,7 +57,10 @@ export class Request {
     this.message = await sealedUpload(this.client.offer.origin, this.keys.keyId, this, ciphertexts, follows);
   }
 
-  /** Take the answer to the message: there is another message then, or Δ. A refused one changes nothing. @param {Uint8Array} answer */
+  /**
+   * Take the answer to the message: there is another message then, or Δ. A refused one changes nothing.
+   * @param {Uint8Array} answer
+   */
   async receive(answer) {
     if (this.done) throw new EngineError("unexpected-message", "The request is done.");
     const answers = this.asked.map(({ plan }) => plan.layout.answer);

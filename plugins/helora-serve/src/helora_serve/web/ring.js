@@ -59,7 +59,11 @@ export class Ring {
     this.powers = this.places = 0;
   }
 
-  /** @param {Machine} machine @param {Parameters} parameters @param {{ random?: (bytes: number) => Uint8Array }} [options] */
+  /**
+   * @param {Machine} machine
+   * @param {Parameters} parameters
+   * @param {{ random?: (bytes: number) => Uint8Array }} [options]
+   */
   static async make(machine, parameters, options) {
     return new Ring(machine, parameters, await digestOf(parameters), options);
   }
@@ -99,7 +103,12 @@ export class Ring {
     return this.bits.slice(0, limbs).map((bits) => Math.ceil((this.n * bits) / 8));
   }
 
-  /** The packed bytes of rows, limb after limb of so many a polynomial. @param {number} rows @param {number} count @param {number} limbs */
+  /**
+   * The packed bytes of rows, limb after limb of so many a polynomial.
+   * @param {number} rows
+   * @param {number} count
+   * @param {number} limbs
+   */
   packed(rows, count, limbs) {
     const sizes = this.packedBytes(limbs),
       whole = sizes.reduce((a, b) => a + b, 0);
@@ -114,7 +123,13 @@ export class Ring {
     });
   }
 
-  /** Undo `packed`; whether it has the right length, and every residue is below its prime. @param {number} rows @param {Uint8Array} payload @param {number} count @param {number} limbs */
+  /**
+   * Undo `packed`; whether it has the right length, and every residue is below its prime.
+   * @param {number} rows
+   * @param {Uint8Array} payload
+   * @param {number} count
+   * @param {number} limbs
+   */
   unpacked(rows, payload, count, limbs) {
     const sizes = this.packedBytes(limbs),
       whole = sizes.reduce((a, b) => a + b, 0);
@@ -133,7 +148,13 @@ export class Ring {
     });
   }
 
-  /** Uniform rows of a seed: for each of `count` polynomials `limbs` rows. @param {number} rows @param {Uint8Array} seed @param {number} count @param {number} limbs */
+  /**
+   * Uniform rows of a seed: for each of `count` polynomials `limbs` rows.
+   * @param {number} rows
+   * @param {Uint8Array} seed
+   * @param {number} count
+   * @param {number} limbs
+   */
   uniform(rows, seed, count, limbs) {
     this.machine.scratch((take) => {
       const stream = new Stream(this.machine, seed, take),
@@ -164,11 +185,16 @@ export class Ring {
     seed.fill(0);
   }
 
-  /** A ternary polynomial of a seed, in doubles. @param {number} out @param {Uint8Array} seed @param {Uint8Array} [nonce] */
+  /**
+   * A ternary polynomial of a seed, in doubles.
+   * @param {number} out
+   * @param {Uint8Array} seed
+   * @param {Uint8Array} [nonce]
+   */
   ternary(out, seed, nonce) {
     this.machine.scratch((take) => {
       const stream = new Stream(this.machine, seed, take, nonce);
-      for (let found = 0; found < this.n;) {
+      for (let found = 0; found < this.n; ) {
         const words = Math.floor((this.n - found) / 24) + 12;
         found += this.call.hr_ternary(out + 8 * found, this.n - found, stream.words(words), words);
       }

@@ -129,7 +129,13 @@ export class Keys {
     ]);
   }
 
-  /** Values of message + error. @param {number} out @param {number} message @param {number} error @param {number} largest */
+  /**
+   * Values of message + error.
+   * @param {number} out
+   * @param {number} message
+   * @param {number} error
+   * @param {number} largest
+   */
   #noisy(out, message, error, largest) {
     const { ring } = this,
       { row, limbs, call } = ring;
@@ -177,8 +183,10 @@ export class Keys {
   /**
    * The client's answer between two rounds: masked numbers of some values, moved to where the next product wants them,
    * times the upper primes. It is exact.
-   * @param {readonly Uint8Array[]} payloads @param {readonly [number, number, number][]} moves from a value's coefficient
-   * to one of the answer @param {number} scale
+   * @param {readonly Uint8Array[]} payloads
+   * @param {readonly [number, number, number][]} moves from a value's coefficient
+   * to one of the answer
+   * @param {number} scale
    * @returns {Uint8Array}
    */
   answer(payloads, moves, scale) {
@@ -259,7 +267,13 @@ export class Keys {
     return { coefficients: first, rows, scale };
   }
 
-  /** Coefficients of a result without low bits. @param {number} first @param {number} second @param {Uint8Array} sent @param {ArrayLike<number>} told */
+  /**
+   * Coefficients of a result without low bits.
+   * @param {number} first
+   * @param {number} second
+   * @param {Uint8Array} sent
+   * @param {ArrayLike<number>} told
+   */
   #restored(first, second, sent, told) {
     const { ring } = this,
       { machine, n, call } = ring,

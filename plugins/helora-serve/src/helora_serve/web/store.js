@@ -1,7 +1,8 @@
 // @ts-check
 /**
  * Where correlations are kept, and up to where they may have been used. A mark is durable before the first use of what
- * it covers: after a crash all of that counts as used. The rules are those of helora_core/parties/store.py and marks.py.
+ * it covers: after a crash all of that counts as used. The rules are those of helora_core/parties/store.py and
+ * marks.py.
  *
  * A store gets the values of keys, and writes several at once: all or, after a crash, none, durably, and only if its
  * owner is still the one that is named.
@@ -102,9 +103,63 @@ export class DatabaseStore {
   }
 }
 
+/**
+ * A store that goes on when it is full: batches for which it has no room are in memory alone, and so are their marks. A
+ * mark of a batch that is stored has to be, or the batch is of no use. @implements {Store}
+ */
+export class RoomyStore {
+  /** @param {Store} store @param {() => void} full is called when something has no room */
+  constructor(store, full) {
+    this.store = store;
+    this.full = full;
+    /** Batches that are in memory alone. @type {Set<string>} */
+    this.transient = new Set();
+    /** Whether nothing is stored at all, since not even an owner can be. */
+    this.useless = false;
+  }
+
+  /** @param {string} owner */
+  async own(owner) {
+    try {
+      await this.store.own(owner);
+    } catch (error) {
+      if (/** @type {any} */ (error)?.name !== "QuotaExceededError") throw error;
+      this.useless = true;
+      this.full();
+    }
+  }
+
+  /** @returns {Promise<Map<string, Uint8Array>>} */
+  async all() {
+    return this.useless ? new Map() : this.store.all();
+  }
+
+  /** @param {string} owner @param {readonly Write[]} writes */
+  async put(owner, writes) {
+    const stored = writes.filter(([key]) => !this.transient.has(key.slice(key.indexOf(".") + 1)));
+    if (this.useless || !stored.length) return;
+    try {
+      await this.store.put(owner, stored);
+    } catch (error) {
+      if (/** @type {any} */ (error)?.name !== "QuotaExceededError") throw error;
+      this.full();
+      const added = stored.filter(([key, value]) => value && key.startsWith("pool."));
+      if (added.length !== stored.length)
+        throw new EngineError("not-durable", "The browser's storage is full: what is used up cannot be noted there.");
+      for (const [key] of added) this.transient.add(key.slice(5));
+    }
+  }
+}
+
 /** The mark of one batch: all correlations below `reserved`, durably, may have been used. */
 export class Mark {
-  /** @param {(writes: readonly Write[]) => Promise<void>} put @param {string} key @param {number} size @param {number} ahead @param {Uint8Array} [kept] */
+  /**
+   * @param {(writes: readonly Write[]) => Promise<void>} put
+   * @param {string} key
+   * @param {number} size
+   * @param {number} ahead
+   * @param {Uint8Array} [kept]
+   */
   constructor(put, key, size, ahead, kept) {
     this.put = put;
     this.key = key;

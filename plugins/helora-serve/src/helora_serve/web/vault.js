@@ -2,7 +2,8 @@
 /**
  * What a page keeps of its secrets: encrypted by a key of the browser's that no script can read.
  *
- * The key is an AES-GCM CryptoKey that is not extractable, kept in IndexedDB. Whoever copies the profile's files without
+ * The key is an AES-GCM CryptoKey that is not extractable, kept in IndexedDB. Whoever copies the profile's files
+ * without
  * the browser's own protection, or runs code in the page, can use it; a script can not carry it away.
  */
 
@@ -27,7 +28,12 @@ async function keyOf(database) {
   }).then((request) => /** @type {IDBRequest} */ (request).result);
 }
 
-/** A secret encrypted, under a name that it is bound to. @param {IDBDatabase} database @param {string} name @param {Uint8Array} secret */
+/**
+ * A secret encrypted, under a name that it is bound to.
+ * @param {IDBDatabase} database
+ * @param {string} name
+ * @param {Uint8Array} secret
+ */
 export async function sealed(database, name, secret) {
   const key = await keyOf(database),
     iv = crypto.getRandomValues(new Uint8Array(NONCE_BYTES));
@@ -42,7 +48,12 @@ export async function sealed(database, name, secret) {
   };
 }
 
-/** Undo `sealed`. @param {IDBDatabase} database @param {string} name @param {{ iv: Uint8Array, bytes: ArrayBuffer }} found */
+/**
+ * Undo `sealed`.
+ * @param {IDBDatabase} database
+ * @param {string} name
+ * @param {{ iv: Uint8Array, bytes: ArrayBuffer }} found
+ */
 export async function opened(database, name, { iv, bytes }) {
   const key = await keyOf(database),
     additionalData = new TextEncoder().encode(name);
@@ -60,7 +71,12 @@ export async function keep(database, name, secret) {
   await durably(database, ["vault"], (vault) => vault.put(value, `secret ${name}`));
 }
 
-/** A secret that was kept, or null. @param {IDBDatabase} database @param {string} name @returns {Promise<Uint8Array | null>} */
+/**
+ * A secret that was kept, or null.
+ * @param {IDBDatabase} database
+ * @param {string} name
+ * @returns {Promise<Uint8Array | null>}
+ */
 export async function kept(database, name) {
   const found = await settled(database.transaction("vault").objectStore("vault").get(`secret ${name}`));
   return found ? opened(database, name, found) : null;

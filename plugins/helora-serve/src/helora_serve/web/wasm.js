@@ -2,7 +2,8 @@
 /**
  * The engine's builds and their memory: which one runs here, and what is allocated in it.
  *
- * A build is chosen by trying it: where a machine has no fused product, relaxed vectors give wrong results without a word.
+ * A build is chosen by trying it: where a machine has no fused product, relaxed vectors give wrong results without a
+ * word.
  */
 
 /** Builds, the fastest first. */
@@ -190,7 +191,8 @@ async function fetched(name) {
 
 /**
  * The fastest build that works here.
- * @param {{ read?: (name: string) => Promise<BufferSource>, builds?: readonly string[] }} [options] `builds`: those to try.
+ * @param {{ read?: (name: string) => Promise<BufferSource>, builds?: readonly string[] }} [options] `builds`: those to
+ *   try.
  * @returns {Promise<Machine>}
  */
 export async function loadMachine({ read = fetched, builds = BUILDS } = {}) {

@@ -17,7 +17,7 @@ import openai
 import pytest
 
 from helora_rns.scheme.keys import SecretKey
-from helora_serve.capture import found, number_needles, raw_needles, text_needles, token_needles
+from helora_serve.capture import found, messages, number_needles, raw_needles, text_needles, token_needles
 from helora_transformers.link.relay import Relay
 
 PROMPTS = ("w71 w82 w93 w64 w75", "w41 w32 w23 w54")
@@ -76,12 +76,12 @@ def conversation(request: pytest.FixtureRequest, asking: Any, place: Any) -> Any
         asked = asking(f"{scheme}://{near.partition('://')[2]}", loaded=(model, tokenizer))
         private = held(model, asked)
         asked.attachment.close()
-    return private, b"\0".join(relay.recorded)
+    return private, b"\0".join(chain.from_iterable(map(messages, map(bytes, relay.recorded))))
 
 
 def test_a_conversation_passes_in_ciphertexts(conversation: Any) -> None:
     private, recorded = conversation
-    assert b"self_attn.q_proj" in recorded  # what a server may see, it does: names of modules
+    assert b"self_attn.q_proj" in recorded  # names of modules a server may see; over a WebSocket under a mask
     assert len(recorded) > 3_000_000
     needles = list(private.needles())
     assert len(needles) > 2_000
@@ -96,7 +96,7 @@ def test_the_same_search_finds_the_prompt_where_it_passes_in_clear(asking: Any, 
     with relay as address, openai.OpenAI(base_url=f"http://{address.partition('//')[2]}/v1", api_key="none") as client:
         asked.client = client
         private = held(model, asked)
-    recorded = b"\0".join(relay.recorded)
+    recorded = b"\0".join(chain.from_iterable(map(messages, map(bytes, relay.recorded))))
     assert {"utf-8", "JSON"} <= found(text_needles(private.texts[0]), recorded)
     assert not found(chain.from_iterable(map(token_needles, private.tokens)), recorded)
 

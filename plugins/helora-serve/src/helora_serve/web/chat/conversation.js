@@ -24,7 +24,12 @@ export class Conversation {
 
   /** The tokens of all turns, and of the beginning of an answer. @returns {number[]} */
   prompt() {
-    const text = this.template.render({ messages: this.turns, add_generation_prompt: true, bos_token: "", eos_token: "" });
+    const text = this.template.render({
+      messages: this.turns,
+      add_generation_prompt: true,
+      bos_token: "",
+      eos_token: "",
+    });
     return this.tokenizer.encode(text, { add_special_tokens: false }).ids;
   }
 

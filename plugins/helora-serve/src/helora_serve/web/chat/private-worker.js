@@ -1,4 +1,5 @@
 // @ts-check
-import { serve } from "./private.js";
+import { Private } from "./private.js";
+import { serve } from "./talk.js";
 
-serve(self);
+serve(self, Private, "helora-base");

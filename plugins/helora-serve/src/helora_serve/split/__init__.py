@@ -1,0 +1,1 @@
+"""Mode ``split``: clients keep tokens, embedding, head and sampling, and send hidden states, which the server sees."""

@@ -1,0 +1,5 @@
+// @ts-check
+import { Split } from "./split.js";
+import { serve } from "./talk.js";
+
+serve(self, Split, "helora-split");
