@@ -147,7 +147,7 @@ def docs(session: nox.Session) -> None:
     session.run("mkdocs", "build", "--quiet", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
     pages = [f"tests/docs/test_{name}.py" for name in ("run_pages", "tutorial", "write_a_packing")]
     environment = {"HELORA_THOROUGH": "1", "HELORA_SITE": "site", "HELORA_RUN_PAGES": "fast"}
-    environment["HELORA_OBJECTS"] = str(Path(session.create_tmp()) / "objects")
+    environment["HELORA_OBJECTS"] = str(Path(session.virtualenv.location).resolve() / "objects")
     if _has_browser():
         pages.append("tests/docs/test_site.py")
         environment["HELORA_REQUIRE_BROWSER"] = "1"
@@ -160,7 +160,7 @@ def docs(session: nox.Session) -> None:
 def docs_commands(session: nox.Session) -> None:
     """Every page that can be run here, command by command, in the environment that it makes; some minutes."""
     session.install(*CORE, *PLUGINS, "uv")
-    folder = Path(session.create_tmp()).resolve()
+    folder = Path(session.virtualenv.location).resolve()
     environment = {"HELORA_RUN_PAGES": "slow", "HELORA_OBJECTS": str(folder / "objects")}
     environment["HELORA_WHEELHOUSE"] = str(folder / "wheels")  # in place of what is not published yet
     session.run("uv", "build", "--quiet", "--all-packages", "--wheel", "--out-dir", str(folder / "wheels"))
