@@ -11,8 +11,8 @@ PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.m
 
 COMMON = (
     # Programmers know these.
-    "AES", "API", "CI", "CPU", "DNS", "ETag", "FSDP", "GCC", "GPU", "HTTP", "IO", "JSON", "NPY", "NPZ", "OK", "SHA-256",
-    "SIGHUP", "SIGTERM", "SSH", "TCP", "URL", "UTC", "UTF-16", "UTF-8",
+    "AES", "AES-256-GCM", "API", "BPE", "CI", "CPU", "DNS", "ETag", "FSDP", "GCC", "GPU", "HTTP", "IO", "JS", "JSON",
+    "LM", "NPY", "NPZ", "OK", "POST", "SHA-256", "SIGHUP", "SIGTERM", "SSH", "TCP", "URL", "UTC", "UTF-16", "UTF-8",
     # Units.
     "GB", "GHz", "KB", "MB", "TB",
     # Makers, models, files, conferences, papers.
@@ -20,7 +20,7 @@ COMMON = (
     "ASIACRYPT", "CCS", "CRYPTO", "EUROCRYPT", "IACR", "ICLR", "SAC", "USENIX", "DELPHI", "GAZELLE", "HElib",
     # Explained where they stand: verdicts of the harness, kinds of adapters that are refused, titles and quotations.
     "BUDGET", "LOST", "REGRESS", "STALE", "BF16", "BOFT", "GLoRA", "OFT", "AB", "ARCHITECTURE",
-    "CPMM", "DIR", "PACKING", "QP", "SOTA",
+    "CPMM", "DIR", "BASE", "PERFORMANCE", "PACKING", "QP", "SOTA",
 )  # fmt: skip
 
 _ACRONYM = re.compile(r"\b[A-Z][A-Z0-9]*[A-Z][A-Za-z0-9]*(?:-[A-Z0-9]+)*\b")

@@ -65,8 +65,8 @@ def demo_sentences() -> str:
         f"{agreeing} of {modules} modules agree to {bits:g} bits or more; all of them take {ms:g} ms a token,",
         "encryption and decryption included and network not. "
         f"Recorded on {recorded.date}, {kind} with {cores.removesuffix('c')} cores ({recorded.cpu_model})",
-        f"that were busy with other work, one thread: the fastest of {len(recorded.ms_per_token)} runs, of which the",
-        f"least precise kept {min(recorded.bits):g} bits. A quieter run is in the README's table.",
+        f"shared with other work, one thread: the fastest of {len(recorded.ms_per_token)} runs, of which the",
+        f"least precise kept {min(recorded.bits):g} bits.",
     )
     return "\n".join(lines)
 
