@@ -1,4 +1,4 @@
-"""Reads what a compiled library is for: its format, machine, and the newest glibc that it asks for. ELF, Mach-O and PE."""
+"""Reads what a compiled library is for: format, machine, and the newest glibc that it asks for. ELF, Mach-O and PE."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Binary(NamedTuple):
-    """A library: ``elf``, ``macho`` or ``pe``; ``x86_64`` or ``arm64``; and the glibc that it needs, (0, 0) for none."""
+    """A library: ``elf``, ``macho`` or ``pe``; ``x86_64`` or ``arm64``; the glibc that it needs, (0, 0) for none."""
 
     format: str
     machine: str

@@ -1,4 +1,4 @@
-"""A release: ``python .ci/release.py build DIR`` makes every distribution, ``check DIR`` holds them to what they promise.
+"""A release: ``python .ci/release.py build DIR`` makes every distribution, ``check DIR`` holds them to their promises.
 
 ``version X.Y.Z`` writes a version into every project, ``sbom DIR`` a bill of materials of what users get beside the
 distributions. Nothing here uploads: .github/workflows/release.yml does, from what these commands made. RELEASING.md.
@@ -7,7 +7,6 @@ distributions. Nothing here uploads: .github/workflows/release.yml does, from wh
 from __future__ import annotations
 
 import argparse
-import ast
 import hashlib
 import os
 import re
@@ -72,12 +71,8 @@ def set_version(version: str) -> None:
 
 def targets() -> dict[str, str]:
     """Wheel tags by target of helora-rns, read from its build.py, which is not imported."""
-    tree = ast.parse((projects()[RNS] / "build.py").read_text(encoding="utf-8"))
-    (table,) = (
-        node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TARGETS"
-    )
-    assert isinstance(table, ast.Dict)
-    return {ast.literal_eval(key): ast.literal_eval(call.args[1]) for key, call in zip(table.keys, table.values)}  # type: ignore[arg-type,attr-defined]
+    text = (projects()[RNS] / "build.py").read_text(encoding="utf-8")
+    return dict(re.findall(r'"([\w-]+)": Target\("[^"]+", "(\w+)"', text))
 
 
 def build(out: Path, which: list[str]) -> None:
@@ -88,7 +83,7 @@ def build(out: Path, which: list[str]) -> None:
         started = time.monotonic()
         subprocess.run([*common, "--sdist", str(folder)], check=True)
         (sdist,) = out.glob(f"{name.replace('-', '_')}-*.tar.gz")
-        for target in (which if name == RNS and which else [""]):
+        for target in which if name == RNS and which else [""]:
             environment = {**os.environ, "HELORA_RNS_BUILD": target} if target else dict(os.environ)
             subprocess.run([*common, "--wheel", str(sdist)], check=True, env=environment)
             print(f"{name} {target}: {time.monotonic() - started:.0f} s", flush=True)
@@ -124,8 +119,10 @@ def check(out: Path, which: list[str], tag: str) -> Iterator[str]:
             yield f"{sdist.name} is missing"
             continue
         yield from (f"{sdist.name}: {wrong}" for wrong in _sdist(sdist, folder))
-    strange = [path.name for path in out.iterdir() if not any(
-        path.name.startswith(f"{name.replace('-', '_')}-{version}") for name in known) and path.suffix in (".whl", ".gz")]  # fmt: skip
+    stems = tuple(f"{name.replace('-', '_')}-{version}" for name in known)
+    strange = [
+        path.name for path in out.iterdir() if path.suffix in (".whl", ".gz") and not path.name.startswith(stems)
+    ]
     if strange:
         yield f"other distributions lie there too: {strange}"
 

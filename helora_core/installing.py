@@ -24,7 +24,7 @@ IN_CHECKOUT: Mapping[str, tuple[str, ...]] = {
     "cuda12": ("helora-rns", "helora-cupy[cuda12]"),
     "cuda13": ("helora-rns", "helora-cupy[cuda13]"),
     "lm": ("helora-rns", "helora-transformers[models]"),
-    "serve": ("helora-rns", "helora-transformers", "helora-serve"),
+    "serve": ("helora-rns", "helora-serve"),
 }
 """Folders in ``plugins`` that an extra stands for; an extra that is not here is of the core alone."""
 

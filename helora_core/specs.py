@@ -26,17 +26,17 @@ def no_device() -> str:
     return ""
 
 
-def needs(module: str, install: str) -> Callable[[], str | None]:
+def needs(module: str, install: str | Callable[[], str]) -> Callable[[], str | None]:
     """The availability of a plugin whose library is a top-level module, which is looked for and not imported.
 
     Args:
         module: What ``import`` calls it.
-        install: What to do where it is missing, as in ``pip install 'helora-tenseal[native]'``.
+        install: What to do where it is missing, in words or, worked out only then, by a function.
     """
 
     def missing() -> str | None:
         if importlib.util.find_spec(module) is None:
-            return f"the library {module} is not installed: {install}"
+            return f"the library {module} is not installed: {install if isinstance(install, str) else install()}"
         return None
 
     return missing

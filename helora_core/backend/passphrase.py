@@ -10,6 +10,7 @@ import unicodedata
 from typing import Any
 
 from helora_core.errors import CapabilityMissing, InvalidInput
+from helora_core.installing import install_line
 
 SCRYPT_LOG_N = 17
 """scrypt's cost N = 2^17 with r = 8 and p = 1, as OWASP's cheat sheet on passwords asks for: 128 MiB."""
@@ -62,5 +63,5 @@ def primitive(module: str, name: str, who: str) -> Any:
     except ImportError as error:
         raise CapabilityMissing(
             f"{who}: it takes the package cryptography, which is not installed.",
-            hint="pip install 'helora-core[keys]'",
+            hint=install_line("keys"),
         ) from error

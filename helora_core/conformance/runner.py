@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from helora_core.errors import BackendUnavailable
+from helora_core.installing import install_line
 
 _DOOR = Path(__file__).with_name("door.py")
 
@@ -35,9 +36,7 @@ def conform(
         BackendUnavailable: The backend is unknown, or its library or the kit's own extra is missing.
     """
     if importlib.util.find_spec("pytest") is None or importlib.util.find_spec("hypothesis") is None:
-        raise BackendUnavailable(
-            "The conformance kit needs pytest and Hypothesis.", hint="pip install 'helora-core[conformance]'"
-        )
+        raise BackendUnavailable("The conformance kit needs pytest and Hypothesis.", hint=install_line("conformance"))
     import pytest
 
     from helora_core.host.manager import get_manager

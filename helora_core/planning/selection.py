@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from helora_core.errors import BackendUnavailable, HeloraError
+from helora_core.installing import install_line
 
 if TYPE_CHECKING:
     from helora_core.compiler.plan import Plan
@@ -77,8 +78,7 @@ def select_backend(
         "No backend that encrypts can be used here: "
         + ("; ".join(f"{name}: {reason}" for name, reason in skipped) or "none is installed")
         + ".",
-        hint="Install one, for example with pip install 'helora-tenseal[native]'; or, if nothing needs hiding, "
-        "pass --allow-emulation.",
+        hint=f"Install one: {install_line('rns')}. Or, if nothing needs hiding, pass --allow-emulation.",
     )
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from helora_core.cli.output import print_json, progress
 from helora_core.errors import HeloraError
+from helora_core.installing import install_line
 from helora_harness.engine.bars import BARS, GROUPS, Bar, Figure, Sense, chosen, completed, held, verdict
 from helora_harness.engine.operations import NotHere, Pace
 from helora_harness.machine import machine_facts
@@ -71,7 +72,7 @@ def measured(bars: Sequence[Bar], measure: dict[str, Measure], step: Callable[[i
 
 def _require_peer(group: str) -> None:
     if group in _AGAINST_SEAL and importlib.util.find_spec("tenseal") is None:
-        raise NotHere("TenSEAL is not installed: pip install 'helora-tenseal[native]'")
+        raise NotHere(f"TenSEAL is not installed: {install_line('tenseal')}")
 
 
 def document(bars: Sequence[Bar], figures: Sequence[Figure], kernels: str, *, quick: bool) -> dict[str, Any]:

@@ -16,6 +16,8 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+from helora_core.installing import install_line
+
 VARIABLE = "HELORA_CUPY_DEVICE"
 """``card`` or nothing for the card that CUDA lists first; ``shim`` for the kernels on the CPU, compiled by g++: a test
 of the kernels, as slow as it is exact."""
@@ -26,8 +28,6 @@ LEAST_CAPABILITY = (8, 0)
 """Of a card: the kernels take up to 96 KiB of shared memory a block, and are compiled for Ampere and later."""
 
 SECONDS = 60
-
-INSTALL = "pip install 'helora-cupy[cuda12]' or 'helora-cupy[cuda13]', whichever CUDA the driver has"
 
 _PROBE = """
 import ctypes, json, sys
@@ -65,6 +65,11 @@ except BaseException as error:
     answer["reason"] = f"CuPy cannot use the card: {type(error).__name__}: {error}"[:300]
 said(**answer)
 """
+
+
+def not_installed() -> str:
+    """What is said where CuPy is missing."""
+    return f"CuPy is not installed: {install_line('cuda12')} for a driver with CUDA 12, the same with cuda13 for 13"
 
 
 class Answer(NamedTuple):
@@ -126,7 +131,7 @@ def _judged(answer: Answer) -> Answer:
 def card() -> Answer:
     """The card of this machine. Asked once."""
     if importlib.util.find_spec("cupy") is None:
-        return Answer(reason=f"CuPy is not installed: {INSTALL}")
+        return Answer(reason=not_installed())
     return asked()
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from helora_core.hookspecs import hookimpl
+from helora_core.installing import install_line
 from helora_core.specs import BackendSpec, needs
 
 availability = needs(
     "Pyfhel",
-    "pip install 'helora-pyfhel[native]'; it comes as source, and the README of helora-pyfhel says what to do if "
-    "it does not build",
+    lambda: (
+        f"{install_line('pyfhel')}; it comes as source, and the README of helora-pyfhel says what to do if "
+        "it does not build"
+    ),
 )
 
 

@@ -17,7 +17,7 @@ COMPILED = Path(__file__).parent / "_library"
 def availability() -> str | None:
     """Why the engine cannot be used here, or None."""
     if importlib.util.find_spec("cryptography") is None:
-        return "the library cryptography is not installed: pip install helora-rns"
+        return "the library cryptography is not installed: pip install cryptography"
     from helora_rns.choice import chosen
 
     try:

@@ -17,6 +17,7 @@ import numpy as np
 
 from helora_core.backend.primes import distinct_ntt_primes
 from helora_core.backend.tape import Instruction, InstructionKind, LevelAndScale, Tape, TapeConstant, TapeRun
+from helora_core.installing import install_line
 from helora_rns.arrays import aligned_copy
 from helora_rns.programs.executable import prepared
 from helora_rns.scheme import encoding
@@ -171,7 +172,7 @@ def main() -> int:
     try:
         theirs = seal()
     except ImportError:
-        print("TenSEAL is not installed: pip install 'helora-tenseal[native]'", file=sys.stderr)
+        print(f"TenSEAL is not installed: {install_line('tenseal')}", file=sys.stderr)
         return 1
     from helora_rns.choice import chosen
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from helora_core.hookspecs import hookimpl
+from helora_core.installing import install_line
 from helora_core.specs import BackendSpec, needs
 
-availability = needs("tenseal", "pip install 'helora-tenseal[native]'")
+availability = needs("tenseal", lambda: install_line("tenseal"))
 
 
 @hookimpl
