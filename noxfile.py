@@ -200,6 +200,14 @@ def backends_page(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def install(session: nox.Session) -> None:
+    """What a stranger installs: a folder of wheels, made once, in an empty environment of each Python that is named
+    (``-- 3.10 3.13``; by default this one), with higher versions of our names beside it that are somebody else's.
+    """
+    session.run("python", "tests/scaffold/from_wheels.py", *(session.posargs or ["3.11"]))
+
+
+@nox.session(python="3.11")
 def bench(session: nox.Session) -> None:
     """The benchmarks once, as tests: asv's, pytest-benchmark's, and the history site in a browser without a network."""
     session.install(*CORE, *PLUGINS, *_group("bench"))

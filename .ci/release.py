@@ -223,7 +223,11 @@ def main() -> int:
         command.add_argument("--targets", default="", help="of helora-rns: names, or all; this machine's by default")
         command.add_argument("--tag", default="", help="the tag that is released: version and changelog must agree")
     commands.add_parser("version").add_argument("version")
+    commands.add_parser("names")
     asked = parser.parse_args()
+    if asked.command == "names":
+        print(*(name for name in projects() if name != PRIVATE), sep="\n")
+        return 0
     if asked.command == "version":
         set_version(asked.version)
         return 0
