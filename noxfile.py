@@ -240,10 +240,20 @@ def stranger(session: nox.Session) -> None:
     session.run("python", "tests/scaffold/outside_checkout.py")
 
 
+@nox.session(python="3.10", default=False)
+def backends_page(session: nox.Session) -> None:
+    """Measure every library and rewrite docs/backends.md; some minutes, on an otherwise idle machine."""
+    session.install(*CORE, *PLUGINS, *OTHER_LIBRARIES, *_wheels())
+    # Reports name every HELORA_ variable, and where wheels lie is of no interest to a reader.
+    os.environ.pop("HELORA_WHEELS", None)
+    session.run("helora", "bench", "backends", "measure", env={"OMP_NUM_THREADS": "1"})
+
+
 @nox.session(python="3.11")
 def install(session: nox.Session) -> None:
-    """Wheels of everything, held to what they promise, and installed in an empty environment of each Python named:
-    ``nox -s install -- 3.10 3.13``, 3.12 by default. Workflows and the list of dependencies of a release too.
+    """What a stranger installs: a folder of wheels, made once and held to what it promises, in an empty environment of
+    each Python that is named (``-- 3.10 3.13``; by default 3.12), with higher versions of our names beside it that are
+    somebody else's. What a release says of its dependencies, and its workflows, are read too.
     """
     session.install("uv", *_group("release"))
     wheels = Path(session.create_tmp(), "wheels").resolve()
@@ -253,20 +263,7 @@ def install(session: nox.Session) -> None:
     workflows = sorted(map(str, Path(".github/workflows").glob("*.yml")))
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
     session.run("zizmor", "--offline", "--min-severity", "medium", *workflows)
-    session.run(
-        "cyclonedx-py", "requirements", "constraints.txt", "--output-file", str(wheels.parent / "helora.cdx.json")
-    )
-    for python in session.posargs or ["3.12"]:
-        session.run("python", "tests/scaffold/from_wheels.py", str(wheels), python)
-
-
-@nox.session(python="3.10", default=False)
-def backends_page(session: nox.Session) -> None:
-    """Measure every library and rewrite docs/backends.md; some minutes, on an otherwise idle machine."""
-    session.install(*CORE, *PLUGINS, *OTHER_LIBRARIES, *_wheels())
-    # Reports name every HELORA_ variable, and where wheels lie is of no interest to a reader.
-    os.environ.pop("HELORA_WHEELS", None)
-    session.run("helora", "bench", "backends", "measure", env={"OMP_NUM_THREADS": "1"})
+    session.run("python", "tests/scaffold/from_wheels.py", "--wheels", str(wheels), *(session.posargs or ["3.12"]))
 
 
 @nox.session(python="3.11")

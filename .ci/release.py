@@ -1,155 +1,247 @@
-"""The files of a release: ``build DIR`` makes them, ``check DIR`` holds them to what they promise.
+"""A release: ``python .ci/release.py build DIR`` makes every distribution, ``check DIR`` holds them to their promises.
 
-``build DIR`` makes the source distribution and wheel of every distribution, helora-rns's wheel for this machine;
-``build DIR --targets linux-x86_64,musl-aarch64,…`` or ``--targets all`` makes its wheels for those as well, by ziglang.
-``check DIR --tag v0.1.0`` also wants the tag to be the version, and CHANGELOG.md to have it.
-
-It needs uv, and for ``check`` twine. RELEASING.md says when it is run.
+``version X.Y.Z`` writes a version into every project, ``sbom DIR`` a bill of materials of what users get beside the
+distributions. Nothing here uploads: .github/workflows/release.yml does, from what these commands made. RELEASING.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import subprocess
 import sys
 import tarfile
+import tempfile
+import time
+import venv
 import zipfile
 from collections.abc import Iterator
+from email.parser import Parser
 from pathlib import Path
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+import binaries
 
 ROOT = Path(__file__).resolve().parent.parent
 RNS = "helora-rns"
+PRIVATE = "helora-harness"
+"""Of a checkout alone: built and checked with the others, and kept from every index by its classifier."""
 
-HAS: dict[str, tuple[str, ...]] = {
-    "helora-core": (r"helora_core/_template/pyproject\.toml", r"helora_core/.*adapter_model\.safetensors"),
-    "helora-rns": (r"helora_rns/native/ring\.cpp", r"helora_rns/_library/.*helora_rns\.(so|dylib|dll)"),
-    "helora-cupy": (r"helora_cupy/.*\.cu", r"helora_cupy/.*\.cuh"),
-    "helora-serve": (
-        r"helora_serve/web/private\.html", r"helora_serve/web/engine-(relaxed|simd128|scalar)\.wasm",
-        r"helora_serve/web/model/kernels\.wasm", r"helora_serve/web/vendor/tokenizers\.LICENSE",
+PROMISED: dict[str, tuple[str, ...]] = {
+    "helora-core": (
+        "helora_core/_template/pyproject.toml", "helora_core/_template/src/helora_acme/library.py",
+        "helora_core/data/smollm2_lora/activations.safetensors",
+        "helora_core/data/smollm2_lora/adapter/adapter_model.safetensors", "helora_core/params/tables/*",
+        "helora_core/conformance/suites/*.py", "*.dist-info/entry_points.txt=helora = helora_core.cli.main:main",
+        "*.dist-info/entry_points.txt=helora_conformance",
     ),
-    "helora-harness": (r"helora_harness/trends/trends\.js", r"helora_harness/export/report\.css"),
+    "helora-cupy": ("helora_cupy/native/*.cu", "helora_cupy/native/*.cuh", "helora_cupy/native/*.h"),
+    "helora-rns": ("helora_rns/native/*.cpp", "helora_rns/native/*.hpp", "helora_rns/_library/*"),
+    "helora-serve": (
+        "helora_serve/web/*.js", "helora_serve/web/engine-*.wasm", "helora_serve/web/model/kernels.wasm",
+        "helora_serve/web/vendor/*.LICENSE", "helora_serve/web/page/*", "helora_serve/web/private.html",
+    ),
 }  # fmt: skip
-"""What wheels must have beside their modules, their licence and ``py.typed``."""
+"""Beyond modules, ``py.typed``, the licence and the entry points; after ``=``, what the file says."""
 
-NOT = (r"(^|/)tests/(?!.*_template)", r"__pycache__", r"\.pyc$", r"(^|/)\.", r"(^|/)node_modules/")
-FROM_SOURCE = {"helora-rns": ("build.py", "hatch_build.py", "src/helora_rns/native/ring.cpp")}
-"""What a source distribution must have to be built."""
+UNWANTED = re.compile(r"(^|/)(__pycache__|\.pytest_cache|\.hypothesis|\.git)(/|$)|\.py[co]$|\.o$")
+TESTS = re.compile(r"(^|/)tests/")
 
 
 def projects() -> dict[str, Path]:
-    """The folder of each distribution, by its name."""
-    folders = [ROOT, ROOT / "harness", *sorted(ROOT.glob("plugins/helora-*"))]
-    return {_project(folder)["name"]: folder for folder in folders}
+    """Folders by name, the core first."""
+    folders = [ROOT, *sorted(ROOT.glob("plugins/helora-*")), ROOT / "harness"]
+    return {_field(folder, "name"): folder for folder in folders}
 
 
-def _project(folder: Path) -> dict[str, str]:
-    project: dict[str, str] = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return project
+def _field(folder: Path, name: str) -> str:
+    found = re.search(rf'(?m)^{name} = "(.*)"$', (folder / "pyproject.toml").read_text(encoding="utf-8"))
+    assert found, f"{folder} has no {name}"
+    return found[1]
 
 
-def build(out: Path, targets: list[str]) -> None:
-    """Make all files; wheels come from the source distributions, as they do for whoever installs those."""
-    subprocess.run(["uv", "build", "--quiet", "--all-packages", "--out-dir", str(out)], cwd=ROOT, check=True)
-    for target in targets:
-        print(f"{RNS} for {target}", flush=True)
-        command = ["uv", "build", "--quiet", "--wheel", "--package", RNS, "--out-dir", str(out)]
-        subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "HELORA_RNS_BUILD": target})
+def set_version(version: str) -> None:
+    """Write it into every project, and into what projects ask of each other."""
+    for folder in projects().values():
+        path = folder / "pyproject.toml"
+        text = re.sub(r'(?m)^version = ".*"$', f'version = "{version}"', path.read_text(encoding="utf-8"), count=1)
+        path.write_text(re.sub(r'("helora-[\w\[\],-]+==)[^"]+"', rf'\g<1>{version}"', text), encoding="utf-8")
 
 
-def problems(out: Path, tag: str) -> Iterator[str]:
-    """What is wrong with the files, a line each."""
+def targets() -> dict[str, str]:
+    """Wheel tags by target of helora-rns, read from its build.py, which is not imported."""
+    text = (projects()[RNS] / "build.py").read_text(encoding="utf-8")
+    return dict(re.findall(r'"([\w-]+)": Target\("[^"]+", "(\w+)"', text))
+
+
+def build(out: Path, which: list[str]) -> None:
+    """Sdists, and wheels of the sdists; helora-rns's for the given targets, or for this machine."""
+    out.mkdir(parents=True, exist_ok=True)
+    common = ["uv", "build", "--quiet", "--no-create-gitignore", "--out-dir", str(out)]
+    for name, folder in projects().items():
+        started = time.monotonic()
+        subprocess.run([*common, "--sdist", str(folder)], check=True)
+        (sdist,) = out.glob(f"{name.replace('-', '_')}-*.tar.gz")
+        for target in which if name == RNS and which else [""]:
+            environment = {**os.environ, "HELORA_RNS_BUILD": target} if target else dict(os.environ)
+            subprocess.run([*common, "--wheel", str(sdist)], check=True, env=environment)
+            print(f"{name} {target}: {time.monotonic() - started:.0f} s", flush=True)
+
+
+def check(out: Path, which: list[str], tag: str) -> Iterator[str]:
+    """What is wrong with the distributions in a folder."""
     known = projects()
-    versions = {name: _project(folder)["version"] for name, folder in known.items()}
-    if len(set(versions.values())) > 1:
+    versions = {name: _field(folder, "version") for name, folder in known.items()}
+    if len(set(versions.values())) != 1:
         yield f"versions differ: {versions}"
     version = versions["helora-core"]
-    for extra, wanted in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ].items():
-        for requirement in wanted:
-            if (
-                requirement.startswith("helora-")
-                and not requirement.startswith("helora-core[")
-                and (not requirement.endswith(f"=={version}"))
-            ):
-                yield f"extra {extra} of helora-core wants {requirement}, and not =={version}"
+    for name, folder in known.items():
+        pins = re.findall(r'"helora-[\w\[\],-]+?(?:==([^"]+))?"', _requirements(folder))
+        if any(pin != version for pin in pins if not (pin == "" and name == "helora-core")):
+            yield f"{name} asks for other helora versions than {version}: {pins}"
     if tag:
         if tag != f"v{version}":
             yield f"the tag is {tag}, and the version {version}"
         if f"## [{version}]" not in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"):
-            yield f"CHANGELOG.md has no section [{version}]"
-    for name in known:
+            yield f"CHANGELOG.md has no ## [{version}]"
+    for name, folder in known.items():
         stem = f"{name.replace('-', '_')}-{version}"
-        wheels, sources = sorted(out.glob(f"{stem}-*.whl")), out / f"{stem}.tar.gz"
-        if not wheels or not sources.is_file():
-            yield f"{name}: there is no wheel, or no source distribution"
-            continue
+        wheels = sorted(out.glob(f"{stem}-*.whl"))
+        tags = {wheel.stem.split("-")[-1] for wheel in wheels}
+        expected = {targets()[target] for target in which} if name == RNS and which else None
+        if not wheels or (expected is not None and tags != expected):
+            yield f"{name}: wheels for {sorted(tags)}, and not {sorted(expected or {'any'})}"
         for wheel in wheels:
-            yield from _wheel_problems(name, wheel)
-        with tarfile.open(sources) as archive:
-            inside = {member.name.partition("/")[2] for member in archive.getmembers()}
-        for file in ("LICENSE", "README.md", "pyproject.toml", *FROM_SOURCE.get(name, ())):
-            if file not in inside:
-                yield f"{sources.name}: has no {file}"
+            yield from (f"{wheel.name}: {wrong}" for wrong in _wheel(wheel, name, folder, version))
+        sdist = out / f"{stem}.tar.gz"
+        if not sdist.is_file():
+            yield f"{sdist.name} is missing"
+            continue
+        yield from (f"{sdist.name}: {wrong}" for wrong in _sdist(sdist, folder))
+    stems = tuple(f"{name.replace('-', '_')}-{version}" for name in known)
+    strange = [
+        path.name for path in out.iterdir() if path.suffix in (".whl", ".gz") and not path.name.startswith(stems)
+    ]
+    if strange:
+        yield f"other distributions lie there too: {strange}"
 
 
-def _wheel_problems(name: str, wheel: Path) -> Iterator[str]:
-    with zipfile.ZipFile(wheel) as archive:
-        inside = archive.namelist()
-        entries = [file for file in inside if file.endswith(".dist-info/entry_points.txt")]
-        text = archive.read(entries[0]).decode() if entries else ""
-    if "[helora]" not in text:
-        yield f"{wheel.name}: has no entry point of group helora, so that helora does not find it"
+def _requirements(folder: Path) -> str:
+    """The parts of a project file that end up in metadata."""
+    text = (folder / "pyproject.toml").read_text(encoding="utf-8")
+    return "\n".join(re.findall(r"(?ms)^dependencies = \[.*?\]$|^\[project\.optional-dependencies\]$.*?(?=^\[)", text))
+
+
+def _wheel(wheel: Path, name: str, folder: Path, version: str) -> Iterator[str]:
     package = name.replace("-", "_")
-    wanted = (
-        rf"{package}/__init__\.py",
-        rf"{package}/py\.typed",
-        r".*\.dist-info/licenses/LICENSE",
-        *HAS.get(name, ()),
-    )
-    for pattern in wanted:
-        if not any(re.fullmatch(pattern, file) for file in inside):
-            yield f"{wheel.name}: has nothing like {pattern}"
-    for file in inside:
-        for pattern in NOT:
-            if re.search(pattern, file) and "_template" not in file:
-                yield f"{wheel.name}: has {file}"
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        metadata = Parser().parsestr(archive.read(f"{package}-{version}.dist-info/METADATA").decode())
+        yield from _missing(archive, names, (
+            f"{package}/py.typed", f"{package}/__init__.py", "*.dist-info/licenses/LICENSE",
+            "*.dist-info/entry_points.txt=[helora]", *PROMISED.get(name, ()),
+        ))  # fmt: skip
+        yield from _unwanted(names, allowed_tests="_template/tests/")
+        source = (folder if name == "helora-core" else folder / "src") / package
+        compiled = {path for path in names if path.startswith("helora_rns/_library/")}
+        have = {path for path in names if path.startswith(f"{package}/") and "/_template/" not in path} - compiled
+        tracked = {f"{package}/{path}" for path in _tracked(source)}
+        if have != tracked:
+            yield f"it differs from the source: {sorted(have ^ tracked)[:5]}"
+        tag = wheel.stem.split("-")[-1]
+        if (tag == "any") == bool(compiled):
+            yield f"the tag is {tag}, and compiled libraries are {sorted(compiled)}"
+        for path in compiled:
+            wrong = binaries.wrong(archive.read(path), tag)
+            if wrong:
+                yield f"{path}: {wrong}"
+    if metadata["License-Expression"] != "Apache-2.0":
+        yield "its metadata has no licence"
+    private = "Private :: Do Not Upload" in (metadata.get_all("Classifier") or [])
+    if private != (name == PRIVATE):
+        yield "the harness, and nothing else, is kept from indexes"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def _missing(archive: zipfile.ZipFile, names: list[str], promised: tuple[str, ...]) -> Iterator[str]:
+    for entry in promised:
+        pattern, _, says = entry.partition("=")
+        matching = [name for name in names if Path(name).match(pattern) or name == pattern]
+        if not matching or (says and not any(says in archive.read(name).decode() for name in matching)):
+            yield f"{entry} is missing"
+
+
+def _unwanted(names: list[str], allowed_tests: str) -> Iterator[str]:
+    bad = [name for name in names if UNWANTED.search(name) or (TESTS.search(name) and allowed_tests not in name)]
+    if bad:
+        yield f"it has {bad[:5]}"
+
+
+def _tracked(source: Path) -> list[str]:
+    done = subprocess.run(["git", "ls-files", "-z", "."], cwd=source, check=True, capture_output=True, text=True)
+    return [name for name in done.stdout.split("\0") if name and (source / name).exists()]
+
+
+def _sdist(sdist: Path, folder: Path) -> Iterator[str]:
+    with tarfile.open(sdist) as archive:
+        names = [name.partition("/")[2] for name in archive.getnames()]
+    yield from _unwanted(names, allowed_tests="_template/tests/")
+    for needed in ("LICENSE", "README.md", "pyproject.toml"):
+        if needed not in names:
+            yield f"{needed} is missing"
+    for path in [f for f in _tracked(folder) if f.startswith(("src/", "helora_core/", "build.py", "hatch_build.py"))]:
+        if path not in names:
+            yield f"{path} is missing"
+
+
+def sbom(out: Path) -> None:
+    """``helora.cdx.json``, in CycloneDX: what ``helora-core[all]`` puts into an empty environment; and SHA256SUMS."""
+    version = _field(ROOT, "version")
+    with tempfile.TemporaryDirectory() as name:
+        environment = Path(name, "venv")
+        venv.create(environment)
+        python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        subprocess.run(["uv", "pip", "install", "--quiet", "--python", str(python), "--find-links", str(out),
+                        f"helora-core[all]=={version}"], check=True)  # fmt: skip
+        # It validates what it writes against CycloneDX's schema, and fails if that does not hold.
+        subprocess.run(
+            ["uvx", "--quiet", "--from", "cyclonedx-bom>=7,<8", "cyclonedx-py", "environment", "--validate",
+             "--output-reproducible", "--spec-version", "1.6", "--output-file", str(out / "helora.cdx.json"),
+             str(python)], check=True)  # fmt: skip
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(out.iterdir())
+             if path.suffix in (".whl", ".gz", ".json")]  # fmt: skip
+    (out / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    building, checking = commands.add_parser("build"), commands.add_parser("check")
-    building.add_argument("--targets", default="", help="targets of helora-rns's build.py, comma-separated, or all")
-    checking.add_argument("--tag", default="")
-    for each in (building, checking):
-        each.add_argument("dir", type=Path)
+    for name in ("build", "check", "sbom"):
+        command = commands.add_parser(name)
+        command.add_argument("folder", type=Path)
+        command.add_argument("--targets", default="", help="of helora-rns: names, or all; this machine's by default")
+        command.add_argument("--tag", default="", help="the tag that is released: version and changelog must agree")
+    commands.add_parser("version").add_argument("version")
+    commands.add_parser("names")
     asked = parser.parse_args()
+    if asked.command == "names":
+        print(*(name for name in projects() if name != PRIVATE), sep="\n")
+        return 0
+    if asked.command == "version":
+        set_version(asked.version)
+        return 0
+    which = list(targets()) if asked.targets == "all" else [name for name in asked.targets.split(",") if name]
     if asked.command == "build":
-        sys.path.insert(0, str(projects()[RNS]))
-        from build import TARGETS
-
-        targets = list(TARGETS) if asked.targets == "all" else [each for each in asked.targets.split(",") if each]
-        unknown = sorted({*targets} - {*TARGETS})
-        if unknown:
-            sys.exit(f"no such target: {', '.join(unknown)}; there are {', '.join(TARGETS)}")
-        build(asked.dir, targets)
-        return
-    found = list(problems(asked.dir, asked.tag))
-    for line in found:
-        print(line)
-    files = [str(file) for file in sorted(asked.dir.iterdir()) if file.suffix in (".whl", ".gz")]
-    twine = subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *files], check=False)
-    sys.exit(bool(found) or twine.returncode != 0)
+        build(asked.folder, which)
+        return 0
+    if asked.command == "sbom":
+        sbom(asked.folder)
+        return 0
+    wrong = list(check(asked.folder, which, asked.tag))
+    print("\n".join(wrong) or f"{len(list(asked.folder.glob('helora_*')))} distributions hold what they promise")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

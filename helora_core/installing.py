@@ -1,25 +1,75 @@
-"""How to install another of helora's distributions, from where this one came.
+"""The line that installs an extra of helora here: it depends on how helora itself came to be installed.
 
-None of them is on the package index: in a checkout they are folders, and otherwise wheels beside that of helora-core.
+helora's names are on no package index, so ``pip install helora-tenseal`` is never the answer. What an installer wrote
+beside the package says where it took it from: a checkout, a wheel's file, or a folder of wheels that it does not name.
 """
 
 from __future__ import annotations
 
+import functools
+import json
+from collections.abc import Mapping
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-_CHECKOUT = Path(__file__).parents[1]
+IN_CHECKOUT: Mapping[str, tuple[str, ...]] = {
+    "numpy": ("helora-numpy",),
+    "rns": ("helora-rns",),
+    "tenseal": ("helora-tenseal[native]",),
+    "pyfhel": ("helora-pyfhel[native]",),
+    "openfhe": ("helora-openfhe[native]",),
+    "cuda12": ("helora-rns", "helora-cupy[cuda12]"),
+    "cuda13": ("helora-rns", "helora-cupy[cuda13]"),
+    "lm": ("helora-rns", "helora-transformers[models]"),
+    "serve": ("helora-rns", "helora-serve"),
+}
+"""Folders in ``plugins`` that an extra stands for; an extra that is not here is of the core alone."""
 
 
-def install_line(distribution: str, extra: str = "", *, checkout: Path = _CHECKOUT) -> str:
-    """The command that installs a distribution of this repository.
+def install_line(extra: str) -> str:
+    """A command that installs ``helora-core[extra]`` from where this helora came from.
 
-    Args:
-        distribution: Such as ``helora-tenseal``.
-        extra: Of its extras, if one is needed.
-        checkout: Where to look for a checkout; the folder that this package lies in.
+    A folder of wheels that is not on record is written ``WHEELS``, for the reader to fill in.
     """
-    wanted = f"[{extra}]" if extra else ""
-    folder = f"plugins/{distribution}" if distribution != "helora-core" else "."
-    if (checkout / folder / "pyproject.toml").is_file():
-        return f"pip install -e '{folder}{wanted}'"
-    return f"pip install --find-links WHEELS '{distribution}{wanted}', with the folder that helora's wheels are in"
+    try:
+        found = distribution("helora-core")
+    except PackageNotFoundError:  # on the path, and not installed
+        return _line("pip", None, extra, "")
+    return _line(_installer(found), _origin(found), extra, found.version)
+
+
+@functools.cache
+def _line(installer: str, origin: Path | None, extra: str, version: str) -> str:
+    if origin is not None and (origin / "plugins").is_dir():
+        parts = [f"{origin / 'plugins' / part}" for part in IN_CHECKOUT.get(extra, ())] or [f"{origin}[{extra}]"]
+        return " ".join((installer, "install", *(f"-e {_quoted(part)}" for part in parts)))
+    folder = "WHEELS" if origin is None else _quoted(str(origin))
+    pinned = f"=={version}" if version else ""
+    return f"{installer} install --find-links {folder} 'helora-core[{extra}]{pinned}'"
+
+
+def _installer(found: Distribution) -> str:
+    """``uv pip`` where uv made the environment, which then has no pip."""
+    return "uv pip" if (found.read_text("INSTALLER") or "").strip() == "uv" else "pip"
+
+
+def _origin(found: Distribution) -> Path | None:
+    """The checkout, or the folder of the wheel, that the installer recorded (PEP 610), if it is still there."""
+    try:
+        record: dict[str, Any] = json.loads(found.read_text("direct_url.json") or "{}")
+        address = urlsplit(str(record.get("url", "")))
+    except ValueError:
+        return None
+    if address.scheme != "file":
+        return None
+    path = Path(url2pathname(address.path))
+    folder = path if "dir_info" in record else path.parent
+    return folder if folder.is_dir() else None
+
+
+def _quoted(argument: str) -> str:
+    """For a shell, in the same quotes everywhere."""
+    return f"'{argument}'" if any(character in argument for character in " []()&;") else argument

@@ -24,11 +24,12 @@ MAY_IMPORT: dict[str, str] = {
     # The layers, each with all that it may know of, for types or at run time, at the top or in a function.
     "errors": "",
     "files": "errors",
+    "installing": "",
     "specs": "",
     "privacy": "errors",
     "params": "errors",
     "adapter": "errors files params",
-    "backend": "errors files params",
+    "backend": "errors installing files params",
     "packing": "errors params adapter privacy",
     "compiler": "errors params adapter privacy packing backend",
     "execution": "errors params adapter privacy packing backend compiler specs",
@@ -36,11 +37,12 @@ MAY_IMPORT: dict[str, str] = {
     "hookspecs": "specs compiler",
     "host": "errors specs hookspecs packing backend compiler",
     # What stands on all of it.
-    "planning": "errors files params adapter privacy packing backend compiler execution host",
+    "planning": "errors installing files params adapter privacy packing backend compiler execution host",
     "artifact": "errors files params adapter privacy packing backend compiler execution",
     "parties": "errors files params adapter privacy packing backend compiler execution planning host artifact",
     "data": "errors adapter",
-    "conformance": "errors files specs params adapter privacy packing backend compiler execution parties host data",
+    "conformance": "errors installing files specs params adapter privacy packing backend compiler execution parties "
+    "host data",
     "cli": "errors files specs params adapter privacy packing backend compiler execution planning parties artifact "
     "host data conformance",
     "__init__": "",

@@ -63,5 +63,5 @@ def primitive(module: str, name: str, who: str) -> Any:
     except ImportError as error:
         raise CapabilityMissing(
             f"{who}: it takes the package cryptography, which is not installed.",
-            hint=install_line("helora-core", "keys"),
+            hint=install_line("keys"),
         ) from error

@@ -36,9 +36,7 @@ def conform(
         BackendUnavailable: The backend is unknown, or its library or the kit's own extra is missing.
     """
     if importlib.util.find_spec("pytest") is None or importlib.util.find_spec("hypothesis") is None:
-        raise BackendUnavailable(
-            "The conformance kit needs pytest and Hypothesis.", hint=install_line("helora-core", "conformance")
-        )
+        raise BackendUnavailable("The conformance kit needs pytest and Hypothesis.", hint=install_line("conformance"))
     import pytest
 
     from helora_core.host.manager import get_manager
@@ -52,7 +50,7 @@ def conform(
         arguments = [
             str(_DOOR),
             "-c", str(config), "--rootdir", str(_DOOR.parent), "--import-mode=importlib", "-p", "no:cacheprovider",
-            "--helora-backend", backend, "--helora-require", "-rfEx", "--tb=short",
+            "--helora-backend", backend, "--helora-require", "-rfEsx", "--tb=short",
             # pytest wants to rewrite the assertions of all of helora-core, part of which is already imported.
             "-W", "ignore::pytest.PytestAssertRewriteWarning",
         ]  # fmt: skip

@@ -78,8 +78,7 @@ def select_backend(
         "No backend that encrypts can be used here: "
         + ("; ".join(f"{name}: {reason}" for name, reason in skipped) or "none is installed")
         + ".",
-        hint=f"Install one: {install_line('helora-tenseal', 'native')}; or, if nothing needs hiding, "
-        "pass --allow-emulation.",
+        hint=f"Install one: {install_line('rns')}. Or, if nothing needs hiding, pass --allow-emulation.",
     )
 
 

@@ -3,7 +3,7 @@
 # is built without them. Nothing is lost but compression of what is serialised, which helora-pyfhel does not use.
 #
 #     PYTHON=python3.12 ./build_wheel.sh [FOLDER]      # the folder for the wheel, by default dist/; about five minutes
-#     pip install --find-links FOLDER 'helora-pyfhel[native]'
+#     pip install --find-links FOLDER 'Pyfhel>=3.5,<4'
 #
 # It needs pip, a C++17 compiler and make; CMake and Cython come as build dependencies.
 set -euo pipefail

@@ -254,7 +254,7 @@ def test_without_its_extra_the_kit_says_what_to_install(monkeypatch: pytest.Monk
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BackendUnavailable) as refused:
         conform("numpy")
-    assert "helora-core[conformance]" in refused.value.hint
+    assert "[conformance]" in refused.value.hint
 
 
 def test_a_library_that_comes_with_its_plugin_cannot_be_missing() -> None:

@@ -136,5 +136,5 @@ def test_writes_that_a_deferred_store_gives_out_are_sealed_and_waited_for(refuse
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, refused: Any) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "cryptography"]:
         monkeypatch.setitem(sys.modules, name, None)
-    with refused(CapabilityMissing, "cryptography", hint="helora-core[keys]"):
+    with refused(CapabilityMissing, "cryptography", hint="[keys]"):
         SealedStore(MemoryStore(), KEY)

@@ -1,65 +1,124 @@
-"""Installs helora from a folder of wheels, in an empty environment and outside the checkout, and uses it.
+"""Installs helora as docs/install.md says, from a folder of wheels, into an empty environment of each Python given.
 
-``python from_wheels.py WHEELS 3.12``: with that Python. Every extra resolves in the folder, those whose library has
-wheels for this Python are installed, and the demo runs on the engine that the wheel brought along.
+Beside the folder somebody else has our names, in higher versions, as an index might: they must not come in, neither by
+exact versions nor by names of files.
+``python tests/scaffold/from_wheels.py [--wheels DIR] 3.10 3.13``; it needs uv, and an index for the dependencies.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
-import sys
 import tempfile
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
-EXTRAS = ("numpy", "rns", "cupy", "tenseal", "pyfhel", "openfhe", "lm", "serve", "proxy")
-NEXT = "3.14"
-"""No library has wheels for it yet: what needs none is resolved for it, and nothing is run."""
+ROOT = Path(__file__).resolve().parents[2]
+EXTRAS = (
+    "numpy",
+    "rns",
+    "tenseal",
+    "openfhe",
+    "cuda12",
+    "cuda13",
+    "lm",
+    "serve",
+    "proxy",
+    "keys",
+    "conformance",
+    "all",
+)
+"""Those of other libraries than torch that an index has for each Python; Pyfhel's is published as source."""
 
 
-def main(wheels: Path, python: str) -> None:
-    environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run it outside the checkout.
 
-    def run(*command: str, cwd: Path) -> str:
-        print("$", *command, flush=True)
-        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            sys.exit(f"{done.stdout}\n{done.stderr}")
-        return done.stdout
-
-    with tempfile.TemporaryDirectory(prefix="helora-install-") as folder:
-        place = Path(folder)
-        bin_of = place / "venv" / "bin"
-        run("uv", "venv", "--quiet", "--python", python, "venv", cwd=place)
-        for extra in EXTRAS:
-            found = run("uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python-version", python,
-                        "--find-links", str(wheels), _asked(place, extra), cwd=place)  # fmt: skip
-            if "helora-core" not in found:
-                sys.exit(f"extra {extra} does not resolve to this folder's helora-core:\n{found}")
-        for extra in ("numpy", "rns", "serve"):
-            run("uv", "pip", "compile", "--quiet", "--python-version", NEXT, "--find-links", str(wheels),
-                _asked(place, extra), cwd=place)  # fmt: skip
-        install = ("uv", "pip", "install", "--quiet", "--python", str(bin_of / "python"), "--find-links", str(wheels))
-        run(*install, "helora-core[numpy,rns,tenseal,serve]", cwd=place)
-        imports = "import helora_core, helora_rns, helora_serve; print(helora_rns.__file__)"
-        where = run(str(bin_of / "python"), "-c", imports, cwd=place)
-        if "site-packages" not in where:
-            sys.exit(f"helora does not come from the wheels: {where}")
-        run(str(bin_of / "helora"), "backends", cwd=place)
-        said = run(str(bin_of / "helora"), "demo", "--module", "layers.0.*", "--backend", "rns", cwd=place)
-        print(said.strip().splitlines()[-1])
-        info = run(str(bin_of / "python"), "-m", "helora_rns.info", cwd=place)
-        if "not compiled" in info:
-            sys.exit(f"the wheel of helora-rns has no compiled kernels:\n{info}")
-        run(str(bin_of / "helora"), "serve", "--help", cwd=place)
-        print(f"installed and run with Python {python}")
+    Raises:
+        SystemExit: It failed; what it printed is the message.
+    """
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "HELORA_", "VIRTUAL_ENV", "UV_CONSTR"))}
+    done = subprocess.run(
+        command, cwd=cwd, env=kept, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600
+    )
+    if done.returncode:
+        raise SystemExit(f"{done.stdout}\n{' '.join(map(str, command))}: exit status {done.returncode}")
+    return done.stdout
 
 
-def _asked(place: Path, extra: str) -> str:
-    file = place / f"{extra}.in"
-    file.write_text(f"helora-core[{extra}]\n", encoding="utf-8")
-    return str(file)
+def squat(folder: Path, name: str, version: str, tag: str = "py3-none-any") -> None:
+    """A stranger's wheel: nothing but metadata."""
+    stem = f"{name.replace('-', '_')}-{version}"
+    with zipfile.ZipFile(folder / f"{stem}-{tag}.whl", "w") as wheel:
+        info = f"{stem}.dist-info"
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nSummary: squat\n")
+        wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+def ours(wheels: Path) -> Iterator[tuple[str, str]]:
+    """Names and versions in a folder of wheels."""
+    for wheel in sorted(wheels.glob("helora_*.whl")):
+        name, version = wheel.name.split("-")[:2]
+        yield name.replace("_", "-"), version
+
+
+def tried(version: str, wheels: Path, strangers: Path, place: Path) -> None:
+    """The page's lines under one Python."""
+    (release,) = {each for _, each in ours(wheels)}
+    for number, what in enumerate(("pinned", "files")):
+        environment = place / f"{version}-{number}"
+        run("uv", "venv", "--quiet", "--seed", "--python", version, environment, cwd=place)
+        scripts = environment / ("Scripts" if os.name == "nt" else "bin")
+        pinned = ["--find-links", str(wheels), f"helora-core[rns]=={release}"]
+        files = [str(file) for name in ("core", "rns") for file in wheels.glob(f"helora_{name}-*.whl")]
+        asked = pinned if what == "pinned" else files
+        run(scripts / "python", "-m", "pip", "install", "--quiet", "--find-links", strangers, *asked, cwd=place)
+        shown = run(scripts / "python", "-m", "pip", "show", "helora-core", "helora-rns", cwd=place)
+        if "squat" in shown or shown.count(f"Version: {release}") != 2:
+            raise SystemExit(f"{version}, {what}: somebody else's package came in\n{shown}")
+        demo = run(scripts / "helora", "demo", "--module", "layers.0.*", "--backend", "rns", cwd=place)
+        where = run(
+            scripts / "python", "-c", "import helora_core, sys; print(helora_core.__file__, sys.path)", cwd=place
+        )
+        if str(ROOT) in where or "q_proj" not in demo:
+            raise SystemExit(f"{version}: not from the wheels, or no demo: {where}\n{demo}")
+        line = run(
+            scripts / "python", "-c", "from helora_core.installing import *; print(install_line('keys'))", cwd=place
+        )
+        print(f"{version}, {what}: installed, ran the demo; its hints say {line.strip()}", flush=True)
+    for extra in EXTRAS:
+        run("uv", "pip", "compile", "--quiet", "--python-version", version, "--find-links", wheels, "--output-file",
+            place / "out.txt", write(place / "in.txt", f"helora-core[{extra}]=={release}\n"), cwd=place)  # fmt: skip
+    print(f"{version}: {', '.join(EXTRAS)} resolve", flush=True)
+
+
+def write(path: Path, text: str) -> Path:
+    """The path, with that in it."""
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--wheels", type=Path, help="a folder that is there already")
+    parser.add_argument("pythons", nargs="+")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        wheels = asked.wheels.resolve() if asked.wheels else place / "wheels"
+        if not asked.wheels:
+            run("uv", "build", "--quiet", "--all-packages", "--wheel", "--out-dir", wheels, ROOT, cwd=place)
+        strangers = place / "strangers"
+        strangers.mkdir()
+        for project, _ in ours(wheels):
+            squat(strangers, project, "99.0")
+        for version in asked.pythons:
+            tried(version, wheels, strangers, place)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve(), sys.argv[2])
+    main()

@@ -10,6 +10,7 @@ import pytest
 
 from helora_core.errors import BackendUnavailable
 from helora_core.host.manager import PluginManager
+from helora_core.installing import install_line
 from helora_core.planning.selection import select_backend
 from helora_cupy import memory, probing, running
 
@@ -47,12 +48,12 @@ def test_importing_the_plugin_starts_nothing_and_imports_no_array_library() -> N
     assert child.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(("name", "words"), [("", "pip install -e 'plugins/helora-cupy[cuda12]'"), ("gpu", "is 'gpu'")])
+@pytest.mark.parametrize(("name", "words"), [("", install_line("cuda12")), ("gpu", "is 'gpu'")])
 def test_without_cupy_or_under_an_unknown_name_it_is_unavailable(
     monkeypatch: pytest.MonkeyPatch, name: str, words: str
 ) -> None:
     monkeypatch.setenv(probing.VARIABLE, name)
-    monkeypatch.setattr(probing, "card", lambda: probing.Answer(reason=f"CuPy is not installed: {probing.INSTALL}"))
+    monkeypatch.setattr(probing, "card", lambda: probing.Answer(reason=probing.not_installed()))
     assert words in (probing.availability() or "")
     with pytest.raises(BackendUnavailable, match="helora-cupy"):
         running.chosen()

@@ -16,6 +16,7 @@ from helora_core.backend.checked_backend import checked
 from helora_core.compiler.compile import compile_plan
 from helora_core.execution.reference import precision_bits
 from helora_core.host.manager import get_manager
+from helora_core.installing import install_line
 from helora_core.params import noise
 from helora_core.params.ckks import CKKSParams
 from helora_core.parties.adapter_run import ModuleJob, run_adapter
@@ -34,7 +35,7 @@ class TestAvailability:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         reason = availability()
         assert reason is not None
-        assert "pip install -e 'plugins/helora-pyfhel[native]'" in reason
+        assert install_line("pyfhel") in reason
 
     def test_listing_does_not_import_it(self) -> None:
         """In a process of its own, for this one has imported it."""

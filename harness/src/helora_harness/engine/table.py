@@ -72,7 +72,7 @@ def measured(bars: Sequence[Bar], measure: dict[str, Measure], step: Callable[[i
 
 def _require_peer(group: str) -> None:
     if group in _AGAINST_SEAL and importlib.util.find_spec("tenseal") is None:
-        raise NotHere(f"TenSEAL is not installed: {install_line('helora-tenseal', 'native')}")
+        raise NotHere(f"TenSEAL is not installed: {install_line('tenseal')}")
 
 
 def document(bars: Sequence[Bar], figures: Sequence[Figure], kernels: str, *, quick: bool) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from helora_core.installing import install_line
@@ -29,8 +28,6 @@ LEAST_CAPABILITY = (8, 0)
 """Of a card: the kernels take up to 96 KiB of shared memory a block, and are compiled for Ampere and later."""
 
 SECONDS = 60
-
-INSTALL = f"{install_line('helora-cupy', 'cuda12')}; or [cuda13], whichever CUDA the driver has"
 
 _PROBE = """
 import ctypes, json, sys
@@ -68,6 +65,11 @@ except BaseException as error:
     answer["reason"] = f"CuPy cannot use the card: {type(error).__name__}: {error}"[:300]
 said(**answer)
 """
+
+
+def not_installed() -> str:
+    """What is said where CuPy is missing."""
+    return f"CuPy is not installed: {install_line('cuda12')} for a driver with CUDA 12, the same with cuda13 for 13"
 
 
 class Answer(NamedTuple):
@@ -129,7 +131,7 @@ def _judged(answer: Answer) -> Answer:
 def card() -> Answer:
     """The card of this machine. Asked once."""
     if importlib.util.find_spec("cupy") is None:
-        return Answer(reason=f"CuPy is not installed: {INSTALL}")
+        return Answer(reason=not_installed())
     return asked()
 
 
@@ -156,15 +158,6 @@ def only_by_name() -> str | None:
 def device() -> str:
     """The kind of device that the backend runs on, which it is calibrated for."""
     return SHIM if wanted() == SHIM else card().card
-
-
-def facts() -> Mapping[str, str]:
-    """The card, and the CUDA that its driver speaks."""
-    found = card()
-    if not found.card:
-        return {}
-    driver = f"CUDA {found.driver // 1000}.{found.driver % 1000 // 10}"
-    return {"card": f"{found.card}, compute capability {'.'.join(map(str, found.capability))}", "driver": driver}
 
 
 def library() -> str:

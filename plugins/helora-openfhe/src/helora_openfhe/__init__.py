@@ -19,8 +19,7 @@ def availability() -> str | None:
     """
     found, suffix = importlib.util.find_spec("openfhe"), sysconfig.get_config_var("EXT_SUFFIX")
     if found is None:
-        line = install_line("helora-openfhe", "native")
-        return f"the library openfhe is not installed: with Python 3.10, {line}"
+        return f"the library openfhe is not installed: with Python 3.10, {install_line('openfhe')}"
     if any((Path(place) / f"openfhe{suffix}").is_file() for place in found.submodule_search_locations or ()):
         return None
     return f"the installed openfhe has no module for this Python ({suffix}): use Python 3.10 with openfhe 1.6.1.0.22.4"

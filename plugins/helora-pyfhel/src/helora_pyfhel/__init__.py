@@ -10,8 +10,10 @@ from helora_core.specs import BackendSpec, needs
 
 availability = needs(
     "Pyfhel",
-    f"{install_line('helora-pyfhel', 'native')}; it comes as source, and the README of helora-pyfhel says what to do "
-    "if it does not build",
+    lambda: (
+        f"{install_line('pyfhel')}; it comes as source, and the README of helora-pyfhel says what to do if "
+        "it does not build"
+    ),
 )
 
 

@@ -172,7 +172,7 @@ def main() -> int:
     try:
         theirs = seal()
     except ImportError:
-        print(f"TenSEAL is not installed: {install_line('helora-tenseal', 'native')}", file=sys.stderr)
+        print(f"TenSEAL is not installed: {install_line('tenseal')}", file=sys.stderr)
         return 1
     from helora_rns.choice import chosen
 

@@ -8,7 +8,7 @@ from helora_core.hookspecs import hookimpl
 from helora_core.installing import install_line
 from helora_core.specs import BackendSpec, needs
 
-availability = needs("tenseal", install_line("helora-tenseal", "native"))
+availability = needs("tenseal", lambda: install_line("tenseal"))
 
 
 @hookimpl

