@@ -26,6 +26,11 @@ def no_device() -> str:
     return ""
 
 
+def no_facts() -> Mapping[str, str]:
+    """The facts of a backend that has nothing to choose on a machine."""
+    return {}
+
+
 def needs(module: str, install: str | Callable[[], str]) -> Callable[[], str | None]:
     """The availability of a plugin whose library is a top-level module, which is looked for and not imported.
 
@@ -67,6 +72,8 @@ class BackendSpec:
         device: Returns the device that it computes on, by the name of its kind, if that is not the CPU: it is
             calibrated for each. Asked only if it can be used.
         only_by_name: Returns why ``auto`` must not take the backend although it can be used, or None.
+        facts: Returns what it found on this machine and would run with, by name, for ``helora doctor``: kernels,
+            threads, a card. It is asked whether the backend can be used or not, and must not raise.
     """
 
     name: str
@@ -78,6 +85,7 @@ class BackendSpec:
     availability: Callable[[], str | None] = always_available
     device: Callable[[], str] = no_device
     only_by_name: Callable[[], str | None] = always_available
+    facts: Callable[[], Mapping[str, str]] = no_facts
 
     def __post_init__(self) -> None:
         _check_name_and_target("backend", self.name, self.target)

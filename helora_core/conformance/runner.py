@@ -50,7 +50,7 @@ def conform(
         arguments = [
             str(_DOOR),
             "-c", str(config), "--rootdir", str(_DOOR.parent), "--import-mode=importlib", "-p", "no:cacheprovider",
-            "--helora-backend", backend, "--helora-require", "-rfEsx", "--tb=short",
+            "--helora-backend", backend, "--helora-require", "-rfEx", "--tb=short",
             # pytest wants to rewrite the assertions of all of helora-core, part of which is already imported.
             "-W", "ignore::pytest.PytestAssertRewriteWarning",
         ]  # fmt: skip

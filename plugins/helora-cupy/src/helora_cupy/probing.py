@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from helora_core.installing import install_line
@@ -158,6 +159,15 @@ def only_by_name() -> str | None:
 def device() -> str:
     """The kind of device that the backend runs on, which it is calibrated for."""
     return SHIM if wanted() == SHIM else card().card
+
+
+def facts() -> Mapping[str, str]:
+    """The card, and the CUDA that its driver speaks."""
+    found = card()
+    if not found.card:
+        return {}
+    driver = f"CUDA {found.driver // 1000}.{found.driver % 1000 // 10}"
+    return {"card": f"{found.card}, compute capability {'.'.join(map(str, found.capability))}", "driver": driver}
 
 
 def library() -> str:

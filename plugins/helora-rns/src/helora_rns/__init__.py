@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from helora_core.errors import BackendUnavailable
 from helora_core.hookspecs import hookimpl
+from helora_core.installing import install_line
 from helora_core.specs import BackendSpec
 
 COMPILED = Path(__file__).parent / "_library"
@@ -27,6 +28,18 @@ def availability() -> str | None:
     return None
 
 
+def facts() -> Mapping[str, str]:
+    """Kernels and threads that would run."""
+    from helora_rns import choice, threads
+
+    try:
+        chosen, count = choice.chosen(), threads.count()
+    except BackendUnavailable as error:
+        return {"kernels": error.message}
+    there = ", ".join(name for name in choice.available() if name != chosen)
+    return {"kernels": f"{chosen} (also here: {there})" if there else f"{chosen}, not compiled", "threads": str(count)}
+
+
 @hookimpl
 def helora_backends() -> Iterable[BackendSpec]:
     """The engine."""
@@ -39,4 +52,5 @@ def helora_backends() -> Iterable[BackendSpec]:
         # Compiled it is the fastest of the backends on CPUs, and in NumPy the slowest.
         preference=40 if any(COMPILED.glob("*helora_rns*")) else 5,
         availability=availability,
+        facts=facts,
     )
