@@ -1,12 +1,11 @@
 """The line that installs an extra of helora here: it depends on how helora itself came to be installed.
 
-helora's names are on no package index, so ``pip install helora-tenseal`` is never the answer. What an installer wrote
+helora's names are on no package index, so a bare name is never the answer. What an installer wrote
 beside the package says where it took it from: a checkout, a wheel's file, or a folder of wheels that it does not name.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Mapping
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
@@ -25,6 +24,7 @@ IN_CHECKOUT: Mapping[str, tuple[str, ...]] = {
     "cuda13": ("helora-rns", "helora-cupy[cuda13]"),
     "lm": ("helora-rns", "helora-transformers[models]"),
     "serve": ("helora-rns", "helora-serve"),
+    "proxy": ("helora-rns", "helora-transformers[models]", "helora-serve[proxy]"),
 }
 """Folders in ``plugins`` that an extra stands for; an extra that is not here is of the core alone."""
 
@@ -32,28 +32,22 @@ IN_CHECKOUT: Mapping[str, tuple[str, ...]] = {
 def install_line(extra: str) -> str:
     """A command that installs ``helora-core[extra]`` from where this helora came from.
 
-    A folder of wheels that is not on record is written ``WHEELS``, for the reader to fill in.
+    For a checkout it is one to run there. A folder of wheels that is not on record is written ``WHEELS``.
     """
     try:
         found = distribution("helora-core")
     except PackageNotFoundError:  # on the path, and not installed
-        return _line("pip", None, extra, "")
-    return _line(_installer(found), _origin(found), extra, found.version)
+        return _line(None, extra, "")
+    return _line(_origin(found), extra, found.version)
 
 
-@functools.cache
-def _line(installer: str, origin: Path | None, extra: str, version: str) -> str:
+def _line(origin: Path | None, extra: str, version: str) -> str:
     if origin is not None and (origin / "plugins").is_dir():
-        parts = [f"{origin / 'plugins' / part}" for part in IN_CHECKOUT.get(extra, ())] or [f"{origin}[{extra}]"]
-        return " ".join((installer, "install", *(f"-e {_quoted(part)}" for part in parts)))
+        parts = [f"plugins/{part}" for part in IN_CHECKOUT.get(extra, ())] or [f".[{extra}]"]
+        return " ".join(("pip install", *(f"-e {_quoted(part)}" for part in parts)))
     folder = "WHEELS" if origin is None else _quoted(str(origin))
     pinned = f"=={version}" if version else ""
-    return f"{installer} install --find-links {folder} 'helora-core[{extra}]{pinned}'"
-
-
-def _installer(found: Distribution) -> str:
-    """``uv pip`` where uv made the environment, which then has no pip."""
-    return "uv pip" if (found.read_text("INSTALLER") or "").strip() == "uv" else "pip"
+    return f"pip install --find-links {folder} 'helora-core[{extra}]{pinned}'"
 
 
 def _origin(found: Distribution) -> Path | None:

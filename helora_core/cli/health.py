@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from helora_core.installing import install_line
+
 if TYPE_CHECKING:
     from helora_core.host.manager import PluginManager
 
@@ -22,12 +24,12 @@ FEATURES = ("avx2", "avx512f", "avx512ifma", "avx512_ifma", "bmi2", "aes", "vaes
 COMPILERS = ("c++", "g++", "clang++", "nvcc")
 
 EXTRAS = (
-    ("helora-transformers", "helora_transformers", "chat, generate, link, model", "pip install helora-transformers"),
-    ("helora-serve", "helora_serve", "serve, proxy, token, the private page", "pip install helora-serve"),
+    ("helora-transformers", "helora_transformers", "chat, generate, link, model", install_line("lm")),
+    ("helora-serve", "helora_serve", "serve, proxy, token, the private page", install_line("serve")),
     ("torch", "torch", "language models", "pip install torch"),
-    ("transformers", "transformers", "language models", "pip install 'helora-transformers[models]'"),
-    ("tokenizers", "tokenizers", "language models", "pip install 'helora-transformers[models]'"),
-    ("gguf", "gguf", "helora model fetch", "pip install 'helora-transformers[models]'"),
+    ("transformers", "transformers", "language models", install_line("lm")),
+    ("tokenizers", "tokenizers", "language models", install_line("lm")),
+    ("gguf", "gguf", "helora model fetch", install_line("lm")),
 )
 """Distributions, their modules, what of helora needs them, and how to get them."""
 

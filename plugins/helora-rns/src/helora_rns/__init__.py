@@ -8,7 +8,6 @@ from pathlib import Path
 
 from helora_core.errors import BackendUnavailable
 from helora_core.hookspecs import hookimpl
-from helora_core.installing import install_line
 from helora_core.specs import BackendSpec
 
 COMPILED = Path(__file__).parent / "_library"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helora_core.errors import InvalidInput
+from helora_core.installing import install_line
 from helora_serve.offer import DEFAULT
 
 if TYPE_CHECKING:
@@ -57,9 +58,9 @@ def load_layers(
         InvalidInput: helora-transformers, torch or transformers is not installed; the hint is what to install.
     """
     for name, line in (
-        ("helora_transformers", "pip install 'helora-serve[proxy]'"),
+        ("helora_transformers", install_line("proxy")),
         ("torch", "pip install torch  (a build for your machine; for the CPU alone it has an index of its own)"),
-        ("transformers", "pip install 'helora-serve[proxy]'"),
+        ("transformers", install_line("proxy")),
     ):
         if importlib.util.find_spec(name) is None:
             raise InvalidInput(
