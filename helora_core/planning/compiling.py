@@ -149,19 +149,20 @@ def _chosen(request: PlanRequest) -> Candidate:
     """
     try:
         return choose(candidates(request))
-    except NothingEligible as refusal:
+    except NothingEligible as error:
         if not request.constraints.private_weights:
             raise
-        try:
-            other = choose(candidates(request.within(private_weights=False, sanitize_bits=None)))
-        except HeloraError:
-            raise refusal from None
-        raise NothingEligible(
-            refusal.message,
-            hint="If the key holder may learn the weights, --no-private-weights (private_weights=False) runs it by "
-            f"{other.packing}; otherwise choose another backend, or loosen a constraint. `helora explain` shows each "
-            "packing's refusal.",
-        ) from refusal
+        refusal = error.with_traceback(None)  # whose frames hold every candidate
+    try:
+        other = choose(candidates(request.within(private_weights=False, sanitize_bits=None)))
+    except HeloraError:
+        raise refusal from None
+    raise NothingEligible(
+        refusal.message,
+        hint="If the key holder may learn the weights, --no-private-weights (private_weights=False) runs it by "
+        f"{other.packing}; otherwise choose another backend, or loosen a constraint. `helora explain` shows each "
+        "packing's refusal.",
+    ) from refusal
 
 
 def plan_cache() -> PlanCache:

@@ -82,6 +82,6 @@ def read_annotations(file: Path, commits: Collection[str]) -> tuple[Annotation, 
         if len(fitting) != 1:
             raise AnnotationsRefused(
                 f"{file}: {len(fitting)} commits of this history begin with {each.commit}.",
-                hint="Take the hash from `git log --first-parent`; after a rebase, hashes are others.",
+                hint="Take hashes of this branch; after a rebase they are others.",
             )
     return found.change
