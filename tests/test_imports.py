@@ -43,8 +43,8 @@ MAY_IMPORT: dict[str, str] = {
     "data": "errors adapter",
     "conformance": "errors installing files specs params adapter privacy packing backend compiler execution parties "
     "host data",
-    "cli": "errors installing files specs params adapter privacy packing backend compiler execution planning parties artifact "
-    "host data conformance",
+    "cli": "errors installing files specs params adapter privacy packing backend compiler execution planning parties "
+    "artifact host data conformance",
     "__init__": "",
     "__main__": "cli",
 }
