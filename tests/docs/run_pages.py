@@ -119,7 +119,7 @@ class Reader:
             subprocess.run(["git", *command], cwd=self.checkout, check=True, capture_output=True)
         subprocess.run(["uv", "venv", "-q", "-p", sys.executable, str(self._environment)], check=True)
         programs = self._environment / "bin"
-        (programs / "pip").write_text('#!/bin/sh\nexec uv pip "$@"\n', encoding="utf-8")
+        (programs / "pip").write_text(f'#!/bin/sh\nexec {shutil.which("uv")} pip "$@"\n', encoding="utf-8")
         (programs / "c++-cached").write_text(f'#!/bin/sh\nexec {sys.executable} {_COMPILER} "$@"\n', encoding="utf-8")
         for name in ("pip", "c++-cached"):
             (programs / name).chmod(0o755)
@@ -151,7 +151,7 @@ class Reader:
         (settings / "empty.toml").touch()
         kept |= {
             "VIRTUAL_ENV": str(self._environment), "CXX": "c++-cached", "HELORA_OBJECTS": str(objects),
-            "PATH": os.pathsep.join([str(self._environment / "bin"), kept["PATH"]]),
+            "PATH": os.pathsep.join([str(self._environment / "bin"), *_without_helora(kept["PATH"])]),
             "HELORA_CONFIG": str(settings / "empty.toml"), "HELORA_PROFILES": str(settings / "profiles"),
             "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(settings / "cache"), "UV_CACHE_DIR": _uv_cache(),
         }  # fmt: skip
@@ -215,6 +215,11 @@ class Reader:
 
 
 @functools.cache
+def _without_helora(path: str) -> list[str]:
+    """Folders of programs, but for those of environments that have helora: a page has to install it."""
+    return [folder for folder in path.split(os.pathsep) if not Path(folder, "helora").exists()]
+
+
 def _uv_cache() -> str:
     return subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
 
