@@ -26,8 +26,11 @@ Request = dict[str, Any]
 
 
 def _beside(folder: str, name: str) -> Any:
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), folder, f"{name}.py")
-    sys.modules.setdefault(folder, ModuleType(folder))  # what lies beside each other imports each other by these names
+    beside = os.path.join(os.path.dirname(os.path.abspath(__file__)), folder)
+    path = os.path.join(beside, f"{name}.py")
+    if folder not in sys.modules:  # what lies in a folder imports each other by these names
+        sys.modules[folder] = ModuleType(folder)
+        sys.modules[folder].__path__ = [beside]
     spec = spec_from_file_location(f"{folder}.{name}", path)
     if spec is None or spec.loader is None:
         raise ImportError(path)
