@@ -36,6 +36,7 @@ def _beside(folder: str, name: str) -> Any:
         raise ImportError(path)
     module = module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look for the types they name
+    setattr(sys.modules[folder], name, module)
     spec.loader.exec_module(module)
     return module
 
