@@ -41,7 +41,7 @@ def test_the_split_frames_on_the_page_are_what_client_and_server_say(transcript:
     page = transcript.PAGE.read_text("utf-8")
     steps = transcript.read(page, split=True)
     assert [type(each.header).__name__ for each in steps] == [
-        "SplitOpen", "SplitWelcome", "Forward", "Hidden", "Forward", "Hidden", "Forward", "SplitRefused", "SplitClose",
+        "SplitOpen", "SplitWelcome", "Forward", "Hidden", "Forward", "Hidden", "Forward", "SplitRefused", "Close",
     ]  # fmt: skip
     for step in steps:
         assert encode(step.header) == step.head

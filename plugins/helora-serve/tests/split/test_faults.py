@@ -19,11 +19,12 @@ from helora_core.errors import (
     LimitExceeded,
     UnexpectedMessage,
 )
+from helora_serve.auth import Tokens, new_token
 from helora_serve.client.remote import connector
 from helora_serve.client.wire import WireBroken
 from helora_serve.frames import encode as encode_any
 from helora_serve.split import frames
-from helora_serve.split.frames import Forward, SplitClose, SplitGoodbye, SplitOpen, SplitRefused, SplitResume
+from helora_serve.split.frames import Close, Forward, Goodbye, SplitOpen, SplitRefused, SplitResume
 from helora_serve.split.resuming import Split
 
 PROMPT = [*b"u:hello", 256, *b"a:"]
@@ -170,14 +171,14 @@ def test_numbers_make_requests_idempotent(raw: Any, layers: Any) -> None:
     assert again.asked(forward(1), FOUR) == first  # it was lost on the way
     assert layers.forwards == 1
     said = socket.asked(forward(2, 4), FOUR)  # the socket before is over
-    assert isinstance(said, SplitGoodbye)
+    assert isinstance(said, Goodbye)
     assert said.resumable
 
 
 @pytest.mark.parametrize(
     ("header", "payload", "words"),
     [(forward(3, 4), FOUR, "request 3 has come, and not 2"), (forward(1, 2), FOUR, "was another one"),
-     (forward(1), FOUR[:-1] + b"x", "was another one"), (encode_any(SplitClose(), b"x"), b"", "no payload"),
+     (forward(1), FOUR[:-1] + b"x", "was another one"), (encode_any(Close(), b"x"), b"", "no payload"),
      (b"noise", b"", "header"), (SplitOpen(base="0" * 64, adapter=None, dtype="float32"), b"", "session already")],
 )  # fmt: skip
 def test_what_breaks_the_rules_ends_the_socket_and_not_the_session(
@@ -186,7 +187,7 @@ def test_what_breaks_the_rules_ends_the_socket_and_not_the_session(
     socket = raw()
     socket.asked(forward(1), FOUR)
     goodbye = socket.asked(header, payload)
-    assert isinstance(goodbye, SplitGoodbye)
+    assert isinstance(goodbye, Goodbye)
     assert words in goodbye.message
     assert goodbye.resumable
     resumed = raw(SplitResume(session=socket.welcome.session, token=socket.welcome.token, position=4))
@@ -220,6 +221,16 @@ def test_more_sessions_than_allowed_are_told_when_to_come_again(raw: Any) -> Non
     first.wire.close()
     time.sleep(0.4)  # one that was left makes room
     assert raw().welcome.session
+
+
+def test_a_client_may_not_take_all_sessions(splitting: Any, refused: Any) -> None:
+    (alice, first), (bob, second) = new_token("alice"), new_token("bob")
+    tokens = Tokens(dict(each.split(":") for each in (first, second)))
+    _, model = splitting(tokens=tokens, sessions=4, client_sessions=2)
+    assert all(model(token=alice, adapter="legal").generate(PROMPT, 1) for _ in range(2))
+    with refused(LimitExceeded, "this client has 2 sessions"):
+        model(token=alice, adapter="legal", timeout=2).generate(PROMPT, 1)
+    assert model(token=bob, adapter="legal").generate(PROMPT, 1)
 
 
 def test_a_cache_that_made_room_is_filled_again(splitting: Any, layers: Any) -> None:

@@ -23,7 +23,7 @@ FROM_CLIENT = st.one_of(
               dtype=st.sampled_from(sorted(frames.DTYPES))),
     st.builds(frames.SplitResume, session=SESSION, token=SECRET, position=NUMBERS),
     st.builds(frames.Forward, request=NUMBERS, position=NUMBERS, tokens=NUMBERS, last=st.booleans()),
-    st.builds(frames.SplitClose),
+    st.builds(frames.Close),
 )  # fmt: skip
 FROM_SERVER = st.one_of(
     st.builds(frames.SplitWelcome, session=SESSION, token=SECRET, requested=NUMBERS, position=NUMBERS,
@@ -32,7 +32,7 @@ FROM_SERVER = st.one_of(
     st.builds(frames.Hidden, request=NUMBERS, tokens=NUMBERS, position=NUMBERS),
     st.builds(frames.SplitRefused, request=NUMBERS, position=NUMBERS, code=TEXT, message=TEXT, hint=TEXT,
               retry_s=RETRY),
-    st.builds(frames.SplitGoodbye, code=TEXT, message=TEXT, hint=TEXT, retry_s=RETRY, resumable=st.booleans()),
+    st.builds(frames.Goodbye, code=TEXT, message=TEXT, hint=TEXT, retry_s=RETRY, resumable=st.booleans()),
 )  # fmt: skip
 BOTH_WAYS = st.one_of(
     FROM_CLIENT.map(lambda header: (header, frames.decode_from_client)),

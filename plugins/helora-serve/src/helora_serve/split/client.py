@@ -29,6 +29,7 @@ from helora_core.files import strict_json
 from helora_core.files.malformed import Malformed
 from helora_serve.client.remote import Connector, connector
 from helora_serve.client.wire import Carrier, WireBroken
+from helora_serve.frames import Close, Goodbye
 from helora_serve.refusals import Refusal, raised
 from helora_serve.split.ends import Ends
 from helora_serve.split.frames import (
@@ -37,8 +38,6 @@ from helora_serve.split.frames import (
     DType,
     Forward,
     Hidden,
-    SplitClose,
-    SplitGoodbye,
     SplitOpen,
     SplitRefused,
     SplitResume,
@@ -188,7 +187,7 @@ class RemoteModel:
         wire, self._wire = self._wire, None
         if wire is not None:
             with suppress(WireBroken):
-                wire.send(encode(SplitClose()))
+                wire.send(encode(Close()))
             wire.close()
 
     def _answered(self, frame: bytes, request: int, seconds: float) -> tuple[Hidden | SplitRefused, memoryview]:
@@ -197,7 +196,7 @@ class RemoteModel:
         wire.send(frame)
         while (came := wire.receive(min(seconds, self._connector.timeout / 2))) is not None:
             header, payload = decode_from_server(came)
-            if isinstance(header, SplitGoodbye):
+            if isinstance(header, Goodbye):
                 raise WireBroken(header.message)
             if isinstance(header, (Hidden, SplitRefused)) and header.request == request:
                 return header, payload
@@ -256,14 +255,14 @@ class RemoteModel:
         if came is None:
             raise WireBroken("no welcome came")
         header, _ = decode_from_server(came)
-        if isinstance(header, SplitGoodbye):
+        if isinstance(header, Goodbye):
             raise raised(_refusal(header))
         if not isinstance(header, SplitWelcome):
             raise WireBroken("the server does not say welcome")
         return header
 
 
-def _refusal(header: SplitRefused | SplitGoodbye) -> Refusal:
+def _refusal(header: SplitRefused | Goodbye) -> Refusal:
     return Refusal(code=header.code, message=header.message, hint=header.hint, retry_s=header.retry_s)
 
 

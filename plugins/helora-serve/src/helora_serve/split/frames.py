@@ -19,7 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helora_core.errors import CorruptPayload
-from helora_serve.frames import TOKEN_BYTES, Code, Count, Digest, Number, SessionId, Text, Token, parts_of
+from helora_serve.frames import (
+    TOKEN_BYTES,
+    Close,
+    Code,
+    Count,
+    Digest,
+    Goodbye,
+    Number,
+    SessionId,
+    Text,
+    Token,
+    parts_of,
+)
 from helora_serve.frames import encode as _encode
 
 SUBPROTOCOL = "helora.split.v1"
@@ -77,10 +89,6 @@ class Forward(_Header, tag="forward", frozen=True, kw_only=True):
     position: Count
     tokens: Number
     last: bool
-
-
-class SplitClose(_Header, tag="close", frozen=True, kw_only=True):
-    """The client needs the session no more."""
 
 
 class SplitWelcome(_Header, tag="welcome", frozen=True, kw_only=True):
@@ -143,24 +151,8 @@ class SplitRefused(_Header, tag="refused", frozen=True, kw_only=True):
     retry_s: float | None = None
 
 
-class SplitGoodbye(_Header, tag="goodbye", frozen=True, kw_only=True):
-    """The server's last frame on a socket: why it closes it.
-
-    Attributes:
-        code, message, hint: The error.
-        retry_s: Seconds after which to try again; None if waiting does not help.
-        resumable: Whether the session goes on, on another socket.
-    """
-
-    code: Code
-    message: Text
-    hint: Text
-    retry_s: float | None = None
-    resumable: bool = False
-
-
-FromSplitClient: TypeAlias = Union[SplitOpen, SplitResume, Forward, SplitClose]  # noqa: UP007 - msgspec on Python 3.10
-FromSplitServer: TypeAlias = Union[SplitWelcome, Hidden, SplitRefused, SplitGoodbye]  # noqa: UP007
+FromSplitClient: TypeAlias = Union[SplitOpen, SplitResume, Forward, Close]  # noqa: UP007 - msgspec on Python 3.10
+FromSplitServer: TypeAlias = Union[SplitWelcome, Hidden, SplitRefused, Goodbye]  # noqa: UP007
 
 
 def encode(header: FromSplitClient | FromSplitServer, payload: bytes | memoryview = b"") -> bytes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from helora_serve.client.resuming import require_had
+from helora_serve.frames import Close
 from helora_serve.split.frames import (
     Forward,
     Hidden,
-    SplitClose,
     SplitOpen,
     SplitRefused,
     SplitResume,
@@ -61,4 +61,4 @@ class Split:
 
     def ends(self, frame: bytes) -> bool:
         """As said."""
-        return isinstance(decode_from_client(frame)[0], SplitClose)
+        return isinstance(decode_from_client(frame)[0], Close)

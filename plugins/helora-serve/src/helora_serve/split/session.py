@@ -59,6 +59,7 @@ class SplitSession:
         opening: What it was opened with.
 
     Attributes:
+        identity: The same.
         name, first_token: What resumes it; of the token its SHA-256 alone is kept.
         requested: Number of the last request.
         position: Where the cache ends.
@@ -71,7 +72,7 @@ class SplitSession:
     def __init__(self, sessions: Sharing, identity: Identity, opening: SplitOpen) -> None:
         self.name, self.first_token = secrets.token_hex(16), secrets.token_bytes(TOKEN_BYTES)
         self._token = hashlib.sha256(self.first_token).digest()
-        self._identity, self._opening, self._sessions = identity, opening, sessions
+        self.identity, self._opening, self._sessions = identity, opening, sessions
         self.requested = self.position = self.reserved = self.sending = 0
         self.touched = sessions.clock()
         self.socket: Dropped | None = None
@@ -90,7 +91,7 @@ class SplitSession:
 
     def matches(self, identity: Identity, token: bytes) -> bool:
         """Whether it is resumed by this token, and by whom it belongs to."""
-        return hmac.compare_digest(hashlib.sha256(token).digest(), self._token) and identity == self._identity
+        return hmac.compare_digest(hashlib.sha256(token).digest(), self._token) and identity == self.identity
 
     def forget(self) -> None:
         """Drop the cache."""

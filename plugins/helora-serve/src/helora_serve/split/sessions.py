@@ -10,7 +10,7 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -67,7 +67,8 @@ class SplitSessions:
         """A new session.
 
         Raises:
-            Refusing: ``limit-exceeded``, as many are open as may be; ``connection-lost``, the server is stopping.
+            Refusing: ``limit-exceeded``, as many are open as may be, in all or of a client that has a name;
+                ``connection-lost``, the server is stopping.
             VersionMismatch: The base model is another one.
             InvalidInput: There is no such adapter.
         """
@@ -81,12 +82,12 @@ class SplitSessions:
             raise InvalidInput(
                 "Split: there is no such adapter.", hint=f"There is {', '.join(self.layers.adapters) or 'none'}."
             )
-        if len(self._sessions) >= self.limits.sessions and not self._made_room():
-            raise Refusing(
-                LimitExceeded(f"Server: {self.limits.sessions} sessions are open, and no more are allowed.",
-                              hint="Try again once one has ended."),
-                retry_s=5.0,
-            )  # fmt: skip
+        own = [each for each in self._sessions.values() if identity.name and each.identity == identity]
+        limits = self.limits
+        if len(own) >= limits.client_sessions and not self._made_room(own):
+            raise _full(f"this client has {limits.client_sessions} sessions")
+        if len(self._sessions) >= limits.sessions and not self._made_room(self._sessions.values()):
+            raise _full(f"{limits.sessions} sessions are open")
         session = SplitSession(self, identity, opening)
         self._sessions[session.name] = session
         _LOG.info("session %s opened", session.name[:8])
@@ -172,13 +173,11 @@ class SplitSessions:
         if self.draining:
             raise Refusing(_stopping(), retry_s=5.0)
 
-    def _made_room(self) -> bool:
+    def _made_room(self, among: Iterable[SplitSession]) -> bool:
         """End the session that was left longest ago, if any."""
         now = self.clock()
         left = [
-            each
-            for each in self._sessions.values()
-            if each.socket is None and not each.busy and now - each.touched > self.limits.hello_s
+            each for each in among if each.socket is None and not each.busy and now - each.touched > self.limits.hello_s
         ]
         if left:
             self.end(min(left, key=lambda each: each.touched), "left, and another client came")
@@ -201,3 +200,8 @@ class SplitSessions:
 
 def _stopping() -> ConnectionLost:
     return ConnectionLost("Server: it is stopping.", hint="Connect again once it is back.")
+
+
+def _full(what: str) -> Refusing:
+    error = LimitExceeded(f"Server: {what}, and no more are allowed.", hint="Try again once one has ended.")
+    return Refusing(error, retry_s=5.0)

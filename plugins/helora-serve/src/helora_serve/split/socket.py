@@ -8,12 +8,11 @@ from contextlib import suppress
 from helora_core.errors import HeloraError, InvalidInput, UnexpectedMessage
 from helora_serve.auth import Identity
 from helora_serve.channel import CODES, POLICY, Channel, Ended, Gone
+from helora_serve.frames import Close, Goodbye
 from helora_serve.mode import SPLIT, SPLIT_WARNING
 from helora_serve.refusals import refusal_of
 from helora_serve.split.frames import (
     FromSplitClient,
-    SplitClose,
-    SplitGoodbye,
     SplitOpen,
     SplitResume,
     SplitWelcome,
@@ -112,7 +111,7 @@ class SplitSocket:
                 await self._channel.close()
                 return
             session.touched = self._sessions.clock()
-            if isinstance(header, SplitClose):
+            if isinstance(header, Close):
                 self._sessions.end(session, "closed by the client")
                 await self._channel.close()
                 return
@@ -131,7 +130,7 @@ class SplitSocket:
     async def _say_goodbye(self, error: Exception, resumable: bool) -> None:
         told = refusal_of(error)
         self._sessions.metrics.refusals.labels(told.code).inc()
-        goodbye = SplitGoodbye(
+        goodbye = Goodbye(
             code=told.code, message=told.message, hint=told.hint, retry_s=told.retry_s, resumable=resumable
         )
         with suppress(Exception):  # the client may be gone, or take nothing

@@ -9,8 +9,8 @@
  *     const answer = await link.ask(message);
  */
 
-import { hex, joined, sha256, utf8 } from "./bytes.js";
-import * as msgpack from "./msgpack.js";
+import { hex, sha256, utf8 } from "./bytes.js";
+import { frame, parts } from "./frames.js";
 import { EngineError } from "./wasm.js";
 
 const SUBPROTOCOL = "helora.delta.v1",
@@ -79,13 +79,7 @@ export class Link {
     const path = `v1/keys/${this.keys.digest}`;
     const there = await fetch(new URL(path, this.base), { method: "HEAD", headers: this.#headers });
     if (there.status === 404) await this.#fetch(path, { method: "PUT", body: /** @type {any} */ (keys) });
-    await this.#dial(
-      new Map([
-        ["type", "open"],
-        ["version", this.offer.version],
-        ["keys", this.keys.digest],
-      ]),
-    );
+    await this.#dial({ type: "open", version: this.offer.version, keys: this.keys.digest });
   }
 
   /** The answer to a message. @param {Uint8Array} message @returns {Promise<Uint8Array>} */
@@ -101,7 +95,7 @@ export class Link {
 
   /** End the session. */
   close() {
-    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(frame(new Map([["type", "close"]])));
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(frame({ type: "close" }));
     this.#lose(new EngineError("connection-lost", "The session was closed here."));
   }
 
@@ -128,10 +122,10 @@ export class Link {
   /** @param {number} request @param {Uint8Array} message */
   #send(request, message) {
     if (this.socket?.readyState !== WebSocket.OPEN) return; // it is sent when the session is taken up again
-    this.socket.send(frame(new Map(Object.entries({ type: "ask", request, received: this.received })), message));
+    this.socket.send(frame({ type: "ask", request, received: this.received }, message));
   }
 
-  /** Connect a socket, and wait for the welcome. @param {Map<string, any>} first */
+  /** Connect a socket, and wait for the welcome. @param {Record<string, any>} first */
   #dial(first) {
     const address = new URL(this.offer.path.replace(/^\//, ""), this.base);
     address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
@@ -184,7 +178,7 @@ export class Link {
     for (let pause = FIRST_PAUSE_MS; !this.lost; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
       try {
         const first = { type: "resume", session: this.session, token: this.secret, received: this.received };
-        await this.#dial(new Map(Object.entries(first)));
+        await this.#dial(first);
         this.reconnects++;
         return;
       } catch (error) {
@@ -208,7 +202,7 @@ export class Link {
     this.watch.answer?.(header.get("request"), payload.length);
     if (header.get("type") === "answer") pending.resolve(payload.slice());
     else pending.reject(new EngineError(header.get("code"), header.get("message")));
-    if (!this.pending.size) this.socket?.send(frame(new Map(Object.entries({ type: "ack", received: this.received }))));
+    if (!this.pending.size) this.socket?.send(frame({ type: "ack", received: this.received }));
   }
 
   /** @param {Error} error */
@@ -218,17 +212,4 @@ export class Link {
     this.pending.clear();
     this.socket?.close();
   }
-}
-
-/** @param {Map<string, any>} header @param {Uint8Array} [payload] */
-function frame(header, payload = new Uint8Array(0)) {
-  const head = msgpack.encode(header);
-  return joined([Uint8Array.of(head.length >> 8, head.length & 255), head, payload]);
-}
-
-/** @param {Uint8Array} bytes @returns {[Map<string, any>, Uint8Array]} */
-function parts(bytes) {
-  const end = 2 + ((bytes[0] << 8) | bytes[1]);
-  if (bytes.length < end) throw new EngineError("corrupt-payload", "The server's frame is cut short.");
-  return [msgpack.decode(bytes.subarray(2, end)), bytes.subarray(end)];
 }
