@@ -1,5 +1,7 @@
 """The suites that CI runs, each in an environment of its own: ``nox`` for all, ``nox -s lint`` for one.
 
+It is long because nox reads one file, and a session is a paragraph of it that stands alone.
+
 The README's ``uv run pytest -n auto`` runs the default tests, on one Python; what others run is not among them.
 """
 

@@ -160,11 +160,13 @@ def grow(
         if timed_commits:
             commits, cells = [resolve(repo, name) for name in timed_commits], timed_cells()
             with progress("cells", len(cells)) as advance:
-                found = list(timed(repo, commits, cells, rounds, lambda: advance(1)))
-            left_out += [line for line in found if isinstance(line, str)]
-            rows = [row for row in found if isinstance(row, Row)]
-            replace_rows(out / "timings.jsonl", rows)
-            added["timings"] = len(rows)
+                added["timings"] = 0
+                for found in timed(repo, commits, cells, rounds, lambda: advance(1)):
+                    if isinstance(found, str):
+                        left_out.append(found)
+                    else:  # at once: an interruption loses one cell
+                        replace_rows(out / "timings.jsonl", [found])
+                        added["timings"] += 1
     except CommitUnusable as error:
         raise click.ClickException(str(error)) from error
     if as_json:

@@ -133,5 +133,5 @@ def test_the_verdict_counts_what_is_worse_and_was_not_meant(make_row: MakeRow, u
     rows = _series(make_row, *_times(10.0, 20.0))
     meant = [] if unexplained else [Annotation(commit=f"{2:040x}", text="meant")]
     page = to_page(rows, {}, meant, [])
-    assert ("1 figures are worse than they were" in page) == unexplained
+    assert ("1 figure is worse than it was" in page) == unexplained
     assert ("Nothing is worse than it was" in page) != unexplained

@@ -129,7 +129,8 @@ def _verdict(worse: Sequence[Regression]) -> str:
     still = [each for each in worse if not each.mended and not each.meant]
     if not still:
         return "<strong>Nothing is worse than it was, but for what was meant.</strong>"
-    return f'<strong><a href="#worse">{len(still)} figures are worse than they were, unexplained.</a></strong>'
+    what = "1 figure is worse than it was" if len(still) == 1 else f"{len(still)} figures are worse than they were"
+    return f'<strong><a href="#worse">{what}, unexplained.</a></strong>'
 
 
 def _worse(worse: Sequence[Regression]) -> str:
