@@ -285,7 +285,14 @@ def test_commands_refuse_in_words(tmp_path: Path) -> None:
     assert "error [rows-refused] There are no rows to show.\n  hint:" in err
 
 
-@pytest.mark.parametrize("off", [["--benchmark-disable"], ["-n", "1"], []], ids=["disabled", "in processes", "on"])
+@pytest.mark.parametrize(
+    "off",
+    [
+        pytest.param(["--benchmark-disable"], id="disabled"),
+        pytest.param(["-n", "1"], id="in processes", marks=pytest.mark.thorough),  # in the session ``bench`` too
+        pytest.param([], id="on"),
+    ],
+)
 def test_pytest_benchmark_says_whether_anything_was_timed(off: list[str]) -> None:
     pytest.importorskip("pytest_benchmark", reason="pytest-benchmark is not installed")
     of = ["harness/pytest_bench", "-k", "numpy and zero_moai and 1", "-p", "no:cacheprovider"]
