@@ -22,17 +22,21 @@ KINDS = ("KILL", "TRUNCATE", "DELAY", "DUPLICATE", "REORDER", "DROP")
 @pytest.mark.parametrize("up", [True, False], ids=["up", "down"])
 def test_one_fault_at_any_frame(serving: Any, relayed: Any, world: Any, kind: str, up: bool) -> None:
     served = serving(credits=REQUESTS)
-    for frame in FRAMES:
+
+    def happens_to(frame: int) -> bool:
         before = served.computed
         relay = relayed(served.host.port, (kind, up, frame, 0))
-        client, session = served.session(relay.url, timeout=1.0 if kind in ("DROP", "REORDER") else 20)
+        client, session = served.session(relay.url, timeout=1.0 if kind == "DROP" else 20)
         with ThreadPoolExecutor(REQUESTS) as threads:  # at once, so that there is something to reorder
             xs = [world.x(1, seed) for seed in range(REQUESTS)]
             results = list(threads.map(partial(client.run, "q", link=session), xs))
         assert all(world.right(result, x) for result, x in zip(results, xs, strict=True))
-        assert relay.happened
         assert served.computed - before == REQUESTS, f"{kind} of frame {frame}"
         session.close()
+        return bool(relay.happened)
+
+    for frame in FRAMES:  # on a machine that is slow for a second, the client may start anew before that frame
+        assert any(happens_to(frame) for _ in range(3)), f"{kind} of frame {frame}"
 
 
 def test_a_socket_that_is_cut_again_and_again(serving: Any, relayed: Any, world: Any) -> None:
