@@ -21,6 +21,7 @@ from helora_serve.limits import Limits
 from helora_serve.metrics import Metrics
 from helora_serve.refusals import Refusing
 from helora_serve.session import ServedSession
+from helora_serve.turns import Turns
 from helora_serve.worker import Worker
 
 _LOG = logging.getLogger("helora.serve")
@@ -41,6 +42,7 @@ class Sessions:
     Attributes:
         limits, worker, metrics, clock: The same.
         copies: By the names of versions how many queries give each module away.
+        turns: What is answered in the event loop takes them.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Sessions:
     ) -> None:
         self.limits, self.worker, self.metrics, self.clock = limits, worker, metrics, clock
         self.copies: dict[str, dict[str, int]] = {}
+        self.turns = Turns()
         self._parts: dict[str, dict[str, tuple[str, ...]]] = {}
         self.draining = False
         self._catalogue, self._keys, self._budget = catalogue, keys, budget

@@ -150,6 +150,8 @@ class DeltaSocket:
                 self._wake.set()
                 await self._channel.gone()
                 return
+            if isinstance(header, Ask):
+                await self._sessions.turns.mine()
             if session.socket is not self:
                 raise UnexpectedMessage("Server: the session goes on at another socket.", hint="Use that one.")
             session.touched = self._sessions.clock()
