@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import click.testing
 import openai
 import pytest
 
+from helora_core.cli.main import main
 from helora_serve.hosted.torch_whole import TorchWhole
 from helora_serve.mode import HOSTED_WARNING
 
@@ -100,3 +103,13 @@ def test_a_client_has_its_token_and_as_many_tokens_as_the_owner_allows(asking: A
         assert (refused.value.code, "may have" in refused.value.message) == ("limit-exceeded", True)
     assert asked(client, model="base").usage.completion_tokens == 5  # it is public, and nobody counts
     assert served.metric("helora_model_queries_total", mode="hosted") == given + 4
+
+
+def test_helora_chat_talks_to_it_as_to_a_proxy(asking: Any, place: Any, both: Any) -> None:
+    served, _ = asking()
+    prompt = TorchWhole(both).tokens(SAID)
+    words = ["chat", f"{served.host.url}/v1", "--max-new-tokens", "4", "--json"]
+    shown = click.testing.CliRunner().invoke(main, words, input=f"{SAID[0]['content']}\n", catch_exceptions=False)
+    answered = json.loads(shown.stdout)
+    assert answered["text"] == both.tokenizer.decode(place.greedy(prompt, 4))  # the adapter, in plaintext
+    assert answered["helora"] == {"mode": "hosted", "warning": HOSTED_WARNING}
