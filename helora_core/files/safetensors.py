@@ -6,6 +6,7 @@ The format's own library reads the last of two tensors with the same name, and w
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,23 +64,62 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         OSError: It cannot be read.
         Malformed: It is cut short, too large, or not safetensors.
     """
-    descriptor, size = open_plain(path)
-    with open(descriptor, "rb") as file:
-        if size > MOST_BYTES:
-            raise Malformed(f"has {size} bytes, and at most {MOST_BYTES} are read")
-        header = _header_bytes(file.read(_WIDTH), size, MOST_HEADER_BYTES)
-        entries, metadata = _parsed(file.read(header), size - _WIDTH - header)
-        tensors = {}
+    with TensorFile(path) as file:
+        return {name: file.read(name) for name in file.names}, file.metadata
+
+
+class TensorFile:
+    """A file whose tensors are read one by one; a context manager.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        names: Of its tensors, in its order.
+        metadata: Its metadata.
+
+    Raises:
+        OSError: It cannot be read.
+        Malformed: It is too large, or not a whole safetensors file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        descriptor, size = open_plain(path)
+        self._file = os.fdopen(descriptor, "rb")
         try:
-            for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
-                start, end = entry.data_offsets
-                data = file.read(end - start)
-                if len(data) != end - start:
-                    raise Malformed("was cut short while it was read")
-                tensors[name] = Tensor(entry.dtype, entry.shape, data)
+            if size > MOST_BYTES:
+                raise Malformed(f"has {size} bytes, and at most {MOST_BYTES} are read")
+            header = _header_bytes(self._file.read(_WIDTH), size, MOST_HEADER_BYTES)
+            self._begins = _WIDTH + header
+            self._entries, self.metadata = _parsed(self._file.read(header), size - self._begins)
+        except BaseException:
+            self._file.close()
+            raise
+        self.names = tuple(self._entries)
+
+    def __enter__(self) -> TensorFile:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._file.close()
+
+    def read(self, name: str) -> Tensor:
+        """One of its tensors.
+
+        Raises:
+            OSError: It cannot be read.
+            Malformed: The file was cut short meanwhile, or there is no memory for it.
+        """
+        entry = self._entries[name]
+        start, end = entry.data_offsets
+        try:
+            self._file.seek(self._begins + start)
+            data = self._file.read(end - start)
         except MemoryError as error:
             raise Malformed("holds more than there is memory for") from error
-    return {name: tensors[name] for name in entries}, metadata
+        if len(data) != end - start:
+            raise Malformed("was cut short while it was read")
+        return Tensor(entry.dtype, entry.shape, data)
 
 
 def parse_tensors(content: bytes, *, most_header: int = MOST_HEADER_BYTES) -> tuple[dict[str, Tensor], dict[str, str]]:

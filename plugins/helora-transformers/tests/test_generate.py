@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 import helora_core as helora
 from helora_core.errors import ConnectionLost, InvalidInput
 from helora_transformers import attach, connect
-from helora_transformers.generate import FinishReason, Generation, _Text, stream
+from helora_transformers.generate import FinishReason, Generation, Text, stream
 from helora_transformers.link.host import Host
 from helora_transformers.tiny import adapted, base_model, prompt, save_tiny
 
@@ -46,7 +46,7 @@ BYTES = bytewise()
 
 
 def told(ids: list[int]) -> list[str]:
-    text = _Text(BYTES)
+    text = Text(BYTES)
     return [*(text.add(each) for each in ids), text.rest()]
 
 

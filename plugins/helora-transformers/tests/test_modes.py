@@ -54,11 +54,8 @@ def test_modes_say_what_they_protect_and_only_what_can_be_run_is() -> None:
     assert "nobody is protected" in Mode.CLIENT_KEY.protects(here)
     assert f"{there} computes on ciphertexts" in Mode.CLIENT_KEY.protects(there)
     assert "nothing is encrypted" in Mode.PLAINTEXT.protects(here)
-    assert "protects nothing" in Mode.HOSTED.protects(there)
     for host in (here, there):
         require_runnable(Mode.CLIENT_KEY, host)
-        with pytest.raises(InvalidInput, match="comes with serving"):
-            require_runnable(Mode.HOSTED, host)
     require_runnable(Mode.PLAINTEXT, here)
     with pytest.raises(InvalidInput, match="needs the adapter itself"):
         require_runnable(Mode.PLAINTEXT, there)

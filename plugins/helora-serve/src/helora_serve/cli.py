@@ -26,7 +26,7 @@ _GIB = 1 << 30
 
 
 @click.command()
-@click.argument("artifacts", nargs=-1, required=True, metavar="[NAME=]ARTIFACT…")
+@click.argument("artifacts", nargs=-1, metavar="[NAME=]ARTIFACT…")
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Name or address to listen at.")
 @click.option("--port", type=click.IntRange(0, 65535), default=_PORT, show_default=True, help="0: any that is free.")
 @click.option(
@@ -57,7 +57,11 @@ _GIB = 1 << 30
 @click.option(
     "--split-encrypted", is_flag=True, help="Compute its Δ encrypted here; protects nothing from this server."
 )
-@click.option("--hosted", is_flag=True, help="Serve mode hosted too: answers to text that clients send, compared.")
+@click.option(
+    "--hosted",
+    is_flag=True,
+    help="Serve mode hosted too: OpenAI's API for text that clients send, which this server SEES.",
+)
 @click.option("--workers", type=click.IntRange(1, 256), help="Threads that compute; by default one a processor.")
 @click.option("--sessions", type=click.IntRange(1, 4096), default=32, show_default=True, help="Sessions at once.")
 @click.option("--client-sessions", type=click.IntRange(1, 4096), default=8, show_default=True,
@@ -118,7 +122,7 @@ def serve(
     and open ones end with what they began with.
 
     With --split, clients may keep the ends of the base model alone, and with --hosted nothing: then the server sees
-    what they send. Each route, log line and page names its mode.
+    what they send. Each route, log line and page names its mode. Without an ARTIFACT these modes are served alone.
     """
     from helora_core.artifact.named import by_name
     from helora_serve.auth import Access, Tokens, is_loopback
@@ -135,6 +139,8 @@ def serve(
             "Serve: a certificate, its key or the clients' authority was given without the others.",
             hint="Give --tls-certificate and --tls-key, and --tls-client-ca if clients have certificates.",
         )
+    if not artifacts and split is None:
+        raise InvalidInput("Serve: there is nothing to serve.", hint="Name an ARTIFACT, or give --split BASE.")
     limits = Limits(
         sessions=sessions,
         client_sessions=client_sessions,
@@ -148,17 +154,19 @@ def serve(
     )
     layers, whole = models_of(split, adapters, encrypted=split_encrypted, hosted=hosted)
     pages, ends = _converted(page, "whole") if page else None, _ends(split)
-    directories = by_name(artifacts, "Serve")
     accepted = Tokens.read(tokens) if tokens else None
-    service = Service(
-        Artifacts(
-            directories,
+    load = None
+    if artifacts:
+        load = Artifacts(
+            by_name(artifacts, "Serve"),
             limits=limits,
             backend=backend,
             allow_emulation=allow_emulation,
             assume=assume,
             folder=state / "versions" if state else None,
-        ),
+        )
+    service = Service(
+        load,
         limits=limits,
         access=Access(
             accepted,

@@ -21,6 +21,8 @@ from helora_serve.socket import accepted
 JSON = "application/json"
 
 Handler = Callable[[Request, Identity], Awaitable[Response]]
+Shaped = Callable[[Exception], tuple[str, Response]]
+"""What a route of another shape answers to an error, and its code."""
 Run = Callable[[Channel, Identity], Awaitable[None]]
 
 
@@ -34,17 +36,21 @@ class Gate:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def guarded(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """A handler behind the check of who asks; refusals become JSON."""
+    def guarded(self, handler: Handler, shaped: Shaped | None = None) -> Callable[[Request], Awaitable[Response]]:
+        """A handler behind the check of who asks; refusals become JSON, of a shape of their own if they have one."""
 
         async def handle(request: Request) -> Response:
             try:
                 identity = self._service.access.identity(request.headers, certificate=certificate_of(request.scope))
                 return await handler(request, identity)
-            except HeloraError as error:
-                return self._refused(Refusing(error))
-            except Refusing as refusing:
-                return self._refused(refusing)
+            except Exception as error:
+                if shaped is not None:
+                    code, response = shaped(error)
+                    self._service.metrics.refusals.labels(code).inc()
+                    return response
+                if isinstance(error, HeloraError | Refusing):
+                    return self._refused(error if isinstance(error, Refusing) else Refusing(error))
+                raise
 
         return handle
 

@@ -30,7 +30,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         uploads: Uploads of keys at once.
         stall_s: Seconds that an upload of keys may stand still, and a socket may take nothing.
         post_s: Seconds that a POST of frames waits for answers.
-        queries: Queries of each module that a client may ever have; None for any number.
+        queries: Queries of each module that a client may ever have, and tokens of each adapter in the modes ``split``
+            and ``hosted``; None for any number.
         correlations: Correlations prepared ahead of time that one client may have.
         batches: Batches of them.
         weight_bytes: Bytes of encoded weights that are kept.
@@ -38,6 +39,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         split_tokens: Rows of a request in mode ``split``.
         split_cache_bytes: Bytes of keys and values that all sessions of mode ``split`` have together.
         compare_tokens: Tokens of an answer that is compared in mode ``hosted``.
+        hosted_tokens: Tokens of any other answer there.
+        hosted_waiting: Requests that wait there while another one is answered, and comparisons the same.
     """
 
     sessions: int = 32
@@ -64,6 +67,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     split_tokens: int = 1024
     split_cache_bytes: int = 2 << 30
     compare_tokens: int = 128
+    hosted_tokens: int = 1024
+    hosted_waiting: int = 8
 
     @property
     def of_server(self) -> ServerLimits:

@@ -58,6 +58,20 @@ class Metrics:
         self.copied = Gauge(
             "helora_share_of_copy", "Largest share of a copying client's queries that was had", registry=registry
         )
+        self.model_queries = Counter(
+            "helora_model_queries", "Tokens of adapters that were admitted, by mode", ["mode"], registry=registry
+        )
+        self.hosted_requests = Counter(
+            "helora_hosted_requests", "Requests of mode hosted answered or refused, by code", ["code"],
+            registry=registry,
+        )  # fmt: skip
+        self.hosted_tokens = Counter(
+            "helora_hosted_tokens", "Tokens given and answered in mode hosted", ["kind"], registry=registry
+        )
+        self.hosted_seconds = Histogram(
+            "helora_hosted_seconds", "From request to the end of its answer in mode hosted", buckets=_SECONDS,
+            registry=registry,
+        )  # fmt: skip
         self.split_requests = Counter(
             "helora_split_requests", "Requests of mode split answered or refused, by code", ["code"], registry=registry
         )
@@ -82,6 +96,13 @@ class Metrics:
         self.split_compute.observe(seconds)
         if not code:
             self.split_tokens.inc(tokens)
+
+    def count_hosted(self, code: str, given: int, answered: int, seconds: float) -> None:
+        """A request of mode ``hosted`` was answered, or refused by a code."""
+        self.hosted_requests.labels(code).inc()
+        self.hosted_seconds.observe(seconds)
+        self.hosted_tokens.labels("prompt").inc(given)
+        self.hosted_tokens.labels("completion").inc(answered)
 
     def text(self) -> bytes:
         """In Prometheus' format."""

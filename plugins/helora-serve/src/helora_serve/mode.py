@@ -66,7 +66,9 @@ _ALL = {
         sees=SPLIT_SEES,
         warning=SPLIT_WARNING,
     ),
-    HOSTED: ModeDocument(mode=HOSTED, routes=("/v1/chat/compare",), sees=HOSTED_SEES, warning=HOSTED_WARNING),
+    HOSTED: ModeDocument(
+        mode=HOSTED, routes=("/v1/chat/completions", "/v1/chat/compare"), sees=HOSTED_SEES, warning=HOSTED_WARNING
+    ),
 }
 
 
@@ -75,11 +77,11 @@ def modes_of(names: Sequence[str]) -> ModesDocument:
     return ModesDocument(modes=tuple(_ALL[name] for name in names))
 
 
-def of_route(path: str) -> str:
-    """The mode of what is served at a path."""
+def of_route(path: str, otherwise: str = CLIENT_KEY) -> str:
+    """The mode of what is served at a path; ``otherwise`` if it is of no mode alone."""
     if path == "/v1/split" or path.startswith("/v1/split/"):
         return SPLIT
-    return HOSTED if path.startswith("/v1/chat/") else CLIENT_KEY
+    return HOSTED if path.startswith("/v1/chat/") else otherwise
 
 
 def of_logger(name: str) -> str:

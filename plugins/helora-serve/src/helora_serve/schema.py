@@ -16,6 +16,7 @@ from helora_serve.frames import SUBPROTOCOL, FromClient, FromServer
 from helora_serve.hosted.compare import CompareRequest, Comparison
 from helora_serve.mode import ModesDocument
 from helora_serve.offer import OfferDocument
+from helora_serve.proxy.schemas import ChatRequest
 from helora_serve.refusals import RefusalDocument
 from helora_serve.split.frames import SUBPROTOCOL as SPLIT_SUBPROTOCOL
 from helora_serve.split.frames import FromSplitClient, FromSplitServer
@@ -38,7 +39,7 @@ def schema() -> dict[str, Any]:
     }
     bodies = {
         "offer": OfferDocument, "refusal": RefusalDocument, "modes": ModesDocument, "splitOffer": SplitOffer,
-        "selftest": SelfTest, "compareRequest": CompareRequest, "comparison": Comparison,
+        "selftest": SelfTest, "chatRequest": ChatRequest, "compareRequest": CompareRequest, "comparison": Comparison,
     }  # fmt: skip
     kinds = (*(each for many in headers.values() for each in many), *bodies.values())
     _, definitions = msgspec.json.schema_components(kinds, ref_template=_REF)

@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from helora_core.errors import InvalidInput
 from helora_core.parties.batches import AllBatches
 from helora_core.parties.directory_store import DirectoryStore
 from helora_serve.auth import Access
 from helora_serve.budget import Budget
 from helora_serve.catalogue import Catalogue, Loaded, Version
+from helora_serve.hosted.serving import Hosted
 from helora_serve.hosted.whole import Whole
 from helora_serve.keys import KeyStore
 from helora_serve.limits import Limits
@@ -95,7 +97,7 @@ class Service:
     """The server, but for HTTP.
 
     Args:
-        load: Loads what is to be served.
+        load: Loads what is to be served in mode ``client-key``; None not to serve it.
         limits: The limits.
         access: Who is served; everybody at this machine if None.
         state: What outlives it; closed with it.
@@ -106,12 +108,17 @@ class Service:
 
     Attributes:
         split: The sessions of mode ``split``; None if it is not served.
-        limits, access, worker, metrics, catalogue, keys, budget, sessions: Its parts.
+        hosted: Mode ``hosted``; None if it is not served.
+        catalogue, keys, sessions: Of mode ``client-key``; None if it is not served.
+        limits, access, worker, metrics, budget: Its other parts.
+
+    Raises:
+        InvalidInput: It would serve nothing.
     """
 
     def __init__(
         self,
-        load: Load,
+        load: Load | None,
         *,
         limits: Limits | None = None,
         access: Access | None = None,
@@ -123,27 +130,39 @@ class Service:
     ) -> None:
         self.limits, self.access = limits or Limits(), access or Access(None)
         self.state, self.worker, self.metrics = state or State(None), worker or Threads(), Metrics()
-        self.hosted = hosted
-        self.split = None if layers is None else SplitSessions(layers, self.limits, self.metrics)
-        self.budget: Budget | None = None
-        self._catalogue: Catalogue | None = None
+        self.budget = Budget(self.state.budget, self.limits.queries)
+        self.split = None if layers is None else SplitSessions(layers, self.limits, self.metrics, self.budget)
+        self.hosted: Hosted | None = None
+        self.catalogue: Catalogue | None = None
+        self.keys: KeyStore | None = None
+        self.sessions: Sessions | None = None
         try:
-            batches = AllBatches(self.state.pools, self.limits.of_server)
-            self._catalogue = self.catalogue = Catalogue(lambda: load(batches), self.limits, bases)
-            self.keys = KeyStore(self.state.keys, self.limits)
-            self.budget = budget = Budget(self.state.budget, self.limits.queries)
+            if load is None and self.split is None:
+                raise InvalidInput("Serve: there is nothing to serve.", hint="Name an artifact, or give --split BASE.")
+            if self.split is not None and hosted is not None:
+                run, in_turn = self.split.run, self.split.in_turn
+                self.hosted = Hosted(hosted, run, in_turn, self.limits, self.metrics, self.budget)
+            if load is not None:
+                batches, loading = AllBatches(self.state.pools, self.limits.of_server), load
+                self.catalogue = Catalogue(lambda: loading(batches), self.limits, bases)
+                self.keys = KeyStore(self.state.keys, self.limits)
+                self.sessions = Sessions(self.catalogue, self.keys, self.budget, self.worker, self.limits, self.metrics)
         except BaseException:
             self.close()
             raise
-        self.sessions = Sessions(self.catalogue, self.keys, budget, self.worker, self.limits, self.metrics)
         self.sockets = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def modes(self) -> tuple[str, ...]:
         """Names of the modes that are served."""
-        served = {CLIENT_KEY: True, SPLIT: self.split is not None, HOSTED: self.hosted is not None}
+        served = {CLIENT_KEY: self.sessions is not None, SPLIT: self.split is not None, HOSTED: self.hosted is not None}
         return tuple(mode for mode, there in served.items() if there)
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing new is served any more."""
+        return any(each is not None and each.draining for each in (self.sessions, self.split))
 
     async def start(self) -> None:
         """Begin to sweep and to watch the event loop."""
@@ -160,27 +179,29 @@ class Service:
 
     async def drain(self) -> None:
         """Open nothing more, finish the answers in hand, and end all sessions."""
-        await asyncio.gather(self.sessions.drain(), *([self.split.drain()] if self.split is not None else []))
+        parts = (self.sessions, self.split, self.hosted)
+        await asyncio.gather(*(each.drain() for each in parts if each is not None))
 
     def close(self) -> None:
         """Let go of threads and files."""
         self.worker.stop()
-        if self.split is not None:
-            self.split.close()
-        if self._catalogue is not None:
-            self._catalogue.close()
+        for part in (self.hosted, self.split, self.catalogue):
+            if part is not None:
+                part.close()
         try:
-            if self.budget is not None:
-                self.budget.close()
+            self.budget.close()
         finally:
             self.state.close()
 
     async def reload(self) -> bool:
         """Load what is served anew and offer it; sessions of older versions go on. Returns whether it is another one.
+        Base models stay as they are.
 
         Raises:
             HeloraError: It cannot be loaded; what is served stays.
         """
+        if self.catalogue is None:
+            return False
         version = await asyncio.to_thread(_without_collections, self.catalogue.loaded)
         changed = self.catalogue.offer(version)
         _LOG.info("offer %s: %s", "changed" if changed else "unchanged", self.catalogue.current.name[:12])
@@ -188,13 +209,14 @@ class Service:
 
     def count(self) -> bytes:
         """The metrics' text, as things stand."""
-        metrics, sessions = self.metrics, self.sessions.all
+        metrics, sessions = self.metrics, self.sessions.all if self.sessions is not None else ()
         metrics.sessions.set(len(sessions))
         metrics.sockets.set(self.sockets)
         metrics.window.set(sum(each.exchange.window_bytes for each in sessions))
         metrics.in_flight.set(sum(each.exchange.in_flight_bytes for each in sessions))
-        metrics.key_bytes.set(self.keys.used_bytes)
-        metrics.versions.set(len(self.catalogue.versions))
+        if self.keys is not None and self.catalogue is not None:
+            metrics.key_bytes.set(self.keys.used_bytes)
+            metrics.versions.set(len(self.catalogue.versions))
         metrics.copied.set(max((each.usage.share_of_copy for each in sessions), default=0.0))
         if self.split is not None:
             metrics.split_sessions.set(len(self.split))
@@ -204,7 +226,6 @@ class Service:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(min(_SWEEP_S, self.limits.ttl_s / 4, self.limits.stall_s))
-            self.sessions.sweep()
-            if self.split is not None:
-                self.split.sweep()
-            self.keys.sweep()
+            for part in (self.sessions, self.split, self.keys):
+                if part is not None:
+                    part.sweep()

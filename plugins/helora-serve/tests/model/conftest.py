@@ -28,16 +28,28 @@ SITES = {"self_attn.q_proj": (64, 64), "self_attn.v_proj": (32, 64), "mlp.down_p
 Serving = Callable[..., Host]
 
 
+def loaded(path: str) -> ModuleType:
+    """A module in a folder of these tests."""
+    name = f"helora_serve_tests_{path.replace('/', '_')}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / f"{path}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
 @pytest.fixture(scope="session")
 def tiny() -> ModuleType:
     """The model, in ``tiny.py`` beside this file."""
-    name = "helora_serve_tests_model_tiny"
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("tiny.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded("model/tiny")
+
+
+@pytest.fixture(scope="session")
+def numpy_layers() -> ModuleType:
+    """What runs its layers in mode ``split``."""
+    return loaded("split/numpy_layers")
 
 
 @pytest.fixture(scope="session")

@@ -90,7 +90,7 @@ class Generation:
         how: Mapping[str, Any],
     ) -> None:  # fmt: skip
         self._closed = threading.Event()
-        self._writer = _Writer(_Text(tokenizer), on_token, on_piece)
+        self._writer = _Writer(Text(tokenizer), on_token, on_piece)
         self._criterion = _Cancelled([self._closed, *([cancel] if cancel else [])])
         self._max_new_tokens, self._ends = max_new_tokens, _ends(model, how)
         self._reason: FinishReason | None = None
@@ -199,7 +199,7 @@ class _Writer(BaseStreamer):  # type: ignore[misc,unused-ignore]  # untyped wher
         error: What ended the answer, if it failed.
     """
 
-    def __init__(self, text: _Text, on_token: Callable[[int], object], on_piece: Callable[[str], object]) -> None:
+    def __init__(self, text: Text, on_token: Callable[[int], object], on_piece: Callable[[str], object]) -> None:
         self.pieces: SimpleQueue[str | _End] = SimpleQueue()
         self.ids: list[int] = []
         self.prompt_tokens = 0
@@ -234,7 +234,7 @@ class _Writer(BaseStreamer):  # type: ignore[misc,unused-ignore]  # untyped wher
             self.pieces.put(piece)
 
 
-class _Text:
+class Text:
     """Turns tokens into text one by one. A token's text depends on the one before, and may be half a character.
 
     Pieces add up to what the tokenizer decodes all tokens to: each is what a few tokens decode to with the new one,

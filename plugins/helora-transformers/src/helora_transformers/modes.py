@@ -23,8 +23,6 @@ class Mode(str, Enum):
 
     CLIENT_KEY = "client-key"
     """Base model, text and keys here; the adapter at a host, which computes on ciphertexts."""
-    HOSTED = "hosted"
-    """Everything at a host that is sent the text."""
     PLAINTEXT = "plaintext"
     """Everything here, and nothing encrypted."""
 
@@ -36,8 +34,6 @@ class Mode(str, Enum):
         """
         if self is Mode.PLAINTEXT:
             return "plaintext: nothing is encrypted; model, adapter and text are all in this process."
-        if self is Mode.HOSTED:
-            return "hosted: the host is sent the text and runs everything; encryption protects nothing from it."
         if host is None:
             return (
                 "client-key with both parties in this process: Δ is computed encrypted, and nobody is protected, for "
@@ -59,12 +55,6 @@ def require_runnable(mode: Mode, host: str | None) -> None:
     Raises:
         InvalidInput: Nothing here runs it.
     """
-    if mode is Mode.HOSTED:
-        raise InvalidInput(
-            "Mode hosted comes with serving: it sends the text to a host that runs model, adapter and encryption, and "
-            "nothing here is such a host.",
-            hint="To measure what encryption costs, use --mode client-key with an adapter on this machine.",
-        )
     if mode is Mode.PLAINTEXT and host is not None:
         raise InvalidInput(
             f"Mode plaintext needs the adapter itself, and {host} does not give it away.",

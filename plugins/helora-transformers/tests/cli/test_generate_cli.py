@@ -114,7 +114,6 @@ class TestRefusals:
             (("--adapter", "tcp://127.0.0.1:1"), "connection-lost", "nobody answers"),
             (("--adapter", "wss://host"), "invalid-input", "serving"),
             (("--adapter", "tcp://127.0.0.1:1", "--mode", "plaintext"), "invalid-input", "needs the adapter"),
-            (("--mode", "hosted"), "invalid-input", "comes with serving"),
             (("--adapter-name", "two"), "invalid-input", "there is one"),
             (("--max-new-tokens", "1000"), "invalid-input", "more than the 128"),
         ],

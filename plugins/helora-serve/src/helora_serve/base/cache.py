@@ -12,6 +12,7 @@ import msgspec
 from helora_core.errors import InvalidInput
 from helora_serve.base.convert import MANIFEST, convert
 from helora_serve.base.manifest import SCHEMA, Manifest, Part, Weights
+from helora_serve.split.stored import Stored
 
 
 def converted(
@@ -36,15 +37,15 @@ def converted(
     if (folder / MANIFEST).is_file():
         _require(folder, part)
         return folder
-    model = folder / "model.safetensors"
     try:
-        found = model.stat()
-    except OSError:
+        files = [(str(each.resolve()), each.stat()) for each in Stored(folder).files]
+        config = (folder / "config.json").read_bytes()
+    except OSError as error:
         raise InvalidInput(
-            f"Base model {folder}: there is no model.safetensors.",
+            f"Base model {folder}: {Path(error.filename or folder).name} cannot be read ({error.strerror or error}).",
             hint="Name a folder that transformers saved, with its tokenizer; helora model fetch makes one.",
-        ) from None
-    of = (str(model.resolve()), found.st_size, found.st_mtime_ns, weights, part, (folder / "config.json").read_bytes())
+        ) from error
+    of = ([(name, found.st_size, found.st_mtime_ns) for name, found in files], weights, part, config)
     root = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "helora" / "browser"
     target = root / f"{folder.resolve().name}-{hashlib.sha256(repr(of).encode()).hexdigest()[:16]}"
     if not (target / MANIFEST).is_file():

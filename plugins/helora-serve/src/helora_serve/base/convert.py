@@ -13,11 +13,11 @@ from typing import Any, BinaryIO
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from helora_core.errors import InvalidInput
 from helora_serve.base.manifest import PIECE_BYTES, Manifest, Part, Tensor, Weights
 from helora_serve.split.offer import digest_of
+from helora_serve.split.stored import Stored
 
 MANIFEST, TOKENIZER, TOKENIZER_CONFIG = "manifest.json", "tokenizer.json", "tokenizer_config.json"
 BLOCK = 32
@@ -61,7 +61,7 @@ def convert(
     """Write a base model as a manifest and pieces, each a file named by its SHA-256. What is there already stays.
 
     Args:
-        folder: With ``config.json``, ``model.safetensors``, ``tokenizer.json`` and ``tokenizer_config.json``.
+        folder: With ``config.json``, ``tokenizer.json``, ``tokenizer_config.json``, and weights as ``Stored`` reads.
         target: The folder to make; it appears when all of it is written.
         weights: ``q8`` for a quarter of the bytes, ``f32`` for the same numbers.
         part: ``ends`` for the embedding and the head alone.
@@ -94,7 +94,7 @@ def convert(
 
 
 def _config(folder: Path, part: Part) -> _Config:
-    for name in ("config.json", "model.safetensors", TOKENIZER, TOKENIZER_CONFIG):
+    for name in ("config.json", TOKENIZER, TOKENIZER_CONFIG):
         if not (folder / name).is_file():
             raise InvalidInput(
                 f"Base model {folder}: it has no {name}.",
@@ -155,21 +155,13 @@ def _names(config: _Config, part: Part) -> Iterator[tuple[str, str]]:
 def _written(
     out: BinaryIO, folder: Path, config: _Config, weights: Weights, part: Part, on_share: Callable[[float], object]
 ) -> Iterator[Tensor]:
-    names = list(_names(config, part))
-    try:
-        with safe_open(folder / "model.safetensors", framework="np") as file:
-            for number, (name, stored) in enumerate(names):
-                # Whatever 16-bit form it is in that NumPy knows; bfloat16 it does not.
-                matrix = np.atleast_2d(file.get_tensor(stored)).astype(np.float32)
-                if not np.isfinite(matrix).all():
-                    raise _unfit(folder, f"{stored} has values that are not finite")
-                yield _tensor(out, name, matrix, in_blocks=weights == "q8" and len(matrix) > 1)
-                on_share((number + 1) / len(names))
-    except (SafetensorError, TypeError) as error:
-        raise InvalidInput(
-            f"Base model {folder}: model.safetensors could not be read ({error}).",
-            hint="Save the model once more, in float32: model.float().save_pretrained(…).",
-        ) from error
+    names, file = list(_names(config, part)), Stored(folder)
+    for number, (name, stored) in enumerate(names):
+        matrix = np.atleast_2d(file.matrix(stored))
+        if not np.isfinite(matrix).all():
+            raise _unfit(folder, f"{stored} has values that are not finite")
+        yield _tensor(out, name, matrix, in_blocks=weights == "q8" and len(matrix) > 1)
+        on_share((number + 1) / len(names))
 
 
 def _tensor(out: BinaryIO, name: str, matrix: NDArray[np.float32], *, in_blocks: bool) -> Tensor:

@@ -10,6 +10,7 @@ import msgspec
 
 from helora_serve.hosted.whole import Variant, Whole
 from helora_serve.mode import HOSTED, HOSTED_WARNING
+from helora_serve.proxy.asked import Admit, admit_all
 from helora_serve.proxy.failures import Failure, bad_request
 from helora_serve.proxy.schemas import Message
 
@@ -92,7 +93,13 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def compare(
-    whole: Whole, asked: CompareRequest, run: InThread, *, most: int, wanted: Callable[[], Awaitable[bool]]
+    whole: Whole,
+    asked: CompareRequest,
+    run: InThread,
+    *,
+    most: int,
+    wanted: Callable[[], Awaitable[bool]],
+    admit: Admit = admit_all,
 ) -> Comparison:
     """Answer.
 
@@ -102,10 +109,11 @@ async def compare(
         run: Has work done in the model's thread; between two tokens others have their turn.
         most: Most tokens of an answer.
         wanted: Whether anybody still waits.
+        admit: Counts tokens before they are run.
 
     Raises:
         Failure: There is no such adapter, or too many tokens are asked for; or nobody waits any more.
-        HeloraError: As the encrypted adapter raises it.
+        HeloraError: As the encrypted adapter raises it; or the client has had all tokens that it may have.
     """
     adapter = asked.adapter if asked.adapter is not None else next(iter(whole.adapters), None)
     if adapter is None or adapter not in whole.adapters:
@@ -123,7 +131,7 @@ async def compare(
         )  # fmt: skip
     answers, made = [], dict[Variant, list[int]]()
     for variant in Variant:
-        tokens, reason, taken = await _answer(whole, prompt, variant, adapter, asked.max_tokens, run, wanted)
+        tokens, reason, taken = await _answer(whole, prompt, variant, adapter, asked.max_tokens, run, wanted, admit)
         made[variant] = tokens
         answers.append(
             ComparedAnswer(
@@ -157,7 +165,7 @@ async def compare(
 
 async def _answer(
     whole: Whole, prompt: Sequence[int], variant: Variant, adapter: str, most: int, run: InThread,
-    wanted: Callable[[], Awaitable[bool]],
+    wanted: Callable[[], Awaitable[bool]], admit: Admit,
 ) -> tuple[list[int], str, float]:  # fmt: skip
     """Tokens, why they end, and seconds."""
     made: list[int] = []
@@ -167,9 +175,10 @@ async def _answer(
             raise Failure(499, "Nobody waits for the comparison any more.", code="cancelled")
 
         def step(tokens: Sequence[int] = tuple(left), before: Any = cache) -> tuple[int, Any, float]:
+            admit(None if variant is Variant.BASE else adapter, len(tokens))
             start = time.perf_counter()
-            best, after = whole.next(tokens, before, variant, adapter)
-            return best, after, time.perf_counter() - start
+            logits, after = whole.next(tokens, before, variant, adapter)
+            return int(logits.argmax()), after, time.perf_counter() - start
 
         best, cache, seconds = await run(step)
         taken += seconds

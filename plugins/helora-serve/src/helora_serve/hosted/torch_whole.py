@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jinja2.exceptions import TemplateError
 from transformers import DynamicCache
 
-from helora_serve.hosted.whole import Variant
+from helora_core.errors import InvalidInput
+from helora_serve.hosted.whole import Logits, Variant
 from helora_serve.split.torch_layers import TorchLayers
 from helora_transformers import modes
 from helora_transformers.conversation import Conversation, chat_ids
+from helora_transformers.generate import Text
 
 
 class TorchWhole:
@@ -33,7 +36,12 @@ class TorchWhole:
 
     def tokens(self, messages: Sequence[dict[str, str]]) -> list[int]:
         """As said."""
-        found: list[int] = chat_ids(self._layers.tokenizer, messages)[0].tolist()
+        try:
+            found: list[int] = chat_ids(self._layers.tokenizer, messages)[0].tolist()
+        except TemplateError:
+            raise InvalidInput(
+                "The model's chat template refuses these messages.", hint="Change their roles, or the order of them."
+            ) from None
         return found
 
     def text(self, tokens: Sequence[int]) -> str:
@@ -43,10 +51,15 @@ class TorchWhole:
         )
         return text
 
-    def next(self, tokens: Sequence[int], cache: Any, variant: Variant, adapter: str | None) -> tuple[int, Any]:
+    def pieces(self) -> Text:
+        """As said."""
+        return Text(self._layers.tokenizer)
+
+    def next(self, tokens: Sequence[int], cache: Any, variant: Variant, adapter: str | None) -> tuple[Logits, Any]:
         """As said."""
         model = self._layers.model
         cache = DynamicCache(config=model.config) if cache is None else cache
         with torch.no_grad(), self._layers.only(modes.Variant(variant.value), adapter):
             out = model(torch.tensor([list(tokens)]), use_cache=True, **{self._layers.cache_name: cache})
-        return int(out.logits[0, -1].argmax()), cache
+        logits: Logits = out.logits[0, -1].float().numpy()
+        return logits, cache

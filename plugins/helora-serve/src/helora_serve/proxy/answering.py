@@ -71,6 +71,11 @@ class Answering:
         finally:
             cancel.set()
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is being answered."""
+        return bool(self._cancels)
+
     def drain(self) -> None:
         """Send away what waits and what comes; what is being answered goes on."""
         self._turns.close()

@@ -7,6 +7,7 @@ import functools
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from helora_serve.proxy import completions, sse
 from helora_serve.proxy.answering import Answering
-from helora_serve.proxy.asked import Begun, Ended, Told
+from helora_serve.proxy.asked import Admit, Begun, Ended, Told, admit_all
 from helora_serve.proxy.completions import Chat, Completion, Text
 from helora_serve.proxy.failures import Failure, failure_of
 from helora_serve.proxy.guard import Guard, body_of, refusal
@@ -49,7 +50,7 @@ def application(
         most_body_bytes: The most bytes of a request.
         noted: Called with what is known of each answer that has ended.
     """
-    proxy = _Proxy(answering, most_body_bytes, noted)
+    proxy = Endpoints(answering, most_body_bytes, noted)
     routes = [
         Route("/v1/models", _told(proxy.models)),
         Route("/v1/models/{name:path}", _told(proxy.model)),
@@ -80,8 +81,12 @@ async def _not_found(request: Request, error: Exception) -> Response:
     return refusal(Failure(status, message, code="not-found", headers=dict(headers or {})))
 
 
-class _Proxy:
-    """Its endpoints."""
+class Endpoints:
+    """The endpoints, for requests that are let in already. They raise what is to be told.
+
+    Args:
+        answering, most_body_bytes, noted: As ``application`` takes them.
+    """
 
     def __init__(self, answering: Answering, most_body_bytes: int, noted: Noted) -> None:
         self._answering, self._most, self._noted = answering, most_body_bytes, noted
@@ -99,16 +104,18 @@ class _Proxy:
             raise Failure(404, "There is no such model here.", code="model_not_found", param="model")
         return _json(completions.model(name, self._since))
 
-    async def chat(self, request: Request) -> Response:
+    async def chat(self, request: Request, admit: Admit = admit_all) -> Response:
         """``POST /v1/chat/completions``."""
-        return await self._respond(request, read(await body_of(request, self._most), ChatRequest), Chat)
+        return await self._respond(request, read(await body_of(request, self._most), ChatRequest), Chat, admit)
 
     async def completion(self, request: Request) -> Response:
         """``POST /v1/completions``."""
         return await self._respond(request, read(await body_of(request, self._most), CompletionRequest), Text)
 
-    async def _respond(self, request: Request, wanted: ChatRequest | CompletionRequest, form: type[Chat]) -> Response:
-        answer = self._noting(self._answering.answer(wanted.asked()), wanted.model)
+    async def _respond(
+        self, request: Request, wanted: ChatRequest | CompletionRequest, form: type[Chat], admit: Admit = admit_all
+    ) -> Response:
+        answer = self._noting(self._answering.answer(replace(wanted.asked(), admit=admit)), wanted.model)
         completion = Completion(wanted.model, form, usage_wanted=wanted.usage_wanted)
         try:
             if not wanted.stream:

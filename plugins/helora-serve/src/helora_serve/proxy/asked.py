@@ -7,6 +7,15 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Protocol
 
+Admit = Callable[["str | None", int], None]
+"""Called with an adapter's name, None for the base model, and a number of tokens before they are run; raises if they
+may not be.
+"""
+
+
+def admit_all(adapter: str | None, tokens: int) -> None:
+    """Nobody counts."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -21,6 +30,7 @@ class Asked:
         top_p: The share of probability that tokens are drawn from.
         seed: Of the drawing; None for one that is not predictable.
         stop: The answer ends before any of these texts.
+        admit: Counts tokens before they are run.
     """
 
     model: str
@@ -31,6 +41,7 @@ class Asked:
     top_p: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    admit: Admit = admit_all
 
 
 @dataclass(frozen=True)
@@ -56,17 +67,20 @@ class Facts:
     """What protects an answer, and how well.
 
     Attributes:
-        mode: Who runs what: ``client-key``, or ``base`` for the base model alone, of which no host is asked.
+        mode: Who runs what: ``client-key``; ``base`` for the base model alone, of which no host is asked; ``hosted`` if
+            what answers has the text.
         leakage: What the key holder learns beyond Δ, and what that rests on; None for the base model.
         bits: The fewest bits that the bound on the error left of a token's Δ, in all answers of this adapter so far;
             None if there is no Δ.
         audit: None for the base model.
+        warning: What has to be known where nothing protects the text; None elsewhere.
     """
 
     mode: str
     leakage: str | None = None
     bits: float | None = None
     audit: Audit | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True)

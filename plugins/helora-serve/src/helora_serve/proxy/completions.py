@@ -120,14 +120,19 @@ def usage(ended: Ended) -> dict[str, Any]:
 
 
 def extension(facts: Facts) -> dict[str, Any]:
-    """What protects an answer, as a document."""
+    """What protects an answer, as a document; of one that nothing protects, that alone."""
+    if facts.warning is not None:
+        return {"mode": facts.mode, "warning": facts.warning}
     found: dict[str, Any] = msgspec.to_builtins(facts)
+    del found["warning"]
     return found
 
 
 def headers(facts: Facts) -> dict[str, str]:
     """What protects an answer, as headers. What is not known is left out."""
     shown = {"x-helora-mode": facts.mode}
+    if facts.warning is not None:
+        shown["x-helora-warning"] = facts.warning
     if facts.leakage is not None:
         shown["x-helora-leakage"] = facts.leakage.replace("Δ", "Delta").encode("ascii", "replace").decode()
     if facts.bits is not None:

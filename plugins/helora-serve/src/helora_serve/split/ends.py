@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from helora_core.errors import InvalidInput
 from helora_serve.split.offer import digest_of
+from helora_serve.split.stored import Stored
 
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -33,18 +33,10 @@ class Ends(NamedTuple):
         """Those of a model of Llama's shape, as transformers saves it. Nothing else of it is read into memory.
 
         Raises:
-            InvalidInput: It is none, or its weights are of a type that NumPy does not have.
+            InvalidInput: It is none, or its weights cannot be read.
         """
-        sha256, found = digest_of(folder), dict[str, NDArray[np.float32]]()
-        try:
-            for path in sorted(folder.glob("*.safetensors")):
-                with safe_open(path, framework="np") as file:
-                    for name in {_EMBEDDING, _HEAD} & set(file.keys()):
-                        found[name] = file.get_tensor(name).astype(np.float32)
-        except (SafetensorError, TypeError, OSError) as error:
-            raise InvalidInput(
-                f"{folder}: its weights could not be read ({error}).", hint="Save the model once more, in float32."
-            ) from error
-        if _EMBEDDING not in found:
+        sha256, stored = digest_of(folder), Stored(folder)
+        if not stored.has(_EMBEDDING):
             raise InvalidInput(f"{folder}: it has no {_EMBEDDING}.", hint="Use a model of Llama's shape.")
-        return cls(found[_EMBEDDING], found.get(_HEAD, found[_EMBEDDING]), sha256)
+        embedding = stored.matrix(_EMBEDDING)
+        return cls(embedding, stored.matrix(_HEAD) if stored.has(_HEAD) else embedding, sha256)

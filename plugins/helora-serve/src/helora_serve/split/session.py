@@ -16,6 +16,7 @@ from helora_core.errors import CorruptPayload, InvalidInput, UnexpectedMessage
 from helora_serve.auth import Identity
 from helora_serve.frames import TOKEN_BYTES
 from helora_serve.metrics import Metrics
+from helora_serve.proxy.asked import Admit
 from helora_serve.refusals import refusal_of
 from helora_serve.split.frames import Forward, Hidden, SplitOpen, SplitRefused, encode, payload_of, rows_of
 from helora_serve.split.layers import Layers
@@ -57,6 +58,7 @@ class SplitSession:
         sessions: What all of them share.
         identity: Whose it is.
         opening: What it was opened with.
+        admit: Counts tokens before they are run.
 
     Attributes:
         identity: The same.
@@ -69,10 +71,11 @@ class SplitSession:
         sending: How many sockets wait for an answer or send one.
     """
 
-    def __init__(self, sessions: Sharing, identity: Identity, opening: SplitOpen) -> None:
+    def __init__(self, sessions: Sharing, identity: Identity, opening: SplitOpen, admit: Admit) -> None:
         self.name, self.first_token = secrets.token_hex(16), secrets.token_bytes(TOKEN_BYTES)
         self._token = hashlib.sha256(self.first_token).digest()
         self.identity, self._opening, self._sessions = identity, opening, sessions
+        self._admit = admit
         self.requested = self.position = self.reserved = self.sending = 0
         self.touched = sessions.clock()
         self.socket: Dropped | None = None
@@ -153,6 +156,7 @@ class SplitSession:
         rows = rows_of(payload, header.tokens, layers.base.hidden, opening.dtype)
         if not np.isfinite(rows).all():
             raise InvalidInput("Split: a hidden state is not finite.", hint="Send rows of the embedding, and no NaN.")
+        self._admit(opening.adapter, header.tokens)
         try:
             out, self._cache = layers.forward(rows, self._cache, header.position, opening.adapter)
         except BaseException:

@@ -16,8 +16,11 @@ from typing import Any
 
 from helora_core.errors import ConnectionLost, InvalidInput, LimitExceeded, UnexpectedMessage, VersionMismatch
 from helora_serve.auth import Identity
+from helora_serve.budget import Budget
 from helora_serve.limits import Limits
+from helora_serve.metering import Meter
 from helora_serve.metrics import Metrics
+from helora_serve.mode import SPLIT
 from helora_serve.refusals import Refusing
 from helora_serve.split.frames import Forward, SplitOpen
 from helora_serve.split.layers import Layers
@@ -33,6 +36,7 @@ class SplitSessions:
         layers: What runs.
         limits: The limits.
         metrics: Counts.
+        budget: The tokens that each client has had; counted in memory alone if None.
         clock: Seconds, monotonic.
 
     Attributes:
@@ -41,12 +45,19 @@ class SplitSessions:
     """
 
     def __init__(
-        self, layers: Layers, limits: Limits, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic
+        self,
+        layers: Layers,
+        limits: Limits,
+        metrics: Metrics,
+        budget: Budget | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.layers, self.limits, self.metrics, self.clock = layers, limits, metrics, clock
         row_bytes = 4 * layers.base.hidden
         self.most_tokens = max(1, min(limits.split_tokens, limits.message_bytes // row_bytes))
         self.most_positions = min(layers.positions, limits.split_cache_bytes // layers.bytes_per_position)
+        self._meter = Meter(budget or Budget(None, limits.queries), metrics, SPLIT, _half_used)
         self.draining = False
         self._sessions: dict[str, SplitSession] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="helora-layers")
@@ -62,6 +73,10 @@ class SplitSessions:
     async def run(self, work: Callable[[], Any]) -> Any:
         """What some work with the layers results in; it runs in their thread, once it is its turn."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def in_turn(self, work: Callable[[], Any]) -> Any:
+        """The same for threads, which wait for it."""
+        return self._thread.submit(work).result()
 
     def open(self, identity: Identity, opening: SplitOpen) -> SplitSession:
         """A new session.
@@ -88,7 +103,7 @@ class SplitSessions:
             raise _full(f"this client has {limits.client_sessions} sessions")
         if len(self._sessions) >= limits.sessions and not self._made_room(self._sessions.values()):
             raise _full(f"{limits.sessions} sessions are open")
-        session = SplitSession(self, identity, opening)
+        session = SplitSession(self, identity, opening, self._meter.admit(identity))
         self._sessions[session.name] = session
         _LOG.info("session %s opened", session.name[:8])
         return session
@@ -196,6 +211,10 @@ class SplitSessions:
             oldest = min(idle, key=lambda each: each.touched)
             _LOG.info("session %s: its cache made room for another one's", oldest.name[:8])
             oldest.forget()
+
+
+def _half_used(queries: int, limit: int) -> None:
+    _LOG.warning("a client has had %d tokens of an adapter, and may have %d", queries, limit)
 
 
 def _stopping() -> ConnectionLost:

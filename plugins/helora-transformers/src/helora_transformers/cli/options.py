@@ -83,9 +83,9 @@ _OPTIONS = (
     ),
     click.option("--adapter-name", metavar="NAME", help="Which adapter, if the host has several."),
     click.option(
-        "--mode", type=click.Choice(["client-key", "hosted", "plaintext"]), default="client-key", show_default=True,
-        callback=_mode, help="Who runs what: base model and keys here and the adapter at its host; all at a host, "
-        "which comes with serving; or all here without encryption.",
+        "--mode", type=click.Choice(["client-key", "plaintext"]), default="client-key", show_default=True,
+        callback=_mode, help="Who runs what: base model and keys here and the adapter at its host; or all "
+        "here without encryption.",
     ),
     click.option(
         "--max-new-tokens", type=click.IntRange(1, 1 << 16), default=64, show_default=True, metavar="N",

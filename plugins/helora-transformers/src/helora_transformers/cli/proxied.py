@@ -16,6 +16,7 @@ from helora_core.errors import ConnectionLost, HeloraError, InvalidInput
 from helora_transformers.cli.options import Asked, checked_text, plain
 from helora_transformers.cli.terminal import HELP, cancelling, messages
 
+HOSTED = "in mode hosted: it is sent the text and runs everything; encryption protects nothing from it"
 _TIMEOUT_S = 600.0
 _KEPT = {"address", "adapter_name", "max_new_tokens", "as_json"}
 
@@ -41,7 +42,8 @@ def talk(url: str, asked: Asked, *, as_json: bool) -> int:
     with closing(Proxy(url)) as proxy:
         talked_to = _Talk(proxy, asked, as_json=as_json)
         if at_terminal and not as_json:
-            click.echo(f"{talked_to.model} at {url}, which has the base model and the keys\n{HELP}", err=True)
+            who = HOSTED if talked_to.mode == "hosted" else "which has the base model and the keys"
+            click.echo(f"{talked_to.model} at {url}, {who}\n{HELP}", err=True)
         for message in messages(at_terminal=at_terminal, as_json=as_json):
             if not talked_to.heard(message):
                 break
@@ -65,14 +67,14 @@ class Proxy:
         self._parts = parts
         self._open: list[http.client.HTTPConnection | http.client.HTTPResponse] = []
 
-    def models(self) -> list[str]:
-        """The names of its models.
+    def models(self) -> dict[str, str]:
+        """By the names of its models their modes, as far as it says so.
 
         Raises:
             ConnectionLost, ProxyRefused: There is no answer.
         """
         response = self._asked("GET", "/models")
-        return [str(each["id"]) for each in _checked(response.read()).get("data", [])]
+        return {str(each["id"]): str(each.get("mode", "")) for each in _checked(response.read()).get("data", [])}
 
     def chunks(self, document: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The chunks of an answer, as they come.
@@ -145,12 +147,15 @@ class _Talk:
 
     Attributes:
         model: Its name.
+        mode: Who runs what, if the proxy says so.
         refusals: How many messages got no answer.
     """
 
     def __init__(self, proxy: Proxy, asked: Asked, *, as_json: bool) -> None:
         self._proxy, self._asked, self._as_json = proxy, asked, as_json
-        self.model, self.refusals = _chosen(proxy.models(), asked.adapter_name), 0
+        models = proxy.models()
+        self.model, self.refusals = _chosen(list(models), asked.adapter_name), 0
+        self.mode = models[self.model]
         self._messages: list[dict[str, str]] = []
         self._last: dict[str, Any] = {}
 
@@ -217,9 +222,11 @@ class _Talk:
 
 
 def _chosen(models: list[str], adapter: str | None) -> str:
-    """The model with that adapter, or with the only one there is."""
+    """The model with that adapter, or with the only one there is, in plaintext if there is a choice."""
     adapted = [name for name in models if ":" in name]
-    fitting = [name for name in adapted if adapter is None or name.partition(":")[2] == adapter]
+    fitting = [name for name in adapted if adapter in (None, name.partition(":")[2])]
+    if adapter is None and len(fitting) > 1:
+        fitting = [name for name in fitting if name.count(":") == 1]
     if len(fitting) == 1:
         return fitting[0]
     raise InvalidInput(
