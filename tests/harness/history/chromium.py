@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds to wait for anything: a machine that is busy with other tests is slow."""
 
 _FLAGS = (
