@@ -14,6 +14,7 @@ from helora_core.parties.server import Server
 from helora_serve.catalogue import fixed
 from helora_serve.client import connect
 from helora_serve.host import Host
+from helora_serve.limits import Limits
 from helora_serve.service import Service
 from helora_serve.worker import Threads
 
@@ -69,7 +70,10 @@ def test_one_request_at_a_time_gets_its_turn_beside_many(world: Any, greedy: int
     """With one thread, each other session has at most one turn between: not one for each request that it has in
     flight."""
     load, worker = fixed(Server(world.lora())), OneThread()
-    with Host(Service(lambda batches: load(), worker=worker)) as host, connect(host.url) as remote:
+    with (
+        Host(Service(lambda batches: load(), worker=worker, limits=Limits(credits=3))) as host,
+        connect(host.url) as remote,
+    ):
         clients = [Client(remote.offer()) for _ in range(1 + greedy)]
         sessions = [remote.open(each.evaluation_keys()) for each in clients]
         credits, done = sessions[1].welcome.credits, threading.Event()

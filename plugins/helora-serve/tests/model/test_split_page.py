@@ -206,7 +206,9 @@ def _ask(browser: Chromium) -> None:
     browser.evaluate(
         f"document.getElementById('input').value = {ASKED!r}; document.getElementById('form').requestSubmit()"
     )
-    browser.wait("!document.getElementById('send').disabled && document.querySelector('.assistant')")
+    browser.wait("document.querySelector('.assistant')?.textContent.length > 5")
+    browser.click("#stop")  # the rest would be more of the same
+    browser.wait("!document.getElementById('send').disabled")
     browser.wait("![...document.querySelectorAll('#seen span')].some(each => each.textContent === '…')")
 
 
