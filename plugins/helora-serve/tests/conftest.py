@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +29,8 @@ from helora_core.privacy.leakage import Assumption
 from helora_serve.auth import Access, Tokens, new_token
 from helora_serve.catalogue import fixed
 from helora_serve.client import Remote, connect
+from helora_serve.client.remote import Connector
+from helora_serve.client.wire import Carrier
 from helora_serve.host import Host
 from helora_serve.limits import Limits
 from helora_serve.loading import Artifacts
@@ -35,6 +40,8 @@ hypothesis.settings.register_profile("serve", deadline=None)
 hypothesis.settings.load_profile("serve")
 
 SHAPE = ModuleShape.parse("24:20:3")
+LONG_S = 120.0
+"""Seconds in which what must happen happens, on a machine that is busy with much else."""
 
 
 def beside(name: str) -> ModuleType:
@@ -140,6 +147,17 @@ class Served:
         """Requests that were answered."""
         return int(self.metric("helora_requests_total", code=""))
 
+    def later(self, seconds: float) -> None:
+        """So much time has passed for its sessions, and they are looked through."""
+
+        async def sweep() -> None:
+            for sessions in filter(None, (self.service.sessions, self.service.split)):
+                sessions.clock = partial(lambda clock: clock() + seconds, sessions.clock)
+                sessions.sweep()
+
+        assert self.host._loop is not None
+        asyncio.run_coroutine_threadsafe(sweep(), self.host._loop).result(LONG_S)
+
 
 Serving = Callable[..., Served]
 
@@ -183,6 +201,53 @@ def serving(artifact: Path) -> Iterator[Serving]:
         yield start
 
 
+class Impatient:
+    """A carrier that takes the server for silent after so many seconds."""
+
+    def __init__(self, carrier: Carrier, seconds: float) -> None:
+        self._carrier, self._seconds = carrier, seconds
+        self.send, self.close = carrier.send, carrier.close
+
+    def receive(self, seconds: float) -> bytes | None:
+        return self._carrier.receive(min(seconds, self._seconds))
+
+
+@pytest.fixture
+def silence(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """``silence(seconds)``: from now on clients replace a socket on which nothing came for so long. They go on trying
+    for as long as ever, so that one that is replaced too soon, on a slow machine, costs time alone.
+    """
+    dial = Connector.dial
+
+    def after(seconds: float) -> None:
+        monkeypatch.setattr(Connector, "dial", lambda *given, **how: Impatient(dial(*given, **how), seconds))
+
+    return after
+
+
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """``unreachable()``: from now on it is an error to try to reach a server."""
+
+    def never(*given: Any, **how: Any) -> Carrier:
+        raise AssertionError("a server was tried to be reached")
+
+    return lambda: monkeypatch.setattr(Connector, "dial", never)
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., None]:
+    """``until(condition)`` waits for it."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        end = time.monotonic() + LONG_S
+        while not condition():
+            assert time.monotonic() < end, "it did not come to that in time"
+            time.sleep(0.005)
+
+    return wait
+
+
 @pytest.fixture
 def relayed() -> Iterator[Callable[..., Any]]:
     """``relayed(port, (kind, up, frame, connection), …)``: a relay to a server, with faults; ended with the test."""
@@ -213,6 +278,12 @@ def posting() -> Iterator[Callable[..., Any]]:
 def certificates() -> ModuleType:
     """What makes certificates."""
     return beside("certificates")
+
+
+@pytest.fixture(scope="session")
+def leaving() -> ModuleType:
+    """What opens a session and leaves before its welcome."""
+    return beside("leaving")
 
 
 @pytest.fixture(scope="session")

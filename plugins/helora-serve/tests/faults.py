@@ -177,7 +177,7 @@ class _Pair:
                 self._relay.over(*self._ends)
 
     def _frames(self, up: bool, stream: object, sink: socket.socket) -> None:
-        number, held = 0, b""
+        number, held, ending = 0, b"", threading.Timer(0, self._end)
         while True:
             frame = _frame(stream)
             self._recorded += frame if up else b""
@@ -194,12 +194,14 @@ class _Pair:
                 self._relay._stopping.wait(self._relay.delay_s)
             if kind is Kind.REORDER:
                 held = frame
-                threading.Timer(_MOST_HELD_S, self._end).start()  # nothing came after it: the connection ends
+                ending = threading.Timer(_MOST_HELD_S, self._end)  # nothing came after it: the connection ends
+                ending.start()
                 continue
             sink.sendall(frame * 2 if kind is Kind.DUPLICATE else frame)
             if held:
                 sink.sendall(held)
                 held = b""
+                ending.cancel()
 
     def _end(self) -> None:
         for each in self._ends:

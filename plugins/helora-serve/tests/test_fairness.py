@@ -14,11 +14,12 @@ from helora_core.parties.server import Server
 from helora_serve.catalogue import fixed
 from helora_serve.client import connect
 from helora_serve.host import Host
+from helora_serve.limits import Limits
 from helora_serve.service import Service
 from helora_serve.worker import Threads
 
 
-def test_a_client_may_not_take_all_sessions(serving: Any, world: Any, alice: Any, refused: Any) -> None:
+def test_a_client_may_not_take_all_sessions(serving: Any, world: Any, alice: Any, refused: Any, until: Any) -> None:
     tokens, token = alice
     served = serving(tokens=tokens, sessions=4, client_sessions=2)
     remote = served.connect(token=token)
@@ -28,10 +29,7 @@ def test_a_client_may_not_take_all_sessions(serving: Any, world: Any, alice: Any
         remote.open(first.evaluation_keys())
     assert world.right(first.run("q", world.x(1), sessions[0]), world.x(1))
     sessions[1].close()
-    for _ in range(200):
-        if len(served.service.sessions) == 1:
-            break
-        threading.Event().wait(0.01)
+    until(lambda: len(served.service.sessions) == 1)
     third = remote.open(first.evaluation_keys())
     assert world.right(first.run("q", world.x(1), third), world.x(1))
 
@@ -68,11 +66,14 @@ class OneThread(Threads):
 
 
 @pytest.mark.parametrize("greedy", [1, 3])
-def test_one_request_at_a_time_gets_its_turn_beside_many(world: Any, greedy: int) -> None:
+def test_one_request_at_a_time_gets_its_turn_beside_many(world: Any, greedy: int, until: Any) -> None:
     """With one thread, each other session has at most one turn between: not one for each request that it has in
     flight."""
     load, worker = fixed(Server(world.lora())), OneThread()
-    with Host(Service(lambda batches: load(), worker=worker)) as host, connect(host.url) as remote:
+    with (
+        Host(Service(lambda batches: load(), worker=worker, limits=Limits(credits=3))) as host,
+        connect(host.url) as remote,
+    ):
         clients = [Client(remote.offer()) for _ in range(1 + greedy)]
         sessions = [remote.open(each.evaluation_keys()) for each in clients]
         credits, done = sessions[1].welcome.credits, threading.Event()
@@ -85,13 +86,15 @@ def test_one_request_at_a_time_gets_its_turn_beside_many(world: Any, greedy: int
 
         with ThreadPoolExecutor(greedy * credits) as threads:
             asking = [threads.submit(ask, 1 + which) for which in range(greedy) for _ in range(credits)]
-            for seed in range(20):
-                assert world.right(clients[0].run("q", world.x(1, seed), sessions[0]), world.x(1, seed))
-            done.set()
+            try:
+                until(lambda: min(asked[1:]) > 0)
+                for seed in range(20):
+                    assert world.right(clients[0].run("q", world.x(1, seed), sessions[0]), world.x(1, seed))
+            finally:
+                done.set()
             for each in asking:
                 each.result()
         (core,) = (each.core for each in host.service.sessions.all if each.name == sessions[0]._name)
         modest = worker.passed[id(core)]
     assert len(modest) == 20
     assert max(modest) <= greedy
-    assert min(asked[1:]) > 0

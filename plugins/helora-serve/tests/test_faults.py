@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -20,13 +18,15 @@ KINDS = ("KILL", "TRUNCATE", "DELAY", "DUPLICATE", "REORDER", "DROP")
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("up", [True, False], ids=["up", "down"])
-def test_one_fault_at_any_frame(serving: Any, relayed: Any, world: Any, kind: str, up: bool) -> None:
+def test_one_fault_at_any_frame(serving: Any, relayed: Any, world: Any, silence: Any, kind: str, up: bool) -> None:
     served = serving(credits=REQUESTS)
 
-    def happens_to(frame: int) -> bool:
+    def happens_to(frame: int, silent_s: float) -> bool:
+        if kind == "DROP":
+            silence(silent_s)
         before = served.computed
         relay = relayed(served.host.port, (kind, up, frame, 0))
-        client, session = served.session(relay.url, timeout=1.0 if kind == "DROP" else 20)
+        client, session = served.session(relay.url)
         with ThreadPoolExecutor(REQUESTS) as threads:  # at once, so that there is something to reorder
             xs = [world.x(1, seed) for seed in range(REQUESTS)]
             results = list(threads.map(partial(client.run, "q", link=session), xs))
@@ -35,8 +35,8 @@ def test_one_fault_at_any_frame(serving: Any, relayed: Any, world: Any, kind: st
         session.close()
         return bool(relay.happened)
 
-    for frame in FRAMES:  # on a machine that is slow for a second, the client may start anew before that frame
-        assert any(happens_to(frame) for _ in range(3)), f"{kind} of frame {frame}"
+    for frame in FRAMES:  # on a machine that is slow for a moment, the client may start anew before that frame
+        assert any(happens_to(frame, silent_s) for silent_s in (0.2, 2, 20)), f"{kind} of frame {frame}"
 
 
 def test_a_socket_that_is_cut_again_and_again(serving: Any, relayed: Any, world: Any) -> None:
@@ -64,7 +64,7 @@ def test_others_go_on_while_one_takes_nothing(serving: Any, world: Any) -> None:
     """A client that asks and reads nothing fills its window, and holds up no other one."""
     import socket
 
-    served = serving(window_bytes=1 << 20)
+    served = serving(window_bytes=1 << 20, stall_s=600)  # the slow one stays for as long as this takes
     slow_client, slow = served.session()
     messages = [slow_client.begin("q", world.x(1)).message() for _ in range(8)]
     slow._wire._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -72,41 +72,37 @@ def test_others_go_on_while_one_takes_nothing(serving: Any, world: Any) -> None:
         slow._asked = number
         slow._send(number, message)
     client, session = served.session()
-    times = []
     for seed in range(10):
-        start = time.perf_counter()
         assert world.right(client.run("q", world.x(1, seed), session), world.x(1, seed))
-        times.append(time.perf_counter() - start)
-    assert sorted(times)[5] < 1.0
     (of_slow,) = [each for each in served.service.sessions.all if each.name == slow._name]
+    assert of_slow.socket is not None
     assert of_slow.exchange.window_bytes <= (1 << 20) + max(map(len, messages))
 
 
-def test_a_server_that_is_gone_is_given_up_in_time(serving: Any, relayed: Any, world: Any) -> None:
+def test_a_server_that_is_gone_is_given_up_in_time(
+    serving: Any, relayed: Any, world: Any, refused: Any, unreachable: Any
+) -> None:
     served = serving()
     relay = relayed(served.host.port)
-    client, session = served.session(relay.url, timeout=1.0)
+    client, session = served.session(relay.url)
     client.delta("q", world.x(1), session)
+    session._timeout = 0.5  # not before: on a slow machine the server is silent for as long while it is there
     relay.port = 1
     relay.cut()
-    start = time.monotonic()
-    with pytest.raises(ConnectionLost):
+    with refused(ConnectionLost, "for 0.5 seconds"):
         client.delta("q", world.x(1), session)
-    assert time.monotonic() - start < 10
+    unreachable()
     with pytest.raises(ConnectionLost):  # and at once from now on
         client.delta("q", world.x(1), session)
 
 
-def test_a_forgotten_session_is_opened_anew(serving: Any, relayed: Any, world: Any) -> None:
+def test_a_forgotten_session_is_opened_anew(serving: Any, world: Any) -> None:
     """Idle for longer than the server remembers: keys are there, and the next request finds a new session."""
-    served = serving(ttl_s=0.5)
+    served = serving()
     client, session = served.session()
     client.delta("q", world.x(1), session)
     opened = served.metric("helora_sessions_opened_total")
-    for _ in range(500):
-        if not len(served.service.sessions):
-            break
-        threading.Event().wait(0.02)
+    served.later(served.service.limits.ttl_s + 1)
     assert not len(served.service.sessions)
     assert world.right(client.run("q", world.x(1), session), world.x(1))
     assert served.metric("helora_sessions_opened_total") > opened

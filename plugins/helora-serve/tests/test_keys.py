@@ -39,7 +39,7 @@ def files(root: Path) -> list[str]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> KeyStore:
-    return KeyStore(tmp_path / "keys", Limits(key_store_bytes=100, keys_ttl_s=50, stall_s=0.05))
+    return KeyStore(tmp_path / "keys", Limits(key_store_bytes=100, keys_ttl_s=50))
 
 
 @given(data=st.binary(min_size=1, max_size=100), parts=st.integers(1, 9))
@@ -77,10 +77,12 @@ def test_an_upload_that_is_refused_by_its_length_is_not_read(store: KeyStore) ->
         asyncio.run(store.put(ALICE, "0" * 64, 1001, 1000, never()))
 
 
-def test_an_upload_that_stands_still_ends(store: KeyStore, tmp_path: Path) -> None:
+def test_an_upload_that_stands_still_ends(tmp_path: Path) -> None:
+    store = KeyStore(tmp_path / "keys", Limits(stall_s=0.05))
+
     async def slow() -> AsyncIterator[bytes]:
         yield b"01234"
-        await asyncio.sleep(10)
+        await asyncio.Event().wait()
 
     with pytest.raises(Refusing) as caught:
         asyncio.run(store.put(ALICE, "0" * 64, 10, 1000, slow()))

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
 from websockets.frames import Frame, Opcode
 
-from helora_core.errors import CorruptPayload, HeloraError, LimitExceeded
+from helora_core.errors import CorruptPayload, LimitExceeded
 from helora_serve.client.wire import Wire, WireBroken
 from helora_serve.frames import PATH, Ack, Ask, Goodbye, Resume, Welcome, decode_from_server, encode
 from helora_serve.reading import MOST_SHORT, EagerProtocol
+
+LONG_S = 120.0
 
 
 class Raw:
     """A socket of somebody who sends what he likes."""
 
     def __init__(self, remote: Any, first: Any, stack: ExitStack) -> None:
-        self.wire: Wire = remote._connector.dial(10)
+        self.wire: Wire = remote._connector.dial(LONG_S)
         stack.callback(self.wire.close)
         self._remote, self._stack = remote, stack
         if first is not None:
@@ -40,14 +42,14 @@ class Raw:
 
     def next(self) -> Any:
         """The next header."""
-        frame = self.wire.receive(10)
+        frame = self.wire.receive(LONG_S)
         assert frame is not None, "nothing came"
         return decode_from_server(frame)[0]
 
     def end(self) -> WireBroken:
         """How the socket ends."""
         try:
-            while self.wire.receive(10) is not None:
+            while self.wire.receive(LONG_S) is not None:
                 pass
         except WireBroken as error:
             return error
@@ -101,8 +103,9 @@ def test_a_message_that_is_too_long_closes_by_1009(raw: Any, world: Any) -> None
     assert world.right(client.run("q", world.x(1), session), world.x(1))
 
 
-def test_a_socket_that_says_nothing_is_told_to_go(raw: Any) -> None:
-    _, _, _, peer = raw(None, hello_s=0.2)
+def test_a_socket_that_says_nothing_is_told_to_go(serving: Any) -> None:
+    with ExitStack() as stack:
+        peer = Raw(serving(hello_s=0.2).connect(), None, stack)
     assert (peer.welcome.code, peer.welcome.resumable) == ("invalid-input", False)
 
 
@@ -142,7 +145,7 @@ def test_text_is_refused(raw: Any) -> None:
 
 def test_another_subprotocol_is_refused(serving: Any) -> None:
     served = serving()
-    connection = http.client.HTTPConnection("127.0.0.1", served.host.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", served.host.port, timeout=LONG_S)
     headers = {
         "upgrade": "websocket", "connection": "Upgrade", "sec-websocket-version": "13",
         "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==", "sec-websocket-protocol": "helora.delta.v9",
@@ -194,65 +197,50 @@ def test_too_many_tokens_are_refused_and_the_session_goes_on(serving: Any, world
     assert world.right(client.run("q", world.x(4), session), world.x(4))
 
 
-def test_an_upload_too_many_is_refused(serving: Any) -> None:
-    served = serving(uploads=1, stall_s=5)
-    slow = http.client.HTTPConnection("127.0.0.1", served.host.port, timeout=10)
+@contextmanager
+def half_an_upload(served: Any, until: Any) -> Iterator[None]:
+    """As many uploads as may be come in, and no more of them comes."""
+    slow = http.client.HTTPConnection("127.0.0.1", served.host.port, timeout=LONG_S)
     slow.putrequest("PUT", "/v1/keys/" + "0" * 64)
     slow.putheader("content-length", "100")
     slow.endheaders()
     slow.send(b"x")
-    remote = served.connect()
-    for _ in range(200):
-        try:
-            remote._connector.http.ask("PUT", "/v1/keys/" + "1" * 64, b"keys")
-        except LimitExceeded:
-            break
-        except CorruptPayload:
-            time.sleep(0.01)
-    else:
-        raise AssertionError("two uploads came in at once")
+    until(lambda: served.service.keys.used_bytes)
+    yield
     slow.close()
-    for _ in range(200):
-        try:
-            remote._connector.http.ask("PUT", "/v1/keys/" + "1" * 64, b"keys")
-        except HeloraError as error:
-            if isinstance(error, CorruptPayload):
-                return
-            time.sleep(0.01)
-    raise AssertionError("the upload that ended still counts")
 
 
-def test_keys_that_are_refused_for_now_are_sent_again(serving: Any, world: Any) -> None:
-    served = serving(uploads=1, stall_s=0.5)
-    slow = http.client.HTTPConnection("127.0.0.1", served.host.port, timeout=10)
-    slow.putrequest("PUT", "/v1/keys/" + "0" * 64)
-    slow.putheader("content-length", "100")
-    slow.endheaders()
-    slow.send(b"x")
-    client, session = served.session()  # the other upload ends when nothing more comes
+def test_an_upload_too_many_is_refused(serving: Any, until: Any) -> None:
+    served = serving(uploads=1, stall_s=600)
+    ask = served.connect()._connector.http.ask
+    with half_an_upload(served, until), pytest.raises(LimitExceeded):
+        ask("PUT", "/v1/keys/" + "1" * 64, b"keys")
+    until(lambda: not served.service.keys.used_bytes)
+    with pytest.raises(CorruptPayload):  # the upload that ended does not count
+        ask("PUT", "/v1/keys/" + "1" * 64, b"keys")
+
+
+def test_keys_that_are_refused_for_now_are_sent_again(serving: Any, world: Any, until: Any) -> None:
+    served = serving(uploads=1, stall_s=600)
+    with ThreadPoolExecutor(1) as threads:
+        with half_an_upload(served, until):
+            opening = threads.submit(served.session)
+            until(lambda: served.metric("helora_http_refusals_total", code="limit-exceeded"))
+        client, session = opening.result(LONG_S)
     assert world.right(client.run("q", world.x(1), session), world.x(1))
-    assert served.metric("helora_http_refusals_total", code="limit-exceeded") > 0
-    slow.close()
 
 
-def test_a_client_that_takes_nothing_loses_its_socket_and_not_its_session(raw: Any, world: Any) -> None:
-    served, client, _, peer = raw(stall_s=0.3)
+def test_a_client_that_takes_nothing_loses_its_socket_and_not_its_session(raw: Any, world: Any, until: Any) -> None:
+    served, client, _, peer = raw(stall_s=1)
     message = client.begin("q", world.x(1)).message()
     (one,) = [each for each in served.service.sessions.all if each.name == peer.welcome.session]
     number = 0
     while one.socket is not None and number < 400:
         number += 1
         peer.send(Ask(request=number, received=0), message)
-        for _ in range(1000):
-            if one.exchange.answered == number or one.socket is None:
-                break
-            time.sleep(0.002)
+        until(lambda: one.exchange.answered == number or one.socket is None)  # noqa: B023 - called here only
     assert one.socket is None
-    for _ in range(500):  # what was left for it is thrown away
-        if len(served.host._uvicorn.server_state.connections) == 1:
-            break
-        time.sleep(0.01)
-    assert len(served.host._uvicorn.server_state.connections) == 1
+    until(lambda: len(served.host._uvicorn.server_state.connections) == 1)  # what was left for it is thrown away
     again = peer.again(Resume(session=peer.welcome.session, token=peer.welcome.token, received=0))
     assert isinstance(again.welcome, Welcome)
     assert again.next().number == 1

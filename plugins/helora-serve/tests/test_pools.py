@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ def prepare(client: Any, session: Any, count: int = 50) -> None:
         preparation.receive(session.answer(preparation.message()))
 
 
-def test_fill_use_and_refill(serving: Any, world: Any, artifact_ahead: Path) -> None:
+def test_fill_use_and_refill(serving: Any, world: Any, artifact_ahead: Path, until: Any) -> None:
     served = serving({"": artifact_ahead}, assume=world.assume)
     remote = served.connect()
     client = Client(remote.offer(), low_water=20)
@@ -26,8 +25,7 @@ def test_fill_use_and_refill(serving: Any, world: Any, artifact_ahead: Path) -> 
     with helora.Refill(client, remote.open(client.evaluation_keys()), "q", 60):
         for seed in range(10):
             assert world.right(client.run("q", world.x(5, seed), session), world.x(5, seed))
-            while client.left("q") < 20:
-                time.sleep(0.01)
+            until(lambda: client.left("q") >= 20)
 
 
 def test_correlations_outlive_the_server_and_none_is_used_twice(
@@ -35,7 +33,7 @@ def test_correlations_outlive_the_server_and_none_is_used_twice(
 ) -> None:
     options = {"assume": world.assume, "state": tmp_path / "state"}
     served = serving({"": artifact_ahead}, **options)
-    client, session = served.session(timeout=5)
+    client, session = served.session()
     prepare(client, session, 200)
     used = client.begin("q", world.x(1))
     message = used.message()

@@ -7,7 +7,6 @@ import http.client
 import logging
 import socket
 import struct
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -29,7 +28,7 @@ def test_one_fault_at_any_post(serving: Any, posting: Any, world: Any, kind: str
     for number in range(3):  # the first opens the session
         before = served.computed
         relay = posting(served.host.port, {number: kind})
-        client, session = served.session(relay.url, transport="http", timeout=20)
+        client, session = served.session(relay.url, transport="http")
         for seed in range(3):
             assert world.right(client.run("q", world.x(1, seed), session), world.x(1, seed))
         assert relay.happened == [number]
@@ -78,17 +77,19 @@ def test_a_session_ends_by_a_post_too(serving: Any, world: Any) -> None:
     assert len(served.service.sessions) == 0
 
 
-def test_a_response_that_ends_without_the_answer_is_asked_for_again(serving: Any, world: Any) -> None:
+def test_a_response_that_ends_without_the_answer_is_asked_for_again(serving: Any, posting: Any, world: Any) -> None:
     """The server waits a shorter time than the answer takes."""
     served = serving(post_s=0.05)
-    submit = served.service.worker.submit
+    relay, submit = posting(served.host.port), served.service.worker.submit
 
     async def slowly(*arguments: Any) -> bytes:
-        await asyncio.sleep(0.5)
+        begun = relay.posts
+        while relay.posts < begun + 3:
+            await asyncio.sleep(0.005)
         return bytes(await submit(*arguments))
 
     served.service.worker.submit = slowly
-    client, session = served.session(transport="http")
+    client, session = served.session(relay.url, transport="http")
     assert world.right(client.run("q", world.x(1), session), world.x(1))
     assert (served.computed, session.reconnects) == (1, 0)
 
@@ -112,9 +113,8 @@ def test_posts_are_held_to_what_sockets_are(serving: Any, alice: Any, refused: A
      struct.pack(">I", 14) + frames.encode(frames.Close())],
 )  # fmt: skip
 def test_a_body_that_is_no_frames_gets_a_goodbye_that_says_why(serving: Any, body: bytes) -> None:
-    served = serving()
-    connection = http.client.HTTPConnection("127.0.0.1", served.host.port, timeout=10)
-    start = time.monotonic()
+    served = serving(hello_s=1e4, stall_s=1e4, post_s=1e4)  # nothing of it is waited for
+    connection = http.client.HTTPConnection("127.0.0.1", served.host.port, timeout=120)
     connection.request("POST", PATH, body)
     response = connection.getresponse()
     data = response.read()
@@ -123,7 +123,6 @@ def test_a_body_that_is_no_frames_gets_a_goodbye_that_says_why(serving: Any, bod
     header, _ = frames.decode_from_server(data[4:])
     assert isinstance(header, frames.Goodbye)
     assert header.hint
-    assert time.monotonic() - start < 5
 
 
 def test_small_writes_are_not_delayed(serving: Any) -> None:

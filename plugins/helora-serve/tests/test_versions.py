@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,9 @@ def replace(world: Any, folder: Path, number: int) -> None:
     folder.with_name(f"new{number}").rename(folder)
 
 
-def soon(condition: Any) -> bool:
-    for _ in range(500):
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
-
-
-def test_open_sessions_end_with_what_they_began_with(serving: Any, world: Any, other: Any, tmp_path: Path) -> None:
+def test_open_sessions_end_with_what_they_began_with(
+    serving: Any, world: Any, other: Any, tmp_path: Path, until: Any
+) -> None:
     folder, x = tmp_path / "served", world.x(2)
     world.lora().save(folder)
     served = serving({"": folder})
@@ -45,7 +38,7 @@ def test_open_sessions_end_with_what_they_began_with(serving: Any, world: Any, o
     newer, session = served.session()
     assert other.right(newer.run("q", x, session), x)
     old.close()
-    assert soon(lambda: len(served.service.catalogue.versions) == 1)
+    until(lambda: len(served.service.catalogue.versions) == 1)
     assert other.right(newer.run("q", x, session), x)
 
 
@@ -76,23 +69,25 @@ def test_what_cannot_be_loaded_changes_nothing(serving: Any, world: Any, tmp_pat
     assert world.right(client.run("q", world.x(1), session), world.x(1))
 
 
-def test_a_stop_finishes_what_is_in_hand(serving: Any, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_finishes_what_is_in_hand(serving: Any, world: Any, monkeypatch: pytest.MonkeyPatch, until: Any) -> None:
     served = serving()
-    client, session = served.session(timeout=2)
-    begun, answer = threading.Event(), Session.answer
+    client, session = served.session(restart=0.5)
+    begun, stopping, answer = threading.Event(), threading.Event(), Session.answer
 
     def slow(self: Session, message: bytes) -> bytes:
         begun.set()
-        time.sleep(0.5)
+        assert stopping.wait(120)
         return answer(self, message)
 
     monkeypatch.setattr(Session, "answer", slow)
     with ThreadPoolExecutor(1) as thread:
         asking = thread.submit(client.run, "q", world.x(1), session)
-        assert begun.wait(10)
+        assert begun.wait(120)
         served.host.stop()
-        assert world.right(asking.result(20), world.x(1))
-    served.host._thread.join(20)
+        until(lambda: served.service.sessions.draining)
+        stopping.set()
+        assert world.right(asking.result(120), world.x(1))
+    served.host._thread.join(120)
     assert not served.host._thread.is_alive()
     with pytest.raises(ConnectionLost):
         client.delta("q", world.x(1), session)

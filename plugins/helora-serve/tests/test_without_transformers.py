@@ -22,7 +22,7 @@ main(sys.argv[1:])
 
 def _run(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", HIDING, *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def test_a_server_starts_without_it() -> None:

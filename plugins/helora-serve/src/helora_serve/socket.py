@@ -94,8 +94,7 @@ class DeltaSocket:
                 self.drop(ended, resumable=True)
                 await asyncio.wait((writer,), timeout=2 * self._sessions.limits.stall_s)
         finally:
-            if session.socket is self:
-                session.socket = None
+            self._leave(session)
             reader.cancel()
             writer.cancel()
             await asyncio.gather(reader, writer, return_exceptions=True)
@@ -138,8 +137,16 @@ class DeltaSocket:
             ttl_s=limits.ttl_s,
             mode=CLIENT_KEY,
         )
-        await self._channel.send(encode(welcome))
+        try:
+            await self._channel.send(encode(welcome))
+        except BaseException:
+            self._leave(session)  # whoever waited for the welcome is gone
+            raise
         return session
+
+    def _leave(self, session: ServedSession) -> None:
+        if session.socket is self:
+            session.socket = None
 
     async def _read(self, session: ServedSession) -> None:
         while True:

@@ -34,7 +34,7 @@ def test_it_gets_the_adapters_delta(shape: tuple[int, int, int]) -> None:
         command = ["node", "--no-warnings", "--experimental-websocket", str(HERE / "run.mjs")]
         child = subprocess.run(
             [*command, f"{host.url}/", NAME, json.dumps(x[0].tolist())],
-            capture_output=True, text=True, timeout=120, check=False,
+            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
     assert child.returncode == 0, child.stderr
     expected = module.reference_delta(x)[0]

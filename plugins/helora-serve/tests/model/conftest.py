@@ -93,9 +93,16 @@ def program() -> str:
     return program
 
 
-@pytest.fixture
-def browser(program: str, tmp_path: Path) -> Iterator[Chromium]:
-    """It, with a profile of its own."""
-    with Chromium(program, tmp_path / "profile") as running:
-        running.call("Network.disable")  # which would send the megabytes of keys here too
+@pytest.fixture(scope="session")
+def chromium(program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """It, running."""
+    with Chromium(program, tmp_path_factory.mktemp("chromium") / "profile") as running:
         yield running
+
+
+@pytest.fixture
+def browser(chromium: Chromium) -> Iterator[Chromium]:
+    """A page of it, with storage of its own."""
+    with chromium.apart() as page:
+        page.call("Network.disable")  # which would send the megabytes of keys here too
+        yield page

@@ -33,7 +33,7 @@ def run(folder: Path, **job: Any) -> dict[str, Any]:
     blank: dict[str, Any] = {"states": [], "halves": [], "numbers": [], "frames": [], "draws": []}
     text = json.dumps(blank | {"web": str(WEB), "folder": str(folder)} | job)
     command = ["node", "--no-warnings", str(HERE / "ends.mjs")]
-    child = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+    child = subprocess.run(command, input=text, capture_output=True, text=True, timeout=300, check=False)
     assert child.returncode == 0, child.stderr
     found: dict[str, Any] = json.loads(child.stdout)
     return found

@@ -54,7 +54,7 @@ def run(folder: Path, steps: list[dict[str, Any]], *, together: int = 64, positi
         input=json.dumps(asked),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert child.returncode == 0, child.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,9 @@ from helora_serve.proxy.answering import Answering
 from helora_serve.proxy.app import application
 from helora_serve.proxy.asked import Asked, Begun, Ended, Facts, Told
 from helora_serve.proxy.running import LOOPBACK, Server, listening
+
+LONG_S = 120.0
+"""Seconds in which what must happen happens, on a machine that is busy with much else."""
 
 hypothesis.settings.register_profile("proxy", deadline=None)
 hypothesis.settings.load_profile("proxy")
@@ -44,7 +46,7 @@ class Words:
         text = asked.messages[-1]["content"] if asked.messages else asked.prompt
         words, facts = text.split(), Facts("client-key", "nothing", 9.5)
         for number, word in enumerate(words):
-            self.go.wait(20)
+            assert self.go.wait(LONG_S)
             if word == "FAIL":
                 raise self.fail
             if number == 0:
@@ -81,7 +83,7 @@ class Proxy:
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
         """Status, document and headers; underscores in the names of headers are hyphens."""
-        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=20)
+        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=LONG_S)
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         given = {} if data is None else {"content-type": "application/json"}
         given |= {name.replace("_", "-"): value for name, value in headers.items()}
@@ -116,7 +118,7 @@ def running(models: Any, *, waiting: int = 2, drain_s: float = 5.0, **options: A
             yield proxy
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(LONG_S)
             assert not thread.is_alive()
             answering.close()
 
@@ -142,16 +144,3 @@ def proxy(serving: Callable[..., Proxy], words: Words) -> Iterator[Proxy]:
     """A proxy of ``words``."""
     yield serving(words)
     words.go.set()
-
-
-@pytest.fixture
-def until() -> Callable[..., None]:
-    """``until(condition)`` waits for it."""
-
-    def wait(condition: Callable[[], bool], seconds: float = 10) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-
-    return wait

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,7 +20,7 @@ LONG = " ".join(f"w{number}" for number in range(400))
 def begun(proxy: Any, text: str, **fields: Any) -> socket.socket:
     """A connection on which this was asked."""
     body = json.dumps({"model": "words", "messages": [{"role": "user", "content": text}], **fields}).encode()
-    peer = socket.create_connection(("127.0.0.1", proxy.port), timeout=20)
+    peer = socket.create_connection(("127.0.0.1", proxy.port), timeout=120)
     head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     peer.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     return peer
@@ -138,7 +137,7 @@ def test_what_fails_says_so_before_the_answer_and_within_it(
 def test_what_is_on_its_way_ends_when_it_drains_and_nothing_else_is_answered(
     serving: Callable[..., Any], words: Any, until: Any
 ) -> None:
-    proxy = serving(words, drain_s=10)
+    proxy = serving(words, drain_s=120)
     words.go.clear()
     with ThreadPoolExecutor(4) as threads:
         going = threads.submit(proxy.ask, "one two", stream=True)
@@ -146,10 +145,10 @@ def test_what_is_on_its_way_ends_when_it_drains_and_nothing_else_is_answered(
         waiting = threads.submit(proxy.ask, "three")
         until(lambda: proxy.answering._turns.waiting == 1)
         proxy.server.should_exit = True
-        status, document, _ = waiting.result(10)
+        status, document, _ = waiting.result(120)
         assert (status, document["error"]["code"]) == (503, "shutting-down")
         words.go.set()
-        assert streamed(going.result(10)[1])[0] == "one two "
+        assert streamed(going.result(120)[1])[0] == "one two "
     until(lambda: is_gone(proxy))
     assert words.said == ["one", "two"]
 
@@ -162,7 +161,8 @@ def test_an_answer_that_takes_too_long_is_cut_when_it_drains_and_says_so(
     with begun(proxy, LONG, stream=True) as peer:
         until(lambda: len(words.asked) == 1)
         proxy.server.should_exit = True
-        threading.Timer(1.0, words.go.set).start()
+        until(lambda: proxy.answering._stopped)
+        words.go.set()
         response = http.client.HTTPResponse(peer)
         response.begin()
         text, documents = streamed(response.read())

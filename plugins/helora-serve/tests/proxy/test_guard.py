@@ -33,7 +33,7 @@ def test_a_name_that_was_rebound_does_not(proxy: Any, words: Any, host: str) -> 
 
 def test_hosts_are_told_once(proxy: Any) -> None:
     for hosts in ("", "Host: localhost\r\nHost: evil.example\r\n"):
-        with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as peer:
+        with socket.create_connection(("127.0.0.1", proxy.port), timeout=120) as peer:
             peer.sendall(f"GET /v1/models HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n".encode())
             status = peer.makefile("rb").readline().split()[1]
         assert status in (b"400", b"421")
@@ -75,13 +75,13 @@ def test_a_page_that_was_allowed_comes_in_and_no_other(serving: Callable[..., An
 
 def test_a_body_that_is_too_long_is_refused_before_it_is_read(serving: Callable[..., Any], words: Any) -> None:
     proxy = serving(words, most_body_bytes=1000)
-    with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as peer:
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=120) as peer:
         peer.sendall(
             b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Content-Length: 1000000000000\r\n\r\n{"
         )
         assert peer.makefile("rb").readline().split()[1] == b"413"  # though nothing of the rest was sent
-    with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as peer:  # one that does not say how long
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=120) as peer:  # one that does not say how long
         peer.sendall(
             b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n" + 3 * (b"190\r\n" + 400 * b" " + b"\r\n")

@@ -46,7 +46,7 @@ class NumpyLayers:
         self, rows: NDArray[np.float32], cache: Any, position: int, adapter: str | None
     ) -> tuple[NDArray[np.float32], Any]:
         """As said."""
-        self.hold.wait(10)
+        assert self.hold.wait(120)
         self.forwards += 1
         self.received.append(rows)
         before = np.empty((0, 64), np.float32) if cache is None else cache[:position]

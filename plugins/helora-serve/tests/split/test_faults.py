@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -26,6 +26,7 @@ from helora_serve.frames import encode as encode_any
 from helora_serve.split import frames
 from helora_serve.split.frames import Close, Forward, Goodbye, SplitOpen, SplitRefused, SplitResume
 from helora_serve.split.resuming import Split
+from helora_serve.split.socket import SplitSocket
 
 PROMPT = [*b"u:hello", 256, *b"a:"]
 MOST = 3
@@ -35,16 +36,22 @@ POST_KINDS = ("LOSE_REQUEST", "CUT_REQUEST", "LOSE_RESPONSE", "CUT_RESPONSE", "R
 
 @pytest.mark.parametrize("kind", SOCKET_KINDS)
 @pytest.mark.parametrize("up", [True, False], ids=["up", "down"])
-def test_one_fault_at_any_frame(splitting: Any, relayed: Any, layers: Any, kind: str, up: bool) -> None:
+def test_one_fault_at_any_frame(splitting: Any, relayed: Any, layers: Any, silence: Any, kind: str, up: bool) -> None:
     served, model = splitting()
     right = layers.greedy(PROMPT, MOST, "legal")
-    for frame in range(MOST + 1):  # the first is open, or the welcome
+
+    def happens_to(frame: int, silent_s: float) -> bool:
+        if kind == "DROP":
+            silence(silent_s)
         before = layers.forwards
         relay = relayed(served.host.port, (kind, up, frame, 0))
-        split = model(relay.url, adapter="legal", timeout=2.0 if kind == "DROP" else 20, transport="websocket")
+        split = model(relay.url, adapter="legal", transport="websocket")
         assert split.generate(PROMPT, MOST) == right
-        assert relay.happened
         assert layers.forwards - before == MOST, f"{kind} of frame {frame}"
+        return bool(relay.happened)
+
+    for frame in range(MOST + 1):  # the first is open, or the welcome; a slow client may start anew before that frame
+        assert any(happens_to(frame, silent_s) for silent_s in (0.2, 2, 20)), f"{kind} of frame {frame}"
 
 
 @pytest.mark.parametrize("kind", POST_KINDS)
@@ -71,12 +78,18 @@ def test_http_is_used_once_something_on_the_way_refuses_a_websocket(
     assert relay.upgrades == 1
 
 
-def test_a_response_that_ends_without_the_answer_is_asked_for_again(splitting: Any, layers: Any) -> None:
-    _, model = splitting(post_s=0.1)
-    split = model(transport="http")
+def test_a_response_that_ends_without_the_answer_is_asked_for_again(
+    splitting: Any, posting: Any, layers: Any, until: Any
+) -> None:
+    served, model = splitting(post_s=0.1)
+    relay = posting(served.host.port)
+    split = model(relay.url, transport="http")
     layers.hold.clear()
-    threading.Timer(0.5, layers.hold.set).start()
-    assert split.generate(PROMPT, MOST) == layers.greedy(PROMPT, MOST, None)
+    with ThreadPoolExecutor(1) as thread:
+        asking, begun = thread.submit(split.generate, PROMPT, MOST), relay.posts
+        until(lambda: relay.posts > begun + 3)
+        layers.hold.set()
+        assert asking.result(120) == layers.greedy(PROMPT, MOST, None)
     assert (layers.forwards, split.reconnects) == (MOST, 0)
 
 
@@ -85,14 +98,14 @@ class Raw:
 
     def __init__(self, url: str, first: Any, **how: Any) -> None:
         how = {"transport": "websocket", **how}
-        self.wire = connector(url, **how).dial(10, path=frames.PATH, subprotocol=frames.SUBPROTOCOL, resuming=Split)
+        self.wire = connector(url, **how).dial(120, path=frames.PATH, subprotocol=frames.SUBPROTOCOL, resuming=Split)
         self.welcome = self.asked(first)
 
     def asked(self, header: Any, payload: bytes = b"") -> Any:
         """The header that answers."""
         with suppress(WireBroken):
             self.wire.send(header if isinstance(header, bytes) else frames.encode(header, payload))
-        came = self.wire.receive(10)
+        came = self.wire.receive(120)
         assert came is not None
         return frames.decode_from_server(came)[0]
 
@@ -101,24 +114,17 @@ class Raw:
 def raw(splitting: Any, layers: Any) -> Any:
     """``raw(…)``: such a socket, of a session of its own unless another first frame is given."""
     made = []
-    served, _ = splitting(split_tokens=8, sessions=2, hello_s=0.2)
+    served, _ = splitting(split_tokens=8, sessions=2)
 
     def start(first: Any = None, **how: Any) -> Raw:
         opening = SplitOpen(base=layers.base.sha256, adapter=None, dtype=how.pop("dtype", "float32"))
         made.append(Raw(served.host.url, first or opening, **how))
         return made[-1]
 
+    start.served = served  # type: ignore[attr-defined]
     yield start
     for each in made:
         each.wire.close()
-
-
-def _wait_for(what: Any) -> None:
-    for _ in range(1000):
-        if what():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not come to that in time")
 
 
 ROWS = np.random.default_rng(3).normal(size=(4, 64))
@@ -214,13 +220,25 @@ def test_a_client_without_a_token_gets_nothing(splitting: Any, alice: Any, refus
     assert split.generate(PROMPT, MOST) == layers.greedy(PROMPT, MOST, "legal")
 
 
-def test_more_sessions_than_allowed_are_told_when_to_come_again(raw: Any) -> None:
+def test_more_sessions_than_allowed_are_told_when_to_come_again(raw: Any, until: Any) -> None:
     first, _ = raw(), raw()
     goodbye = raw().welcome
     assert (goodbye.code, goodbye.retry_s) == ("limit-exceeded", 5.0)
     first.wire.close()
-    time.sleep(0.4)  # one that was left makes room
+    split = raw.served.service.split
+    until(lambda: None in [each.socket for each in split._sessions.values()])
+    assert raw().welcome.code == "limit-exceeded"  # it may come back
+    raw.served.later(split.limits.hello_s + 1)
     assert raw().welcome.session
+
+
+def test_a_session_whose_client_left_before_its_welcome_has_no_socket(
+    splitting: Any, layers: Any, leaving: Any
+) -> None:
+    served, _ = splitting()
+    opening = SplitOpen(base=layers.base.sha256, adapter=None, dtype="float32")
+    leaving.left_at(served, SplitSocket, frames.encode(opening), served.service.split)
+    assert [each.socket for each in served.service.split._sessions.values()] == [None]
 
 
 def test_a_client_may_not_take_all_sessions(splitting: Any, refused: Any) -> None:
@@ -229,7 +247,7 @@ def test_a_client_may_not_take_all_sessions(splitting: Any, refused: Any) -> Non
     _, model = splitting(tokens=tokens, sessions=4, client_sessions=2)
     assert all(model(token=alice, adapter="legal").generate(PROMPT, 1) for _ in range(2))
     with refused(LimitExceeded, "this client has 2 sessions"):
-        model(token=alice, adapter="legal", timeout=2).generate(PROMPT, 1)
+        model(token=alice, adapter="legal").generate(PROMPT, 1)
     assert model(token=bob, adapter="legal").generate(PROMPT, 1)
 
 
@@ -247,13 +265,13 @@ def test_a_cache_that_made_room_is_filled_again(splitting: Any, layers: Any) -> 
     assert one.reconnects == 0
 
 
-def test_caches_in_use_are_not_dropped(splitting: Any, layers: Any) -> None:
+def test_caches_in_use_are_not_dropped(splitting: Any, layers: Any, until: Any) -> None:
     served, model = splitting(split_cache_bytes=len(PROMPT) * layers.bytes_per_position)
     one, other = model(), model()
     layers.hold.clear()
     asking = threading.Thread(target=one.logits, args=(PROMPT,))
     asking.start()
-    _wait_for(lambda: served.service.split.cache_bytes)
+    until(lambda: served.service.split.cache_bytes)
     with pytest.raises(LimitExceeded, match=r"in use.*Try again in 1 s"):
         other.logits(PROMPT)
     layers.hold.set()
@@ -262,10 +280,11 @@ def test_caches_in_use_are_not_dropped(splitting: Any, layers: Any) -> None:
 
 
 def test_a_forgotten_session_is_opened_anew(splitting: Any, layers: Any) -> None:
-    served, model = splitting(ttl_s=0.3)
+    served, model = splitting()
     split = model(adapter="legal")
     split.logits(PROMPT)
-    _wait_for(lambda: not len(served.service.split))
+    served.later(served.service.limits.ttl_s + 1)
+    assert not len(served.service.split)
     assert split.generate(PROMPT, MOST) == layers.greedy(PROMPT, MOST, "legal")
 
 
@@ -281,20 +300,21 @@ def test_layers_that_fail_leave_the_cache_as_it_was_before(raw: Any, layers: Any
     assert socket.asked(forward(3, 2), FOUR).position == 6
 
 
-def test_a_server_that_stops_says_so_and_finishes_what_it_has(splitting: Any, layers: Any, refused: Any) -> None:
+def test_a_server_that_stops_says_so_and_finishes_what_it_has(splitting: Any, layers: Any, until: Any) -> None:
     served, model = splitting()
-    split = model(adapter="legal", timeout=1.0)
+    split = model(adapter="legal")
     layers.hold.clear()
     found: list[Any] = []
     asking = threading.Thread(target=lambda: found.append(split.generate(PROMPT, 1)))
     asking.start()
-    _wait_for(lambda: served.service.split.cache_bytes)
+    until(lambda: served.service.split.cache_bytes)
     served.host.stop()
-    time.sleep(0.1)
+    until(lambda: served.service.split.draining)
     layers.hold.set()
     asking.join()
     assert found == [layers.greedy(PROMPT, 1, "legal")]
-    _wait_for(lambda: layers.closed)
+    until(lambda: layers.closed)
+    split._connector.timeout = 0.5  # not before: on a slow machine the server is silent for as long while it is there
     with pytest.raises(ConnectionLost):
         split.logits(PROMPT)
 

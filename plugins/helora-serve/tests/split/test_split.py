@@ -81,7 +81,7 @@ def test_each_route_says_what_the_server_sees(splitting: Any) -> None:
         ("/v1/offer", "client-key"), ("/v1/modes", "client-key"), ("/v1/split/offer", "split"),
         ("/v1/split/selftest", "split"), ("/v1/split", "split"),
     ):  # fmt: skip
-        connection = http.client.HTTPConnection("127.0.0.1", served.host.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", served.host.port, timeout=120)
         connection.request("GET", path)
         response = connection.getresponse()
         body = response.read()

@@ -110,13 +110,19 @@ def site(request: pytest.FixtureRequest, web: Path, compiled: Any) -> Iterator[S
     thread.join()
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Chromium]:
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
     program = find_chromium()
     assert program is not None, "HELORA_REQUIRE_BROWSER is set, and there is no Chromium"
-    with Chromium(program, tmp_path / "profile") as running:
-        running.call("Network.disable")  # which would send the megabytes of keys here too
+    with Chromium(program, tmp_path_factory.mktemp("chromium") / "profile") as running:
         yield running
+
+
+@pytest.fixture
+def browser(chromium: Chromium) -> Iterator[Chromium]:
+    with chromium.apart() as page:
+        page.call("Network.disable")  # which would send the megabytes of keys here too
+        yield page
 
 
 def _opened(browser: Chromium, site: Site, builds: list[str] | None = None, keep_as: str | None = None) -> Any:

@@ -21,7 +21,7 @@ def ask(serving: Any, both: Any) -> Any:
     def asking(body: Any, headers: dict[str, str] | None = None, **options: Any) -> tuple[int, Any, Any]:
         if options or not plain:
             plain[:] = [serving(layers=both, hosted=TorchWhole(both), **options)]
-        connection = http.client.HTTPConnection("127.0.0.1", plain[0].host.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", plain[0].host.port, timeout=120)
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         connection.request("POST", "/v1/chat/compare", data, {"content-type": "application/json", **(headers or {})})
         response = connection.getresponse()

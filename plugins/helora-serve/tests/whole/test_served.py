@@ -39,7 +39,7 @@ def test_one_server_has_three_modes_and_logs_nothing_of_what_it_sees(place: Any,
             made = split.generate(prompt, 5)
             assert made == place.greedy(prompt, 5)
             rows = split.ends.embedding[prompt[0]]
-        connection = http.client.HTTPConnection(urlsplit(serving["address"]).netloc, timeout=60)
+        connection = http.client.HTTPConnection(urlsplit(serving["address"]).netloc, timeout=120)
         said = json.dumps({"messages": [{"role": "user", "content": TEXT}], "max_tokens": 3})
         connection.request("POST", "/v1/chat/compare", said, {"content-type": "application/json"})
         assert connection.getresponse().read()
@@ -49,7 +49,7 @@ def test_one_server_has_three_modes_and_logs_nothing_of_what_it_sees(place: Any,
         metrics = connection.getresponse().read()
         connection.close()
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=60)
+        _, log = process.communicate(timeout=120)
     assert process.returncode == 0
     lines = [line for line in log.splitlines() if "] " in line]
     assert any("[split] session" in line for line in lines)

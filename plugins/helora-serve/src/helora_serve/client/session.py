@@ -141,13 +141,17 @@ class RemoteSession:
 
     def close(self) -> None:
         """End the session at the server, and here. It may be called twice."""
+        # First: whoever waits connects no other socket then.
+        self._lose(ConnectionLost(f"Session at {self._address}: it was closed.", hint="Open another one."))
+        self._hang_up()
+        self._closed(self)
+
+    def _hang_up(self) -> None:
         wire, self._wire = self._wire, None
         if wire is not None:
             with suppress(WireBroken):
                 wire.send(encode(Close()))
             wire.close()
-        self._lose(ConnectionLost(f"Session at {self._address}: it was closed.", hint="Open another one."))
-        self._closed(self)
 
     def _send(self, request: int, message: bytes) -> None:
         """Send a request, if there is a socket; otherwise it is sent once there is one."""
@@ -221,7 +225,7 @@ class RemoteSession:
                 self.notice = header
                 _LOG.warning("half of the budget of queries at %s is used", self._address)
             elif isinstance(header, Goodbye):
-                self._parted(header)
+                raise WireBroken(header.message)  # of the session more is said when another socket is connected
             else:
                 raise CorruptPayload("the server welcomes twice", hint="Connect again.")
         except CorruptPayload as error:
@@ -237,10 +241,6 @@ class RemoteSession:
         if found is None:
             raise CorruptPayload("the server answers what was not asked", hint="Connect again.")
         found.outcome = outcome
-
-    def _parted(self, goodbye: Goodbye) -> None:
-        """The server closes the socket; what it says of the session is met when another one is connected."""
-        raise WireBroken(goodbye.message)
 
     def _break(self, wire: Carrier, reason: str) -> None:
         """A socket is gone."""
@@ -270,7 +270,7 @@ class RemoteSession:
                 self._go_on(wire, patience.left, new=new)
                 self.reconnects += 1
                 self._heard = time.monotonic()
-                return
+                break
             except BaseException as error:
                 if wire is not None:
                     wire.close()
@@ -279,6 +279,8 @@ class RemoteSession:
                 if not isinstance(error, (WireBroken, ConnectionLost, LimitExceeded, UnexpectedMessage)):
                     raise
                 time.sleep(patience.failed(error))
+        if self._lost is not None:  # it was closed meanwhile
+            self._hang_up()
 
     def _go_on(self, wire: Carrier, seconds: float, *, new: bool) -> None:
         """Take the session up on another socket, or open another one, and send what the server does not have."""
@@ -316,7 +318,7 @@ class RemoteSession:
             HeloraError: As the server refuses.
         """
         wire.send(encode(first))
-        frame = wire.receive(seconds)
+        frame = wire.receive(min(seconds, self._timeout / 2))  # it may be lost: there is time for another socket then
         if frame is None:
             raise WireBroken("no welcome came")
         header: FromServer

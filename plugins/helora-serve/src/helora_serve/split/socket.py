@@ -63,8 +63,7 @@ class SplitSocket:
             elif answering.done() and isinstance(ended := answering.exception(), HeloraError):
                 await self._say_goodbye(ended, resumable=True)
         finally:
-            if session.socket is self:
-                session.socket = None
+            self._leave(session)
             answering.cancel()
             await asyncio.gather(answering, return_exceptions=True)
 
@@ -100,8 +99,16 @@ class SplitSocket:
             mode=SPLIT,
             sees=SPLIT_WARNING,
         )
-        await self._send(encode(welcome))
+        try:
+            await self._send(encode(welcome))
+        except BaseException:
+            self._leave(session)  # whoever waited for the welcome is gone
+            raise
         return session
+
+    def _leave(self, session: SplitSession) -> None:
+        if session.socket is self:
+            session.socket = None
 
     async def _answer(self, session: SplitSession) -> None:
         while True:

@@ -133,7 +133,7 @@ def asking(place: Place, serving: Callable[..., Any]) -> Iterator[Callable[..., 
             stack.callback(attachment.close)
             models = PrivateModels("base", model, tokenizer, attachment)
             proxy = serving(models, **options)
-            client = openai.OpenAI(base_url=proxy.url, api_key="sk-not-needed", max_retries=0, timeout=30)
+            client = openai.OpenAI(base_url=proxy.url, api_key="sk-not-needed", max_retries=0, timeout=120)
             stack.callback(client.close)
             return Asking(proxy, models, attachment, client)
 

@@ -28,7 +28,7 @@ def test_an_empty_pool_is_an_error_and_fills_again(place: Any, serving: Callable
             with pytest.raises(openai.APIError) as empty:
                 list(client.chat.completions.create(**fields, max_tokens=100, stream=True))
             assert empty.value.code == "pool-empty"
-            until(lambda: attachment.private.report().correlations_left >= 12, seconds=30)
+            until(lambda: attachment.private.report().correlations_left >= 12)
             again = client.chat.completions.create(**fields, max_tokens=6)
             assert again.choices[0].message.content == answer.choices[0].message.content
     finally:

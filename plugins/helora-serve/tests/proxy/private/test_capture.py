@@ -138,9 +138,9 @@ def test_the_same_search_finds_each_of_them_in_a_plaintext_recording(conversatio
             relay = Relay(f"tcp://127.0.0.1:{listener.getsockname()[1]}", record=True)
             with relay as address:
                 host, _, port = address.removeprefix("tcp://").partition(":")
-                with socket.create_connection((host, int(port)), timeout=10) as near:
+                with socket.create_connection((host, int(port)), timeout=120) as near:
                     taken = sink.submit(taken_in, listener)
                     near.sendall(sent)
                     near.shutdown(socket.SHUT_WR)
-                    assert taken.result(10) == len(sent)
+                    assert taken.result(120) == len(sent)
         assert name in found(iter(needles), b"\0".join(relay.recorded)), name

@@ -45,14 +45,14 @@ def start(place: Any, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen
 def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
     """What it printed further, once Ctrl-C has ended it well."""
     process.send_signal(signal.SIGINT)
-    printed = process.communicate(timeout=30)
+    printed = process.communicate(timeout=120)
     assert process.returncode == 0, printed
     return printed
 
 
 def used(url: str, model: str) -> list[str]:
     """The texts of a conversation with what was started: answers, refusals, an answer that nobody reads to its end."""
-    with openai.OpenAI(base_url=url, api_key=KEY, max_retries=0, timeout=30) as client:
+    with openai.OpenAI(base_url=url, api_key=KEY, max_retries=0, timeout=120) as client:
         messages: Any = [{"role": "user", "content": PROMPT}]
         answer = client.chat.completions.create(model=model, messages=messages, max_tokens=8).choices[0].message.content
         refused: dict[str, Any]
@@ -141,7 +141,7 @@ def test_what_is_refused_at_the_start(place: Any, arguments: tuple[str, ...], co
 
 def test_the_command_is_listed_and_light() -> None:
     code = "import sys, helora_serve.proxy.cli; print(*{'torch', 'starlette', 'uvicorn', 'numpy'} & set(sys.modules))"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert shown.stdout.split() == []
     listed = click.testing.CliRunner().invoke(main, ["proxy", "--help"]).output
     assert "--allow-origin" in listed

@@ -118,6 +118,7 @@ export async function begin({ worker, manifest, none, stages, opening, ready, se
   worker.onerror = ({ message }) => {
     broken = message ? `The page has a fault: ${message}` : "The server does not answer. Load the page again.";
     say(broken, true);
+    at("load").disabled = false;
   };
 
   at("load").onclick = () => {
