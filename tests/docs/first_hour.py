@@ -1,8 +1,9 @@
 """Types what ``docs/first-hour.md`` says, on a machine that has nothing, and writes how long each command took.
 
-``python -m tests.docs.first_hour`` clones the checkout's HEAD into an empty folder with an empty home and empty caches, in a
-terminal of 80 columns, types every command of the page, and writes ``harness/first-hour.json`` and the page's table. The
-adapter is made first, by PEFT, as its reader's is; Δ is held to PEFT's own. It needs torch, transformers and peft.
+``python -m tests.docs.first_hour`` clones the checkout's HEAD into an empty folder with an empty home and empty caches,
+in a terminal of 80 columns, types every command of the page, and writes ``harness/first-hour.json`` and the page's
+table. The adapter is made first, by PEFT, as its reader's is; Δ is held to PEFT's own. It needs torch, transformers and
+peft.
 """
 
 from __future__ import annotations
@@ -68,9 +69,10 @@ def table(measured: dict[str, Any]) -> str:
         total += sum(each["seconds"] for each in step["commands"])
     lines.append(f"| all | | {total:.0f} |")
     where = (
-        f"{measured['date']}, commit {measured['commit'][:8]}, {measured['machine']} ({measured['cpu_model']}), Python "
-        f"{measured['python']}, {measured['os']}, which other work shared. PEFT {measured['peft']} made the adapter, and Δ "
-        f"agrees with PEFT's own to {measured['bits']:.1f} bits. No line of helora's was wider than {COLUMNS} columns."
+        f"{measured['date']}, commit {measured['commit'][:8]}, {measured['machine']} ({measured['cpu_model']}), "
+        f"Python {measured['python']}, {measured['os']}, which other work shared. PEFT {measured['peft']} made the "
+        f"adapter, and Δ agrees with PEFT's own to {measured['bits']:.1f} bits. No line of helora's was wider than "
+        f"{COLUMNS} columns."
     )
     return "\n".join([*lines, "", where]) + "\n"
 

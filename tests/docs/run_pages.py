@@ -1,8 +1,9 @@
 """Runs a page as a reader would: block by block, in a checkout of its own and the environment that the page makes.
 
 ``sh`` blocks run in order, each in ``bash -e`` in the directory that the one before ended in; what they leave in the
-background runs until the page ends. ``python`` blocks run in one namespace, by the Python of the page's environment. A block
-whose first line is a comment that names a file goes at the end of that file.
+background runs until the page ends. ``python`` blocks run in one namespace, by the Python of the page's environment. A
+block whose first line is a comment that names a file goes at the end of that file.
+
 ``pip`` is ``uv pip`` there, which keeps what it downloaded, and compiled kernels are kept in ``HELORA_OBJECTS``. What a
 page installs that is not published yet is found among the wheels of this checkout, in ``HELORA_WHEELHOUSE``, which its
 shell knows as ``WHEELS``.

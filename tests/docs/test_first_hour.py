@@ -1,4 +1,4 @@
-"""The first hour is typed from its page: its commands stand on the pages that explain them, and its times were measured."""
+"""The first hour is typed from its page: other pages explain its commands, and its times were measured."""
 
 from __future__ import annotations
 
