@@ -169,6 +169,14 @@ def docs_commands(session: nox.Session) -> None:
     session.run("pytest", "-q", "tests/docs/test_run_pages.py", *session.posargs, env=environment)
 
 
+@nox.session(python="3.11", venv_backend="venv", default=False)
+def first_hour(session: nox.Session) -> None:
+    """Clones HEAD where there is nothing, types all of docs/first-hour.md, and writes its times; some minutes."""
+    # The reader's adapter is made here, by PEFT. What the reader types has an environment of its own.
+    session.install(os.environ.get("HELORA_TORCH", MODELS[0]), *MODELS[1:3], "-e", ".", "-e", "harness")
+    session.run("python", "-m", "tests.docs.first_hour", *session.posargs)
+
+
 @nox.session(python="3.10")
 def conformance(session: nox.Session) -> None:
     """The kit and every plugin's own tests against all libraries: Python 3.10 is where each of them has a build.

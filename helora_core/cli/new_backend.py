@@ -26,6 +26,7 @@ def new_backend(name: str, directory: Path, as_json: bool) -> None:
     Makes a distribution helora-NAME, which emulates at first and passes the conformance kit immediately. A mark stands
     wherever a call of the library belongs. Nothing is overwritten.
     """
+    from helora_core.cli import terminal
     from helora_core.cli.output import print_json
     from helora_core.host.manager import get_manager
     from helora_core.host.scaffold import left_to_fill_in
@@ -39,11 +40,13 @@ def new_backend(name: str, directory: Path, as_json: bool) -> None:
         fill_in = [{"number": mark.number, "path": mark.path, "line": mark.line, "what": mark.what} for mark in marks]
         print_json({"distribution": folder.name, "directory": str(folder), "backend": name, "fill_in": fill_in})
         return
-    click.echo(f"wrote {folder}: an emulation that passes the kit, for you to put a library into.\n")
+    wrote = f"wrote {folder}: an emulation that passes the kit, for you to put a library into.\n"
+    click.echo(terminal.wrapped(wrote, terminal.width()))
     click.echo(f"  cd {folder}")
     click.echo("  pip install -e . hypothesis pytest")
     click.echo(f"  helora conform {name}")
     click.echo("  pytest")
     click.echo("\nTo fill in, in the order in which that goes best (pytest lists what is left):\n")
     for mark in marks:
-        click.echo(f"  {mark.number:>2}  {mark.what}  ({mark.path}:{mark.line})")
+        line = f"  {mark.number:>2}  {mark.what}  ({mark.path}:{mark.line})"
+        click.echo(terminal.wrapped(line, terminal.width(), margin=6))

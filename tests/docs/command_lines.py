@@ -56,6 +56,11 @@ class Block:
         """The line that it is named by."""
         return self.text.strip().partition("\n")[0]
 
+    @property
+    def names_file(self) -> bool:
+        """Whether its first line is a comment that names the file that the rest belongs to."""
+        return self.language in ("python", "toml") and re.fullmatch(r"# [\w./-]+\.(?:py|toml)", self.first) is not None
+
 
 def blocks(page: Path) -> list[Block]:
     """Every fenced block of a page, in order."""

@@ -1,9 +1,12 @@
 """Runs a page as a reader would: block by block, in a checkout of its own and the environment that the page makes.
 
 ``sh`` blocks run in order, each in ``bash -e`` in the directory that the one before ended in; what they leave in the
-background runs until the page ends. ``python`` blocks run in one namespace, by the Python of the page's environment.
+background runs until the page ends. ``python`` blocks run in one namespace, by the Python of the page's environment. A
+block whose first line is a comment that names a file goes at the end of that file.
+
 ``pip`` is ``uv pip`` there, which keeps what it downloaded, and compiled kernels are kept in ``HELORA_OBJECTS``. What a
-page installs that is not published yet is found among the wheels of this checkout, in ``HELORA_WHEELHOUSE``.
+page installs that is not published yet is found among the wheels of this checkout, in ``HELORA_WHEELHOUSE``, which its
+shell knows as ``WHEELS``.
 ``pages.toml`` says for each page what it takes for granted, what serves and goes on, and what is not run, and why.
 """
 
@@ -31,7 +34,7 @@ else:
     import tomli as tomllib
 
 LISTED = Path(__file__).parent / "pages.toml"
-GROUPS = ("fast", "slow", "elsewhere")
+GROUPS = ("fast", "slow", "torch", "elsewhere")
 PATIENCE = 600.0
 """Seconds that a block may take."""
 
@@ -61,6 +64,7 @@ class Page:
     Attributes:
         group: When it is run: ``fast``, ``slow``, or ``elsewhere``, not by this.
         reason: Why ``elsewhere``.
+        python: The Python of its environment; empty for the one that runs this.
         install: The installation that the page takes for granted, or none.
         given: Shell commands that make what the page takes for granted.
         given_python: The same for its Python.
@@ -72,6 +76,7 @@ class Page:
 
     group: str
     reason: str = ""
+    python: str = ""
     install: str = ""
     given: str = ""
     given_python: str = ""
@@ -96,8 +101,9 @@ def listed() -> dict[str, Page]:
 class Reader:
     """One reader of one page, with a checkout, an environment and a directory. Use it in a ``with`` statement."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, python: str = "") -> None:
         self.folder = folder
+        self._version = python or sys.executable
         self.checkout = folder / "helora"
         self.cwd = self.checkout
         self._environment = folder / "environment"
@@ -105,19 +111,17 @@ class Reader:
         self._python: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Reader:
+        # With its history, which some commands of the harness ask for, and with what is not committed yet.
+        subprocess.run(["git", "clone", "-q", "--no-checkout", str(ROOT), str(self.checkout)], check=True)
         files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.split(b"\0")
         for name in filter(None, map(os.fsdecode, files)):
             if (ROOT / name).is_file():
                 (self.checkout / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(ROOT / name, self.checkout / name)
-        # Not in a repository, some commands of the harness have no commit to name.
-        for command in (
-            ["init", "-q"],
-            ["add", "-A"],
-            ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"],
-        ):
+                shutil.copy(ROOT / name, self.checkout / name)
+        author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        for command in (["add", "-A"], [*author, "commit", "-q", "--allow-empty", "-m", "a"]):
             subprocess.run(["git", *command], cwd=self.checkout, check=True, capture_output=True)
-        subprocess.run(["uv", "venv", "-q", "-p", sys.executable, str(self._environment)], check=True)
+        subprocess.run(["uv", "venv", "-q", "-p", self._version, str(self._environment)], check=True)
         programs = self._environment / "bin"
         (programs / "pip").write_text(f'#!/bin/sh\nexec {shutil.which("uv")} pip "$@"\n', encoding="utf-8")
         (programs / "c++-cached").write_text(f'#!/bin/sh\nexec {sys.executable} {_COMPILER} "$@"\n', encoding="utf-8")
@@ -155,8 +159,9 @@ class Reader:
             "HELORA_CONFIG": str(settings / "empty.toml"), "HELORA_PROFILES": str(settings / "profiles"),
             "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(settings / "cache"), "UV_CACHE_DIR": _uv_cache(),
         }  # fmt: skip
-        if wheels := os.environ.get("HELORA_WHEELHOUSE"):
-            kept["UV_FIND_LINKS"] = wheels
+        # uv does not read pip's settings, and torch's build for CPUs is a wheel that those name on some machines.
+        wheels = [os.environ.get("HELORA_WHEELHOUSE", ""), *os.environ.get("PIP_FIND_LINKS", "").split()]
+        kept |= {"UV_FIND_LINKS": ",".join(filter(None, wheels)), "WHEELS": wheels[0]}
         return kept
 
     def shell(self, script: str, *, serves: str = "") -> None:
@@ -193,6 +198,14 @@ class Reader:
             if process.poll() is None:
                 return
         raise PageFailed(f"does not serve:\n{script}\n{_tail(log)}")
+
+    def file(self, text: str) -> None:
+        """Put a block where its first line says, below what is there."""
+        first, _, text = text.partition("\n")
+        path = self.cwd / first.removeprefix("# ")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.read_text(encoding="utf-8") + "\n\n" if path.exists() else ""
+        path.write_text(before + text, encoding="utf-8")
 
     def python(self, snippet: str) -> None:
         """Run Python after what ran before it.
@@ -235,13 +248,16 @@ def run(name: str, page: Page, folder: Path) -> int:
         PageFailed: A block did not do what the page says.
     """
     count = 0
-    with Reader(folder) as reader:
+    with Reader(folder, page.python) as reader:
         reader.shell(page.install)
         given = not page.install  # what a page takes for granted comes after what it installs
         if page.install:
             _give(reader, page)
         for block in blocks(ROOT / name):
-            if page.why_not(block) is not None:
+            if block.names_file:
+                reader.file(block.text)
+                count += 1
+            if block.names_file or page.why_not(block) is not None:
                 continue
             text = block.text if block.language == "python" else typed(block.language, block.text) or ""
             for before, after in page.instead.items():

@@ -7,6 +7,7 @@ What is listed is tested always. Pages are run where ``HELORA_RUN_PAGES`` names 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +15,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.command_lines import ROOT, blocks, pages
+from tests.docs.command_lines import ROOT, blocks, pages, typed
 from tests.docs.run_pages import GROUPS, PageFailed, Reader, listed, run
 
 fcntl = pytest.importorskip("fcntl", reason="pages are run on POSIX")
 
 LISTED = listed()
-ASKED = {"": (), "fast": ("fast",), "slow": ("fast", "slow")}[os.environ.get("HELORA_RUN_PAGES", "")]
+ASKED = {"": (), "fast": ("fast",), "slow": GROUPS[:-1]}[os.environ.get("HELORA_RUN_PAGES", "")]
+# Why a page or a block is not run, and what has to be in it for that to be true.
+KINDS = {
+    "another machine": r"https://|ssh |tcp://|unix://|relay",
+    "docker": r"\bdocker\b",
+    "GPU": r"\bcupy\b|\bcuda",
+    "hours": r"bench|train\.py|compare\.py",
+    "no command": r"",
+    "release": r"git push",
+    "session": r"",
+}
 
 
 def test_every_page_with_blocks_is_listed_and_no_other() -> None:
@@ -33,13 +44,55 @@ def test_what_is_not_run_has_a_reason_and_is_there(name: str) -> None:
     page, found = LISTED[name], blocks(ROOT / name)
     content = (ROOT / name).read_text(encoding="utf-8")
     assert (page.group == "elsewhere") == bool(page.reason)
-    assert all(page.not_run.values())
     for first in (*page.not_run, *page.serves):
         assert sum(block.first.startswith(first) for block in found) == 1, f"{name} has no block {first!r}"
     assert [text for text in page.instead if text not in content] == []
     assert sum(page.text.values()) == sum(block.language == "text" and not block.is_output for block in found)
     runs = [block for block in found if page.why_not(block) is None]
-    assert page.group == "elsewhere" or runs
+    if page.group != "elsewhere":
+        assert runs
+    elif page.reason.startswith("no command: "):
+        assert [block.first for block in runs if block.language == "python" or typed(block.language, block.text)] == []
+    else:
+        assert unfounded(page.reason, "\n".join(block.text for block in runs)) is None
+    for first, reason in page.not_run.items():
+        (block,) = (block for block in found if block.first.startswith(first))
+        assert unfounded(reason, block.text) is None
+
+
+def unfounded(reason: str, text: str) -> str | None:
+    """What is wrong with a reason not to run some commands, or None if nothing is."""
+    kind = next((kind for kind in KINDS if reason.startswith((f"{kind}: ", f"{kind} "))), None)
+    if kind is None:
+        return f"{reason!r} is none of {', '.join(KINDS)}"
+    if not text.strip():
+        return f"{reason!r} is of no command"
+    if not re.search(KINDS[kind], text):
+        return f"{reason!r}: nothing in it asks for that:\n{text}"
+    if kind == "session":
+        name = reason.split()[1].rstrip(":")
+        named = re.findall(r"[\w-]+(?:/[\w.-]+)+", reason)
+        if f"def {name}(session" not in (ROOT / "noxfile.py").read_text(encoding="utf-8") or not named:
+            return f"{reason!r} names no session, or nothing that it runs"
+        if missing := [path for path in named if not (ROOT / path).exists()]:
+            return f"{reason!r}: there is no {missing}"
+    return None
+
+
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [
+        ("it is slow: really", "helora demo"),
+        ("docker: an image", "helora demo"),
+        ("GPU: a card", "helora demo --backend tenseal"),
+        ("hours: much", ""),
+        ("session nothing: tests/docs", "helora demo"),
+        ("session docs: somewhere", "helora demo"),
+        ("session docs: tests/nothing", "helora demo"),
+    ],
+)
+def test_an_unfounded_reason_is_noticed(reason: str, text: str) -> None:
+    assert unfounded(reason, text) is not None
 
 
 def test_every_group_that_is_run_has_pages() -> None:
