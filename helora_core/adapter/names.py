@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from itertools import product
 
 _DIGITS = re.compile(r"([0-9]+)")
 
@@ -24,9 +25,19 @@ def natural_key(name: str) -> tuple[tuple[tuple[int, str], ...], str]:
     return tuple(key), name
 
 
+_BRACES = re.compile(r"\{([^{}]*)\}")
+
+
 def matches(name: str, pattern: str) -> bool:
-    """Whether ``pattern``, with ``*``, ``?`` and ``[…]`` as wildcards, is ``name`` or the end of it after a dot."""
-    return fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}")
+    """Whether ``pattern``, with ``*``, ``?``, ``[…]`` and ``{a,b}``, is ``name`` or the end of it after a dot."""
+    return any(fnmatchcase(name, each) or fnmatchcase(name, f"*.{each}") for each in _alternatives(pattern))
+
+
+def _alternatives(pattern: str) -> Iterator[str]:
+    """The patterns without braces that one with braces, which are not nested, stands for."""
+    parts = _BRACES.split(pattern)
+    choices = (part.split(",") if i % 2 else [part] for i, part in enumerate(parts))
+    return map("".join, product(*choices))
 
 
 def close_names(wanted: str, names: Iterable[str], *, limit: int = 4) -> list[str]:

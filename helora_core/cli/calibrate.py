@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from helora_core.cli import options
+from helora_core.cli.numbers import Whole
 
 if TYPE_CHECKING:
     from helora_core.planning.profile import ChainFigures, Profile
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--rounds",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     default=30,
     show_default=True,
     metavar="R",

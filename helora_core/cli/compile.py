@@ -120,7 +120,7 @@ def _document(
 
 
 def _show(document: dict[str, Any]) -> None:
-    from helora_core.cli.output import print_table, size
+    from helora_core.cli.output import counted, print_table, size
     from helora_core.cli.tables import BEGINNINGS, Column, Table
     from helora_core.cli.terminal import say
 
@@ -136,9 +136,9 @@ def _show(document: dict[str, Any]) -> None:
     print_table(Table(columns, rows, spare=("plan", "plaintexts", BEGINNINGS, "shape", "tokens/run"), names="module"))
     for line in _saved(document["modules"]):
         say(line, hanging=2)
-    sets = f"{document['key_sets']} key set{'s' * (document['key_sets'] > 1)}"
-    say(f"{document['plans']} plans under {sets}, {size(document['key_bytes_estimate'])} of rotation keys")
-    click.echo(f"wrote {document['output']}: {document['files']} files, {size(document['bytes'])}")
+    sets = counted(document["key_sets"], "key set")
+    say(f"{counted(document['plans'], 'plan')} under {sets}, {size(document['key_bytes_estimate'])} of rotation keys")
+    click.echo(f"wrote {document['output']}: {counted(document['files'], 'file')}, {size(document['bytes'])}")
     click.echo(f"artifact {document['artifact_digest']}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from helora_core.cli import options
+from helora_core.cli.numbers import Whole
 
 NEXT = "Try next: helora plan --adapter DIR for your own adapter; helora doctor for what runs on this machine."
 
@@ -13,7 +14,7 @@ NEXT = "Try next: helora plan --adapter DIR for your own adapter; helora doctor 
 @options.module
 @click.option(
     "--tokens",
-    type=click.IntRange(1, 32),
+    type=Whole(1, 32),
     default=16,
     show_default=True,
     metavar="T",

@@ -31,13 +31,13 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 
 
 def _show(found: dict[str, Any]) -> None:
-    from helora_core.cli.output import field, print_table, size, warn
+    from helora_core.cli.output import counted, field, print_table, size, warn
     from helora_core.cli.tables import Column, Table
     from helora_core.cli.terminal import say
 
     processor = found["processor"]
     field("helora", f"{found['helora']} on Python {found['python']}, {found['platform']}")
-    field("processor", f"{processor['model'] or 'unknown'}, {_number(processor['cores'], 'core')} for this process")
+    field("processor", f"{processor['model'] or 'unknown'}, {counted(processor['cores'], 'core')} for this process")
     field("", " ".join(processor["features"]) or "no features known")
     field("compilers", *(f"{each['name']}: {each['version'] or each['path']}" for each in found["compilers"]))
     facts = {(row["name"], name): fact for row in found["backends"] for name, fact in row["facts"].items()}
@@ -54,13 +54,18 @@ def _show(found: dict[str, Any]) -> None:
         if (row["reason"] or row["only_by_name"]) and row["name"] not in told:
             say(f"{row['name']}: {row['reason'] or row['only_by_name']}", hanging=2)
     say("")
-    rows = [(each["name"], each["version"] or "no", each["for"], "" if each["version"] else each["install"])
-            for each in found["extras"]]  # fmt: skip
-    columns = [Column("part"), Column("version"), Column("for", prose=True), Column("to install")]
-    print_table(Table(columns, rows, spare=("for",)))
+    rows = [(each["name"], each["version"] or "no", each["for"]) for each in found["extras"]]
+    columns = [Column("part"), Column("version"), Column("for", prose=True)]
+    print_table(Table(columns, rows))
+    missing: dict[str, list[str]] = {}
+    for each in found["extras"]:
+        if not each["version"]:
+            missing.setdefault(each["install"], []).append(each["name"])
+    for how, names in missing.items():
+        say(f"{', '.join(names)}: {how}", hanging=2)
     say("")
     for each in found["folders"]:
-        there = f"{_number(each['files'], 'file')}, {size(each['bytes'])}" if each["exists"] else "not there"
+        there = f"{counted(each['files'], 'file')}, {size(each['bytes'])}" if each["exists"] else "not there"
         field(each["what"], f"{each['path']}: {there}")
     field("variables", *(f"{name}={value}" for name, value in found["variables"].items() if value is not None))
     unset = ", ".join(name for name, value in found["variables"].items() if value is None)
@@ -69,10 +74,6 @@ def _show(found: dict[str, Any]) -> None:
         warn(each["what"])
         say(f"  hint: {each['hint']}", err=True, hanging=2)
     say("\n" + _verdict(found))
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _auto(auto: dict[str, Any]) -> list[str]:
@@ -100,9 +101,11 @@ def _calibrated(profile: dict[str, Any] | None) -> str:
 
 
 def _verdict(found: dict[str, Any]) -> str:
+    from helora_core.cli.output import counted
+
     if found["problems"]:
         count = len(found["problems"])
-        return f"{_number(count, 'problem')}: see the hint{'s' * (count > 1)}."
+        return f"{counted(count, 'problem')}: see the hint{'s' * (count > 1)}."
     name = found["auto"]["backend"]
     calibrated = any(row["profile"] and row["profile"]["date"] for row in found["backends"] if row["name"] == name)
     advice = "" if calibrated else f" For predicted times: helora calibrate --backend {name}."

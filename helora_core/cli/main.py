@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -16,12 +16,16 @@ from helora_core import __version__
 from helora_core.cli.groups import Group
 from helora_core.cli.options import JSON_ASKED
 from helora_core.cli.terminal import say, width, wrapped
-from helora_core.errors import HeloraError
+from helora_core.errors import HeloraError, InvalidInput
 
 _COMMANDS = (
     "backends", "calibrate", "compile", "conform", "demo", "doctor", "explain", "new-backend", "packings", "plan",
     "predict", "run",
 )  # fmt: skip
+
+
+USAGE_ERROR = "usage-error"
+"""Code of a wrong command line; its exit status is 2."""
 
 
 class _Commands(Group):
@@ -45,20 +49,50 @@ class _Commands(Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
         except click.UsageError as error:
-            if (columns := width(sys.stderr)) is None:
-                raise
-            lines = wrapped(f"Error: {error.format_message()}", columns, hanging=2)
-            raise click.UsageError(lines.removeprefix("Error: "), error.ctx) from error
+            _complain(error, ctx)
         except HeloraError as error:
             _refuse(error, as_json=bool(ctx.meta.get(JSON_ASKED)))
-            ctx.exit(1)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError) or error.filename is None:
+                raise
+            _refuse(_of_file(error), as_json=bool(ctx.meta.get(JSON_ASKED)))
+        ctx.exit(1)
 
 
 def _plugin_commands() -> dict[str, click.Command]:
     from helora_core.host.manager import get_manager
 
     return {command.name: command for command in get_manager().cli_commands() if command.name}
+
+
+def _complain(error: click.UsageError, ctx: click.Context) -> NoReturn:
+    """Say what is wrong with the command line: to programs if they asked, otherwise in lines that fit the terminal."""
+    of = error.ctx or _called(ctx)
+    if ctx.meta.get(JSON_ASKED):
+        from helora_core.cli.output import print_json
+
+        hint = f"{of.command_path} --help lists what it takes."
+        print_json({"error": {"code": USAGE_ERROR, "message": _as_text(error.format_message()), "hint": hint}})
+        ctx.exit(2)
+    lines = wrapped(f"Error: {error.format_message()}", width(sys.stderr), hanging=2)
+    raise click.UsageError(lines.removeprefix("Error: "), of) from error
+
+
+def _called(ctx: click.Context) -> click.Context:
+    """The context of the command that was called, as far as click has noted it."""
+    command = ctx.command.get_command(ctx, ctx.invoked_subcommand or "") if isinstance(ctx.command, Group) else None
+    return click.Context(command, parent=ctx, info_name=ctx.invoked_subcommand) if command else ctx
+
+
+def _of_file(error: OSError) -> InvalidInput:
+    """What to say where a file or folder could not be read or written, and no command says it in better words."""
+    return InvalidInput(
+        f"{error.filename}: cannot be read or written ({error.strerror or error}).",
+        hint="Check that it is there, of the right kind, and yours to read or write.",
+    )
 
 
 def _refuse(error: HeloraError, *, as_json: bool) -> None:
@@ -84,7 +118,7 @@ def _as_text(message: str) -> str:
 def main(ctx: click.Context) -> None:
     """Run LoRA adapters over encrypted activations, on any CKKS library.
 
-    Start with `helora demo`. Every command takes --json; refusals then are a JSON object with code, message and
+    Start with `helora demo`. Most commands take --json; refusals then are a JSON object with code, message and
     hint, and the exit status is 1. Defaults come from helora.toml, as in: ring = 16384
     """
     from helora_core.cli.config import read_defaults

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from helora_core.cli.groups import closest
+from helora_core.cli.numbers import Real, Whole
 
 if TYPE_CHECKING:
     from helora_core.compiler.request import Constraints
@@ -43,6 +43,7 @@ def _names_of(kind: str) -> Callable[[click.Context, click.Parameter, str], list
 
 
 backends = _names_of("backends")
+packing_names = _names_of("packings")
 
 
 def _tables(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -85,7 +86,7 @@ wide: Decorator = click.option(
     help="Show every column and every row of tables, wider than the terminal if need be.",
 )  # fmt: skip
 packing: Decorator = click.option(
-    "--packing", default=DEFAULT_PACKING, show_default=True, metavar="NAME", shell_complete=_names_of("packings"),
+    "--packing", default=DEFAULT_PACKING, show_default=True, metavar="NAME", shell_complete=packing_names,
     help="Packing strategy (`helora packings`); auto: the one predicted to be cheapest (`helora explain`).",
 )  # fmt: skip
 backend: Decorator = click.option(
@@ -96,13 +97,6 @@ ring: Decorator = click.option(
     "--ring", type=int, envvar="HELORA_RING", show_envvar=True, metavar="N",
     help="Ring degree; by default the smallest that is secure and precise enough.",
 )  # fmt: skip
-
-
-def _number(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
-    # Every comparison with NaN would pass.
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a number of bits.", ctx, param)
-    return value
 
 
 def _assumptions(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> frozenset[Assumption]:
@@ -118,12 +112,12 @@ def _assumptions(ctx: click.Context, param: click.Parameter, value: tuple[str, .
 _TARGET_BITS = 14.0
 
 target_bits: Decorator = click.option(
-    "--target-bits", type=click.FloatRange(min=0), callback=_number, show_default=f"{_TARGET_BITS:g}", metavar="BITS",
+    "--target-bits", type=Real(min=0), show_default=f"{_TARGET_BITS:g}", metavar="BITS",
     help="Precision to choose parameters for, relative to the expected max|Δ|; some Δ are smaller. For packings that "
     "run ahead of time, whose precision is fixed, --min-bits unless it is given.",
 )  # fmt: skip
 min_bits: Decorator = click.option(
-    "--min-bits", type=click.FloatRange(min=0), callback=_number, default=12.0, show_default=True, metavar="BITS",
+    "--min-bits", type=Real(min=0), default=12.0, show_default=True, metavar="BITS",
     help="Least precision, relative to the actual max|Δ|; below it nothing is written.",
 )  # fmt: skip
 security: Decorator = click.option(
@@ -141,7 +135,7 @@ private_weights: Decorator = click.option(
     help="Refuse plans that show weights to the key holder, and sanitise results; or let it learn them.",
 )  # fmt: skip
 sanitize: Decorator = click.option(
-    "--sanitize", type=click.IntRange(0, 64), metavar="BITS",
+    "--sanitize", type=Whole(0, 64), metavar="BITS",
     help="Re-randomise and flood results to this statistical distance; 40 for private weights, else 0: not at all.",
 )  # fmt: skip
 assume: Decorator = click.option(
@@ -149,11 +143,11 @@ assume: Decorator = click.option(
     help="Accept what a packing assumes of every client, such as honest-keys, which `precomputed` rests on.",
 )  # fmt: skip
 _rtt_ms: Decorator = click.option(
-    "--rtt-ms", type=click.FloatRange(min=0), default=0.0, show_default=True, metavar="MS",
+    "--rtt-ms", type=Real(min=0), default=0.0, show_default=True, metavar="MS",
     help="Network round trip, added for each message to the server and back when packings are compared.",
 )  # fmt: skip
 _ahead: Decorator = click.option(
-    "--ahead", type=click.IntRange(1, MOST_TOKENS), metavar="TOKENS",
+    "--ahead", type=Whole(1, MOST_TOKENS), metavar="TOKENS",
     help="Tokens that will be used of what plans prepare ahead of time, when packings are compared; by default only "
     "those of the request.",
 )  # fmt: skip
@@ -162,7 +156,8 @@ share: Decorator = click.option(
 )
 module: Decorator = click.option(
     "--module", "module_name", default="all", show_default=True, metavar="NAME",
-    help="A module's name or its ending (`q_proj`, `layers.3.self_attn.q_proj`), with shell wildcards, or all.",
+    help="A module's name or its ending (`q_proj`, `layers.3.self_attn.q_proj`), which may have `*`, `?` or `{a,b}`; or "
+    "all.",
 )  # fmt: skip
 force: Decorator = click.option("--force", is_flag=True, help="Replace existing output files.")
 allow_emulation: Decorator = click.option(
@@ -176,7 +171,7 @@ _BUDGETS = {
     "depth": "products that follow each other",
 }  # fmt: skip
 _budgets: list[Decorator] = [
-    click.option(f"--max-{name}", type=click.FloatRange(min=0), metavar="X", help=f"Refuse plans of more {what}.")
+    click.option(f"--max-{name}", type=Real(min=0), metavar="X", help=f"Refuse plans of more {what}.")
     for name, what in _BUDGETS.items()
 ]
 
@@ -189,7 +184,7 @@ class _Tokens(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gener
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         if isinstance(value, tuple):
             return value
-        one: click.ParamType = click.IntRange(1, MOST_TOKENS)  # type: ignore[type-arg,unused-ignore]
+        one: click.ParamType = Whole(1, MOST_TOKENS)  # type: ignore[type-arg,unused-ignore]
         return tuple(one.convert(each.strip(), param, ctx) for each in str(value).split(","))
 
 

@@ -68,7 +68,10 @@ def _wide() -> bool:
 
 
 def field(label: str, *sentences: str) -> None:
-    """A label with its text beside it, each sentence on lines of its own; nothing without sentences."""
+    """A label with its text beside it, or below one that is long; each sentence begins a line; nothing without one."""
+    if len(label) >= _LABEL and sentences:
+        say(f"  {label}")
+        label = ""
     for i, sentence in enumerate(sentences):
         say(f"  {'' if i else label:<{_LABEL}}{sentence}", margin=_LABEL + 2)
 
@@ -96,8 +99,8 @@ def progress(unit: str, total: int) -> Iterator[Any]:
     )
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task(unit, total=total)
         yield lambda done: bar.advance(task, done)
 
@@ -184,6 +187,11 @@ def seconds(milliseconds: float) -> str:
     if 0 < milliseconds < 0.05:
         return f"{milliseconds:.3f}"
     return f"{milliseconds:.2f}" if milliseconds < 10 else f"{milliseconds:.1f}"
+
+
+def counted(count: int, what: str) -> str:
+    """A number of things, whose plural ends in s."""
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def amount(count: float) -> str:

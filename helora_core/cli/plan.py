@@ -276,10 +276,10 @@ def _saved(row: dict[str, Any]) -> str:
 
 
 def _one_key_set(joint: dict[str, Any]) -> str:
-    from helora_core.cli.output import size
+    from helora_core.cli.output import counted, size
 
     return (
-        f"one for {len(joint['plans'])} plans, {len(joint['rotation_steps'])} rotations, "
+        f"one for {counted(len(joint['plans']), 'plan')}, {len(joint['rotation_steps'])} rotations, "
         f"{size(joint['key_bytes_estimate'])} (apart {size(joint['key_bytes_apart_estimate'])})"
     )
 

@@ -32,8 +32,9 @@ def predict(
         if best["refusal"]:
             raise NothingEligible(f"{name or shape}: {best['refusal']}", hint="helora explain shows every refusal.")
         if best["ms_per_token"] is None:
+            backend = best["backend"] or "auto"
             raise ProfileMissing(
-                f"Backend {best['backend'] or 'auto'} was not calibrated here.", hint="Run helora calibrate first."
+                f"Backend {backend} was not calibrated here.", hint=f"Run helora calibrate --backend {backend} first."
             )
         rows.append({"module": name, "tokens": tokens, **best})
     if as_json:

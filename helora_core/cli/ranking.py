@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from helora_core.cli import options
+from helora_core.cli.numbers import Whole
 
 if TYPE_CHECKING:
     from helora_core.cli.subjects import Subject
@@ -27,7 +28,7 @@ _subject = (
     ),
     click.option(
         "--tokens",
-        type=click.IntRange(1, options.MOST_TOKENS),
+        type=Whole(1, options.MOST_TOKENS),
         default=1,
         show_default=True,
         metavar="T",

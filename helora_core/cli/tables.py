@@ -190,11 +190,14 @@ def _folded(table: Table) -> tuple[list[list[Sequence[Any]]], bool]:
 
 
 def pattern(names: Sequence[str]) -> str:
-    """One name for several modules: what differs in them is ``*``, or in braces if it is two or three words."""
+    """One name for several modules: what differs in them is ``*``, or in braces if it is two or three words.
+
+    ``--module`` takes it, as ``helora_core.adapter.names.matches`` does.
+    """
     split = [name.split(".") for name in dict.fromkeys(names)]
     if len({len(parts) for parts in split}) > 1:
         ending = _common([parts[::-1] for parts in split])[::-1]
-        return ".".join(["*", *ending])
+        return ".".join(ending if len(ending) == min(map(len, split)) else ["*", *ending])
     return ".".join(_component(list(dict.fromkeys(each))) for each in zip(*split, strict=True))
 
 

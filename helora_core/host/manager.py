@@ -231,8 +231,8 @@ class PluginManager:
         return error_type(
             f"no loaded plugin offers the {kind} {name!r}; there are: {', '.join(known) or 'none'}"
             + "".join(f"; {reason}" for reason in reasons),
-            hint=f"{did_you_mean(name, known)}Choose one of those, or install the plugin that offers {name!r} and, if "
-            "HELORA_PLUGINS is set, add it there.",
+            hint=f"{did_you_mean(name, ['auto', *known])}Choose one of those, or install the plugin that offers "
+            f"{name!r} and, if HELORA_PLUGINS is set, add it there.",
         )
 
     def _instance(self, kind: str, registered: RegisteredBackend | RegisteredPacking) -> Any:
@@ -285,5 +285,6 @@ def _way_to_a_backend(refused: RegisteredBackend, known: Iterable[str]) -> str:
     others = ", ".join(name for name in known if name != refused.spec.name) or "none is installed"
     library = refused.spec.library
     if library and refused.library_version is None:
-        return f"Install its library, as in 'pip install {library}', or choose another backend ({others})."
+        how = "as said there" if "pip install" in str(refused.availability) else f"{library}, as its plugin's page says"
+        return f"Install its library, {how}, or choose another backend ({others})."
     return f"Fix the problem named above, or choose another backend ({others})."

@@ -69,7 +69,8 @@ def test_a_missing_library_is_a_reason_in_words_and_no_failure(discover: Discove
     assert not failures_of(manager, "missing_library")
     with pytest.raises(BackendUnavailable, match="fake-absent-library is not installed") as refusal:
         manager.load_backend("no_library")
-    assert "pip install fake-absent-library" in refusal.value.hint
+    assert "fake-absent-library" in refusal.value.hint
+    assert "pip install" not in refusal.value.hint  # no name of an index is made up
 
 
 @pytest.mark.parametrize("name", ["check_raises", "check_answers_true", "check_answers_nothing_said"])

@@ -25,6 +25,7 @@ import tenseal.sealapi as seal
 from helora_core.adapter.lora import LoRAModule, ModuleShape
 from helora_core.adapter.synthetic import synthetic_activations, synthetic_module
 from helora_core.backend.session import open_sessions
+from helora_core.cli.numbers import Whole
 from helora_core.compiler.compile import compile_plan
 from helora_core.compiler.exponents import normalized_tokens
 from helora_core.compiler.ir import OpKind
@@ -148,7 +149,7 @@ def paired_ms(first: Token, second: Token, pairs: int) -> tuple[list[float], lis
 @click.command("by-hand")
 @click.option("--shape", default="1536:1536:16", show_default=True, help="d_in:d_out:rank.")
 @click.option("--ring", default=8192, show_default=True, help="Ring degree.")
-@click.option("--pairs", default=60, show_default=True, help="Pairs of runs.")
+@click.option("--pairs", type=Whole(1), default=60, show_default=True, help="Pairs of runs.")
 def by_hand(shape: str, ring: int, pairs: int) -> None:
     """Print the time of one token over that of the same SEAL calls written by hand, as JSON."""
     module_shape = ModuleShape.parse(shape)

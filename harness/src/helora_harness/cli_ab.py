@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from helora_core.cli.numbers import Real, Whole
 from helora_core.cli.options import wide
+from helora_core.errors import InvalidInput
 from helora_harness.places import REPO
 
 if TYPE_CHECKING:
@@ -54,12 +56,12 @@ def _cells(context: click.Context, parameter: click.Parameter, values: tuple[str
     metavar="CELL",
     help="As 'tenseal rank_bsgs 512:512:8 1', or a preset; may be given again.",
 )
-@click.option("--spawns", type=click.IntRange(8), default=8, show_default=True, help="Fresh processes per side.")
-@click.option("--blocks", type=click.IntRange(1), default=5, show_default=True, help="Timings in each, in pairs.")
+@click.option("--spawns", type=Whole(8), default=8, show_default=True, help="Fresh processes per side.")
+@click.option("--blocks", type=Whole(1), default=5, show_default=True, help="Timings in each, in pairs.")
 @click.option("--repo", type=click.Path(path_type=Path, exists=True, file_okay=False), default=REPO, hidden=True)
 @click.option(
     "--fail-over",
-    type=click.FloatRange(1.0),
+    type=Real(1.0),
     metavar="RATIO",
     help="Exit with 1 if a slowdown is certainly larger than this, and is so again when measured once more.",
 )
@@ -83,24 +85,20 @@ def ab(
     speed drifts does not matter, and the base runs against itself too: the A/A floor.
     """
     from helora_harness.ab import Plan
-    from helora_harness.checkouts import CommitUnusable
 
     if (len(commits) != 2) == (backends is None):
         raise click.UsageError("Give BASE and HEAD, or --backends A B.")
     plan = Plan(spawns, blocks)
     if out is not None:
         _check_appendable(out)
-    try:
-        with _codes(repo, commits) as (names, codes):
-            names = backends or names
-            found = _measured(codes, cells, plan, backends, quiet=as_json)
-            over = _over(found, fail_over)
-            if over:
-                again = _measured(codes, over, plan, backends, quiet=as_json)
-                over = _over(again, fail_over)
-                found += again
-    except CommitUnusable as error:
-        raise click.ClickException(str(error)) from error
+    with _codes(repo, commits) as (names, codes):
+        names = backends or names
+        found = _measured(codes, cells, plan, backends, quiet=as_json)
+        over = _over(found, fail_over)
+        if over:
+            again = _measured(codes, over, plan, backends, quiet=as_json)
+            over = _over(again, fail_over)
+            found += again
     document = _document(names, found, plan)
     if out is not None:
         with out.open("ab") as file:
@@ -120,7 +118,9 @@ def _check_appendable(path: Path) -> None:
         with path.open("ab"):
             pass
     except OSError as error:
-        raise click.ClickException(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise InvalidInput(
+            f"{path}: cannot be written ({error.strerror or error}).", hint="Name a file in a directory that exists."
+        ) from error
 
 
 @contextmanager

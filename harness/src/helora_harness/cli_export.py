@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from helora_core.cli.numbers import Whole
 from helora_core.cli.options import as_json
 from helora_core.cli.options import force as force_option
 from helora_harness.places import HISTORY
@@ -45,7 +46,7 @@ def _read(paths: tuple[Path, ...]) -> list[Any]:
 @click.command()
 @_of_rows
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Keep the site in this directory.")
-@click.option("--serve", "port", type=click.IntRange(0, 65535), help="Serve it to this machine at this port; 0: any.")
+@click.option("--serve", "port", type=Whole(0, 65535), help="Serve it to this machine at this port; 0: any.")
 @force_option
 @as_json
 def history(

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from helora_core.cli.numbers import Whole
 from helora_core.cli.options import as_json, wide
 from helora_harness.places import REPO
 
@@ -19,7 +20,7 @@ CELLS = (("rank_bsgs", "512:512:8", 1), ("rank_bsgs", "4096:4096:16", 8), ("chee
 
 @click.command()
 @click.argument("commits", nargs=-1)
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Turns of each commit.")
+@click.option("--rounds", type=Whole(1), default=5, show_default=True, help="Turns of each commit.")
 @click.option("--repo", type=click.Path(path_type=Path, exists=True, file_okay=False), default=REPO, hidden=True)
 @wide
 @as_json
@@ -31,22 +32,19 @@ def overhead(commits: tuple[str, ...], rounds: int, repo: Path, as_json: bool) -
     """
     from helora_core.cli.output import print_json, print_table, progress
     from helora_core.cli.tables import Table
-    from helora_harness.checkouts import CommitUnusable, Worker, code_at, code_here
+    from helora_harness.checkouts import Worker, code_at, code_here
     from helora_harness.machine import machine_facts
 
     names = commits or ("here",)
     taken: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    try:
-        with ExitStack() as stack, progress("rounds", rounds * len(CELLS)) as advance:
-            codes = [code_at(repo, name) for name in commits] or [code_here(repo)]
-            workers = [stack.enter_context(Worker(stack.enter_context(code))) for code in codes]
-            for number in range(rounds):
-                for i, cell in enumerate(CELLS):
-                    for name, worker in list(zip(names, workers, strict=True))[:: 1 if number % 2 == 0 else -1]:
-                        taken.setdefault((name, i), []).append(worker.ask(do="overhead", cell=cell))
-                    advance(1)
-    except CommitUnusable as error:
-        raise click.ClickException(str(error)) from error
+    with ExitStack() as stack, progress("rounds", rounds * len(CELLS)) as advance:
+        codes = [code_at(repo, name) for name in commits] or [code_here(repo)]
+        workers = [stack.enter_context(Worker(stack.enter_context(code))) for code in codes]
+        for number in range(rounds):
+            for i, cell in enumerate(CELLS):
+                for name, worker in list(zip(names, workers, strict=True))[:: 1 if number % 2 == 0 else -1]:
+                    taken.setdefault((name, i), []).append(worker.ask(do="overhead", cell=cell))
+                advance(1)
     rows = [_row(name, CELLS[i], answers) for (name, i), answers in sorted(taken.items(), key=lambda item: item[0][1])]
     if as_json:
         print_json({"schema": SCHEMA, "machine": machine_facts(), "rounds": rounds, "rows": rows})

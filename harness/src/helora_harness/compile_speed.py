@@ -18,11 +18,12 @@ from itertools import product
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
 from helora_core.adapter.lora import ModuleShape
+from helora_core.cli.numbers import Whole
+from helora_core.cli.options import MOST_TOKENS, as_json, packing_names, wide
+from helora_core.cli.output import print_table, progress
+from helora_core.cli.tables import Table
 from helora_core.compiler.compile import compile_plan
 from helora_core.errors import HeloraError
 from helora_core.host.manager import get_manager
@@ -55,29 +56,47 @@ def timed(packing: str, shape: str, tokens: int, sanitize_bits: int | None) -> d
     return {**row, "cpu_ms": elapsed_ms, "operations": len(plan.program.ops), "digest": plan.digest}
 
 
+def _shape(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(str(ModuleShape.parse(value)) for value in values)
+
+
 @click.command("compile")
-@click.option("--packing", "packings", multiple=True, help="Only this one; may be repeated.")
-@click.option("--shape", "shapes", multiple=True, default=SHAPES, help="d_in:d_out:rank; may be repeated.")
-@click.option("--tokens", multiple=True, type=int, default=TOKENS, show_default=True)
-@click.option("--slowest", default=20, show_default=True, help="Rows of the table.")
-@click.option("--json", "as_json", is_flag=True, help="All rows as JSON.")
+@click.option("--packing", "packings", multiple=True, metavar="NAME", shell_complete=packing_names,
+              help="Only this one; may be repeated.")  # fmt: skip
+@click.option("--shape", "shapes", multiple=True, default=SHAPES, metavar="D_IN:D_OUT:R", callback=_shape,
+              help="Of a module; may be repeated. By default those of models up to 7 billion parameters.")  # fmt: skip
+@click.option("--tokens", multiple=True, type=Whole(1, MOST_TOKENS), default=TOKENS, show_default=True, metavar="T",
+              help="In flight together; may be repeated.")  # fmt: skip
+@click.option("--slowest", type=Whole(1), default=20, show_default=True, metavar="N", help="Rows of the table.")
+@wide
+@as_json
 def compile_command(
     packings: Sequence[str], shapes: Sequence[str], tokens: Sequence[int], slowest: int, as_json: bool
 ) -> None:
     """Time the compiler; the status is 1 if a plan takes more than a second."""
+    for name in packings:
+        get_manager().load_packing(name)
     cells = list(product(packings or sorted(get_manager().packings()), shapes, tokens, SANITIZE_BITS))
-    rows = [timed(*cell) for cell in track(cells, "compiling", console=Console(stderr=True), transient=True)]
+    rows = []
+    with progress("plans", len(cells)) as advance:
+        for cell in cells:
+            rows.append(timed(*cell))
+            advance(1)
     late = [row for row in rows if row["cpu_ms"] > BAR_MS]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
     else:
-        table = Table("packing", "shape", "tokens", "sanitised", "operations", "ms", title=f"slowest of {len(rows)}")
-        for row in sorted(rows, key=lambda row: -row["cpu_ms"])[:slowest]:
-            operations = str(row.get("operations", "refused"))
-            ms = f"[red]{row['cpu_ms']:.0f}[/]" if row in late else f"{row['cpu_ms']:.0f}"
-            table.add_row(
-                row["packing"], row["shape"], str(row["tokens"]), str(row["sanitize_bits"] or "—"), operations, ms
-            )
-        Console().print(table)
-        click.echo(f"{len(late)} of {len(rows)} over {BAR_MS:.0f} ms")
+        print_table(_table(sorted(rows, key=lambda row: -row["cpu_ms"])[:slowest]))
+        shown = f"the slowest {slowest} of {len(rows)}; " if slowest < len(rows) else ""
+        click.echo(f"{shown}{len(late)} of {len(rows)} over {BAR_MS:.0f} ms")
     sys.exit(1 if late else 0)
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    cells = [
+        (row["packing"], row["shape"], str(row["tokens"]), str(row["sanitize_bits"] or "no"),
+         str(row.get("operations", "refused")), f"{row['cpu_ms']:.0f}")
+        for row in rows
+    ]  # fmt: skip
+    numbers = ("tokens", "sanitised", "operations", "ms")
+    return Table.of_text(("packing", "shape", *numbers), cells, numbers=numbers, spare=("operations", "sanitised"))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import click
 
+from helora_core.cli.numbers import Whole
 from helora_core.cli.options import as_json
 from helora_harness.cases import TIMED_SHAPES
 from helora_harness.checkouts import Commit, CommitUnusable, Worker, asked, code_at, git, resolve
@@ -125,7 +126,7 @@ def add_counts(
 
 @click.command()
 @click.option("--timings", "timed_commits", multiple=True, metavar="COMMIT", help="Time these too, all in turn.")
-@click.option("--rounds", type=click.IntRange(3), default=21, show_default=True, help="Runs of each timed cell.")
+@click.option("--rounds", type=Whole(3), default=21, show_default=True, help="Runs of each timed cell.")
 @click.option("--since", metavar="COMMIT", help="Count only commits after this one.")
 @click.option("--no-counts", is_flag=True, help="Only time.")
 @as_json
@@ -150,25 +151,22 @@ def grow(
     left_out: list[str] = []
     added: dict[str, int] = {}
     out.mkdir(parents=True, exist_ok=True)
-    try:
-        if not no_counts:
-            asked = f"{since}..HEAD" if since else "HEAD"
-            of = git(repo, "rev-list", "--first-parent", "--reverse", asked, "--", *_CODE)
-            commits = [resolve(repo, commit) for commit in of.split()]
-            with progress("commits", len(commits)) as advance:
-                added["counts"] = add_counts(repo, out, commits, left_out.append, lambda: advance(1))
-        if timed_commits:
-            commits, cells = [resolve(repo, name) for name in timed_commits], timed_cells()
-            with progress("cells", len(cells)) as advance:
-                added["timings"] = 0
-                for found in timed(repo, commits, cells, rounds, lambda: advance(1)):
-                    if isinstance(found, str):
-                        left_out.append(found)
-                    else:  # at once: an interruption loses one cell
-                        replace_rows(out / "timings.jsonl", [found])
-                        added["timings"] += 1
-    except CommitUnusable as error:
-        raise click.ClickException(str(error)) from error
+    if not no_counts:
+        asked = f"{since}..HEAD" if since else "HEAD"
+        of = git(repo, "rev-list", "--first-parent", "--reverse", asked, "--", *_CODE)
+        commits = [resolve(repo, commit) for commit in of.split()]
+        with progress("commits", len(commits)) as advance:
+            added["counts"] = add_counts(repo, out, commits, left_out.append, lambda: advance(1))
+    if timed_commits:
+        commits, cells = [resolve(repo, name) for name in timed_commits], timed_cells()
+        with progress("cells", len(cells)) as advance:
+            added["timings"] = 0
+            for found in timed(repo, commits, cells, rounds, lambda: advance(1)):
+                if isinstance(found, str):
+                    left_out.append(found)
+                else:  # at once: an interruption loses one cell
+                    replace_rows(out / "timings.jsonl", [found])
+                    added["timings"] += 1
     if as_json:
         print_json({"schema": 1, "rows": added, "left_out": left_out})
         return

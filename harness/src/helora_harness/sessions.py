@@ -17,7 +17,9 @@ from pathlib import Path
 import click
 import msgspec
 
+from helora_core.cli.numbers import Whole
 from helora_core.cli.options import as_json, wide
+from helora_core.errors import InvalidInput
 from helora_harness.places import DATA
 
 SCHEMA = 1
@@ -95,7 +97,7 @@ def measured(backend: str, modules: str, sessions: int, step: Callable[[], objec
     """``held`` in a new process.
 
     Raises:
-        ClickException: It ended without an answer; its messages are on standard error.
+        InvalidInput: It ended without an answer; its messages are on standard error.
     """
     command = [sys.executable, "-m", __name__, backend, modules, str(sessions)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -105,7 +107,10 @@ def measured(backend: str, modules: str, sessions: int, step: Callable[[], objec
             last = line
             step()
     if process.returncode:
-        raise click.ClickException(f"the process with {sessions} sessions ended with status {process.returncode}")
+        raise InvalidInput(
+            f"bench sessions: the process with {sessions} sessions ended with status {process.returncode}.",
+            hint="What it said is above; fewer --sessions or --modules take less memory.",
+        )
     return msgspec.json.decode(last, type=Held)
 
 
@@ -113,7 +118,7 @@ def measured(backend: str, modules: str, sessions: int, step: Callable[[], objec
 @click.option("--backend", metavar="NAME", help="By default tenseal if it can be used, else numpy.")
 @click.option("--modules", default="all", show_default=True, metavar="PATTERN", help="Modules of the bundled adapter.")
 @click.option(
-    "--sessions", "numbers", type=click.IntRange(1), multiple=True, default=(1, 16), show_default=True, metavar="N",
+    "--sessions", "numbers", type=Whole(1), multiple=True, default=(1, 16), show_default=True, metavar="N",
     help="How many; may be given several times.",
 )  # fmt: skip
 @click.option("--write", is_flag=True, help="Write the figures to harness/sessions.json too.")

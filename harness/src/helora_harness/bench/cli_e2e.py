@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from helora_core.cli.numbers import Real, Whole
 from helora_core.cli.options import Decorator, as_json, wide
 from helora_core.cli.terminal import say
 from helora_harness.bench.cli_rows import again_option, out_option, tell_exercised, tell_file, warn_of_emulations
@@ -40,15 +41,15 @@ def _several(name: str, convert: Convert | None, default: str | None, metavar: s
 
 
 @click.command()
-@_several("--hidden-sizes", click.IntRange(1).convert, "256,512,1024,2048,4096", "D,…", "Modules of d × d.")
-@_several("--ranks", click.IntRange(1).convert, "4,8,16,32", "R,…", "Ranks.")
-@_several("--batch-sizes", click.IntRange(1).convert, "1,4,8,16", "B,…", "Sequences that decode together.")
+@_several("--hidden-sizes", Whole(1).convert, "256,512,1024,2048,4096", "D,…", "Modules of d × d.")
+@_several("--ranks", Whole(1).convert, "4,8,16,32", "R,…", "Ranks.")
+@_several("--batch-sizes", Whole(1).convert, "1,4,8,16", "B,…", "Sequences that decode together.")
 @_several("--backend", None, None, "NAME,…", "Backends; by default tenseal if it can be used, else numpy.")
 @_several("--packing", None, "rank_bsgs", "NAME,…", "Packings; auto: the planner's cheapest, regardless of leakage.")
 @click.option("--preset", metavar="NAME", help="Take the cells of cases.py instead of a grid.")
 @click.option(
     "--num-tokens",
-    type=click.IntRange(1),
+    type=Whole(1),
     default=16,
     show_default=True,
     metavar="T",
@@ -56,7 +57,7 @@ def _several(name: str, convert: Convert | None, default: str | None, metavar: s
 )
 @click.option(
     "--max-seconds",
-    type=click.FloatRange(0),
+    type=Real(0),
     default=20.0,
     show_default=True,
     metavar="S",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from helora_core.cli.numbers import Whole
 from helora_core.cli.options import as_json, wide
 from helora_core.cli.terminal import say
 from helora_harness.bench.cli_rows import again_option, out_option, tell_exercised, tell_file, warn_of_emulations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--ring",
     "rings",
-    type=click.IntRange(2),
+    type=Whole(2),
     multiple=True,
     metavar="N",
     help="Ring degree; may be given several times. By default 8192 and 16384.",
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--level",
     "levels",
-    type=click.IntRange(0),
+    type=Whole(0),
     multiple=True,
     metavar="L",
     help="Time operations at this level, which leaves L+1 primes; may be given several times. "
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--rounds",
-    type=click.IntRange(1),
+    type=Whole(1),
     default=15,
     show_default=True,
     metavar="R",

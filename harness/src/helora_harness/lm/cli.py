@@ -10,6 +10,7 @@ import msgspec
 
 from helora_core.cli import options
 from helora_core.cli.groups import Group
+from helora_core.cli.numbers import Real, Whole
 from helora_core.cli.output import print_json
 from helora_core.compiler.request import AUTO
 from helora_core.data.bundled import DIRECTORY
@@ -30,7 +31,7 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         if isinstance(value, tuple):
             return value
-        one: click.ParamType = click.IntRange(1, 1024)  # type: ignore[type-arg,unused-ignore]
+        one: click.ParamType = Whole(1, 1024)  # type: ignore[type-arg,unused-ignore]
         return tuple(int(one.convert(each.strip(), param, ctx)) for each in str(value).split(","))
 
 
@@ -61,19 +62,17 @@ def lm() -> None:
     "--link", type=click.Choice(("tcp", "in-process")), default="tcp", show_default=True,
     help="A server in a process of its own, or both parties in this one.",
 )  # fmt: skip
-@click.option("--delay-ms", type=click.FloatRange(0, 1e5), default=0.0, metavar="MS", help="Of the TCP link, one way.")
-@click.option("--mbit", type=click.FloatRange(0.001, 1e6), metavar="RATE", help="Mbit/s of the TCP link, each way.")
-@click.option(
-    "--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Of torch, and of the engine."
-)
+@click.option("--delay-ms", type=Real(0, 1e5), default=0.0, metavar="MS", help="Of the TCP link, one way.")
+@click.option("--mbit", type=Real(0.001, 1e6), metavar="RATE", help="Mbit/s of the TCP link, each way.")
+@click.option("--threads", type=Whole(1, 256), default=1, show_default=True, help="Of torch, and of the engine.")
 @click.option("--sequences", type=_Numbers(), default="1,4,8,16", show_default=True, help="That decode together.")
-@click.option("--tokens", type=click.IntRange(2, 1024), default=17, show_default=True, help="To generate in each run.")
-@click.option("--rounds", type=click.IntRange(1), default=2, show_default=True, help="Of all modes by turns.")
-@click.option("--identity", type=click.IntRange(1, 100), default=10, show_default=True, help="Prompts to compare.")
+@click.option("--tokens", type=Whole(2, 1024), default=17, show_default=True, help="To generate in each run.")
+@click.option("--rounds", type=Whole(1), default=2, show_default=True, help="Of all modes by turns.")
+@click.option("--identity", type=Whole(1, 100), default=10, show_default=True, help="Prompts to compare.")
 @click.option(
-    "--identity-tokens", type=click.IntRange(1, 1024), default=64, show_default=True, help="To generate for each.",
+    "--identity-tokens", type=Whole(1, 1024), default=64, show_default=True, help="To generate for each.",
 )  # fmt: skip
-@click.option("--ahead", type=click.IntRange(1), default=8192, show_default=True, help="Tokens to prepare for.")
+@click.option("--ahead", type=Whole(1), default=8192, show_default=True, help="Tokens to prepare for.")
 @click.option(
     "--network", "networks", type=NetworkType(), multiple=True, default=NETWORKS, metavar="RTT:MBIT",
     show_default=", ".join(f"{each.rtt_ms:g}:{each.mbit:g}" if each.mbit else f"{each.rtt_ms:g}" for each in NETWORKS),
@@ -83,7 +82,7 @@ def lm() -> None:
     "--shape", "shapes", type=click.Choice(tuple(SHAPES)), multiple=True, default=tuple(SHAPES), show_default="all",
     help="Of the part shapes.",
 )  # fmt: skip
-@click.option("--layers", type=click.IntRange(1), default=2, show_default=True, help="Of a shape, to run.")
+@click.option("--layers", type=Whole(1), default=2, show_default=True, help="Of a shape, to run.")
 @click.option("--quick", is_flag=True, help="A few tokens of everything, to see that it runs; writes no figures.")
 @click.option(
     "--output", type=click.Path(path_type=Path), default=FIGURES, show_default="harness/lm.json", metavar="FILE",

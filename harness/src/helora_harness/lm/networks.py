@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from helora_core.adapter.lora import ModuleShape
+from helora_core.cli.numbers import Real
 from helora_core.compiler.plan import Plan
 from helora_core.compiler.request import Constraints, PlanRequest
 from helora_core.errors import HeloraError, ProfileMissing
@@ -58,8 +59,8 @@ class NetworkType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # g
         if isinstance(value, Network):
             return value
         rtt, _, mbit = str(value).partition(":")
-        positive: click.ParamType = click.FloatRange(min=0.001, max=1e6)  # type: ignore[type-arg,unused-ignore]
-        latency: click.ParamType = click.FloatRange(min=0, max=1e5)  # type: ignore[type-arg,unused-ignore]
+        positive: click.ParamType = Real(min=0.001, max=1e6)  # type: ignore[type-arg,unused-ignore]
+        latency: click.ParamType = Real(min=0, max=1e5)  # type: ignore[type-arg,unused-ignore]
         return Network(
             float(latency.convert(rtt, param, ctx)), float(positive.convert(mbit, param, ctx)) if mbit else None
         )

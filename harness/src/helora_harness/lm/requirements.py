@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from helora_core.errors import HeloraError
+from helora_core.installing import install_line
 
 PACKAGES = ("torch", "transformers", "peft")
 BASE = Path.home() / ".cache" / "helora" / "smollm2-135m-instruct-f32"
@@ -30,8 +31,7 @@ def require_packages() -> dict[str, str]:
     if missing:
         raise ModelsMissing(
             f"bench lm: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed.",
-            hint="pip install torch 'transformers>=5.20,<6' 'peft>=0.21'; pip install -e plugins/helora-transformers. "
-            "Without them: --only shapes.",
+            hint=f"pip install torch 'peft>=0.21'; {install_line('lm')}. Without them: --only shapes.",
         )
     return {name: version(name).split("+")[0] for name in PACKAGES}
 

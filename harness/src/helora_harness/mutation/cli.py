@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from helora_core.cli.numbers import Whole
 from helora_core.cli.options import as_json, wide
 from helora_harness.mutation.mutants import Mutant
 from helora_harness.places import REPO
@@ -18,7 +19,7 @@ FATES = ("killed", "survived", "timed out")
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1), default=200, show_default=True, help="How many mutants.")
+@click.option("--limit", type=Whole(1), default=200, show_default=True, help="How many mutants.")
 @click.option("--all", "every", is_flag=True, help="Every mutant: about a day of one core.")
 @click.option("--seed", default=0, show_default=True, help="Another seed draws another sample.")
 @click.option("--only", default="*", metavar="GLOB", help="Of these files alone, such as '*/params/*'.")
@@ -34,30 +35,29 @@ def mutation(limit: int, every: bool, seed: int, only: str, list_only: bool, rep
     """
     from helora_core.cli.output import print_json, print_table, progress
     from helora_core.cli.tables import Column, Table
-    from helora_harness.mutation.runs import CheckFailed, Outcome, all_mutants, checker, known_equivalents, sample
+    from helora_harness.mutation.runs import Outcome, all_mutants, checker, known_equivalents, sample
     from helora_harness.mutation.runs import package_of as package
 
     there = all_mutants(repo)
     chosen = [mutant for mutant in there if fnmatch.fnmatch(mutant.file, only)]
+    if not chosen:
+        raise click.BadParameter(f"no file that is mutated matches {only!r}", param_hint="--only")
     mutants = sample(chosen, len(chosen) if every else limit, seed)
     outcomes: list[Outcome] = []
-    try:
-        known = known_equivalents(there, repo / "harness" / "mutation.toml")
-        if list_only:
-            columns = [Column("where"), Column("kind"), Column("change", prose=True)]
-            print_table(Table(columns, [(f"{m.file}:{m.line}", m.kind, m.new) for m in mutants], spare=("kind",)))
-            return
-        with checker(repo) as checks, progress("mutants", len(mutants)) as advance:
-            for name in dict.fromkeys(map(package, mutants)):
-                seconds = checks.baseline(name)
-                click.echo(f"{name}: its tests take {seconds:.0f} s", err=True)
-            for number, mutant in enumerate(mutants, start=1):
-                outcomes.append(checks.outcome(mutant))
-                advance(1)
-                if not sys.stderr.isatty():
-                    click.echo(f"{number}/{len(mutants)} {mutant.file}:{mutant.line} {outcomes[-1].fate}", err=True)
-    except CheckFailed as error:
-        raise click.ClickException(str(error)) from error
+    known = known_equivalents(there, repo / "harness" / "mutation.toml")
+    if list_only:
+        columns = [Column("where"), Column("kind"), Column("change", prose=True)]
+        print_table(Table(columns, [(f"{m.file}:{m.line}", m.kind, m.new) for m in mutants], spare=("kind",)))
+        return
+    with checker(repo) as checks, progress("mutants", len(mutants)) as advance:
+        for name in dict.fromkeys(map(package, mutants)):
+            seconds = checks.baseline(name)
+            click.echo(f"{name}: its tests take {seconds:.0f} s", err=True)
+        for number, mutant in enumerate(mutants, start=1):
+            outcomes.append(checks.outcome(mutant))
+            advance(1)
+            if not sys.stderr.isatty():
+                click.echo(f"{number}/{len(mutants)} {mutant.file}:{mutant.line} {outcomes[-1].fate}", err=True)
 
     survivors = [each for each in outcomes if each.fate == "survived"]
     unexplained = [each for each in survivors if each.mutant.name not in known]

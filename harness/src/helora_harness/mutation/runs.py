@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+from helora_core.errors import HeloraError
 from helora_harness.mutation.mutants import Mutant, mutants_of
 from helora_harness.mutation.worker import LOG, TIMED_OUT
 from helora_harness.places import DATA, REPO
@@ -30,8 +31,13 @@ EQUIVALENTS = DATA / "mutation.toml"
 COPIED = ("helora_core", "tests", "plugins", "harness", "docs", "pyproject.toml", "README.md")
 
 
-class CheckFailed(Exception):
+class CheckFailed(HeloraError):
     """The tests do not pass as they are, or the list of equivalents is wrong."""
+
+    code: ClassVar[str] = "check-failed"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="Mend that first: docs/adr/0039-mutation.md says what is checked.")
 
 
 class Outcome(NamedTuple):

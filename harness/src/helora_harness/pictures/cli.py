@@ -10,10 +10,12 @@ import sys
 import click
 import msgspec
 
+from helora_core.cli.groups import Group
+from helora_core.cli.numbers import Whole
 from helora_harness.pictures import gallery, terminal
 
 
-@click.group("pictures")
+@click.group("pictures", cls=Group)
 def pictures_group() -> None:
     """The pictures of the documentation, drawn from the compiler's plans."""
 
@@ -27,7 +29,7 @@ def render() -> None:
 
 
 @pictures_group.command()
-@click.option("--runs", default=9, show_default=True, help="Runs, of which the fastest is shown.")
+@click.option("--runs", type=Whole(1), default=9, show_default=True, help="Runs, of which the fastest is shown.")
 def record(runs: int) -> None:
     """Run the demo in a terminal and keep what it shows in harness/demo.json."""
     found = terminal.record(runs)

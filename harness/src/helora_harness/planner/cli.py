@@ -16,6 +16,7 @@ import click
 import msgspec
 
 from helora_core.cli.groups import Group
+from helora_core.cli.numbers import Whole
 from helora_core.cli.options import force as force_option
 from helora_core.files.outputs import opened
 from helora_harness.planner import page as planner
@@ -29,7 +30,9 @@ def planner_group() -> None:
 
 @planner_group.command()
 @click.option("--backend", default="tenseal", show_default=True)
-@click.option("--rounds", default=5, show_default=True, help="Interleaved runs of plans that are near the best.")
+@click.option(
+    "--rounds", type=Whole(1), default=5, show_default=True, help="Interleaved runs of plans that are near the best."
+)
 @click.option("--output", type=click.Path(path_type=Path), default=planner.FIGURES, show_default=False)
 @click.option("--again", type=click.Choice(SHAPES), help="Only this shape, with the profile of the committed figures.")
 @force_option

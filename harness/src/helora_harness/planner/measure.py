@@ -187,8 +187,8 @@ def cell_of(candidate: Candidate, shape: str, tokens: int, private: bool, measur
 
 def measured_figures(backend: str, rounds: int) -> Measurements:
     manager = get_manager()
-    spec = manager.backends()[backend]
     library = manager.load_backend(backend)
+    spec = manager.backends()[backend]
     yardstick = Yardstick(library)
     profile = calibrate(
         library, library=spec.spec.library, library_version=spec.library_version, on_round=yardstick.wait

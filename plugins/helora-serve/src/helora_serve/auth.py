@@ -52,8 +52,12 @@ class Tokens:
         self._hashed = [(name, bytes.fromhex(each)) for name, each in hashed.items()]
 
     @classmethod
-    def read(cls, path: Path) -> Tokens:
+    def read(cls, path: Path, *, some: bool = True) -> Tokens:
         """Those of a file: a line ``NAME:SHA256`` each; empty lines and those that begin with ``#`` say nothing.
+
+        Args:
+            path: The file.
+            some: Refuse a file without any.
 
         Raises:
             InvalidInput: It cannot be read, or has another line, or no token.
@@ -77,9 +81,12 @@ class Tokens:
                     hint="Let `helora token NAME --tokens FILE` add lines; one NAME has one token.",
                 )
             found[match[1]] = match[2]
-        if not found:
+        if some and not found:
             raise InvalidInput(f"Tokens: {path} has no token.", hint="Make one: helora token NAME --tokens FILE")
         return cls(found)
+
+    def __contains__(self, name: object) -> bool:
+        return any(each == name for each, _ in self._hashed)
 
     def owner(self, token: str) -> str | None:
         """Who has a token; None if nobody has. It takes as long for every token."""

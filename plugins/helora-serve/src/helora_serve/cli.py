@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from helora_core.cli import options
+from helora_core.cli.numbers import Real, Whole
 from helora_core.errors import HeloraError, InvalidInput
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _GIB = 1 << 30
 @click.command()
 @click.argument("artifacts", nargs=-1, metavar="[NAME=]ARTIFACT…")
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Name or address to listen at.")
-@click.option("--port", type=click.IntRange(0, 65535), default=_PORT, show_default=True, help="0: any that is free.")
+@click.option("--port", type=Whole(0, 65535), default=_PORT, show_default=True, help="0: any that is free.")
 @click.option(
     "--state", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
     help="Keep counts of queries, prepared correlations and keys here. Without it a restart forgets them.",
@@ -62,23 +63,23 @@ _GIB = 1 << 30
     is_flag=True,
     help="Serve mode hosted too: OpenAI's API for text that clients send, which this server SEES.",
 )
-@click.option("--workers", type=click.IntRange(1, 256), help="Threads that compute; by default one a processor.")
-@click.option("--sessions", type=click.IntRange(1, 4096), default=32, show_default=True, help="Sessions at once.")
-@click.option("--client-sessions", type=click.IntRange(1, 4096), default=8, show_default=True,
+@click.option("--workers", type=Whole(1, 256), help="Threads that compute; by default one a processor.")
+@click.option("--sessions", type=Whole(1, 4096), default=32, show_default=True, help="Sessions at once.")
+@click.option("--client-sessions", type=Whole(1, 4096), default=8, show_default=True,
               help="Sessions of one client at once.")  # fmt: skip
-@click.option("--ttl", "ttl_s", type=click.FloatRange(1, 1e6), default=300.0, show_default=True, metavar="SECONDS",
+@click.option("--ttl", "ttl_s", type=Real(1, 1e6), default=300.0, show_default=True, metavar="SECONDS",
               help="Drop a session that nothing comes for.")  # fmt: skip
-@click.option("--credits", "credits_", type=click.IntRange(1, 1024), default=8, show_default=True,
+@click.option("--credits", "credits_", type=Whole(1, 1024), default=8, show_default=True,
               help="Requests of a session in flight.")  # fmt: skip
 @click.option(
     "--queries",
-    type=click.IntRange(1),
+    type=Whole(1),
     metavar="N",
     help="Queries of each module that a client may ever have; d_in of them give it away. By default any.",
 )
-@click.option("--key-store", "key_store_gib", type=click.FloatRange(0.001), default=4.0, show_default=True,
+@click.option("--key-store", "key_store_gib", type=Real(0.001), default=4.0, show_default=True,
               metavar="GIB", help="Evaluation keys on disk.")  # fmt: skip
-@click.option("--window", "window_mib", type=click.IntRange(1, 4096), default=64, show_default=True, metavar="MIB",
+@click.option("--window", "window_mib", type=Whole(1, 4096), default=64, show_default=True, metavar="MIB",
               help="Answers of a session that wait to be acknowledged; requests in flight the same.")  # fmt: skip
 @options.backend
 @options.assume
@@ -206,7 +207,7 @@ def token(name: str, tokens: Path, as_json: bool) -> None:
     from helora_serve.auth import Tokens, new_token
 
     made, line = new_token(name)
-    if tokens.exists() and any(each.startswith(f"{name}:") for each in tokens.read_text("ascii").splitlines()):
+    if tokens.exists() and name in Tokens.read(tokens, some=False):
         raise InvalidInput(f"Tokens: {name} has one in {tokens}.", hint="Remove its line first.")
     with os.fdopen(os.open(tokens, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="ascii") as file:
         file.write(line + "\n")

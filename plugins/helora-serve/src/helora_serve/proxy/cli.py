@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from helora_core.cli import options
+from helora_core.cli.numbers import Real, Whole
 from helora_transformers.cli import options as talking
 
 _EXPOSED = (
@@ -21,21 +22,21 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.argument("adapter", metavar="ADDRESS|ADAPTER")
 @talking.base
 @click.option("--name", metavar="NAME", help="What the base model is called; by default its folder's name.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: any that is free.")
+@click.option("--port", type=Whole(0, 65535), default=8080, show_default=True, help="0: any that is free.")
 @click.option(
-    "--max-tokens", type=click.IntRange(1, 1 << 16), default=512, show_default=True, metavar="N",
+    "--max-tokens", type=Whole(1, 1 << 16), default=512, show_default=True, metavar="N",
     help="The most tokens of an answer whose request does not say.",
 )  # fmt: skip
 @click.option(
-    "--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True, metavar="T",
+    "--temperature", type=Real(0, 2), default=0.0, show_default=True, metavar="T",
     help="Of answers whose request does not say; 0: always the most probable token.",
 )  # fmt: skip
 @click.option(
-    "--waiting", type=click.IntRange(0, 1024), default=8, show_default=True, metavar="N",
+    "--waiting", type=Whole(0, 1024), default=8, show_default=True, metavar="N",
     help="Requests that may wait while one is answered; further ones are told to come again (429).",
 )  # fmt: skip
 @click.option(
-    "--drain", "drain_s", type=click.FloatRange(0, 3600), default=30.0, show_default=True, metavar="SECONDS",
+    "--drain", "drain_s", type=Real(0, 3600), default=30.0, show_default=True, metavar="SECONDS",
     help="How long an answer on its way may take after Ctrl-C.",
 )  # fmt: skip
 @click.option("--token-file", type=_FILE, metavar="FILE", help="The token that the host asks for, in a file.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from helora_core.cli import options
+from helora_core.cli.numbers import Whole
 from helora_core.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ base = click.option(
     help="Folder of the base model, as transformers saves it; smollm2 is converted from a package when first used.",
 )  # fmt: skip
 ahead = click.option(
-    "--ahead", type=click.IntRange(2, _MOST_AHEAD), default=None, metavar="TOKENS",
+    "--ahead", type=Whole(2, _MOST_AHEAD), default=None, metavar="TOKENS",
     help="Prepare for so many tokens first, of prompts and answers: Δ takes microseconds then.",
 )  # fmt: skip
 fallback = click.option(
@@ -88,7 +89,7 @@ _OPTIONS = (
         "here without encryption.",
     ),
     click.option(
-        "--max-new-tokens", type=click.IntRange(1, 1 << 16), default=64, show_default=True, metavar="N",
+        "--max-new-tokens", type=Whole(1, 1 << 16), default=64, show_default=True, metavar="N",
         help="The most tokens of an answer.",
     ),
     ahead,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from helora_core.cli import options
+from helora_core.cli.numbers import Real, Whole
 from helora_core.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ are filled again.
     help="tcp://HOST:PORT with a loopback host, or unix:///PATH, which only you can connect to.",
 )  # fmt: skip
 @click.option(
-    "--idle", "idle_s", type=click.FloatRange(min=0.1, max=1e6), default=900.0, show_default=True, metavar="SECONDS",
+    "--idle", "idle_s", type=Real(min=0.1, max=1e6), default=900.0, show_default=True, metavar="SECONDS",
     help="End a connection, and its session, if nothing whole comes for so long.",
 )  # fmt: skip
-@click.option("--connections", type=click.IntRange(1, 1024), default=16, show_default=True, help="Connections at once.")
+@click.option("--connections", type=Whole(1, 1024), default=16, show_default=True, help="Connections at once.")
 @options.backend
 @options.assume
 @options.allow_emulation
