@@ -179,6 +179,7 @@ def test_what_is_insecure_is_said_in_every_line(serve: Serve, world: Any, artifa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ((), "nothing to serve"),
         (("/nowhere",), "no compiled artifact"),
         (("ARTIFACT", "ARTIFACT"), "no name"),
         (("a=ARTIFACT", "a=ARTIFACT"), "the name of another"),

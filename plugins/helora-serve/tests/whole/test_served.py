@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from helora_core.errors import HeloraError
 from helora_serve.capture import found, number_needles, text_needles, token_needles
 from helora_serve.client import connect
 from helora_serve.split.client import connect_split
@@ -57,3 +58,33 @@ def test_one_server_has_three_modes_and_logs_nothing_of_what_it_sees(place: Any,
     assert f"helora_split_tokens_total {len(prompt) + 4}.0".encode() in metrics
     for needles in (text_needles(TEXT), token_needles(prompt), token_needles(made), number_needles("rows", rows)):
         assert not found(needles, log.encode() + metrics)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_without_an_artifact_it_serves_the_other_modes_and_says_so_in_80_columns(place: Any) -> None:
+    command = [sys.executable, "-m", "helora_core", "serve", "--port", "0", "--split", str(place.base)]
+    command += ["--adapter", str(place.adapter), "--hosted"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, encoding="utf-8") as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        while not lines or "Ctrl-C" not in lines[-1]:
+            lines.append(process.stdout.readline().rstrip("\n"))
+        assert max(map(len, lines)) <= 80
+        named = [line.split(maxsplit=1) for line in lines if line[:1].strip()]
+        assert [each[0] for each in named] == [
+            "mode", "sees", "mode", "sees", "address", "clients", "limits", "state", "Ctrl-C"
+        ]  # fmt: skip
+        address = dict(named)["address"]
+        with connect_split(address, place.base, adapter="default") as split:
+            assert split.generate([71, 84], 3) == place.greedy([71, 84], 3)
+        with pytest.raises(HeloraError), connect(address):
+            pass
+        process.send_signal(signal.SIGHUP)  # there is nothing to load anew
+        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read() == b"ok\n"
+        connection.close()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 0

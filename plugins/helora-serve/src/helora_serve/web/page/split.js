@@ -29,7 +29,8 @@ async function offered() {
     );
     if ([...choice.options].some(({ value }) => value === before)) choice.value = before;
   } else if (answer?.status === 401)
-    at("offered").textContent = "The server asks for an access token, under Settings, before it says which adapters it has.";
+    at("offered").textContent =
+      "The server asks for an access token, under Settings, before it says which adapters it has.";
 }
 
 /** The adapter that is chosen, as `Split` takes it. @returns {string | null | undefined} */
