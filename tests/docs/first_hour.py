@@ -70,7 +70,7 @@ def table(measured: dict[str, Any]) -> str:
     lines.append(f"| all | | {total:.0f} |")
     where = (
         f"{measured['date']}, commit {measured['commit'][:8]}, {measured['machine']} ({measured['cpu_model']}), "
-        f"Python {measured['python']}, {measured['os']}, which other work shared. PEFT {measured['peft']} made the "
+        f"Python {measured['python']}, {measured['os']}, load average {measured['load']}. PEFT {measured['peft']} made the "
         f"adapter, and Δ agrees with PEFT's own to {measured['bits']:.1f} bits. No line of helora's was wider than "
         f"{COLUMNS} columns."
     )
@@ -148,8 +148,8 @@ def _answers(address: str) -> bool:
 
 
 def widest(shown: str) -> int:
-    """Columns of the widest line that was shown."""
-    return max(map(len, re.split(r"[\r\n]", _ESCAPE.sub("", shown))))
+    """Columns of the widest line that was shown, but for one of pytest's that is as long as a folder's name."""
+    return max(len(line) for line in re.split(r"[\r\n]", _ESCAPE.sub("", shown)) if not line.startswith("rootdir: "))
 
 
 def of_helora(command: str) -> bool:
@@ -243,6 +243,7 @@ def measure(place: Path) -> dict[str, Any]:
     if not bits >= BITS:
         raise SystemExit(f"Δ agrees with PEFT's to {bits:.1f} bits")
     facts = {"date": date.today().isoformat(), "commit": commit.strip(), "peft": version("peft"), **machine_facts()}
+    facts["load"] = f"{os.getloadavg()[2]:.0f}"
     return {**facts, "bits": round(float(bits), 1), "steps": found}
 
 
