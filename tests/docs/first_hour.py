@@ -70,8 +70,8 @@ def table(measured: dict[str, Any]) -> str:
     lines.append(f"| all | | {total:.0f} |")
     where = (
         f"{measured['date']}, commit {measured['commit'][:8]}, {measured['machine']} ({measured['cpu_model']}), "
-        f"Python {measured['python']}, {measured['os']}, load average {measured['load']}. PEFT {measured['peft']} made the "
-        f"adapter, and Δ agrees with PEFT's own to {measured['bits']:.1f} bits. No line of helora's was wider than "
+        f"Python {measured['python']}, {measured['os']}, load average {measured['load']}. PEFT {measured['peft']} "
+        f"made the adapter, and Δ agrees with PEFT's own to {measured['bits']:.1f} bits. No line of helora's was wider than "
         f"{COLUMNS} columns."
     )
     return "\n".join([*lines, "", where]) + "\n"
