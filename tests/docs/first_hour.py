@@ -68,11 +68,13 @@ def table(measured: dict[str, Any]) -> str:
             lines.append(f"| {'' if at else step['title']} | `{each['command']}` | {each['seconds']:.1f} |")
         total += sum(each["seconds"] for each in step["commands"])
     lines.append(f"| all | | {total:.0f} |")
+    facts = (
+        measured["date"], f"commit {measured['commit'][:8]}", f"{measured['machine']} ({measured['cpu_model']})",
+        f"Python {measured['python']}", measured["os"], f"load average {measured['load']}",
+    )  # fmt: skip
     where = (
-        f"{measured['date']}, commit {measured['commit'][:8]}, {measured['machine']} ({measured['cpu_model']}), "
-        f"Python {measured['python']}, {measured['os']}, load average {measured['load']}. PEFT {measured['peft']} "
-        f"made the adapter, and Δ agrees with PEFT's own to {measured['bits']:.1f} bits. No line of helora's was wider than "
-        f"{COLUMNS} columns."
+        f"{', '.join(facts)}. PEFT {measured['peft']} made the adapter, and Δ agrees with PEFT's own to "
+        f"{measured['bits']:.1f} bits. No line of helora's was wider than {COLUMNS} columns."
     )
     return "\n".join([*lines, "", where]) + "\n"
 
