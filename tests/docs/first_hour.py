@@ -74,7 +74,7 @@ def table(measured: dict[str, Any]) -> str:
     )  # fmt: skip
     where = (
         f"{', '.join(facts)}. PEFT {measured['peft']} made the adapter, and Δ agrees with PEFT's own to "
-        f"{measured['bits']:.1f} bits. No line of helora's was wider than {COLUMNS} columns."
+        f"{measured['bits']:.1f} bits."
     )
     return "\n".join([*lines, "", where]) + "\n"
 
