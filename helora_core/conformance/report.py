@@ -133,7 +133,8 @@ def _backend_lines(backend: dict[str, Any]) -> list[str]:
     return [
         f"  {backend['backend']}: {origin}{secure}",
         f"    N={params['ring_degree']}, primes {params['data_bits']} + {params['special_bits']}, log2(QP) = "
-        f"{backend['modulus_bits']}; least precision seen {'none' if bits is None else format(bits, '.1f')} bits",
+        f"{backend['modulus_bits']}",
+        f"    least precision seen {'none' if bits is None else format(bits, '.1f')} bits",
     ]
 
 

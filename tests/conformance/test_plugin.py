@@ -215,7 +215,8 @@ def test_the_report_says_what_was_tested_with_what(
         [
             f"helora conformance kit {KIT_VERSION}, helora-core {__version__}, *",
             "  double: not registered",
-            "    N=8192, primes (56, 40, 40) + (60,), log2(QP) = 196; least precision seen * bits",
+            "    N=8192, primes (56, 40, 40) + (60,), log2(QP) = 196",
+            "    least precision seen * bits",
             "  threads: OMP_NUM_THREADS=1; environment: *HELORA_COLOUR=<b>blue</b>*",
         ]
     )

@@ -5,6 +5,7 @@ They are ``helora bench history`` and ``helora bench export``.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import click
 
+from helora_core.cli import terminal
 from helora_core.cli.numbers import Whole
 from helora_core.cli.options import as_json
 from helora_core.cli.options import force as force_option
@@ -147,4 +149,4 @@ def _check_folder(folder: Path, *, force: bool) -> None:
 
 def _tell_left_out(lines: Iterable[str]) -> None:
     for line in lines:
-        click.echo(f"left out: {line}", err=True)
+        click.echo(terminal.wrapped(f"left out: {line}", terminal.width(sys.stderr), margin=2), err=True)
