@@ -1,27 +1,30 @@
 """A release: ``python .ci/release.py build DIR`` makes every distribution, ``check DIR`` holds them to their promises.
 
-``version X.Y.Z`` writes a version into every project, ``sbom DIR`` a bill of materials of what users get beside the
-distributions. Nothing here uploads: .github/workflows/release.yml does, from what these commands made. RELEASING.md.
+``version X.Y.Z`` writes a version into every project and the changelog, ``rehearse DIR X.Y.Z`` does that in a copy, and
+``sbom DIR`` writes a bill of materials of what users get beside the distributions. Nothing here uploads:
+.github/workflows/release.yml does, from what these commands made. RELEASING.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
-import venv
 import zipfile
 from collections.abc import Iterator
+from datetime import date
 from email.parser import Parser
 from pathlib import Path
 
+import bill
 import binaries
+import changelog
+import linkage
 
 ROOT = Path(__file__).resolve().parent.parent
 RNS = "helora-rns"
@@ -61,12 +64,41 @@ def _field(folder: Path, name: str) -> str:
     return found[1]
 
 
+VERSIONED = ("helora_core/__init__.py", "plugins/helora-serve/src/helora_serve/web/engine.js")
+"""Source that says the version too, in a line ``__version__ =`` or ``export const PRODUCER =``."""
+
+SAID = re.compile(r'(?m)^((?:__version__|export const PRODUCER) = ")([^"]+)"')
+
+
 def set_version(version: str) -> None:
-    """Write it into every project, and into what projects ask of each other."""
+    """Write it into every project, into what projects ask of each other, into source, and over the changelog's news.
+
+    Raises:
+        ValueError: The changelog has no news to release.
+    """
+    path = ROOT / "CHANGELOG.md"
+    path.write_text(changelog.released(path.read_text(encoding="utf-8"), version, date.today()), encoding="utf-8")
+    for name in VERSIONED:
+        path = ROOT / name
+        path.write_text(SAID.sub(rf'\g<1>{version}"', path.read_text(encoding="utf-8")), encoding="utf-8")
     for folder in projects().values():
         path = folder / "pyproject.toml"
         text = re.sub(r'(?m)^version = ".*"$', f'version = "{version}"', path.read_text(encoding="utf-8"), count=1)
         path.write_text(re.sub(r'("helora-[\w\[\],-]+==)[^"]+"', rf'\g<1>{version}"', text), encoding="utf-8")
+
+
+BUILT_OF = (".ci/", "helora_core/", "plugins/", "harness/pyproject.toml", "harness/README.md", "harness/LICENSE",
+            "harness/src/", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")  # fmt: skip
+
+
+def rehearse(out: Path, version: str) -> None:
+    """What a release is built of, in a folder, under another version; uncommitted changes too."""
+    for name in [name for name in _tracked(ROOT, "--others", "--exclude-standard") if name.startswith(BUILT_OF)]:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, out / name)
+    subprocess.run(["git", "init", "--quiet", str(out)], check=True)
+    subprocess.run(["git", "-C", str(out), "add", "--all"], check=True)
+    subprocess.run([sys.executable, str(out / ".ci" / "release.py"), "version", version], check=True)
 
 
 def targets() -> dict[str, str]:
@@ -100,11 +132,14 @@ def check(out: Path, which: list[str], tag: str) -> Iterator[str]:
         pins = re.findall(r'"helora-[\w\[\],-]+?(?:==([^"]+))?"', _requirements(folder))
         if any(pin != version for pin in pins if not (pin == "" and name == "helora-core")):
             yield f"{name} asks for other helora versions than {version}: {pins}"
+    for path in VERSIONED:
+        said = [each for _, each in SAID.findall((ROOT / path).read_text(encoding="utf-8"))]
+        if said != [version]:
+            yield f"{path} says {said}, and the version is {version}"
     if tag:
         if tag != f"v{version}":
             yield f"the tag is {tag}, and the version {version}"
-        if f"## [{version}]" not in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"):
-            yield f"CHANGELOG.md has no ## [{version}]"
+        yield from changelog.wrong((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), version)
     for name, folder in known.items():
         stem = f"{name.replace('-', '_')}-{version}"
         wheels = sorted(out.glob(f"{stem}-*.whl"))
@@ -149,18 +184,33 @@ def _wheel(wheel: Path, name: str, folder: Path, version: str) -> Iterator[str]:
         tracked = {f"{package}/{path}" for path in _tracked(source)}
         if have != tracked:
             yield f"it differs from the source: {sorted(have ^ tracked)[:5]}"
+        other = [path for path in have & tracked if archive.read(path) != (source.parent / path).read_bytes()]
+        if other:
+            yield f"it has other bytes than the source: {sorted(other)[:5]}"
         tag = wheel.stem.split("-")[-1]
         if (tag == "any") == bool(compiled):
             yield f"the tag is {tag}, and compiled libraries are {sorted(compiled)}"
         for path in compiled:
-            wrong = binaries.wrong(archive.read(path), tag)
+            data = archive.read(path)
+            wrong = binaries.wrong(data, tag)
             if wrong:
                 yield f"{path}: {wrong}"
+                continue
+            kind, promised = binaries.read(data).format, declared(source / "native" / "helora_rns.h")
+            found = linkage.linkage(data, kind)
+            # A wheel of this machine alone (linux_x86_64) may need what this machine's compiler brings.
+            system = () if tag.startswith("linux_") else linkage.SYSTEM[kind]
+            yield from (f"{path}: {each}" for each in linkage.wrong(found, promised, system))
     if metadata["License-Expression"] != "Apache-2.0":
         yield "its metadata has no licence"
     private = "Private :: Do Not Upload" in (metadata.get_all("Classifier") or [])
     if private != (name == PRIVATE):
         yield "the harness, and nothing else, is kept from indexes"
+
+
+def declared(header: Path) -> frozenset[str]:
+    """The functions that the engine's header exports."""
+    return frozenset(re.findall(r"(?m)^HR_API [\w ]+?\**\b(hr_\w+)\(", header.read_text(encoding="utf-8")))
 
 
 def _missing(archive: zipfile.ZipFile, names: list[str], promised: tuple[str, ...]) -> Iterator[str]:
@@ -177,8 +227,9 @@ def _unwanted(names: list[str], allowed_tests: str) -> Iterator[str]:
         yield f"it has {bad[:5]}"
 
 
-def _tracked(source: Path) -> list[str]:
-    done = subprocess.run(["git", "ls-files", "-z", "."], cwd=source, check=True, capture_output=True, text=True)
+def _tracked(source: Path, *more: str) -> list[str]:
+    command = ["git", "ls-files", "-z", "--cached", *more, "."]
+    done = subprocess.run(command, cwd=source, check=True, capture_output=True, text=True)
     return [name for name in done.stdout.split("\0") if name and (source / name).exists()]
 
 
@@ -194,25 +245,6 @@ def _sdist(sdist: Path, folder: Path) -> Iterator[str]:
             yield f"{path} is missing"
 
 
-def sbom(out: Path) -> None:
-    """``helora.cdx.json``, in CycloneDX: what ``helora-core[all]`` puts into an empty environment; and SHA256SUMS."""
-    version = _field(ROOT, "version")
-    with tempfile.TemporaryDirectory() as name:
-        environment = Path(name, "venv")
-        venv.create(environment)
-        python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-        subprocess.run(["uv", "pip", "install", "--quiet", "--python", str(python), "--find-links", str(out),
-                        f"helora-core[all]=={version}"], check=True)  # fmt: skip
-        # It validates what it writes against CycloneDX's schema, and fails if that does not hold.
-        subprocess.run(
-            ["uvx", "--quiet", "--from", "cyclonedx-bom>=7,<8", "cyclonedx-py", "environment", "--validate",
-             "--output-reproducible", "--spec-version", "1.6", "--output-file", str(out / "helora.cdx.json"),
-             str(python)], check=True)  # fmt: skip
-    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(out.iterdir())
-             if path.suffix in (".whl", ".gz", ".json")]  # fmt: skip
-    (out / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
-
-
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -223,6 +255,9 @@ def main() -> int:
         command.add_argument("--targets", default="", help="of helora-rns: names, or all; this machine's by default")
         command.add_argument("--tag", default="", help="the tag that is released: version and changelog must agree")
     commands.add_parser("version").add_argument("version")
+    command = commands.add_parser("rehearse")
+    command.add_argument("folder", type=Path)
+    command.add_argument("version")
     commands.add_parser("names")
     asked = parser.parse_args()
     if asked.command == "names":
@@ -231,13 +266,18 @@ def main() -> int:
     if asked.command == "version":
         set_version(asked.version)
         return 0
+    if asked.command == "rehearse":
+        rehearse(asked.folder.resolve(), asked.version)
+        return 0
     which = list(targets()) if asked.targets == "all" else [name for name in asked.targets.split(",") if name]
     if asked.command == "build":
         build(asked.folder, which)
         return 0
     if asked.command == "sbom":
-        sbom(asked.folder)
-        return 0
+        names = [name for name in projects() if name != PRIVATE]
+        wrong = bill.made(asked.folder.resolve(), names, _field(ROOT, "version"))
+        print("\n".join(wrong) or f"{asked.folder / bill.FILE} and SHA256SUMS list all that there is")
+        return 1 if wrong else 0
     wrong = list(check(asked.folder, which, asked.tag))
     print("\n".join(wrong) or f"{len(list(asked.folder.glob('helora_*')))} distributions hold what they promise")
     return 1 if wrong else 0
