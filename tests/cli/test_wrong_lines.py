@@ -53,6 +53,17 @@ def test_an_unknown_option_is_refused_and_named(words: tuple[str, ...], helora: 
     assert f"{' '.join(words)} --help" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["serve", "chat", "proxy"])
+def test_a_command_whose_plugin_is_not_here_says_how_to_get_it(
+    command: str, in_new_process: Callable[..., Any]
+) -> None:
+    result = in_new_process("-m", "helora_core", command, HELORA_PLUGINS="numpy")
+    assert result.returncode == 2
+    assert command in result.stderr
+    assert "pip install" in result.stderr
+    assert "HELORA_PLUGINS" in result.stderr
+
+
 @pytest.mark.parametrize("words", groups(), ids=" ".join)
 def test_a_group_alone_says_what_it_has(words: tuple[str, ...], helora: Callable[..., Any]) -> None:
     result = helora(*words)
