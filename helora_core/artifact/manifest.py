@@ -159,7 +159,7 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
 def _foreign(path: Path) -> ArtifactInvalid:
     return ArtifactInvalid(
         f"{path}: not the manifest of a helora artifact.",
-        hint="Give the directory that `helora compile --out` wrote.",
+        hint="Give the directory that `helora compile --out DIR` wrote.",
     )
 
 

@@ -7,6 +7,7 @@ are imported inside the callbacks.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -24,6 +25,12 @@ _COMMANDS = (
 )  # fmt: skip
 
 
+_OF_PLUGINS = {
+    "chat": "lm", "generate": "lm", "link": "lm", "model": "lm",
+    "proxy": "proxy", "serve": "serve", "token": "serve",
+}  # fmt: skip
+"""Extras that bring the commands of our plugins."""
+
 USAGE_ERROR = "usage-error"
 """Code of a wrong command line; its exit status is 2."""
 
@@ -40,6 +47,19 @@ class _Commands(Group):
             command: click.Command = getattr(importlib.import_module(f"helora_core.cli.{name}"), name)
             return command
         return _plugin_commands().get(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        extra = _OF_PLUGINS.get(args[0])
+        if extra and not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
+            from helora_core.installing import install_line
+
+            left_out = (
+                "; or name its plugin in HELORA_PLUGINS, which is set" if os.environ.get("HELORA_PLUGINS") else ""
+            )
+            raise click.UsageError(f"The plugin of {args[0]!r} is not here: {install_line(extra)}{left_out}", ctx)
+        return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         # A broken helora.toml, for example, is refused before the command itself has parsed its options.

@@ -156,8 +156,8 @@ share: Decorator = click.option(
 )
 module: Decorator = click.option(
     "--module", "module_name", default="all", show_default=True, metavar="NAME",
-    help="A module's name or its ending (`q_proj`, `layers.3.self_attn.q_proj`), which may have `*`, `?` or `{a,b}`; or "
-    "all.",
+    help="A module's name or its ending (`q_proj`, `layers.3.self_attn.q_proj`), which may have `*`, `?` or "
+    "`{a,b}`; or all.",
 )  # fmt: skip
 force: Decorator = click.option("--force", is_flag=True, help="Replace existing output files.")
 allow_emulation: Decorator = click.option(

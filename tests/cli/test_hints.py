@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 import helora_core
@@ -99,6 +101,42 @@ def wrong(text: str) -> Iterator[str]:
     for word in _LOOSE.findall(text):
         if (word,) not in COMMANDS and (word,) not in groups() and word not in _PROSE:
             yield f"there is no helora {word}"
+
+
+_QUOTED = re.compile(r"`helora ([^`]+)`|: helora ([^`;.]+)$")
+
+
+def unparsed(text: str) -> Iterator[str]:
+    """What is wrong with the command lines that a hint gives whole: in backticks, or after a colon to its end."""
+    for quoted, at_end in _QUOTED.findall(text):
+        words = shlex.split(quoted or at_end)
+        named = next((tuple(words[:n]) for n in (3, 2, 1) if tuple(words[:n]) in COMMANDS), None)
+        if named is None:
+            if (words[0],) not in groups():
+                yield f"helora {' '.join(words)}: no such command"
+            continue
+        command, rest = COMMANDS[named], words[len(named) :]
+        context = click.Context(command, info_name=named[-1])
+        try:
+            _, left, _ = command.make_parser(context).parse_args(rest)
+        except click.UsageError as error:
+            yield f"helora {' '.join(words)}: {error.format_message()}"
+        else:
+            if left:
+                yield f"helora {' '.join(words)}: {left} is too much"
+
+
+def test_command_lines_in_hints_can_be_parsed() -> None:
+    faults = {f"{where}: {fault}" for where, text in FOUND for fault in unparsed(text)}
+    assert sorted(faults) == []
+    assert sum(bool(_QUOTED.search(text)) for _, text in FOUND) >= 25
+
+
+@pytest.mark.parametrize(
+    "text", ["`helora doctor now`", "Make it: helora compile --out", "`helora calibrate --rounds`"]
+)
+def test_a_command_line_that_cannot_be_parsed_is_found(text: str) -> None:
+    assert list(unparsed(text))
 
 
 def test_hints_name_commands_and_options_that_there_are() -> None:

@@ -234,6 +234,46 @@ class TestCompletion:
         assert shown.stdout.split() == completed
         assert "-F _helora_completion helora" in shown.stderr
 
+    @pytest.mark.parametrize(
+        ("name", "script"),
+        [
+            ("zsh", 'autoload -U compinit; compinit -u -D; eval "$(_HELORA_COMPLETE=zsh_source helora)"; '
+                    "print -r -- $_comps[helora]"),
+            ("fish", '_HELORA_COMPLETE=fish_source helora | source; complete -C "helora plan --packing rank"'),
+        ],
+    )  # fmt: skip
+    def test_zsh_and_fish_take_their_scripts(self, program: str, name: str, script: str) -> None:
+        shell = shutil.which(name)
+        if shell is None:
+            pytest.skip(f"{name} is not installed")
+        path = os.pathsep.join([str(Path(program).parent), os.environ["PATH"]])
+        shown = subprocess.run(
+            [shell, "-f" if name == "zsh" else "--no-config", "-c", script],
+            env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=120, check=True,
+        )  # fmt: skip
+        assert shown.stdout.split() == ["_helora_completion" if name == "zsh" else "rank_bsgs"]
+
+    @pytest.mark.parametrize(
+        ("begun", "completed"),
+        [("p", {"packings", "plan", "predict", "proxy"}), ("plan --packing rank", {"rank_bsgs"})],
+    )
+    @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+    def test_every_shell_is_answered_in_its_own_form(
+        self, in_new_process: Callable[..., Any], program: str, shell: str, begun: str, completed: set[str]
+    ) -> None:
+        words = f"helora {begun}"
+        last = begun.split(" ")[-1] if shell == "fish" else str(len(begun.split(" ")))
+        script = in_new_process(program, _HELORA_COMPLETE=f"{shell}_source")
+        assert f"_HELORA_COMPLETE={shell}_complete" in script.stdout
+        answer = in_new_process(program, _HELORA_COMPLETE=f"{shell}_complete", COMP_WORDS=words, COMP_CWORD=last)
+        assert (script.returncode, answer.returncode) == (0, 0)
+        lines = answer.stdout.splitlines()
+        if shell == "zsh":  # kind, value and description, a line each
+            assert set(lines[::3]) == {"plain"}
+            assert set(lines[1::3]) == completed
+        else:
+            assert {line.partition(",")[2].partition("\t")[0] for line in lines} == completed
+
     def test_commands_and_options_are_completed(self, in_new_process: Callable[..., Any], program: str) -> None:
         assert self.complete(in_new_process, program, "helora p") == ["packings", "plan", "predict", "proxy"]
         assert self.complete(in_new_process, program, "helora plan --sh") == ["--shape", "--share", "--show"]

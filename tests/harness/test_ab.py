@@ -178,8 +178,9 @@ def test_what_is_to_be_compared_must_be_named() -> None:
 def test_a_file_that_nothing_can_be_added_to_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
     from click.testing import CliRunner
 
-    from helora_harness.cli_ab import ab
+    from helora_core.cli.main import main
 
-    done = CliRunner().invoke(ab, ["--backends", "numpy", "numpy", "--out", str(tmp_path / "missing" / "ab.jsonl")])
+    line = ["bench", "ab", "--backends", "numpy", "numpy", "--out", str(tmp_path / "missing" / "ab.jsonl")]
+    done = CliRunner().invoke(main, line)
     assert done.exit_code == 1
     assert "cannot be written" in done.output

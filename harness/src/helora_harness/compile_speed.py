@@ -22,7 +22,6 @@ import click
 from helora_core.adapter.lora import ModuleShape
 from helora_core.cli.numbers import Whole
 from helora_core.cli.options import MOST_TOKENS, as_json, packing_names, wide
-from helora_core.cli.output import print_table, progress
 from helora_core.cli.tables import Table
 from helora_core.compiler.compile import compile_plan
 from helora_core.errors import HeloraError
@@ -74,6 +73,8 @@ def compile_command(
     packings: Sequence[str], shapes: Sequence[str], tokens: Sequence[int], slowest: int, as_json: bool
 ) -> None:
     """Time the compiler; the status is 1 if a plan takes more than a second."""
+    from helora_core.cli.output import print_table, progress
+
     for name in packings:
         get_manager().load_packing(name)
     cells = list(product(packings or sorted(get_manager().packings()), shapes, tokens, SANITIZE_BITS))

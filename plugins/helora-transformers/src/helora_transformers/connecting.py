@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from helora_core.errors import InvalidInput
+from helora_core.installing import install_line
 from helora_core.parties.result import Link
 
 SERVED = ("ws", "wss", "http", "https")
@@ -56,7 +57,8 @@ def connect(address: str, **options: Any) -> RemoteHost:
     if address.partition("://")[0] in SERVED:
         if find_spec("helora_serve") is None:
             raise InvalidInput(
-                f"Connect: {address} is a server of helora-serve, which is not installed.", hint="Install helora-serve."
+                f"Connect: {address} is a server of helora-serve, which is not installed.",
+                hint=f"Install it: {install_line('serve')}",
             )
         served: RemoteHost = import_module("helora_serve.client").connect(address, **options)
         return served

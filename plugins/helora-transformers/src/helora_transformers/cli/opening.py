@@ -55,7 +55,7 @@ def opened(
     Raises:
         HeloraError: As ``load_base``, ``connect``, ``load_adapter`` and ``attach`` raise it.
     """
-    from helora_transformers.link.remote import connect
+    from helora_transformers.connecting import connect
     from helora_transformers.models import load_base, require_libraries
     from helora_transformers.modes import Mode, PlaintextModel, Variant, Variants, require_runnable
 
