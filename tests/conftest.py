@@ -31,7 +31,7 @@ from helora_core.params.ckks import CKKSParams
 from helora_core.planning.profile import ChainFigures, Figure, Profile, Provenance
 
 # Deadlines measure the machine. CI runs the same examples each time; elsewhere every run looks at new ones.
-hypothesis.settings.register_profile("helora", deadline=None, max_examples=20, derandomize="CI" in os.environ)
+hypothesis.settings.register_profile("helora", deadline=None, max_examples=12, derandomize="CI" in os.environ)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=300)
 THOROUGH = os.environ.get("HELORA_THOROUGH", "") == "1"
 hypothesis.settings.load_profile("thorough" if THOROUGH else "helora")

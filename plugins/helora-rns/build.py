@@ -23,6 +23,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,12 +174,15 @@ def _compiled(command: list[str], out: Path, target: Target, more: list[str]) ->
     windows, apple = target.file.endswith(".dll"), target.file.endswith(".dylib")
     position = [] if windows else ["-fPIC"]
     with tempfile.TemporaryDirectory() as folder:
-        objects = []
-        for source, machine in SOURCES.items():
+
+        def compiled(source: str) -> str:
             built = str(Path(folder, source).with_suffix(".o"))
-            flags = FLAGS + position + (machine if target.x86 else []) + more
+            flags = FLAGS + position + (SOURCES[source] if target.x86 else []) + more
             subprocess.run([*command, *flags, "-c", str(NATIVE / source), "-o", built], check=True)
-            objects.append(built)
+            return built
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(compiled, SOURCES))
         link = [] if windows or apple else ["-Wl,--as-needed"]
         library = str(Path(folder, target.file))
         subprocess.run([*command, "-shared", *objects, *link, *more, "-o", library], check=True)

@@ -1,18 +1,15 @@
-"""What the adapter tests share: how a refusal must look, and PEFT directories with anything wrong that is wanted."""
+"""What the adapter tests share: PEFT directories with anything wrong that is wanted."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-
-from helora_core.errors import HeloraError
 
 Stored = tuple[str, tuple[int, ...], bytes]
 
@@ -21,25 +18,6 @@ SOUND_TENSORS = {
     "base_model.model.q_proj.lora_A.weight": np.arange(6, dtype="<f4").reshape(2, 3),
     "base_model.model.q_proj.lora_B.weight": np.arange(-4, 4, dtype="<f4").reshape(4, 2),
 }
-
-
-@pytest.fixture(scope="session")
-def refused() -> Callable[..., AbstractContextManager[None]]:
-    """``with refused(kind, *words, hint=…):`` – exactly that error is raised; it names the words and has a hint."""
-
-    @contextmanager
-    def check(kind: type[HeloraError], *words: str, hint: str = "") -> Iterator[None]:
-        with pytest.raises(HeloraError) as caught:
-            yield
-        error = caught.value
-        assert type(error) is kind
-        assert error.code == kind.code
-        for word in words:
-            assert word in error.message
-        assert error.hint.strip()
-        assert hint in error.hint
-
-    return check
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from helora_core.backend.checked_backend import checked
 from helora_core.backend.ledger import Ledger
 from helora_core.backend.protocol import Backend, Decryptor, Evaluator
 from helora_core.backend.session import ClientSession, InsecureParametersWarning, ServerSession, open_sessions
-from helora_core.host.manager import get_manager
 from helora_core.params.ckks import CKKSParams
 from tests.backend.bench import Bench, N, open_bench
 
@@ -59,17 +58,6 @@ def open_quick(backend: Backend) -> Sessions:
 def make_roles(backend: Backend) -> Roles:
     params = backend.resolve(QUICK)
     return Roles(params, STEPS, *checked(backend).generate_keys(params, STEPS))
-
-
-@pytest.fixture(scope="session", params=["numpy", "tenseal"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    return get_manager().load_backend(request.param)
-
-
-@pytest.fixture(scope="session")
-def numpy_backend() -> Backend:
-    """For what is core's own doing, whatever the backend."""
-    return get_manager().load_backend("numpy")
 
 
 @pytest.fixture(scope="session")

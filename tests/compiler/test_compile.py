@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helora_core.adapter.lora import ModuleShape
@@ -177,7 +177,6 @@ CHOICES = st.sampled_from([{}, {"tokens": 1}, {"tokens": 64}, {"tokens": 500, "s
 
 
 class TestTheProgram:
-    @settings(max_examples=20)
     @given(shape=SMALL_SHAPES, choice=CHOICES)
     def test_it_is_improved_and_annotated_and_every_result_sanitised(
         self, packing: Packing, shape: ModuleShape, choice: dict[str, Any]

@@ -85,16 +85,17 @@ class TestBound:
     def test_no_module_with_random_weights_is_refused(self, shape: str) -> None:
         """Nor one whose rows weigh as much as any can: ``down`` keeps lengths, and rows of ``up`` have norm one."""
         parsed = ModuleShape.parse(shape)
+        plan = planned(parsed)
         for seed in range(20):
-            planned(parsed).for_module(synthetic_module(parsed, seed=seed))
-            planned(parsed).for_module(heaviest(parsed, seed))
+            plan.for_module(synthetic_module(parsed, seed=seed))
+            plan.for_module(heaviest(parsed, seed))
 
     def test_an_allowance_that_is_a_fifth_smaller_refuses_some(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(grids, "ALLOWANCE", grids.ALLOWANCE / 1.25)
-        refused = 0
+        plan, refused = planned(), 0
         for seed in range(20):
             try:
-                planned().for_module(heaviest(USUAL, seed))
+                plan.for_module(heaviest(USUAL, seed))
             except PrecisionLost:
                 refused += 1
         assert refused

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helora_core.adapter.lora import ModuleShape
@@ -113,7 +113,6 @@ class TestOptions:
             next(settings_options(asked(shape=wide), packing("rank_bsgs")))
         assert isinstance(caught.value, (SlotOverflow, InvalidParameters))
 
-    @settings(max_examples=20)
     @given(wanted=st.floats(4, 24), name=st.sampled_from(NAMES))
     def test_a_plan_keeps_the_precision_that_was_asked_for_or_there_is_none(self, wanted: float, name: str) -> None:
         try:

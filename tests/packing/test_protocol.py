@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helora_core.adapter.lora import LoRAModule, ModuleShape
@@ -23,6 +23,7 @@ from helora_core.host.builtin import helora_packings
 from helora_core.packing.costs import DEFAULT_COSTS
 from helora_core.packing.protocol import Layout, ModulusUse, Packing, Vector
 from helora_core.privacy.leakage import Leakage, LeakageClass
+from tests.conftest import examples
 from tests.registered import ACCEPTED
 
 PlanFor = Callable[..., Plan]
@@ -143,7 +144,7 @@ def test_what_it_packs_and_multiplies_by_fits_the_slots_and_has_names(
     assert set(dict(constants)) == set(plan.constant_specs)
 
 
-@settings(max_examples=10)  # some packings emit thousands of operations for the widest of these shapes
+@examples(6)  # some packings emit thousands of operations for the widest of these shapes
 @given(shape=SHAPES)
 def test_the_program_is_as_deep_and_turns_as_it_says(packing: Packing, shape: ModuleShape) -> None:
     plan = compile_plan(shape, packing, precision_bits=0, private_weights=False, assume=ACCEPTED)

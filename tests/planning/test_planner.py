@@ -64,10 +64,6 @@ def refusal_of(candidates: list[Candidate], packing: str) -> HeloraError:
     return found.refusal
 
 
-def cost_of(candidates: list[Candidate], packing: str) -> float:
-    return min(each.cost for each in candidates if each.packing == packing)
-
-
 class TestChoice:
     NAMES = ("rank_bsgs", "zero_moai", "cheetah", "outer_product")
 

@@ -44,11 +44,3 @@ def imaginary_parts_agree(service: Service) -> float:
     first = service.ask(x)
     second = service.ask(x, again=first)
     return correlation(*(service.slots(each.results[0]).imag for each in (first, second)))
-
-
-def noise_agrees(service: Service) -> float:
-    """Correlation of what two runs of x = 0 on the same ciphertext read: of all coefficients, as far as they are meant
-    to be read."""
-    first = service.ask(service.nothing)
-    second = service.ask(service.nothing, again=first)
-    return correlation(*(service.coefficients(each.results[0])[service.kept(0)] for each in (first, second)))
