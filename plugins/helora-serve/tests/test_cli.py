@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -198,6 +199,16 @@ def test_what_cannot_be_served_is_refused(artifact: Path, arguments: tuple[str, 
     error = json.loads(shown.stdout)["error"]
     assert error["code"] == "invalid-input"
     assert words in error["message"]
+
+
+def test_a_damaged_artifact_is_named_by_the_folder_that_was_given(artifact: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(artifact, damaged)
+    (damaged / "manifest.json").write_text("{}", encoding="utf-8")
+    shown = click.testing.CliRunner().invoke(main, ["serve", str(damaged), "--backend", "numpy", "--json"])
+    assert shown.exit_code == 1
+    assert str(damaged) in json.loads(shown.stdout)["error"]["message"]
+    assert "helora-version-" not in shown.stdout
 
 
 def test_it_says_what_it_is_in_80_columns(artifact: Path, tmp_path: Path) -> None:

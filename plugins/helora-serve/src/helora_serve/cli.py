@@ -15,6 +15,7 @@ import msgspec
 
 from helora_core.cli import options
 from helora_core.cli.numbers import Real, Whole
+from helora_core.cli.output import working
 from helora_core.errors import HeloraError, InvalidInput
 
 if TYPE_CHECKING:
@@ -153,7 +154,8 @@ def serve(
         window_bytes=window_mib << 20,
         credit_bytes=window_mib << 20,
     )
-    layers, whole = models_of(split, adapters, encrypted=split_encrypted, hosted=hosted)
+    with working(f"Loading the base model of {split}"):
+        layers, whole = models_of(split, adapters, encrypted=split_encrypted, hosted=hosted)
     pages, ends = _converted(page, "whole") if page else None, _ends(split)
     accepted = Tokens.read(tokens) if tokens else None
     load = None
@@ -166,20 +168,21 @@ def serve(
             assume=assume,
             folder=state / "versions" if state else None,
         )
-    service = Service(
-        load,
-        limits=limits,
-        access=Access(
-            accepted,
-            origins=origins,
-            any_host=accepted is not None or tls_client_ca is not None or not is_loopback(host),
-        ),
-        state=State(state),
-        worker=Threads(workers),
-        bases={"": Base(id=base)} if base else {},
-        layers=layers,
-        hosted=whole,
-    )
+    with working("Loading what is served"):
+        service = Service(
+            load,
+            limits=limits,
+            access=Access(
+                accepted,
+                origins=origins,
+                any_host=accepted is not None or tls_client_ca is not None or not is_loopback(host),
+            ),
+            state=State(state),
+            worker=Threads(workers),
+            bases={"": Base(id=base)} if base else {},
+            layers=layers,
+            hosted=whole,
+        )
     password = os.environ.get("HELORA_TLS_KEY_PASSWORD")
     tls = None
     if tls_certificate and tls_key:

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helora_core.errors import InvalidInput
+from helora_core.errors import HeloraError, InvalidInput
 
 if TYPE_CHECKING:
     from helora_core.parties.batches import AllBatches
@@ -61,6 +61,12 @@ class Artifacts:
             mirrored = {name: _mirrored(each, own / str(i)) for i, (name, each) in enumerate(self._directories.items())}
             stamps = tuple(name.encode() + b"\0" + _manifest(each) for name, each in sorted(mirrored.items()))
             return Loaded(self._loaded(mirrored, batches), stamps, close)
+        except HeloraError as error:
+            close()
+            for i, source in enumerate(self._directories.values()):  # what the user knows, in place of our copy
+                error.args = (error.message.replace(str(own / str(i)), str(source)),)
+                error.message = error.args[0]
+            raise
         except BaseException:
             close()
             raise

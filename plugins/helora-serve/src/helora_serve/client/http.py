@@ -107,7 +107,7 @@ class Http:
 def unreachable(target: Target, error: Exception) -> ConnectionLost:
     """Nobody answers there."""
     reason = getattr(error, "verify_message", "") or getattr(error, "strerror", "") or type(error).__name__
+    checks = "Check the address, and the authority of its certificate" if target.tls else "Check the address"
     return ConnectionLost(
-        f"Server: nobody answers at {target} ({reason}).",
-        hint="Check the address, and the certificate's authority (ca=…); helora serve prints its address.",
+        f"Server: nobody answers at {target} ({reason}).", hint=f"{checks}; helora serve prints where it listens."
     )
