@@ -130,7 +130,7 @@ def trials(request: pytest.FixtureRequest) -> dict[str, Trial]:
         some = [double for double in chosen if (double.law in SLOW) is slow]
         laws = {double.name: [double.law] for double in some}
         if some:
-            found |= hold_each({double.name: double.factory for double in some}, laws, thorough=slow)
+            found |= hold_each({double.name: double.factory for double in some}, laws, thorough=slow, briefly=True)
     return found
 
 

@@ -42,10 +42,12 @@ class Trials:
     Attributes:
         backends: What makes each, by name.
         laws: Each one's; only these are collected, since collecting all takes longer than most laws.
+        briefly: A law that has failed for a backend is not held to its other parameters.
     """
 
     backends: Mapping[str, Make]
     laws: Mapping[str, Collection[str]]
+    briefly: bool = False
     of: dict[str, Trial] = field(default_factory=lambda: defaultdict(Trial))
     _names: dict[str, str] = field(default_factory=dict)
 
@@ -68,6 +70,12 @@ class Trials:
     def pytest_collection_modifyitems(self, items: list[pytest.Function]) -> None:
         self._names.update((item.nodeid, item.callspec.params["backend_on_trial"]) for item in items)
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Function) -> bool | None:
+        """Passes over what could only fail once more."""
+        caught = self.of[self._names[item.nodeid]].caught()
+        return True if self.briefly and item.originalname in caught else None
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         outcomes = self.of[self._names[report.nodeid]].outcomes
         law = report.nodeid.partition("[")[0].rpartition("::")[2]
@@ -78,10 +86,12 @@ class Trials:
 
 
 def hold_each(
-    backends: Mapping[str, Make], laws: Mapping[str, Collection[str]], *, thorough: bool = False
+    backends: Mapping[str, Make], laws: Mapping[str, Collection[str]], *, thorough: bool = False, briefly: bool = False
 ) -> dict[str, Trial]:
-    """Hold backends to laws, each to its own, in one run: to start pytest takes longer than most laws."""
-    trials = Trials(backends, laws)
+    """Hold backends to laws, each to its own, in one run: to start pytest takes longer than most laws. ``briefly``
+    until it is caught by each.
+    """
+    trials = Trials(backends, laws, briefly)
     arguments = [
         str(DOOR), "-c", str(DOOR.with_name("trial.ini")), "--rootdir", str(DOOR.parent), "--noconftest",
         "--import-mode=importlib", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:faulthandler",
