@@ -289,7 +289,7 @@ def install(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def bench(session: nox.Session) -> None:
     """The benchmarks once, as tests: asv's, pytest-benchmark's, and the history site in a browser without a network."""
-    session.install(*CORE, *PLUGINS, *_group("bench"))
+    session.install(*CORE, *PLUGINS, *_group("bench"), "pytest-xdist>=3.8")
     session.run("python", "-m", "asv", "check", "--environment", "existing:python")
     session.run("pytest", "harness/pytest_bench", "--benchmark-disable")
     session.run("pytest", "-q", "-m", "thorough", "tests/harness/test_ab.py", env={"HELORA_THOROUGH": "1"})
