@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from helora_transformers.tiny import adapted, base_model
 
 Run = Callable[..., Any]
 ASK = ("--prompt", "w7 w8")
+NO_SERVER = ("connection-lost", "nobody answers") if find_spec("helora_serve") else ("invalid-input", "not installed")
 
 
 def document(result: Any) -> Any:
@@ -112,7 +114,7 @@ class TestRefusals:
             (("--base", "."), "invalid-input", "config.json"),
             (("--adapter", "nowhere"), "adapter-format-error", "nowhere"),
             (("--adapter", "tcp://127.0.0.1:1"), "connection-lost", "nobody answers"),
-            (("--adapter", "wss://host"), "invalid-input", "serving"),
+            (("--adapter", "wss://127.0.0.1:1"), *NO_SERVER),
             (("--adapter", "tcp://127.0.0.1:1", "--mode", "plaintext"), "invalid-input", "needs the adapter"),
             (("--adapter-name", "two"), "invalid-input", "there is one"),
             (("--max-new-tokens", "1000"), "invalid-input", "more than the 128"),
