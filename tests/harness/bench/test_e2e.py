@@ -142,7 +142,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["--ranks", "4,x"], "'x' is not a valid integer"),
+            (["--ranks", "4,x"], "'x' is not a valid whole number"),
             (["--ranks", "0"], "0 is not in the range"),
             (["--ranks", ","], "there is no value in it"),
             (["--preset", "ci", "--ranks", "4"], "--preset and --ranks exclude each other"),
