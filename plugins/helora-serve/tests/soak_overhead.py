@@ -1,9 +1,13 @@
-"""What serving costs: a request to a server in another process, beside the same one in this process, by turns."""
+"""What serving costs: a request to a server in another process, by turns with the same one in this process, and
+with one to a process that does nothing but answer, over a bare socket: what two processes cost before any serving.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import socket
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +18,13 @@ from soak_clients import prepare, recorded
 
 from helora_core.parties.batches import AllBatches
 from helora_core.parties.client import Client
+from helora_core.parties.server import Server
 from helora_core.privacy.leakage import Assumption
 from helora_serve.client import connect
 from helora_serve.limits import Limits
 from helora_serve.loading import Artifacts
 
+_LENGTH = struct.Struct(">Q")
 _TURN = 20
 """Requests of one kind before those of the next; the first of them is warm-up."""
 
@@ -33,7 +39,7 @@ class Overhead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         bytes_up, bytes_down: Its messages.
         in_process: Both parties in one process.
         served: Over WebSocket, loopback.
-        echo: As many bytes to another process and back over a bare socket, with no work.
+        apart: The same parties in two processes, over a bare socket: no WebSocket, event loop, session or limit.
     """
 
     plan: str
@@ -42,7 +48,7 @@ class Overhead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     bytes_down: int
     in_process: tuple[float, float]
     served: tuple[float, float]
-    echo: tuple[float, float]
+    apart: tuple[float, float]
 
 
 def overhead(plan: str, served: Path, url: str, backend: str, requests: int) -> Overhead:
@@ -57,10 +63,13 @@ def overhead(plan: str, served: Path, url: str, backend: str, requests: int) -> 
     """
     layer, limits = recorded(1)[0], Limits()
     load = Artifacts({"": served}, limits=limits, backend=backend, assume=frozenset({Assumption.HONEST_KEYS}))
-    server = load(AllBatches(None, limits.of_server)).server
-    with connect(url, timeout=300) as remote:
+
+    def loaded() -> Server:
+        return load(AllBatches(None, limits.of_server)).server
+
+    with _Apart(loaded) as apart, connect(url, timeout=300) as remote:
         parties: list[tuple[Client, Any]] = []
-        for host in (server, remote):
+        for host in (loaded(), apart, remote):
             client = Client(host.offer())
             parties.append((client, host.open(client.evaluation_keys())))
             if plan == "precomputed":
@@ -68,27 +77,18 @@ def overhead(plan: str, served: Path, url: str, backend: str, requests: int) -> 
         request = parties[0][0].begin(layer.modules, layer.x[:1])
         up = len(request.message())
         down = len(parties[0][1].answer(request.message()))
-
-        def ask(client: Client, session: Any, turn: int) -> None:
-            at = turn % len(layer.x)
-            client.delta(layer.modules, layer.x[at : at + 1], session)
-
-        with _Echo(up, down) as echo:
-            kinds: list[Callable[[int], object]] = [
-                lambda turn: ask(*parties[0], turn), lambda turn: ask(*parties[1], turn), lambda turn: echo.ask(),
-            ]  # fmt: skip
-            found: list[list[float]] = [[], [], []]
-            for first in range(0, requests, _TURN):
-                for times, kind in zip(found, kinds, strict=True):
-                    for turn in range(first, first + _TURN + 1):
-                        start = time.perf_counter()
-                        kind(turn)
-                        if turn > first:
-                            times.append(time.perf_counter() - start)
-    in_process, over, bare = (_summed_up(times) for times in found)
+        found: list[list[float]] = [[], [], []]
+        for first in range(0, requests, _TURN):
+            for times, (client, session) in zip(found, parties, strict=True):
+                for turn in range(first, first + _TURN + 1):
+                    at, start = turn % len(layer.x), time.perf_counter()
+                    client.delta(layer.modules, layer.x[at : at + 1], session)
+                    if turn > first:
+                        times.append(time.perf_counter() - start)
+    in_process, bare, over = (_summed_up(times) for times in found)
     return Overhead(
         plan=plan, requests=len(found[0]), bytes_up=up, bytes_down=down,
-        in_process=in_process, served=over, echo=bare,
+        in_process=in_process, served=over, apart=bare,
     )  # fmt: skip
 
 
@@ -97,42 +97,69 @@ def _summed_up(times: list[float]) -> tuple[float, float]:
     return round(1e6 * ordered[len(ordered) // 2], 1), round(1e6 * ordered[0], 1)
 
 
-class _Echo:
-    """A process that takes so many bytes and sends so many back."""
+class _Apart:
+    """A server in a process that answers one client over a socket, each message behind its length.
 
-    def __init__(self, up: int, down: int) -> None:
-        self._message, self._down = bytes(up), down
+    Args:
+        loaded: Loads the server, there.
+    """
+
+    def __init__(self, loaded: Callable[[], Server]) -> None:
         listening = socket.create_server(("127.0.0.1", 0))
         context = multiprocessing.get_context("fork")
-        self._process = context.Process(target=_echo, args=(listening, up, down), daemon=True)
+        self._process = context.Process(target=_answering, args=(listening, loaded), daemon=True)
         self._process.start()
         self._socket = socket.create_connection(listening.getsockname())
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listening.close()
+        self._offer = _received(self._socket)
 
-    def __enter__(self) -> _Echo:
+    def __enter__(self) -> _Apart:
         return self
 
     def __exit__(self, *raised: object) -> None:
         self._socket.close()
         self._process.join()
 
-    def ask(self) -> None:
-        """There and back."""
-        self._socket.sendall(self._message)
-        left = self._down
-        while left:
-            left -= len(self._socket.recv(1 << 20))
+    def offer(self) -> bytes:
+        """The server's offer."""
+        return self._offer
+
+    def open(self, evaluation_keys: bytes) -> _Apart:
+        """The one session."""
+        _send(self._socket, evaluation_keys)
+        return self
+
+    def answer(self, message: bytes) -> bytes:
+        """The session's answer."""
+        _send(self._socket, message)
+        return _received(self._socket)
 
 
-def _echo(listening: socket.socket, up: int, down: int) -> None:
-    peer, answer = listening.accept()[0], bytes(down)
+def _answering(listening: socket.socket, loaded: Callable[[], Server]) -> None:
+    peer = listening.accept()[0]
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    while True:
-        left = up
-        while left:
-            data = peer.recv(1 << 20)
-            if not data:
-                return
-            left -= len(data)
-        peer.sendall(answer)
+    server = loaded()
+    _send(peer, server.offer())
+    session = server.open(_received(peer))
+    with contextlib.suppress(EOFError):
+        while True:
+            _send(peer, session.answer(_received(peer)))
+
+
+def _send(to: socket.socket, message: bytes) -> None:
+    to.sendall(_LENGTH.pack(len(message)) + message)
+
+
+def _received(peer: socket.socket) -> bytes:
+    return bytes(_exactly(peer, _LENGTH.unpack(_exactly(peer, _LENGTH.size))[0]))
+
+
+def _exactly(peer: socket.socket, count: int) -> bytearray:
+    data, have = bytearray(count), 0
+    while have < count:
+        got = peer.recv_into(memoryview(data)[have:])
+        if not got:
+            raise EOFError
+        have += got
+    return data

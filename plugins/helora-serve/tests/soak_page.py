@@ -37,11 +37,11 @@ before clients came, when all were connected, at most, and what the limits allow
 *Stolen* is processor time that others on the same hardware took."""
 
 _COSTS = """\
-One client, a request of one token and layer with the client's own work: both parties in one process, and served over
-loopback, by turns; the median, and the least, which others on the machine stretch least. *Echo* is what as many bytes
-take to another process and back over a bare socket with no work at all: nothing that is served can cost less than that
-on top. *More* is what serving adds to a token of the whole adapter, least to least; the base model takes its own time
-beside it."""
+One client, a request of one token and layer with the client's own work, by turns: both parties in one process; in two,
+over a bare socket, where each waits for the other and finds its caches cold; and served over loopback. The median, and
+the least, which others on the machine stretch least. *Over one* and *over two* are what serving adds to the medians of
+the first and of the second; *more* is what it adds to a token of the whole adapter, by the least of the first; the base
+model takes its own time beside it."""
 
 
 def rendered(figures: Figures) -> str:
@@ -87,15 +87,16 @@ def _wrong(figures: Figures) -> Iterator[str]:
 
 def _costs(overheads: Sequence[Overhead], per_token: int) -> str:
     heads = (
-        "plan", "bytes up", "down", "in process, µs", "least", "served, µs", "least", "echo, µs", "least",
-        "more, ms a token",
+        "plan", "bytes up", "down", "one process, µs", "least", "two, µs", "least", "served, µs", "least",
+        "over one", "over two", "more, ms a token",
     )  # fmt: skip
     return _table(
         heads,
         [
             (
                 each.plan, each.bytes_up, each.bytes_down,
-                *(f"{time:.0f}" for pair in (each.in_process, each.served, each.echo) for time in pair),
+                *(f"{time:.0f}" for pair in (each.in_process, each.apart, each.served) for time in pair),
+                *(f"{each.served[0] / of[0] - 1:+.0%}" for of in (each.in_process, each.apart)),
                 f"{1e-3 * per_token * (each.served[1] - each.in_process[1]):.1f}",
             )
             for each in overheads
