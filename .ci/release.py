@@ -68,10 +68,18 @@ VERSIONED = ("helora_core/__init__.py", "plugins/helora-serve/src/helora_serve/w
 """Source that says the version too, in a line ``__version__ =`` or ``export const PRODUCER =``."""
 
 SAID = re.compile(r'(?m)^((?:__version__|export const PRODUCER) = ")([^"]+)"')
+TOLD = re.compile(r"((?:helora-[\w\[\],-]+|`)==)(\d[\w.]*)")
+"""Where a page tells readers to install a version."""
+
+
+def pages() -> Iterator[Path]:
+    """The README, what is below ``docs``, and the READMEs of plugins."""
+    for pattern in ("*.md", "docs/*.md", "plugins/*/*.md"):
+        yield from sorted(path for path in ROOT.glob(pattern) if path.name != "CHANGELOG.md")
 
 
 def set_version(version: str) -> None:
-    """Write it into every project, into what projects ask of each other, into source, and over the changelog's news.
+    """Write it into projects, what they ask of each other, source and pages, and over the changelog's news.
 
     Raises:
         ValueError: The changelog has no news to release.
@@ -81,6 +89,8 @@ def set_version(version: str) -> None:
     for name in VERSIONED:
         path = ROOT / name
         path.write_text(SAID.sub(rf'\g<1>{version}"', path.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in pages():
+        path.write_text(TOLD.sub(rf"\g<1>{version}", path.read_text(encoding="utf-8")), encoding="utf-8")
     for folder in projects().values():
         path = folder / "pyproject.toml"
         text = re.sub(r'(?m)^version = ".*"$', f'version = "{version}"', path.read_text(encoding="utf-8"), count=1)
@@ -132,6 +142,10 @@ def check(out: Path, which: list[str], tag: str) -> Iterator[str]:
         pins = re.findall(r'"helora-[\w\[\],-]+?(?:==([^"]+))?"', _requirements(folder))
         if any(pin != version for pin in pins if not (pin == "" and name == "helora-core")):
             yield f"{name} asks for other helora versions than {version}: {pins}"
+    for page in pages():
+        told = {each for _, each in TOLD.findall(page.read_text(encoding="utf-8"))} - {version}
+        if told:
+            yield f"{page.relative_to(ROOT)} tells readers to install {', '.join(sorted(told))}"
     for path in VERSIONED:
         said = [each for _, each in SAID.findall((ROOT / path).read_text(encoding="utf-8"))]
         if said != [version]:

@@ -230,7 +230,7 @@ class Packing(Protocol):
     Attributes:
         name: As in its ``PackingSpec``.
         version: Raised whenever the layout or program changes; part of the plan's digest.
-        depth: Rescales from input to output.
+        depth: Products that follow each other from input to output.
         rotates: Whether the program has rotations at all.
         encoding: How inputs and results are encoded: SLOTS or COEFFICIENTS.
         modulus_use: How its programs spend the modulus.
