@@ -30,6 +30,9 @@ from helora_core.parties.weights import ModularWeights
 AT_ONCE_PRODUCTS = 1 << 17
 """Products of words that an answer may take to be given at once: about 0.1 ms at most, whatever the library."""
 
+AT_ONCE_SPANS = 8
+"""Spans of correlations that such an answer may use."""
+
 _MOST_TOGETHER = 16
 """Sets of modules of a batch that are remembered: clients choose them."""
 
@@ -90,11 +93,19 @@ class _Batch:
     together: dict[tuple[int, ...], tuple[_Bound, ...]] = field(default_factory=dict)
 
     def modules(self, places: tuple[int, ...], serving: Serving) -> tuple[_Bound, ...]:
-        """Some of its modules. Errors are those of ``module``."""
+        """Some of its modules. Errors are those of ``module``.
+
+        Raises:
+            CorruptPayload: One is named twice: an answer would be as long as the client likes.
+        """
         found = self.together.get(places)
         if found is None:
+            if len(places) > len(self.kept.modules) or len(set(places)) < len(places):
+                raise CorruptPayload(
+                    f"Session: {len(places)} modules are named, some of them twice.", hint="Name each module once."
+                )
             found = tuple([self.module(place, serving) for place in places])
-            if len(self.together) < _MOST_TOGETHER and len(places) <= len(self.kept.modules):
+            if len(self.together) < _MOST_TOGETHER:
                 self.together[places] = found
         return found
 
@@ -230,7 +241,7 @@ class Batches:
 
     def answers_at_once(self, upload: MaskedUpload, serving: Serving) -> tuple[bytes, ...]:
         """The same without waiting, for a thread that has other things to do: neither for another thread, nor for the
-        store, nor for what has to be made ready first, nor for more than ``AT_ONCE_PRODUCTS``.
+        store, nor for what has to be made ready first, nor for more than ``AT_ONCE_PRODUCTS`` and ``AT_ONCE_SPANS``.
 
         Raises:
             TakesTime: It cannot be done so.
@@ -239,6 +250,8 @@ class Batches:
         if not self.lock.acquire(blocking=False):
             raise TakesTime
         try:
+            if len(upload.spans) > AT_ONCE_SPANS:
+                raise TakesTime
             found = self._unused(upload.spans)
             if self._owner.store is not None and any(
                 span.start + span.count > batch.mark.reserved or span.count == batch.left for batch, span in found
@@ -259,7 +272,7 @@ class Batches:
             CorrelationUsed: One of them is used or gone, or named twice.
         """
         found = []
-        for i, span in enumerate(spans):
+        for span in spans:
             batch, end = self._batches.get(span.batch), span.start + span.count
             if batch is None or end > batch.kept.size or batch.used.find(1, span.start, end) >= 0:
                 raise CorrelationUsed(
@@ -267,12 +280,10 @@ class Batches:
                     hint="Begin the request again, with others. After a restart of the server up to "
                     f"{RESERVED} of a batch are lost; if it lost all, call client.discard and prepare again.",
                 )
-            for other in spans[:i]:
-                if other.batch == span.batch and max(other.start, span.start) < min(other.start + other.count, end):
-                    raise CorrelationUsed(
-                        "Session: a correlation is named twice.", hint="Use each for one token of one request."
-                    )
             found.append((batch, span))
+        places = sorted((span.batch, span.start, span.start + span.count) for span in spans)
+        if any(one[0] == other[0] and other[1] < one[2] for one, other in zip(places, places[1:], strict=False)):
+            raise CorrelationUsed("Session: a correlation is named twice.", hint="Use each for one token of one request.")
         return found
 
     def _use(self, found: Sequence[tuple[_Batch, Span]]) -> None:
