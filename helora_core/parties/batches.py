@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Annotated, NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
@@ -282,8 +283,10 @@ class Batches:
                 )
             found.append((batch, span))
         places = sorted((span.batch, span.start, span.start + span.count) for span in spans)
-        if any(one[0] == other[0] and other[1] < one[2] for one, other in zip(places, places[1:], strict=False)):
-            raise CorrelationUsed("Session: a correlation is named twice.", hint="Use each for one token of one request.")
+        if any(one[0] == other[0] and other[1] < one[2] for one, other in pairwise(places)):
+            raise CorrelationUsed(
+                "Session: a correlation is named twice.", hint="Use each for one token of one request."
+            )
         return found
 
     def _use(self, found: Sequence[tuple[_Batch, Span]]) -> None:

@@ -30,7 +30,7 @@ class EagerProtocol(WebSocketsSansIOProtocol):
         self.read_paused = False
 
     def handle_ping(self) -> None:
-        """A pong, unless the peer takes nothing: pongs would pile up. RFC 6455 (5.5.3) lets the last one be answered."""
+        """A pong, unless the peer takes nothing: RFC 6455 (5.5.3) lets the last of several pings be answered alone."""
         pong = self.conn.data_to_send()
         if self.writable.is_set():
             self.transport.write(b"".join(pong))

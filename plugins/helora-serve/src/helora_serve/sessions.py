@@ -180,8 +180,7 @@ class Sessions:
         self.draining = True
         deadline = self.clock() + self.limits.drain_s
         while self.clock() < deadline and any(
-            each.computing
-            or (each.socket is not None and (each.busy or each.socket.sent < each.exchange.answered))
+            each.computing or (each.socket is not None and (each.busy or each.socket.sent < each.exchange.answered))
             for each in self.all
         ):
             await asyncio.sleep(0.02)

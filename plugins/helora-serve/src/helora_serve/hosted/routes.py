@@ -47,7 +47,15 @@ def hosted_routes(hosted: Hosted, gate: Gate) -> list[BaseRoute]:
             ) from None  # fmt: skip
         try:
             most, admit = hosted.limits.compare_tokens, hosted.meter.admit(identity)
-            found = await compare(hosted.whole, asked, hosted.run, most=most, wanted=wanted, admit=admit)
+            found = await compare(
+                hosted.whole,
+                asked,
+                hosted.run,
+                most=most,
+                at_once=hosted.limits.split_tokens,
+                wanted=wanted,
+                admit=admit,
+            )
         finally:
             turns.release()
         _LOG.info("compared: %d prompt tokens, 3 answers of at most %d", found.prompt_tokens, asked.max_tokens)
@@ -66,7 +74,9 @@ def _shaped(error: Exception) -> tuple[str, Response]:
     else:
         failure = failure_of(error)
         if failure.status >= 500:
-            refusal_of(error)  # the server's log has its type
+            told = refusal_of(error)  # the server's log has its type
+            if not isinstance(error, Failure):
+                failure.message = f"{told.message} {told.hint}"
     return failure.code or failure.type, refusal(failure)
 
 
