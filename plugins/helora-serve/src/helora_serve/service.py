@@ -228,5 +228,8 @@ class Service:
         while True:
             await asyncio.sleep(min(_SWEEP_S, self.limits.ttl_s / 4, self.limits.stall_s))
             for part in (self.sessions, self.split, self.keys):
-                if part is not None:
-                    part.sweep()
+                try:
+                    if part is not None:
+                        part.sweep()
+                except Exception as error:  # the next sweep is due all the same
+                    _LOG.error("sweeping failed: %s", type(error).__name__)
