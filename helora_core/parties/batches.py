@@ -7,26 +7,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Annotated, NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 import msgspec
 
-from helora_core.backend.correlations import OnlineWeights
 from helora_core.errors import CorrelationUsed, CorruptPayload, LimitExceeded, UnexpectedMessage
-from helora_core.execution import modular
-from helora_core.execution.modular import OnlineRound
-from helora_core.execution.streams import SEED_BYTES, Upcoming, joined
+from helora_core.execution.streams import joined
 from helora_core.files import strict_msgpack
 from helora_core.files.malformed import Malformed
+from helora_core.parties.batch import Batch, Bound, KeptBatch, Serving
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.marks import Mark, Ownership
-from helora_core.parties.messages import MaskedUpload, RequestId, Span
+from helora_core.parties.messages import MaskedUpload, Span
 from helora_core.parties.pool import RESERVED
 from helora_core.parties.store import SharedStore, Store, Write, under
-from helora_core.parties.weights import ModularWeights
 
 AT_ONCE_PRODUCTS = 1 << 17
 """Products of words that an answer may take to be given at once: about 0.1 ms at most, whatever the library."""
@@ -34,102 +29,9 @@ AT_ONCE_PRODUCTS = 1 << 17
 AT_ONCE_SPANS = 8
 """Spans of correlations that such an answer may use."""
 
-_MOST_TOGETHER = 16
-"""Sets of modules of a batch that are remembered: clients choose them."""
-
-
-class KeptBatch(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A batch as the store keeps it.
-
-    Attributes:
-        batch: The client's name for it.
-        size: Correlations.
-        secret: The secret of its masks; it depends on the client's upload.
-        modules: Of each module its name, its plan and the SHA-256 of its weights: masks are only good for these.
-    """
-
-    batch: RequestId
-    size: Annotated[int, msgspec.Meta(ge=1)]
-    secret: Annotated[bytes, msgspec.Meta(min_length=SEED_BYTES, max_length=SEED_BYTES)]
-    modules: tuple[tuple[str, str, bytes], ...]
-
 
 class TakesTime(Exception):
     """An answer cannot be given at once. Nothing changed."""
-
-
-class Serving(Protocol):
-    """What is served, as ``Served`` says."""
-
-    def online(self, name: str, plan: str) -> tuple[OnlineRound, ModularWeights] | None:
-        """The online round of a module by a plan, and its weights; None if it is not served."""
-        ...
-
-
-class _Bound(NamedTuple):
-    """A module of a batch, as it is served now; an answer takes so many products for each token."""
-
-    turn: OnlineRound
-    weights: OnlineWeights
-    masks: Upcoming
-    products: int
-
-
-@dataclass(eq=False)
-class _Batch:
-    """A batch in use.
-
-    Attributes:
-        used: Of each correlation 1 if it is used, or may be, and 0 otherwise.
-        left: How many are not.
-        bound: Its modules, as far as they were asked for.
-        together: Those that were asked for together, by their places.
-    """
-
-    kept: KeptBatch
-    mark: Mark
-    used: bytearray
-    left: int
-    bound: dict[int, _Bound] = field(default_factory=dict)
-    together: dict[tuple[int, ...], tuple[_Bound, ...]] = field(default_factory=dict)
-
-    def modules(self, places: tuple[int, ...], serving: Serving) -> tuple[_Bound, ...]:
-        """Some of its modules. Errors are those of ``module``.
-
-        Raises:
-            CorruptPayload: One is named twice: an answer would be as long as the client likes.
-        """
-        found = self.together.get(places)
-        if found is None:
-            if len(places) > len(self.kept.modules) or len(set(places)) < len(places):
-                raise CorruptPayload(
-                    f"Session: {len(places)} modules are named, some of them twice.", hint="Name each module once."
-                )
-            found = tuple([self.module(place, serving) for place in places])
-            if len(self.together) < _MOST_TOGETHER:
-                self.together[places] = found
-        return found
-
-    def module(self, place: int, serving: Serving) -> _Bound:
-        """One of its modules.
-
-        Raises:
-            CorrelationUsed: There is none, or it is not served any more, or with other weights.
-        """
-        if place not in self.bound:
-            found = self.kept.modules[place : place + 1]
-            served = serving.online(*found[0][:2]) if found else None
-            if served is None or served[1].fingerprint != found[0][2]:
-                raise CorrelationUsed(
-                    "Session: the correlations are not for these modules as they are served now.",
-                    hint="Call client.discard and prepare again.",
-                )
-            turn, weights = served
-            name, _, fingerprint = found[0]
-            masks = Upcoming(modular.masks(self.kept.secret, name, fingerprint), turn.outputs)
-            products = sum(matrix.size for matrix in weights.matrices)
-            self.bound[place] = _Bound(turn, weights.online, masks, products)
-        return self.bound[place]
 
 
 class Batches:
@@ -145,7 +47,7 @@ class Batches:
         self._owner, self._limits = owner, limits
         self.lock = threading.RLock()
         self._prefix = key_id.hex()
-        self._batches: dict[bytes, _Batch] = {}
+        self._batches: dict[bytes, Batch] = {}
         for value in under(owner.store, f"batch.{self._prefix}."):
             try:
                 kept = strict_msgpack.decode(value, KeptBatch)
@@ -212,7 +114,7 @@ class Batches:
         left = kept.size - mark.reserved
         if left:
             used = bytearray(b"\1" * mark.reserved + bytes(left))
-            self._batches[kept.batch] = _Batch(kept, mark, used, left)
+            self._batches[kept.batch] = Batch(kept, mark, used, left)
         else:
             self._owner.put(*mark.erasing(self._key(kept.batch)))
 
@@ -227,6 +129,7 @@ class Batches:
         with self.lock:
             found = self._unused(upload.spans)
             modules = [batch.modules(upload.modules, serving) for batch, _ in found]
+            _require_same(found, upload.modules)
             _require_numbers(upload, sum([span.count for _, span in found]), modules[0])
             results = []
             for place, (turn, weights, masks, _) in enumerate(modules[0]):
@@ -266,7 +169,7 @@ class Batches:
         finally:
             self.lock.release()
 
-    def _unused(self, spans: Sequence[Span]) -> list[tuple[_Batch, Span]]:
+    def _unused(self, spans: Sequence[Span]) -> list[tuple[Batch, Span]]:
         """The batches of correlations, each with its span.
 
         Raises:
@@ -289,7 +192,7 @@ class Batches:
             )
         return found
 
-    def _use(self, found: Sequence[tuple[_Batch, Span]]) -> None:
+    def _use(self, found: Sequence[tuple[Batch, Span]]) -> None:
         """Mark correlations as used; the mark is durable. Errors are those of ``Mark.cover``."""
         for batch, span in found:
             batch.used[span.start : span.start + span.count] = b"\1" * span.count
@@ -306,7 +209,21 @@ class Batches:
         return f"batch.{self._prefix}.{batch.hex()}"
 
 
-def _require_numbers(upload: MaskedUpload, tokens: int, modules: Sequence[_Bound]) -> None:
+def _require_same(found: Sequence[tuple[Batch, Span]], places: Sequence[int]) -> None:
+    """Refuse correlations of different modules: queries of one would be answered, and counted as another's.
+
+    Raises:
+        CorrelationUsed: They are.
+    """
+    first = found[0][0].kept.modules
+    if any(batch.kept.modules[place] != first[place] for batch, _ in found[1:] for place in places):
+        raise CorrelationUsed(
+            "Session: the correlations are of batches for different modules.",
+            hint="Name correlations that were prepared for the same modules.",
+        )
+
+
+def _require_numbers(upload: MaskedUpload, tokens: int, modules: Sequence[Bound]) -> None:
     """Refuse a message that does not have y of so many tokens.
 
     Raises:

@@ -224,6 +224,20 @@ class TestMessages:
         assert pair.session.correlations == left
         pair.client.discard("q")
 
+    def test_correlations_of_one_module_do_not_answer_for_another(self, pair: Pair, refused: Any) -> None:
+        """They were counted as queries of the module that they were made for."""
+        for name in ("q", "v"):
+            pair.prepare(name, 2)
+        messages = [pair.client.begin(name, x_of(1)).message() for name in ("q", "v")]
+        uploads, left = [upload_of(each) for each in messages], pair.session.correlations
+        mixed = {name: sum((getattr(each, name) for each in uploads), type(getattr(uploads[0], name))())
+                 for name in ("spans", "numbers")}  # fmt: skip
+        with refused(CorrelationUsed, "different modules"):
+            pair.session.answer(altered(messages[0], **mixed))
+        assert pair.session.correlations == left
+        for name in ("q", "v"):
+            pair.client.discard(name)
+
     def test_many_single_correlations_do_not_hold_up_who_answers_at_once(self, pair: Pair) -> None:
         pair.prepare("q", 64)
         message = pair.client.begin("q", x_of(1)).message()
