@@ -7,117 +7,31 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple, Protocol
+from itertools import pairwise
 from weakref import WeakValueDictionary
 
 import msgspec
 
-from helora_core.backend.correlations import OnlineWeights
 from helora_core.errors import CorrelationUsed, CorruptPayload, LimitExceeded, UnexpectedMessage
-from helora_core.execution import modular
-from helora_core.execution.modular import OnlineRound
-from helora_core.execution.streams import SEED_BYTES, Upcoming, joined
+from helora_core.execution.streams import joined
 from helora_core.files import strict_msgpack
 from helora_core.files.malformed import Malformed
+from helora_core.parties.batch import Batch, Bound, KeptBatch, Serving
 from helora_core.parties.limits import ServerLimits
 from helora_core.parties.marks import Mark, Ownership
-from helora_core.parties.messages import MaskedUpload, RequestId, Span
+from helora_core.parties.messages import MaskedUpload, Span
 from helora_core.parties.pool import RESERVED
 from helora_core.parties.store import SharedStore, Store, Write, under
-from helora_core.parties.weights import ModularWeights
 
 AT_ONCE_PRODUCTS = 1 << 17
 """Products of words that an answer may take to be given at once: about 0.1 ms at most, whatever the library."""
 
-_MOST_TOGETHER = 16
-"""Sets of modules of a batch that are remembered: clients choose them."""
-
-
-class KeptBatch(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A batch as the store keeps it.
-
-    Attributes:
-        batch: The client's name for it.
-        size: Correlations.
-        secret: The secret of its masks; it depends on the client's upload.
-        modules: Of each module its name, its plan and the SHA-256 of its weights: masks are only good for these.
-    """
-
-    batch: RequestId
-    size: Annotated[int, msgspec.Meta(ge=1)]
-    secret: Annotated[bytes, msgspec.Meta(min_length=SEED_BYTES, max_length=SEED_BYTES)]
-    modules: tuple[tuple[str, str, bytes], ...]
+AT_ONCE_SPANS = 8
+"""Spans of correlations that such an answer may use."""
 
 
 class TakesTime(Exception):
     """An answer cannot be given at once. Nothing changed."""
-
-
-class Serving(Protocol):
-    """What is served, as ``Served`` says."""
-
-    def online(self, name: str, plan: str) -> tuple[OnlineRound, ModularWeights] | None:
-        """The online round of a module by a plan, and its weights; None if it is not served."""
-        ...
-
-
-class _Bound(NamedTuple):
-    """A module of a batch, as it is served now; an answer takes so many products for each token."""
-
-    turn: OnlineRound
-    weights: OnlineWeights
-    masks: Upcoming
-    products: int
-
-
-@dataclass(eq=False)
-class _Batch:
-    """A batch in use.
-
-    Attributes:
-        used: Of each correlation 1 if it is used, or may be, and 0 otherwise.
-        left: How many are not.
-        bound: Its modules, as far as they were asked for.
-        together: Those that were asked for together, by their places.
-    """
-
-    kept: KeptBatch
-    mark: Mark
-    used: bytearray
-    left: int
-    bound: dict[int, _Bound] = field(default_factory=dict)
-    together: dict[tuple[int, ...], tuple[_Bound, ...]] = field(default_factory=dict)
-
-    def modules(self, places: tuple[int, ...], serving: Serving) -> tuple[_Bound, ...]:
-        """Some of its modules. Errors are those of ``module``."""
-        found = self.together.get(places)
-        if found is None:
-            found = tuple([self.module(place, serving) for place in places])
-            if len(self.together) < _MOST_TOGETHER and len(places) <= len(self.kept.modules):
-                self.together[places] = found
-        return found
-
-    def module(self, place: int, serving: Serving) -> _Bound:
-        """One of its modules.
-
-        Raises:
-            CorrelationUsed: There is none, or it is not served any more, or with other weights.
-        """
-        if place not in self.bound:
-            found = self.kept.modules[place : place + 1]
-            served = serving.online(*found[0][:2]) if found else None
-            if served is None or served[1].fingerprint != found[0][2]:
-                raise CorrelationUsed(
-                    "Session: the correlations are not for these modules as they are served now.",
-                    hint="Call client.discard and prepare again.",
-                )
-            turn, weights = served
-            name, _, fingerprint = found[0]
-            masks = Upcoming(modular.masks(self.kept.secret, name, fingerprint), turn.outputs)
-            products = sum(matrix.size for matrix in weights.matrices)
-            self.bound[place] = _Bound(turn, weights.online, masks, products)
-        return self.bound[place]
 
 
 class Batches:
@@ -133,7 +47,7 @@ class Batches:
         self._owner, self._limits = owner, limits
         self.lock = threading.RLock()
         self._prefix = key_id.hex()
-        self._batches: dict[bytes, _Batch] = {}
+        self._batches: dict[bytes, Batch] = {}
         for value in under(owner.store, f"batch.{self._prefix}."):
             try:
                 kept = strict_msgpack.decode(value, KeptBatch)
@@ -200,7 +114,7 @@ class Batches:
         left = kept.size - mark.reserved
         if left:
             used = bytearray(b"\1" * mark.reserved + bytes(left))
-            self._batches[kept.batch] = _Batch(kept, mark, used, left)
+            self._batches[kept.batch] = Batch(kept, mark, used, left)
         else:
             self._owner.put(*mark.erasing(self._key(kept.batch)))
 
@@ -215,6 +129,7 @@ class Batches:
         with self.lock:
             found = self._unused(upload.spans)
             modules = [batch.modules(upload.modules, serving) for batch, _ in found]
+            _require_same(found, upload.modules)
             _require_numbers(upload, sum([span.count for _, span in found]), modules[0])
             results = []
             for place, (turn, weights, masks, _) in enumerate(modules[0]):
@@ -230,7 +145,7 @@ class Batches:
 
     def answers_at_once(self, upload: MaskedUpload, serving: Serving) -> tuple[bytes, ...]:
         """The same without waiting, for a thread that has other things to do: neither for another thread, nor for the
-        store, nor for what has to be made ready first, nor for more than ``AT_ONCE_PRODUCTS``.
+        store, nor for what has to be made ready first, nor for more than ``AT_ONCE_PRODUCTS`` and ``AT_ONCE_SPANS``.
 
         Raises:
             TakesTime: It cannot be done so.
@@ -239,6 +154,8 @@ class Batches:
         if not self.lock.acquire(blocking=False):
             raise TakesTime
         try:
+            if len(upload.spans) > AT_ONCE_SPANS:
+                raise TakesTime
             found = self._unused(upload.spans)
             if self._owner.store is not None and any(
                 span.start + span.count > batch.mark.reserved or span.count == batch.left for batch, span in found
@@ -252,14 +169,14 @@ class Batches:
         finally:
             self.lock.release()
 
-    def _unused(self, spans: Sequence[Span]) -> list[tuple[_Batch, Span]]:
+    def _unused(self, spans: Sequence[Span]) -> list[tuple[Batch, Span]]:
         """The batches of correlations, each with its span.
 
         Raises:
             CorrelationUsed: One of them is used or gone, or named twice.
         """
         found = []
-        for i, span in enumerate(spans):
+        for span in spans:
             batch, end = self._batches.get(span.batch), span.start + span.count
             if batch is None or end > batch.kept.size or batch.used.find(1, span.start, end) >= 0:
                 raise CorrelationUsed(
@@ -267,15 +184,15 @@ class Batches:
                     hint="Begin the request again, with others. After a restart of the server up to "
                     f"{RESERVED} of a batch are lost; if it lost all, call client.discard and prepare again.",
                 )
-            for other in spans[:i]:
-                if other.batch == span.batch and max(other.start, span.start) < min(other.start + other.count, end):
-                    raise CorrelationUsed(
-                        "Session: a correlation is named twice.", hint="Use each for one token of one request."
-                    )
             found.append((batch, span))
+        places = sorted((span.batch, span.start, span.start + span.count) for span in spans)
+        if any(one[0] == other[0] and other[1] < one[2] for one, other in pairwise(places)):
+            raise CorrelationUsed(
+                "Session: a correlation is named twice.", hint="Use each for one token of one request."
+            )
         return found
 
-    def _use(self, found: Sequence[tuple[_Batch, Span]]) -> None:
+    def _use(self, found: Sequence[tuple[Batch, Span]]) -> None:
         """Mark correlations as used; the mark is durable. Errors are those of ``Mark.cover``."""
         for batch, span in found:
             batch.used[span.start : span.start + span.count] = b"\1" * span.count
@@ -292,7 +209,21 @@ class Batches:
         return f"batch.{self._prefix}.{batch.hex()}"
 
 
-def _require_numbers(upload: MaskedUpload, tokens: int, modules: Sequence[_Bound]) -> None:
+def _require_same(found: Sequence[tuple[Batch, Span]], places: Sequence[int]) -> None:
+    """Refuse correlations of different modules: queries of one would be answered, and counted as another's.
+
+    Raises:
+        CorrelationUsed: They are.
+    """
+    first = found[0][0].kept.modules
+    if any(batch.kept.modules[place] != first[place] for batch, _ in found[1:] for place in places):
+        raise CorrelationUsed(
+            "Session: the correlations are of batches for different modules.",
+            hint="Name correlations that were prepared for the same modules.",
+        )
+
+
+def _require_numbers(upload: MaskedUpload, tokens: int, modules: Sequence[Bound]) -> None:
     """Refuse a message that does not have y of so many tokens.
 
     Raises:

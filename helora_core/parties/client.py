@@ -39,7 +39,7 @@ from helora_core.parties.prepared import MaskedRequest, Route, tokens_within
 from helora_core.parties.request import AskedModule, Request, finishing
 from helora_core.parties.reserves import Reserves
 from helora_core.parties.result import Link, Result
-from helora_core.parties.store import Store, Ticket
+from helora_core.parties.store import SharedStore, Store, Ticket
 from helora_core.parties.versions import chosen
 
 DEFAULT_POOL_BYTES = 4 << 30
@@ -93,7 +93,8 @@ class Client:
             read, load_packing or get_manager().load_packing, security_bits=security_bits, table=table
         )
         self._security_bits = security_bits
-        self._store, self.low_water, self._pool_bytes = store, low_water, pool_bytes
+        self.low_water, self._pool_bytes = low_water, pool_bytes
+        self._store = None if store is None else SharedStore(store)  # pools of several parameters, and their refills
         self._message_bytes = read.message_bytes
         self._key_sets = key_sets(list(plans.values()))
         self._routes: dict[tuple[str, ...], Route] = {}

@@ -20,7 +20,8 @@ from helora_core.compiler.compiled import CompiledModule
 from helora_core.errors import CorruptPayload
 from helora_core.execution import modular, streams
 from helora_core.params.ckks import CKKSParams
-from helora_core.parties.batches import Batches, KeptBatch
+from helora_core.parties.batch import KeptBatch
+from helora_core.parties.batches import Batches
 from helora_core.parties.messages import Upload
 from helora_core.parties.pieces import result_pieces, upload_pieces
 from helora_core.parties.weights import ModularWeights

@@ -71,6 +71,7 @@ class Session:
         self._held: OrderedDict[bytes, Held] = OrderedDict()
         self._batches: dict[bytes, Batches] = {}
         self._answers = MaskedAnswers(served)
+        self._shown = Ticket(None)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise InvalidInput(
@@ -103,11 +104,14 @@ class Session:
         """Writes that have to be durable, in order, before an answer refused as ``not-durable`` may be sent. A
         ``Deferred`` store leaves them to the caller.
         """
-        return Ticket(self._served.batches.store).durable
+        self._shown = Ticket(self._served.batches.store)
+        return self._shown.durable
 
     def written(self) -> None:
-        """Acknowledge that the writes of ``durable`` are done; then the same message is answered."""
-        Ticket(self._served.batches.store).written()
+        """Acknowledge that the writes of ``durable`` are done, as they were when it was asked for; then the same message
+        is answered. Other sessions may have made further ones since.
+        """
+        self._shown.written()
 
     def prepare(self, runs: int = 1) -> int:
         """Encrypt zeros for the results of so many runs of every module, while the server is idle, so that sanitising

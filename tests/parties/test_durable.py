@@ -15,7 +15,7 @@ from helora_core.parties.anchored_store import AnchoredStore, StoreAnchor, void
 from helora_core.parties.client import Client
 from helora_core.parties.directory_store import DirectoryStore
 from helora_core.parties.sealed_store import SealedStore
-from helora_core.parties.store import Deferred, MemoryStore
+from helora_core.parties.store import Deferred, MemoryStore, Write
 from tests.parties.ahead import integer_delta
 from tests.parties.pair import BACKEND, MODULES, Pair, client_of, server_of, upload_of, x_of
 
@@ -58,6 +58,20 @@ class TestDurable:
             request.receive(pair.session.answer(request.message()))
         further = pair.client.begin("q", x_of(2))
         further.receive(pair.session.answer(further.message()))  # of the chunk that is reserved already
+
+    def test_what_was_not_shown_is_not_acknowledged(self, refused: Any) -> None:
+        """Another session's write may come between the two calls, and has another database to wait for."""
+        store = Deferred()
+        pair = Pair.of(store=store)
+        preparation = pair.client.prepare("q", 2)
+        preparation.receive(pair.session.answer(preparation.message()))
+        with refused(NotDurable):
+            pair.session.answer(preparation.message())
+        assert pair.session.durable
+        other = Write("other", b"value")
+        store.put_many([other])
+        pair.session.written()
+        assert store.pending() == (other,)
 
     def test_a_batch_is_never_kept_without_its_mark(self) -> None:
         """Of each party's writes, as many as one likes survive a crash: the batch is gone, or marked, or unused."""

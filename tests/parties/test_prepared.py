@@ -215,15 +215,37 @@ class TestMessages:
         assert not taken.pads.any()
         client.discard("q")
 
-    def test_a_module_that_is_named_twice_is_answered_twice(self, pair: Pair) -> None:
-        """And not without a mask the second time."""
+    def test_an_answer_is_not_as_long_as_the_client_likes(self, pair: Pair, refused: Any) -> None:
         pair.prepare("q", 2)
-        request = pair.client.begin("q", x_of(1))
-        answer = pair.session.answer(altered(request.message(), modules=(0, 0)))
-        first, second = decode(
-            envelope.opened(PayloadKind.MASKED_DOWNLOAD, None, answer).payload, MaskedDownload
-        ).results
-        assert first == second
+        message, left = pair.client.begin("q", x_of(1)).message(), pair.session.correlations
+        for modules in ((0, 0), (0,) * 60_000):
+            with refused(CorruptPayload, "twice"):
+                pair.session.answer(altered(message, modules=modules))
+        assert pair.session.correlations == left
+        pair.client.discard("q")
+
+    def test_correlations_of_one_module_do_not_answer_for_another(self, pair: Pair, refused: Any) -> None:
+        """They were counted as queries of the module that they were made for."""
+        for name in ("q", "v"):
+            pair.prepare(name, 2)
+        messages = [pair.client.begin(name, x_of(1)).message() for name in ("q", "v")]
+        uploads, left = [upload_of(each) for each in messages], pair.session.correlations
+        mixed = {name: sum((getattr(each, name) for each in uploads), type(getattr(uploads[0], name))())
+                 for name in ("spans", "numbers")}  # fmt: skip
+        with refused(CorrelationUsed, "different modules"):
+            pair.session.answer(altered(messages[0], **mixed))
+        assert pair.session.correlations == left
+        for name in ("q", "v"):
+            pair.client.discard(name)
+
+    def test_many_single_correlations_do_not_hold_up_who_answers_at_once(self, pair: Pair) -> None:
+        pair.prepare("q", 64)
+        message = pair.client.begin("q", x_of(1)).message()
+        (span,) = upload_of(message).spans
+        pair.session.answer(message)  # what is named is ready from here on
+        free = [place for place in range(64) if place != span.start]
+        many = altered(message, spans=tuple(Span(span.batch, place, 1) for place in free), numbers=b"")
+        assert pair.session.answer_at_once(many) is None
         pair.client.discard("q")
 
     def test_what_does_not_fit_is_refused_and_uses_nothing(self, pair: Pair, refused: Any) -> None:

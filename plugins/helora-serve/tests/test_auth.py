@@ -53,6 +53,11 @@ def test_a_token_names_its_owner_and_any_other_nobody(alice: Any) -> None:
         ({**LOCAL, "origin": "http://127.0.0.1:7461"}, False),
         ({**LOCAL, "origin": "https://evil.example"}, False),
         ({**LOCAL, "origin": "null"}, False),
+        ({**LOCAL, "origin": "http://["}, False),
+        ({**LOCAL, "sec-fetch-site": "cross-site"}, False),  # an image of a foreign page, which has no origin
+        ({**LOCAL, "sec-fetch-site": "same-site"}, False),
+        ({**LOCAL, "sec-fetch-site": "same-origin"}, True),
+        ({**LOCAL, "sec-fetch-site": "none"}, True),  # typed into the browser
         ({**LOCAL, "origin": "https://app.example"}, True),  # allowed by name
     ],
 )

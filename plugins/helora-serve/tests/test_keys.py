@@ -105,6 +105,18 @@ def test_the_budget_is_kept_and_those_used_longest_ago_go(store: KeyStore) -> No
     assert store.used_bytes <= 100
 
 
+def test_files_are_bounded_as_bytes_are(tmp_path: Path) -> None:
+    budget, most = 1 << 20, 1 << 16
+    store = KeyStore(tmp_path / "keys", Limits(key_store_bytes=budget))
+    for number in range(3):
+        put(store, number.to_bytes(8, "big"))
+    assert store.used_bytes == 3 * budget // most  # and not 24
+    assert KeyStore(tmp_path / "keys", Limits(key_store_bytes=budget)).used_bytes == store.used_bytes
+    one = KeyStore(tmp_path / "one", Limits(key_store_bytes=budget))
+    again = [put(one, b"0123456789") for _ in range(2)]
+    assert (len(set(again)), one.used_bytes) == (1, budget // most)
+
+
 def test_keys_outlive_the_store_and_half_uploads_do_not(tmp_path: Path) -> None:
     root = tmp_path / "keys"
     digest = put(KeyStore(root, Limits()), b"0123456789")

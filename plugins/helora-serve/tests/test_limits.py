@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -62,6 +63,17 @@ class Raw:
             header = self.next()
         self.end()
         return header
+
+
+def protocol_of(served: Any, peer: Raw) -> EagerProtocol:
+    """The server's end of a socket."""
+    (protocol,) = [
+        each for each in served.host._uvicorn.server_state.connections
+        if getattr(each, "queue", None) is not None and each.transport.get_extra_info("peername")[1]
+        == peer.wire._socket.getsockname()[1]
+    ]  # fmt: skip
+    assert isinstance(protocol, EagerProtocol)
+    return protocol
 
 
 @pytest.fixture
@@ -158,12 +170,7 @@ def test_another_subprotocol_is_refused(serving: Any) -> None:
 
 def test_many_short_messages_are_read_ahead_and_then_held_back(raw: Any, world: Any) -> None:
     served, client, _, peer = raw(credits=64)
-    (protocol,) = [
-        each for each in served.host._uvicorn.server_state.connections
-        if getattr(each, "queue", None) is not None and each.transport.get_extra_info("peername")[1]
-        == peer.wire._socket.getsockname()[1]
-    ]  # fmt: skip
-    assert isinstance(protocol, EagerProtocol)
+    protocol = protocol_of(served, peer)
     loop, most, paused = served.host._loop, [0], [False]
 
     def look() -> None:
@@ -244,3 +251,55 @@ def test_a_client_that_takes_nothing_loses_its_socket_and_not_its_session(raw: A
     again = peer.again(Resume(session=peer.welcome.session, token=peer.welcome.token, received=0))
     assert isinstance(again.welcome, Welcome)
     assert again.next().number == 1
+
+
+def test_a_socket_that_was_taken_over_may_not_stand_still_either(raw: Any, world: Any, until: Any) -> None:
+    served, client, _, peer = raw(stall_s=5)
+    message = client.begin("q", world.x(1)).message()
+    (one,) = [each for each in served.service.sessions.all if each.name == peer.welcome.session]
+    number, stuck = 0, one.socket
+    while one.exchange.answered - stuck.sent < 3:  # answers wait behind one that is not taken
+        number += 1
+        peer.send(Ask(request=number, received=0), message)
+        until(lambda: one.exchange.answered == number)  # noqa: B023 - called here only
+    left = protocol_of(served, peer)
+    again = peer.again(Resume(session=peer.welcome.session, token=peer.welcome.token, received=0))
+    assert isinstance(again.welcome, Welcome)
+    until(lambda: left not in served.host._uvicorn.server_state.connections)
+
+
+def test_a_session_whose_window_is_full_ends_after_its_time(raw: Any, world: Any, until: Any) -> None:
+    served, client, _, peer = raw(window_bytes=1 << 20)
+    message, sessions = client.begin("q", world.x(1)).message(), served.service.sessions
+    (one,) = [each for each in sessions.all if each.name == peer.welcome.session]
+    number = 0
+    while one.exchange.has_room:
+        number += 1
+        peer.send(Ask(request=number, received=0), message)
+        until(lambda: one.exchange.answered == number)  # noqa: B023 - called here only
+    peer.send(Ask(request=number + 1, received=0), message)
+    until(lambda: one.busy)
+    peer.wire.close()
+    until(lambda: one.socket is None)
+    served.later(served.service.limits.ttl_s + 1)
+    assert one not in sessions.all
+
+
+def test_pongs_that_nobody_reads_do_not_pile_up(raw: Any, until: Any) -> None:
+    served, _, _, peer = raw()
+    protocol, wire = protocol_of(served, peer), peer.wire._socket
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    ping = b"\x89\xfd" + bytes(4 + 125)
+    for _ in range(60):
+        wire.sendall(ping * 1000)
+    wire.sendall(b"\x02\x81" + bytes(5))  # the beginning of a message, which comes after them
+    until(lambda: protocol.frames)
+    assert protocol.transport.get_write_buffer_size() < 1 << 20
+
+
+def test_small_fragments_take_no_more_than_their_bytes(raw: Any, until: Any) -> None:
+    served, _, _, peer = raw()
+    protocol, many = protocol_of(served, peer), 20_000
+    peer.wire._socket.sendall(b"\x02\x81" + bytes(5) + (b"\x00\x81" + bytes(5)) * many)
+    until(lambda: sum(map(len, protocol.frames)) == many + 1)
+    assert len(protocol.frames) == 1

@@ -64,8 +64,8 @@ def app_of(service: Service, *, note: str = "", pages: Sequence[BaseRoute] = ())
                 CORSMiddleware,
                 allow_origins=list(service.access.origins),
                 allow_methods=["GET", "HEAD", "PUT", "POST"],
-                allow_headers=["authorization", "content-type"],
-                expose_headers=[HEADER],
+                allow_headers=["*"],  # OpenAI's client sends some of its own
+                expose_headers=[HEADER, "x-helora-warning"],
             )
         )
     return Starlette(

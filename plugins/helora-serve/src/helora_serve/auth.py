@@ -154,9 +154,11 @@ class Access:
         if not self._any_host and not is_loopback(_host_name(host)):
             raise _foreign("names another host than this machine")
         origin = headers.get("origin")
-        if origin is None or origin in self.origins:
-            return
-        if urlsplit(origin).netloc != host or not host:
+        if origin is None:  # browsers name none for images and the like, and say of those where they come from
+            own = headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+        else:
+            own = origin in self.origins or (bool(host) and _host_of(origin) == host)
+        if not own:
             raise _foreign("comes from a page of another origin")
 
 
@@ -168,6 +170,13 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _host_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _host_name(host: str) -> str:

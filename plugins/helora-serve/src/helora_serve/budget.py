@@ -93,7 +93,7 @@ class Account:
                 reserved = {part: count + AHEAD for part, count in {**self._had, **after}.items()}
                 self._store.put_many([Write(self._key, msgspec.msgpack.encode(reserved))])
                 self._reserved = reserved
-            self._had.update(after)
+            self._had = {**self._had, **after}
             self.most = max(self.most, most)
 
     def settle(self) -> None:
@@ -109,9 +109,9 @@ class Account:
         Args:
             copies: The queries that would give each module away.
         """
-        with self._lock:
-            shares = (count / copies[part] for part, count in self._had.items() if part in copies)
-            return Usage(max(self._had.values(), default=0), self._limit, max(shares, default=0.0))
+        had = self._had  # another one once there are more: nobody waits for a write here
+        shares = (count / copies[part] for part, count in had.items() if part in copies)
+        return Usage(max(had.values(), default=0), self._limit, max(shares, default=0.0))
 
 
 class Budget:

@@ -81,7 +81,8 @@ class Gate:
         service, limits = self._service, self._service.limits
 
         async def handle(request: Request, identity: Identity) -> Response:
-            require_length(request.headers.get("content-length", ""), limits.post_bytes)
+            chunked = "transfer-encoding" in request.headers  # then the other header may say anything
+            require_length("" if chunked else request.headers.get("content-length", ""), limits.post_bytes)
             self._require_socket()
 
             async def counted(channel: Channel) -> None:

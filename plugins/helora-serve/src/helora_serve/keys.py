@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import os
 import secrets
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
@@ -24,6 +25,7 @@ from helora_serve.refusals import Refusing
 _BUFFER = 1 << 20
 _PART = ".part"
 _RETRY_S = 5.0
+_MOST_FILES = 1 << 16
 
 
 class _Name(NamedTuple):
@@ -42,9 +44,11 @@ class KeyStore:
 
     def __init__(self, root: Path, limits: Limits, *, clock: Callable[[], float] = time.time) -> None:
         self._root, self._limits, self._clock = root, limits, clock
+        self._least = limits.key_store_bytes // _MOST_FILES
+        self._lock = threading.RLock()  # damaged keys are found, and go, in threads that read them
         self._sizes: OrderedDict[_Name, int] = OrderedDict()
         self._touched: dict[_Name, float] = {}
-        self._coming = self._uploads = 0
+        self._kept = self._coming = self._uploads = 0
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = []
         for path in root.glob("*/*"):
@@ -53,12 +57,12 @@ class KeyStore:
             elif len(path.name) == 64:
                 found.append((path.stat().st_mtime, _Name(path.parent.name, path.name), path.stat().st_size))
         for touched, name, size in sorted(found):
-            self._sizes[name], self._touched[name] = size, touched
+            self._keep(name, size, touched)
 
     @property
     def used_bytes(self) -> int:
-        """Bytes on disk, uploads that are coming in included."""
-        return sum(self._sizes.values()) + self._coming
+        """Bytes on disk, uploads that are coming in included; a file counts as no less than its share of so many."""
+        return self._kept + self._coming
 
     def has(self, identity: Identity, digest: str) -> bool:
         """Whether a client's keys are there; they count as used now."""
@@ -98,7 +102,8 @@ class KeyStore:
         folder = self._root / identity.place
         folder.mkdir(mode=0o700, exist_ok=True)
         part = folder / f".{digest}.{secrets.token_hex(8)}{_PART}"
-        self._coming += length
+        coming = max(length, self._least)
+        self._coming += coming
         self._uploads += 1
         try:
             found = await self._written(part, length, chunks)
@@ -107,11 +112,9 @@ class KeyStore:
             part.replace(folder / digest)
         finally:
             part.unlink(missing_ok=True)
-            self._coming -= length
+            self._coming -= coming
             self._uploads -= 1
-        name = _Name(identity.place, digest)
-        self._sizes[name] = length
-        self.has(identity, digest)
+        self._keep(_Name(identity.place, digest), length, self._clock())
 
     async def _written(self, part: Path, length: int, chunks: AsyncIterator[bytes]) -> str:
         """Write what comes; the disk and the digest have threads of their own. Returns the digest."""
@@ -174,12 +177,23 @@ class KeyStore:
 
     def sweep(self) -> None:
         """Remove what nobody has used for long."""
-        now = self._clock()
-        for name in [name for name, at in self._touched.items() if now - at > self._limits.keys_ttl_s]:
+        oldest = self._clock() - self._limits.keys_ttl_s
+        while self._sizes and self._touched[name := next(iter(self._sizes))] < oldest:
             self._remove(name)
 
+    def _keep(self, name: _Name, size: int, touched: float) -> None:
+        with self._lock:
+            self._forget(name)
+            self._sizes[name], self._touched[name] = max(size, self._least), touched
+            self._kept += self._sizes[name]
+
+    def _forget(self, name: _Name) -> None:
+        with self._lock:
+            self._kept -= self._sizes.pop(name, 0)
+            self._touched.pop(name, None)
+
     def _make_room(self, length: int) -> None:
-        room = self._limits.key_store_bytes - length
+        room = self._limits.key_store_bytes - max(length, self._least)
         if self._coming > room:
             raise Refusing(
                 LimitExceeded("Server: it has no room for further keys now.", hint="Try again later."),
@@ -189,8 +203,7 @@ class KeyStore:
             self._remove(next(iter(self._sizes)))
 
     def _remove(self, name: _Name) -> None:
-        self._sizes.pop(name, None)
-        self._touched.pop(name, None)
+        self._forget(name)
         with suppress(OSError):
             (self._root / name.place / name.digest).unlink()
 

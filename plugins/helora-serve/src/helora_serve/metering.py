@@ -31,14 +31,14 @@ class Meter:
         self._warned: set[str] = set()
 
     def admit(self, identity: Identity) -> Admit:
-        """What counts the tokens of a client, and may write to disk: not for the event loop. It raises
+        """What counts the tokens of a client, and may read and write on the disk: not for the event loop. It raises
         ``LimitExceeded`` if there would be more than allowed.
         """
-        account = self._budget.account(identity.place)
 
         def admitting(adapter: str | None, tokens: int) -> None:
             if adapter is None:
                 return
+            account = self._budget.account(identity.place)
             account.admit([f"{adapter}/"], tokens)  # no module has an empty name: this is the model itself
             self._count.inc(tokens)
             self._notice(account)

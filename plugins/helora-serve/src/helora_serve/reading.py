@@ -7,9 +7,13 @@ round trip on one machine.
 from __future__ import annotations
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 
 SHORT_BYTES, MOST_SHORT = 64 << 10, 8
 """Messages that may wait for the application while more is read."""
+
+_PIECE_BYTES = 4 << 10
+"""Fragments shorter than this are put together as they come: millions of them would take many times their bytes."""
 
 
 class EagerProtocol(WebSocketsSansIOProtocol):
@@ -24,3 +28,21 @@ class EagerProtocol(WebSocketsSansIOProtocol):
         self.read_paused = True  # what is paused already is not paused
         super().send_receive_event_to_app()
         self.read_paused = False
+
+    def handle_ping(self) -> None:
+        """A pong, unless the peer takes nothing: RFC 6455 (5.5.3) lets the last of several pings be answered alone."""
+        pong = self.conn.data_to_send()
+        if self.writable.is_set():
+            self.transport.write(b"".join(pong))
+
+    def handle_cont(self, event: Frame) -> None:
+        """A fragment of a message."""
+        last = self.frames[-1]
+        if len(event.data) >= _PIECE_BYTES or len(last) >= SHORT_BYTES:
+            super().handle_cont(event)
+            return
+        if not isinstance(last, bytearray):
+            last = self.frames[-1] = bytearray(last)
+        last += event.data
+        if event.fin:
+            self.send_receive_event_to_app()

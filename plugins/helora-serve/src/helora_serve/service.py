@@ -27,6 +27,7 @@ from helora_serve.offer import Base
 from helora_serve.sessions import Sessions
 from helora_serve.split.layers import Layers
 from helora_serve.split.sessions import SplitSessions
+from helora_serve.stores import OwnStore
 from helora_serve.worker import Threads, Worker
 
 _LOG = logging.getLogger("helora.serve")
@@ -67,13 +68,13 @@ class State:
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
-    def _store(self, folder: Path, most: int) -> DirectoryStore:
+    def _store(self, folder: Path, most: int) -> OwnStore:
         try:
             self._stores.append(DirectoryStore(folder, most_bytes=most))
         except BaseException:
             self.close()
             raise
-        return self._stores[-1]
+        return OwnStore(self._stores[-1])
 
 
 Load = Callable[[AllBatches], Loaded]
@@ -227,5 +228,8 @@ class Service:
         while True:
             await asyncio.sleep(min(_SWEEP_S, self.limits.ttl_s / 4, self.limits.stall_s))
             for part in (self.sessions, self.split, self.keys):
-                if part is not None:
-                    part.sweep()
+                try:
+                    if part is not None:
+                        part.sweep()
+                except Exception as error:  # the next sweep is due all the same
+                    _LOG.error("sweeping failed: %s", type(error).__name__)

@@ -119,12 +119,18 @@ class ServedSession:
         return self.exchange.in_flight > 0
 
     @property
+    def computing(self) -> bool:
+        """Whether a request is computed, or will be without a word from the client: one that acknowledges nothing may
+        have requests that wait for its window to have room.
+        """
+        return self.busy and self.exchange.has_room
+
+    @property
     def to_be_noticed(self) -> bool:
-        """Whether the client has to be told of its budget now: once, when half of it is used."""
+        """Whether the client has to be told of its budget now: when half of it is used, until it was ``noticed``."""
         if self.noticed or self.account.most < self._notable_from:
             return False
-        self.noticed = self.usage.notable
-        return self.noticed
+        return self.usage.notable
 
     @property
     def usage(self) -> Usage:

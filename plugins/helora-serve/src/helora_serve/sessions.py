@@ -98,17 +98,16 @@ class Sessions:
         parts = self._parts[found.name]
         if not self._keys.has(identity, keys):
             self._keys.read(identity, keys)
-        account = self._budget.account(who)
-        session = ServedSession(self, identity, keys, found, account)
-
-        def admit(modules: Any, tokens: int) -> None:
-            named = [part for module in modules for part in parts[module]]
-            account.admit(named, tokens)
-            self.metrics.queries.inc(len(named) * tokens)
-
         self._opening[who] += 1
         found.sessions += 1
         try:
+            account = await asyncio.to_thread(self._budget.account, who)
+
+            def admit(modules: Any, tokens: int) -> None:
+                named = [part for module in modules for part in parts[module]]
+                account.admit(named, tokens)
+                self.metrics.queries.inc(len(named) * tokens)
+
             core = await self.worker.open(found.server, lambda: self._keys.read(identity, keys), admit)
         except BaseException:
             found.sessions -= 1
@@ -116,8 +115,12 @@ class Sessions:
         finally:
             self._opening[who] -= 1
             self._opening += Counter()  # forgets those that are 0
+        session = ServedSession(self, identity, keys, found, account)
         session.start(core)
         self._sessions[session.name] = session
+        if self.draining:  # since it began to open
+            self.end(session, "the server stops")
+            self._require_open()
         self.metrics.opened.inc()
         _LOG.info("session %s opened", session.name[:8])
         return session
@@ -162,7 +165,7 @@ class Sessions:
         for session in self.all:
             if session.socket is not None:
                 session.socket.require_taking(tick)
-            if now - session.touched > self.limits.ttl_s and not session.busy:
+            if now - session.touched > self.limits.ttl_s and not session.computing:
                 self.metrics.expired.inc()
                 if session.socket is not None:
                     session.socket.drop(
@@ -177,7 +180,8 @@ class Sessions:
         self.draining = True
         deadline = self.clock() + self.limits.drain_s
         while self.clock() < deadline and any(
-            each.busy or (each.socket is not None and each.socket.sent < each.exchange.answered) for each in self.all
+            each.computing or (each.socket is not None and (each.busy or each.socket.sent < each.exchange.answered))
+            for each in self.all
         ):
             await asyncio.sleep(0.02)
         stopping = ConnectionLost("Server: it is stopping.", hint="Connect again once it is back.")
@@ -200,7 +204,7 @@ class Sessions:
         left = [
             each
             for each in among
-            if each.socket is None and not each.busy and not each.core.in_flight
+            if each.socket is None and not each.computing and not each.core.in_flight
             and now - each.touched > self.limits.hello_s
         ]  # fmt: skip
         if left:

@@ -64,6 +64,8 @@ class DeltaSocket:
         """End the socket, and say why."""
         self._farewell = self._farewell or (error, resumable)
         self._wake.set()
+        if self._writer is not None:  # it may be sending what nobody takes, and hear nothing of this
+            asyncio.get_running_loop().call_later(2 * self._sessions.limits.stall_s, self._writer.cancel)
 
     def require_taking(self, now: float) -> None:
         """End the socket if what is sent there has not been taken for too long.
@@ -183,10 +185,11 @@ class DeltaSocket:
         """Send what the session's window has, as fast as the client takes it."""
         while self._farewell is None:
             self._wake.clear()
-            if session.to_be_noticed:
+            if session.to_be_noticed and self._sending_since is None:
                 queries, allowed, share = session.usage
-                await self._channel.send(encode(Notice(queries=queries, limit=allowed, share_of_copy=share)))
                 _LOG.warning("session %s: half of the budget of queries is used", session.name[:8])
+                await self._put(encode(Notice(queries=queries, limit=allowed, share_of_copy=share)))
+                session.noticed = True
             await self._send(session)
             if self._all_has_come and self._answered(session):
                 await self._channel.close()
@@ -202,11 +205,15 @@ class DeltaSocket:
         for kept in session.exchange.after(self.sent):
             if self._farewell is not None:
                 return
-            self._sending_since = time.monotonic()
-            await self._channel.send(encode(kept.header, kept.payload))
-            self._sessions.metrics.sent.observe(time.monotonic() - self._sending_since)
-            self._sending_since = None
+            self._sessions.metrics.sent.observe(await self._put(encode(kept.header, kept.payload)))
             self.sent = kept.header.number
+
+    async def _put(self, frame: bytes) -> float:
+        """Send a frame. Returns the seconds that it took."""
+        self._sending_since = start = time.monotonic()
+        await self._channel.send(frame)
+        self._sending_since = None
+        return time.monotonic() - start
 
     def _answered(self, session: ServedSession) -> bool:
         """Whether all is sent that can be made without a word from the client."""

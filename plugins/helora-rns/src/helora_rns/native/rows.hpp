@@ -79,7 +79,7 @@ static void row_dot_pair(const Prime *p, u64 *out0, u64 *out1, const u64 *const 
     const Policy f(*p);
     constexpr u64 STRIP = 512;
     constexpr int VECTORS = CHUNK / Policy::W;
-    const u64 together = terms <= 8 ? 8 : 4;
+    const u64 together = terms <= 8 && f.terms() >= 8 ? 8 : 4; // settled before they are more than a sum can hold
     for (u64 start = 0; start < n; start += STRIP) {
         Policy::Sum sums[2 * STRIP / Policy::W];
         for (u64 first = 0; first < terms; first += together) {

@@ -212,6 +212,7 @@ bool joined_row(const Ring *r, const WordRows *w, u64 *out, const u64 *sums, con
         found += w->joined(out + at, sums + at, scratch + at, digit, p1, p2, p1 * p2, inverse, margin, (u32)at,
                            close + found, count);
     }
+    if (found > n / 8) return true; // chosen so: one by one they would take longer than the long way
     bool is_close = false;
     for (u64 i = 0; i < found; i++) {
         const u64 at = close[i], digit = scratch[n + at];

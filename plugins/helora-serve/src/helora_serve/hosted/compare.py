@@ -19,6 +19,9 @@ DEFAULT_TOKENS = 32
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 """What some work with the model results in, in the model's thread."""
 
+Step = tuple[int, Any, float]
+"""The most probable token after some others, the cache, and seconds."""
+
 
 class CompareRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is asked.
@@ -98,6 +101,7 @@ async def compare(
     run: InThread,
     *,
     most: int,
+    at_once: int,
     wanted: Callable[[], Awaitable[bool]],
     admit: Admit = admit_all,
 ) -> Comparison:
@@ -108,6 +112,7 @@ async def compare(
         asked: The request.
         run: Has work done in the model's thread; between two tokens others have their turn.
         most: Most tokens of an answer.
+        at_once: Tokens of the prompt after which others have their turn.
         wanted: Whether anybody still waits.
         admit: Counts tokens before they are run.
 
@@ -131,7 +136,9 @@ async def compare(
         )  # fmt: skip
     answers, made = [], dict[Variant, list[int]]()
     for variant in Variant:
-        tokens, reason, taken = await _answer(whole, prompt, variant, adapter, asked.max_tokens, run, wanted, admit)
+        tokens, reason, taken = await _answer(
+            whole, prompt, variant, adapter, asked.max_tokens, at_once, run, wanted, admit
+        )
         made[variant] = tokens
         answers.append(
             ComparedAnswer(
@@ -164,24 +171,25 @@ async def compare(
 
 
 async def _answer(
-    whole: Whole, prompt: Sequence[int], variant: Variant, adapter: str, most: int, run: InThread,
+    whole: Whole, prompt: Sequence[int], variant: Variant, adapter: str, most: int, at_once: int, run: InThread,
     wanted: Callable[[], Awaitable[bool]], admit: Admit,
 ) -> tuple[list[int], str, float]:  # fmt: skip
     """Tokens, why they end, and seconds."""
     made: list[int] = []
-    taken, cache, left = 0.0, None, list(prompt)
+    taken, cache, left, best = 0.0, None, list(prompt), -1
     while len(made) < most:
-        if not await wanted():
-            raise Failure(499, "Nobody waits for the comparison any more.", code="cancelled")
+        for first in range(0, len(left), at_once):
+            if not await wanted():
+                raise Failure(499, "Nobody waits for the comparison any more.", code="cancelled")
 
-        def step(tokens: Sequence[int] = tuple(left), before: Any = cache) -> tuple[int, Any, float]:
-            admit(None if variant is Variant.BASE else adapter, len(tokens))
-            start = time.perf_counter()
-            logits, after = whole.next(tokens, before, variant, adapter)
-            return int(logits.argmax()), after, time.perf_counter() - start
+            def step(tokens: Sequence[int] = tuple(left[first : first + at_once]), before: Any = cache) -> Step:
+                admit(None if variant is Variant.BASE else adapter, len(tokens))
+                start = time.perf_counter()
+                logits, after = whole.next(tokens, before, variant, adapter)
+                return int(logits.argmax()), after, time.perf_counter() - start
 
-        best, cache, seconds = await run(step)
-        taken += seconds
+            best, cache, seconds = await run(step)
+            taken += seconds
         if best in whole.ends:
             return made, "stop", taken
         made.append(best)

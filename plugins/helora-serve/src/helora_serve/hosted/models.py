@@ -62,7 +62,10 @@ class HostedModels:
                 tell(text)
 
         while made < most:
-            logits, cache = self._next(asked, left, cache)
+            logits, cache = self._next(asked, left, cache, cancel)
+            if logits is None:
+                reason = "cancelled"
+                break
             token = draw(logits)
             made, left = made + 1, [token]
             if made == 1:
@@ -81,11 +84,15 @@ class HostedModels:
     def close(self) -> None:
         """The model is not this object's."""
 
-    def _next(self, asked: Asked, tokens: Sequence[int], cache: Any) -> tuple[Any, Any]:
-        """Logits after some more tokens, of which others have their turn after so many as they may run at once."""
+    def _next(self, asked: Asked, tokens: Sequence[int], cache: Any, cancel: Event) -> tuple[Any, Any]:
+        """Logits after some more tokens, of which others have their turn after so many as they may run at once; None if
+        it is cancelled between two of them.
+        """
         variant, adapter = self._variants[asked.model]
         logits = None
         for start in range(0, len(tokens), self._limits.split_tokens):
+            if start and cancel.is_set():
+                return None, cache
             some = tokens[start : start + self._limits.split_tokens]
 
             def step(some: Sequence[int] = some, before: Any = cache) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ from helora_serve.metering import Meter
 from helora_serve.metrics import Metrics
 from helora_serve.mode import HOSTED
 from helora_serve.proxy.answering import Answering
+from helora_serve.proxy.turns import Turns
 
 _LOG = logging.getLogger("helora.serve.hosted")
 
@@ -35,6 +36,7 @@ class Hosted:
     Attributes:
         whole, run, limits: The same.
         answering: Answers one request after another.
+        comparing: One comparison after another has its turn.
         meter: Counts clients' tokens.
     """
 
@@ -49,6 +51,7 @@ class Hosted:
     ) -> None:
         self.whole, self.run, self.limits, self._metrics = whole, run, limits, metrics
         self.answering = Answering(HostedModels(whole, in_turn, limits), waiting=limits.hosted_waiting)
+        self.comparing = Turns(limits.hosted_waiting)
         self.meter = Meter(budget, metrics, HOSTED, _half_used)
 
     @property
@@ -66,8 +69,9 @@ class Hosted:
     async def drain(self) -> None:
         """Answer nothing more, and wait for what is being answered, as long as the limits allow."""
         self.answering.drain()
+        self.comparing.close()
         deadline = time.monotonic() + self.limits.drain_s
-        while self.answering.busy and time.monotonic() < deadline:
+        while (self.answering.busy or self.comparing.taken) and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         self.answering.stop()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ class TorchWhole:
         Conversation(layers.model, layers.tokenizer)  # refuses models that are none to talk to
         self._layers = layers
         self.name, self.adapters, self.positions = layers.base.name, layers.adapters, layers.positions
+        known = inspect.signature(layers.model.forward).parameters
+        self._last = {"logits_to_keep": 1} if "logits_to_keep" in known else {}  # those of a prompt take gigabytes
         ends = layers.model.generation_config.eos_token_id
         self.ends = frozenset([ends] if isinstance(ends, int) else ends or ())
 
@@ -60,6 +63,6 @@ class TorchWhole:
         model = self._layers.model
         cache = DynamicCache(config=model.config) if cache is None else cache
         with torch.no_grad(), self._layers.only(modes.Variant(variant.value), adapter):
-            out = model(torch.tensor([list(tokens)]), use_cache=True, **{self._layers.cache_name: cache})
+            out = model(torch.tensor([list(tokens)]), use_cache=True, **self._last, **{self._layers.cache_name: cache})
         logits: Logits = out.logits[0, -1].float().numpy()
         return logits, cache

@@ -24,7 +24,7 @@ from helora_serve.proxy.asked import Admit, Begun, Ended, Told, admit_all
 from helora_serve.proxy.completions import Chat, Completion, Text
 from helora_serve.proxy.failures import Failure, failure_of
 from helora_serve.proxy.guard import Guard, body_of, refusal
-from helora_serve.proxy.schemas import MOST_BODY_BYTES, ChatRequest, CompletionRequest, read
+from helora_serve.proxy.schemas import MOST_BODY_BYTES, ChatRequest, CompletionRequest, read_aside
 
 Noted = Callable[[dict[str, Any]], object]
 """Called with what is known of each request that has ended: counts and times, and nothing of its text."""
@@ -106,11 +106,15 @@ class Endpoints:
 
     async def chat(self, request: Request, admit: Admit = admit_all) -> Response:
         """``POST /v1/chat/completions``."""
-        return await self._respond(request, read(await body_of(request, self._most), ChatRequest), Chat, admit)
+        return await self._respond(
+            request, await read_aside(await body_of(request, self._most), ChatRequest), Chat, admit
+        )
 
     async def completion(self, request: Request) -> Response:
         """``POST /v1/completions``."""
-        return await self._respond(request, read(await body_of(request, self._most), CompletionRequest), Text)
+        return await self._respond(
+            request, await read_aside(await body_of(request, self._most), CompletionRequest), Text
+        )
 
     async def _respond(
         self, request: Request, wanted: ChatRequest | CompletionRequest, form: type[Chat], admit: Admit = admit_all

@@ -5,6 +5,7 @@ A field that this proxy does not support is refused by its name, unless it is nu
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,6 +18,7 @@ from helora_serve.proxy.asked import Asked
 from helora_serve.proxy.failures import Failure, bad_request
 
 MOST_BODY_BYTES = 1 << 20
+_SHORT_BYTES = 16 << 10
 
 _ASKS_NOTHING: dict[str, Any] = {
     "n": 1, "best_of": 1, "echo": False, "frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {},
@@ -153,6 +155,11 @@ def read(body: bytes, kind: type[Request]) -> Request:
         return msgspec.convert(kept, kind)
     except msgspec.ValidationError as error:
         raise _misread(str(error)) from None
+
+
+async def read_aside(body: bytes, kind: type[Request]) -> Request:
+    """The same, of bodies that take milliseconds in another thread than the event loop's."""
+    return read(body, kind) if len(body) <= _SHORT_BYTES else await asyncio.to_thread(read, body, kind)
 
 
 def _asks_nothing(name: str, value: Any) -> bool:

@@ -28,6 +28,11 @@ class Turns:
         self._queue: deque[asyncio.Future[None]] = deque()
 
     @property
+    def taken(self) -> bool:
+        """Whether somebody has a turn."""
+        return self._taken
+
+    @property
     def waiting(self) -> int:
         """How many wait."""
         return len(self._queue)
