@@ -108,8 +108,8 @@ class Session:
         return self._shown.durable
 
     def written(self) -> None:
-        """Acknowledge that the writes of ``durable`` are done, as they were when it was asked for; then the same message
-        is answered. Other sessions may have made further ones since.
+        """Acknowledge that the writes of ``durable`` are done, as they were when it was asked for; then the message is
+        answered that waits for them. Other sessions may have made further ones since.
         """
         self._shown.written()
 

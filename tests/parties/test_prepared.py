@@ -230,10 +230,9 @@ class TestMessages:
             pair.prepare(name, 2)
         messages = [pair.client.begin(name, x_of(1)).message() for name in ("q", "v")]
         uploads, left = [upload_of(each) for each in messages], pair.session.correlations
-        mixed = {name: sum((getattr(each, name) for each in uploads), type(getattr(uploads[0], name))())
-                 for name in ("spans", "numbers")}  # fmt: skip
+        spans, numbers = uploads[0].spans + uploads[1].spans, uploads[0].numbers + uploads[1].numbers
         with refused(CorrelationUsed, "different modules"):
-            pair.session.answer(altered(messages[0], **mixed))
+            pair.session.answer(altered(messages[0], spans=spans, numbers=numbers))
         assert pair.session.correlations == left
         for name in ("q", "v"):
             pair.client.discard(name)

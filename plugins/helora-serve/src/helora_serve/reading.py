@@ -6,6 +6,8 @@ round trip on one machine.
 
 from __future__ import annotations
 
+from typing import Any
+
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
@@ -41,8 +43,10 @@ class EagerProtocol(WebSocketsSansIOProtocol):
         if len(event.data) >= _PIECE_BYTES or len(last) >= SHORT_BYTES:
             super().handle_cont(event)
             return
-        if not isinstance(last, bytearray):
-            last = self.frames[-1] = bytearray(last)
-        last += event.data
+        if isinstance(last, bytearray):
+            last += event.data
+        else:
+            pieces: list[Any] = self.frames  # which are joined, of whatever kind
+            pieces[-1] = bytearray(last) + event.data
         if event.fin:
             self.send_receive_event_to_app()
