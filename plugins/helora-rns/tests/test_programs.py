@@ -313,3 +313,36 @@ def test_every_kernel_set_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -
         executable = prepared(ring, tape)
         found = run(executable, tape, [0], "one special")
         assert all(map(np.array_equal, expected, found)), name
+
+
+@pytest.mark.parametrize("terms", [4, 5, 8, 9])
+def test_sums_of_the_largest_products_are_exact_with_all_kernels(monkeypatch: pytest.MonkeyPatch, terms: int) -> None:
+    """Just below primes of 50 bits, the longest that doubles hold: sums are settled before they hold too many."""
+    primes = distinct_ntt_primes((50, 50, 50), N)
+    parameters, place = Parameters(N, primes[:2], primes[2:]), LevelAndScale(1, SCALE)
+    names = tuple(f"{i}" for i in range(terms))
+    dot = Instruction(
+        kind=InstructionKind.DOT_PLAIN, args=tuple(range(terms)), result=terms, level=1, scale=SCALE**2, constants=names
+    )
+    tape = Tape((place,) * terms, dict.fromkeys(names, TapeConstant(1, SCALE)), (dot,), (terms,))
+    rng = np.random.default_rng(terms)
+
+    def largest(rows: Sequence[int], polynomials: int) -> Residues:
+        made = [[prime - rng.integers(1, 1 << 40, N) for prime in rows] for _ in range(polynomials)]
+        return np.array(made, dtype=np.uint64)
+
+    inputs = [largest(primes[:2], 2) for _ in names]
+    weights = [largest(primes, 1)[0] for _ in names]
+    found = {}
+    for kernels in choice.available():
+        monkeypatch.setenv(choice.VARIABLE, kernels)
+        ring = Context(parameters)
+        executable = prepared(ring, tape)
+        loaded = executable.load(
+            {name: Plaintext(ring.copied(each), 1, SCALE) for name, each in zip(names, weights, strict=True)}, {}
+        )
+        asked = TapeRun(Evaluator(ring, []), loaded, tuple(Ciphertext(ring.copied(each), 1, SCALE) for each in inputs))
+        ((output,),) = executable.run([asked])
+        found[kernels] = output.values
+    for kernels, values in found.items():
+        np.testing.assert_array_equal(values, found["numpy"], kernels)
