@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -11,18 +10,14 @@ from typing import Any
 import pytest
 
 from helora_core.data.bundled import DIRECTORY
+from tests.loading import module_at
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "smollm2_lora"
 
 
 @pytest.fixture(scope="module")
 def questions() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("smollm2_lora_questions", EXAMPLE / "questions.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(EXAMPLE / "questions.py")
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from helora_rns import compiled
+from tests.loading import module_at
 
 HERE = Path(__file__).parent
 PLUGIN = HERE.parent
@@ -26,20 +25,10 @@ sys.exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", *sys.argv[2:], "-k",
 """
 
 
-def _build() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("helora_rns_build", PLUGIN / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.skipif("avx512ifma" in compiled.supported(), reason="this CPU has them, and test_kernels.py runs them")
 @pytest.mark.skipif("avx2" not in compiled.supported(), reason="the other kernels are compiled as they are")
 def test_the_avx512_kernels_give_the_same_bits(tmp_path: Path) -> None:
-    build = _build()
+    build = module_at(PLUGIN / "build.py")
     compiler = build.system_compiler()
     if compiler is None:
         pytest.skip("no compiler")

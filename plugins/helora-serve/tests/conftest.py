@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -35,6 +33,7 @@ from helora_serve.host import Host
 from helora_serve.limits import Limits
 from helora_serve.loading import Artifacts
 from helora_serve.service import Service, State
+from tests.loading import module_at
 
 hypothesis.settings.register_profile("serve", deadline=None)
 hypothesis.settings.load_profile("serve")
@@ -46,14 +45,7 @@ LONG_S = 120.0
 
 def beside(name: str) -> ModuleType:
     """A module in this folder."""
-    full = f"helora_serve_tests_{name}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, Path(__file__).parent / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[full] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[full])
-    return sys.modules[full]
+    return module_at(Path(__file__).parent / f"{name}.py")
 
 
 class World:

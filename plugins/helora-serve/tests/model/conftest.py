@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -23,33 +22,22 @@ from helora_serve.host import Host
 from helora_serve.limits import Limits
 from helora_serve.service import Service, State
 from tests.harness.history.chromium import Chromium, find_chromium
+from tests.loading import module_at
 
 SITES = {"self_attn.q_proj": (64, 64), "self_attn.v_proj": (32, 64), "mlp.down_proj": (64, 96)}
 Serving = Callable[..., Host]
 
 
-def loaded(path: str) -> ModuleType:
-    """A module in a folder of these tests."""
-    name = f"helora_serve_tests_{path.replace('/', '_')}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / f"{path}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
 @pytest.fixture(scope="session")
 def tiny() -> ModuleType:
     """The model, in ``tiny.py`` beside this file."""
-    return loaded("model/tiny")
+    return module_at(Path(__file__).with_name("tiny.py"))
 
 
 @pytest.fixture(scope="session")
 def numpy_layers() -> ModuleType:
     """What runs its layers in mode ``split``."""
-    return loaded("split/numpy_layers")
+    return module_at(Path(__file__).parents[1] / "split" / "numpy_layers.py")
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 
 from helora_core.errors import InvalidInput
 from helora_serve.base.convert import MANIFEST, blocks_of, convert
+from tests.loading import module_at
 
 Floats = NDArray[np.float64]
 HERE = Path(__file__).parent
@@ -31,19 +30,7 @@ SITES = {
 }  # fmt: skip
 
 
-def _beside(name: str) -> Any:
-    """A module in this folder."""
-    full = f"helora_serve_tests_model_{name}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, HERE / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[full] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[full])
-    return sys.modules[full]
-
-
-tiny = _beside("tiny")
+tiny = module_at(HERE / "tiny.py")
 logits_of, saved, weights = tiny.logits_of, tiny.saved, tiny.weights
 
 
@@ -165,11 +152,7 @@ def test_models_of_other_shapes_are_refused(tmp_path: Path, changes: dict[str, A
 
 
 def test_the_kernels_are_what_their_source_compiles_to(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("build_model", PLUGIN / "build_model.py")
-    assert spec is not None
-    assert spec.loader is not None
-    build = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(build)
+    build = module_at(PLUGIN / "build_model.py")
     pytest.importorskip("ziglang")
     build.compile_kernels(tmp_path / "kernels.wasm")
     assert (tmp_path / "kernels.wasm").read_bytes() == (WEB / "kernels.wasm").read_bytes()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,6 +13,7 @@ from helora_serve.capture import messages
 from helora_serve.host import Host
 from helora_serve.split.frames import Forward, decode_from_client, rows_of
 from tests.harness.history.chromium import Chromium
+from tests.loading import module_at
 
 ASKED, MOST = "where is the lighthouse?", 12
 FIRST = """(async () => {
@@ -38,18 +36,7 @@ THEN = """(async () => {
 })()"""
 
 
-def _beside(path: str) -> ModuleType:
-    full = f"helora_serve_tests_{path.replace('/', '_')}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, Path(__file__).parents[1] / f"{path}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[full] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[full])
-    return sys.modules[full]
-
-
-faults = _beside("faults")
+faults = module_at(Path(__file__).parents[1] / "faults.py")
 Fault, FaultyRelay, Kind = faults.Fault, faults.FaultyRelay, faults.Kind
 
 
@@ -61,8 +48,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> Path:
 
 
 @pytest.fixture
-def layers(folder: Path, tiny: Any) -> Any:
-    return _beside("split/numpy_layers").NumpyLayers(tiny, folder / "model")
+def layers(folder: Path, tiny: Any, numpy_layers: Any) -> Any:
+    return numpy_layers.NumpyLayers(tiny, folder / "model")
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,29 +11,26 @@ from typing import Any
 import pytest
 
 from helora_serve.split.client import connect_split
+from tests.loading import module_at
 
-
-def beside(path: str) -> ModuleType:
-    """A module in a folder of these tests."""
-    name = f"helora_serve_tests_{path.replace('/', '_')}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / f"{path}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny() -> ModuleType:
+    """The base model."""
+    return module_at(HERE.parent / "model" / "tiny.py")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny: ModuleType) -> Path:
     """The base model's."""
-    return Path(beside("model/tiny").saved(tmp_path_factory.mktemp("split") / "base"))
+    return Path(tiny.saved(tmp_path_factory.mktemp("split") / "base"))
 
 
 @pytest.fixture
-def layers(folder: Path) -> Any:
-    return beside("split/numpy_layers").NumpyLayers(beside("model/tiny"), folder)
+def layers(folder: Path, tiny: ModuleType) -> Any:
+    return module_at(HERE / "numpy_layers.py").NumpyLayers(tiny, folder)
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.loading import module_at
 
 PLUGINS = Path(__file__).parents[3]
 MOST_BYTES = 34 << 10
@@ -19,13 +19,7 @@ MOST_BYTES = 34 << 10
 @pytest.fixture(scope="module")
 def recipe() -> ModuleType:
     """helora-rns's build.py."""
-    spec = importlib.util.spec_from_file_location("helora_rns_build", PLUGINS / "helora-rns" / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return module_at(PLUGINS / "helora-rns" / "build.py")
 
 
 def test_the_list_is_of_these_files_and_sources(web: Path, recipe: ModuleType) -> None:

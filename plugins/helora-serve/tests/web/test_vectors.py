@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tests.loading import module_at
+
 HERE = Path(__file__).parent
 
 
 def test_both_clients_make_it_again(build: str, partner: Any) -> None:
-    spec = importlib.util.spec_from_file_location("make_vectors", HERE / "make_vectors.py")
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
+    made = module_at(HERE / "make_vectors.py")
     recorded, again = json.loads(made.FILE.read_text()), made.vectors()
     of_the_server = ("answer", "delta")  # which states its time, and has other random bytes
     assert {name: each for name, each in recorded.items() if name not in of_the_server} == {
