@@ -140,9 +140,11 @@ class Served:
         return int(self.metric("helora_requests_total", code=""))
 
     def later(self, seconds: float) -> None:
-        """So much time has passed for its sessions, and they are looked through."""
+        """So much time has passed for its sessions, and they are looked through, once answers of ``split`` have left."""
 
         async def sweep() -> None:
+            while self.service.split is not None and any(each.busy for each in self.service.split._sessions.values()):
+                await asyncio.sleep(0.005)
             for sessions in filter(None, (self.service.sessions, self.service.split)):
                 sessions.clock = partial(lambda clock: clock() + seconds, sessions.clock)
                 sessions.sweep()
