@@ -140,7 +140,7 @@ class Served:
         return int(self.metric("helora_requests_total", code=""))
 
     def later(self, seconds: float) -> None:
-        """So much time has passed for its sessions, and they are looked through, once answers of ``split`` have left."""
+        """So much time has passed for its sessions, which are looked through; once answers of ``split`` have left."""
 
         async def sweep() -> None:
             while self.service.split is not None and any(each.busy for each in self.service.split._sessions.values()):

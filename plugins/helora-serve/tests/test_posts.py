@@ -135,3 +135,15 @@ def test_small_writes_are_not_delayed(serving: Any) -> None:
         sockets = [each.transport.get_extra_info("socket") for each in connections]
         assert sockets
         assert all(each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in sockets)
+
+
+def test_a_length_beside_chunks_is_no_length(serving: Any) -> None:
+    """It may say anything: what is read is the chunks."""
+    connection = http.client.HTTPConnection("127.0.0.1", serving().host.port, timeout=60)
+    connection.putrequest("POST", PATH)
+    for name, value in (("transfer-encoding", "chunked"), ("content-length", "1")):
+        connection.putheader(name, value)
+    connection.endheaders()
+    connection.send(b"0\r\n\r\n")
+    assert connection.getresponse().status in (400, 411)  # by the parser, or by the server
+    connection.close()

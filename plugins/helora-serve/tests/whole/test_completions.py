@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -103,6 +105,26 @@ def test_a_client_has_its_token_and_as_many_tokens_as_the_owner_allows(asking: A
         assert (refused.value.code, "may have" in refused.value.message) == ("limit-exceeded", True)
     assert asked(client, model="base").usage.completion_tokens == 5  # it is public, and nobody counts
     assert served.metric("helora_model_queries_total", mode="hosted") == given + 4
+
+
+def test_a_client_leaves_places_in_the_queue_to_others(
+    asking: Any, alice: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens, token = alice
+    held, begun, really = threading.Event(), threading.Event(), TorchWhole.next
+    monkeypatch.setattr(TorchWhole, "next", lambda *given: (begun.set(), held.wait(60), really(*given))[-1])
+    served, client = asking(token, tokens=tokens, hosted_waiting=2)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(asked, client)
+        until(begun.is_set)
+        second = threads.submit(asked, client)
+        until(lambda: served.service.hosted.answering.waiting)
+        with pytest.raises(openai.RateLimitError, match="of your requests") as refused:
+            asked(client)
+        assert (refused.value.code, served.service.hosted.answering.waiting) == ("queue-full", 1)  # of 2 places
+        held.set()
+        assert first.result().choices == second.result().choices
+    assert asked(client).usage.completion_tokens == 5  # whoever was answered is forgotten
 
 
 def test_helora_chat_talks_to_it_as_to_a_proxy(asking: Any, place: Any, both: Any) -> None:

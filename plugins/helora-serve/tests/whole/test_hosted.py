@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -81,3 +84,52 @@ def test_tokens_are_asked_for_here_too(ask: Any, alice: Any) -> None:
     assert (status, document["error"]["code"], headers["www-authenticate"]) == (401, "access-refused", "Bearer")
     status, _, _ = ask({"messages": SAID, "max_tokens": 1}, {"authorization": f"Bearer {token}"}, tokens=tokens)
     assert status == 200
+
+
+def test_a_prompt_is_read_in_pieces_and_its_last_logits_alone_are_made(
+    ask: Any, both: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[int] = []
+    rows: list[int] = []
+    really = TorchWhole.next
+    hook = both.model.get_output_embeddings().register_forward_hook(lambda *seen: rows.append(seen[-1].shape[1]))
+    monkeypatch.setattr(
+        TorchWhole, "next", lambda self, tokens, *how: pieces.append(len(tokens)) or really(self, tokens, *how)
+    )
+    try:
+        _, _, whole = ask({"messages": SAID, "max_tokens": 3})
+        assert max(pieces) > 2
+        pieces.clear()
+        _, _, found = ask({"messages": SAID, "max_tokens": 3}, split_tokens=2)
+    finally:
+        hook.remove()
+    assert max(pieces) == 2
+    assert set(rows) == {1}
+    assert [each["text"] for each in found["answers"]] == [each["text"] for each in whole["answers"]]
+
+
+def test_a_stop_finishes_the_comparison_in_hand_and_takes_no_other(
+    serving: Any, both: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, begun, really = threading.Event(), threading.Event(), TorchWhole.next
+    monkeypatch.setattr(TorchWhole, "next", lambda *given: (begun.set(), held.wait(60), really(*given))[-1])
+    served = serving(layers=both, hosted=TorchWhole(both))
+
+    def compared() -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", served.host.port, timeout=120)
+        body = json.dumps({"messages": SAID, "max_tokens": 2})
+        connection.request("POST", "/v1/chat/compare", body, {"content-type": "application/json"})
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(compared)
+        until(begun.is_set)
+        stopping = asyncio.run_coroutine_threadsafe(served.service.drain(), served.host._loop)
+        until(lambda: served.service.draining)
+        assert compared() == 429
+        assert not stopping.done()
+        held.set()
+        assert first.result() == 200
+        stopping.result(60)

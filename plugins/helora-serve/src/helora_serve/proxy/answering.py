@@ -72,6 +72,11 @@ class Answering:
             cancel.set()
 
     @property
+    def waiting(self) -> int:
+        """Requests that wait for their turn."""
+        return self._turns.waiting
+
+    @property
     def busy(self) -> bool:
         """Whether something is being answered."""
         return bool(self._cancels)
