@@ -1,4 +1,5 @@
-// Polynomials modulo 2^64·q₁: rows of words, of coefficients, beside rows of residues, of values.
+// Polynomials modulo 2^64·q₁: rows of words, of coefficients, beside rows of residues, of values. Long, since what makes, answers
+// and reads them shares how they are laid out and packed.
 #include "words.hpp"
 #include "helora_rns.h"
 
